@@ -1,0 +1,222 @@
+"""The command line: ``python -m genjax train | sample | evaluate | bench | show``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from etils import epath
+
+from genjax import runs, writers
+from genjax.bench import bench
+from genjax.data.pictures import png_bytes
+from genjax.errors import UserError, unknown
+from genjax.experiment import Experiment, configs_folder, load_config
+from genjax.show import describe
+from genjax.train import Diverged, train
+
+USAGE = """usage: genjax COMMAND ... [--debug]
+
+  train    CONFIG   train, or go on where the newest checkpoint stands
+  sample   RUN_DIR  draw samples and print the path of what was written
+  evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
+  bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
+  show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too
+
+CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
+`genjax train vae_digits --help` lists them."""
+
+Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a config.
+
+    Attributes:
+      experiment: the config's fields.
+      run_dir: where everything is written; runs/NAME by default.
+      max_minutes: save and stop after so long; the same command goes on.
+      tiny: the config's small form, for a first look.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    run_dir: str | None = None
+    max_minutes: float | None = None
+    tiny: bool = False
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """A config.
+
+    Attributes:
+      experiment: the config's fields.
+      tiny: the config's small form, for a first look.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    tiny: bool = False
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Draw samples from a run.
+
+    Attributes:
+      sampler: how they are drawn.
+      num: how many.
+      seed: of the draws.
+      out: the file to write; samples/STEP_seed_SEED under the run directory by default.
+      best: from the best checkpoint instead of the newest.
+    """
+
+    sampler: Any
+    num: int = 64
+    seed: int = 0
+    out: str | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Judge a run.
+
+    Attributes:
+      split: of the data, to judge on.
+      best: the best checkpoint instead of the newest.
+    """
+
+    split: str = "test"
+    best: bool = False
+
+
+def train_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax train CONFIG``."""
+    experiment, path = load_config(target, "--tiny" in arguments)
+    options = _parse(TrainOptions(experiment), f"train {target}", arguments)
+    run = train(
+        options.experiment,
+        options.run_dir or Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem),
+        max_minutes=options.max_minutes,
+        source=path,
+    )
+    if not run.layout.is_main:
+        return
+    print(f"run       {run.run_dir}")
+    print(f"metrics   {run.run_dir / 'metrics.jsonl'}")
+    print(f"losses    {run.run_dir / 'plots' / 'loss.png'}")
+    pictures = sorted((run.run_dir / "samples").glob(f"{run.step:08d}*.png"))
+    for picture in pictures:
+        print(f"picture   {picture}")
+
+
+def sample_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax sample RUN_DIR``."""
+    experiment = runs.stored_experiment(epath.Path(target))
+    if experiment is None:
+        raise UserError(f"{target} is no run directory: it has no config.json")
+    options = _parse(SampleOptions(experiment.family.sampler), f"sample {target}", arguments)
+    run = runs.load(target, best=options.best)
+    print(run.write_samples(options.out, options.num, options.seed, options.sampler))
+
+
+def evaluate_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax evaluate RUN_DIR``."""
+    options = _parse(EvaluateOptions(), f"evaluate {target}", arguments)
+    run = runs.load(target, best=options.best)
+    found = run.evaluate(options.split)
+    width = max(map(len, found.numbers))
+    averaged = "averaged (EMA) parameters" if run.state.ema is not None else "parameters"
+    protocol = f"step {run.step}, {averaged}, whole {options.split} split, seed {run.experiment.seed}"
+    print(f"{target}: {protocol}")
+    for name, value in found.numbers.items():
+        print(f"  {name:<{width}}  {value:.6g}")
+    for name, picture in found.pictures.items():
+        path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
+        path.write_bytes(png_bytes(picture))
+        print(f"  {name:<{width}}  {path}")
+    result = {"step": run.step, "split": options.split, "protocol": protocol} | dict(found.numbers)
+    (run.run_dir / "eval.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def bench_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax bench CONFIG``."""
+    experiment, path = load_config(target, "--tiny" in arguments)
+    options = _parse(ConfigOptions(experiment), f"bench {target}", arguments)
+    print(json.dumps({"name": path.stem} | bench(options.experiment)))
+
+
+def show_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax show CONFIG`` or ``genjax show RUN_DIR``."""
+    stored = runs.stored_experiment(epath.Path(target))
+    if stored is not None:
+        print(describe(stored, runs.stored_codec(epath.Path(target))[0]))
+        rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
+        if rows:
+            print(f"last row: {json.dumps(rows[-1])}")
+        return
+    experiment, _ = load_config(target, "--tiny" in arguments)
+    options = _parse(ConfigOptions(experiment), f"show {target}", arguments)
+    print(describe(options.experiment, options.experiment.data.open().spec))
+
+
+def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
+    return tyro.cli(
+        type(default), default=default, args=list(arguments), prog=f"genjax {command}", config=(Component,)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for SIGINT."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    commands: dict[str, Callable[[str, Sequence[str]], None]] = {
+        "train": train_command,
+        "sample": sample_command,
+        "evaluate": evaluate_command,
+        "bench": bench_command,
+        "show": show_command,
+    }
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if given else 2
+    try:
+        if given[0] not in commands:
+            raise unknown("command", given[0], commands)
+        if len(given) < 2 or given[1].startswith("-"):
+            known = sorted(path.stem for path in configs_folder().glob("*/*.py"))
+            print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
+            return 0 if "--help" in given or "-h" in given else 2
+        commands[given[0]](given[1], given[2:])
+    except Diverged as error:
+        return _failed(error, 3, debug)
+    except (UserError, OSError) as error:
+        return _failed(error, 2, debug)
+    except ModuleNotFoundError as error:
+        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _failed(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        raise error
+    print(f"genjax: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """The installed ``genjax`` command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,133 @@
+"""What a config costs: compilation, a step, the loop around it, memory and model FLOPs utilisation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import resource
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from genjax import parallel, runs
+from genjax.checkpoint import Checkpoints
+from genjax.data.dataset import Dataset, Spec
+from genjax.experiment import Every, Experiment
+from genjax.train import Stop, feed, make_step, run_loop
+from genjax.writers import read_rows
+
+# Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L4": 121e12,
+    "T4": 65e12,
+    "V100": 125e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6": 918e12,
+}
+
+
+def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Any]:
+    """Measure a config on the devices at hand.
+
+    The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with its input,
+    metrics, rows and events, without evaluation, samples and checkpoints. The two take turns, and each figure is
+    the median of ``repeats``, so that a machine whose speed drifts does not favour one.
+
+    Returns:
+      compile_s, step_ms, loop_ms (milliseconds a step), loop_overhead, steps_per_second, examples_per_second,
+      flops (of one step, as XLA counts them), mfu (against the bf16 peak; None where it is not known) and
+      peak_memory_bytes.
+    """
+    layout = parallel.start(experiment.devices)
+    layout.check_batch(experiment.batch_size, getattr(experiment.optimizer, "accumulate", 1))
+    data = experiment.data.open()
+    make = runs.initial_state(experiment, data.spec)
+    several = experiment.steps_per_dispatch
+    with contextlib.closing(feed(experiment, layout, data.splits["train"], 0)) as source:
+        ready = list(itertools.islice(source, 4))
+
+    state = layout.init(make)
+    begin = time.perf_counter()
+    compiled = (
+        layout.compile_step(make_step(experiment), layout.abstract(make), several > 1).lower(state, ready[0]).compile()
+    )
+    compile_s = time.perf_counter() - begin
+
+    def bare(dispatches: int) -> float:
+        nonlocal state
+        begin = time.perf_counter()
+        for number in range(dispatches):
+            state, metrics = compiled(state, ready[number % len(ready)])
+        jax.block_until_ready((state, metrics))
+        return (time.perf_counter() - begin) / (dispatches * several)
+
+    bare(2)
+    dispatches = max(4, round(seconds / (bare(4) * several)))
+    steps, loops = [], []
+    for _ in range(repeats):
+        steps.append(bare(dispatches))
+        loops.append(_loop_seconds(experiment, layout, data, dispatches * several))
+    step, loop = statistics.median(steps), statistics.median(loops)
+    flops = step_flops(experiment, data.spec)
+    peak = next((p for kind, p in PEAK_FLOPS.items() if kind in jax.devices()[0].device_kind), None)
+    return {
+        "compile_s": round(compile_s, 3),
+        "step_ms": round(1e3 * step, 4),
+        "loop_ms": round(1e3 * loop, 4),
+        "loop_overhead": round(statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4),
+        "steps_per_second": round(1 / loop, 2),
+        "examples_per_second": round(experiment.batch_size / loop, 1),
+        "flops": flops,
+        "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
+        "peak_memory_bytes": parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device": jax.devices()[0].device_kind,
+        "devices": layout.mesh.size,
+        "mode": layout.mode,
+    }
+
+
+def step_flops(experiment: Experiment, spec: Spec) -> float:
+    """FLOPs of one step on the whole batch, as XLA counts them before it optimises."""
+    layout = parallel.start(parallel.Devices(count=1))
+    batch = {
+        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
+        for name, shape, dtype in _batch_shapes(spec)
+    }
+    target = layout.abstract(runs.initial_state(experiment, spec))
+    cost = layout.compile_step(make_step(experiment), target).lower(target, batch).cost_analysis()
+    return float((cost or {}).get("flops", 0.0))
+
+
+def _batch_shapes(spec: Spec) -> list[tuple[str, tuple[int, ...], Any]]:
+    shapes = [(spec.entry, spec.shape, jnp.float32), ("mask", (), jnp.float32)]
+    return [*shapes, ("label", (), jnp.int32)] if spec.classes is not None else shapes
+
+
+def _loop_seconds(experiment: Experiment, layout: parallel.Layout, data: Dataset, steps: int) -> float:
+    """Seconds a step of the real loop; its first quarter, with the compilation, is left out."""
+    several = experiment.steps_per_dispatch
+    log = max(1, min(experiment.every.log, steps // 8) // several) * several
+    every = Every(log=log, evaluate=0, sample=0, checkpoint=0)
+    longer = dataclasses.replace(experiment, steps=steps + steps // 3 // several * several, every=every)
+    with tempfile.TemporaryDirectory() as folder, Stop() as stop:
+        run_dir = epath.Path(folder)
+        with Checkpoints(run_dir) as checkpoints:
+            run_loop(longer, run_dir, layout, data, checkpoints, stop, math.inf, quiet=True)
+        stop.raise_remembered()
+        rows = [r for r in read_rows(run_dir / "metrics.jsonl") if r["split"] == "train" and r["step"] > steps // 3]
+    spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]
+    spent = [span / row["time/steps_per_second"] for span, row in zip(spans, rows[1:], strict=True)]
+    return sum(spent) / sum(spans)

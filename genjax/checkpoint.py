@@ -1,0 +1,162 @@
+"""Checkpoints: the only file that knows of Orbax."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from genjax import parallel
+from genjax.errors import UserError
+from genjax.experiment import Keep
+from genjax.family import State
+
+
+class Checkpoints:
+    """The checkpoints of one run: written in the background, each whole or not there at all.
+
+    A checkpoint holds the state and the *progress*: what the loop needs besides (position in the data, the
+    metrics since the last row). ``state.frozen`` is saved once a run, beside them.
+    """
+
+    def __init__(self, run_dir: epath.Path, keep: Keep = Keep(), read_only: bool = False) -> None:
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every directory it makes
+        self._run_dir = epath.Path(run_dir)
+        self._folder = self._run_dir / "checkpoints"
+        preserve: list[policies.PreservationPolicy] = [policies.LatestN(keep.newest)]
+        score = None if keep.best is None else functools.partial(_score, keep.best)
+        if score is not None:
+            preserve.append(
+                policies.BestN(
+                    get_metric_fn=score,
+                    reverse=not keep.larger_is_better,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._keep = keep
+        self._read_only = read_only
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=score,
+                best_mode="max" if keep.larger_is_better else "min",
+                preservation_policy=policies.AnyPreservationPolicy(preserve),
+                read_only=read_only,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+            ),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self._manager.close()
+        else:  # the error under way matters more than one in closing
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step with the best value of ``keep.best``; None where no checkpoint has one."""
+        return None if self._keep.best is None else self._manager.best_step()
+
+    def save(
+        self, step: int, state: State, progress: Mapping[str, Any], scores: Mapping[str, float] | None
+    ) -> None:
+        """Copy the state off the devices and write it in the background.
+
+        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated.
+        """
+        if step in self._manager.all_steps():
+            return
+        known = self._keep.best is not None and scores is not None and self._keep.best in scores
+        if scores is not None and self._keep.best is not None and not known:
+            raise UserError(f"keep.best {self._keep.best!r} is no metric of the evaluation: {', '.join(scores)}")
+        usable = known and math.isfinite(scores[self._keep.best])  # type: ignore[index]
+        self._save_frozen(state)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state.replace(frozen=None)), progress=ocp.args.JsonSave(dict(progress))
+            ),
+            metrics=dict(scores) if usable else None,  # type: ignore[arg-type]
+        )
+
+    def wait(self) -> None:
+        """Until what was saved is on disk; raises what went wrong in the background."""
+        self._manager.wait_until_finished()
+
+    def restore(self, target: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
+        """State and progress of ``step``, or of the newest checkpoint that can be read; None if there is none.
+
+        A damaged checkpoint is named on stderr and set aside under ``damaged/``, and the one before it is taken;
+        if none can be read, nothing is moved and a ``UserError`` says why.
+        ``target`` gives shapes, dtypes and places, so that a run goes on on other devices.
+        """
+        if step is not None:
+            return self._read(step, target)
+        damaged: list[tuple[int, str]] = []
+        for newest in reversed(self.steps()):
+            try:
+                restored = self._read(newest, target)
+            except Exception as error:  # whatever a half-written file raises in the layers below
+                damaged.append((newest, str(error).strip().partition("\n")[0][:200]))
+                continue
+            for number, reason in damaged:
+                self._set_aside(number, reason)
+            return restored
+        if damaged:
+            raise UserError(f"no checkpoint in {self._folder} can be read ({damaged[0][1]}); remove it to begin anew")
+        return None
+
+    def _read(self, step: int, target: State) -> tuple[State, dict[str, Any]]:
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target.replace(frozen=None)), progress=ocp.args.JsonRestore()
+            ),
+        )
+        state = restored["state"]
+        if jax.tree.leaves(target.frozen):
+            with ocp.StandardCheckpointer() as frozen:
+                state = state.replace(frozen=frozen.restore(self._run_dir / "frozen", target.frozen))
+        return state, restored["progress"]
+
+    def _save_frozen(self, state: State) -> None:
+        folder = self._run_dir / "frozen"
+        if jax.tree.leaves(state.frozen) and not folder.exists():
+            with ocp.StandardCheckpointer() as frozen:
+                frozen.save(folder, state.frozen)
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        if jax.process_index() == 0:
+            print(f"checkpoint {step} is damaged ({reason}); going on from the one before", file=sys.stderr)
+        if self._read_only:
+            return
+        if jax.process_index() == 0:
+            aside = self._run_dir / "damaged" / str(step)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            if aside.exists():
+                aside.rmtree()
+            (self._folder / str(step)).rename(aside)
+        parallel.barrier(f"damaged {step}")
+        self._manager.reload()
+
+
+def _score(name: str, metrics: Mapping[str, float]) -> float:
+    return metrics[name]

@@ -1,0 +1,121 @@
+"""Raw examples to model space and back, and to files that a person opens."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from genjax.data.pictures import grid, png_bytes
+from genjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageCodec:
+    """Images of whole numbers to floats in [-1, 1].
+
+    Attributes:
+      height: pixels.
+      width: pixels.
+      channels: 1 (grey) or 3 (RGB).
+      levels: a raw pixel is one of 0 .. levels - 1.
+    """
+
+    height: int
+    width: int
+    channels: int
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1 or self.channels not in (1, 3):
+            raise UserError(f"images are at least 1x1 with 1 or 3 channels, not {self}")
+        if not 2 <= self.levels <= 256:
+            raise UserError(f"a pixel has 2 to 256 levels, not {self.levels}")
+
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        """uint8 [..., H, W, C] in 0 .. levels - 1 to float32 in [-1, 1]."""
+        return raw.astype(np.float32) / np.float32((self.levels - 1) / 2) - np.float32(1)
+
+    def decode(self, samples: np.ndarray) -> np.ndarray:
+        """Floats [..., H, W, C], clipped to [-1, 1], to uint8 in 0 .. 255 whatever ``levels`` is.
+
+        So that a person can open it; what is not a number becomes black.
+        """
+        unit = np.clip(np.nan_to_num(np.asarray(samples, np.float32), nan=-1.0), -1, 1)
+        return np.rint((unit + 1) * 127.5).astype(np.uint8)
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        """A PNG grid of samples [N, H, W, C] in model space at ``stem`` + ".png", which is returned."""
+        return _write(stem, ".png", png_bytes(grid(self.decode(samples))))
+
+
+@dataclass(frozen=True)
+class PointsCodec:
+    """Points, standardised where the statistics are given.
+
+    Attributes:
+      dim: coordinates of a point.
+      mean: of each coordinate, subtracted; None leaves the points as they are.
+      scale: of each coordinate, divided by.
+    """
+
+    dim: int
+    mean: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("scale", self.scale)):
+            if values is not None and len(values) != self.dim:
+                raise UserError(f"{name} has {len(values)} numbers for points of {self.dim} coordinates")
+        if self.scale is not None and min(self.scale) <= 0:
+            raise UserError(f"scale is {self.scale}; every number of it must be positive")
+
+    def encode(self, raw: np.ndarray) -> np.ndarray:
+        """[..., D] in the units of the data to float32 in model space."""
+        return ((raw - self._mean()) / self._scale()).astype(np.float32)
+
+    def decode(self, samples: np.ndarray) -> np.ndarray:
+        """[..., D] in model space to float32 in the units of the data."""
+        return (np.asarray(samples) * self._scale() + self._mean()).astype(np.float32)
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        """The decoded samples [N, D] at ``stem`` + ".csv" and, of two coordinates, a scatter plot beside it.
+
+        Returns:
+          The plot's path, or the table's where there is no plot.
+        """
+        points = self.decode(samples)
+        buffer = io.StringIO()
+        header = ",".join(f"x{i}" for i in range(self.dim))
+        np.savetxt(buffer, points, fmt="%.9g", delimiter=",", header=header, comments="")
+        table = _write(stem, ".csv", buffer.getvalue().encode())
+        return _write(stem, ".png", _scatter(points)) if self.dim == 2 else table
+
+    def _mean(self) -> np.ndarray:
+        return np.zeros(self.dim) if self.mean is None else np.asarray(self.mean)
+
+    def _scale(self) -> np.ndarray:
+        return np.ones(self.dim) if self.scale is None else np.asarray(self.scale)
+
+
+def _scatter(points: np.ndarray) -> bytes:
+    """The PNG of a scatter plot of points [N, 2]."""
+    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+
+    figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, linewidths=0)
+    axes.set_aspect("equal", adjustable="datalim")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _write(stem: Path, suffix: str, content: bytes) -> Path:
+    # not with_suffix, which would cut "step_1.5"; only methods that etils.epath has too
+    path = stem.parent / f"{stem.name}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,73 @@
+"""What every data source opens to: splits of encoded examples, a spec, a codec and a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+class Split(Protocol):
+    """Random access to the encoded examples of one split."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Indexed a batch at a time on the main thread; otherwise read by workers, ahead."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """The examples at ``indices`` [B] in model space, under the fixed batch names."""
+        ...
+
+
+class Codec(Protocol):
+    """Raw examples to model space and back. A frozen dataclass of plain fields, kept with the run."""
+
+    def encode(self, raw: np.ndarray) -> np.ndarray: ...
+
+    def decode(self, samples: np.ndarray) -> np.ndarray: ...
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its path."""
+        ...
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a family must know of the data before it sees a batch.
+
+    Attributes:
+      entry: the batch entry that is modelled, "image" or "points".
+      shape: the shape of one example, [H, W, C] or [D].
+      mean: the mean of the training examples in model space, of that shape.
+      classes: the number of labels, None without labels.
+    """
+
+    entry: str
+    shape: tuple[int, ...]
+    mean: np.ndarray
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened source.
+
+    Attributes:
+      splits: "train" and "test", and "validation" where the source holds one out.
+      spec: shapes and statistics of the training examples.
+      codec: fitted on the training examples.
+      fingerprint: of the contents; equal data, equal fingerprint.
+    """
+
+    splits: Mapping[str, Split]
+    spec: Spec
+    codec: Any
+    fingerprint: str

@@ -1,0 +1,222 @@
+"""A folder of image files."""
+
+from __future__ import annotations
+
+import math
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import Dataset
+from genjax.data.images import check_size, decode, header, note
+from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
+from genjax.errors import UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
+NAMED = 3  # bad files that a message names; the rest is counted
+NOTED = 20_000  # images whose decoding takes long enough to say so
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images below a folder: PNG, JPEG, BMP, GIF (first frame) and WebP; hidden files are passed over.
+
+    Where every image lies in one of two or more folders directly under the root, these folders are the
+    labels, in alphabetical order. Every file is read once when the source is opened, so a bad one is found
+    before training starts.
+
+    Attributes:
+      root: the folder.
+      size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
+        all have one size.
+      channels: 1 (grey) or 3 (RGB); None takes 3 if any image is in colour.
+      test_fraction: part of the images held out as "test"; 0 holds out none. The choice hangs on each image's
+        path below the root, so adding images moves no other.
+      on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a note.
+      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.
+    """
+
+    root: str
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    test_fraction: float = 0.1
+    on_error: str = "refuse"
+    memory_gb: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if self.channels not in (None, 1, 3):
+            raise UserError(f"channels is {self.channels}; it must be 1 (grey), 3 (RGB) or None")
+        if not 0 <= self.test_fraction < 1:
+            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        if self.on_error not in ("refuse", "skip"):
+            raise UserError(f"on_error is {self.on_error!r}; it must be 'refuse' or 'skip'")
+
+    def open(self) -> Dataset:
+        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+
+        Raises:
+          UserError: no folder, no images, bad images that are not to be skipped, nothing left to train on.
+        """
+        root = Path(self.root).expanduser()
+        scanned = _threads(lambda name: _scan(root, name), _names(root))
+        sizes = Counter(f.size for f in scanned if not f.error)
+        size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
+        if self.size is None:
+            scanned = [f if f.error or f.size == size else f.bad(_other_size(f.size, size)) for f in scanned]
+        files = self._sound(scanned)
+        channels = self.channels or (3 if any(f.colour for f in files) else 1)
+        codec = ImageCodec(*size, channels)
+
+        stored: Stored
+        if len(files) * math.prod(size) * channels <= self.memory_gb * 2**30:
+            images = np.empty((len(files), *size, channels), np.uint8)  # [N, H, W, C]
+            if len(files) > NOTED:
+                note(f"decoding {len(files):,} images of {root}")
+            decoded = _threads(lambda i: _fill(images, i, root, files[i]), range(len(files)))
+            if any(f.error for f in decoded):
+                images = images[[not f.error for f in decoded]]
+            files = self._sound(decoded)
+            label, classes = _labels([f.name for f in files])
+            stored = Arrays("image", images, label, codec)
+        else:
+            label, classes = _labels([f.name for f in files])
+            read = FileReader(str(root), tuple(f.name for f in files), size, channels, label)
+            stored = Lazy("image", read, np.arange(len(files)), codec)
+        splits = {name: stored.take(rows) for name, rows in self._split(files).items()}
+        fingerprint = digest(f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files)
+        return dataset(splits, classes=classes, fingerprint=fingerprint)
+
+    def _sound(self, files: Sequence[File]) -> list[File]:
+        """The files without an error, once those with one are refused or noted."""
+        bad = [f"{f.name} ({f.error})" for f in files if f.error]
+        if bad:
+            more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+            found = f"{len(bad):,} of {len(files):,} images in {self.root} cannot be used: "
+            found += ", ".join(bad[:NAMED]) + more
+            if self.on_error == "refuse":
+                raise UserError(f"{found}; on_error='skip' leaves them out")
+            if len(bad) == len(files):
+                raise UserError(found)
+            note(f"{found}; left out")
+        return [f for f in files if not f.error]
+
+    def _split(self, files: Sequence[File]) -> dict[str, np.ndarray]:
+        """Rows [M] of each split."""
+        place = np.array([_place(f.name) for f in files])  # [N] in [0, 1)
+        if self.test_fraction == 0:
+            return {"train": np.arange(len(files))}
+        if len(files) < 2:
+            raise UserError(f"{self.root} holds one usable image; test_fraction=0 trains on it alone")
+        test = place < self.test_fraction
+        test[place.argmin()] = True  # of a few images, too, there is one to test on
+        if test.all():
+            test[place.argmax()] = False
+        return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+
+
+@dataclass(frozen=True)
+class File:
+    """What a first look tells of an image file: its path below the root, its contents' hash, its faults."""
+
+    name: str
+    size: tuple[int, int] = (0, 0)
+    colour: bool = False
+    hash: str = ""
+    error: str = ""
+
+    def bad(self, error: str) -> File:
+        return replace(self, error=error)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Rows [B] to images uint8 [B, H, W, C] and labels [B], read from the files when asked."""
+
+    root: str
+    names: tuple[str, ...]
+    size: tuple[int, int]
+    channels: int
+    label: np.ndarray | None
+
+    def __call__(self, rows: np.ndarray) -> Raw:
+        images = np.empty((len(rows), *self.size, self.channels), np.uint8)
+        for i, row in enumerate(rows):
+            loaded = _fill(images, i, Path(self.root), File(self.names[row]))
+            if loaded.error:
+                raise UserError(f"{self.root}/{loaded.name}: {loaded.error}")
+        return images, None if self.label is None else self.label[rows]
+
+
+def _names(root: Path) -> list[str]:
+    """The paths below ``root`` of its images, sorted, with "/" on every system."""
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}")
+    found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    names = sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
+    if not names:
+        raise UserError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return names
+
+
+def _scan(root: Path, name: str) -> File:
+    try:
+        content = (root / name).read_bytes()
+        if not content:
+            return File(name, error="the file is empty")
+        size, colour = header(content)
+    except Exception as error:  # PIL's readers raise almost anything on a damaged file
+        return File(name, error=_why(error))
+    return File(name, size, colour, digest([content]))
+
+
+def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
+    """Decodes ``file`` into row ``row`` of images [N, H, W, C]; returns it, with its error if any."""
+    height, width, channels = images.shape[1:]
+    try:
+        images[row] = decode((root / file.name).read_bytes(), (height, width), channels)
+    except Exception as error:  # as above
+        return file.bad(_why(error))
+    return file
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "the file is no image"  # PIL's own words name a buffer's address
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}, where most are {most[0]}x{most[1]}; size=(height, width) resizes all"
+
+
+def _labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+    """(labels [N] int32, classes) where the folders directly under the root are classes, else Nones."""
+    tops = [name.split("/")[0] if "/" in name else None for name in names]
+    classes = sorted({top for top in tops if top is not None})
+    if None in tops or len(classes) < 2:
+        return None, None
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[top] for top in tops if top is not None], np.int32), len(classes)
+
+
+def _place(name: str) -> float:
+    """Where an image falls in [0, 1), by its path alone; accents spelt alike on every file system."""
+    return int(digest([unicodedata.normalize("NFC", name).encode()])[:13], 16) / 16**13
+
+
+def _threads(function: Callable[[T], File], items: Iterable[T]) -> list[File]:
+    """``function`` of every item, in order; reading, hashing and decoding let threads run side by side."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))

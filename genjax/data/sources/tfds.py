@@ -1,0 +1,241 @@
+"""TensorFlow Datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import Dataset
+from genjax.data.images import check_size, decode, note
+from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest, hold_out
+from genjax.errors import UserError, unknown
+
+NOTED = 20_000  # images whose decoding takes long enough to say so
+WHOLE = 2**30  # bytes of a set on disk up to which its fingerprint hashes them all
+END = 2**16  # bytes at both ends of each file that it hashes beyond
+CHUNK = 1_024  # records read at once
+DEFAULT_TEST = 0.1  # of the training examples, for a set that has neither a test nor a validation split
+
+
+@dataclass(frozen=True)
+class TFDS:
+    """The images (and class labels) of a data set prepared by TensorFlow Datasets as array_record.
+
+    "test" is the set's own test split; where it has none, its validation split; where it has neither, a fixed
+    tenth of the training examples.
+
+    Attributes:
+      name: as TFDS spells it, with "/config" and ":version" if wanted.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else the folder
+        that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+      validation: training examples held out as "validation", the same ones in every run.
+      size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
+        the set declares one size.
+      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.
+      cache: keep images decoded for memory in ~/.cache/genjax ($XDG_CACHE_HOME/genjax), so that the next
+        start takes no time.
+    """
+
+    name: str = "mnist"
+    root: str | None = None
+    validation: int = 0
+    size: tuple[int, int] | None = None
+    memory_gb: float = 2.0
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if self.validation < 0:
+            raise UserError(f"validation is {self.validation}; it counts examples, so it must be 0 or more")
+
+    def open(self) -> Dataset:
+        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+
+        Raises:
+          UserError: a name that does not exist, a set that is not prepared, damaged or without images.
+        """
+        builder = _builder(self.name, _root(self.root))
+        info = builder.info
+        image, label = _features(info)
+        shape = _shape(info, image, self.size)
+        codec = ImageCodec(*shape)
+        names = [name for name in ("train", "validation", "test") if name in info.splits]
+        if "train" not in names:
+            raise UserError(f"{self.name} has no split named train; it has {', '.join(info.splits)}")
+        if self.validation and "validation" in names and "test" in names:
+            raise UserError(f"{self.name} has a validation split of its own; leave validation at 0")
+
+        fingerprint = _fingerprint(info, names)
+        counts = {name: info.splits[name].num_examples for name in names}
+        in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
+        splits: dict[str, Stored] = {}
+        for name in names:
+            reader = Reader(_records(builder, name, image), image, label, self.size, shape, info.full_name)
+            if in_memory:
+                images, labels = self._decoded(reader, counts[name], f"{fingerprint}-{name}-{shape}")
+                splits[name] = Arrays("image", images, labels, codec)
+            else:
+                splits[name] = Lazy("image", reader, np.arange(counts[name]), codec)
+        if "test" not in splits and "validation" in splits:
+            splits["test"] = splits.pop("validation")
+        elif "test" not in splits:
+            splits["train"], splits["test"] = hold_out(splits["train"], max(1, int(counts["train"] * DEFAULT_TEST)))
+        if self.validation:
+            splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
+        classes = info.features[label].num_classes if label else None
+        return dataset(splits, classes=classes, fingerprint=fingerprint)
+
+    def _decoded(self, reader: Reader, count: int, key: str) -> Raw:
+        """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        path = base / "genjax" / f"{digest([key.encode()])}.npz"
+        if self.cache:
+            try:
+                with np.load(path) as stored:
+                    return stored["image"], stored.get("label")
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                pass
+        if count > NOTED:
+            note(f"decoding {count:,} images of {reader.title}" + (" (cached afterwards)" if self.cache else ""))
+        images, labels = reader(np.arange(count))
+        if self.cache:
+            part = path.with_suffix(f".{os.getpid()}.part")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("wb") as file:
+                    np.savez(file, image=images, **({} if labels is None else {"label": labels}))  # type: ignore[arg-type]
+                part.replace(path)  # whole or not at all
+            except OSError:  # no room, or not ours to write: the cache only saves time
+                part.unlink(missing_ok=True)
+        return images, labels
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Rows [B] of a split to images uint8 [B, H, W, C] and labels [B] int32 or None."""
+
+    records: Sequence[Any]  # a TFDS data source that leaves images as the bytes of their files
+    image: str
+    label: str | None
+    size: tuple[int, int] | None
+    shape: tuple[int, int, int]
+    title: str
+
+    def __call__(self, rows: np.ndarray) -> Raw:
+        images = np.empty((len(rows), *self.shape), np.uint8)
+        labels = None if self.label is None else np.empty(len(rows), np.int32)
+        for start in range(0, len(rows), CHUNK):
+            for i, record in enumerate(self._fetch(rows[start : start + CHUNK].tolist()), start):
+                try:
+                    images[i] = decode(record[self.image], self.size, self.shape[-1])
+                except Exception as error:  # PIL's readers raise almost anything on a damaged file
+                    raise UserError(f"{self.title}: image {rows[i]} cannot be decoded: {error}") from error
+                if self.label is not None and labels is not None:
+                    labels[i] = record[self.label]
+        return images, labels
+
+    def _fetch(self, rows: list[int]) -> Sequence[dict[str, Any]]:
+        try:
+            return self.records.__getitems__(rows)  # type: ignore[attr-defined]
+        except (RuntimeError, ValueError, OSError, IndexError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
+
+
+def _root(root: str | None) -> str | None:
+    """Where the prepared sets are; None leaves it to TFDS."""
+    if root is not None:
+        return os.path.expanduser(root)
+    home = os.environ.get("GENJAX_DATA")
+    return os.path.join(os.path.expanduser(home), "tfds") if home else None
+
+
+def _builder(name: str, root: str | None) -> Any:
+    """The TFDS builder of a prepared set."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(f"reading {name} needs a package: pip install tensorflow-datasets ({error})") from error
+    folder = root or str(tfds.core.constants.get_default_data_dir())
+    build = f"tfds build {name} --data_dir={folder} --file_format=array_record"
+    prepare = f"pip install 'genjax-train[prepare]' && {build}"
+    try:
+        builder = tfds.builder(name, data_dir=root)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        prepared = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
+        known = prepared | set(tfds.list_builders(with_community_datasets=False))
+        raise unknown("TFDS data set", name, known) from error
+    except (AssertionError, RuntimeError, ValueError) as error:  # a version or config that does not exist
+        raise UserError(f"TFDS cannot open {name}: {str(error).splitlines()[0]}") from error
+    if not builder.is_prepared():
+        raise UserError(f"{name} is not prepared in {folder}; prepare it once: {prepare}")
+    try:
+        builder.as_data_source(split="train" if "train" in builder.info.splits else None)
+    except NotImplementedError as error:
+        kind = builder.info.file_format.value
+        raise UserError(
+            f"{name} in {folder} is a {kind} copy, which only TensorFlow reads; "
+            f"delete it or choose another root, then: {prepare}"
+        ) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"{name} in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+    return builder
+
+
+def _features(info: Any) -> tuple[str, str | None]:
+    """The names of the image and of the class label, preferring the plain ones."""
+    import tensorflow_datasets as tfds
+
+    def first(kind: type, plain: str) -> str | None:
+        names = [name for name, feature in info.features.items() if type(feature) is kind]
+        return plain if plain in names else next(iter(names), None)
+
+    image = first(tfds.features.Image, "image")
+    if image is None:
+        raise UserError(f"{info.full_name} holds no images; its features: {', '.join(info.features)}")
+    return image, first(tfds.features.ClassLabel, "label")
+
+
+def _shape(info: Any, image: str, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """[H, W, C] of an image as it is given to the model."""
+    feature = info.features[image]
+    height, width, channels = feature.shape
+    if feature.np_dtype != np.uint8:
+        raise UserError(f"{info.full_name} has images of {feature.np_dtype.__name__}; only uint8 ones are read")
+    if size is None and None in (height, width):
+        raise UserError(f"the images of {info.full_name} differ in size; size=(height, width) resizes them")
+    return (*(size or (height, width)), 1 if channels == 1 else 3)
+
+
+def _records(builder: Any, split: str, image: str) -> Sequence[Any]:
+    """The records of a split with the image still encoded: TFDS's own decoding takes twice the time."""
+    import tensorflow_datasets as tfds
+
+    return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
+
+
+def _fingerprint(info: Any, splits: Sequence[str]) -> str:
+    """A hash of the prepared files: of all their bytes, or of a large set's names, sizes and ends."""
+    paths = [Path(path) for split in splits for path in info.splits[split].filepaths]
+    try:
+        whole = sum(path.stat().st_size for path in paths) <= WHOLE
+        return digest(part for path in paths for part in _hashed(path, whole))
+    except OSError as error:
+        raise UserError(f"{info.full_name}: its files are not all there, prepare it again ({error})") from error
+
+
+def _hashed(path: Path, whole: bool) -> list[bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if whole:
+            return [path.name.encode(), file.read()]
+        head = file.read(END)
+        file.seek(max(size - END, 0))
+        return [path.name.encode(), str(size).encode(), head, file.read(END)]

@@ -1,0 +1,145 @@
+"""The two kinds of split, and what every source does to make a ``Dataset`` of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.dataset import Batch, Codec, Dataset, Spec
+from genjax.data.stream import permutation
+from genjax.errors import UserError
+
+# Philox streams apart from the epochs, which count up from 0.
+HOLD_OUT = 2**63
+DRAW = 2**63 + 2**32
+
+Raw = tuple[np.ndarray, np.ndarray | None]  # raw examples [B, ...] and labels [B]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A split in memory; images stay uint8 until a batch of them is asked for.
+
+    Attributes:
+      entry: the batch entry of the examples.
+      raw: the raw examples [N, ...].
+      label: [N] int32, or None.
+      codec: takes raw examples to model space.
+    """
+
+    entry: str
+    raw: np.ndarray
+    label: np.ndarray | None
+    codec: Codec
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        return _entries(
+            self.entry, self.codec, (self.raw[indices], None if self.label is None else self.label[indices])
+        )
+
+    def take(self, indices: np.ndarray) -> Arrays:
+        """The split of the examples at ``indices`` [M] alone."""
+        label = None if self.label is None else self.label[indices]
+        return Arrays(self.entry, self.raw[indices], label, self.codec)
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A split that is read and decoded a batch at a time.
+
+    Attributes:
+      entry: the batch entry of the examples.
+      read: storage rows [B] to raw examples [B, ...] and labels [B] or None; picklable.
+      rows: the storage rows [N] int64 that make up this split.
+      codec: takes raw examples to model space.
+    """
+
+    entry: str
+    read: Callable[[np.ndarray], Raw]
+    rows: np.ndarray
+    codec: Codec
+
+    @property
+    def in_memory(self) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        return _entries(self.entry, self.codec, self.read(self.rows[indices]))
+
+    def take(self, indices: np.ndarray) -> Lazy:
+        """The split of the examples at ``indices`` [M] alone."""
+        return Lazy(self.entry, self.read, self.rows[indices], self.codec)
+
+
+def _entries(entry: str, codec: Codec, raw: Raw) -> Batch:
+    examples, label = raw
+    batch = {entry: codec.encode(examples)}
+    return batch if label is None else batch | {"label": label.astype(np.int32)}
+
+
+Stored = Arrays | Lazy
+
+
+def hold_out(split: Stored, count: int) -> tuple[Stored, Stored]:
+    """(the rest, ``count`` examples) by a permutation that depends on the split's size alone.
+
+    Both keep the order of storage, which reads faster than a shuffled one.
+
+    Raises:
+      UserError: when nothing would be left to train on.
+    """
+    if not 0 < count < len(split):
+        raise UserError(f"cannot hold out {count:,} of {len(split):,} training examples")
+    shuffled = permutation(0, HOLD_OUT, len(split))
+    return split.take(np.sort(shuffled[count:])), split.take(np.sort(shuffled[:count]))
+
+
+def mean_example(split: Stored, limit: int = 2048) -> np.ndarray:
+    """The mean example [...] float32 in model space: of a split in memory exactly, of another over ``limit``
+    examples spread evenly, as all of them would take a whole pass.
+    """
+    size = len(split)
+    chosen = np.arange(size) if split.in_memory or size <= limit else np.arange(limit) * size // limit
+    parts = np.array_split(chosen, -(-len(chosen) // 256))
+    total = sum(split.batch(part)[split.entry].sum(axis=0, dtype=np.float64) for part in parts)
+    return (total / len(chosen)).astype(np.float32)
+
+
+def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: str) -> Dataset:
+    """The ``Dataset`` of ``splits``, whose spec and codec come from "train"."""
+    train = splits["train"]
+    mean = mean_example(train)
+    spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes)
+    return Dataset(splits=dict(splits), spec=spec, codec=train.codec, fingerprint=fingerprint)
+
+
+def array_fingerprint(splits: Mapping[str, Arrays]) -> str:
+    """A hash of everything that splits in memory hold, in their order."""
+    return digest(
+        part
+        for name, split in sorted(splits.items())
+        for array in (split.raw, split.label)
+        if array is not None
+        for part in (f"{name} {array.dtype.str} {array.shape}".encode(), np.ascontiguousarray(array).data)
+    )
+
+
+def digest(parts: Iterable[bytes | memoryview]) -> str:
+    """32 hex digits of the blake2b hash of ``parts``."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()

@@ -1,0 +1,165 @@
+"""The order of the examples as a pure function of (seed, position).
+
+The position is one integer, the examples consumed by all processes together, so a run resumes exactly on
+any number of hosts: each takes its own rows of the same global batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.dataset import Batch, Split
+from genjax.errors import UserError
+
+
+def raw_bits(seed: int, stream: int, count: int) -> np.ndarray:
+    """``count`` random words [count] uint64 of Philox keyed by (seed, stream).
+
+    Raw bits, because numpy promises no stable stream for what its Generator makes of them.
+    """
+    key = np.array([seed % 2**64, stream % 2**64], dtype=np.uint64)
+    return np.random.Philox(key=key).random_raw(count)
+
+
+def permutation(seed: int, stream: int, size: int) -> np.ndarray:
+    """A permutation [size] int64 of ``range(size)``, the same on every numpy version."""
+    return np.argsort(raw_bits(seed, stream, size), kind="stable")
+
+
+@functools.lru_cache(maxsize=4)  # a batch may straddle two epochs, and two splits may take turns
+def order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order [size] int64 in which the examples come in ``epoch``; read-only, as it is cached."""
+    result = permutation(seed, epoch, size)
+    result.setflags(write=False)
+    return result
+
+
+def indices(seed: int, position: int, count: int, size: int) -> np.ndarray:
+    """The data set's indices [count] int64 at the global positions position .. position + count - 1.
+
+    Epoch e covers the positions e * size .. (e + 1) * size - 1; ``count`` may span several epochs.
+
+    Raises:
+      UserError: when the split is empty.
+    """
+    if size < 1:
+        raise UserError("the split holds no examples to train on")
+    first, last = position // size, (position + count - 1) // size
+    parts = [
+        order(seed, epoch, size)[max(position - epoch * size, 0) : position + count - epoch * size]
+        for epoch in range(first, last + 1)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """Batch number -> batch of an endless stream. Picklable, so that worker processes can hold it."""
+
+    split: Split
+    seed: int
+    position: int
+    batch_size: int
+    rows: slice
+
+    def __call__(self, number: int) -> Batch:
+        position = self.position + int(number) * self.batch_size
+        chosen = indices(self.seed, position, self.batch_size, len(self.split))[self.rows]
+        return self.split.batch(chosen) | {"mask": np.ones(len(chosen), np.float32)}
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """Batch number -> batch of one pass in order, padded."""
+
+    split: Split
+    batch_size: int
+    rows: slice
+    total: int
+
+    def __call__(self, number: int) -> Batch:
+        chosen = (int(number) * self.batch_size + np.arange(self.batch_size))[self.rows]
+        real = chosen < self.total
+        return self.split.batch(np.where(real, chosen, 0)) | {"mask": real.astype(np.float32)}
+
+
+def _read(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Batch, None, None]:
+    """The batches 0 .. count - 1: made here for a split in memory, otherwise ahead of need by Grain."""
+    if make.split.in_memory:
+        yield from map(make, range(count))
+        return
+    import grain
+
+    threads = min(8, os.cpu_count() or 1)  # also the batches held ready, so memory stays bounded
+    dataset = (
+        grain.MapDataset.range(count)
+        .map(make)
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+    )
+    if workers > 0:
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, which only absl.app parses
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    iterator = iter(dataset)
+    try:
+        for batch in iterator:
+            # workers hand over shared memory that dies with the iterator: copy it
+            yield {name: np.array(value) for name, value in batch.items()} if workers > 0 else batch
+    finally:
+        iterator.close()
+
+
+def batches(
+    split: Split,
+    *,
+    seed: int,
+    position: int,
+    batch_size: int,
+    rows: slice = slice(None),
+    workers: int = 0,
+) -> Generator[Batch, None, None]:
+    """Shuffled batches without end, from ``position`` on.
+
+    Args:
+      seed: of the order.
+      position: examples consumed so far by all processes together.
+      batch_size: of the global batch.
+      rows: this process's rows of the global batch.
+      workers: processes that read a split that is not in memory; 0 reads it with threads.
+
+    Yields:
+      The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``. Close the
+      iterator (``contextlib.closing``) to stop the readers.
+    """
+    _check(split, batch_size, workers)
+    return _read(_Ordered(split, seed, position, batch_size, rows), 2**62, workers)
+
+
+def padded(
+    split: Split, batch_size: int, rows: slice = slice(None), limit: int | None = None, workers: int = 0
+) -> Generator[Batch, None, None]:
+    """One pass in order, for evaluation: every example, or the first ``limit``, exactly once.
+
+    Yields:
+      The split's entries [B, ...] and ``mask`` [B] float32. The last batch is padded to ``batch_size`` with
+      copies of row 0 under mask 0, so that all batches have one shape and all processes as many of them.
+    """
+    _check(split, batch_size, workers)
+    total = len(split) if limit is None else min(limit, len(split))
+    return _read(_Padded(split, batch_size, rows, total), -(-total // batch_size), workers)
+
+
+def _check(split: Split, batch_size: int, workers: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+    if workers < 0:
+        raise UserError(f"workers is {workers}; it must be 0 or more")
+    if len(split) < 1:
+        raise UserError("the split holds no examples")

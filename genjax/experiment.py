@@ -1,0 +1,269 @@
+"""``Experiment``: everything that defines a run, composed in one frozen dataclass; load, save and compare it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from genjax.errors import UserError, unknown
+from genjax.optim import Adam
+from genjax.parallel import Devices
+
+FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
+CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
+FREE_ON_RESUME = ("steps", "every", "devices", "data.root")
+
+
+@dataclass(frozen=True)
+class Every:
+    """Steps between two events; 0 for never. The last step is always evaluated, sampled and saved, unless 0.
+
+    Attributes:
+      log: a row of metrics: the means since the row before, the learning rate of this very step.
+      evaluate: the held-out split and the evaluators.
+      sample: a picture or file of samples.
+      checkpoint: everything that is needed to go on.
+    """
+
+    log: int = 50
+    evaluate: int = 1000
+    sample: int = 1000
+    checkpoint: int = 1000
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 0:
+                raise UserError(f"every.{field.name} is not negative, but {getattr(self, field.name)} is")
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay.
+
+    Attributes:
+      newest: this many of the newest.
+      best: and the one with the best value of this metric of the evaluation; None for none.
+      larger_is_better: of that metric.
+    """
+
+    newest: int = 2
+    best: str | None = "loss"
+    larger_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        if self.newest < 1:
+            raise UserError(f"keep.newest is at least 1, not {self.newest}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run.
+
+    Attributes:
+      family: the model and how it learns.
+      data: the source of examples.
+      optimizer: or one for each part of the family.
+      augment: functions of (key, batch), applied in the compiled step in this order.
+      steps: train steps.
+      batch_size: examples a step, over all devices and processes.
+      seed: of the parameters, the noise and the order of the data.
+      precision: what the networks compute in; parameters, losses and optimizer state are float32 always.
+      ema: decay of the averaged parameters that are judged and sampled from; None for no average.
+      evaluators: what is measured and drawn besides the family's own metrics.
+      every: intervals.
+      keep: checkpoints that stay.
+      devices: on what it runs.
+      steps_per_dispatch: steps in one compiled call; more hides the host's share of small steps.
+      workers: processes that read data which do not fit in memory; 0 for threads.
+    """
+
+    family: Any
+    data: Any
+    optimizer: Any = Adam()
+    augment: tuple[Any, ...] = ()
+    steps: int = 10_000
+    batch_size: int = 128
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    ema: float | None = None
+    evaluators: tuple[Any, ...] = ()
+    every: Every = Every()
+    keep: Keep = Keep()
+    devices: Devices = Devices()
+    steps_per_dispatch: int = 1
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "steps_per_dispatch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise unknown("precision", self.precision, ("float32", "bfloat16"))
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UserError(f"ema is between 0 and 1, not {self.ema}")
+        if self.workers < 0 or self.seed < 0:
+            raise UserError("workers and seed are not negative")
+        if self.family.collect is not None and self.steps_per_dispatch > 1:
+            raise UserError(f"{type(self.family).__name__} collects on the host: steps_per_dispatch must be 1")
+        intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
+        for name, interval in ({"steps": self.steps} | intervals).items():
+            if interval % self.steps_per_dispatch:
+                raise UserError(
+                    f"{name} {interval} is not a multiple of steps_per_dispatch {self.steps_per_dispatch}"
+                )
+
+
+def configs_folder() -> Path:
+    """Where the configs stand: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def find_config(name: str) -> Path:
+    """The config file of that path, or of that bare name under ``configs/``."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise UserError(f"no config file at {name}")
+    known = {p.stem: p for p in sorted(configs_folder().glob("*/*.py"))}
+    if name not in known:
+        raise unknown("config", name, known)
+    return known[name]
+
+
+def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
+    """The experiment that the config's ``get_config`` builds, and the file it came from.
+
+    With ``tiny`` the same experiment shrunk to seconds, for tests and first looks.
+    """
+    path = find_config(name)
+    module = _execute(path)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path} has no get_config(tiny=False)")
+    experiment = module.get_config(tiny=tiny)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
+    return experiment, path
+
+
+def _execute(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(CONFIG_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}"} | fields
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UserError(f"{value!r} in a config cannot be written as JSON: use dataclasses, tuples and plain values")
+
+
+def from_json(value: Any, config_source: Path | None = None) -> Any:
+    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything else.
+
+    ``config_source`` is the copy of the config file, for classes that the config itself defined.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item, config_source) for item in value)
+    if not isinstance(value, dict):
+        return value
+    cls = _class(value["class"], config_source)
+    fields = {f.name for f in dataclasses.fields(cls) if f.init}
+    given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
+    for name in given.keys() - fields:
+        raise unknown(f"field of {cls.__name__}", name, fields)
+    hints = typing.get_type_hints(cls)
+    arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
+    return cls(**given | arrays)
+
+
+def _class(name: str, config_source: Path | None) -> type:
+    module_name, _, class_name = name.partition(":")
+    try:
+        if module_name == CONFIG_MODULE and config_source is not None:
+            module = _execute(config_source)
+        else:
+            module = importlib.import_module(module_name)
+        cls: Any = module
+        for part in class_name.split("."):
+            cls = getattr(cls, part)
+    except (ImportError, AttributeError):
+        raise UserError(f"this run needs {name}, which cannot be imported here") from None
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise UserError(f"{name} is not a dataclass")
+    return cls
+
+
+def dumps(experiment: Experiment) -> str:
+    """The text of ``config.json``."""
+    return json.dumps({"format": FORMAT, "experiment": to_json(experiment)}, indent=2) + "\n"
+
+
+def loads(text: str, config_source: Path | None = None) -> Experiment:
+    """The experiment of a ``config.json``."""
+    try:
+        stored = json.loads(text)
+        version, tree = stored["format"], stored["experiment"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError("config.json is damaged") from None
+    if version != FORMAT:
+        raise UserError(f"config.json has format {version}, this genjax reads {FORMAT}")
+    return from_json(tree, config_source)
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
+        for name in old | new:
+            if name != "class":
+                yield from differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from differences(a, b, f"{path}.{i}")
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def check_resumable(stored: Experiment, wanted: Experiment) -> None:
+    """Only steps, intervals, devices and the data's root may differ when a run goes on."""
+    forbidden = [
+        line
+        for line in differences(to_json(stored), to_json(wanted))
+        if not f"{line.split(':')[0]}.".startswith(tuple(f"{name}." for name in FREE_ON_RESUME))
+    ]
+    if forbidden:
+        raise UserError("the run directory holds another config; it differs in " + "; ".join(forbidden))
+
+
+def _short(value: Any) -> str:
+    return value["class"].partition(":")[2] if isinstance(value, dict) else repr(value)

@@ -1,0 +1,235 @@
+"""The contract of a family: its state, its methods, and the one gradient step that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax.data.dataset import Spec
+from genjax.optim import UpdateRule
+
+Params = Any
+Batch = Mapping[str, jax.Array]
+
+
+class Mean(NamedTuple):
+    """A weighted mean kept as a pair, so that it merges over microbatches, devices and batches by addition."""
+
+    sum: jax.Array
+    weight: jax.Array
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> Mean:
+        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1. A masked row may even be NaN."""
+        return cls(jnp.sum(jnp.where(mask > 0, values * mask, 0.0)), jnp.sum(mask))
+
+    @property
+    def value(self) -> jax.Array:
+        return self.sum / self.weight
+
+
+Metrics = dict[str, Mean]
+Loss = Callable[[Params, Any, Batch, jax.Array], tuple[Metrics, Any]]
+
+
+@flax.struct.dataclass
+class State:
+    """Everything that training changes, and arrays only.
+
+    Attributes:
+      step: train steps taken, int32.
+      params: trained parameters, float32; keyed by part in a family with parts.
+      opt_state: an ``OptState``, or one for each part.
+      variables: what a step changes without a gradient: batch statistics, codebooks; constants of the data.
+      ema: moving average of ``params``, None if none is kept.
+      key: the base key; the key of a step is ``fold_in(key, step)``.
+      frozen: parameters from other runs, never changed, saved once a run.
+    """
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+    variables: Any
+    ema: Params | None
+    key: jax.Array
+    frozen: Any = None
+
+    @property
+    def step_key(self) -> jax.Array:
+        return jax.random.fold_in(self.key, self.step)
+
+    def for_eval(self) -> State:
+        """The state to judge and to sample from: the averaged parameters where there are any."""
+        return self if self.ema is None else self.replace(params=self.ema)
+
+
+def init_state(
+    params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array
+) -> State:
+    """The state of step 0. ``rule`` is a mapping for a family with parts, keyed as ``params``."""
+    if isinstance(rule, Mapping):
+        opt_state = {part: r.init(params[part]) for part, r in rule.items()}
+        averaged = {part: params[part] for part, r in rule.items() if r.ema is not None} or None
+    else:
+        opt_state, averaged = rule.init(params), params if rule.ema is not None else None
+    copy = jax.tree.map(jnp.copy, averaged)  # its own buffers: params and ema are both donated
+    return State(jnp.zeros((), jnp.int32), params, opt_state, variables, copy, key)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models is a frozen dataclass of hyper-parameters with pure methods.
+
+    ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
+    Most families have none.
+    """
+
+    collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        """Parameters and variables, from a batch of one example and the data's spec."""
+        raise NotImplementedError
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        """One step on a batch. ``axis`` names the mapped data axis, if the step is mapped over devices."""
+        raise NotImplementedError
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        """The metrics of a held-out batch; ``loss`` is the main one."""
+        raise NotImplementedError
+
+    def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
+        """``n`` samples in model space."""
+        raise NotImplementedError
+
+
+def modelled(batch: Batch) -> jax.Array:
+    """The entry of a batch that an unconditional family models: an image [B, H, W, C] or points [B, D]."""
+    return batch["image"] if "image" in batch else batch["points"]
+
+
+def apply(net: Any, params: Params, *inputs: jax.Array, **kwargs: Any) -> jax.Array:
+    """``net.apply`` in the dtype of ``params``: inputs are cast to it, outputs come back as float32."""
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    outputs = net.apply({"params": params}, *(x.astype(dtype) for x in inputs), **kwargs)
+    return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
+
+
+def gradient_step(
+    loss: Loss,
+    optimizer: Any,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    part: str | None = None,
+    axis: str | None = None,
+) -> tuple[State, Metrics]:
+    """One update of ``state.params``, or of one part of them.
+
+    ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the gradient is that
+    of ``metrics["loss"]``. Sums are added over microbatches and devices and divided once by the whole weight, so
+    that accumulated or mapped steps equal the full batch, whatever the masks. An update whose loss or gradient
+    is not finite changes nothing and counts as skipped.
+
+    Args:
+      optimizer: an ``UpdateRule``, or a mapping of them when there are parts.
+      key: of this step; microbatches and devices fold in their number.
+      axis: the mapped axis, whose devices each hold a slice of the batch.
+
+    Returns:
+      The state, with ``step`` as it was (a train step may make several updates), and the metrics, with
+      ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped``.
+    """
+    rule: UpdateRule = optimizer if part is None else optimizer[part]
+    params, opt_state, ema = (_of(tree, part) for tree in (state.params, state.opt_state, state.ema))
+    if axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+    def total(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+        cast = jax.tree.map(lambda p: p.astype(rule.compute_dtype), params)
+        metrics, variables = loss(cast, variables, batch, key)
+        return metrics["loss"].sum, (metrics, variables)
+
+    grads, metrics, variables = _accumulated(
+        jax.grad(total, has_aux=True), rule.accumulate, params, state.variables, batch, key
+    )
+    if axis is not None:
+        grads, metrics = jax.lax.psum((grads, metrics), axis)
+        variables = jax.tree.map(lambda v: _mean_over(v, axis), variables)
+
+    weight = jnp.maximum(metrics["loss"].weight, jnp.finfo(jnp.float32).tiny)
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
+
+    new_params, new_opt_state = rule.update(grads, opt_state, params)
+    new_ema = ema if rule.ema is None else _averaged(ema, new_params, rule.ema, opt_state.count)
+    new = (new_params, new_opt_state, new_ema, variables)
+    old = (params, opt_state, ema, state.variables)
+    params, opt_state, ema, variables = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    one = jnp.ones(())
+    metrics = metrics | {
+        "grad_norm": Mean(norm, one),
+        "learning_rate": Mean(rule.learning_rate(_of(state.opt_state, part).count), one),
+        "skipped": Mean(1.0 - finite, one),
+    }
+    state = state.replace(
+        params=_with(state.params, part, params),
+        opt_state=_with(state.opt_state, part, opt_state),
+        ema=state.ema if rule.ema is None else _with(state.ema, part, ema),
+        variables=variables,
+    )
+    return state, metrics
+
+
+def _accumulated(
+    gradient: Callable[..., Any], pieces: int, params: Params, variables: Any, batch: Batch, key: jax.Array
+) -> tuple[Any, Metrics, Any]:
+    """Summed gradients and metrics over ``pieces`` microbatches, one at a time."""
+    if pieces == 1:
+        grads, (metrics, variables) = gradient(params, variables, batch, key)
+        return grads, metrics, variables
+
+    def split(x: jax.Array) -> jax.Array:  # row i goes to microbatch i % pieces: a sharded batch stays where it is
+        return jnp.moveaxis(x.reshape(-1, pieces, *x.shape[1:]), 1, 0)
+
+    def one(carry: Any, piece: Any) -> tuple[Any, None]:
+        grads, metrics, variables = carry
+        microbatch, number = piece
+        more, (added, variables) = gradient(params, variables, microbatch, jax.random.fold_in(key, number))
+        return (*jax.tree.map(jnp.add, (grads, metrics), (more, added)), variables), None
+
+    microbatches = jax.tree.map(split, dict(batch))
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    shapes = jax.eval_shape(gradient, params, variables, first, key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1][0]))
+    carry, _ = jax.lax.scan(one, (*zeros, variables), (microbatches, jnp.arange(pieces)))
+    return carry
+
+
+def _averaged(ema: Params, params: Params, decay: float, count: jax.Array) -> Params:
+    # The decay warms up, so that the random start is soon forgotten.
+    decay = jnp.minimum(decay, (1 + count) / (10 + count))
+    return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+
+
+def _mean_over(variable: jax.Array, axis: str) -> jax.Array:
+    floating = jnp.issubdtype(variable.dtype, jnp.floating)
+    return jax.lax.pmean(variable, axis) if floating else variable
+
+
+def _of(tree: Any, part: str | None) -> Any:
+    return tree if part is None or tree is None else tree.get(part)
+
+
+def _with(tree: Any, part: str | None, value: Any) -> Any:
+    return value if part is None else tree | {part: value}

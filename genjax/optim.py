@@ -1,0 +1,389 @@
+"""Optimizers and schedules: small frozen dataclasses that build Optax transformations.
+
+An optimizer gives a *direction*; the learning rate is applied in ``UpdateRule``, once, so that it can be
+logged, and so that a skipped update moves neither the schedule nor the moments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax import trees
+from genjax.errors import UserError
+
+Params = Any
+FLOAT32 = jnp.dtype("float32")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number as a function of the step: ``schedule(step)`` is traceable and float32."""
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        raise NotImplementedError
+
+    def over(self, total_steps: int) -> Schedule:
+        """This schedule with its open length (``steps=None``) set to that of the run."""
+        if getattr(self, "steps", 0) is None:
+            return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
+        return self
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value at every step.
+
+    Attributes:
+      value: that value.
+    """
+
+    value: float = 1e-3
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return jnp.full(jnp.shape(step), self.value, FLOAT32)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From ``start`` to ``end`` in a straight line, then ``end``.
+
+    Attributes:
+      start: value at step 0.
+      end: value from ``steps`` on.
+      steps: length; None for the whole run.
+    """
+
+    start: float = 1e-3
+    end: float = 0.0
+    steps: int | None = None
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return self.start + (self.end - self.start) * _fraction(step, self.steps)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv 1608.03983).
+
+    Attributes:
+      start: value at step 0.
+      end: value from ``steps`` on.
+      steps: length; None for the whole run.
+    """
+
+    start: float = 1e-3
+    end: float = 0.0
+    steps: int | None = None
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        wave = 0.5 * (1 + jnp.cos(jnp.pi * _fraction(step, self.steps)))
+        return self.end + (self.start - self.end) * wave
+
+
+@dataclass(frozen=True)
+class Rsqrt(Schedule):
+    """``start`` for ``flat`` steps, then falling as one over the square root of the step.
+
+    Attributes:
+      start: the first and highest value.
+      flat: steps before the fall.
+    """
+
+    start: float = 1e-3
+    flat: int = 1000
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return self.start * jnp.sqrt(self.flat / jnp.maximum(jnp.asarray(step, FLOAT32), self.flat))
+
+
+@dataclass(frozen=True)
+class Piecewise(Schedule):
+    """Constant pieces: ``values[i]`` until step ``boundaries[i]``.
+
+    Attributes:
+      values: one more than there are boundaries.
+      boundaries: rising steps at which the next value begins.
+    """
+
+    values: tuple[float, ...] = (1e-3, 1e-4)
+    boundaries: tuple[int, ...] = (10_000,)
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
+        if len(self.values) != len(self.boundaries) + 1 or not rising:
+            raise UserError("Piecewise needs rising boundaries and one value more than boundaries")
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        piece = jnp.searchsorted(jnp.asarray(self.boundaries, jnp.int32), step, side="right")
+        return jnp.asarray(self.values, FLOAT32)[piece]
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """A straight line from 0 to the first value of another schedule, which then begins.
+
+    Attributes:
+      warm_up: steps of the line; the value at step i is (i + 1) / warm_up of the first value.
+      then: the schedule that follows.
+    """
+
+    warm_up: int = 100
+    then: Schedule = Constant()
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step)
+        rising = self.then(0) * (step + 1).astype(FLOAT32) / max(self.warm_up, 1)
+        return jnp.where(step < self.warm_up, rising, self.then(jnp.maximum(step - self.warm_up, 0)))
+
+    def over(self, total_steps: int) -> Schedule:
+        return dataclasses.replace(self, then=self.then.over(max(total_steps - self.warm_up, 1)))
+
+
+def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:
+    if steps is None:
+        raise UserError("a schedule outside an optimizer needs its number of steps")
+    return jnp.clip(jnp.asarray(step, FLOAT32) / max(steps, 1), 0, 1)
+
+
+class OptState(NamedTuple):
+    """``count``: the updates made, which is what the schedule counts; ``inner``: Optax's own state."""
+
+    count: jax.Array
+    inner: Any
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """A built optimizer, and everything else that ``gradient_step`` does with a gradient.
+
+    Attributes:
+      direction: the Optax chain before the learning rate: clipping, moments, weight decay, freezing.
+      learning_rate: resolved schedule over the count of updates.
+      accumulate: microbatches that a batch is split into.
+      ema: decay of the exponential moving average of the parameters; None keeps none.
+      compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
+    """
+
+    direction: optax.GradientTransformation
+    learning_rate: Schedule
+    accumulate: int = 1
+    ema: float | None = None
+    compute_dtype: Any = FLOAT32
+
+    def init(self, params: Params) -> OptState:
+        return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
+
+    def update(self, grads: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
+        """New parameters and state after one step along the direction."""
+        direction, inner = self.direction.update(grads, state.inner, params)
+        rate = self.learning_rate(state.count)
+        params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)
+        return params, OptState(state.count + 1, inner)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What every optimizer has.
+
+    Attributes:
+      learning_rate: a schedule over the updates made.
+      clip: the largest global norm of the gradient; None clips nothing.
+      weight_decay: decoupled from the gradient and multiplied by the learning rate (AdamW's form).
+      decay: regular expressions on parameter paths that are decayed; empty for all with two or more axes.
+      freeze: regular expressions on parameter paths that are never moved.
+      accumulate: microbatches that each batch is split into, to save memory.
+    """
+
+    learning_rate: Schedule = Constant(1e-3)
+    clip: float | None = None
+    weight_decay: float = 0.0
+    decay: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.learning_rate, Schedule):
+            raise UserError(f"learning_rate is a schedule, for example Constant({self.learning_rate})")
+        if self.accumulate < 1:
+            raise UserError(f"accumulate is at least 1, not {self.accumulate}")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"clip is above 0 or None, not {self.clip}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay is not negative, but {self.weight_decay} is")
+
+    def scale(self) -> optax.GradientTransformation:
+        """The part that differs: gradients to a direction of ascent."""
+        raise NotImplementedError
+
+    def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> UpdateRule:
+        """Resolve open schedules over ``total_steps`` and chain the transformations."""
+        chain = [optax.clip_by_global_norm(self.clip)] if self.clip is not None else []
+        chain.append(self.scale())
+        if self.weight_decay:
+            chain.append(optax.add_decayed_weights(self.weight_decay, self._decayed))
+        direction = optax.chain(*chain)
+        if self.freeze:
+            direction = optax.partition({"train": direction, "freeze": optax.set_to_zero()}, self._labels)
+        rate = self.learning_rate.over(total_steps)
+        return UpdateRule(direction, rate, self.accumulate, ema, compute_dtype)
+
+    def check(self, params: Params) -> None:
+        """Refuse path rules that match none of ``params``."""
+        trees.check_patterns("optimizer.decay", self.decay, params)
+        trees.check_patterns("optimizer.freeze", self.freeze, params)
+
+    def _decayed(self, params: Params) -> Any:
+        if self.decay:
+            return trees.matches(self.decay, params)
+        return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
+
+    def _labels(self, params: Params) -> Any:
+        return jax.tree.map(lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params))
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent, with momentum if it is above 0.
+
+    Attributes:
+      momentum: decay of the velocity.
+      nesterov: look ahead along the velocity.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def scale(self) -> optax.GradientTransformation:
+        return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma & Ba, arXiv 1412.6980); with ``weight_decay`` AdamW.
+
+    Attributes:
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def scale(self) -> optax.GradientTransformation:
+        return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101)."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Lion(Optimizer):
+    """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's decay
+    and a learning rate as many times smaller.
+
+    Attributes:
+      b1: interpolation between momentum and gradient.
+      b2: decay of the momentum.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.99
+
+    def scale(self) -> optax.GradientTransformation:
+        return optax.scale_by_lion(self.b1, self.b2)
+
+
+@dataclass(frozen=True)
+class Adafactor(Optimizer):
+    """Adam with a factored second moment, sublinear in memory (Shazeer & Stern, arXiv 1804.04235).
+
+    Attributes:
+      min_dim_size_to_factor: smaller matrices keep a whole second moment.
+      decay_rate: exponent of the second moment's decay.
+      clipping_threshold: of the update's root mean square; None clips nothing.
+      multiply_by_parameter_scale: steps relative to the size of each parameter.
+    """
+
+    min_dim_size_to_factor: int = 128
+    decay_rate: float = 0.8
+    clipping_threshold: float | None = 1.0
+    multiply_by_parameter_scale: bool = True
+
+    def scale(self) -> optax.GradientTransformation:
+        factored = optax.adafactor(
+            min_dim_size_to_factor=self.min_dim_size_to_factor,
+            decay_rate=self.decay_rate,
+            clipping_threshold=self.clipping_threshold,
+            multiply_by_parameter_scale=self.multiply_by_parameter_scale,
+        )
+        return optax.chain(factored, optax.scale(-1.0))  # the alias descends, a direction ascends
+
+
+@dataclass(frozen=True)
+class Muon(Optimizer):
+    """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
+
+    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves both.
+    A convolution's kernel is one matrix, [height * width * in, out].
+
+    Attributes:
+      beta: decay of the momentum.
+      b1: Adam's.
+      b2: Adam's.
+      adam: regular expressions on the paths of matrices that Adam updates: embeddings and heads.
+      stacked: regular expressions on the paths of layers stacked by a scan: each layer is orthogonalised alone.
+    """
+
+    beta: float = 0.95
+    b1: float = 0.9
+    b2: float = 0.999
+    adam: tuple[str, ...] = ("[Ee]mbed", "[Hh]ead", "output")
+    stacked: tuple[str, ...] = ("layers",)
+
+    def scale(self) -> optax.GradientTransformation:
+        muon = optax.chain(
+            optax.contrib.scale_by_muon(beta=self.beta, weight_dimension_numbers=self._matrices),
+            optax.stateless(self._match_adam),
+        )
+        # Not optax.contrib.muon: that one gives its Adam part Nesterov's momentum.
+        return optax.partition({"muon": muon, "adam": optax.scale_by_adam(self.b1, self.b2)}, self._labels_by_shape)
+
+    def _match_adam(self, updates: Params, params: Params) -> Params:
+        """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have about 0.2."""
+
+        def scaled(update: jax.Array, axes: Any) -> jax.Array:
+            rows = math.prod(update.shape[axis] for axis in axes.reduction_axis)
+            return 0.2 * math.sqrt(max(rows, update.shape[-1])) * update
+
+        return jax.tree.map(scaled, updates, self._matrices(updates))
+
+    def _labels_by_shape(self, params: Params) -> Any:
+        none = lambda axes: axes is None or isinstance(axes, optax.contrib.MuonDimensionNumbers)  # noqa: E731
+        return jax.tree.map(lambda axes: "adam" if axes is None else "muon", self._matrices(params), is_leaf=none)
+
+    def _matrices(self, params: Params) -> Any:
+        """Which axes of each parameter are a matrix's rows and columns; None where Adam updates it."""
+
+        def axes(by_adam: bool, stacked: bool, param: jax.Array) -> Any:
+            first = 1 if stacked else 0
+            if by_adam or param.ndim < first + 2:
+                return None
+            last = param.ndim - 1
+            return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
+
+        return jax.tree.map(
+            axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params
+        )

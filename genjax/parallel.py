@@ -1,0 +1,265 @@
+"""Devices and processes: the only file that knows of meshes, shardings, mapped steps and several hosts.
+
+A step is written once, with an optional axis name, and runs in one of three ways:
+
+- *single*: ``jit`` on one device;
+- *pmapped*: one copy of the state a device, explicit means over the data axis. ``jax.pmap`` is itself
+  ``jit(shard_map(...))`` today and in maintenance mode, so this is written out, and the state carries no leading
+  device axis;
+- *sharded*: ``jit`` over a mesh with axes data, fsdp and tensor; rules on parameter paths say which axis of a
+  parameter lies on which axis of the mesh, and the compiler puts in the communication.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import re
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from genjax import trees
+from genjax.errors import UserError
+
+T = TypeVar("T")
+Tree = Any
+ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
+
+
+@dataclass(frozen=True)
+class ShardRule:
+    """Where the parameters whose path matches lie.
+
+    Attributes:
+      pattern: a regular expression on the parameter's path.
+      axes: for each axis of the parameter the mesh axis it is split over, "fsdp", "tensor" or None.
+    """
+
+    pattern: str
+    axes: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Devices:
+    """On what a run runs. Differs freely between a run and its continuation.
+
+    Attributes:
+      count: devices to use; None for all there are.
+      mode: "auto" is "single" on one device and "pmapped" on several; "sharded" for models that outgrow one.
+      fsdp: sharded only: devices that a parameter and its optimizer state are split over.
+      tensor: sharded only: devices that a matrix product is split over.
+      rules: sharded only: placements that go before the default (largest divisible axis over fsdp, last over
+        tensor, for all parameters with two or more axes).
+      distributed: join the other processes; on a TPU pod and under SLURM they find each other.
+      coordinator: address:port of process 0, where they do not.
+      processes: how many processes there are, with ``coordinator``.
+      process_id: which of them this is, with ``coordinator``.
+    """
+
+    count: int | None = None
+    mode: Literal["auto", "single", "pmapped", "sharded"] = "auto"
+    fsdp: int = 1
+    tensor: int = 1
+    rules: tuple[ShardRule, ...] = ()
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
+            raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
+        if min(self.fsdp, self.tensor, 1 if self.count is None else self.count) < 1:
+            raise UserError("devices.count, devices.fsdp and devices.tensor are at least 1")
+        if self.coordinator is not None and (self.processes is None or self.process_id is None):
+            raise UserError("devices.coordinator needs devices.processes and devices.process_id")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The devices of a run, arranged: a mesh with axes data, fsdp and tensor."""
+
+    mesh: Mesh
+    mode: str
+    rules: tuple[ShardRule, ...] = ()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files and speaks."""
+        return jax.process_index() == 0
+
+    @property
+    def replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
+        """Refuse a batch that does not divide over devices and microbatches."""
+        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        if batch_size % (places * accumulate):
+            raise UserError(
+                f"batch_size {batch_size} is not divisible by {places} device(s) x {accumulate} microbatch(es)"
+            )
+
+    def rows(self, batch_size: int) -> slice:
+        """This process's rows of the global batch."""
+        share = batch_size // jax.process_count()
+        return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+    def place(self, batch: Tree, stacked: bool = False) -> Tree:
+        """This process's rows, on the devices. ``stacked`` batches have a leading axis of steps."""
+        sharding = self._batch_sharding(stacked)
+        if jax.process_count() == 1:
+            return jax.device_put(batch, sharding)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def shardings(self, state: Tree) -> Tree:
+        """The place of every leaf of a (possibly abstract) state."""
+        if self.mode != "sharded":
+            return jax.tree.map(lambda _: self.replicated, state)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: NamedSharding(self.mesh, self._spec(trees.path_string(path), leaf.shape)), state
+        )
+
+    def init(self, make: Callable[[], T]) -> T:
+        """``make()`` compiled so that every leaf is made where it belongs."""
+        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)))()
+
+    def abstract(self, make: Callable[[], T]) -> T:
+        """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
+        shapes = jax.eval_shape(make)
+        return jax.tree.map(
+            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, self.shardings(shapes)
+        )
+
+    def compile_step(self, step: Callable[..., tuple[T, Tree]], state: T, stacked: bool = False) -> Any:
+        """``step(state, batch, axis)`` compiled for these devices, its state donated.
+
+        With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have the metrics.
+        """
+
+        def one(state: T, batch: Tree) -> tuple[T, Tree]:
+            if self.mode != "sharded":
+                return step(state, batch, "data" if self.mode == "pmapped" else None)
+            new, metrics = step(self._gathered(state), batch, None)
+            return jax.lax.with_sharding_constraint(new, self.shardings(new)), metrics
+
+        def many(state: T, batches: Tree) -> tuple[T, Tree]:
+            return jax.lax.scan(one, state, batches)
+
+        run = many if stacked else one
+        rows = self._batch_sharding(stacked)
+        if self.mode == "pmapped":
+            # With check_vma=True the gradients of replicated parameters arrive summed, before our own mean.
+            specs = PartitionSpec(), rows.spec
+            out = PartitionSpec(), PartitionSpec()
+            run = jax.shard_map(run, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
+        places = self.shardings(state)
+        return jax.jit(
+            run, donate_argnums=0, in_shardings=(places, rows), out_shardings=(places, self.replicated)
+        )
+
+    def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Any) -> Any:
+        """``jax.jit`` of what only reads a state; its results are on every process."""
+        return jax.jit(evaluate, out_shardings=self.replicated, **options)
+
+    def _gathered(self, state: T) -> T:
+        """The parameters whole over fsdp for the length of a step; they, the moments and the average lie split.
+
+        Left to itself, the partitioner of XLA gave wrong gradients for a parameter split over fsdp and tensor
+        (openxla/xla#40034).
+        """
+
+        def gather(path: Any, leaf: jax.Array) -> jax.Array:
+            name = trees.path_string(path)
+            if not name.startswith("params"):
+                return leaf
+            axes = (None if axis == "fsdp" else axis for axis in self._spec(name, leaf.shape))
+            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, PartitionSpec(*axes)))
+
+        return jax.tree_util.tree_map_with_path(gather, state)
+
+    def _batch_sharding(self, stacked: bool) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(None, ROWS) if stacked else PartitionSpec(ROWS))
+
+    def _spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
+        if not path.startswith(("params", "opt_state", "ema", "frozen")) or len(shape) < 2:
+            return PartitionSpec()
+        for rule in self.rules:
+            if re.search(rule.pattern, path):
+                if len(rule.axes) != len(shape):
+                    raise UserError(f"devices.rules: {rule.pattern!r} has {len(rule.axes)} axes, {path} {len(shape)}")
+                return PartitionSpec(*rule.axes)
+        axes: list[str | None] = [None] * len(shape)
+        if self.mesh.shape["tensor"] > 1 and shape[-1] % self.mesh.shape["tensor"] == 0:
+            axes[-1] = "tensor"
+        free = [i for i, size in enumerate(shape) if axes[i] is None and size % self.mesh.shape["fsdp"] == 0]
+        if self.mesh.shape["fsdp"] > 1 and free:
+            axes[max(free, key=lambda i: shape[i])] = "fsdp"
+        return PartitionSpec(*axes)
+
+
+def start(devices: Devices) -> Layout:
+    """Join the other processes if there are any, and arrange the devices."""
+    if devices.distributed or devices.coordinator is not None:
+        _join(devices)
+    found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    single = devices.mode == "single" or (devices.mode == "auto" and devices.count is None and len(found) == 1)
+    count = devices.count or (1 if single else len(found))
+    if count > len(found):
+        raise UserError(f"devices.count is {count}, but there are {len(found)} device(s) here")
+    if single and count > 1:
+        raise UserError(f"devices.mode single uses one device, not {count}")
+    if count < jax.process_count():
+        raise UserError(f"devices.count is {count}, but {jax.process_count()} processes each bring devices")
+    if count % (devices.fsdp * devices.tensor):
+        raise UserError(f"{count} device(s) do not divide into fsdp {devices.fsdp} x tensor {devices.tensor}")
+    mode = devices.mode if devices.mode != "auto" else ("single" if count == 1 else "pmapped")
+    grid = np.array(found[:count]).reshape(-1, devices.fsdp, devices.tensor)
+    return Layout(Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules)
+
+
+def _join(devices: Devices) -> None:
+    if jax.distributed.is_initialized():
+        return
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(devices.coordinator, devices.processes, devices.process_id)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes did not find each other: {error}") from error
+
+
+def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T]:
+    """Keep ``depth`` items on the way to the devices ahead of the one in use; closing it closes ``items``."""
+    try:
+        ahead = collections.deque(place(item) for item in itertools.islice(items, depth))
+        while ahead:
+            yield ahead.popleft()
+            ahead.extend(place(item) for item in itertools.islice(items, 1))
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+
+
+def agree(flag: bool) -> bool:
+    """Whether any process raised the flag: all of them must stop at the same step."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def barrier(name: str) -> None:
+    """Wait until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def peak_memory() -> int | None:
+    """Bytes at the fullest moment of the first local device; None where the platform does not tell."""
+    stats = jax.local_devices()[0].memory_stats()
+    return stats.get("peak_bytes_in_use") if stats else None

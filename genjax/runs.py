@@ -1,0 +1,224 @@
+"""Run directories: what ``train`` writes once at the start, and what ``sample`` and ``evaluate`` start from."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from genjax import experiment as experiments
+from genjax import parallel
+from genjax.checkpoint import Checkpoints
+from genjax.data.dataset import Codec, Dataset, Spec
+from genjax.errors import UserError, unknown
+from genjax.evaluation.judge import Findings, Subject, held_out_metrics, judge, sampled
+from genjax.experiment import Experiment
+from genjax.family import State, init_state
+
+# Numbers folded into the base key where others fold in a step; no run comes that far.
+EVALUATION, SAMPLES = 2**32 - 1, 2**32 - 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, loaded.
+
+    Attributes:
+      experiment: its config.
+      run_dir: where it lives.
+      step: of the checkpoint that was loaded.
+      state: all of it; ``state.for_eval()`` is what is judged.
+      spec: of the data it learned.
+      codec: from model space to what a person opens.
+      layout: the devices it is on.
+    """
+
+    experiment: Experiment
+    run_dir: epath.Path
+    step: int
+    state: State
+    spec: Spec
+    codec: Codec
+    layout: parallel.Layout
+
+    def sample(self, num: int = 64, seed: int = 0, options: Any = None) -> np.ndarray:
+        """``num`` samples in model space; ``options`` default to the family's own sampler."""
+        if num < 1:
+            raise UserError(f"the number of samples is at least 1, not {num}")
+        family = self.experiment.family
+        key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
+        return sampled(self.layout, family, self.state.for_eval(), key, num, options or family.sampler)
+
+    def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
+        """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
+        stem = epath.Path(out).with_suffix("") if out else self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        return self.codec.write(self.sample(num, seed, options), stem)
+
+    def evaluate(self, split: str = "test") -> Findings:
+        """The family's metrics over the whole split and the findings of the config's evaluators."""
+        data = self.experiment.data.open()
+        if split not in data.splits:
+            raise unknown("split", split, data.splits)
+        compiled = self.layout.compile_evaluation(self.experiment.family.evaluate)
+        return evaluate(self.layout, self.experiment, data, self.state, compiled, split)
+
+
+def evaluate(
+    layout: parallel.Layout, experiment: Experiment, data: Dataset, state: State, compiled: Any, split: str
+) -> Findings:
+    """Judge a state on a split, with the same draws at every step and in every process."""
+    key = jax.random.fold_in(state.key, EVALUATION)
+    judged = state.for_eval()
+    metrics = held_out_metrics(layout, compiled, judged, data.splits[split], experiment.batch_size, key)
+    subject = Subject(
+        experiment.family, judged, data.splits, split, data.codec, data.spec, key, layout.compile_evaluation
+    )
+    found = judge(subject, experiment.evaluators)
+    return Findings(metrics | dict(found.numbers), found.pictures)
+
+
+def load(
+    run_dir: str | Path, step: int | None = None, best: bool = False, devices: parallel.Devices | None = None
+) -> Run:
+    """Load a run, also one that was copied from another machine or made on other devices.
+
+    Args:
+      step: the checkpoint to take; None for the newest.
+      best: take the best by ``keep.best`` instead.
+      devices: one device by default.
+    """
+    folder = epath.Path(run_dir)
+    experiment = stored_experiment(folder)
+    if experiment is None:
+        raise UserError(f"{run_dir} is no run directory: it has no config.json")
+    spec, codec = stored_codec(folder)
+    layout = parallel.start(devices or parallel.Devices(count=1))
+    with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
+        wanted = checkpoints.best_step() if best else step
+        if best and wanted is None:
+            raise UserError(f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}")
+        if wanted is not None and wanted not in checkpoints.steps():
+            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
+        restored = checkpoints.restore(layout.abstract(initial_state(experiment, spec)), wanted)
+    if restored is None:
+        raise UserError(f"{run_dir} has no checkpoint yet")
+    state, _ = restored
+    return Run(experiment, folder, int(state.step), state, spec, codec, layout)
+
+
+def initial_state(experiment: Experiment, spec: Spec) -> Any:
+    """A function without arguments that makes the state of step 0."""
+    return functools.partial(_initial_state, experiment, spec)
+
+
+def _initial_state(experiment: Experiment, spec: Spec) -> State:
+    init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
+    example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1)}
+    if spec.classes is not None:
+        example["label"] = jnp.zeros(1, jnp.int32)
+    params, variables = experiment.family.init(init_key, example, spec)
+    return init_state(params, variables, update_rule(experiment), base_key)
+
+
+def update_rule(experiment: Experiment) -> Any:
+    """The built optimizer, or one for each part of the family."""
+    return experiment.optimizer.build(experiment.steps, experiment.ema, jnp.dtype(experiment.precision))
+
+
+def stored_experiment(run_dir: epath.Path) -> Experiment | None:
+    """The experiment of a run directory; None where there is none."""
+    path = run_dir / "config.json"
+    if not path.exists():
+        return None
+    return experiments.loads(path.read_text(), Path(run_dir / "config.py"))
+
+
+def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
+    """What the run keeps of its data."""
+    path = run_dir / "codec.json"
+    if not path.exists():
+        raise UserError(f"{run_dir} has no codec.json: the run had not begun")
+    stored = json.loads(path.read_text())
+    return experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
+
+
+def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+    """Make the run directory this experiment's, or refuse one that is another's."""
+    stored = stored_experiment(run_dir)
+    if stored is not None:
+        experiments.check_resumable(stored, experiment)
+    elif run_dir.exists() and any(run_dir.iterdir()):
+        raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
+    if jax.process_index() == 0:
+        for name in ("samples", "plots"):
+            (run_dir / name).mkdir(parents=True, exist_ok=True)
+        if source is not None:
+            (run_dir / "config.py").write_text(source.read_text())
+        _write(run_dir / "config.json", experiments.dumps(experiment))
+    parallel.barrier("claim")
+
+
+def describe(run_dir: epath.Path, data: Dataset, layout: parallel.Layout) -> None:
+    """Write what the run keeps of its data and of where it runs; refuse data that have changed."""
+    record = run_dir / "environment.json"
+    starts = json.loads(record.read_text()) if record.exists() else []
+    if starts and starts[-1]["data_fingerprint"] != data.fingerprint:
+        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+    if jax.process_index() == 0:
+        spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
+        _write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
+        _write(record, json.dumps([*starts, _environment(data, layout)], indent=2) + "\n")
+    parallel.barrier("describe")
+
+
+def _environment(data: Dataset, layout: parallel.Layout) -> dict[str, Any]:
+    packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = layout.mesh.devices.flat[0]
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "commit": _commit(),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": layout.mesh.size,
+        "mode": layout.mode,
+        "processes": jax.process_count(),
+        "data_fingerprint": data.fingerprint,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that genjax runs from, None where it was installed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _write(path: epath.Path, text: str) -> None:
+    new = path.with_name(path.name + ".new")
+    new.write_text(text)
+    new.replace(path)

@@ -1,0 +1,322 @@
+"""The loop: restore or init, step, "is it due?", log, save, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from genjax import parallel, runs, writers
+from genjax.checkpoint import Checkpoints
+from genjax.data.dataset import Batch, Split
+from genjax.data.stream import batches
+from genjax.errors import UserError
+from genjax.evaluation.judge import default_split, sampled
+from genjax.experiment import Experiment
+from genjax.family import Metrics, State
+from genjax.runs import Run
+
+AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
+NON_FINITE_LIMIT = 3
+
+
+class Diverged(Exception):
+    """Several steps in a row were not finite."""
+
+
+@flax.struct.dataclass
+class Packed:
+    """The metrics of a step, or of several, in one array: fetching many scalars costs more than a small step."""
+
+    pairs: jax.Array  # [..., M, 2]: sum and weight
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> Packed:
+        names = tuple(sorted(metrics))
+        return cls(jnp.stack([jnp.stack([*map(jnp.float32, metrics[name])]) for name in names]), names)
+
+
+def make_step(experiment: Experiment) -> Any:
+    """``step(state, batch, axis) -> state, Packed``: the family's train step behind the augmentations."""
+    rule = runs.update_rule(experiment)
+
+    def step(state: State, batch: Any, axis: str | None) -> tuple[State, Packed]:
+        key = jax.random.fold_in(state.step_key, AUGMENT)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        for number, augment in enumerate(experiment.augment):
+            batch = augment(jax.random.fold_in(key, number), batch)
+        state, metrics = experiment.family.train_step(state, batch, optimizer=rule, axis=axis)
+        return state, Packed.of(metrics)
+
+    return step
+
+
+class Meter:
+    """Running means of the metrics since the last row, on the host, kept in every checkpoint."""
+
+    def __init__(self, stored: dict[str, Any] | None = None) -> None:
+        stored = stored or {"pairs": {}, "non_finite": 0}
+        self.pairs: dict[str, list[float]] = {name: list(pair) for name, pair in stored["pairs"].items()}
+        self.non_finite = stored["non_finite"]  # bad steps in a row
+
+    def add(self, names: tuple[str, ...], pairs: np.ndarray) -> None:
+        """Add one step's pairs [M, 2]; what is not finite counts for the alarm, not for the means."""
+        finite = np.isfinite(pairs).all(axis=-1)
+        self.non_finite = 0 if finite.all() else self.non_finite + 1
+        for name, (total, weight), good in zip(names, pairs.tolist(), finite, strict=True):
+            if name.endswith("learning_rate"):
+                self.pairs[name] = [total, weight]  # of this very step
+            elif good:
+                old = self.pairs.get(name, (0.0, 0.0))
+                self.pairs[name] = [old[0] + total, old[1] + weight]
+
+    def means(self) -> dict[str, float]:
+        """The means; the meter starts anew."""
+        means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
+        self.pairs = {}
+        return means | {"loss": means.get("loss", math.nan)}
+
+    def stored(self) -> dict[str, Any]:
+        return {"pairs": self.pairs, "non_finite": self.non_finite}
+
+
+class Stop:
+    """Remembers SIGTERM and SIGINT until the step under way is saved; a second SIGINT interrupts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.signal == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def raise_remembered(self) -> None:
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
+
+
+def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position: int) -> Generator[Batch]:
+    """Batches on their way to the devices, from the data's ``position`` on."""
+    host = batches(
+        split,
+        seed=experiment.seed,
+        position=position,
+        batch_size=experiment.batch_size,
+        rows=layout.rows(experiment.batch_size),
+        workers=experiment.workers,
+    )
+    stacked = experiment.steps_per_dispatch > 1
+    if stacked:
+        host = _stacked(host, experiment.steps_per_dispatch)
+    return parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))
+
+
+def _stacked(host: Iterator[Batch], several: int) -> Iterator[Batch]:
+    with contextlib.closing(host):  # type: ignore[type-var]
+        while group := list(itertools.islice(host, several)):
+            yield {name: np.stack([batch[name] for batch in group]) for name in group[0]}
+
+
+def train(
+    experiment: Experiment,
+    run_dir: str | Path,
+    *,
+    max_minutes: float | None = None,
+    source: Path | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train, or go on where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
+
+    Args:
+      max_minutes: save and stop after so long; the same call goes on.
+      source: the config's file, copied into the run directory.
+      quiet: show no progress.
+
+    Raises:
+      UserError: for a config, data or directory that does not fit, or a full disk.
+      Diverged: after three steps in a row that are not finite.
+      KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, once all is saved.
+    """
+    deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    layout = parallel.start(experiment.devices)
+    layout.check_batch(experiment.batch_size, getattr(experiment.optimizer, "accumulate", 1))
+    folder = epath.Path(run_dir)
+    with _disk_full(folder):
+        runs.claim(folder, experiment, source)
+        data = experiment.data.open()
+        runs.describe(folder, data, layout)
+        with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
+            state = run_loop(experiment, folder, layout, data, checkpoints, stop, deadline, quiet)
+        if layout.is_main:
+            writers.plot_losses(folder)
+        stop.raise_remembered()
+    return Run(experiment, folder, int(state.step), state, data.spec, data.codec, layout)
+
+
+def run_loop(
+    experiment: Experiment,
+    run_dir: epath.Path,
+    layout: parallel.Layout,
+    data: Any,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    deadline: float,
+    quiet: bool,
+) -> State:
+    """All that happens between the opened data and the last checkpoint; returns the final state."""
+    family, every, steps = experiment.family, experiment.every, experiment.steps
+    make = runs.initial_state(experiment, data.spec)
+    target = layout.abstract(make)
+    experiment.optimizer.check(target.params)
+    state, progress = checkpoints.restore(target) or (layout.init(make), {"step": 0, "position": 0, "meter": None})
+    step, meter = progress["step"], Meter(progress["meter"])
+
+    stacked = experiment.steps_per_dispatch > 1
+    run_step = layout.compile_step(make_step(experiment), target, stacked)
+    evaluate = layout.compile_evaluation(family.evaluate)
+    split = default_split(data.splits)
+    saved = step if step else None
+
+    source = feed(experiment, layout, data.splits["train"], progress["position"])
+    with contextlib.closing(source), writers.Writers(run_dir, step, steps, layout.is_main, quiet) as out:
+        if step >= steps:
+            out.say(f"{run_dir} is finished: step {step} of {steps}")
+        elif step:
+            out.say(f"going on from step {step}")
+        clock = Clock(step)
+        pending: tuple[int, Packed] | None = None
+
+        def read() -> None:
+            """Fetch the metrics of the last dispatch; the device already works on the next, if there is one."""
+            nonlocal pending
+            if pending is None:
+                return
+            (last, packed), pending = pending, None
+            pairs = np.asarray(packed.pairs, np.float64).reshape(-1, len(packed.names), 2)
+            for number, one in enumerate(pairs, start=last - len(pairs) + 1):
+                meter.add(packed.names, one)
+                if meter.non_finite == NON_FINITE_LIMIT:
+                    good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint"
+                    raise Diverged(
+                        f"steps {number - NON_FINITE_LIMIT + 1} to {number} were not finite; {good} of {run_dir}"
+                    )
+                if _due(number, every.log, steps):
+                    numbers = meter.means()
+                    speed = clock.speed(number)
+                    rate = {"time/steps_per_second": speed, "time/examples_per_second": speed * experiment.batch_size}
+                    out.row(number, "train", numbers | rate)
+                    out.progress(number, numbers["loss"], speed * experiment.batch_size, speed)
+
+        while step < steps:
+            batch = next(source)
+            if family.collect is not None:
+                batch = layout.place(family.collect(state, batch, state.step_key))
+            state, metrics = run_step(state, batch)
+            step += experiment.steps_per_dispatch
+            read()
+            pending = step, metrics
+
+            told = stop.signal is not None or time.monotonic() > deadline
+            # Several processes have to stop at the same step, and asking each other costs a round trip.
+            stopping = parallel.agree(told) if jax.process_count() == 1 or _due(step, every.log, steps) else False
+            evaluating, sampling = (_due(step, n, steps) for n in (every.evaluate, every.sample))
+            saving = _due(step, every.checkpoint, steps) or step == steps or stopping
+            if not (evaluating or sampling or saving):
+                continue
+            read()
+            scores = None
+            with clock.paused():
+                if evaluating:
+                    found = runs.evaluate(layout, experiment, data, state, evaluate, split)
+                    scores = dict(found.numbers)
+                    out.row(step, "eval", scores)
+                    for name, picture in found.pictures.items():
+                        out.picture(step, name, picture)
+                if sampling:
+                    key = jax.random.fold_in(state.key, runs.SAMPLES)
+                    samples = sampled(layout, family, state.for_eval(), key, 64, family.sampler)
+                    if layout.is_main:
+                        data.codec.write(samples, run_dir / "samples" / f"{step:08d}")
+                if saving and meter.non_finite:
+                    out.say(f"step {step} was not finite: no checkpoint is written")
+                elif saving:
+                    checkpoints.save(step, state, _progress(experiment, step, meter), scores)
+                    saved = step
+            if stopping:
+                out.say(f"stopped at step {step} of {steps}; the same command goes on")
+                break
+        checkpoints.wait()
+    return state
+
+
+def _progress(experiment: Experiment, step: int, meter: Meter) -> dict[str, Any]:
+    """What the loop needs besides the state; ``position`` counts the examples of all processes together."""
+    return {"step": step, "position": step * experiment.batch_size, "meter": meter.stored()}
+
+
+class Clock:
+    """Steps a second between two rows, without what evaluation, samples and checkpoints took."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._start = step, time.monotonic()
+
+    def speed(self, step: int) -> float:
+        now = time.monotonic()
+        speed = (step - self._step) / max(now - self._start, 1e-9)
+        self._step, self._start = step, now
+        return speed
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self._start += time.monotonic() - begin
+
+
+def _due(step: int, interval: int, last: int) -> bool:
+    return interval > 0 and (step % interval == 0 or step == last)
+
+
+@contextlib.contextmanager
+def _disk_full(run_dir: epath.Path) -> Iterator[None]:
+    """One clear line for a full disk, however deep in a library it was noticed."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise UserError(
+                f"no space left on the device of {run_dir}; what was saved before is whole, "
+                "and the same command goes on once there is room"
+            ) from error
+        raise

@@ -1,0 +1,40 @@
+"""Pytrees by path: which leaves of a tree a rule such as ``encoder/.*kernel`` names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from genjax.errors import UserError
+
+
+def path_string(path: Sequence[Any]) -> str:
+    """``encoder/Dense_0/kernel`` for the key path of a leaf."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Every leaf with its path, in tree order."""
+    return [(path_string(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def matches(patterns: Sequence[str], tree: Any) -> Any:
+    """A tree of bools: True where any of the regular expressions is found in the leaf's path."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(re.search(pattern, path_string(path)) for pattern in patterns), tree
+    )
+
+
+def check_patterns(option: str, patterns: Sequence[str], tree: Any) -> None:
+    """Refuse a pattern that names nothing: it is a typing error, not a wish."""
+    names = [name for name, _ in named_leaves(tree)]
+    for pattern in patterns:
+        try:
+            found = any(re.search(pattern, name) for name in names)
+        except re.error as error:
+            raise UserError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
+        if not found:
+            raise UserError(f"{option}: {pattern!r} matches no parameter; there are {', '.join(names)}")

@@ -1,0 +1,97 @@
+"""The house: a file imports from lower floors only, in no circle, and is shorter than 400 lines."""
+
+import ast
+import configparser
+from pathlib import Path
+
+import genjax
+
+PACKAGE = Path(genjax.__file__).parent
+FLOORS = [
+    {"errors", "trees", "losses", "samplers"},
+    {"nets", "data", "optim", "parallel"},
+    {"experiment", "family", "checkpoint", "writers"},
+    {"families"},
+    {"posttrain", "evaluation", "interop"},
+    {"train", "runs"},
+    {"bench", "show", "__main__", "__init__"},
+]
+
+
+def floor(module: str) -> int:
+    """The floor of ``genjax.data.stream``: that of its first name below the package."""
+    name = module.split(".")[1] if "." in module else "__init__"
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+def modules() -> dict[str, Path]:
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return {".".join(("genjax", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in paths}
+
+
+def imports(path: Path, known: set[str]) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("genjax.")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "genjax":
+            assert node.level == 0
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else f"{node.module}" for name in names}
+    return found
+
+
+def graph() -> dict[str, set[str]]:
+    known = set(modules())
+    return {name: imports(path, known) for name, path in modules().items()}
+
+
+def test_every_file_stands_on_a_floor():
+    for name in modules():
+        floor(name)
+
+
+def test_imports_go_down_or_stay_beside():
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in graph().items()
+        for other in others
+        if floor(other) > floor(name)
+        or (floor(other) == floor(name) and "." in other.removeprefix("genjax.") and other.split(".")[1] != name.split(".")[1])
+    ]
+    assert not wrong
+
+
+def test_imports_run_in_no_circle():
+    edges = {n: {o if o in modules() else f"{o}.__init__" for o in others} for n, others in graph().items()}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name not in done:
+            for other in edges.get(name, ()):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_no_file_grows_past_400_lines():
+    long = {name: n for name, path in modules().items() if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_only_checkpoint_knows_of_orbax_and_only_parallel_of_meshes():
+    for name, path in modules().items():
+        text = path.read_text()
+        assert "orbax" not in text or name in ("genjax.checkpoint", "genjax.runs"), name  # runs records its version
+        assert not any(word in text for word in ("shard_map", "NamedSharding", "pmap(")) or name == "genjax.parallel"
+
+
+def test_setup_lists_every_package():
+    settings = configparser.ConfigParser()
+    settings.read(PACKAGE.parent / "setup.cfg")
+    listed = set(settings["options"]["packages"].split()) - {"genjax.configs"}
+    found = {".".join(("genjax", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
+    assert listed == found

@@ -1,0 +1,178 @@
+"""One device, eight mapped, eight sharded, two processes: the same losses and gradient norms."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import genjax
+from genjax import parallel
+from genjax.data.sources import Digits
+from genjax.errors import UserError
+from genjax.experiment import Every
+from genjax.optim import SGD, Adam, Constant
+from genjax.parallel import Devices, ShardRule
+from tests import toy
+
+ONE = Devices(count=1)
+MAPPED = Devices(count=8, mode="pmapped")
+SHARDED = Devices(count=8, mode="sharded", fsdp=4)
+TENSOR = Devices(count=8, mode="sharded", fsdp=2, tensor=2)
+
+
+def curve(run_dir, experiment, **options):
+    """Loss and gradient norm of every step."""
+    genjax.train(experiment, run_dir, quiet=True, **options)
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return np.array([[r["loss"], r["grad_norm"]] for r in rows if r["split"] == "train"])
+
+
+@pytest.mark.parametrize("devices", [MAPPED, SHARDED, TENSOR], ids=["pmapped", "sharded", "tensor"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_eight_devices_equal_one(tmp_path, devices, accumulate):
+    optimizer = SGD(Constant(0.01), accumulate=accumulate)
+    one = curve(tmp_path / "one", toy.experiment(optimizer=optimizer, devices=ONE))
+    eight = curve(tmp_path / "eight", toy.experiment(optimizer=optimizer, devices=devices))
+    assert one.shape == (20, 2) and one[-1, 0] < 0.9 * one[0, 0]
+    np.testing.assert_allclose(eight, one, rtol=1e-4)
+
+
+def vae(devices):
+    return toy.experiment(
+        family=VAE(latent_dim=4, coder=MLPCoder((16,))),
+        data=Digits(),
+        optimizer=SGD(Constant(1e-3)),
+        devices=devices,
+    )
+
+
+def test_a_sharded_vae_draws_the_same_noise_on_one_device_and_on_eight(tmp_path):
+    one = curve(tmp_path / "one", vae(ONE))
+    eight = curve(tmp_path / "eight", vae(SHARDED))
+    np.testing.assert_allclose(eight, one, rtol=1e-4)
+
+
+def test_a_mapped_vae_draws_other_noise_of_the_same_law(tmp_path):
+    one = curve(tmp_path / "one", vae(ONE))
+    eight = curve(tmp_path / "eight", vae(MAPPED))
+    assert not np.allclose(eight, one, rtol=1e-4)
+    np.testing.assert_allclose(eight[:, 0].mean(), one[:, 0].mean(), rtol=0.01)
+
+
+def test_several_steps_a_dispatch_change_nothing(tmp_path):
+    one = curve(tmp_path / "one", toy.experiment())
+    several = toy.experiment(steps_per_dispatch=5, every=Every(log=5, evaluate=0, sample=0, checkpoint=0))
+    mapped = toy.experiment(steps_per_dispatch=5, devices=MAPPED, every=several.every)
+    for name, experiment in (("several", several), ("mapped", mapped)):
+        rows = curve(tmp_path / name, experiment)  # a row is the mean over its five steps
+        np.testing.assert_allclose(rows, one.reshape(4, 5, 2).mean(1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("devices", [ONE, MAPPED, SHARDED], ids=["single", "pmapped", "sharded"])
+def test_a_checkpoint_goes_on_on_other_devices(tmp_path, devices):
+    """Ten steps on eight devices and ten on others equal twenty on one."""
+    whole = curve(tmp_path / "whole", toy.experiment(optimizer=Adam(Constant(0.01))))
+    begin = toy.experiment(optimizer=Adam(Constant(0.01)), steps=10, devices=SHARDED)
+    curve(tmp_path / "moved", begin)
+    end = toy.experiment(optimizer=Adam(Constant(0.01)), devices=devices)
+    np.testing.assert_allclose(curve(tmp_path / "moved", end), whole, rtol=1e-4)
+
+
+def test_parameters_and_moments_lie_where_the_rules_say():
+    layout = parallel.start(
+        Devices(count=8, mode="sharded", fsdp=2, tensor=2, rules=(ShardRule("special", ("tensor", None)),))
+    )
+    params = {"special": jnp.zeros((4, 4)), "kernel": jnp.zeros((8, 6)), "odd": jnp.zeros((3, 5)), "bias": jnp.zeros(6)}
+    state = {"params": params, "opt_state": {"mu": params}, "variables": {"mean": jnp.zeros((8, 8))}}
+    specs = jax.tree.map(lambda s: tuple(s.spec), layout.shardings(state))
+    expected = {"special": ("tensor", None), "kernel": ("fsdp", "tensor"), "odd": (None, None), "bias": ()}
+    assert specs["params"] == expected and specs["opt_state"]["mu"] == expected
+    assert specs["variables"]["mean"] == ()
+    kernel = layout.init(lambda: state)["params"]["kernel"]
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(4, 3)}
+
+
+def test_sharded_memory_is_a_part_of_the_whole(tmp_path):
+    layout = parallel.start(SHARDED)
+    experiment = vae(SHARDED)
+    from genjax.runs import initial_state
+
+    state = layout.init(initial_state(experiment, experiment.data.open().spec))
+    kernels = [x for x in jax.tree.leaves(state.params) if x.ndim == 2]
+    assert all(x.addressable_shards[0].data.size * 4 == x.size for x in kernels)
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        (dict(count=99), "99.*8 device"),
+        (dict(mode="pmapped", fsdp=2), "mode sharded"),
+        (dict(mode="sharded", fsdp=3), "do not divide"),
+        (dict(mode="single", count=2), "one device"),
+        (dict(coordinator="127.0.0.1:1"), "processes"),
+        (dict(count=0), "at least 1"),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused(devices, said):
+    with pytest.raises(UserError, match=said):
+        parallel.start(Devices(**devices))
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"batch_size 12 is not divisible by 8 device\(s\)"):
+        curve(tmp_path, toy.experiment(batch_size=12, devices=MAPPED))
+    with pytest.raises(UserError, match="3 microbatch"):
+        curve(tmp_path, toy.experiment(optimizer=SGD(accumulate=3)))
+
+
+def test_prefetch_keeps_order_and_stays_ahead():
+    placed = []
+    items = parallel.prefetch(iter(range(5)), lambda x: (placed.append(x), x)[1], depth=2)
+    assert next(items) == 0 and placed == [0, 1]
+    assert list(items) == [1, 2, 3, 4]
+
+
+PROCESS = """
+import sys
+import jax
+import genjax
+from genjax.optim import SGD, Constant
+from genjax.parallel import Devices
+from tests import toy
+port, number, mode, steps, run_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+devices = Devices(mode=mode, coordinator=f"127.0.0.1:{port}", processes=2, process_id=number)
+genjax.train(toy.experiment(steps=steps, devices=devices), run_dir, quiet=True)
+assert jax.process_count() == 2
+"""
+
+
+def two_processes(run_dir, mode, steps):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["."] + sys.path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PROCESS, str(port)]
+    started = [
+        subprocess.Popen(
+            [*command, str(i), mode, str(steps), str(run_dir)], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for i in range(2)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize("mode", ["pmapped", "sharded"])
+def test_two_processes_equal_one_and_their_checkpoint_goes_on_on_one(tmp_path, mode):
+    whole = curve(tmp_path / "whole", toy.experiment())
+    two_processes(tmp_path / "two", mode, steps=10)
+    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    np.testing.assert_allclose([[r["loss"], r["grad_norm"]] for r in rows], whole[:10], rtol=1e-4)
+    np.testing.assert_allclose(curve(tmp_path / "two", toy.experiment()), whole, rtol=1e-4)

@@ -1,0 +1,94 @@
+"""A family and data small enough to reason about: a linear autoencoder whose loss draws no noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.codecs import PointsCodec
+from genjax.data.dataset import Dataset, Spec
+from genjax.data.splits import Arrays
+from genjax.experiment import Every, Experiment
+from genjax.family import Family, Mean, gradient_step
+from genjax.optim import SGD, Constant
+from genjax.parallel import Devices
+
+DIM = 6
+
+
+@dataclass(frozen=True)
+class Toy(Family):
+    """Squared error of x W V; with ``breaks_at`` the loss of that step and those after is NaN for a while."""
+
+    hidden: int = 4
+    breaks_at: int = -1
+    breaks_for: int = 1
+    sampler: int = 0
+
+    def init(self, key, example, spec):
+        a, b = jax.random.split(key)
+        params = {
+            "w": {"kernel": 0.5 * jax.random.normal(a, (spec.shape[0], self.hidden))},
+            "v": {"kernel": 0.5 * jax.random.normal(b, (self.hidden, spec.shape[0]))},
+        }
+        return params, {"seen": jnp.zeros(())}
+
+    def loss(self, params, batch):
+        x = batch["points"]
+        again = x @ params["w"]["kernel"] @ params["v"]["kernel"]
+        return Mean.of(jnp.square(again - x).sum(-1), batch["mask"])
+
+    def train_step(self, state, batch, *, optimizer, axis=None):
+        broken = (state.step >= self.breaks_at) & (state.step < self.breaks_at + self.breaks_for)
+        broken &= self.breaks_at >= 0
+
+        def loss(params, variables, batch, key):
+            mean = self.loss(params, batch)
+            mean = mean._replace(sum=jnp.where(broken, jnp.nan, mean.sum))
+            return {"loss": mean}, {"seen": variables["seen"] + 1}
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state, batch, key):
+        return {"loss": self.loss(state.params, batch)}
+
+    def sample(self, state, key, n, options):
+        return jax.random.normal(key, (n, state.params["w"]["kernel"].shape[0]))
+
+
+@dataclass(frozen=True)
+class ToyData:
+    """Correlated Gaussian points.
+
+    Attributes:
+      root: stands for where data lie; may differ on resume.
+      bias: added to all points, so that two data sets differ.
+    """
+
+    root: str = "here"
+    bias: float = 0.0
+
+    def open(self) -> Dataset:
+        draw = np.random.default_rng(0)
+        x = (draw.normal(size=(200, DIM)) @ draw.normal(size=(DIM, DIM)) + self.bias).astype(np.float32)
+        codec = PointsCodec(DIM)
+        splits = {"train": Arrays("points", x[:160], None, codec), "test": Arrays("points", x[160:], None, codec)}
+        return Dataset(splits, Spec("points", (DIM,), x[:160].mean(0)), codec, f"toy {self.bias}")
+
+
+def experiment(**changes: Any) -> Experiment:
+    settings: dict[str, Any] = {
+        "family": Toy(),
+        "data": ToyData(),
+        "optimizer": SGD(Constant(0.01)),
+        "steps": 20,
+        "batch_size": 16,
+        "every": Every(log=1, evaluate=0, sample=0, checkpoint=0),
+        "devices": Devices(count=1),
+    }
+    return Experiment(**settings | changes)
