@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import math
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,8 @@ class Checkpoints:
 
     def __init__(self, run_dir: epath.Path, keep: Keep = Keep(), read_only: bool = False) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every directory it makes
-        self._run_dir = epath.Path(run_dir)
+        local = "://" not in os.fspath(run_dir)
+        self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)  # Orbax wants absolute paths
         self._folder = self._run_dir / "checkpoints"
         preserve: list[policies.PreservationPolicy] = [policies.LatestN(keep.newest)]
         score = None if keep.best is None else functools.partial(_score, keep.best)

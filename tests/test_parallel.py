@@ -16,8 +16,11 @@ from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every
+from genjax.families.vae import VAE
+from genjax.nets.mlp import MLPCoder
 from genjax.optim import SGD, Adam, Constant
 from genjax.parallel import Devices, ShardRule
+from genjax.runs import initial_state
 from tests import toy
 
 ONE = Devices(count=1)
@@ -101,8 +104,6 @@ def test_parameters_and_moments_lie_where_the_rules_say():
 def test_sharded_memory_is_a_part_of_the_whole(tmp_path):
     layout = parallel.start(SHARDED)
     experiment = vae(SHARDED)
-    from genjax.runs import initial_state
-
     state = layout.init(initial_state(experiment, experiment.data.open().spec))
     kernels = [x for x in jax.tree.leaves(state.params) if x.ndim == 2]
     assert all(x.addressable_shards[0].data.size * 4 == x.size for x in kernels)

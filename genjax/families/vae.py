@@ -180,7 +180,7 @@ class VAE(Family):
 
     def encode(self, params: Params, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and log-variance [B, Z] of q(z | x)."""
-        outputs = apply(self._encoder(), params["encoder"], x - variables["mean"])
+        outputs = apply(self._encoder(), params["encoder"], x - variables["mean"][None])
         mean, log_variance = jnp.split(outputs, 2, axis=-1)
         return mean, log_variance
 
@@ -188,7 +188,7 @@ class VAE(Family):
         """The outputs that parametrise p(x | z), [B, ...]."""
         mean = variables["mean"]
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
-        return outputs + self.likelihood.offset(mean)
+        return outputs + self.likelihood.offset(mean)[None]
 
     def elbo_terms(
         self, params: Params, variables: Any, x: jax.Array, key: jax.Array

@@ -1,0 +1,73 @@
+"""Multi-layer perceptrons, and the encoder and decoder made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+
+
+def activate(name: Activation, x: jax.Array) -> jax.Array:
+    """Apply the activation function of this name; the shape stays."""
+    return {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}[name](x)
+
+
+class MLP(nn.Module):
+    """Dense layers with an activation after each but the last: [B, ...] -> [B, outputs].
+
+    Matrix products want flat inputs (a Dense over several batch axes is far slower backward on a CPU), so
+    the input is flattened to [B, D] first. The last layer is named `output`: its `bias` [outputs] can be
+    overwritten after `init`, for example with the logit of the data's mean.
+    """
+
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: Activation = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)  # [B, D]
+        for i, width in enumerate(self.hidden):
+            x = activate(self.activation, nn.Dense(width, name=f"hidden_{i}")(x))
+        return nn.Dense(self.outputs, name="output")(x)
+
+
+class MLPDecoder(nn.Module):
+    """An MLP whose outputs take a shape: [B, Z] -> [B, *shape]; the bias is at `mlp/output/bias`."""
+
+    shape: tuple[int, ...]
+    hidden: tuple[int, ...]
+    activation: Activation = "relu"
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        y = MLP(self.hidden, math.prod(self.shape), self.activation, name="mlp")(z)
+        return y.reshape(z.shape[0], *self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPCoder:
+    """Encoder and decoder as perceptrons, for data of any shape.
+
+    Attributes:
+        hidden: Widths of the encoder's hidden layers; the decoder has them reversed. Empty for linear maps.
+        activation: Activation after each hidden layer.
+    """
+
+    hidden: tuple[int, ...] = (400,)
+    activation: Activation = "relu"
+
+    def encoder(self, outputs: int) -> nn.Module:
+        """[B, *shape] -> [B, outputs]."""
+        return MLP(self.hidden, outputs, self.activation)
+
+    def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
+        """[B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
+        shape = (*shape[:-1], shape[-1] * outputs_per_dim)
+        return MLPDecoder(shape, self.hidden[::-1], self.activation)

@@ -1,0 +1,313 @@
+"""The loop: exact resume over real processes, signals, non-finite steps, a full disk, one compilation."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+import genjax
+from genjax import parallel, writers
+from genjax.checkpoint import Checkpoints
+from genjax.data.sources import Digits
+from genjax.errors import UserError
+from genjax.experiment import Every, Keep
+from genjax.families.vae import VAE
+from genjax.nets.mlp import MLPCoder
+from genjax.optim import Adam, Constant, Linear
+from genjax.train import Diverged, Stop, run_loop
+from tests import toy
+
+OFTEN = Every(log=3, evaluate=10, sample=0, checkpoint=10)
+
+
+def rows(run_dir, split=None):
+    found = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    timeless = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in found]
+    return [row for row in timeless if split in (None, row["split"])]
+
+
+def assert_bitwise_equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    unkey = lambda s: s.replace(key=jax.random.key_data(s.key))  # noqa: E731
+    jax.tree.map(np.testing.assert_array_equal, unkey(a), unkey(b))
+
+
+def go(run_dir, **changes):
+    return genjax.train(toy.experiment(**changes), run_dir, quiet=True)
+
+
+def run_toy(experiment, run_dir):
+    """The loop alone: a class defined in a test function cannot be written into a config.json."""
+    layout = parallel.start(experiment.devices)
+    run_dir.mkdir()
+    with Stop() as stop, Checkpoints(run_dir) as checkpoints:
+        run_loop(
+            experiment, epath.Path(run_dir), layout, experiment.data.open(), checkpoints, stop, float("inf"), True
+        )
+
+
+def test_it_learns_and_returns_what_load_returns(run_dir):
+    run = go(run_dir, ema=0.9, every=OFTEN)
+    losses = [row["loss"] for row in rows(run_dir, "train")]
+    assert losses[-1] < 0.5 * losses[0]
+    assert [row["step"] for row in rows(run_dir, "train")] == [3, 6, 9, 12, 15, 18, 20]
+    assert [row["step"] for row in rows(run_dir, "eval")] == [10, 20]
+    assert_bitwise_equal(run.state, genjax.load(run_dir).state)
+    assert (run_dir / "plots" / "loss.png").stat().st_size > 1000
+
+
+def test_a_row_is_the_mean_since_the_row_before_with_the_rate_of_its_step(run_dir, tmp_path):
+    optimizer = Adam(Linear(1e-2, 0.0))
+    go(run_dir, optimizer=optimizer, every=Every(log=5, evaluate=0, sample=0, checkpoint=0))
+    go(tmp_path / "each", optimizer=optimizer)
+    each = rows(tmp_path / "each", "train")
+    for row in rows(run_dir, "train"):
+        window = each[row["step"] - 5 : row["step"]]
+        np.testing.assert_allclose(row["loss"], np.mean([r["loss"] for r in window]), rtol=1e-6)
+        np.testing.assert_allclose(row["learning_rate"], 1e-2 * (1 - (row["step"] - 1) / 20), rtol=1e-5)
+
+
+def test_the_same_command_goes_on_bitwise_in_the_middle_of_a_row(tmp_path):
+    """Stopped at step 7 between the rows of 6 and 9, with Adam, EMA, shuffling over epochs and several steps."""
+    settings = dict(optimizer=Adam(), ema=0.99, every=OFTEN, steps=40)
+    whole = go(tmp_path / "whole", **settings)
+    for steps in (7, 13, 40):
+        parts = go(tmp_path / "parts", **settings | {"steps": steps})
+    assert_bitwise_equal(whole.state, parts.state)
+    # A run of 7 steps ends with rows at 7; all others are the same to the last bit.
+    kept = [row for row in rows(tmp_path / "parts") if row["step"] not in (7, 13)]
+    after = [row["step"] for row in rows(tmp_path / "whole")]
+    assert [row["step"] for row in kept] == after
+    same = [row for row in kept if row["step"] not in (9, 15)]  # whose windows the ends at 7 and 13 had emptied
+    assert same == [row for row in rows(tmp_path / "whole") if row["step"] not in (9, 15)]
+
+
+PROGRAM = """
+import sys
+from dataclasses import replace
+from genjax.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+CONFIG = '''
+"""A VAE whose steps take their time, so that it can be killed in between."""
+import time
+from dataclasses import dataclass
+from genjax.data.sources import Digits
+from genjax.experiment import Every, Experiment
+from genjax.families.vae import VAE, Bernoulli
+from genjax.nets.mlp import MLPCoder
+from genjax.optim import Adam, Cosine
+from genjax.parallel import Devices
+
+
+@dataclass(frozen=True)
+class Slow(VAE):
+    delay: float = 0.0
+
+    def collect(self, state, batch, key):
+        time.sleep(self.delay)
+        return batch
+
+
+def get_config(tiny=False):
+    return Experiment(
+        family=Slow(latent_dim=4, coder=MLPCoder(hidden=(32,)), likelihood=Bernoulli(), delay=0.02),
+        data=Digits(), optimizer=Adam(Cosine(1e-3), clip=1.0), steps=120, batch_size=64, ema=0.99,
+        every=Every(log=7, evaluate=20, sample=0, checkpoint=20), devices=Devices(count=1),
+    )
+'''
+
+
+def start(folder, name):
+    (folder / "slow.py").write_text(CONFIG)
+    command = [sys.executable, "-c", PROGRAM, "train", "slow.py", "--run-dir", name]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])}
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run_dir, step):
+    for _ in range(1200):
+        if (run_dir / "metrics.jsonl").exists() and any(row["step"] >= step for row in rows(run_dir)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{run_dir} never came to step {step}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = start(folder, "whole")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return folder / "whole"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_killed_and_started_again_equals_uninterrupted_bitwise(tmp_path, uninterrupted, number, code):
+    process = start(tmp_path, "killed")
+    wait_for_step(tmp_path / "killed", 49)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    stopped = rows(tmp_path / "killed")[-1]["step"]
+    assert stopped < 120
+    saved = sorted(int(p.name) for p in (tmp_path / "killed" / "checkpoints").iterdir() if p.name.isdigit())[-1]
+    assert saved % 20 == 0 if number == signal.SIGKILL else saved >= stopped
+    again = start(tmp_path, "killed")
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert f"going on from step {saved}" in errors
+    assert_bitwise_equal(genjax.load(uninterrupted).state, genjax.load(tmp_path / "killed").state)
+    assert rows(uninterrupted) == rows(tmp_path / "killed")
+
+
+def test_a_finished_run_says_so(run_dir, capfd):
+    go(run_dir)
+    before = (run_dir / "metrics.jsonl").read_text()
+    go(run_dir)
+    assert "is finished: step 20 of 20" in capfd.readouterr().err
+    assert (run_dir / "metrics.jsonl").read_text() == before
+
+
+def test_a_time_limit_saves_and_the_same_call_goes_on(run_dir):
+    first = genjax.train(toy.experiment(), run_dir, quiet=True, max_minutes=0)
+    assert first.step == 1
+    assert_bitwise_equal(go(run_dir).state, go(run_dir.parent / "whole").state)
+
+
+def test_the_step_is_traced_once(run_dir):
+    traces = []
+
+    @dataclass(frozen=True)
+    class Counting(toy.Toy):
+        def train_step(self, state, batch, *, optimizer, axis=None):
+            traces.append(axis)
+            return super().train_step(state, batch, optimizer=optimizer, axis=axis)
+
+    experiment = toy.experiment(family=Counting(), every=OFTEN)
+    run_toy(experiment, run_dir)
+    assert len(traces) == 1
+
+
+def test_three_non_finite_steps_in_a_row_stop_the_run(run_dir):
+    every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
+    with pytest.raises(Diverged, match="steps 13 to 15 were not finite.*last good checkpoint is step 10"):
+        go(run_dir, family=toy.Toy(breaks_at=12, breaks_for=9), every=every)
+    assert genjax.load(run_dir).step == 10
+    assert [row["loss"] for row in rows(run_dir)][12:] == [None, None]
+
+
+def test_fewer_are_skipped_and_leave_no_trace_in_the_parameters(run_dir):
+    run = go(run_dir, family=toy.Toy(breaks_at=4, breaks_for=2))
+    assert run.step == 20 and run.state.opt_state.count == 18
+    assert [row["skipped"] for row in rows(run_dir)].count(1.0) == 2
+    assert rows(run_dir)[-1]["loss"] < rows(run_dir)[0]["loss"]
+
+
+def test_no_checkpoint_is_written_of_a_step_that_was_not_finite(run_dir):
+    every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
+    go(run_dir, family=toy.Toy(breaks_at=9, breaks_for=1), every=every, keep=Keep(newest=9))
+    assert sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir()) == [5, 15, 20]
+
+
+def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, monkeypatch):
+    row = writers.Writers.row
+
+    def full(self, step, split, numbers):
+        if step == 17:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        row(self, step, split, numbers)
+
+    every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(writers.Writers, "row", full)
+        with pytest.raises(UserError, match="no space left on the device of .*run"):
+            go(run_dir, every=every)
+    assert genjax.load(run_dir).step == 15
+    assert_bitwise_equal(go(run_dir, every=every).state, go(run_dir.parent / "whole", every=every).state)
+
+
+def test_a_run_directory_of_another_config_is_refused_with_its_differences(run_dir):
+    go(run_dir)
+    with pytest.raises(UserError, match=r"seed: 0 -> 1; optimizer.clip: None -> 1.0|optimizer.clip.*seed"):
+        go(run_dir, seed=1, optimizer=replace(toy.experiment().optimizer, clip=1.0))
+    with pytest.raises(UserError, match="family: Toy -> VAE"):
+        go(run_dir, family=VAE())
+    before = (run_dir / "config.json").read_text()
+    go(run_dir, steps=22, every=OFTEN, data=toy.ToyData(root="there"))
+    assert (run_dir / "config.json").read_text() != before
+    assert genjax.load(run_dir).step == 22
+
+
+def test_a_folder_that_is_no_run_directory_is_left_alone(run_dir):
+    run_dir.mkdir()
+    (run_dir / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="not empty and no run directory"):
+        go(run_dir)
+    assert [p.name for p in run_dir.iterdir()] == ["thesis.txt"]
+
+
+def test_data_that_have_changed_are_refused(run_dir, monkeypatch):
+    go(run_dir, steps=5)
+    opened = toy.ToyData(bias=1.0).open()
+    monkeypatch.setattr(toy.ToyData, "open", lambda self: opened)
+    with pytest.raises(UserError, match="data have changed"):
+        go(run_dir)
+
+
+def test_collect_runs_on_the_host_before_every_step(run_dir):
+    seen = []
+
+    @dataclass(frozen=True)
+    class Collecting(toy.Toy):
+        def collect(self, state, batch, key):
+            seen.append((int(state.step), np.asarray(jax.random.key_data(key)).tolist()))
+            return {name: np.zeros_like(value) for name, value in batch.items()} | {"mask": np.ones(16, np.float32)}
+
+    experiment = toy.experiment(family=Collecting(), steps=3)
+    run_toy(experiment, run_dir)
+    assert [step for step, _ in seen] == [0, 1, 2]
+    assert len({tuple(key) for _, key in seen}) == 3
+    assert [row["loss"] for row in rows(run_dir)] == [0.0, 0.0, 0.0]
+    with pytest.raises(UserError, match="steps_per_dispatch must be 1"):
+        replace(experiment, steps_per_dispatch=3, every=Every(0, 0, 0, 0))
+
+
+def test_augmentation_is_compiled_seeded_by_the_step_and_repeats(tmp_path):
+    runs = [tmp_path / name for name in ("a", "b", "plain")]
+    for run_dir in runs[:2]:
+        go(run_dir, augment=(AddNoise(0.5),))
+    go(runs[2])
+    a, b, plain = ([row["loss"] for row in rows(run_dir)] for run_dir in runs)
+    assert a == b and a != plain
+
+
+@dataclass(frozen=True)
+class AddNoise:
+    scale: float
+
+    def __call__(self, key, batch):
+        return batch | {"points": batch["points"] + self.scale * jax.random.normal(key, batch["points"].shape)}
+
+
+def test_bfloat16_trains_to_about_the_same_loss(tmp_path):
+    settings = dict(
+        family=VAE(latent_dim=4, coder=MLPCoder((32,))), data=Digits(), optimizer=Adam(Constant(1e-3)), steps=60
+    )
+    exact = go(tmp_path / "exact", **settings)
+    rounded = go(tmp_path / "rounded", **settings | {"precision": "bfloat16"})
+    a, b = (rows(r.run_dir, "train")[-1]["loss"] for r in (exact, rounded))
+    assert a != b
+    np.testing.assert_allclose(a, b, rtol=0.03)
+    assert {x.dtype for x in jax.tree.leaves(rounded.state.params)} == {jnp.dtype("float32")}
