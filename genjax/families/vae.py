@@ -233,7 +233,7 @@ def interpolate(family: VAE, state: State, start: jax.Array, end: jax.Array, ste
     """Decoded latents on straight lines between pairs of examples: [B, ...] twice to [B, steps, ...]."""
     a, _ = family.encode(state.params, state.variables, start)
     b, _ = family.encode(state.params, state.variables, end)
-    fraction = jnp.linspace(0, 1, steps)[:, None]
+    fraction = jnp.linspace(0, 1, steps)[None, :, None]
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
     outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]))
     return family.likelihood.mean(outputs).reshape(*z.shape[:2], *start.shape[1:])

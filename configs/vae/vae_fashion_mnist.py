@@ -1,0 +1,25 @@
+"""A convolutional VAE on Fashion-MNIST: grey values as Gaussians whose one variance is learned."""
+
+from genjax.data.sources import TFDS
+from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.experiment import Every, Experiment
+from genjax.families.vae import VAE, Gaussian
+from genjax.nets.conv import ConvCoder
+from genjax.optim import Adam, Cosine, WarmUp
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    return Experiment(
+        family=VAE(
+            latent_dim=32,
+            coder=ConvCoder(channels=(4, 8), dense=16) if tiny else ConvCoder(channels=(32, 64), dense=256),
+            likelihood=Gaussian("shared", 0.1),
+        ),
+        data=TFDS(name="fashion_mnist"),
+        optimizer=Adam(WarmUp(100, Cosine(1e-3, 1e-5)), clip=1000.0),
+        steps=8 if tiny else 10_000,
+        batch_size=16 if tiny else 128,
+        ema=0.999,
+        evaluators=(Reconstructions(), Interpolations()),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 1000, 1000, 1000),
+    )
