@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from genjax import runs, writers
 from genjax.bench import bench
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
-from genjax.experiment import Experiment, configs_folder, load_config
+from genjax.experiment import MAX_SEED, Experiment, configs_folder, load_config
 from genjax.show import describe
 from genjax.train import Diverged, train
 
@@ -50,6 +51,10 @@ class TrainOptions:
     max_minutes: float | None = None
     tiny: bool = False
 
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None and not self.max_minutes >= 0:
+            raise UserError(f"max_minutes is not negative, but {self.max_minutes} is")
+
 
 @dataclass(frozen=True)
 class ConfigOptions:
@@ -82,6 +87,10 @@ class SampleOptions:
     out: str | None = None
     best: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -94,6 +103,11 @@ class EvaluateOptions:
 
     split: str = "test"
     best: bool = False
+
+
+@dataclass(frozen=True)
+class ShowRunOptions:
+    """Show a run. It is what it was trained as: there is nothing to set."""
 
 
 def train_command(target: str, arguments: Sequence[str]) -> None:
@@ -131,7 +145,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     options = _parse(EvaluateOptions(), f"evaluate {target}", arguments)
     run = runs.load(target, best=options.best)
     found = run.evaluate(options.split)
-    width = max(map(len, found.numbers))
+    width = max(map(len, (*found.numbers, *found.pictures)))
     averaged = "averaged (EMA) parameters" if run.state.ema is not None else "parameters"
     protocol = f"step {run.step}, {averaged}, whole {options.split} split, seed {run.experiment.seed}"
     print(f"{target}: {protocol}")
@@ -139,9 +153,10 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         print(f"  {name:<{width}}  {value:.6g}")
     for name, picture in found.pictures.items():
         path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png_bytes(picture))
         print(f"  {name:<{width}}  {path}")
-    result = {"step": run.step, "split": options.split, "protocol": protocol} | dict(found.numbers)
+    result = {"step": run.step, "split": options.split, "protocol": protocol} | writers.finite(found.numbers)
     (run.run_dir / "eval.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -156,6 +171,7 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax show CONFIG`` or ``genjax show RUN_DIR``."""
     stored = runs.stored_experiment(epath.Path(target))
     if stored is not None:
+        _parse(ShowRunOptions(), f"show {target}", arguments)
         print(describe(stored, runs.stored_codec(epath.Path(target))[0]))
         rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
         if rows:
@@ -167,13 +183,14 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    return tyro.cli(
-        type(default), default=default, args=list(arguments), prog=f"genjax {command}", config=(Component,)
-    )
+    return tyro.cli(type(default), default=default, args=list(arguments), prog=f"genjax {command}", config=(Component,))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for SIGINT."""
+    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for SIGINT.
+
+    A wrong option (2) and SIGTERM (143) raise SystemExit instead.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
@@ -184,16 +201,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": bench_command,
         "show": show_command,
     }
-    if not given or given[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if given else 2
+    help_wanted = bool({"-h", "--help"} & set(given))
     try:
+        if not given or given[0].startswith("-"):
+            return _usage(help_wanted, "a command comes first")
         if given[0] not in commands:
             raise unknown("command", given[0], commands)
         if len(given) < 2 or given[1].startswith("-"):
-            known = sorted(path.stem for path in configs_folder().glob("*/*.py"))
-            print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
-            return 0 if "--help" in given or "-h" in given else 2
+            target = "RUN_DIR" if given[0] in ("sample", "evaluate") else "CONFIG"
+            return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
         commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
@@ -206,9 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _usage(wanted: bool, mistake: str) -> int:
+    known = sorted(path.stem for path in configs_folder().glob("*/*.py"))
+    print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
+    if not wanted:
+        print(f"genjax: {mistake}", file=sys.stderr)
+    return 0 if wanted else 2
+
+
 def _failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
-        raise error
+        traceback.print_exception(error)
+        return code
     print(f"genjax: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import re
 import resource
 import statistics
 import tempfile
@@ -20,7 +21,8 @@ from genjax import parallel, runs
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
-from genjax.train import Stop, feed, make_step, run_loop
+from genjax.stop import Stop
+from genjax.train import feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
@@ -35,7 +37,9 @@ PEAK_FLOPS = {
     "TPU v5 lite": 197e12,
     "TPU v5e": 197e12,
     "TPU v5": 459e12,
-    "TPU v6": 918e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
 }
 
 
@@ -47,17 +51,21 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     the median of ``repeats``, so that a machine whose speed drifts does not favour one.
 
     Returns:
-      compile_s, step_ms, loop_ms (milliseconds a step), loop_overhead, steps_per_second, examples_per_second,
-      flops (of one step, as XLA counts them), mfu (against the bf16 peak; None where it is not known) and
-      peak_memory_bytes.
+      compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one; steps_per_second
+      and examples_per_second of the loop; input_examples_per_second, the input alone, onto the device; flops of one
+      step, as XLA counts them; mfu against the bf16 peak, None where it is not known; peak_memory_bytes.
     """
     layout = parallel.start(experiment.devices)
-    layout.check_batch(experiment.batch_size, getattr(experiment.optimizer, "accumulate", 1))
+    layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     data = experiment.data.open()
     make = runs.initial_state(experiment, data.spec)
     several = experiment.steps_per_dispatch
     with contextlib.closing(feed(experiment, layout, data.splits["train"], 0)) as source:
         ready = list(itertools.islice(source, 4))
+
+        begin, few = time.perf_counter(), max(1, 20 // several)
+        jax.block_until_ready(list(itertools.islice(source, few)))
+        input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
 
     state = layout.init(make)
     begin = time.perf_counter()
@@ -82,7 +90,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         loops.append(_loop_seconds(experiment, layout, data, dispatches * several))
     step, loop = statistics.median(steps), statistics.median(loops)
     flops = step_flops(experiment, data.spec)
-    peak = next((p for kind, p in PEAK_FLOPS.items() if kind in jax.devices()[0].device_kind), None)
+    peak = peak_flops(jax.devices()[0].device_kind)
     return {
         "compile_s": round(compile_s, 3),
         "step_ms": round(1e3 * step, 4),
@@ -90,6 +98,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         "loop_overhead": round(statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4),
         "steps_per_second": round(1 / loop, 2),
         "examples_per_second": round(experiment.batch_size / loop, 1),
+        "input_examples_per_second": round(input_speed, 1),
         "flops": flops,
         "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
         "peak_memory_bytes": parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -99,12 +108,16 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     }
 
 
+def peak_flops(device_kind: str) -> float | None:
+    """The peak of a device by whole words of its kind (an L40S is no L4); None where it is not known."""
+    return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
+
+
 def step_flops(experiment: Experiment, spec: Spec) -> float:
     """FLOPs of one step on the whole batch, as XLA counts them before it optimises."""
     layout = parallel.start(parallel.Devices(count=1))
     batch = {
-        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
-        for name, shape, dtype in _batch_shapes(spec)
+        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype) for name, shape, dtype in _batch_shapes(spec)
     }
     target = layout.abstract(runs.initial_state(experiment, spec))
     cost = layout.compile_step(make_step(experiment), target).lower(target, batch).cost_analysis()

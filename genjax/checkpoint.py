@@ -77,26 +77,22 @@ class Checkpoints:
         """The step with the best value of ``keep.best``; None where no checkpoint has one."""
         return None if self._keep.best is None else self._manager.best_step()
 
-    def save(
-        self, step: int, state: State, progress: Mapping[str, Any], scores: Mapping[str, float] | None
-    ) -> None:
+    def save(self, step: int, state: State, progress: Mapping[str, Any], scores: Mapping[str, float] | None) -> None:
         """Copy the state off the devices and write it in the background.
 
-        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated.
+        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated. Without a finite
+        ``keep.best`` among them the checkpoint can only be one of the newest.
         """
         if step in self._manager.all_steps():
             return
-        known = self._keep.best is not None and scores is not None and self._keep.best in scores
-        if scores is not None and self._keep.best is not None and not known:
-            raise UserError(f"keep.best {self._keep.best!r} is no metric of the evaluation: {', '.join(scores)}")
-        usable = known and math.isfinite(scores[self._keep.best])  # type: ignore[index]
+        score = (scores or {}).get(self._keep.best or "", math.nan)
         self._save_frozen(state)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state.replace(frozen=None)), progress=ocp.args.JsonSave(dict(progress))
             ),
-            metrics=dict(scores) if usable else None,  # type: ignore[arg-type]
+            metrics=dict(scores or {}) if math.isfinite(score) else None,
         )
 
     def wait(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import importlib
 import importlib.util
 import json
@@ -23,6 +25,12 @@ from genjax.parallel import Devices
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
 FREE_ON_RESUME = ("steps", "every", "devices", "data.root")
+MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise UserError(f"{name} is a whole number of at least {least}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,7 @@ class Every:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 0:
-                raise UserError(f"every.{field.name} is not negative, but {getattr(self, field.name)} is")
+            _check_whole(f"every.{field.name}", getattr(self, field.name), 0)
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,7 @@ class Keep:
     larger_is_better: bool = False
 
     def __post_init__(self) -> None:
-        if self.newest < 1:
-            raise UserError(f"keep.newest is at least 1, not {self.newest}")
+        _check_whole("keep.newest", self.newest, 1)
 
 
 @dataclass(frozen=True)
@@ -106,22 +112,25 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "steps_per_dispatch"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
+            _check_whole(name, getattr(self, name), 1)
+        for name in ("seed", "workers"):
+            _check_whole(name, getattr(self, name), 0)
+        if self.seed > MAX_SEED:
+            raise UserError(f"seed is at most {MAX_SEED}, not {self.seed}")
         if self.precision not in ("float32", "bfloat16"):
-            raise unknown("precision", self.precision, ("float32", "bfloat16"))
+            raise unknown("precision", str(self.precision), ("float32", "bfloat16"))
         if self.ema is not None and not 0 < self.ema < 1:
             raise UserError(f"ema is between 0 and 1, not {self.ema}")
-        if self.workers < 0 or self.seed < 0:
-            raise UserError("workers and seed are not negative")
+        for name in ("augment", "evaluators"):  # on the command line an empty one would take any word
+            for item in getattr(self, name):
+                if not callable(item):
+                    raise UserError(f"{name} holds functions from a config file, not {item!r}")
         if self.family.collect is not None and self.steps_per_dispatch > 1:
             raise UserError(f"{type(self.family).__name__} collects on the host: steps_per_dispatch must be 1")
         intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
         for name, interval in ({"steps": self.steps} | intervals).items():
             if interval % self.steps_per_dispatch:
-                raise UserError(
-                    f"{name} {interval} is not a multiple of steps_per_dispatch {self.steps_per_dispatch}"
-                )
+                raise UserError(f"{name} {interval} is not a multiple of steps_per_dispatch {self.steps_per_dispatch}")
 
 
 def configs_folder() -> Path:
@@ -136,8 +145,8 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    if path.suffix or len(path.parts) > 1:
-        raise UserError(f"no config file at {name}")
+    if path.suffix == ".py" or len(path.parts) != 1:
+        raise UserError(f"no config file at {name!r}")
     known = {p.stem: p for p in sorted(configs_folder().glob("*/*.py"))}
     if name not in known:
         raise unknown("config", name, known)
@@ -153,30 +162,49 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
     module = _execute(path)
     if not hasattr(module, "get_config"):
         raise UserError(f"{path} has no get_config(tiny=False)")
-    experiment = module.get_config(tiny=tiny)
+    with _blaming(path):
+        experiment = module.get_config(tiny=tiny)
     if not isinstance(experiment, Experiment):
         raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
     return experiment, path
 
 
 def _execute(path: Path) -> ModuleType:
+    """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
+    with _blaming(path):
+        module = _module(path.resolve(), path.read_bytes())
+    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
+    return module
+
+
+@functools.lru_cache
+def _module(path: Path, content: bytes) -> ModuleType:
     spec = importlib.util.spec_from_file_location(CONFIG_MODULE, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
+    sys.modules[CONFIG_MODULE] = module
+    code = compile(content, path, "exec", dont_inherit=True)  # not by the loader, which may find stale bytecode
+    exec(code, module.__dict__)
+    return module
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Whatever a config file raises is its author's to mend."""
     try:
-        spec.loader.exec_module(module)
+        yield
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
-    return module
 
 
 def to_json(value: Any) -> Any:
     """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if "<locals>" in type(value).__qualname__:
+            raise UserError(f"{type(value).__qualname__} is defined in a function, where no later run finds it")
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {"class": f"{type(value).__module__}:{type(value).__qualname__}"} | fields
     if isinstance(value, tuple | list):
@@ -197,28 +225,33 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         return tuple(from_json(item, config_source) for item in value)
     if not isinstance(value, dict):
         return value
-    cls = _class(value["class"], config_source)
+    cls = _class(str(value.get("class")), config_source)
     fields = {f.name for f in dataclasses.fields(cls) if f.init}
     given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
     for name in given.keys() - fields:
         raise unknown(f"field of {cls.__name__}", name, fields)
     hints = typing.get_type_hints(cls)
     arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
-    return cls(**given | arrays)
+    try:
+        return cls(**given | arrays)
+    except TypeError as error:  # a field is missing, or holds another type
+        raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
 
 
 def _class(name: str, config_source: Path | None) -> type:
     module_name, _, class_name = name.partition(":")
     try:
-        if module_name == CONFIG_MODULE and config_source is not None:
-            module = _execute(config_source)
+        if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
+            cls: Any = _execute(config_source)
         else:
-            module = importlib.import_module(module_name)
-        cls: Any = module
-        for part in class_name.split("."):
-            cls = getattr(cls, part)
-    except (ImportError, AttributeError):
+            cls = importlib.import_module(module_name)
+    except (ImportError, ValueError, TypeError):  # the last two for what is no module's name
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
+    for part in class_name.split("."):
+        if not hasattr(cls, part):
+            classes = (name for name, found in vars(cls).items() if isinstance(found, type))
+            raise unknown(f"class of {module_name}", class_name, classes)
+        cls = getattr(cls, part)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise UserError(f"{name} is not a dataclass")
     return cls
@@ -238,7 +271,10 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
         raise UserError("config.json is damaged") from None
     if version != FORMAT:
         raise UserError(f"config.json has format {version}, this genjax reads {FORMAT}")
-    return from_json(tree, config_source)
+    experiment = from_json(tree, config_source)
+    if not isinstance(experiment, Experiment):
+        raise UserError("config.json is damaged: it holds no Experiment")
+    return experiment
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
@@ -266,4 +302,6 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
     return value["class"].partition(":")[2] if isinstance(value, dict) else repr(value)

@@ -38,8 +38,7 @@ Metrics = dict[str, Mean]
 Loss = Callable[[Params, Any, Batch, jax.Array], tuple[Metrics, Any]]
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Everything that training changes, and arrays only.
 
     Attributes:
@@ -69,10 +68,10 @@ class State:
         return self if self.ema is None else self.replace(params=self.ema)
 
 
-def init_state(
-    params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array
-) -> State:
+def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array) -> State:
     """The state of step 0. ``rule`` is a mapping for a family with parts, keyed as ``params``."""
+    opt_state: Any
+    averaged: Any
     if isinstance(rule, Mapping):
         opt_state = {part: r.init(params[part]) for part, r in rule.items()}
         averaged = {part: params[part] for part, r in rule.items() if r.ema is not None} or None
@@ -153,33 +152,41 @@ def gradient_step(
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
-    def total(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    whole = rule.accumulate == 1
+
+    def objective(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
         cast = jax.tree.map(lambda p: p.astype(rule.compute_dtype), params)
         metrics, variables = loss(cast, variables, batch, key)
-        return metrics["loss"].sum, (metrics, variables)
+        total, weight = metrics["loss"]
+        if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them
+            total = total / _positive(weight if axis is None else jax.lax.psum(weight, axis))
+        return total, (metrics, variables)
 
     grads, metrics, variables = _accumulated(
-        jax.grad(total, has_aux=True), rule.accumulate, params, state.variables, batch, key
+        jax.grad(objective, has_aux=True), rule.accumulate, params, state.variables, batch, key
     )
     if axis is not None:
         grads, metrics = jax.lax.psum((grads, metrics), axis)
         variables = jax.tree.map(lambda v: _mean_over(v, axis), variables)
+    if not whole:
+        grads = jax.tree.map(lambda g: g / _positive(metrics["loss"].weight), grads)
 
-    weight = jnp.maximum(metrics["loss"].weight, jnp.finfo(jnp.float32).tiny)
-    grads = jax.tree.map(lambda g: g / weight, grads)
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
-    new_params, new_opt_state = rule.update(grads, opt_state, params)
-    new_ema = ema if rule.ema is None else _averaged(ema, new_params, rule.ema, opt_state.count)
-    new = (new_params, new_opt_state, new_ema, variables)
-    old = (params, opt_state, ema, state.variables)
-    params, opt_state, ema, variables = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    def updated() -> tuple[Params, Any, Any, Any]:
+        new_params, new_opt_state = rule.update(grads, opt_state, params)
+        new_ema = ema if rule.ema is None else _averaged(ema, new_params, rule.ema, opt_state.updates)
+        return new_params, new_opt_state, new_ema, variables
+
+    rate = rule.learning_rate(opt_state.updates)
+    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
+    params, opt_state, ema, variables = jax.lax.cond(finite, updated, lambda: (params, opt_state, ema, state.variables))
 
     one = jnp.ones(())
     metrics = metrics | {
         "grad_norm": Mean(norm, one),
-        "learning_rate": Mean(rule.learning_rate(_of(state.opt_state, part).count), one),
+        "learning_rate": Mean(rate, one),
         "skipped": Mean(1.0 - finite, one),
     }
     state = state.replace(
@@ -216,10 +223,15 @@ def _accumulated(
     return carry
 
 
-def _averaged(ema: Params, params: Params, decay: float, count: jax.Array) -> Params:
+def _positive(weight: jax.Array) -> jax.Array:
+    """A batch of masked rows alone has weight 0 and gradient 0, not NaN."""
+    return jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)
+
+
+def _averaged(ema: Params, params: Params, decay: float, updates: jax.Array) -> Params:
     # The decay warms up, so that the random start is soon forgotten.
-    decay = jnp.minimum(decay, (1 + count) / (10 + count))
-    return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)
+    warm = jnp.minimum(decay, (1 + updates) / (10 + updates))
+    return jax.tree.map(lambda e, p: e + (1 - warm) * (p - e), ema, params)
 
 
 def _mean_over(variable: jax.Array, axis: str) -> jax.Array:

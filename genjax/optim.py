@@ -153,9 +153,9 @@ def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:
 
 
 class OptState(NamedTuple):
-    """``count``: the updates made, which is what the schedule counts; ``inner``: Optax's own state."""
+    """``updates`` made so far, which is what the schedule counts; ``inner``: Optax's own state."""
 
-    count: jax.Array
+    updates: jax.Array
     inner: Any
 
 
@@ -183,9 +183,9 @@ class UpdateRule:
     def update(self, grads: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
         """New parameters and state after one step along the direction."""
         direction, inner = self.direction.update(grads, state.inner, params)
-        rate = self.learning_rate(state.count)
+        rate = self.learning_rate(state.updates)
         params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)
-        return params, OptState(state.count + 1, inner)
+        return params, OptState(state.updates + 1, inner)
 
 
 @dataclass(frozen=True)
@@ -384,6 +384,4 @@ class Muon(Optimizer):
             last = param.ndim - 1
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
-        return jax.tree.map(
-            axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params
-        )
+        return jax.tree.map(axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params)

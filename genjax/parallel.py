@@ -160,9 +160,7 @@ class Layout:
             out = PartitionSpec(), PartitionSpec()
             run = jax.shard_map(run, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
         places = self.shardings(state)
-        return jax.jit(
-            run, donate_argnums=0, in_shardings=(places, rows), out_shardings=(places, self.replicated)
-        )
+        return jax.jit(run, donate_argnums=0, in_shardings=(places, rows), out_shardings=(places, self.replicated))
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Any) -> Any:
         """``jax.jit`` of what only reads a state; its results are on every process."""

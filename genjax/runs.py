@@ -63,7 +63,8 @@ class Run:
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
-        stem = epath.Path(out).with_suffix("") if out else self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
+        named = epath.Path(str(out).removesuffix(".png").removesuffix(".csv")) if out else None
+        stem = named or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
 
@@ -158,8 +159,11 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
     """Make the run directory this experiment's, or refuse one that is another's."""
     stored = stored_experiment(run_dir)
-    if stored is not None:
+    begun = (run_dir / "metrics.jsonl").exists()  # before its first step a config may still be mended
+    if stored is not None and begun:
         experiments.check_resumable(stored, experiment)
+    elif stored is not None:
+        (run_dir / "environment.json").unlink(missing_ok=True)
     elif run_dir.exists() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     if jax.process_index() == 0:

@@ -7,17 +7,12 @@ import errno
 import functools
 import itertools
 import math
-import signal
-import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -28,8 +23,10 @@ from genjax.data.stream import batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
-from genjax.family import Metrics, State
+from genjax.family import State
+from genjax.meter import Meter, Packed
 from genjax.runs import Run
+from genjax.stop import Stop
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
 NON_FINITE_LIMIT = 3
@@ -37,19 +34,6 @@ NON_FINITE_LIMIT = 3
 
 class Diverged(Exception):
     """Several steps in a row were not finite."""
-
-
-@flax.struct.dataclass
-class Packed:
-    """The metrics of a step, or of several, in one array: fetching many scalars costs more than a small step."""
-
-    pairs: jax.Array  # [..., M, 2]: sum and weight
-    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> Packed:
-        names = tuple(sorted(metrics))
-        return cls(jnp.stack([jnp.stack([*map(jnp.float32, metrics[name])]) for name in names]), names)
 
 
 def make_step(experiment: Experiment) -> Any:
@@ -68,64 +52,6 @@ def make_step(experiment: Experiment) -> Any:
     return step
 
 
-class Meter:
-    """Running means of the metrics since the last row, on the host, kept in every checkpoint."""
-
-    def __init__(self, stored: dict[str, Any] | None = None) -> None:
-        stored = stored or {"pairs": {}, "non_finite": 0}
-        self.pairs: dict[str, list[float]] = {name: list(pair) for name, pair in stored["pairs"].items()}
-        self.non_finite = stored["non_finite"]  # bad steps in a row
-
-    def add(self, names: tuple[str, ...], pairs: np.ndarray) -> None:
-        """Add one step's pairs [M, 2]; what is not finite counts for the alarm, not for the means."""
-        finite = np.isfinite(pairs).all(axis=-1)
-        self.non_finite = 0 if finite.all() else self.non_finite + 1
-        for name, (total, weight), good in zip(names, pairs.tolist(), finite, strict=True):
-            if name.endswith("learning_rate"):
-                self.pairs[name] = [total, weight]  # of this very step
-            elif good:
-                old = self.pairs.get(name, (0.0, 0.0))
-                self.pairs[name] = [old[0] + total, old[1] + weight]
-
-    def means(self) -> dict[str, float]:
-        """The means; the meter starts anew."""
-        means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
-        self.pairs = {}
-        return means | {"loss": means.get("loss", math.nan)}
-
-    def stored(self) -> dict[str, Any]:
-        return {"pairs": self.pairs, "non_finite": self.non_finite}
-
-
-class Stop:
-    """Remembers SIGTERM and SIGINT until the step under way is saved; a second SIGINT interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal == signal.SIGINT == number:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def raise_remembered(self) -> None:
-        if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.signal is not None:
-            raise SystemExit(128 + self.signal)
-
-
 def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position: int) -> Generator[Batch]:
     """Batches on their way to the devices, from the data's ``position`` on."""
     host = batches(
@@ -142,8 +68,8 @@ def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position
     return parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))
 
 
-def _stacked(host: Iterator[Batch], several: int) -> Iterator[Batch]:
-    with contextlib.closing(host):  # type: ignore[type-var]
+def _stacked(host: Generator[Batch], several: int) -> Generator[Batch]:
+    with contextlib.closing(host):
         while group := list(itertools.islice(host, several)):
             yield {name: np.stack([batch[name] for batch in group]) for name in group[0]}
 
@@ -170,7 +96,7 @@ def train(
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     layout = parallel.start(experiment.devices)
-    layout.check_batch(experiment.batch_size, getattr(experiment.optimizer, "accumulate", 1))
+    layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     folder = epath.Path(run_dir)
     with _disk_full(folder):
         runs.claim(folder, experiment, source)
@@ -205,7 +131,7 @@ def run_loop(
     stacked = experiment.steps_per_dispatch > 1
     run_step = layout.compile_step(make_step(experiment), target, stacked)
     evaluate = layout.compile_evaluation(family.evaluate)
-    split = default_split(data.splits)
+    split = default_split(data.splits) if every.evaluate else ""
     saved = step if step else None
 
     source = feed(experiment, layout, data.splits["train"], progress["position"])
@@ -249,7 +175,7 @@ def run_loop(
 
             told = stop.signal is not None or time.monotonic() > deadline
             # Several processes have to stop at the same step, and asking each other costs a round trip.
-            stopping = parallel.agree(told) if jax.process_count() == 1 or _due(step, every.log, steps) else False
+            stopping = (jax.process_count() == 1 or _due(step, every.log or 1, steps)) and parallel.agree(told)
             evaluating, sampling = (_due(step, n, steps) for n in (every.evaluate, every.sample))
             saving = _due(step, every.checkpoint, steps) or step == steps or stopping
             if not (evaluating or sampling or saving):
@@ -263,6 +189,8 @@ def run_loop(
                     out.row(step, "eval", scores)
                     for name, picture in found.pictures.items():
                         out.picture(step, name, picture)
+                    if experiment.keep.best not in (None, *scores):
+                        out.say(f"keep.best {experiment.keep.best!r} is none of {', '.join(scores)}: no best is kept")
                 if sampling:
                     key = jax.random.fold_in(state.key, runs.SAMPLES)
                     samples = sampled(layout, family, state.for_eval(), key, 64, family.sampler)

@@ -46,11 +46,10 @@ class Writers:
             self._progress.close()
 
     def row(self, step: int, split: str, numbers: Numbers) -> None:
-        """One row of numbers. What is not finite becomes null: JSON has no NaN."""
+        """One row of numbers."""
         if not self._active:
             return
-        shown = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._file.write(json.dumps({"step": step, "split": split} | shown) + "\n")
+        self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
         self._file.flush()
         for name, value in numbers.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
@@ -105,6 +104,11 @@ class Progress:
             print(file=sys.stderr)
 
 
+def finite(numbers: Numbers) -> dict[str, float | None]:
+    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has no NaN."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
+
+
 def read_rows(path: epath.Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``; a last line that a crash cut in half is left out."""
     rows = []
@@ -132,7 +136,8 @@ def plot_losses(run_dir: epath.Path) -> epath.Path:
     for split in ("train", "eval"):
         points = [(r["step"], r["loss"]) for r in rows if r["split"] == split and r.get("loss") is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), label=split, marker="o" if split == "eval" else None, markersize=3)
+            alone = split == "eval" or len(points) == 1  # a line needs two points to be seen
+            axes.plot(*zip(*points, strict=True), label=split, marker="o" if alone else None, markersize=3)
     axes.set(xlabel="step", ylabel="loss")
     if axes.lines:
         axes.legend()

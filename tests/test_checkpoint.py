@@ -34,7 +34,9 @@ def save(run_dir, scores, keep=Keep(2, "loss"), frozen=None):
 
 
 def cut_in_half(run_dir, step):
-    cut = [f for f in (run_dir / "checkpoints" / str(step) / "state").rglob("*") if f.is_file() and f.parent.name == "d"]
+    cut = [
+        f for f in (run_dir / "checkpoints" / str(step) / "state").rglob("*") if f.is_file() and f.parent.name == "d"
+    ]
     assert cut
     for file in cut:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -64,9 +66,8 @@ def test_a_score_that_is_not_finite_is_not_the_best(run_dir):
     assert save(run_dir, {1: float("nan"), 2: 2.0, 3: 3.0, 4: 5.0})[1] == 2
 
 
-def test_an_unknown_metric_is_refused(run_dir):
-    with pytest.raises(UserError, match="fid.*loss"):
-        save(run_dir, {1: 1.0}, Keep(1, "fid"))
+def test_without_the_named_metric_only_the_newest_stay(run_dir):
+    assert save(run_dir, {1: 1.0, 2: 2.0, 3: 3.0}, Keep(2, "fid")) == ([2, 3], None)
 
 
 def test_frozen_parameters_are_saved_once_and_come_back(run_dir):

@@ -1,6 +1,5 @@
 """The shared gradient step: accumulation, masks, skipped updates, averages and parts."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +77,7 @@ def test_an_update_that_is_not_finite_changes_nothing(poison):
     assert metrics["skipped"].value == 1
     assert_trees_equal(state.params, PARAMS, rtol=0)
     assert_trees_equal(state.ema, PARAMS, rtol=0)
-    assert state.opt_state.count == 0 and state.variables["count"] == 0
+    assert state.opt_state.updates == 0 and state.variables["count"] == 0
     assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(state.opt_state))
 
 
@@ -99,7 +98,7 @@ def test_parts_have_their_own_optimizer_schedule_and_average():
     assert_trees_equal(after.params["one"], PARAMS, rtol=0)
     moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), after.params["two"], PARAMS)
     assert_trees_equal(moved, jax.tree.map(lambda _: 0.5, PARAMS), rtol=1e-3)
-    assert after.opt_state["two"].count == 1 and after.opt_state["one"].count == 0
+    assert after.opt_state["two"].updates == 1 and after.opt_state["one"].updates == 0
     assert set(after.ema) == {"one"}
     np.testing.assert_allclose(metrics["learning_rate"].value, 0.5)
     after, _ = gradient_step(squared, rules, after, BATCH, state.step_key, part="one")
@@ -121,12 +120,18 @@ def test_bfloat16_computes_in_bfloat16_and_stores_float32():
     assert set(seen) == {jnp.dtype("bfloat16")}
     floats = [x for x in jax.tree.leaves((state.params, state.ema, state.opt_state)) if x.dtype != jnp.int32]
     assert {x.dtype for x in floats} == {jnp.dtype("float32")}
-    exact, rounded = net.apply({"params": params}, X), apply(net, jax.tree.map(lambda p: p.astype("bfloat16"), params), X)
+    exact, rounded = (
+        net.apply({"params": params}, X),
+        apply(net, jax.tree.map(lambda p: p.astype("bfloat16"), params), X),
+    )
     np.testing.assert_allclose(exact, rounded, atol=0.05)
     assert np.abs(exact - rounded).max() > 0
 
 
 def test_mean_merges_by_addition():
-    a, b = Mean.of(jnp.asarray([1.0, 2.0]), jnp.asarray([1.0, 1.0])), Mean.of(jnp.asarray([6.0, jnp.nan]), jnp.asarray([1.0, 0.0]))
+    a, b = (
+        Mean.of(jnp.asarray([1.0, 2.0]), jnp.asarray([1.0, 1.0])),
+        Mean.of(jnp.asarray([6.0, jnp.nan]), jnp.asarray([1.0, 0.0])),
+    )
     merged = jax.tree.map(jnp.add, a, b)
     assert merged.value == 3.0

@@ -8,9 +8,9 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"errors", "trees", "losses", "samplers"},
+    {"errors", "stop", "trees", "losses", "samplers"},
     {"nets", "data", "optim", "parallel"},
-    {"experiment", "family", "checkpoint", "writers"},
+    {"experiment", "family", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop"},
     {"train", "runs"},
@@ -57,7 +57,11 @@ def test_imports_go_down_or_stay_beside():
         for name, others in graph().items()
         for other in others
         if floor(other) > floor(name)
-        or (floor(other) == floor(name) and "." in other.removeprefix("genjax.") and other.split(".")[1] != name.split(".")[1])
+        or (
+            floor(other) == floor(name)
+            and "." in other.removeprefix("genjax.")
+            and other.split(".")[1] != name.split(".")[1]
+        )
     ]
     assert not wrong
 

@@ -157,7 +157,7 @@ def two_processes(run_dir, mode, steps):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["."] + sys.path), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path]), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", PROCESS, str(port)]
     started = [
         subprocess.Popen(

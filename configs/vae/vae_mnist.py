@@ -17,7 +17,7 @@ def get_config(tiny: bool = False) -> Experiment:
         ),
         data=TFDS(name="mnist"),
         optimizer=Adam(WarmUp(100, Cosine(1e-3, 1e-5)), clip=200.0),
-        steps=8 if tiny else 10_000,
+        steps=8 if tiny else 6000,
         batch_size=16 if tiny else 128,
         ema=0.999,
         evaluators=(Reconstructions(), Interpolations()),

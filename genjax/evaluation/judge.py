@@ -11,7 +11,8 @@ import numpy as np
 
 from genjax.data.dataset import Codec, Spec, Split
 from genjax.data.stream import padded
-from genjax.family import Family, Mean, Metrics, State
+from genjax.errors import UserError
+from genjax.family import Family, Metrics, State
 from genjax.parallel import Layout
 
 
@@ -66,7 +67,6 @@ def held_out_metrics(
         metrics = evaluate(state, layout.place(batch), jax.random.fold_in(key, number))
         total = metrics if total is None else jax.tree.map(lambda a, b: a + b, total, metrics)
     assert total is not None, "a split has at least one example"
-
     return {name: float(mean.value) for name, mean in jax.device_get(total).items()}
 
 
@@ -82,8 +82,15 @@ def judge(subject: Subject, evaluators: Sequence[Evaluator]) -> Findings:
 
 
 def default_split(splits: Mapping[str, Split]) -> str:
-    """The split that a run is watched on: "validation" where one is held out, else "test"."""
-    return "validation" if "validation" in splits else "test"
+    """The split that a run is watched on: "validation" where one is held out, else "test".
+
+    Raises:
+      UserError: there is neither.
+    """
+    for name in ("validation", "test"):
+        if name in splits:
+            return name
+    raise UserError(f"the data have nothing held out to evaluate on, only {', '.join(splits)}; see every.evaluate")
 
 
 def sampled(
@@ -92,5 +99,6 @@ def sampled(
     """``n`` samples in model space, in chunks of one compiled size, so that any number fits in memory."""
     draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
     size = min(n, chunk)
-    chunks = [draw(family, state, jax.random.fold_in(key, i), size, options) for i in range(-(-n // size))]
-    return np.concatenate([np.asarray(c) for c in chunks])[:n]
+    # Each chunk leaves the device before the next is drawn.
+    chunks = [np.asarray(draw(family, state, jax.random.fold_in(key, i), size, options)) for i in range(-(-n // size))]
+    return np.concatenate(chunks)[:n]

@@ -22,6 +22,10 @@ class Reconstructions:
 
     num: int = 8
 
+    def __post_init__(self) -> None:
+        if self.num < 1:
+            raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
+
     def __call__(self, subject: Subject) -> Findings:
         x = _held_out(subject, self.num)
         reconstruct = subject.compile(vae.reconstruct, static_argnums=0)
@@ -42,9 +46,14 @@ class Interpolations:
     rows: int = 4
     steps: int = 8
 
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.steps < 2:
+            raise UserError(f"Interpolations needs rows of at least 1 and steps of at least 2, not {self}")
+
     def __call__(self, subject: Subject) -> Findings:
         x = _held_out(subject, 2 * self.rows)
-        start, end = x[: len(x) // 2], x[len(x) // 2 : 2 * (len(x) // 2)]
+        pairs = max(1, len(x) // 2)  # a single image is its own partner
+        start, end = x[:pairs], x[-pairs:]
         walk = subject.compile(vae.interpolate, static_argnums=(0, 4))
         images = np.asarray(walk(subject.family, subject.state, start, end, self.steps))
         picture = grid(subject.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)

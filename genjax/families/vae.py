@@ -190,9 +190,7 @@ class VAE(Family):
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
         return outputs + self.likelihood.offset(mean)[None]
 
-    def elbo_terms(
-        self, params: Params, variables: Any, x: jax.Array, key: jax.Array
-    ) -> Mapping[str, jax.Array]:
+    def elbo_terms(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
         """The two terms of the negative bound, [B] each, in nats, with one draw of the latents."""
         mean, log_variance = self.encode(params, variables, x)
         z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
@@ -202,9 +200,7 @@ class VAE(Family):
             "kl": kl_to_standard_normal(mean, log_variance),
         }
 
-    def _bound(
-        self, params: Params, variables: Any, batch: Batch, key: jax.Array, beta: jax.Array | float
-    ) -> Metrics:
+    def _bound(self, params: Params, variables: Any, batch: Batch, key: jax.Array, beta: jax.Array | float) -> Metrics:
         prepare_key, latent_key = jax.random.split(key)
         x = self.likelihood.prepare(prepare_key, modelled(batch))
         terms = self.elbo_terms(params, variables, x, latent_key)

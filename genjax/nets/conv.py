@@ -93,9 +93,7 @@ def _spread(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
     """Gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
     t, c, f = size // 2, x.shape[-1], g.shape[-1]
-    flat = _chunks(
-        lambda x, g: _windows(x, size).reshape(-1, size * size * c).T @ g.reshape(-1, f), x, g
-    ).sum(0)
+    flat = _chunks(lambda x, g: _windows(x, size).reshape(-1, size * size * c).T @ g.reshape(-1, f), x, g).sum(0)
     return flat.reshape(t, t, 2, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(size, size, c, f)
 
 
@@ -149,9 +147,7 @@ class DownConv(_Conv):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel, bias = self.parameters(x)
-        return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[
-            None, None, None
-        ]
+        return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[None, None, None]
 
 
 class UpConv(_Conv):
@@ -221,9 +217,7 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
     for stage in range(stages):
         h, w = sizes[-1]
         if h == w == 1:
-            raise UserError(
-                f"{shape[0]}x{shape[1]} is one pixel after {stage} stages; give at most {stage} channels"
-            )
+            raise UserError(f"{shape[0]}x{shape[1]} is one pixel after {stage} stages; give at most {stage} channels")
         sizes.append(((h + 1) // 2, (w + 1) // 2))
     return sizes
 

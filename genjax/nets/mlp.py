@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax.errors import UserError
+
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
 
@@ -62,6 +64,10 @@ class MLPCoder:
 
     hidden: tuple[int, ...] = (400,)
     activation: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
 
     def encoder(self, outputs: int) -> nn.Module:
         """[B, *shape] -> [B, outputs]."""

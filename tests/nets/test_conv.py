@@ -54,9 +54,7 @@ def test_up_is_torch_conv_transpose(op):
     torch = pytest.importorskip("torch", reason="compares with PyTorch's ConvTranspose2d")
     x, kernel = np.array(_normal(0, (2, 5, 3, 4))), np.array(_normal(1, (4, 4, 4, 2)))
     weight = torch.tensor(kernel[::-1, ::-1].transpose(2, 3, 0, 1).copy())  # [in, out, 4, 4], flipped
-    want = torch.nn.functional.conv_transpose2d(
-        torch.tensor(x.transpose(0, 3, 1, 2).copy()), weight, None, 2, 1
-    )
+    want = torch.nn.functional.conv_transpose2d(torch.tensor(x.transpose(0, 3, 1, 2).copy()), weight, None, 2, 1)
     np.testing.assert_allclose(op(x, kernel), want.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
 
 
@@ -95,9 +93,7 @@ def test_bfloat16_stays():
     assert {a.dtype for a in jax.tree.leaves(inside)} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")]
-)
+@pytest.mark.parametrize(("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")])
 def test_shapes_refused(shape, message):
     with pytest.raises(UserError, match=message):
         conv.ConvCoder().decoder(shape)

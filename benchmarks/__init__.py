@@ -1,0 +1,1 @@
+"""genjax beside what a user would pick instead."""

@@ -1,0 +1,66 @@
+"""Every config: it builds, trains its tiny form, goes on, samples and judges; and the whole form is sound."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import genjax
+from genjax import runs
+from genjax.data.dataset import Dataset
+from genjax.data.sources import Digits
+from genjax.errors import UserError
+from genjax.experiment import configs_folder, dumps, load_config, loads
+from genjax.parallel import Devices
+
+CONFIGS = sorted(path.stem for path in configs_folder().glob("*/*.py"))
+
+
+def opened(data) -> tuple[object, Dataset]:
+    """The config's data, or digits in the place of a set that is not on this machine."""
+    try:
+        return data, data.open()
+    except UserError as error:
+        print(f"on digits instead: {error}")
+        return Digits(), Digits().open()
+
+
+def test_there_are_configs():
+    assert {"vae_digits", "vae_mnist", "vae_fashion_mnist", "vae_points"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_whole_form_is_sound_and_survives_its_json(name):
+    experiment, path = load_config(name)
+    assert loads(dumps(experiment)) == experiment
+    assert path.read_text().startswith('"""'), "a config's docstring is its lab note"
+    _, data = opened(experiment.data)
+    state = jax.eval_shape(runs.initial_state(experiment, data.spec))
+    experiment.optimizer.check(state.params)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_tiny_form_trains_samples_and_is_judged(name, tmp_path):
+    experiment, path = load_config(name, tiny=True)
+    source, data = opened(experiment.data)
+    experiment = dataclasses.replace(experiment, data=source, devices=Devices(count=1))
+    first = dataclasses.replace(experiment, steps=experiment.steps // 2)
+    genjax.train(first, tmp_path / "run", source=path, quiet=True)
+    run = genjax.train(experiment, tmp_path / "run", source=path, quiet=True)
+    assert run.step == int(run.state.step) == experiment.steps
+
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["loss"] is not None for row in rows)
+    assert {row["split"] for row in rows} == {"train", "eval"}
+    assert list((tmp_path / "run" / "samples").glob("*.png"))
+
+    loaded = genjax.load(tmp_path / "run")
+    samples = loaded.sample(num=3)
+    assert samples.shape == (3, *data.spec.shape) and np.isfinite(samples).all()
+    np.testing.assert_array_equal(samples, run.sample(num=3))
+    found = loaded.evaluate()
+    last = [row for row in rows if row["split"] == "eval"][-1]
+    if "validation" not in data.splits:
+        np.testing.assert_allclose(found.numbers["loss"], last["loss"], rtol=1e-6)

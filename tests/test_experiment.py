@@ -1,0 +1,474 @@
+"""Experiments as text: every component comes back equal, and whatever is wrong is refused by name."""
+
+import dataclasses
+import inspect
+import json
+import pickle
+import sys
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+from genjax import experiment as experiments
+from genjax import optim, parallel
+from genjax.data import codecs, sources
+from genjax.data.dataset import Spec
+from genjax.data.sources import TFDS, Digits, ImageFolder, Points
+from genjax.errors import UserError
+from genjax.evaluation import reconstruction
+from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.experiment import (
+    Every,
+    Experiment,
+    Keep,
+    check_resumable,
+    differences,
+    dumps,
+    find_config,
+    from_json,
+    load_config,
+    loads,
+    to_json,
+)
+from genjax.families import vae
+from genjax.families.vae import VAE, Bernoulli, Gaussian, PriorSampler
+from genjax.nets import conv, mlp
+from genjax.nets.conv import ConvCoder
+from genjax.nets.mlp import MLPCoder
+from genjax.optim import Constant, Cosine, Linear, Piecewise, Rsqrt, WarmUp
+from genjax.parallel import Devices, ShardRule
+from tests import toy
+
+# No field is left at its default where another value can be given, so that a lost one shows.
+COMMON = {
+    "learning_rate": WarmUp(7, Cosine(0.3, 0.1, 9)),
+    "clip": 2.5,
+    "weight_decay": 0.125,
+    "decay": ("kernel", "a.*b"),
+    "freeze": ("encoder/.*",),
+    "accumulate": 4,
+}
+COMPONENTS = [
+    Constant(0.1 + 0.2),
+    Linear(1e-300, -1.5, 12),
+    Cosine(0.5, 0.25, 3),
+    Rsqrt(0.7, 11),
+    Piecewise((1.0, 0.5, 0.1), (3, 8)),
+    WarmUp(5, WarmUp(6, Linear())),
+    optim.SGD(**COMMON, momentum=0.8, nesterov=True),
+    optim.Adam(**COMMON, b1=0.5, b2=0.95, eps=1e-6),
+    optim.AdamW(**COMMON, b1=0.5),
+    optim.Lion(**COMMON, b1=0.8, b2=0.9),
+    optim.Adafactor(
+        **COMMON,
+        min_dim_size_to_factor=32,
+        decay_rate=0.7,
+        clipping_threshold=None,
+        multiply_by_parameter_scale=False,
+    ),
+    optim.Muon(**COMMON, beta=0.9, b1=0.8, b2=0.99, adam=("head",), stacked=()),
+    Digits(),
+    ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
+    Points("two_moons", 500, 50, 3, 0.2, True),
+    TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
+    MLPCoder((64, 32, 8), "gelu"),
+    ConvCoder((8, 16), 6, 32, "tanh"),
+    Bernoulli(True),
+    Gaussian("predicted", 0.25),
+    PriorSampler(0.7, True),
+    VAE(3, ConvCoder((8,)), Gaussian("shared"), Linear(0.0, 1.0, 5), PriorSampler(0.5)),
+    ShardRule("kernel", ("fsdp", None)),
+    Devices(4, "sharded", 2, 2, (ShardRule("w", (None, "tensor")),), True, "host:12", 2, 1),
+    Reconstructions(3),
+    Interpolations(2, 5),
+    codecs.ImageCodec(8, 9, 3, 17),
+    codecs.PointsCodec(2, (0.5, -1.0), (2.0, 3.0)),
+]
+SOURCES = {getattr(sources, name).__module__ for name in sources.__all__}
+NO_COMPONENTS = {"Schedule", "Optimizer"} | {"UpdateRule", "Layout", "Reader", "FileReader", "File"}  # made at run time
+
+
+def name_of(component):
+    return type(component).__name__
+
+
+def test_the_list_above_misses_no_component():
+    modules = [optim, mlp, conv, vae, parallel, reconstruction, codecs, *map(sys.modules.get, SOURCES)]
+    configurable = {
+        name
+        for module in modules
+        for name, found in vars(module).items()
+        if inspect.isclass(found) and dataclasses.is_dataclass(found) and found.__module__ == module.__name__
+        if not issubclass(found, nn.Module)  # a dataclass as well
+    }
+    assert configurable - NO_COMPONENTS == {name_of(c) for c in COMPONENTS}
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=name_of)
+def test_a_component_comes_back_equal_through_text(component):
+    text = json.dumps(to_json(component))
+    again = from_json(json.loads(text))
+    assert again == component and type(again) is type(component)
+    assert hash(again) == hash(component)
+    assert json.dumps(to_json(again)) == text
+
+
+def test_a_spec_comes_back_with_its_array():
+    spec = Spec("image", (2, 2, 1), np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2, 1), 10)
+    again = from_json(json.loads(json.dumps(to_json(spec))))
+    assert again.shape == spec.shape and again.classes == 10
+    assert again.mean.dtype == np.float32 and np.array_equal(again.mean, spec.mean)
+
+
+def full() -> Experiment:
+    return Experiment(
+        family=VAE(3, MLPCoder((8,))),
+        data=Points("swiss_roll", 100, 20),
+        optimizer=optim.Muon(Cosine(0.1)),
+        augment=(Reconstructions(9),),
+        steps=40,
+        batch_size=24,
+        seed=5,
+        precision="bfloat16",
+        ema=0.9,
+        evaluators=(Reconstructions(2), Interpolations()),
+        every=Every(4, 8, 12, 16),
+        keep=Keep(3, "kl", True),
+        devices=Devices(1),
+        steps_per_dispatch=4,
+        workers=2,
+    )
+
+
+def test_config_json_is_stable_and_complete():
+    text = dumps(full())
+    again = loads(text)
+    assert again == full() and hash(again) == hash(full())
+    assert dumps(again) == text and text.endswith("}\n")
+    stored = json.loads(text)
+    assert stored["format"] == 1 and stored["experiment"]["class"] == "genjax.experiment:Experiment"
+    assert stored["experiment"]["family"]["coder"] == {
+        "class": "genjax.nets.mlp:MLPCoder",
+        "hidden": [8],
+        "activation": "relu",
+    }
+    assert stored["experiment"].keys() - {"class"} == {f.name for f in dataclasses.fields(Experiment)}
+
+
+def test_nothing_is_unpickled_and_only_dataclasses_are_called(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    assert loads(dumps(full())) == full()
+    for name in ("os:system", "builtins:eval", "subprocess:Popen", "genjax.experiment:load_config", "jax:Array"):
+        with pytest.raises(UserError, match="is not a dataclass"):
+            from_json({"class": name, "command": "true"})
+
+
+CUSTOM = """
+from dataclasses import dataclass
+from genjax.data.sources import Points
+from genjax.experiment import Experiment
+from genjax.families.vae import VAE
+from genjax.nets.mlp import MLPCoder
+
+
+@dataclass(frozen=True)
+class Wide(MLPCoder):
+    factor: int = 2
+
+
+@dataclass(frozen=True)
+class Mine(VAE):
+    extra: float = 0.5
+
+    def __post_init__(self):
+        assert isinstance(self.coder, Wide)
+
+
+def get_config(tiny=False):
+    return Experiment(Mine(coder=Wide((4,), factor=1 if tiny else 3), extra=0.25), Points())
+"""
+
+
+def test_a_class_of_the_config_file_is_found_through_its_copy(tmp_path):
+    (tmp_path / "mine.py").write_text(CUSTOM)
+    experiment, path = load_config(str(tmp_path / "mine.py"))
+    assert path == tmp_path / "mine.py"
+    text = dumps(experiment)
+    assert '"genjax_config:Mine"' in text
+    assert type(experiment.family).__annotations__ == {"extra": float}  # its own __future__ imports, not ours
+    (tmp_path / "run").mkdir()
+    copy = tmp_path / "run" / "config.py"
+    copy.write_text(path.read_text())
+    path.unlink()
+    sys.modules.pop(experiments.CONFIG_MODULE)
+    again = loads(text, copy)
+    assert (again.family.extra, again.family.coder.factor) == (0.25, 3)
+    assert dumps(again) == text
+    assert loads(text, copy) == again  # the same classes whenever it is read
+    copy.unlink()
+    sys.modules.pop(experiments.CONFIG_MODULE)
+    with pytest.raises(UserError, match="needs genjax_config:Mine, which cannot be imported here"):
+        loads(text, copy)
+
+
+def test_a_config_file_that_was_edited_is_read_anew(tmp_path):
+    path = tmp_path / "mine.py"
+    for extra in ("0.25", "0.75"):  # of one length, within one tick of the file system's clock
+        path.write_text(CUSTOM.replace("extra=0.25", f"extra={extra}"))
+        assert load_config(str(path))[0].family.extra == float(extra)
+
+
+@pytest.mark.parametrize("tiny", [False, True])
+def test_tiny_reaches_the_config(tmp_path, tiny):
+    (tmp_path / "mine.py").write_text(CUSTOM)
+    assert load_config(str(tmp_path / "mine.py"), tiny)[0].family.coder.factor == (1 if tiny else 3)
+
+
+def stored(**changes):
+    tree = json.loads(dumps(full()))
+    tree["experiment"] |= changes
+    return json.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (stored(batch_sise=3), "unknown field of Experiment 'batch_sise'; did you mean 'batch_size'"),
+        (stored(family={"class": "genjax.families.vae:VEA"}), "unknown class of genjax.families.vae 'VEA'.*'VAE'"),
+        (stored(family={"class": "genjax.families.nowhere:VAE"}), "genjax.families.nowhere:VAE, which cannot be"),
+        (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE, which cannot be imported"),
+        (stored(family={"class": ":VAE"}), "cannot be imported"),
+        (stored(family={"class": ".vae:VAE"}), "cannot be imported"),
+        (stored(family={"latent_dim": 3}), "cannot be imported"),
+        (stored(family={"class": "genjax.families.vae:VAE", "latnt_dim": 3}), "did you mean 'latent_dim'"),
+        (stored(data={"class": "genjax.data.sources.folder:ImageFolder"}), "ImageFolder cannot be made.*root"),
+        (stored(family={"class": "genjax.families.vae:VAE", "latent_dim": "many"}), "VAE cannot be made"),
+        (stored(steps=-1), "steps"),
+        (dumps(full()).replace('"format": 1', '"format": 99'), "format 99, this genjax reads 1"),
+        (dumps(full())[:-40], "config.json is damaged"),
+        ("", "config.json is damaged"),
+        ("[]", "config.json is damaged"),
+        ('{"format": 1}', "config.json is damaged"),
+        (json.dumps({"format": 1, "experiment": to_json(VAE())}), "damaged: it holds no Experiment"),
+        (json.dumps({"format": 1, "experiment": [1]}), "damaged: it holds no Experiment"),
+    ],
+)
+def test_a_config_json_that_does_not_fit_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        loads(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    value: object
+
+
+@pytest.mark.parametrize("value", [len, {1, 2}, {"a": 1}, np.float32(1), VAE, b"x"])
+def test_what_json_cannot_hold_is_refused_when_it_is_written(value):
+    with pytest.raises(UserError, match="cannot be written as JSON"):
+        to_json(Holder(value))
+
+
+def test_a_class_that_no_later_run_could_find_is_refused_when_it_is_written():
+    @dataclasses.dataclass(frozen=True)
+    class Local:
+        pass
+
+    with pytest.raises(UserError, match="Local is defined in a function"):
+        to_json(Holder(Local()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"seed": 6}, "seed: 5 -> 6"),
+        ({"family": VAE(4, MLPCoder((8,)))}, "family.latent_dim: 3 -> 4"),
+        ({"family": VAE(3, MLPCoder((9,)))}, "family.coder.hidden.0: 8 -> 9"),
+        ({"family": VAE(3, MLPCoder((8, 8)))}, r"family.coder.hidden: [8] -> [8, 8]"),
+        ({"family": VAE(3, ConvCoder())}, "family.coder: MLPCoder -> ConvCoder"),
+        ({"optimizer": optim.Muon(Constant(0.1))}, "optimizer.learning_rate: Cosine -> Constant"),
+        ({"evaluators": (Reconstructions(3), Interpolations())}, "evaluators.0.num: 2 -> 3"),
+        ({"evaluators": (Interpolations(),)}, "evaluators: [Reconstructions, Interpolations] -> [Interpolations]"),
+        ({"ema": None}, "ema: 0.9 -> None"),
+    ],
+)
+def test_differences_name_the_dotted_field(changes, line):
+    changed = dataclasses.replace(full(), **changes)
+    assert list(differences(to_json(full()), to_json(changed))) == [line]
+    with pytest.raises(UserError) as refused:
+        check_resumable(full(), changed)
+    assert line in str(refused.value)
+
+
+def test_differences_of_equals_are_none_and_several_are_all_named():
+    assert not list(differences(to_json(full()), to_json(full())))
+    changed = dataclasses.replace(full(), seed=1, precision="float32")
+    with pytest.raises(UserError, match="seed: 5 -> 1; precision: 'bfloat16' -> 'float32'"):
+        check_resumable(full(), changed)
+
+
+FREE = {
+    "steps": 80,
+    "every": Every(0, 4, 0, 4),
+    "devices": Devices(2, "pmapped"),
+    "data": dataclasses.replace(TFDS(root="/here"), root="/there"),
+}
+BOUND = {
+    "family": VAE(9),
+    "data": TFDS("fashion_mnist", root="/here"),
+    "optimizer": optim.SGD(),
+    "augment": (Reconstructions(),),
+    "batch_size": 48,
+    "seed": 6,
+    "precision": "float32",
+    "ema": 0.99,
+    "evaluators": (),
+    "keep": Keep(),
+    "steps_per_dispatch": 2,
+    "workers": 3,
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_these_may_differ_on_resume(name):
+    before = dataclasses.replace(full(), data=TFDS(root="/here"))
+    check_resumable(before, dataclasses.replace(before, **{name: FREE[name]}))
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_these_may_not_differ_on_resume(name):
+    before = dataclasses.replace(full(), data=TFDS(root="/here"))
+    with pytest.raises(UserError, match=rf"differs in {name}\b"):
+        check_resumable(before, dataclasses.replace(before, **{name: BOUND[name]}))
+
+
+def test_every_field_of_an_experiment_is_tried_above():
+    assert FREE.keys() | BOUND.keys() == {f.name for f in dataclasses.fields(Experiment)}
+
+
+def test_a_config_is_found_by_its_bare_name_and_by_its_path(tmp_path, monkeypatch):
+    by_name = find_config("vae_digits")
+    assert by_name.name == "vae_digits.py" and by_name.parent.name == "vae"
+    assert find_config(str(by_name)) == by_name
+    monkeypatch.chdir(tmp_path)  # from anywhere
+    assert find_config("vae_digits") == by_name
+    (tmp_path / "own.py").write_text("")
+    assert find_config("own.py").samefile(tmp_path / "own.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vae_digit", "unknown config 'vae_digit'; did you mean 'vae_digits'"),
+        ("vae_b0.5", "unknown config 'vae_b0.5'; did you mean 'vae_"),
+        ("zzz", "unknown config 'zzz'; known: .*vae_digits"),
+        ("nowhere.py", "no config file at 'nowhere.py'"),
+        ("configs/nowhere", "no config file at 'configs/nowhere'"),
+        ("", "no config file at ''"),
+    ],
+)
+def test_an_unknown_config_is_refused_with_the_nearest(name, message):
+    with pytest.raises(UserError, match=message):
+        find_config(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1/0", "bad.py failed: ZeroDivisionError"),
+        ("import torch_is_not_here", "bad.py failed: ModuleNotFoundError.*torch_is_not_here"),
+        ("def get_config(:", "bad.py failed: SyntaxError"),
+        ("x = 1", r"bad.py has no get_config\(tiny=False\)"),
+        ("def get_config(tiny=False): return {}", "get_config of .*bad.py returned dict, not an Experiment"),
+        ("def get_config(tiny=False): pass", "returned NoneType"),
+        ("def get_config(tiny=False): return 1/0", "bad.py failed: ZeroDivisionError"),
+        ("def get_config(): pass", "bad.py failed: TypeError.*tiny"),
+        (
+            "from genjax import Experiment\nfrom genjax.families.vae import VAE\n"
+            "def get_config(tiny=False): return Experiment(VAE(0), None)",
+            "^latent_dim is at least 1",  # a UserError speaks for itself
+        ),
+    ],
+)
+def test_a_config_file_that_is_wrong_is_its_authors_mistake(tmp_path, text, message):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(str(tmp_path / "bad.py"))
+
+
+def test_a_file_of_another_kind_is_no_config(tmp_path):
+    (tmp_path / "notes.txt").write_text("def get_config(tiny=False): pass")
+    with pytest.raises(UserError, match=r"notes.txt is not a Python file"):
+        load_config(str(tmp_path / "notes.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", -3),
+        ("steps", 1e5),
+        ("batch_size", 0),
+        ("batch_size", 2.0),
+        ("steps_per_dispatch", 0),
+        ("steps_per_dispatch", "4"),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("seed", None),
+        ("workers", -1),
+        ("precision", "float16"),
+        ("precision", None),
+        ("ema", 0.0),
+        ("ema", 1.0),
+        ("ema", float("nan")),
+        ("augment", ("flip",)),
+        ("evaluators", ("loss",)),
+    ],
+)
+def test_a_bad_value_of_an_experiment_is_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"\b{name}\b"):
+        toy.experiment(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["log", "evaluate", "sample", "checkpoint"])
+@pytest.mark.parametrize("value", [-1, 0.5])
+def test_a_bad_interval_is_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf"every\.{name}"):
+        Every(**{name: value})
+    assert getattr(Every(**{name: 0}), name) == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_no_checkpoint_at_all_is_refused(value):
+    with pytest.raises(UserError, match=r"keep\.newest"):
+        Keep(newest=value)
+
+
+@pytest.mark.parametrize("name", ["steps", "every.log", "every.evaluate", "every.sample", "every.checkpoint"])
+def test_what_falls_inside_a_dispatch_is_refused_by_name(name):
+    changes = {"steps": 40, "every": Every(4, 8, 12, 16), "steps_per_dispatch": 4}
+    toy.experiment(**changes)
+    if name == "steps":
+        changes["steps"] = 42
+    else:
+        changes["every"] = dataclasses.replace(changes["every"], **{name.partition(".")[2]: 6})
+    with pytest.raises(UserError, match=rf"^{name} \d+ is not a multiple of steps_per_dispatch 4"):
+        toy.experiment(**changes)
+
+
+def test_the_nearest_precision_is_named():
+    with pytest.raises(UserError, match="unknown precision 'bfloat'; did you mean 'bfloat16'"):
+        toy.experiment(precision="bfloat")
+
+
+@pytest.mark.parametrize("evaluator", [{"rows": 0}, {"steps": 1}])
+def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
+    with pytest.raises(UserError, match=next(iter(evaluator))):
+        Interpolations(**evaluator)
+    with pytest.raises(UserError, match="num"):
+        Reconstructions(num=0)

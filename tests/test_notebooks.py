@@ -1,0 +1,49 @@
+"""The notebooks run from top to bottom, shortened, and show pictures; none is stored with outputs."""
+
+import base64
+import io
+import os
+import re
+from pathlib import Path
+
+import nbclient
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+import genjax
+
+ROOT = Path(genjax.__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert cells and not any(cell.outputs or cell.execution_count for cell in cells)
+    installs = [cell.source for cell in cells if "pip install" in cell.source]
+    assert installs and all(source.startswith("#") for source in installs)  # wanted in Colab only
+
+
+def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatch):
+    notebook = read(ROOT / "notebooks" / "vae.ipynb")
+    (steps,) = [cell for cell in notebook.cells if re.fullmatch(r"STEPS = \d+", cell.source)]
+    steps.source = "STEPS = 40"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()  # raises the error of a cell
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pngs = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in pngs]
+    assert len(pictures) == 4  # the loss, samples, reconstructions, samples again
+    assert all(min(picture.shape[:2]) > 50 and picture.std() > 1 for picture in pictures)
+    assert pictures[1].shape == pictures[3].shape and not np.array_equal(pictures[1], pictures[3])
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "step 40/40" in said and "going on from step 40" in said and "step 60/60" in said

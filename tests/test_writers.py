@@ -1,0 +1,209 @@
+"""What a run tells: rows, events, the progress line, pictures and the plot of the losses."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+
+from genjax import writers
+from genjax.writers import Progress, Writers, cut_rows, plot_losses, read_rows
+
+
+@pytest.fixture
+def folder(run_dir):
+    (run_dir / "samples").mkdir(parents=True)
+    return epath.Path(run_dir)
+
+
+def write_rows(folder, *steps):
+    with Writers(folder, 0, 100, quiet=True) as out:
+        for step in steps:
+            out.row(step, "train", {"loss": step / 2})
+
+
+def steps_of(folder):
+    return [row["step"] for row in read_rows(folder / "metrics.jsonl")]
+
+
+def test_a_row_is_one_line_of_json_at_once(folder):
+    with Writers(folder, 0, 100, quiet=True) as out:
+        out.row(5, "train", {"loss": 0.5, "kl": np.float32(0.25)})
+        out.row(5, "eval", {"loss": 2})
+        lines = (folder / "metrics.jsonl").read_text().splitlines()  # before it is closed: a reader may look any time
+    assert json.loads(lines[0]) == {"step": 5, "split": "train", "loss": 0.5, "kl": 0.25}
+    assert json.loads(lines[1]) == {"step": 5, "split": "eval", "loss": 2.0}
+
+
+def test_rows_past_the_step_are_cut_and_the_file_goes_on(folder):
+    write_rows(folder, 10, 20, 30)
+    with Writers(folder, 20, 100, quiet=True) as out:
+        assert steps_of(folder) == [10, 20]
+        out.row(25, "train", {"loss": 1.0})
+    assert steps_of(folder) == [10, 20, 25]
+    assert not list(folder.glob("*.new"))
+
+
+def test_a_half_written_last_line_is_dropped_and_nothing_is_glued_to_it(folder):
+    write_rows(folder, 10, 20)
+    path = folder / "metrics.jsonl"
+    whole = path.read_text()
+    for end in range(1, len(whole) // 2):
+        path.write_text(whole[:-end] if end > 1 else whole[:-1])
+        kept = [10, 20] if end == 1 else [10]
+        assert steps_of(folder) == kept
+        cut_rows(path, 20)
+        with path.open("a") as file:
+            file.write('{"step": 30, "split": "train"}\n')
+        assert steps_of(folder) == [*kept, 30]
+
+
+def test_the_rows_of_no_file_are_none(folder):
+    assert read_rows(folder / "metrics.jsonl") == []
+    cut_rows(folder / "metrics.jsonl", 5)
+    assert (folder / "metrics.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
+def test_what_is_not_finite_becomes_null_without_noise(folder, capfd, value):
+    with Writers(folder, 0, 100, quiet=True) as out:
+        out.row(1, "train", {"loss": value, "kl": 1.0})
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {"step": 1, "split": "train", "loss": None, "kl": 1.0}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorboard_events_grow_and_hold_the_tags(folder):
+    def content():
+        return b"".join(path.read_bytes() for path in sorted((folder / "tensorboard").iterdir()))
+
+    write_rows(folder)
+    empty = len(content())
+    write_rows(folder, 1, 2, 3)
+    some = content()
+    assert len(some) > empty and some.count(b"train/loss") == 3
+    with Writers(folder, 3, 100, quiet=True) as out:
+        out.row(4, "eval", {"bits_per_dim": 1.0})
+        out.picture(4, "walk", np.zeros((8, 8, 3), np.uint8))
+    assert b"eval/bits_per_dim" in content() and b"walk" in content() and len(content()) > len(some)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_is_a_png_of_the_same_pixels(folder, channels):
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, channels), np.uint8)
+    with Writers(folder, 0, 100, quiet=True) as out:
+        out.picture(12, "walk", image)
+    again = np.asarray(Image.open(folder / "samples" / "00000012_walk.png"))
+    np.testing.assert_array_equal(again.reshape(image.shape), image)
+
+
+def test_inactive_writers_write_nothing(tmp_path, capfd):
+    run_dir = epath.Path(tmp_path / "other_process")
+    with Writers(run_dir, 0, 100, active=False) as out:
+        out.row(1, "train", {"loss": 1.0})
+        out.picture(1, "walk", np.zeros((8, 8, 1), np.uint8))
+        out.progress(1, 1.0, 1.0, 1.0)
+        out.say("hello")
+    assert not run_dir.exists()
+    assert capfd.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(writers.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_progress_line(capfd, clock):
+    progress = Progress(5000, 0)
+    progress.show(1200, 23.4, 65536.0, 512.0)
+    progress.close()
+    line = "step 1200/5000  loss 23.4  512 steps/s  65,536 examples/s  0:07 left\n"
+    assert capfd.readouterr().err == line
+
+
+def test_a_log_file_gets_a_line_now_and_then_and_the_last(capfd, clock):
+    progress = Progress(100, 0)
+    for step in range(1, 101):
+        progress.show(step, math.nan, 0.0, 0.0 if step == 1 else 10.0)
+        clock[0] += 0.5
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == [*(f"{step}/100" for step in range(1, 101, 10)), "100/100"]
+    assert "loss nan" in lines[0] and lines[-1].endswith("0:00 left") and "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_gets_one_line_redrawn(monkeypatch, clock):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    progress = Progress(100, 0)
+    progress.show(1, 1.0, 1.0, 1.0)
+    progress.show(2, 1.0, 1.0, 1.0)  # too soon
+    clock[0] += 1
+    progress.show(3, 1.0, 1.0, 1.0)
+    progress.close()
+    shown = terminal.getvalue()
+    assert shown.count("\r\x1b[Kstep") == 2 and shown.count("\n") == 1 and shown.endswith("left\n")
+
+
+def test_say_stands_on_its_own_line(folder, monkeypatch, clock):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with Writers(folder, 0, 100) as out:
+        out.progress(1, 1.0, 1.0, 1.0)
+        out.say("stopped")
+    assert "left\r\x1b[Kstopped\n" in terminal.getvalue()
+
+
+def test_quiet_shows_no_progress(folder, capfd):
+    with Writers(folder, 0, 100, quiet=True) as out:
+        out.progress(100, 1.0, 1.0, 1.0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were drawn."""
+    figures = []
+
+    class Kept(writers.Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            figures.append(self)
+
+    monkeypatch.setattr(writers, "Figure", Kept)
+    return figures
+
+
+def lines(figure):
+    return {line.get_label(): line for line in figure.axes[0].lines}
+
+
+def test_the_plot_of_no_rows_of_one_and_of_many(folder, drawn):
+    path = plot_losses(folder)
+    assert path == folder / "plots" / "loss.png" and Image.open(path).format == "PNG"
+    write_rows(folder, 10)
+    plot_losses(folder)
+    with Writers(folder, 10, 100, quiet=True) as out:
+        out.row(20, "train", {"loss": 7.0})
+        out.row(20, "eval", {"loss": 8.0})
+    plot_losses(folder)
+    nothing, one, many = map(lines, drawn)
+    assert not nothing
+    assert one["train"].get_marker() == "o"  # a line of one point alone would not be seen
+    assert many["train"].get_xydata().tolist() == [[10, 5], [20, 7]]
+    assert many["eval"].get_xydata().tolist() == [[20, 8]]
+
+
+def test_the_plot_leaves_out_what_has_no_loss(folder, drawn):
+    with Writers(folder, 0, 100, quiet=True) as out:
+        out.row(1, "train", {"loss": math.nan})
+        out.row(2, "eval", {"kl": 1.0})
+    plot_losses(folder)
+    assert not lines(drawn[0])
