@@ -9,7 +9,6 @@ from typing import Any, ClassVar, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from genjax.data.dataset import Spec
 from genjax.optim import UpdateRule
@@ -171,11 +170,11 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _positive(metrics["loss"].weight), grads)
 
-    norm = optax.tree.norm(grads)
+    norm = rule.norm(grads)
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:
-        new_params, new_opt_state = rule.update(grads, opt_state, params)
+        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
         new_ema = ema if rule.ema is None else _averaged(ema, new_params, rule.ema, opt_state.updates)
         return new_params, new_opt_state, new_ema, variables
 

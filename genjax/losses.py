@@ -9,12 +9,16 @@ import jax.numpy as jnp
 
 
 def _over_example(values: jax.Array) -> jax.Array:
-    return values.reshape(values.shape[0], -1).sum(axis=-1)
+    # A product with ones: XLA's CPU back end fuses the terms into a sum over [H, W, C] and loses its vectors to a
+    # short last axis; the sum of a binary cross-entropy over 128 x 28x28x1 took 7 ms so, 0.4 ms as a product.
+    flat = values.reshape(values.shape[0], -1)
+    return jnp.dot(flat, jnp.ones(flat.shape[1], flat.dtype), precision="highest")
 
 
 def bernoulli_nll(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """-log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they lie in between."""
-    return _over_example(jax.nn.softplus(logits) - targets * logits)
+    softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    return _over_example(softplus - targets * logits)
 
 
 def gaussian_nll(mean: jax.Array, log_variance: jax.Array, targets: jax.Array) -> jax.Array:

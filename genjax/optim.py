@@ -164,8 +164,10 @@ class UpdateRule:
     """A built optimizer, and everything else that ``gradient_step`` does with a gradient.
 
     Attributes:
-      direction: the Optax chain before the learning rate: clipping, moments, weight decay, freezing.
+      direction: the Optax chain before the learning rate: moments, weight decay.
       learning_rate: resolved schedule over the count of updates.
+      clip: the largest global norm of the gradient; None clips nothing.
+      freeze: regular expressions on the paths of parameters that stand still.
       accumulate: microbatches that a batch is split into.
       ema: decay of the exponential moving average of the parameters; None keeps none.
       compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
@@ -173,6 +175,8 @@ class UpdateRule:
 
     direction: optax.GradientTransformation
     learning_rate: Schedule
+    clip: float | None = None
+    freeze: tuple[str, ...] = ()
     accumulate: int = 1
     ema: float | None = None
     compute_dtype: Any = FLOAT32
@@ -180,8 +184,17 @@ class UpdateRule:
     def init(self, params: Params) -> OptState:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
 
-    def update(self, grads: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
-        """New parameters and state after one step along the direction."""
+    def norm(self, grads: Params) -> jax.Array:
+        """The global norm of the gradient, frozen parameters left out."""
+        pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True)
+        # An inner product is a fast pass over the gradient on every platform, a sum of squares is not.
+        return jnp.sqrt(sum(jnp.vdot(g, g, precision="highest") for g, frozen in pairs if not frozen))
+
+    def update(self, grads: Params, norm: jax.Array, state: OptState, params: Params) -> tuple[Params, OptState]:
+        """New parameters and state after one step along the direction; ``norm`` is that of ``grads``."""
+        if self.clip is not None:
+            scale = self.clip / jnp.maximum(norm, self.clip)
+            grads = jax.tree.map(lambda g: g * scale, grads)
         direction, inner = self.direction.update(grads, state.inner, params)
         rate = self.learning_rate(state.updates)
         params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)
@@ -224,15 +237,13 @@ class Optimizer:
 
     def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> UpdateRule:
         """Resolve open schedules over ``total_steps`` and chain the transformations."""
-        chain = [optax.clip_by_global_norm(self.clip)] if self.clip is not None else []
-        chain.append(self.scale())
+        direction = self.scale()
         if self.weight_decay:
-            chain.append(optax.add_decayed_weights(self.weight_decay, self._decayed))
-        direction = optax.chain(*chain)
-        if self.freeze:
+            direction = optax.chain(direction, optax.add_decayed_weights(self.weight_decay, self._decayed))
+        if self.freeze:  # no moments are kept for what stands still
             direction = optax.partition({"train": direction, "freeze": optax.set_to_zero()}, self._labels)
         rate = self.learning_rate.over(total_steps)
-        return UpdateRule(direction, rate, self.accumulate, ema, compute_dtype)
+        return UpdateRule(direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype)
 
     def check(self, params: Params) -> None:
         """Refuse path rules that match none of ``params``."""

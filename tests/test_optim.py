@@ -39,7 +39,8 @@ def run(optimizer, steps=5, params=PARAMS, grads=grads_at):
     rule = optimizer.build(steps)
     state = rule.init(params)
     for step in range(steps):
-        params, state = rule.update(grads(step), state, params)
+        grad = grads(step)
+        params, state = rule.update(grad, rule.norm(grad), state, params)
     return params
 
 
@@ -146,7 +147,7 @@ def direction(optimizer, params):
     """The first step at learning rate 1, as an array for each parameter."""
     rule = dataclasses.replace(optimizer, learning_rate=Constant(1.0)).build(1)
     grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)
-    moved, _ = rule.update(grads, rule.init(params), params)
+    moved, _ = rule.update(grads, rule.norm(grads), rule.init(params), params)
     return jax.tree.map(lambda p, q: p - q, params, moved), grads
 
 

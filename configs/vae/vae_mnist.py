@@ -5,7 +5,7 @@ from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE, Bernoulli
 from genjax.nets.conv import ConvCoder
-from genjax.optim import Adam, Cosine, WarmUp
+from genjax.optim import Adam, Cosine, Linear, WarmUp
 
 
 def get_config(tiny: bool = False) -> Experiment:
@@ -14,6 +14,7 @@ def get_config(tiny: bool = False) -> Experiment:
             latent_dim=32,
             coder=ConvCoder(channels=(4, 8), dense=16) if tiny else ConvCoder(channels=(32, 64), dense=256),
             likelihood=Bernoulli(binarize=True),
+            beta=Linear(0.0, 1.0, 4 if tiny else 1000),
         ),
         data=TFDS(name="mnist"),
         optimizer=Adam(WarmUp(100, Cosine(1e-3, 1e-5)), clip=200.0),

@@ -132,11 +132,13 @@ class _Conv(nn.Module):
     features: int
     kernel: int = 4
     form: Form = "auto"
+    taps = 1.0  # the part of the kernel that reaches one output
 
     def parameters(self, x: jax.Array) -> list[jax.Array]:
         """Input, kernel [K, K, C, F] and bias [F], in their common type."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        init = nn.initializers.variance_scaling(1 / self.taps, "fan_in", "truncated_normal")
+        kernel = self.param("kernel", init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return promote_dtype(x, kernel, bias)
 
@@ -152,6 +154,8 @@ class DownConv(_Conv):
 
 class UpConv(_Conv):
     """Transposed convolution of stride 2 with an even kernel: [B, h, w, C] -> [B, 2h, 2w, features]."""
+
+    taps = 0.25
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
