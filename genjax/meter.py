@@ -31,24 +31,34 @@ class Meter:
     def __init__(self, stored: dict[str, Any] | None = None) -> None:
         stored = stored or {"pairs": {}, "non_finite": 0}
         self.pairs: dict[str, list[float]] = {name: list(pair) for name, pair in stored["pairs"].items()}
-        self.non_finite = stored["non_finite"]  # bad steps in a row
+        self.non_finite: int = stored["non_finite"]  # bad steps in a row, up to the last one
 
-    def add(self, names: tuple[str, ...], pairs: np.ndarray) -> None:
-        """Add one step's pairs [M, 2]; what is not finite counts for the alarm, not for the means."""
-        finite = np.isfinite(pairs).all(axis=-1)
-        self.non_finite = 0 if finite.all() else self.non_finite + 1
-        for name, (total, weight), good in zip(names, pairs.tolist(), finite, strict=True):
+    def add(self, names: tuple[str, ...], pairs: np.ndarray) -> list[int]:
+        """Add the pairs [K, M, 2] of K steps; what is not finite counts for the alarm, not for the means.
+
+        Returns:
+          For each step how many in a row, up to it, were not finite.
+        """
+        finite = np.isfinite(pairs).all(axis=-1)  # [K, M]
+        streaks = []
+        for good in finite.all(axis=-1).tolist():
+            self.non_finite = 0 if good else self.non_finite + 1
+            streaks.append(self.non_finite)
+        sums = np.where(finite[..., None], pairs, 0).sum(axis=0).tolist()
+        for name, (total, weight), last in zip(names, sums, pairs[-1].tolist(), strict=True):
             if name.endswith("learning_rate"):
-                self.pairs[name] = [total, weight]  # of this very step
-            elif good:
+                self.pairs[name] = last  # of this very step
+            else:
                 old = self.pairs.get(name, (0.0, 0.0))
                 self.pairs[name] = [old[0] + total, old[1] + weight]
+        return streaks
 
     def means(self) -> dict[str, float]:
-        """The means; the meter starts anew."""
+        """The means; the meter starts anew. ``loss`` is NaN where no step was finite."""
         means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
         self.pairs = {}
-        return means | {"loss": means.get("loss", math.nan)}
+        return means
 
     def stored(self) -> dict[str, Any]:
+        """What ``Meter`` is made from again."""
         return {"pairs": self.pairs, "non_finite": self.non_finite}

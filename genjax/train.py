@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import itertools
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -60,18 +59,10 @@ def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position
         position=position,
         batch_size=experiment.batch_size,
         rows=layout.rows(experiment.batch_size),
+        several=experiment.steps_per_dispatch,
         workers=experiment.workers,
     )
-    stacked = experiment.steps_per_dispatch > 1
-    if stacked:
-        host = _stacked(host, experiment.steps_per_dispatch)
-    return parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))
-
-
-def _stacked(host: Generator[Batch], several: int) -> Generator[Batch]:
-    with contextlib.closing(host):
-        while group := list(itertools.islice(host, several)):
-            yield {name: np.stack([batch[name] for batch in group]) for name in group[0]}
+    return parallel.prefetch(host, functools.partial(layout.place, stacked=experiment.steps_per_dispatch > 1))
 
 
 def train(
@@ -150,19 +141,17 @@ def run_loop(
                 return
             (last, packed), pending = pending, None
             pairs = np.asarray(packed.pairs, np.float64).reshape(-1, len(packed.names), 2)
-            for number, one in enumerate(pairs, start=last - len(pairs) + 1):
-                meter.add(packed.names, one)
-                if meter.non_finite == NON_FINITE_LIMIT:
-                    good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint"
-                    raise Diverged(
-                        f"steps {number - NON_FINITE_LIMIT + 1} to {number} were not finite; {good} of {run_dir}"
-                    )
-                if _due(number, every.log, steps):
-                    numbers = meter.means()
-                    speed = clock.speed(number)
-                    rate = {"time/steps_per_second": speed, "time/examples_per_second": speed * experiment.batch_size}
-                    out.row(number, "train", numbers | rate)
-                    out.progress(number, numbers["loss"], speed * experiment.batch_size, speed)
+            streaks = meter.add(packed.names, pairs)
+            if max(streaks) >= NON_FINITE_LIMIT:
+                third = last - len(streaks) + 1 + streaks.index(NON_FINITE_LIMIT)
+                good = f"the last good checkpoint is step {saved}" if saved else "there is no checkpoint"
+                raise Diverged(f"steps {third - NON_FINITE_LIMIT + 1} to {third} were not finite; {good} of {run_dir}")
+            if _due(last, every.log, steps):
+                numbers = meter.means()
+                speed = clock.speed(last)
+                rate = {"time/steps_per_second": speed, "time/examples_per_second": speed * experiment.batch_size}
+                out.row(last, "train", numbers | rate)
+                out.progress(last, numbers["loss"], speed * experiment.batch_size, speed)
 
         while step < steps:
             batch = next(source)

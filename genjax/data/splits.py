@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from genjax.errors import UserError
 # Philox streams apart from the epochs, which count up from 0.
 HOLD_OUT = 2**63
 DRAW = 2**63 + 2**32
+
+ENCODED_LIMIT = 64 * 2**20  # bytes
 
 Raw = tuple[np.ndarray, np.ndarray | None]  # raw examples [B, ...] and labels [B]
 
@@ -43,9 +46,14 @@ class Arrays:
         return len(self.raw)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        return _entries(
-            self.entry, self.codec, (self.raw[indices], None if self.label is None else self.label[indices])
-        )
+        examples = self.codec.encode(self.raw[indices]) if self._encoded is None else self._encoded[indices]
+        batch = {self.entry: examples}
+        return batch if self.label is None else batch | {"label": self.label[indices].astype(np.int32)}
+
+    @functools.cached_property
+    def _encoded(self) -> np.ndarray | None:
+        """A small set is encoded once; a larger one a batch at a time, as floats take four times the memory."""
+        return self.codec.encode(self.raw) if 4 * self.raw.size <= ENCODED_LIMIT else None
 
     def take(self, indices: np.ndarray) -> Arrays:
         """The split of the examples at ``indices`` [M] alone."""
@@ -77,17 +85,13 @@ class Lazy:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        return _entries(self.entry, self.codec, self.read(self.rows[indices]))
+        examples, label = self.read(self.rows[indices])
+        batch = {self.entry: self.codec.encode(examples)}
+        return batch if label is None else batch | {"label": label.astype(np.int32)}
 
     def take(self, indices: np.ndarray) -> Lazy:
         """The split of the examples at ``indices`` [M] alone."""
         return Lazy(self.entry, self.read, self.rows[indices], self.codec)
-
-
-def _entries(entry: str, codec: Codec, raw: Raw) -> Batch:
-    examples, label = raw
-    batch = {entry: codec.encode(examples)}
-    return batch if label is None else batch | {"label": label.astype(np.int32)}
 
 
 Stored = Arrays | Lazy

@@ -66,11 +66,15 @@ class _Ordered:
     position: int
     batch_size: int
     rows: slice
+    several: int
 
     def __call__(self, number: int) -> Batch:
-        position = self.position + int(number) * self.batch_size
-        chosen = indices(self.seed, position, self.batch_size, len(self.split))[self.rows]
-        return self.split.batch(chosen) | {"mask": np.ones(len(chosen), np.float32)}
+        count = self.several * self.batch_size
+        chosen = indices(self.seed, self.position + int(number) * count, count, len(self.split))
+        chosen = chosen.reshape(self.several, self.batch_size)[:, self.rows]
+        batch = self.split.batch(chosen.ravel()) | {"mask": np.ones(chosen.size, np.float32)}
+        shape = chosen.shape if self.several > 1 else chosen.shape[1:]
+        return {name: value.reshape(*shape, *value.shape[1:]) for name, value in batch.items()}
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ def batches(
     position: int,
     batch_size: int,
     rows: slice = slice(None),
+    several: int = 1,
     workers: int = 0,
 ) -> Generator[Batch, None, None]:
     """Shuffled batches without end, from ``position`` on.
@@ -132,14 +137,15 @@ def batches(
       position: examples consumed so far by all processes together.
       batch_size: of the global batch.
       rows: this process's rows of the global batch.
+      several: batches stacked in each item, read as one.
       workers: processes that read a split that is not in memory; 0 reads it with threads.
 
     Yields:
-      The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``. Close the
-      iterator (``contextlib.closing``) to stop the readers.
+      The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``; [several, B, ...]
+      when several > 1. Close the iterator (``contextlib.closing``) to stop the readers.
     """
     _check(split, batch_size, workers)
-    return _read(_Ordered(split, seed, position, batch_size, rows), 2**62, workers)
+    return _read(_Ordered(split, seed, position, batch_size, rows, several), 2**62, workers)
 
 
 def padded(
