@@ -240,7 +240,14 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
 
 def entry() -> None:
     """The installed ``genjax`` command."""
+    sys.unraisablehook = _unraisable
     sys.exit(main())
+
+
+def _unraisable(unraisable: Any) -> None:
+    # After a failed write or read, here reported in one line, TensorStore's threads still call a loop that is closed.
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: epath.Path, keep: Keep = Keep(), read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every directory it makes
+        logging.getLogger("absl").setLevel(
+            logging.CRITICAL
+        )  # Orbax logs each directory, and errors before it raises them
         local = "://" not in os.fspath(run_dir)
         self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)  # Orbax wants absolute paths
         self._folder = self._run_dir / "checkpoints"

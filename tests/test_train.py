@@ -237,6 +237,31 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, m
     assert_bitwise_equal(go(run_dir, every=every).state, go(run_dir.parent / "whole", every=every).state)
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if os.name != "posix" or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_is_one_line_and_the_run_goes_on_once_there_is_room(small_disk):
+    options = ["--steps", "40", "--every.log", "20", "--every.evaluate", "0", "--every.sample", "0"]
+    command = [sys.executable, "-m", "genjax", "train", "vae_digits", "--run-dir", "run", *options]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])}
+    settings = dict(cwd=small_disk, env=environment, capture_output=True, text=True, timeout=300)
+    full = subprocess.run([*command, "--every.checkpoint", "20"], **settings)
+    told = [line for line in full.stderr.splitlines() if not line.startswith("step ")]
+    assert full.returncode == 2 and len(told) == 1 and "no space left on the device of run" in told[0], full.stderr
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    again = subprocess.run(command, **settings)
+    assert again.returncode == 0, again.stderr
+    assert genjax.load(small_disk / "run").step == 40
+
+
 def test_a_run_directory_of_another_config_is_refused_with_its_differences(run_dir):
     go(run_dir)
     with pytest.raises(UserError, match=r"seed: 0 -> 1; optimizer.clip: None -> 1.0|optimizer.clip.*seed"):

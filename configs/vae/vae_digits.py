@@ -18,7 +18,7 @@ def get_config(tiny: bool = False) -> Experiment:
         ),
         data=Digits(),
         optimizer=Adam(learning_rate=Constant(1e-3), clip=100.0),
-        steps=16 if tiny else 6000,
+        steps=16 if tiny else 4000,
         batch_size=16 if tiny else 128,
         ema=0.999,
         evaluators=(Reconstructions(), Interpolations()),

@@ -1,0 +1,78 @@
+"""What the README prints, works as printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import genjax
+from genjax import __main__ as command_line
+from genjax.data.sources import ImageFolder
+from genjax.experiment import load_config
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+COMMANDS = [
+    line.split("#")[0].strip().removeprefix("python -m genjax ")
+    for line in README.splitlines()
+    if line.startswith("python -m genjax ")
+]
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    experiment, path = load_config("vae_digits", tiny=True)
+    parts = {"devices": genjax.experiment.Devices(count=1)}
+    genjax.train(
+        experiment.__class__(**vars(experiment) | parts), folder / "runs" / "vae_digits", source=path, quiet=True
+    )
+    return folder
+
+
+def test_there_are_commands_and_blocks():
+    assert len(COMMANDS) >= 8 and len(BLOCKS) == 3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_works(command, folder, monkeypatch, capsys):
+    """Training commands are read to the last option but not run; `bench` is left to its own tests."""
+    monkeypatch.chdir(folder)
+    name, target, *options = shlex.split(command)
+    if name in ("sample", "evaluate", "show"):
+        assert command_line.main([name, target, *options]) == 0
+        assert capsys.readouterr().out
+        return
+    experiment, _ = load_config(target)
+    if "--help" in options:
+        with pytest.raises(SystemExit, match="0"):
+            command_line.main([name, target, *options])
+        assert "--family.latent-dim" in capsys.readouterr().out
+    else:
+        parsed = command_line._parse(command_line.TrainOptions(experiment), name, options)
+        assert bool(options) == (parsed != command_line.TrainOptions(experiment))
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(BLOCKS[0], scope)
+    assert scope["run"].step == scope["experiment"].steps
+
+
+def test_the_config_of_the_readme_is_one(tmp_path):
+    (tmp_path / "mine.py").write_text(BLOCKS[1])
+    for tiny in (False, True):
+        experiment, _ = load_config(str(tmp_path / "mine.py"), tiny)
+        assert isinstance(experiment.data, ImageFolder)
+
+
+def test_the_family_of_the_readme_learns_and_goes_on(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(BLOCKS[2])
+    common = ["--run-dir", str(tmp_path / "run"), "--devices.count", "1", "--every.log", "100"]
+    for steps in ("100", "200"):
+        assert command_line.main(["train", str(tmp_path / "mine.py"), "--steps", steps, *common]) == 0
+    rows = genjax.load(tmp_path / "run").evaluate().numbers
+    assert rows["loss"] < 0.5
+    assert command_line.main(["sample", str(tmp_path / "run"), "--num", "3"]) == 0
