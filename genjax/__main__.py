@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import traceback
@@ -97,10 +98,12 @@ class EvaluateOptions:
     """Judge a run.
 
     Attributes:
+      data: the run's own; its root may be another on this machine.
       split: of the data, to judge on.
       best: the best checkpoint instead of the newest.
     """
 
+    data: Any
     split: str = "test"
     best: bool = False
 
@@ -132,18 +135,16 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    experiment = runs.stored_experiment(epath.Path(target))
-    if experiment is None:
-        raise UserError(f"{target} is no run directory: it has no config.json")
-    options = _parse(SampleOptions(experiment.family.sampler), f"sample {target}", arguments)
+    options = _parse(SampleOptions(runs.experiment_of(target).family.sampler), f"sample {target}", arguments)
     run = runs.load(target, best=options.best)
     print(run.write_samples(options.out, options.num, options.seed, options.sampler))
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
-    options = _parse(EvaluateOptions(), f"evaluate {target}", arguments)
+    options = _parse(EvaluateOptions(runs.experiment_of(target).data), f"evaluate {target}", arguments)
     run = runs.load(target, best=options.best)
+    run = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=options.data))
     found = run.evaluate(options.split)
     width = max(map(len, (*found.numbers, *found.pictures)))
     averaged = "averaged (EMA) parameters" if run.state.ema is not None else "parameters"
@@ -157,7 +158,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         path.write_bytes(png_bytes(picture))
         print(f"  {name:<{width}}  {path}")
     result = {"step": run.step, "split": options.split, "protocol": protocol} | writers.finite(found.numbers)
-    (run.run_dir / "eval.json").write_text(json.dumps(result, indent=2) + "\n")
+    runs.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
 def bench_command(target: str, arguments: Sequence[str]) -> None:

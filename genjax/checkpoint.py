@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import math
 import os
@@ -36,8 +37,11 @@ class Checkpoints:
         local = "://" not in os.fspath(run_dir)
         self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)  # Orbax wants absolute paths
         self._folder = self._run_dir / "checkpoints"
+        if not read_only:
+            self._set_scores_aside()
         preserve: list[policies.PreservationPolicy] = [policies.LatestN(keep.newest)]
-        score = None if keep.best is None else functools.partial(_score, keep.best)
+        # A reader looks scores up by itself: a damaged one is to cost it nothing.
+        score = None if keep.best is None or read_only else functools.partial(_score, keep)
         if score is not None:
             preserve.append(
                 policies.BestN(
@@ -77,7 +81,11 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best value of ``keep.best``; None where no checkpoint has one."""
-        return None if self._keep.best is None else self._manager.best_step()
+        scores = {step: (self._scores(step) or {}).get(self._keep.best or "") for step in self.steps()}
+        known = {step: score for step, score in scores.items() if score is not None}
+        if not known:
+            return None
+        return (max if self._keep.larger_is_better else min)(known, key=lambda step: known[step])
 
     def save(self, step: int, state: State, progress: Mapping[str, Any], scores: Mapping[str, float] | None) -> None:
         """Copy the state off the devices and write it in the background.
@@ -109,13 +117,16 @@ class Checkpoints:
         ``target`` gives shapes, dtypes and places, so that a run goes on on other devices.
         """
         if step is not None:
-            return self._read(step, target)
+            try:
+                return self._read(step, target)
+            except Exception as error:
+                raise UserError(f"checkpoint {step} in {self._folder} cannot be read ({_first_line(error)})") from error
         damaged: list[tuple[int, str]] = []
         for newest in reversed(self.steps()):
             try:
                 restored = self._read(newest, target)
             except Exception as error:  # whatever a half-written file raises in the layers below
-                damaged.append((newest, str(error).strip().partition("\n")[0][:200]))
+                damaged.append((newest, _first_line(error)))
                 continue
             for number, reason in damaged:
                 self._set_aside(number, reason)
@@ -136,6 +147,23 @@ class Checkpoints:
             with ocp.StandardCheckpointer() as frozen:
                 state = state.replace(frozen=frozen.restore(self._run_dir / "frozen", target.frozen))
         return state, restored["progress"]
+
+    def _scores(self, step: int) -> dict[str, float] | None:
+        """The evaluation's metrics that lie with a checkpoint; None where there are none or they are damaged."""
+        try:
+            return dict(json.loads((self._folder / str(step) / "metrics" / "metrics").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _set_scores_aside(self) -> None:
+        """Take damaged scores out of the way: the state beside them is whole, but Orbax would stop at them."""
+        for step in self._folder.glob("[0-9]*") if self._folder.exists() and jax.process_index() == 0 else ():
+            if (step / "metrics").exists() and self._scores(int(step.name)) is None:
+                print(f"the scores of checkpoint {step.name} are damaged and set aside", file=sys.stderr)
+                aside = self._run_dir / "damaged" / f"{step.name}_metrics"
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                (step / "metrics").rename(aside)
+        parallel.barrier("scores")
 
     def _save_frozen(self, state: State) -> None:
         folder = self._run_dir / "frozen"
@@ -158,5 +186,10 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _score(name: str, metrics: Mapping[str, float]) -> float:
-    return metrics[name]
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
+
+
+def _score(keep: Keep, metrics: Mapping[str, float]) -> float:
+    worst = -math.inf if keep.larger_is_better else math.inf
+    return metrics.get(keep.best or "", worst)

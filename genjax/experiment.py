@@ -35,13 +35,13 @@ def _check_whole(name: str, value: Any, least: int) -> None:
 
 @dataclass(frozen=True)
 class Every:
-    """Steps between two events; 0 for never. The last step is always evaluated, sampled and saved, unless 0.
+    """Steps between two events; 0 for never. The last step counts as due for all that is not 0.
 
     Attributes:
       log: a row of metrics: the means since the row before, the learning rate of this very step.
       evaluate: the held-out split and the evaluators.
       sample: a picture or file of samples.
-      checkpoint: everything that is needed to go on.
+      checkpoint: everything that is needed to go on; written at the last step and at a stop, too, even with 0.
     """
 
     log: int = 50
@@ -79,12 +79,13 @@ class Experiment:
     Attributes:
       family: the model and how it learns.
       data: the source of examples.
-      optimizer: or one for each part of the family.
+      optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
       augment: functions of (key, batch), applied in the compiled step in this order.
       steps: train steps.
       batch_size: examples a step, over all devices and processes.
       seed: of the parameters, the noise and the order of the data.
-      precision: what the networks compute in; parameters, losses and optimizer state are float32 always.
+      precision: what the networks compute in while they train; parameters, losses and optimizer state are float32
+        always, as are evaluation and samples.
       ema: decay of the averaged parameters that are judged and sampled from; None for no average.
       evaluators: what is measured and drawn besides the family's own metrics.
       every: intervals.

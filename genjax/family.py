@@ -25,8 +25,8 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: jax.Array, mask: jax.Array) -> Mean:
-        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1. A masked row may even be NaN."""
-        return cls(jnp.sum(jnp.where(mask > 0, values * mask, 0.0)), jnp.sum(mask))
+        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may hold any finite number."""
+        return cls(jnp.sum(values * mask), jnp.sum(mask))
 
     @property
     def value(self) -> jax.Array:
@@ -116,7 +116,7 @@ def modelled(batch: Batch) -> jax.Array:
 
 def apply(net: Any, params: Params, *inputs: jax.Array, **kwargs: Any) -> jax.Array:
     """``net.apply`` in the dtype of ``params``: inputs are cast to it, outputs come back as float32."""
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    dtype = jnp.result_type(*(p for p in jax.tree.leaves(params) if p.ndim))
     outputs = net.apply({"params": params}, *(x.astype(dtype) for x in inputs), **kwargs)
     return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
 
@@ -154,7 +154,8 @@ def gradient_step(
     whole = rule.accumulate == 1
 
     def objective(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        cast = jax.tree.map(lambda p: p.astype(rule.compute_dtype), params)
+        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
+        cast = jax.tree.map(lambda p: p.astype(rule.compute_dtype) if p.ndim else p, params)
         metrics, variables = loss(cast, variables, batch, key)
         total, weight = metrics["loss"]
         if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them

@@ -29,6 +29,11 @@ class Schedule:
     def __call__(self, step: jax.Array | int) -> jax.Array:
         raise NotImplementedError
 
+    def check_closed(self) -> None:
+        """Refuse an open length where there is no run to take it from. Touches no device: configs are built first."""
+        if getattr(self, "steps", 0) is None:
+            raise UserError(f"a {type(self).__name__} outside an optimizer needs its number of steps")
+
     def over(self, total_steps: int) -> Schedule:
         """This schedule with its open length (``steps=None``) set to that of the run."""
         if getattr(self, "steps", 0) is None:
@@ -64,6 +69,9 @@ class Linear(Schedule):
     end: float = 0.0
     steps: int | None = None
 
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
     def __call__(self, step: jax.Array | int) -> jax.Array:
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
 
@@ -81,6 +89,9 @@ class Cosine(Schedule):
     start: float = 1e-3
     end: float = 0.0
     steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         wave = 0.5 * (1 + jnp.cos(jnp.pi * _fraction(step, self.steps)))
@@ -142,8 +153,16 @@ class WarmUp(Schedule):
         rising = self.then(0) * (step + 1).astype(FLOAT32) / max(self.warm_up, 1)
         return jnp.where(step < self.warm_up, rising, self.then(jnp.maximum(step - self.warm_up, 0)))
 
+    def check_closed(self) -> None:
+        self.then.check_closed()
+
     def over(self, total_steps: int) -> Schedule:
         return dataclasses.replace(self, then=self.then.over(max(total_steps - self.warm_up, 1)))
+
+
+def _check_steps(steps: int | None) -> None:
+    if steps is not None and steps < 1:
+        raise UserError(f"a schedule has at least 1 step, not {steps}")
 
 
 def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:
@@ -230,6 +249,8 @@ class Optimizer:
             raise UserError(f"clip is above 0 or None, not {self.clip}")
         if self.weight_decay < 0:
             raise UserError(f"weight_decay is not negative, but {self.weight_decay} is")
+        trees.check_syntax("optimizer.decay", self.decay)
+        trees.check_syntax("optimizer.freeze", self.freeze)
 
     def scale(self) -> optax.GradientTransformation:
         """The part that differs: gradients to a direction of ascent."""

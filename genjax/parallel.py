@@ -17,7 +17,7 @@ import itertools
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import numpy as np
@@ -25,10 +25,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import trees
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown
 
 T = TypeVar("T")
 Tree = Any
+Mode = Literal["auto", "single", "pmapped", "sharded"]
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
 
 
@@ -43,6 +44,12 @@ class ShardRule:
 
     pattern: str
     axes: tuple[str | None, ...]
+
+    def __post_init__(self) -> None:
+        trees.check_syntax("devices.rules", (self.pattern,))
+        for axis in self.axes:
+            if axis not in (None, "fsdp", "tensor"):
+                raise unknown("mesh axis", str(axis), ("fsdp", "tensor"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Devices:
     """
 
     count: int | None = None
-    mode: Literal["auto", "single", "pmapped", "sharded"] = "auto"
+    mode: Mode = "auto"
     fsdp: int = 1
     tensor: int = 1
     rules: tuple[ShardRule, ...] = ()
@@ -73,6 +80,8 @@ class Devices:
     process_id: int | None = None
 
     def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise unknown("devices.mode", self.mode, get_args(Mode))
         if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
             raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
         if min(self.fsdp, self.tensor, 1 if self.count is None else self.count) < 1:
@@ -105,6 +114,10 @@ class Layout:
             raise UserError(
                 f"batch_size {batch_size} is not divisible by {places} device(s) x {accumulate} microbatch(es)"
             )
+
+    def check_rules(self, params: Tree) -> None:
+        """Refuse a rule that matches no parameter."""
+        trees.check_patterns("devices.rules", [rule.pattern for rule in self.rules], params)
 
     def rows(self, batch_size: int) -> slice:
         """This process's rows of the global batch."""
@@ -213,12 +226,14 @@ def start(devices: Devices) -> Layout:
         raise UserError(f"devices.count is {count}, but there are {len(found)} device(s) here")
     if single and count > 1:
         raise UserError(f"devices.mode single uses one device, not {count}")
-    if count < jax.process_count():
-        raise UserError(f"devices.count is {count}, but {jax.process_count()} processes each bring devices")
+    if count % jax.process_count():
+        raise UserError(f"devices.count is {count}, but {jax.process_count()} processes share it evenly")
     if count % (devices.fsdp * devices.tensor):
         raise UserError(f"{count} device(s) do not divide into fsdp {devices.fsdp} x tensor {devices.tensor}")
     mode = devices.mode if devices.mode != "auto" else ("single" if count == 1 else "pmapped")
-    grid = np.array(found[:count]).reshape(-1, devices.fsdp, devices.tensor)
+    share = count // jax.process_count()
+    used = [d for i in range(jax.process_count()) for d in [d for d in found if d.process_index == i][:share]]
+    grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
     return Layout(Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules)
 
 

@@ -22,13 +22,13 @@ from genjax import experiment as experiments
 from genjax import parallel
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.evaluation.judge import Findings, Subject, held_out_metrics, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
-EVALUATION, SAMPLES = 2**32 - 1, 2**32 - 2
+EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Run:
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
-        named = epath.Path(str(out).removesuffix(".png").removesuffix(".csv")) if out else None
+        named = epath.Path(str(out).removesuffix(".png").removesuffix(".csv")).expanduser() if out else None
         stem = named or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
@@ -71,8 +71,9 @@ class Run:
     def evaluate(self, split: str = "test") -> Findings:
         """The family's metrics over the whole split and the findings of the config's evaluators."""
         data = self.experiment.data.open()
+        check_data(self.run_dir, data)
         if split not in data.splits:
-            raise unknown("split", split, data.splits)
+            raise UserError(f"unknown split {split!r}; there are {', '.join(data.splits)}")
         compiled = self.layout.compile_evaluation(self.experiment.family.evaluate)
         return evaluate(self.layout, self.experiment, data, self.state, compiled, split)
 
@@ -84,6 +85,7 @@ def evaluate(
     key = jax.random.fold_in(state.key, EVALUATION)
     judged = state.for_eval()
     metrics = held_out_metrics(layout, compiled, judged, data.splits[split], experiment.batch_size, key)
+    key = jax.random.fold_in(state.key, EVALUATORS)
     subject = Subject(
         experiment.family, judged, data.splits, split, data.codec, data.spec, key, layout.compile_evaluation
     )
@@ -101,10 +103,8 @@ def load(
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
     """
-    folder = epath.Path(run_dir)
-    experiment = stored_experiment(folder)
-    if experiment is None:
-        raise UserError(f"{run_dir} is no run directory: it has no config.json")
+    folder = epath.Path(run_dir).expanduser()
+    experiment = experiment_of(folder)
     spec, codec = stored_codec(folder)
     layout = parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
@@ -141,10 +141,19 @@ def update_rule(experiment: Experiment) -> Any:
 
 def stored_experiment(run_dir: epath.Path) -> Experiment | None:
     """The experiment of a run directory; None where there is none."""
+    run_dir = epath.Path(run_dir).expanduser()
     path = run_dir / "config.json"
     if not path.exists():
         return None
     return experiments.loads(path.read_text(), Path(run_dir / "config.py"))
+
+
+def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
+    """The experiment of a run directory, which has to be one."""
+    experiment = stored_experiment(epath.Path(run_dir))
+    if experiment is None:
+        raise UserError(f"{run_dir} is no run directory: it has no config.json")
+    return experiment
 
 
 def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
@@ -152,40 +161,60 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     path = run_dir / "codec.json"
     if not path.exists():
         raise UserError(f"{run_dir} has no codec.json: the run had not begun")
-    stored = json.loads(path.read_text())
-    return experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
+    try:
+        stored = json.loads(path.read_text())
+        return experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
 
 
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
     """Make the run directory this experiment's, or refuse one that is another's."""
     stored = stored_experiment(run_dir)
-    begun = (run_dir / "metrics.jsonl").exists()  # before its first step a config may still be mended
+    # Before its first step a config may still be mended.
+    begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
     if stored is not None and begun:
         experiments.check_resumable(stored, experiment)
-    elif stored is not None:
-        (run_dir / "environment.json").unlink(missing_ok=True)
     elif run_dir.exists() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
+    parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:
         for name in ("samples", "plots"):
             (run_dir / name).mkdir(parents=True, exist_ok=True)
+        if not begun:
+            (run_dir / "environment.json").unlink(missing_ok=True)
         if source is not None:
-            (run_dir / "config.py").write_text(source.read_text())
-        _write(run_dir / "config.json", experiments.dumps(experiment))
+            write_whole(run_dir / "config.py", source.read_text())
+        write_whole(run_dir / "config.json", experiments.dumps(experiment))
     parallel.barrier("claim")
 
 
 def describe(run_dir: epath.Path, data: Dataset, layout: parallel.Layout) -> None:
     """Write what the run keeps of its data and of where it runs; refuse data that have changed."""
+    check_data(run_dir, data)
     record = run_dir / "environment.json"
-    starts = json.loads(record.read_text()) if record.exists() else []
-    if starts and starts[-1]["data_fingerprint"] != data.fingerprint:
-        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+    starts = _starts(run_dir)
     if jax.process_index() == 0:
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
-        _write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        _write(record, json.dumps([*starts, _environment(data, layout)], indent=2) + "\n")
+        write_whole(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
+        write_whole(record, json.dumps([*starts, _environment(data, layout)], indent=2) + "\n")
     parallel.barrier("describe")
+
+
+def check_data(run_dir: epath.Path, data: Dataset) -> None:
+    """Refuse data that are not those that the run learns from."""
+    starts = _starts(run_dir)
+    if starts and starts[-1]["data_fingerprint"] != data.fingerprint:
+        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+
+
+def _starts(run_dir: epath.Path) -> list[dict[str, Any]]:
+    """Every start of the run; none where the record is missing or damaged."""
+    try:
+        starts = json.loads((run_dir / "environment.json").read_text())
+        return [start for start in starts if "data_fingerprint" in start]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _environment(data: Dataset, layout: parallel.Layout) -> dict[str, Any]:
@@ -222,7 +251,8 @@ def _commit() -> str | None:
         return None
 
 
-def _write(path: epath.Path, text: str) -> None:
+def write_whole(path: epath.Path, text: str) -> None:
+    """Write a file at once: a crash in between leaves the old one or the new one."""
     new = path.with_name(path.name + ".new")
     new.write_text(text)
     new.replace(path)

@@ -88,7 +88,7 @@ def train(
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     layout = parallel.start(experiment.devices)
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
-    folder = epath.Path(run_dir)
+    folder = epath.Path(run_dir).expanduser()
     with _disk_full(folder):
         runs.claim(folder, experiment, source)
         data = experiment.data.open()
@@ -116,6 +116,7 @@ def run_loop(
     make = runs.initial_state(experiment, data.spec)
     target = layout.abstract(make)
     experiment.optimizer.check(target.params)
+    layout.check_rules(target.params)
     state, progress = checkpoints.restore(target) or (layout.init(make), {"step": 0, "position": 0, "meter": None})
     step, meter = progress["step"], Meter(progress["meter"])
 
@@ -124,6 +125,7 @@ def run_loop(
     evaluate = layout.compile_evaluation(family.evaluate)
     split = default_split(data.splits) if every.evaluate else ""
     saved = step if step else None
+    rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
 
     source = feed(experiment, layout, data.splits["train"], progress["position"])
     with contextlib.closing(source), writers.Writers(run_dir, step, steps, layout.is_main, quiet) as out:
@@ -131,6 +133,8 @@ def run_loop(
             out.say(f"{run_dir} is finished: step {step} of {steps}")
         elif step:
             out.say(f"going on from step {step}")
+        elif rows_before:
+            out.say("there is no checkpoint yet: beginning anew")
         clock = Clock(step)
         pending: tuple[int, Packed] | None = None
 
@@ -185,9 +189,11 @@ def run_loop(
                     samples = sampled(layout, family, state.for_eval(), key, 64, family.sampler)
                     if layout.is_main:
                         data.codec.write(samples, run_dir / "samples" / f"{step:08d}")
-                if saving and meter.non_finite:
+                # A bad step was skipped, but its state is saved only where no better step follows.
+                if saving and meter.non_finite and step < steps:
                     out.say(f"step {step} was not finite: no checkpoint is written")
-                elif saving:
+                    continue
+                if saving:
                     checkpoints.save(step, state, _progress(experiment, step, meter), scores)
                     saved = step
             if stopping:

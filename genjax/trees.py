@@ -28,13 +28,18 @@ def matches(patterns: Sequence[str], tree: Any) -> Any:
     )
 
 
+def check_syntax(option: str, patterns: Sequence[str]) -> None:
+    """Refuse what is no regular expression."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
+
+
 def check_patterns(option: str, patterns: Sequence[str], tree: Any) -> None:
     """Refuse a pattern that names nothing: it is a typing error, not a wish."""
     names = [name for name, _ in named_leaves(tree)]
     for pattern in patterns:
-        try:
-            found = any(re.search(pattern, name) for name in names)
-        except re.error as error:
-            raise UserError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
-        if not found:
+        if not any(re.search(pattern, name) for name in names):
             raise UserError(f"{option}: {pattern!r} matches no parameter; there are {', '.join(names)}")

@@ -110,13 +110,15 @@ def finite(numbers: Numbers) -> dict[str, float | None]:
 
 
 def read_rows(path: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.jsonl``; a last line that a crash cut in half is left out."""
+    """The rows of a ``metrics.jsonl``; what is no row, such as a line that a crash cut in half, is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
+            rows.append(row)
     return rows
 
 

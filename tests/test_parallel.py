@@ -153,21 +153,34 @@ assert jax.process_count() == 2
 """
 
 
-def two_processes(run_dir, mode, steps):
+def together(*commands):
+    """Run the commands at the same time; what each said on stderr."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path]), "JAX_PLATFORMS": "cpu"}
+    started = [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in commands]
+    said = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * len(commands), said
+    return said
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path]), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", PROCESS, str(port)]
-    started = [
-        subprocess.Popen(
-            [*command, str(i), mode, str(steps), str(run_dir)], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for i in range(2)
-    ]
-    for process in started:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        return str(free.getsockname()[1])
+
+
+def two_processes(run_dir, mode, steps):
+    port = free_port()
+    together(*([sys.executable, "-c", PROCESS, port, str(i), mode, str(steps), str(run_dir)] for i in range(2)))
+
+
+def test_two_processes_from_the_command_line(tmp_path):
+    """As the README says; the config is built before the processes join, so it must not wake the devices."""
+    address = f"127.0.0.1:{free_port()}"
+    common = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", "--run-dir", str(tmp_path / "run")]
+    common += ["--devices.coordinator", address, "--devices.processes", "2", "--devices.process-id"]
+    together([*common, "0"], [*common, "1"])
+    run = genjax.load(tmp_path / "run")
+    assert run.step == 16 and run.sample(num=2).shape == (2, 8, 8, 1)
 
 
 @pytest.mark.parametrize("mode", ["pmapped", "sharded"])

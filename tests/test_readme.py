@@ -31,8 +31,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_there_are_commands_and_blocks():
+def test_it_is_whole():
     assert len(COMMANDS) >= 8 and len(BLOCKS) == 3
+    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", README.replace("RUN_DIR", "").replace("GENJAX_DATA", ""))
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links and all((Path(__file__).parent.parent / link).exists() for link in links)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from genjax.checkpoint import Checkpoints
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
-from genjax.families.vae import VAE
+from genjax.families.vae import VAE, Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam, Constant, Linear
 from genjax.stop import Stop
@@ -220,6 +222,64 @@ def test_no_checkpoint_is_written_of_a_step_that_was_not_finite(run_dir):
     assert sorted(int(p.name) for p in (run_dir / "checkpoints").iterdir()) == [5, 15, 20]
 
 
+def test_a_run_whose_last_step_is_not_finite_is_finished_all_the_same(run_dir):
+    """The bad update was skipped, so the state is that of the step before, and no later step could be waited for."""
+    run = go(run_dir, family=toy.Toy(breaks_at=19, breaks_for=1))
+    assert run.step == genjax.load(run_dir).step == 20
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(run.state.params))
+
+
+def test_a_stop_waits_for_a_finite_step(run_dir):
+    experiment = toy.experiment(family=toy.Toy(breaks_at=0, breaks_for=2))
+    assert genjax.train(experiment, run_dir, quiet=True, max_minutes=0).step == 3
+
+
+@pytest.mark.parametrize("name", ["environment.json", "codec.json", "metrics.jsonl", "checkpoints/10/metrics/metrics"])
+@pytest.mark.parametrize("content", [b"", b"{", b"5", b"null", b'{"a": 1}', b"\xff\xfe"])
+def test_a_damaged_record_costs_no_checkpoint(finished, tmp_path, name, content):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    run = go(tmp_path / "run", steps=24, every=OFTEN)
+    assert run.step == 24
+    assert_bitwise_equal(run.state, genjax.load(tmp_path / "run").state)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    go(run_dir, every=OFTEN)
+    return run_dir
+
+
+def test_a_full_disk_leaves_the_copy_of_the_config_whole(run_dir, tmp_path, monkeypatch):
+    source = tmp_path / "mine.py"
+    source.write_text("# a config")
+    genjax.train(toy.experiment(steps=5), run_dir, source=source, quiet=True)
+    write = Path.write_text
+
+    def full(self, text, *rest, **more):
+        if "config.py" in self.name:
+            write(self, "")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, text, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="no space left"):
+            genjax.train(toy.experiment(), run_dir, source=source, quiet=True)
+    assert (run_dir / "config.py").read_text() == "# a config"
+
+
+def test_a_config_may_be_mended_before_the_first_step_and_not_after(run_dir):
+    bad = replace(toy.experiment().optimizer, freeze=("typo",))
+    with pytest.raises(UserError, match="typo"):
+        go(run_dir, optimizer=bad)
+    go(run_dir, steps=5)
+    (run_dir / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match="holds another config"):
+        go(run_dir, seed=3)
+
+
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, monkeypatch):
     row = writers.Writers.row
 
@@ -335,3 +395,14 @@ def test_bfloat16_trains_to_about_the_same_loss(tmp_path):
     assert a != b
     np.testing.assert_allclose(a, b, rtol=0.03)
     assert {x.dtype for x in jax.tree.leaves(rounded.state.params)} == {jnp.dtype("float32")}
+
+
+def test_a_learned_variance_is_not_rounded(tmp_path):
+    """0.1 and 0.1005 are one number in bfloat16."""
+    rounded = dict(data=Digits(), precision="bfloat16", steps=1)
+    losses = [
+        go(tmp_path / str(value), family=VAE(coder=MLPCoder((8,)), likelihood=Gaussian("shared", value)), **rounded)
+        for value in (0.1, 0.1005)
+    ]
+    a, b = (rows(run.run_dir, "train")[0]["loss"] for run in losses)
+    assert a != b

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
 from genjax.losses import bernoulli_nll, gaussian_nll, kl_to_standard_normal
 from genjax.nets.mlp import MLPCoder
@@ -70,6 +70,8 @@ class Gaussian:
     value: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.variance not in ("fixed", "shared", "predicted"):
+            raise unknown("variance", self.variance, ("fixed", "shared", "predicted"))
         if not self.value > 0:
             raise UserError(f"a variance is above 0, not {self.value}")
 
@@ -120,10 +122,17 @@ class PriorSampler:
     temperature: float = 1.0
     draw: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise UserError(f"a temperature is not negative, but {self.temperature} is")
+
 
 @dataclass(frozen=True)
 class VAE(Family):
     """A variational autoencoder with Gaussian latents.
+
+    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli, for a Gaussian of the
+    density in model space, where images span [-1, 1].
 
     Attributes:
       latent_dim: latent variables.
@@ -142,7 +151,7 @@ class VAE(Family):
     def __post_init__(self) -> None:
         if self.latent_dim < 1:
             raise UserError(f"latent_dim is at least 1, not {self.latent_dim}")
-        self.beta(0)  # a schedule without a length is refused here, not in the middle of a trace
+        self.beta.check_closed()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         encoder_key, decoder_key = jax.random.split(key)

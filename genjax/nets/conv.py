@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from genjax.errors import UserError
-from genjax.nets.mlp import Activation, activate
+from genjax.nets.mlp import Activation, activate, check_activation
 
 Form = Literal["auto", "lax", "matmul"]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -245,8 +245,11 @@ class ConvCoder:
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if not self.channels:
-            raise UserError("channels is empty: a convolutional coder needs a stage")
+        if not self.channels or min(self.channels) < 1 or self.dense < 0:
+            raise UserError(
+                f"a convolutional coder needs stages of 1 or more channels, not {self.channels}, {self.dense=}"
+            )
+        check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
         """[B, H, W, C] -> [B, outputs]."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
+
+
+def check_activation(name: str) -> None:
+    """Refuse the name of no activation, with the nearest that there is."""
+    if name not in get_args(Activation):
+        raise unknown("activation", name, get_args(Activation))
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:
@@ -68,6 +74,7 @@ class MLPCoder:
     def __post_init__(self) -> None:
         if any(width < 1 for width in self.hidden):
             raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
         """[B, *shape] -> [B, outputs]."""

@@ -163,7 +163,9 @@ def _names(root: Path) -> list[str]:
     """The paths below ``root`` of its images, sorted, with "/" on every system."""
     if not root.is_dir():
         raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}")
-    found = (path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = (
+        path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    )
     names = sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
     if not names:
         raise UserError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
