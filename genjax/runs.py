@@ -175,7 +175,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
     if stored is not None and begun:
         experiments.check_resumable(stored, experiment)
-    elif run_dir.exists() and any(run_dir.iterdir()):
+    elif stored is None and run_dir.exists() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:

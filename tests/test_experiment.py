@@ -36,8 +36,8 @@ from genjax.families.vae import VAE, Bernoulli, Gaussian, PriorSampler
 from genjax.nets import conv, mlp
 from genjax.nets.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Constant, Cosine, Linear, Piecewise, Rsqrt, WarmUp
 from genjax.parallel import Devices, ShardRule
+from genjax.schedules import Constant, Cosine, Linear, Piecewise, Rsqrt, WarmUp
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.

@@ -7,7 +7,8 @@ import pytest
 
 from genjax.family import Mean, apply, gradient_step, init_state
 from genjax.nets.mlp import MLP
-from genjax.optim import SGD, Adam, Constant
+from genjax.optim import SGD, Adam
+from genjax.schedules import Constant
 
 X = jax.random.normal(jax.random.key(1), (12, 3))
 BATCH = {"points": X, "mask": jnp.ones(12)}

@@ -8,7 +8,7 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"errors", "flops", "stop", "trees", "losses", "samplers"},
+    {"errors", "flops", "schedules", "stop", "trees", "losses", "samplers"},
     {"nets", "data", "optim", "parallel"},
     {"experiment", "family", "checkpoint", "meter", "writers"},
     {"families"},

@@ -10,20 +10,8 @@ import optax
 import pytest
 
 from genjax.errors import UserError
-from genjax.optim import (
-    SGD,
-    Adafactor,
-    Adam,
-    AdamW,
-    Constant,
-    Cosine,
-    Linear,
-    Lion,
-    Muon,
-    Piecewise,
-    Rsqrt,
-    WarmUp,
-)
+from genjax.optim import SGD, Adafactor, Adam, AdamW, Lion, Muon
+from genjax.schedules import Constant, Cosine, Linear, Piecewise, Rsqrt, WarmUp
 
 PARAMS = {
     "embed": {"embedding": jnp.arange(12.0).reshape(4, 3) / 10},

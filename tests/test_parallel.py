@@ -18,9 +18,10 @@ from genjax.errors import UserError
 from genjax.experiment import Every
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import SGD, Adam, Constant
+from genjax.optim import SGD, Adam
 from genjax.parallel import Devices, ShardRule
 from genjax.runs import initial_state
+from genjax.schedules import Constant
 from tests import toy
 
 ONE = Devices(count=1)
@@ -143,7 +144,8 @@ PROCESS = """
 import sys
 import jax
 import genjax
-from genjax.optim import SGD, Constant
+from genjax.optim import SGD
+from genjax.schedules import Constant
 from genjax.parallel import Devices
 from tests import toy
 port, number, mode, steps, run_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]

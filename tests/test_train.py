@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,8 @@ from genjax.errors import UserError
 from genjax.experiment import Every, Keep
 from genjax.families.vae import VAE, Gaussian
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam, Constant, Linear
+from genjax.optim import Adam
+from genjax.schedules import Constant, Linear
 from genjax.stop import Stop
 from genjax.train import Diverged, run_loop
 from tests import toy
@@ -108,7 +108,8 @@ from genjax.data.sources import Digits
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE, Bernoulli
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam, Cosine
+from genjax.optim import Adam
+from genjax.schedules import Cosine
 from genjax.parallel import Devices
 
 
@@ -255,7 +256,8 @@ def test_a_full_disk_leaves_the_copy_of_the_config_whole(run_dir, tmp_path, monk
     source = tmp_path / "mine.py"
     source.write_text("# a config")
     genjax.train(toy.experiment(steps=5), run_dir, source=source, quiet=True)
-    write = Path.write_text
+    kind = type(epath.Path("."))
+    write = kind.write_text
 
     def full(self, text, *rest, **more):
         if "config.py" in self.name:
@@ -264,7 +266,7 @@ def test_a_full_disk_leaves_the_copy_of_the_config_whole(run_dir, tmp_path, monk
         return write(self, text, *rest, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(kind, "write_text", full)
         with pytest.raises(UserError, match="no space left"):
             genjax.train(toy.experiment(), run_dir, source=source, quiet=True)
     assert (run_dir / "config.py").read_text() == "# a config"

@@ -14,8 +14,9 @@ from genjax.data.dataset import Dataset, Spec
 from genjax.data.splits import Arrays
 from genjax.experiment import Every, Experiment
 from genjax.family import Family, Mean, gradient_step
-from genjax.optim import SGD, Constant
+from genjax.optim import SGD
 from genjax.parallel import Devices
+from genjax.schedules import Constant
 
 DIM = 6
 

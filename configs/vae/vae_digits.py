@@ -5,7 +5,8 @@ from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE, Bernoulli
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam, Constant, Linear
+from genjax.optim import Adam
+from genjax.schedules import Constant, Linear
 
 
 def get_config(tiny: bool = False) -> Experiment:

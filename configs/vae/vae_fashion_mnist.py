@@ -5,7 +5,8 @@ from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE, Gaussian
 from genjax.nets.conv import ConvCoder
-from genjax.optim import Adam, Cosine, Linear, WarmUp
+from genjax.optim import Adam
+from genjax.schedules import Cosine, Linear, WarmUp
 
 
 def get_config(tiny: bool = False) -> Experiment:

@@ -4,7 +4,8 @@ from genjax.data.sources import Points
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE, Gaussian, PriorSampler
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam, Cosine
+from genjax.optim import Adam
+from genjax.schedules import Cosine
 
 
 def get_config(tiny: bool = False) -> Experiment:

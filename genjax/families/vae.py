@@ -16,7 +16,7 @@ from genjax.errors import UserError, unknown
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
 from genjax.losses import bernoulli_nll, gaussian_nll, kl_to_standard_normal
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Constant, Schedule
+from genjax.schedules import Constant, Schedule
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from genjax.family import init_state
 from genjax.losses import bernoulli_nll, gaussian_nll, kl_to_standard_normal
 from genjax.nets.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam, Constant, Cosine, Linear
+from genjax.optim import Adam
+from genjax.schedules import Constant, Cosine, Linear
 
 KEY = jax.random.key(0)
 

@@ -1,0 +1,162 @@
+"""Schedules: a number as a function of the step, for learning rates and for weights of losses."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError
+
+FLOAT32 = jnp.dtype("float32")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number as a function of the step: ``schedule(step)`` is traceable and float32."""
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        raise NotImplementedError
+
+    def check_closed(self) -> None:
+        """Refuse an open length where there is no run to take it from. Touches no device: configs are built first."""
+        if getattr(self, "steps", 0) is None:
+            raise UserError(f"a {type(self).__name__} outside an optimizer needs its number of steps")
+
+    def over(self, total_steps: int) -> Schedule:
+        """This schedule with its open length (``steps=None``) set to that of the run."""
+        if getattr(self, "steps", 0) is None:
+            return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
+        return self
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same value at every step.
+
+    Attributes:
+      value: that value.
+    """
+
+    value: float = 1e-3
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return jnp.full(jnp.shape(step), self.value, FLOAT32)
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From ``start`` to ``end`` in a straight line, then ``end``.
+
+    Attributes:
+      start: value at step 0.
+      end: value from ``steps`` on.
+      steps: length; None for the whole run.
+    """
+
+    start: float = 1e-3
+    end: float = 0.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return self.start + (self.end - self.start) * _fraction(step, self.steps)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv 1608.03983).
+
+    Attributes:
+      start: value at step 0.
+      end: value from ``steps`` on.
+      steps: length; None for the whole run.
+    """
+
+    start: float = 1e-3
+    end: float = 0.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_steps(self.steps)
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        wave = 0.5 * (1 + jnp.cos(jnp.pi * _fraction(step, self.steps)))
+        return self.end + (self.start - self.end) * wave
+
+
+@dataclass(frozen=True)
+class Rsqrt(Schedule):
+    """``start`` for ``flat`` steps, then falling as one over the square root of the step.
+
+    Attributes:
+      start: the first and highest value.
+      flat: steps before the fall.
+    """
+
+    start: float = 1e-3
+    flat: int = 1000
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        return self.start * jnp.sqrt(self.flat / jnp.maximum(jnp.asarray(step, FLOAT32), self.flat))
+
+
+@dataclass(frozen=True)
+class Piecewise(Schedule):
+    """Constant pieces: ``values[i]`` until step ``boundaries[i]``.
+
+    Attributes:
+      values: one more than there are boundaries.
+      boundaries: rising steps at which the next value begins.
+    """
+
+    values: tuple[float, ...] = (1e-3, 1e-4)
+    boundaries: tuple[int, ...] = (10_000,)
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
+        if len(self.values) != len(self.boundaries) + 1 or not rising:
+            raise UserError("Piecewise needs rising boundaries and one value more than boundaries")
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        piece = jnp.searchsorted(jnp.asarray(self.boundaries, jnp.int32), step, side="right")
+        return jnp.asarray(self.values, FLOAT32)[piece]
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """A straight line from 0 to the first value of another schedule, which then begins.
+
+    Attributes:
+      warm_up: steps of the line; the value at step i is (i + 1) / warm_up of the first value.
+      then: the schedule that follows.
+    """
+
+    warm_up: int = 100
+    then: Schedule = Constant()
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step)
+        rising = self.then(0) * (step + 1).astype(FLOAT32) / max(self.warm_up, 1)
+        return jnp.where(step < self.warm_up, rising, self.then(jnp.maximum(step - self.warm_up, 0)))
+
+    def check_closed(self) -> None:
+        self.then.check_closed()
+
+    def over(self, total_steps: int) -> Schedule:
+        return dataclasses.replace(self, then=self.then.over(max(total_steps - self.warm_up, 1)))
+
+
+def _check_steps(steps: int | None) -> None:
+    if steps is not None and steps < 1:
+        raise UserError(f"a schedule has at least 1 step, not {steps}")
+
+
+def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:
+    if steps is None:
+        raise UserError("a schedule outside an optimizer needs its number of steps")
+    return jnp.clip(jnp.asarray(step, FLOAT32) / max(steps, 1), 0, 1)
