@@ -1,4 +1,10 @@
-"""A VAE on two-dimensional points: the smallest thing to look at, and the fastest to change."""
+"""A VAE on two-dimensional points: the smallest thing to look at, and the fastest to change.
+
+    python -m genjax train vae_points
+
+20,000 steps in 30 s on two 2.5 GHz x86 cores, November 2026, jax 0.10.2, seed 0. Held-out points: 1.136 nats as a density
+(-2.039 reconstruction + 3.175 KL).
+"""
 
 from genjax.data.sources import Points
 from genjax.experiment import Every, Experiment

@@ -34,6 +34,10 @@ class ImageCodec:
         if not 2 <= self.levels <= 256:
             raise UserError(f"a pixel has 2 to 256 levels, not {self.levels}")
 
+    @property
+    def shown(self) -> int:
+        return 64
+
     def encode(self, raw: np.ndarray) -> np.ndarray:
         """uint8 [..., H, W, C] in 0 .. levels - 1 to float32 in [-1, 1]."""
         return raw.astype(np.float32) / np.float32((self.levels - 1) / 2) - np.float32(1)
@@ -71,6 +75,10 @@ class PointsCodec:
                 raise UserError(f"{name} has {len(values)} numbers for points of {self.dim} coordinates")
         if self.scale is not None and min(self.scale) <= 0:
             raise UserError(f"scale is {self.scale}; every number of it must be positive")
+
+    @property
+    def shown(self) -> int:
+        return 2000
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
         """[..., D] in the units of the data to float32 in model space."""

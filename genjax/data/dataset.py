@@ -30,6 +30,11 @@ class Split(Protocol):
 class Codec(Protocol):
     """Raw examples to model space and back. A frozen dataclass of plain fields, kept with the run."""
 
+    @property
+    def shown(self) -> int:
+        """How many samples make a picture that tells something."""
+        ...
+
     def encode(self, raw: np.ndarray) -> np.ndarray: ...
 
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
