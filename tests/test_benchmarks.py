@@ -7,6 +7,7 @@ import sys
 import pytest
 
 pytest.importorskip("torch", reason="the peer is PyTorch: pip install '.[reference]'")
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("case", ["vae", "vae_conv"])
