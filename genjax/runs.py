@@ -22,7 +22,7 @@ from genjax import experiment as experiments
 from genjax import parallel
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Findings, Subject, held_out_metrics, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, init_state
@@ -73,7 +73,7 @@ class Run:
         data = self.experiment.data.open()
         check_data(self.run_dir, data)
         if split not in data.splits:
-            raise UserError(f"unknown split {split!r}; there are {', '.join(data.splits)}")
+            raise unknown("split", split, data.splits)
         compiled = self.layout.compile_evaluation(self.experiment.family.evaluate)
         return evaluate(self.layout, self.experiment, data, self.state, compiled, split)
 

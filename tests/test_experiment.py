@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genjax import experiment as experiments
-from genjax import optim, parallel
+from genjax import optim, parallel, schedules
 from genjax.data import codecs, sources
 from genjax.data.dataset import Spec
 from genjax.data.sources import TFDS, Digits, ImageFolder, Points
@@ -94,7 +94,7 @@ def name_of(component):
 
 
 def test_the_list_above_misses_no_component():
-    modules = [optim, mlp, conv, vae, parallel, reconstruction, codecs, *map(sys.modules.get, SOURCES)]
+    modules = [optim, schedules, mlp, conv, vae, parallel, reconstruction, codecs, *map(sys.modules.get, SOURCES)]
     configurable = {
         name
         for module in modules
