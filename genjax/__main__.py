@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -241,12 +242,14 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
 
 def entry() -> None:
     """The installed ``genjax`` command."""
+    # After a failed write or read, here reported in one line, TensorStore's threads still call a loop that is closed,
+    # and asyncio logs the tasks that nobody waits for any more.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
     sys.exit(main())
 
 
 def _unraisable(unraisable: Any) -> None:
-    # After a failed write or read, here reported in one line, TensorStore's threads still call a loop that is closed.
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
