@@ -19,7 +19,7 @@ from genjax import runs, writers
 from genjax.bench import bench
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
-from genjax.experiment import MAX_SEED, Experiment, configs_folder, load_config
+from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
 from genjax.show import describe
 from genjax.train import Diverged, train
 
@@ -100,11 +100,13 @@ class EvaluateOptions:
 
     Attributes:
       data: the run's own; its root may be another on this machine.
+      evaluators: the run's own, with their settings.
       split: of the data, to judge on.
       best: the best checkpoint instead of the newest.
     """
 
     data: Any
+    evaluators: tuple[Any, ...] = ()
     split: str = "test"
     best: bool = False
 
@@ -136,29 +138,40 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    options = _parse(SampleOptions(runs.experiment_of(target).family.sampler), f"sample {target}", arguments)
+    family = runs.experiment_of(target).family
+    if family.no_samples is not None:
+        raise UserError(family.no_samples)
+    options = _parse(SampleOptions(family.sampler), f"sample {target}", arguments)
     run = runs.load(target, best=options.best)
     print(run.write_samples(options.out, options.num, options.seed, options.sampler))
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
-    options = _parse(EvaluateOptions(runs.experiment_of(target).data), f"evaluate {target}", arguments)
+    stored = runs.experiment_of(target)
+    options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
     run = runs.load(target, best=options.best)
-    run = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, data=options.data))
+    judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
+    run = dataclasses.replace(run, experiment=judged)
     found = run.evaluate(options.split)
     width = max(map(len, (*found.numbers, *found.pictures)))
-    averaged = "averaged (EMA) parameters" if run.state.ema is not None else "parameters"
-    protocol = f"step {run.step}, {averaged}, whole {options.split} split, seed {run.experiment.seed}"
-    print(f"{target}: {protocol}")
+    print(target)
+    above = None
     for name, value in found.numbers.items():
+        if found.protocols[name] != above:
+            print(f" {(above := found.protocols[name])}")
         print(f"  {name:<{width}}  {value:.6g}")
+    if found.pictures:
+        print(" pictures")
     for name, picture in found.pictures.items():
         path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png_bytes(picture))
         print(f"  {name:<{width}}  {path}")
-    result = {"step": run.step, "split": options.split, "protocol": protocol} | writers.finite(found.numbers)
+    for remark in found.remarks:
+        print(f"note: {remark}")
+    result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
+    result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
     runs.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
@@ -225,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(wanted: bool, mistake: str) -> int:
-    known = sorted(path.stem for path in configs_folder().glob("*/*.py"))
+    known = known_configs()
     print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
     if not wanted:
         print(f"genjax: {mistake}", file=sys.stderr)

@@ -40,7 +40,7 @@ class Every:
     Attributes:
       log: a row of metrics: the means since the row before, the learning rate of this very step.
       evaluate: the held-out split and the evaluators.
-      sample: a picture or file of samples.
+      sample: a picture or file of samples, where the family draws any.
       checkpoint: everything that is needed to go on; written at the last step and at a stop, too, even with 0.
     """
 
@@ -148,10 +148,15 @@ def find_config(name: str) -> Path:
         return path
     if path.suffix == ".py" or len(path.parts) != 1:
         raise UserError(f"no config file at {name!r}")
-    known = {p.stem: p for p in sorted(configs_folder().glob("*/*.py"))}
+    known = known_configs()
     if name not in known:
         raise unknown("config", name, known)
     return known[name]
+
+
+def known_configs() -> dict[str, Path]:
+    """The files under ``configs/`` by bare name."""
+    return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
 def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:

@@ -85,9 +85,11 @@ class Family:
     """A family of models is a frozen dataclass of hyper-parameters with pure methods.
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
-    Most families have none.
+    Most families have none. ``no_samples`` says why a family cannot draw samples and what to do instead, None where
+    it can.
     """
 
+    no_samples: ClassVar[str | None] = None
     collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
@@ -105,7 +107,7 @@ class Family:
         raise NotImplementedError
 
     def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
-        """``n`` samples in model space."""
+        """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
 
 
@@ -114,10 +116,13 @@ def modelled(batch: Batch) -> jax.Array:
     return batch["image"] if "image" in batch else batch["points"]
 
 
-def apply(net: Any, params: Params, *inputs: jax.Array, **kwargs: Any) -> jax.Array:
-    """``net.apply`` in the dtype of ``params``: inputs are cast to it, outputs come back as float32."""
+def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any) -> Any:
+    """``net.apply`` in the dtype of ``params``: inputs are cast to it, outputs come back as float32.
+
+    ``variables`` are the other collections of the net, such as {"batch_stats": ...}.
+    """
     dtype = jnp.result_type(*(p for p in jax.tree.leaves(params) if p.ndim))
-    outputs = net.apply({"params": params}, *(x.astype(dtype) for x in inputs), **kwargs)
+    outputs = net.apply({"params": params, **(variables or {})}, *(x.astype(dtype) for x in inputs), **kwargs)
     return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
 
 

@@ -9,6 +9,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from genjax import parallel
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError, unknown
-from genjax.evaluation.judge import Findings, Subject, held_out_metrics, judge, sampled
+from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, init_state
 
@@ -58,6 +59,8 @@ class Run:
         if num < 1:
             raise UserError(f"the number of samples is at least 1, not {num}")
         family = self.experiment.family
+        if family.no_samples is not None:
+            raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
         return sampled(self.layout, family, self.state.for_eval(), key, num, options or family.sampler)
 
@@ -68,33 +71,105 @@ class Run:
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
 
-    def evaluate(self, split: str = "test") -> Findings:
-        """The family's metrics over the whole split and the findings of the config's evaluators."""
+    def evaluate(self, split: str = "test") -> Report:
+        """The family's metrics over the whole split and the findings of all of the config's evaluators."""
+        others = needed(self.experiment.evaluators, self.layout)
         data = self.experiment.data.open()
         check_data(self.run_dir, data)
         if split not in data.splits:
             raise unknown("split", split, data.splits)
-        compiled = self.layout.compile_evaluation(self.experiment.family.evaluate)
-        return evaluate(self.layout, self.experiment, data, self.state, compiled, split)
+        return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(self.state, split)
+
+    def model(self) -> Model:
+        """What is judged, and what evaluators of other runs look at."""
+        return model(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
 
 
-def evaluate(
-    layout: parallel.Layout, experiment: Experiment, data: Dataset, state: State, compiled: Any, split: str
-) -> Findings:
-    """Judge a state on a split, with the same draws at every step and in every process."""
-    key = jax.random.fold_in(state.key, EVALUATION)
-    judged = state.for_eval()
-    metrics = held_out_metrics(layout, compiled, judged, data.splits[split], experiment.batch_size, key)
-    key = jax.random.fold_in(state.key, EVALUATORS)
-    subject = Subject(
-        experiment.family, judged, data.splits, split, data.codec, data.spec, key, layout.compile_evaluation
-    )
-    found = judge(subject, experiment.evaluators)
-    return Findings(metrics | dict(found.numbers), found.pictures)
+def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
+    """A state as evaluators see it."""
+    averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
+    origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
+    return Model(experiment.family, state.for_eval(), spec, codec, origin)
+
+
+def needed(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str, Model]:
+    """The runs that evaluators need, loaded onto the same devices.
+
+    Raises:
+      UserError: one is missing; the message says which command makes it.
+    """
+    found: dict[str, Model] = {}
+    for evaluator in evaluators:
+        for run_dir in evaluator.runs:
+            if stored_experiment(epath.Path(run_dir)) is None:
+                name = Path(run_dir).name
+                config = name if name in experiments.known_configs() else "CONFIG"
+                raise UserError(
+                    f"{type(evaluator).__name__} needs the run {run_dir}, which is not there; "
+                    f"make it: python -m genjax train {config} --run-dir {run_dir}"
+                )
+            found[run_dir] = load(run_dir, layout=layout).model()
+    return found
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges states of one experiment on a split, with the same draws at every step and in every process.
+
+    Attributes:
+      experiment: whose states.
+      layout: the devices.
+      data: opened.
+      evaluators: those of the experiment's that are asked.
+      others: the runs that these need.
+      compiled: the family's own ``evaluate``.
+    """
+
+    experiment: Experiment
+    layout: parallel.Layout
+    data: Dataset
+    evaluators: tuple[Evaluator, ...]
+    others: Mapping[str, Model]
+    compiled: Any
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        layout: parallel.Layout,
+        data: Dataset,
+        evaluators: tuple[Evaluator, ...],
+        others: Mapping[str, Model],
+    ) -> Judge:
+        """
+        Raises:
+          UserError: an evaluator cannot look at this family.
+        """
+        for evaluator in evaluators:
+            if not isinstance(experiment.family, evaluator.judges):
+                known = " or ".join(kind.__name__ for kind in evaluator.judges)
+                raise UserError(
+                    f"{type(evaluator).__name__} judges a {known}, not a {type(experiment.family).__name__}"
+                )
+        compiled = layout.compile_evaluation(experiment.family.evaluate)
+        return cls(experiment, layout, data, evaluators, others, compiled)
+
+    def __call__(self, state: State, split: str) -> Report:
+        judged = model(self.experiment, state, self.data.spec, self.data.codec)
+        size, chosen = self.experiment.batch_size, self.data.splits[split]
+        key = jax.random.fold_in(state.key, EVALUATION)
+        metrics = held_out_metrics(self.layout, self.compiled, judged.state, chosen, size, key)
+        key = jax.random.fold_in(state.key, EVALUATORS)
+        subject = Subject(judged, self.data.splits, split, key, self.layout, size, self.others)
+        return judge(subject, self.evaluators, metrics)
 
 
 def load(
-    run_dir: str | Path, step: int | None = None, best: bool = False, devices: parallel.Devices | None = None
+    run_dir: str | Path,
+    step: int | None = None,
+    best: bool = False,
+    devices: parallel.Devices | None = None,
+    layout: parallel.Layout | None = None,
 ) -> Run:
     """Load a run, also one that was copied from another machine or made on other devices.
 
@@ -102,11 +177,12 @@ def load(
       step: the checkpoint to take; None for the newest.
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
+      layout: devices that are arranged already, instead.
     """
     folder = epath.Path(run_dir).expanduser()
     experiment = experiment_of(folder)
     spec, codec = stored_codec(folder)
-    layout = parallel.start(devices or parallel.Devices(count=1))
+    layout = layout or parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
         wanted = checkpoints.best_step() if best else step
         if best and wanted is None:

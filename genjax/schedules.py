@@ -128,6 +128,38 @@ class Piecewise(Schedule):
 
 
 @dataclass(frozen=True)
+class Cyclical(Schedule):
+    """A ramp that begins anew with every period (Fu et al., arXiv 1903.10145).
+
+    Attributes:
+      start: value at the first step of each period.
+      end: value from the end of each ramp to the end of its period.
+      period: steps of one period.
+      ramp: the part of a period in which the value climbs.
+      cycles: periods after which it stays at ``end``; None for no end.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    period: int = 1000
+    ramp: float = 0.5
+    cycles: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_steps(self.period)
+        if not 0 < self.ramp <= 1:
+            raise UserError(f"the ramp is a part of the period, above 0 and at most 1, not {self.ramp}")
+        if self.cycles is not None and self.cycles < 1:
+            raise UserError(f"a cyclical schedule has at least 1 cycle, not {self.cycles}")
+
+    def __call__(self, step: jax.Array | int) -> jax.Array:
+        step = jnp.asarray(step)
+        within = (step % self.period).astype(FLOAT32) / (self.ramp * self.period)
+        value = self.start + (self.end - self.start) * jnp.minimum(within, 1)
+        return value if self.cycles is None else jnp.where(step < self.cycles * self.period, value, self.end)
+
+
+@dataclass(frozen=True)
 class WarmUp(Schedule):
     """A straight line from 0 to the first value of another schedule, which then begins.
 

@@ -122,8 +122,9 @@ def run_loop(
 
     stacked = experiment.steps_per_dispatch > 1
     run_step = layout.compile_step(make_step(experiment), target, stacked)
-    evaluate = layout.compile_evaluation(family.evaluate)
     split = default_split(data.splits) if every.evaluate else ""
+    asked = tuple(e for e in experiment.evaluators if e.while_training) if every.evaluate else ()
+    judge = runs.Judge.of(experiment, layout, data, asked, runs.needed(asked, layout))
     saved = step if step else None
     rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
 
@@ -169,7 +170,8 @@ def run_loop(
             told = stop.signal is not None or time.monotonic() > deadline
             # Several processes have to stop at the same step, and asking each other costs a round trip.
             stopping = (jax.process_count() == 1 or _due(step, every.log or 1, steps)) and parallel.agree(told)
-            evaluating, sampling = (_due(step, n, steps) for n in (every.evaluate, every.sample))
+            evaluating = _due(step, every.evaluate, steps)
+            sampling = _due(step, every.sample, steps) and family.no_samples is None
             saving = _due(step, every.checkpoint, steps) or step == steps or stopping
             if not (evaluating or sampling or saving):
                 continue
@@ -177,7 +179,7 @@ def run_loop(
             scores = None
             with clock.paused():
                 if evaluating:
-                    found = runs.evaluate(layout, experiment, data, state, evaluate, split)
+                    found = judge(state, split)
                     scores = dict(found.numbers)
                     out.row(step, "eval", scores)
                     for name, picture in found.pictures.items():

@@ -1,22 +1,31 @@
 """Experiments as text: every component comes back equal, and whatever is wrong is refused by name."""
 
 import dataclasses
+import importlib
 import inspect
 import json
 import pickle
+import pkgutil
 import sys
 
 import flax.linen as nn
 import numpy as np
 import pytest
 
+import genjax
 from genjax import experiment as experiments
-from genjax import optim, parallel, schedules
-from genjax.data import codecs, sources
+from genjax import likelihoods, optim, parallel, schedules
+from genjax.data import codecs
+from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.dataset import Spec
 from genjax.data.sources import TFDS, Digits, ImageFolder, Points
 from genjax.errors import UserError
-from genjax.evaluation import reconstruction
+from genjax.evaluation.classification import Calibration, Confusions
+from genjax.evaluation.codebook import CodebookUsage
+from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.evaluation.latents import ActiveUnits, LatentMap
+from genjax.evaluation.likelihood import ImportanceBound
+from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import (
     Every,
@@ -31,13 +40,16 @@ from genjax.experiment import (
     loads,
     to_json,
 )
-from genjax.families import vae
-from genjax.families.vae import VAE, Bernoulli, Gaussian, PriorSampler
-from genjax.nets import conv, mlp
+from genjax.families.classifier import Classifier
+from genjax.families.vae import VAE, PriorSampler, UpperLatents
+from genjax.families.vqvae import VQVAE
+from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.nets.conv import ConvCoder
-from genjax.nets.mlp import MLPCoder
+from genjax.nets.mlp import MLPBackbone, MLPCoder
+from genjax.nets.resnet import ResNet
+from genjax.nets.spatial import SpatialCoder
 from genjax.parallel import Devices, ShardRule
-from genjax.schedules import Constant, Cosine, Linear, Piecewise, Rsqrt, WarmUp
+from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.
@@ -56,6 +68,7 @@ COMPONENTS = [
     Rsqrt(0.7, 11),
     Piecewise((1.0, 0.5, 0.1), (3, 8)),
     WarmUp(5, WarmUp(6, Linear())),
+    Cyclical(0.1, 0.9, 7, 0.25, 3),
     optim.SGD(**COMMON, momentum=0.8, nesterov=True),
     optim.Adam(**COMMON, b1=0.5, b2=0.95, eps=1e-6),
     optim.AdamW(**COMMON, b1=0.5),
@@ -74,19 +87,51 @@ COMPONENTS = [
     TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
+    MLPBackbone((32, 8), "silu", 0.25),
+    ResNet((8, 16), (2, 0), "gelu", "group", 4),
+    Classifier(MLPBackbone((8,)), 0.1, 0.2, 5),
     Bernoulli(True),
     Gaussian("predicted", 0.25),
-    PriorSampler(0.7, True),
-    VAE(3, ConvCoder((8,)), Gaussian("shared"), Linear(0.0, 1.0, 5), PriorSampler(0.5)),
+    DiscretizedLogistic("fixed", 0.25, 17),
+    PriorSampler(0.7, True, 3),
+    UpperLatents(3, (4, 5), "silu"),
+    VAE(
+        3,
+        ConvCoder((8,)),
+        Gaussian("shared"),
+        Cyclical(0.1, 0.9, 7, 0.25, 3),
+        PriorSampler(0.5),
+        importance_samples=4,
+        chunk=2,
+        conditional=True,
+        upper=(UpperLatents(2), UpperLatents(1)),
+    ),
+    SpatialCoder((8, 16), 3, 6, "tanh"),
+    VQVAE(9, 5, SpatialCoder((8,)), Bernoulli(), 0.5, 0.9, 0.2),
     ShardRule("kernel", ("fsdp", None)),
     Devices(4, "sharded", 2, 2, (ShardRule("w", (None, "tensor")),), True, "host:12", 2, 1),
     Reconstructions(3),
     Interpolations(2, 5),
+    ImportanceBound(7, 9, while_training=True),
+    ActiveUnits(0.1, 0.2),
+    LatentMap(50, 4),
+    GeneralisationGap(20, "kl"),
+    NearestNeighbours(9, 3, 2, "runs/eyes", 50, while_training=False),
+    Calibration(10, while_training=False),
+    Confusions(4, while_training=False),
+    CodebookUsage(while_training=False),
     codecs.ImageCodec(8, 9, 3, 17),
     codecs.PointsCodec(2, (0.5, -1.0), (2.0, 3.0)),
+    Flip(0.25),
+    Crop(3, "constant", 0.5),
+    Rotate(5.0, "constant", 0.5),
+    Color(0.1, 0.2, 0.3, 0.4),
+    Cutout(3, 0.5, 0.75),
+    Mixup(0.3),
 ]
-SOURCES = {getattr(sources, name).__module__ for name in sources.__all__}
-NO_COMPONENTS = {"Schedule", "Optimizer"} | {"UpdateRule", "Layout", "Reader", "FileReader", "File"}  # made at run time
+# Made at run time, or what components inherit from.
+NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
+NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 
 
 def name_of(component):
@@ -94,13 +139,18 @@ def name_of(component):
 
 
 def test_the_list_above_misses_no_component():
-    modules = [optim, schedules, mlp, conv, vae, parallel, reconstruction, codecs, *map(sys.modules.get, SOURCES)]
+    packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation]
+    modules = [optim, schedules, parallel, likelihoods] + [
+        importlib.import_module(f"{package.__name__}.{found.name}")
+        for package in packages
+        for found in pkgutil.iter_modules(package.__path__)
+    ]
     configurable = {
         name
         for module in modules
         for name, found in vars(module).items()
         if inspect.isclass(found) and dataclasses.is_dataclass(found) and found.__module__ == module.__name__
-        if not issubclass(found, nn.Module)  # a dataclass as well
+        if not issubclass(found, nn.Module) and not name.startswith("_")  # Linen modules are dataclasses as well
     }
     assert configurable - NO_COMPONENTS == {name_of(c) for c in COMPONENTS}
 

@@ -10,7 +10,7 @@ PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
     {"errors", "flops", "schedules", "stop", "trees", "losses", "samplers"},
     {"nets", "data", "optim", "parallel"},
-    {"experiment", "family", "checkpoint", "meter", "writers"},
+    {"experiment", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop"},
     {"train", "runs"},

@@ -165,10 +165,12 @@ def test_evaluate_prints_a_table_and_writes_it(trained, split):
     assert result.code == 0
     stored = json.loads((run_dir / "eval.json").read_text())
     assert (stored["step"], stored["split"]) == (16, split)
-    assert stored["protocol"] == f"step 16, averaged (EMA) parameters, whole {split} split, seed 0"
-    assert f"{run_dir}: {stored['protocol']}" in result.out
-    printed = dict(line.split() for line in result.out.splitlines()[1:])
-    assert len({line.rstrip().rindex("  ") for line in result.out.splitlines()[1:]}) == 1  # one column
+    count = {"train": "1,500", "test": "297"}[split]
+    protocol = f"whole {split} split, {count} examples; step 16, averaged (EMA) parameters, seed 0"
+    assert stored["protocols"]["loss"] == protocol and result.out.splitlines()[:2] == [str(run_dir), f" {protocol}"]
+    lines = [line for line in result.out.splitlines() if line.startswith("  ")]
+    printed = dict(line.split() for line in lines)
+    assert len({line.rstrip().rindex("  ") for line in lines}) == 1  # one column
     for name in ("loss", "reconstruction", "kl", "bits_per_dim"):
         assert float(printed[name]) == pytest.approx(stored[name], rel=1e-5)
     for name in ("reconstructions", "interpolations"):
@@ -179,8 +181,38 @@ def test_evaluate_prints_a_table_and_writes_it(trained, split):
         assert last["loss"] == pytest.approx(stored["loss"], rel=1e-6)
 
 
+def test_evaluators_take_settings_and_name_the_run_they_miss(tmp_path, trained):
+    """A bound asked for on the command line, and features of a run that is not there."""
+    config = tmp_path / "judged.py"
+    config.write_text(
+        "import dataclasses\n"
+        "from genjax.evaluation.likelihood import ImportanceBound\n"
+        "from genjax.evaluation.neighbours import NearestNeighbours\n"
+        "from genjax.experiment import load_config\n"
+        "def get_config(tiny=False):\n"
+        "    base, _ = load_config('vae_digits', tiny=True)\n"
+        "    late = NearestNeighbours(samples=9, while_training=False)\n"
+        "    return dataclasses.replace(base, evaluators=(ImportanceBound(50), late), steps=4, steps_per_dispatch=4)\n"
+    )
+    run_dir = tmp_path / "judged"
+    assert cli("train", config, "--run-dir", run_dir, "--every.log", 4, "--devices.count", 1).code == 0
+    assert "nll_50" not in (run_dir / "metrics.jsonl").read_text()
+    result = cli("evaluate", run_dir, "--evaluators.0.samples", 7, "--evaluators.0.limit", 20)
+    assert result.code == 0, result.err
+    assert "nll_7 " in result.out and "7 samples an example, 20 examples of test" in result.out
+    missing = cli("evaluate", run_dir, "--evaluators.1.features", "runs/classifier_digits")
+    refused(missing, "make it: python -m genjax train classifier_digits --run-dir runs/classifier_digits")
+
+
+def test_a_remark_is_printed_and_kept(trained, monkeypatch):
+    remarked = genjax.runs.Report({"loss": 1.0}, {}, {"loss": "how"}, ("take care",))
+    monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: remarked)
+    assert "note: take care" in cli("evaluate", trained[0]).out
+    assert json.loads((trained[0] / "eval.json").read_text())["remarks"] == ["take care"]
+
+
 def test_eval_json_has_no_nan(trained, tmp_path, monkeypatch):
-    broken = genjax.runs.Findings({"loss": float("nan")}, {})
+    broken = genjax.runs.Report({"loss": float("nan")}, {}, {"loss": "how"}, ())
     monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: broken)
     assert cli("evaluate", trained[0]).code == 0
     assert json.loads((trained[0] / "eval.json").read_text(), parse_constant=pytest.fail)["loss"] is None
@@ -278,9 +310,9 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
     assert result.code == 0
     text = flat(result.out)
     for option, words in {
-        "--family.latent-dim INT": "latent variables. (default: 2)",
+        "--family.latent-dim INT": "latent variables z1 that the decoder sees. (default: 2)",
         "--family.sampler.temperature FLOAT": "standard deviation of the latents",
-        "--family.likelihood.variance {fixed,shared,predicted}": "(default: shared)",
+        "--family.likelihood.spread {fixed,shared,predicted}": "(default: shared)",
         "--optimizer.learning-rate.end FLOAT": "value from ``steps`` on. (default: 1e-05)",
         "--optimizer.clip {None}|FLOAT": "the largest global norm of the gradient",
         "--optimizer.b2 FLOAT": "decay of the second moment. (default: 0.999)",

@@ -1,5 +1,6 @@
 """What the README prints, works as printed."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import genjax
 from genjax import __main__ as command_line
 from genjax.data.sources import ImageFolder
 from genjax.experiment import load_config
+from genjax.parallel import Devices
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 COMMANDS = [
@@ -23,11 +25,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    experiment, path = load_config("vae_digits", tiny=True)
-    parts = {"devices": genjax.experiment.Devices(count=1)}
-    genjax.train(
-        experiment.__class__(**vars(experiment) | parts), folder / "runs" / "vae_digits", source=path, quiet=True
-    )
+    for name in ("vae_digits", "classifier_digits"):
+        experiment, path = load_config(name, tiny=True)
+        experiment = dataclasses.replace(experiment, devices=Devices(count=1))
+        genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
     return folder
 
 

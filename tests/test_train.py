@@ -22,7 +22,8 @@ from genjax.checkpoint import Checkpoints
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
-from genjax.families.vae import VAE, Gaussian
+from genjax.families.vae import VAE
+from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Constant, Linear
@@ -106,7 +107,8 @@ import time
 from dataclasses import dataclass
 from genjax.data.sources import Digits
 from genjax.experiment import Every, Experiment
-from genjax.families.vae import VAE, Bernoulli
+from genjax.families.vae import VAE
+from genjax.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine

@@ -8,9 +8,11 @@ at weight 1; with less weight on the KL term samples grow sharper and stranger.
 """
 
 from genjax.data.sources import Digits
+from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
-from genjax.families.vae import VAE, Bernoulli
+from genjax.families.vae import VAE
+from genjax.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Constant, Linear
@@ -29,7 +31,7 @@ def get_config(tiny: bool = False) -> Experiment:
         steps=16 if tiny else 4000,
         batch_size=16 if tiny else 128,
         ema=0.999,
-        evaluators=(Reconstructions(), Interpolations()),
+        evaluators=(Reconstructions(), Interpolations(), NearestNeighbours(while_training=False)),
         every=Every(log=4, evaluate=8, sample=8, checkpoint=8) if tiny else Every(100, 1000, 1000, 1000),
         steps_per_dispatch=4 if tiny else 20,
     )

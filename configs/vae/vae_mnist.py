@@ -8,9 +8,11 @@ has 86.76 for a perceptron VAE after 9.8M steps, by a tighter bound of 5,000 sam
 """
 
 from genjax.data.sources import TFDS
+from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
-from genjax.families.vae import VAE, Bernoulli
+from genjax.families.vae import VAE
+from genjax.likelihoods import Bernoulli
 from genjax.nets.conv import ConvCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, Linear, WarmUp
@@ -29,6 +31,10 @@ def get_config(tiny: bool = False) -> Experiment:
         steps=8 if tiny else 6000,
         batch_size=16 if tiny else 128,
         ema=0.999,
-        evaluators=(Reconstructions(), Interpolations()),
+        evaluators=(
+            Reconstructions(),
+            Interpolations(),
+            NearestNeighbours(samples=16, limit=64) if tiny else NearestNeighbours(while_training=False),
+        ),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 1000, 1000, 1000),
     )

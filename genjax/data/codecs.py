@@ -80,6 +80,10 @@ class PointsCodec:
     def shown(self) -> int:
         return 2000
 
+    @property
+    def levels(self) -> None:
+        return None
+
     def encode(self, raw: np.ndarray) -> np.ndarray:
         """[..., D] in the units of the data to float32 in model space."""
         return ((raw - self._mean()) / self._scale()).astype(np.float32)

@@ -35,6 +35,11 @@ class Codec(Protocol):
         """How many samples make a picture that tells something."""
         ...
 
+    @property
+    def levels(self) -> int | None:
+        """Values that a raw number takes, evenly spread over [-1, 1]; None where values are continuous."""
+        ...
+
     def encode(self, raw: np.ndarray) -> np.ndarray: ...
 
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
@@ -53,12 +58,14 @@ class Spec:
       shape: the shape of one example, [H, W, C] or [D].
       mean: the mean of the training examples in model space, of that shape.
       classes: the number of labels, None without labels.
+      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
     """
 
     entry: str
     shape: tuple[int, ...]
     mean: np.ndarray
     classes: int | None = None
+    levels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -70,12 +71,14 @@ class Lazy:
       read: storage rows [B] to raw examples [B, ...] and labels [B] or None; picklable.
       rows: the storage rows [N] int64 that make up this split.
       codec: takes raw examples to model space.
+      classes: what labels are checked against.
     """
 
     entry: str
     read: Callable[[np.ndarray], Raw]
     rows: np.ndarray
     codec: Codec
+    classes: int | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -86,12 +89,13 @@ class Lazy:
 
     def batch(self, indices: np.ndarray) -> Batch:
         examples, label = self.read(self.rows[indices])
+        _check_labels(label, self.classes)
         batch = {self.entry: self.codec.encode(examples)}
         return batch if label is None else batch | {"label": label.astype(np.int32)}
 
     def take(self, indices: np.ndarray) -> Lazy:
         """The split of the examples at ``indices`` [M] alone."""
-        return Lazy(self.entry, self.read, self.rows[indices], self.codec)
+        return dataclasses.replace(self, rows=self.rows[indices])
 
 
 Stored = Arrays | Lazy
@@ -123,11 +127,27 @@ def mean_example(split: Stored, limit: int = 2048) -> np.ndarray:
 
 
 def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: str) -> Dataset:
-    """The ``Dataset`` of ``splits``, whose spec and codec come from "train"."""
-    train = splits["train"]
+    """The ``Dataset`` of ``splits``, whose spec and codec come from "train".
+
+    Raises:
+      UserError: a label is not from 0 to ``classes`` - 1; of a split that is read lazily, once it is read.
+    """
+    checked: dict[str, Stored] = {}
+    for name, split in splits.items():
+        if isinstance(split, Lazy):
+            checked[name] = dataclasses.replace(split, classes=classes)
+        else:
+            _check_labels(split.label, classes)
+            checked[name] = split
+    train = checked["train"]
     mean = mean_example(train)
-    spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes)
-    return Dataset(splits=dict(splits), spec=spec, codec=train.codec, fingerprint=fingerprint)
+    spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels)
+    return Dataset(splits=checked, spec=spec, codec=train.codec, fingerprint=fingerprint)
+
+
+def _check_labels(label: np.ndarray | None, classes: int | None) -> None:
+    if label is not None and classes is not None and label.size and not 0 <= label.min() <= label.max() < classes:
+        raise UserError(f"labels are from 0 to {classes - 1}, but the data hold {label.min()} to {label.max()}")
 
 
 def array_fingerprint(splits: Mapping[str, Arrays]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -12,8 +13,27 @@ import numpy as np
 from genjax.data.dataset import Codec, Spec, Split
 from genjax.data.stream import padded
 from genjax.errors import UserError
-from genjax.family import Family, Metrics, State
+from genjax.family import Batch, Family, Metrics, State
 from genjax.parallel import Layout
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained family.
+
+    Attributes:
+      family: with its hyper-parameters.
+      state: for evaluation, the averaged parameters swapped in.
+      spec: of the data that it learned.
+      codec: from model space to what a person opens.
+      origin: in words: run, step, averaged or not, seed.
+    """
+
+    family: Any
+    state: State
+    spec: Spec
+    codec: Codec
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -21,64 +41,157 @@ class Subject:
     """What an evaluator looks at.
 
     Attributes:
-      family: with its hyper-parameters.
-      state: for evaluation, the averaged parameters swapped in.
+      model: the one that is judged.
       splits: of the data, by name.
       split: the held-out one.
-      codec: from model space to what a person opens.
-      spec: of the data.
       key: for what is drawn.
-      compile: ``jax.jit`` for the devices of this run; results are on every process.
+      layout: the devices; results are on every process.
+      batch_size: examples at once.
+      others: the runs that evaluators asked for, by run directory.
     """
 
-    family: Any
-    state: State
+    model: Model
     splits: Mapping[str, Split]
     split: str
-    codec: Codec
-    spec: Spec
     key: jax.Array
-    compile: Callable[..., Any]
+    layout: Layout
+    batch_size: int
+    others: Mapping[str, Model] = field(default_factory=dict)
+
+    def metrics(
+        self, function: Callable[..., Metrics], *static: Any, split: str | None = None, limit: int | None = None
+    ) -> dict[str, float]:
+        """``function(family, state, batch, key, *static)`` over a split or its first ``limit`` examples, the
+        held-out one by default. Every example counts once."""
+        numbers = (0, *range(4, 4 + len(static)))
+        compiled = self.layout.compile_evaluation(function, static_argnums=numbers)
+
+        def evaluate(state: State, batch: Batch, key: jax.Array) -> Metrics:
+            return compiled(self.model.family, state, batch, key, *static)
+
+        chosen = self.splits[split or self.split]
+        return held_out_metrics(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key, limit)
+
+    def collect(
+        self,
+        function: Callable[..., Any],
+        *static: Any,
+        split: str | None = None,
+        limit: int | None = None,
+        model: Model | None = None,
+    ) -> Any:
+        """What ``function(family, state, batch, *static)`` gives for each example, arrays [N, ...].
+
+        Of the held-out split, the judged model and all examples by default; all of them are kept on the host.
+        """
+        by = model or self.model
+        compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(3, 3 + len(static))))
+        chosen = self.splits[split or self.split]
+        parts = [
+            jax.device_get(compiled(by.family, by.state, self.layout.place(batch), *static))
+            for batch in padded(chosen, self.batch_size, self.layout.rows(self.batch_size), limit)
+        ]
+        count = len(chosen) if limit is None else min(limit, len(chosen))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+
+    def examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
+        """The first ``num`` examples of a split, fewer where there are fewer."""
+        chosen = self.splits[split or self.split]
+        return chosen.batch(np.arange(min(num, len(chosen))))
+
+    def samples(self, n: int) -> np.ndarray:
+        """``n`` samples in model space, drawn as the family's sampler says."""
+        family = self.model.family
+        if family.no_samples is not None:
+            raise UserError(family.no_samples)
+        return sampled(self.layout, family, self.model.state, self.key, n, family.sampler)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluator found: numbers by name, pictures uint8 [H, W, C] by name."""
+    """What an evaluator found.
+
+    Attributes:
+      numbers: by name.
+      pictures: uint8 [H, W, C], by name.
+      protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging and seed are added.
+      remarks: sentences for the reader, such as advice where a number is bad.
+    """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    protocol: str = ""
+    remarks: tuple[str, ...] = ()
 
 
-class Evaluator(Protocol):
-    """A frozen dataclass in ``Experiment.evaluators``."""
+@dataclass(frozen=True)
+class Report:
+    """The findings of all evaluators together; ``protocols`` has one for each number."""
 
-    def __call__(self, subject: Subject) -> Findings: ...
+    numbers: Mapping[str, float]
+    pictures: Mapping[str, np.ndarray]
+    protocols: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Judges a model. Evaluators stand in ``Experiment.evaluators``.
+
+    Attributes:
+      while_training: judge at ``every.evaluate``, too; otherwise ``genjax evaluate`` alone does.
+
+    ``judges`` names the families that it can look at.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Family,)
+
+    while_training: bool = dataclasses.field(default=True, kw_only=True)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Directories of the runs it needs besides the judged one."""
+        return ()
+
+    def __call__(self, subject: Subject) -> Findings:
+        raise NotImplementedError
 
 
 def held_out_metrics(
-    layout: Layout, evaluate: Any, state: State, split: Split, batch_size: int, key: jax.Array
+    layout: Layout,
+    evaluate: Any,
+    state: State,
+    split: Split,
+    batch_size: int,
+    key: jax.Array,
+    limit: int | None = None,
 ) -> dict[str, float]:
-    """The family's metrics over one whole split, every example once; padded rows weigh nothing.
+    """The family's metrics over one whole split or its first ``limit`` examples, every example once; padded rows
+    weigh nothing.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
     total: Metrics | None = None
-    for number, batch in enumerate(padded(split, batch_size, layout.rows(batch_size))):
+    for number, batch in enumerate(padded(split, batch_size, layout.rows(batch_size), limit)):
         metrics = evaluate(state, layout.place(batch), jax.random.fold_in(key, number))
         total = metrics if total is None else jax.tree.map(lambda a, b: a + b, total, metrics)
     assert total is not None, "a split has at least one example"
     return {name: float(mean.value) for name, mean in jax.device_get(total).items()}
 
 
-def judge(subject: Subject, evaluators: Sequence[Evaluator]) -> Findings:
-    """The findings of all evaluators together."""
-    numbers: dict[str, float] = {}
-    pictures: dict[str, np.ndarray] = {}
-    for evaluator in evaluators:
-        found = evaluator(subject)
-        numbers |= found.numbers
-        pictures |= found.pictures
-    return Findings(numbers, pictures)
+def judge(subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[str, float]) -> Report:
+    """The family's own metrics over the held-out split, and the findings of all evaluators."""
+    whole = Findings(metrics, protocol=f"whole {subject.split} split, {len(subject.splits[subject.split]):,} examples")
+    report = Report({}, {}, {}, ())
+    for found in (whole, *(evaluator(subject) for evaluator in evaluators)):
+        protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
+        report = Report(
+            {**report.numbers, **found.numbers},
+            {**report.pictures, **found.pictures},
+            {**report.protocols, **dict.fromkeys(found.numbers, protocol)},
+            report.remarks + found.remarks,
+        )
+    return report
 
 
 def default_split(splits: Mapping[str, Split]) -> str:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from genjax.data.pictures import grid
 from genjax.errors import UserError
-from genjax.evaluation.judge import Findings, Subject
-from genjax.families import vae
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.families import vae, vqvae
+from genjax.family import Batch, State
 
 
 @dataclass(frozen=True)
-class Reconstructions:
-    """Held-out images, each above its reconstruction.
+class Reconstructions(Evaluator):
+    """Held-out images, each above its reconstruction, by a family that has ``reconstruct(state, batch)``.
 
     Attributes:
       num: images.
     """
+
+    judges: ClassVar[tuple[type, ...]] = (vae.VAE, vqvae.VQVAE)
 
     num: int = 8
 
@@ -27,21 +32,23 @@ class Reconstructions:
             raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
 
     def __call__(self, subject: Subject) -> Findings:
-        x = _held_out(subject, self.num)
-        reconstruct = subject.compile(vae.reconstruct, static_argnums=0)
-        again = np.asarray(reconstruct(subject.family, subject.state, x))
-        picture = grid(subject.codec.decode(np.concatenate([x, again])), columns=len(x))
-        return Findings(pictures={"reconstructions": picture})
+        batch = _images(subject, self.num)
+        model = subject.model
+        again = subject.layout.compile_evaluation(_reconstructed, static_argnums=0)(model.family, model.state, batch)
+        images = np.concatenate([batch["image"], np.asarray(again)])
+        return Findings(pictures={"reconstructions": grid(model.codec.decode(images), columns=len(again))})
 
 
 @dataclass(frozen=True)
-class Interpolations:
-    """Straight walks through the latent space between pairs of held-out images, one a row.
+class Interpolations(Evaluator):
+    """Straight walks through the latent space of a VAE between pairs of held-out images, one a row.
 
     Attributes:
       rows: pairs.
       steps: images a row, both ends included.
     """
+
+    judges: ClassVar[tuple[type, ...]] = (vae.VAE,)
 
     rows: int = 4
     steps: int = 8
@@ -51,17 +58,22 @@ class Interpolations:
             raise UserError(f"Interpolations needs rows of at least 1 and steps of at least 2, not {self}")
 
     def __call__(self, subject: Subject) -> Findings:
-        x = _held_out(subject, 2 * self.rows)
-        pairs = max(1, len(x) // 2)  # a single image is its own partner
-        start, end = x[:pairs], x[-pairs:]
-        walk = subject.compile(vae.interpolate, static_argnums=(0, 4))
-        images = np.asarray(walk(subject.family, subject.state, start, end, self.steps))
-        picture = grid(subject.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)
+        batch = _images(subject, 2 * self.rows)
+        pairs = max(1, len(batch["image"]) // 2)  # a single image is its own partner
+        start = {name: rows[:pairs] for name, rows in batch.items()}
+        end = {name: rows[-pairs:] for name, rows in batch.items()}
+        model = subject.model
+        walk = subject.layout.compile_evaluation(vae.interpolate, static_argnums=(0, 4))
+        images = np.asarray(walk(model.family, model.state, start, end, self.steps))
+        picture = grid(model.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)
         return Findings(pictures={"interpolations": picture})
 
 
-def _held_out(subject: Subject, num: int) -> np.ndarray:
-    if subject.spec.entry != "image":
-        raise UserError(f"pictures of reconstructions need images, but the data are {subject.spec.entry}")
-    split = subject.splits[subject.split]
-    return split.batch(np.arange(min(num, len(split))))["image"]
+def _reconstructed(family: Any, state: State, batch: Batch) -> jax.Array:
+    return family.reconstruct(state, batch)
+
+
+def _images(subject: Subject, num: int) -> dict[str, np.ndarray]:
+    if subject.model.spec.entry != "image":
+        raise UserError(f"pictures of reconstructions need images, but the data are {subject.model.spec.entry}")
+    return subject.examples(num)

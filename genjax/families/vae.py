@@ -1,113 +1,47 @@
-"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114; beta: Higgins et al., ICLR 2017)."""
+"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114), with the bounds and priors that grew from them.
+
+beta: Higgins et al., ICLR 2017. Importance-weighted bound: Burda et al., arXiv 1509.00519. Several stochastic layers,
+inferred from the top down: Sønderby et al., arXiv 1602.02282. Free bits: Kingma et al., arXiv 1606.04934.
+Conditioning on labels: Sohn et al., NeurIPS 2015.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
-from genjax.losses import bernoulli_nll, gaussian_nll, kl_to_standard_normal
-from genjax.nets.mlp import MLPCoder
+from genjax.likelihoods import Bernoulli, Likelihood
+from genjax.losses import gaussian_kl, gaussian_nll
+from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
 
 @dataclass(frozen=True)
-class Bernoulli:
-    """Each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
+class UpperLatents:
+    """A layer of latents above those that the decoder sees; their prior depends on it.
 
     Attributes:
-      binarize: draw 0 or 1 anew each time an image is seen (dynamic binarisation), so that the bound is that of
-        binary images; otherwise the intensities themselves are the targets.
+      dim: latent variables.
+      hidden: widths of the perceptrons that lead up to it and down from it.
+      activation: after each hidden layer.
     """
 
-    binarize: bool = False
-    outputs_per_dim = 1
-
-    def init(self) -> Params:
-        return {}
-
-    def prepare(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        """What the model sees of the batch."""
-        if not self.binarize:
-            return x
-        return jnp.where(jax.random.uniform(key, x.shape) < (x + 1) / 2, 1.0, -1.0)
-
-    def offset(self, mean: jax.Array) -> jax.Array:
-        """What is added to the decoder's outputs, so that it starts at the data's mean."""
-        probability = jnp.clip((mean + 1) / 2, 1e-3, 1 - 1e-3)
-        return jnp.log(probability) - jnp.log1p(-probability)
-
-    def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        """-log p(x | z) [B] in nats."""
-        return bernoulli_nll(outputs, (x + 1) / 2)
-
-    def mean(self, outputs: jax.Array) -> jax.Array:
-        return 2 * jax.nn.sigmoid(outputs) - 1
-
-    def draw(self, params: Params, key: jax.Array, outputs: jax.Array) -> jax.Array:
-        return jnp.where(jax.random.bernoulli(key, jax.nn.sigmoid(outputs)), 1.0, -1.0)
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """Independent Gaussians around the decoder's outputs, as a density in model space.
-
-    Attributes:
-      variance: "fixed" at ``value``, which makes the reconstruction a mean squared error; "shared", one learned
-        number that starts there; "predicted" for each value by the decoder.
-      value: of the variance.
-    """
-
-    variance: Literal["fixed", "shared", "predicted"] = "fixed"
-    value: float = 1.0
+    dim: int = 32
+    hidden: tuple[int, ...] = (128,)
+    activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        if self.variance not in ("fixed", "shared", "predicted"):
-            raise unknown("variance", self.variance, ("fixed", "shared", "predicted"))
-        if not self.value > 0:
-            raise UserError(f"a variance is above 0, not {self.value}")
-
-    @property
-    def outputs_per_dim(self) -> int:
-        return 2 if self.variance == "predicted" else 1
-
-    def init(self) -> Params:
-        return {"log_variance": jnp.log(jnp.float32(self.value))} if self.variance == "shared" else {}
-
-    def prepare(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        return x
-
-    def offset(self, mean: jax.Array) -> jax.Array:
-        if self.variance != "predicted":
-            return mean
-        return jnp.concatenate([mean, jnp.full_like(mean, math.log(self.value))], axis=-1)
-
-    def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        return gaussian_nll(self.mean(outputs), self._log_variance(params, outputs), x)
-
-    def mean(self, outputs: jax.Array) -> jax.Array:
-        return jnp.split(outputs, self.outputs_per_dim, axis=-1)[0]
-
-    def draw(self, params: Params, key: jax.Array, outputs: jax.Array) -> jax.Array:
-        mean = self.mean(outputs)
-        return mean + jnp.exp(0.5 * self._log_variance(params, outputs)) * jax.random.normal(key, mean.shape)
-
-    def _log_variance(self, params: Params, outputs: jax.Array) -> jax.Array:
-        match self.variance:
-            case "fixed":
-                return jnp.log(jnp.float32(self.value))
-            case "shared":
-                return params["log_variance"].astype(jnp.float32)
-            case "predicted":
-                return jnp.split(outputs, 2, axis=-1)[1]
+        if self.dim < 1 or any(width < 1 for width in self.hidden):
+            raise UserError(f"latents and hidden widths are at least 1, not {self.dim}, {self.hidden}")
+        check_activation(self.activation)
 
 
 @dataclass(frozen=True)
@@ -115,51 +49,117 @@ class PriorSampler:
     """Decoded draws from the prior.
 
     Attributes:
-      temperature: standard deviation of the latents; 1 is the prior, less is nearer to the typical.
+      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the typical.
       draw: draw from p(x | z) instead of taking its mean.
+      label: of a class-conditional model: this one; None for all in turn.
     """
 
     temperature: float = 1.0
     draw: bool = False
+    label: int | None = None
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
             raise UserError(f"a temperature is not negative, but {self.temperature} is")
 
 
+class Normal(NamedTuple):
+    """Independent Gaussians, [B, Z] each."""
+
+    mean: jax.Array
+    log_variance: jax.Array
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        return self.mean + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, self.mean.shape)
+
+    def times(self, other: Normal) -> Normal:
+        """The normalised product of two densities: means weighted by their precision."""
+        log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
+        share = jnp.exp(-self.log_variance - log_precision)
+        return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
+
+    def repeated(self, times: int) -> Normal:
+        """[times * B, Z], the batch again and again."""
+        return Normal(*(jnp.tile(x, (times, 1)) for x in self))
+
+
+class Layer(NamedTuple):
+    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B, Z]."""
+
+    posterior: Normal
+    prior: Normal
+    z: jax.Array
+
+    def kl(self) -> jax.Array:
+        """KL(q || p) of each dimension, [B, Z]."""
+        return gaussian_kl(*self.posterior, *self.prior)
+
+    def log_ratio(self) -> jax.Array:
+        """log q(z) - log p(z) [B] at the draw."""
+        return gaussian_nll(*self.prior, self.z) - gaussian_nll(*self.posterior, self.z)
+
+
 @dataclass(frozen=True)
 class VAE(Family):
-    """A variational autoencoder with Gaussian latents.
+    """A variational autoencoder with Gaussian latents, z1 or z1, z2, ... from the data up.
 
-    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli, for a Gaussian of the
-    density in model space, where images span [-1, 1].
+    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli or discretised
+    likelihood, for a Gaussian of the density in model space, where images span [-1, 1].
 
     Attributes:
-      latent_dim: latent variables.
+      latent_dim: latent variables z1 that the decoder sees.
       coder: the networks of encoder and decoder, an ``MLPCoder`` or ``ConvCoder``.
-      likelihood: p(x | z), ``Bernoulli`` or ``Gaussian``.
+      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian`` or ``DiscretizedLogistic``.
       beta: weight of the KL term in training, over the steps; the evaluation's bound has weight 1.
       sampler: how samples are drawn.
+      importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a closed KL term, more
+        the tighter importance-weighted bound.
+      chunk: importance samples that are decoded at once; any number of them fits in memory.
+      free_bits: nats that each latent variable may carry, on the average of a batch, before its KL costs.
+      conditional: encoder and decoder see the label.
+      upper: layers of latents above, from z2 up.
     """
 
     latent_dim: int = 32
     coder: Any = MLPCoder()
-    likelihood: Bernoulli | Gaussian = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
     beta: Schedule = Constant(1.0)
     sampler: PriorSampler = PriorSampler()
+    importance_samples: int = 1
+    chunk: int = 64
+    free_bits: float = 0.0
+    conditional: bool = False
+    upper: tuple[UpperLatents, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.latent_dim < 1:
-            raise UserError(f"latent_dim is at least 1, not {self.latent_dim}")
+        for name in ("latent_dim", "importance_samples", "chunk"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
+        if not self.free_bits >= 0:
+            raise UserError(f"free_bits is not negative, but {self.free_bits} is")
+        if self.free_bits and self.importance_samples > 1:
+            raise UserError("free_bits bounds a closed KL term, which importance_samples above 1 has not")
         self.beta.check_closed()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
-        encoder_key, decoder_key = jax.random.split(key)
+        self.likelihood.check(spec)
         mean = jnp.asarray(spec.mean)
-        params = {
-            "encoder": self._encoder().init(encoder_key, modelled(example))["params"],
-            "decoder": self._decoder(mean.shape).init(decoder_key, jnp.zeros((1, self.latent_dim)))["params"],
-        }
+        params: dict[str, Any] = {}
+        keys = (jax.random.fold_in(key, number) for number in range(3 + 2 * len(self.upper)))
+        decoded = self.latent_dim
+        if self.conditional:
+            if spec.classes is None:
+                raise UserError("family.conditional needs labels, but the data have none")
+            params["label"] = 0.1 * jax.random.normal(next(keys), (spec.classes, *mean.shape))
+            decoded += spec.classes
+        params["encoder"] = self._encoder().init(next(keys), modelled(example))["params"]
+        params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))["params"]
+        below = 2 * self.latent_dim
+        for number, layer in enumerate(self.upper):
+            up, down = self._up(number), self._down(number)
+            params[f"up_{number}"] = up.init(next(keys), jnp.zeros((1, below)))["params"]
+            params[f"down_{number}"] = down.init(next(keys), jnp.zeros((1, layer.dim)))["params"]
+            below = 2 * layer.dim
         if shared := self.likelihood.init():
             params["likelihood"] = shared
         return params, {"mean": mean}
@@ -170,56 +170,173 @@ class VAE(Family):
         beta = self.beta(state.step)
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
-            metrics = self._bound(params, variables, batch, key, beta)
+            if self.importance_samples > 1:
+                metrics = self.importance_bound(params, variables, batch, key, self.importance_samples, beta)
+            else:
+                metrics = self._elbo(params, variables, batch, key, beta, axis)
             return metrics | {"beta": Mean(beta, jnp.ones(()))}, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._bound(state.params, state.variables, batch, key, beta=1.0)
+        if self.importance_samples > 1:
+            return self.importance_bound(state.params, state.variables, batch, key, self.importance_samples)
+        return self._elbo(state.params, state.variables, batch, key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: PriorSampler) -> jax.Array:
+        params = state.params
+        label = self._labels(params, n, options.label)
         latent_key, draw_key = jax.random.split(key)
-        z = options.temperature * jax.random.normal(latent_key, (n, self.latent_dim))
-        outputs = self.decode(state.params, state.variables, z)
+        dims = [self.latent_dim, *(layer.dim for layer in self.upper)]
+        z = options.temperature * jax.random.normal(latent_key, (n, dims[-1]))
+        for number in reversed(range(len(self.upper))):
+            z = self._prior(params, number, z).draw(jax.random.fold_in(latent_key, number))
+        outputs = self.decode(params, state.variables, z, label)
         if options.draw:
-            return self.likelihood.draw(state.params.get("likelihood"), draw_key, outputs)
+            return self.likelihood.draw(params.get("likelihood"), draw_key, outputs)
         return self.likelihood.mean(outputs)
 
-    def encode(self, params: Params, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean and log-variance [B, Z] of q(z | x)."""
-        outputs = apply(self._encoder(), params["encoder"], x - variables["mean"][None])
-        mean, log_variance = jnp.split(outputs, 2, axis=-1)
-        return mean, log_variance
+    def reconstruct(self, state: State, batch: Batch) -> jax.Array:
+        """The mean of p(x | z) at the means of q(z | x): [B, ...]."""
+        z = self.latents(state, batch)[0].z
+        return self.likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
-    def decode(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
-        """The outputs that parametrise p(x | z), [B, ...]."""
+    def latents(self, state: State, batch: Batch) -> tuple[Layer, ...]:
+        """All layers, from z1 up, with the mean of each posterior in the place of a draw."""
+        estimates = self.encode(state.params, state.variables, modelled(batch), batch.get("label"))
+        return self.top_down(state.params, estimates, None)
+
+    def encode(
+        self, params: Params, variables: Any, x: jax.Array, label: jax.Array | None = None
+    ) -> tuple[Normal, ...]:
+        """What x alone says of each layer, from z1 up. With one layer this is q(z | x)."""
+        x = x - variables["mean"][None]
+        if self.conditional:
+            x = x + params["label"][label].astype(x.dtype)
+        outputs = apply(self._encoder(), params["encoder"], x)
+        estimates = [_normal(outputs)]
+        for number in range(len(self.upper)):
+            outputs = apply(self._up(number), params[f"up_{number}"], outputs)
+            estimates.append(_normal(outputs))
+        return tuple(estimates)
+
+    def top_down(self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None) -> tuple[Layer, ...]:
+        """Posteriors, priors and draws of all layers, from z1 up, drawn from the top down.
+
+        Below the top the posterior is the product of what x says and what the layer above expects.
+        Without a key the means take the place of the draws.
+        """
+        layers: list[Layer] = []
+        for number in reversed(range(len(estimates))):
+            posterior = estimates[number]
+            prior = Normal(jnp.zeros_like(posterior.mean), jnp.zeros_like(posterior.mean))
+            if layers:
+                prior = self._prior(params, number, layers[0].z)
+                posterior = posterior.times(prior)
+            z = posterior.mean if key is None else posterior.draw(jax.random.fold_in(key, number))
+            layers.insert(0, Layer(posterior, prior, z))
+        return tuple(layers)
+
+    def decode(self, params: Params, variables: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        """The outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
+        if self.conditional:
+            z = jnp.concatenate([z, jax.nn.one_hot(label, params["label"].shape[0])], axis=-1)
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
         return outputs + self.likelihood.offset(mean)[None]
 
-    def elbo_terms(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> Mapping[str, jax.Array]:
-        """The two terms of the negative bound, [B] each, in nats, with one draw of the latents."""
-        mean, log_variance = self.encode(params, variables, x)
-        z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
-        outputs = self.decode(params, variables, z)
-        return {
-            "reconstruction": self.likelihood.nll(params.get("likelihood"), outputs, x),
-            "kl": kl_to_standard_normal(mean, log_variance),
-        }
-
-    def _bound(self, params: Params, variables: Any, batch: Batch, key: jax.Array, beta: jax.Array | float) -> Metrics:
+    def _elbo(
+        self,
+        params: Params,
+        variables: Any,
+        batch: Batch,
+        key: jax.Array,
+        beta: jax.Array | float | None = None,
+        axis: str | None = None,
+    ) -> Metrics:
+        """The negative bound with one draw; ``beta`` None for evaluation, without weight or free bits."""
         prepare_key, latent_key = jax.random.split(key)
-        x = self.likelihood.prepare(prepare_key, modelled(batch))
-        terms = self.elbo_terms(params, variables, x, latent_key)
-        negative_elbo = terms["reconstruction"] + terms["kl"]
-        values = {
-            "loss": terms["reconstruction"] + beta * terms["kl"],
-            **terms,
-            "bits_per_dim": negative_elbo / (math.prod(x.shape[1:]) * math.log(2)),
-        }
-        return {name: Mean.of(value, batch["mask"]) for name, value in values.items()}
+        x, label, mask = self.likelihood.prepare(prepare_key, modelled(batch)), batch.get("label"), batch["mask"]
+        layers = self.top_down(params, self.encode(params, variables, x, label), latent_key)
+        outputs = self.decode(params, variables, layers[0].z, label)
+        reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
+        kls = [layer.kl() for layer in layers]  # [B, Z] each
+        kl = jnp.sum(jnp.stack([each.sum(-1) for each in kls]), axis=0)
+        values = {"reconstruction": reconstruction, "kl": kl}
+        if self.upper:
+            values |= {f"kl_z{number}": each.sum(-1) for number, each in enumerate(kls, 1)}
+        metrics = self._metrics(values, reconstruction + kl, mask, x.shape)
+        if beta is None:
+            return metrics
+        metrics["loss"] = Mean.of(reconstruction + beta * kl, mask)
+        if self.free_bits:
+            rows, seen = mask.sum(), mask[:, None]
+            free = sum(jnp.maximum(self.free_bits, _batch_mean(each, seen, axis)).sum() for each in kls)
+            metrics["loss"] = Mean((reconstruction * mask).sum() + beta * free * rows, rows)
+        return metrics
+
+    def importance_bound(
+        self,
+        params: Params,
+        variables: Any,
+        batch: Batch,
+        key: jax.Array,
+        samples: int,
+        beta: jax.Array | float = 1.0,
+    ) -> Metrics:
+        """-log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a time.
+
+        ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over the draws.
+        Backward each chunk is computed anew, so that memory does not grow with ``samples``.
+        """
+        prepare_key, latent_key = jax.random.split(key)
+        x, label = self.likelihood.prepare(prepare_key, modelled(batch)), batch.get("label")
+        estimates = self.encode(params, variables, x, label)
+        chunks = -(-samples // self.chunk)
+        size = -(-samples // chunks)  # even chunks: fewer draws are thrown away
+        x_again = jnp.tile(x, (size, *(1 for _ in x.shape[1:])))
+        label_again = None if label is None else jnp.tile(label, size)
+
+        @jax.checkpoint
+        def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            """Reconstruction and log q - log p of one chunk, [size, B] each."""
+            layers = self.top_down(params, tuple(e.repeated(size) for e in estimates), key)
+            outputs = self.decode(params, variables, layers[0].z, label_again)
+            reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x_again)
+            log_ratio = sum(layer.log_ratio() for layer in layers)
+            return reconstruction.reshape(size, -1), jnp.reshape(log_ratio, (size, -1))
+
+        keys = jax.vmap(lambda number: jax.random.fold_in(latent_key, number))(jnp.arange(chunks))
+        reconstruction, log_ratio = (
+            terms.reshape(chunks * size, -1)[:samples] for terms in jax.lax.map(one, keys)
+        )  # [K, B]
+        log_weight = -reconstruction - beta * log_ratio
+        bound = math.log(samples) - jax.nn.logsumexp(log_weight, axis=0)
+        values = {"reconstruction": reconstruction.mean(0), "kl": log_ratio.mean(0)}
+        return self._metrics(values, bound, batch["mask"], x.shape)
+
+    def _metrics(
+        self, values: dict[str, jax.Array], bound: jax.Array, mask: jax.Array, shape: tuple[int, ...]
+    ) -> Metrics:
+        values = {"loss": bound, **values, "bits_per_dim": bound / (math.prod(shape[1:]) * math.log(2))}
+        return {name: Mean.of(value, mask) for name, value in values.items()}
+
+    def _prior(self, params: Params, number: int, above: jax.Array) -> Normal:
+        """p(z | layer above) of layer ``number``, 0 for z1."""
+        return _normal(apply(self._down(number), params[f"down_{number}"], above))
+
+    def _labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
+        if not self.conditional:
+            if label is not None:
+                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+            return None
+        classes = params["label"].shape[0]
+        if label is None:
+            return jnp.arange(n) % classes
+        if not 0 <= label < classes:
+            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+        return jnp.full(n, label)
 
     def _encoder(self) -> nn.Module:
         return self.coder.encoder(2 * self.latent_dim)
@@ -227,18 +344,36 @@ class VAE(Family):
     def _decoder(self, shape: tuple[int, ...]) -> nn.Module:
         return self.coder.decoder(shape, self.likelihood.outputs_per_dim)
 
+    def _up(self, number: int) -> nn.Module:
+        layer = self.upper[number]
+        return MLP(layer.hidden, 2 * layer.dim, layer.activation)
 
-def reconstruct(family: VAE, state: State, x: jax.Array) -> jax.Array:
-    """The mean of p(x | z) at the mean of q(z | x): [B, ...] to [B, ...]."""
-    mean, _ = family.encode(state.params, state.variables, x)
-    return family.likelihood.mean(family.decode(state.params, state.variables, mean))
+    def _down(self, number: int) -> nn.Module:
+        layer = self.upper[number]
+        below = self.latent_dim if number == 0 else self.upper[number - 1].dim
+        return MLP(layer.hidden[::-1], 2 * below, layer.activation)
 
 
-def interpolate(family: VAE, state: State, start: jax.Array, end: jax.Array, steps: int) -> jax.Array:
-    """Decoded latents on straight lines between pairs of examples: [B, ...] twice to [B, steps, ...]."""
-    a, _ = family.encode(state.params, state.variables, start)
-    b, _ = family.encode(state.params, state.variables, end)
+def interpolate(family: VAE, state: State, start: Batch, end: Batch, steps: int) -> jax.Array:
+    """Decoded latents on straight lines between pairs of examples: [B, steps, ...].
+
+    A class-conditional model keeps the label of the start.
+    """
+    a, b = (family.latents(state, batch)[0].z for batch in (start, end))
     fraction = jnp.linspace(0, 1, steps)[None, :, None]
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
-    outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]))
-    return family.likelihood.mean(outputs).reshape(*z.shape[:2], *start.shape[1:])
+    label = None if "label" not in start else jnp.repeat(start["label"], steps)
+    outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]), label)
+    return family.likelihood.mean(outputs).reshape(*z.shape[:2], *modelled(start).shape[1:])
+
+
+def _normal(outputs: jax.Array) -> Normal:
+    return Normal(*jnp.split(outputs, 2, axis=-1))
+
+
+def _batch_mean(values: jax.Array, seen: jax.Array, axis: str | None) -> jax.Array:
+    """The mean of values [B, Z] over the rows of the whole batch, on all devices."""
+    total, weight = (values * seen).sum(0), seen.sum()
+    if axis is not None:
+        total, weight = jax.lax.psum((total, weight), axis)
+    return total / weight

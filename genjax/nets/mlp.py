@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons, and the encoder and decoder made of them."""
+"""Multi-layer perceptrons, and the encoder, decoder and backbone made of them."""
 
 from __future__ import annotations
 
@@ -84,3 +84,47 @@ class MLPCoder:
         """[B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return MLPDecoder(shape, self.hidden[::-1], self.activation)
+
+
+class MLPFeatures(nn.Module):
+    """Dense layers, each with activation and dropout: [B, ...] -> [B, hidden[-1]]; without layers the flat input."""
+
+    hidden: tuple[int, ...]
+    activation: Activation = "relu"
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """`mask` is for backbones with batch statistics; here no row depends on another."""
+        x = x.reshape(x.shape[0], -1)  # [B, D]
+        for i, width in enumerate(self.hidden):
+            x = activate(self.activation, nn.Dense(width, name=f"hidden_{i}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPBackbone:
+    """Features by a perceptron, for data of any shape.
+
+    Attributes:
+        hidden: Widths; the last is the number of features. Empty for the flat input itself: what stands on it
+            is then a linear model.
+        activation: After each layer.
+        dropout: Share of each layer's outputs that a training step drops.
+    """
+
+    hidden: tuple[int, ...] = (512, 256)
+    activation: Activation = "relu"
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        check_activation(self.activation)
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+
+    def backbone(self, axis: str | None = None) -> nn.Module:
+        """[B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch statistics."""
+        return MLPFeatures(self.hidden, self.activation, self.dropout)

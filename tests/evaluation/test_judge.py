@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import genjax
 from genjax import parallel, runs
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.data.stream import padded
 from genjax.errors import UserError
-from genjax.evaluation.judge import Findings, Subject, default_split, held_out_metrics, judge, sampled
+from genjax.evaluation.judge import Evaluator, Findings, Subject, default_split, held_out_metrics, judge, sampled
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.experiment import Every
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
@@ -77,28 +79,29 @@ def test_eight_devices_find_the_same():
     np.testing.assert_allclose(one["loss"], eight["loss"], rtol=1e-6)
 
 
+def judged(layout, experiment, data, state, split="test"):
+    return runs.Judge.of(experiment, layout, data, (), {})(state, split).numbers
+
+
 def test_the_average_is_judged_and_twice_gives_the_same(layout):
     experiment = toy.experiment(family=Counting(), ema=0.9)
     data, state = experiment.data.open(), a_state(experiment)
-    compiled = layout.compile_evaluation(experiment.family.evaluate)
-    first, second = (runs.evaluate(layout, experiment, data, state, compiled, "test").numbers for _ in range(2))
+    first, second = (judged(layout, experiment, data, state) for _ in range(2))
     assert first == second
     x = data.splits["test"].batch(np.arange(40))["points"]
     np.testing.assert_allclose(first["loss"], direct_loss(state.ema, x), rtol=1e-5)
     assert abs(first["loss"] - direct_loss(state.params, x)) > 0.1
-    bare = runs.evaluate(layout, experiment, data, state.replace(ema=None), compiled, "test").numbers
+    bare = judged(layout, experiment, data, state.replace(ema=None))
     np.testing.assert_allclose(bare["loss"], direct_loss(state.params, x), rtol=1e-5)
 
 
 def test_the_draws_of_an_evaluation_are_the_same_at_every_step_of_a_run(layout):
     experiment = toy.experiment(family=Counting())
     data, state = experiment.data.open(), a_state(experiment)
-    compiled = layout.compile_evaluation(experiment.family.evaluate)
-    later = state.replace(step=state.step + 100)
-    first, second = (runs.evaluate(layout, experiment, data, s, compiled, "test").numbers for s in (state, later))
+    first, second = (judged(layout, experiment, data, s) for s in (state, state.replace(step=state.step + 100)))
     assert first["noise"] == second["noise"] != 0
     other = state.replace(key=jax.random.key(123))
-    assert runs.evaluate(layout, experiment, data, other, compiled, "test").numbers["noise"] != first["noise"]
+    assert judged(layout, experiment, data, other)["noise"] != first["noise"]
 
 
 def test_a_run_refuses_a_split_that_is_not_there(layout):
@@ -114,21 +117,111 @@ def test_the_validation_split_is_watched_where_there_is_one():
     assert default_split({"train": 0, "test": 0, "validation": 0}) == "validation"
 
 
-def test_evaluators_are_asked_in_turn_and_see_the_same_subject():
-    seen = []
+@dataclass(frozen=True)
+class Says(Evaluator):
+    """Finds what it is told, and remembers whom it saw."""
 
-    def first(subject):
-        seen.append(subject)
-        return Findings({"a": 1.0}, {"picture": np.zeros((2, 2, 1), np.uint8)})
+    name: str = "a"
+    value: float = 1.0
+    seen: list = dataclasses.field(default_factory=list)
 
-    def second(subject):
-        seen.append(subject)
-        return Findings({"b": 2.0})
+    def __call__(self, subject):
+        self.seen.append(subject)
+        return Findings(
+            {self.name: self.value}, {f"{self.name}_picture": np.zeros((2, 2, 1), np.uint8)}, "how", ("so",)
+        )
 
-    found = judge("subject", (first, second))
-    assert seen == ["subject", "subject"]
-    assert dict(found.numbers) == {"a": 1.0, "b": 2.0} and list(found.pictures) == ["picture"]
-    assert judge("subject", ()) == Findings()
+
+def test_evaluators_are_asked_in_turn_and_every_number_has_its_protocol(layout):
+    on = subject(layout, toy.experiment(seed=3))
+    seen: list = []
+    report = judge(on, (Says("a", 1.0, seen), Says("b", 2.0, seen)), {"loss": 3.0})
+    assert seen == [on, on]
+    assert dict(report.numbers) == {"loss": 3.0, "a": 1.0, "b": 2.0}
+    assert list(report.pictures) == ["a_picture", "b_picture"] and report.remarks == ("so", "so")
+    assert dict(report.protocols) == {
+        "loss": "whole test split, 40 examples; step 0, parameters, seed 3",
+        "a": "how; step 0, parameters, seed 3",
+        "b": "how; step 0, parameters, seed 3",
+    }
+
+
+def test_an_average_is_named_in_the_protocol(layout):
+    on = subject(layout, toy.experiment(ema=0.9))
+    assert judge(on, (), {"loss": 0.0}).protocols["loss"].endswith("step 0, averaged (EMA) parameters, seed 0")
+
+
+def rows(family, state, batch, scale):
+    return {"points": scale * batch["points"], "first": batch["points"][:, 0]}
+
+
+@pytest.mark.parametrize(("limit", "count"), [(None, 40), (7, 7), (16, 16), (99, 40)])
+def test_what_is_collected_has_each_example_once_and_no_padding(layout, limit, count):
+    on = subject(layout, toy.experiment())  # batches of 16
+    found = on.collect(rows, 2.0, limit=limit)
+    x = on.splits["test"].batch(np.arange(count))["points"]
+    np.testing.assert_array_equal(found["points"], 2 * x)
+    np.testing.assert_array_equal(found["first"], x[:, 0])
+    assert len(on.collect(rows, 1.0, split="train")["first"]) == 160
+
+
+def loss_of(family, state, batch, key, factor):
+    return {
+        "loss": toy.Mean(*(factor * x for x in family.evaluate(state, batch, key)["loss"][:1]), batch["mask"].sum())
+    }
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_metrics_of_an_evaluator_run_over_a_split_or_its_beginning(layout, limit):
+    on = subject(layout, toy.experiment())
+    for split in ("train", "test"):
+        x = on.splits[split].batch(np.arange(limit or len(on.splits[split])))["points"]
+        found = on.metrics(loss_of, 3.0, split=split, limit=limit)["loss"]
+        np.testing.assert_allclose(found, 3 * direct_loss(on.model.state.params, x), rtol=1e-5)
+
+
+def test_evaluators_on_request_are_not_asked_while_training(run_dir):
+    always, late = Says("always", 1.0), Says("late", 2.0, while_training=False)
+    experiment = toy.experiment(evaluators=(always, late), every=Every(log=1, evaluate=10, sample=0, checkpoint=0))
+    run = genjax.train(experiment, run_dir, quiet=True)
+    assert (len(always.seen), len(late.seen)) == (2, 0)
+    assert {"always", "late"} <= run.evaluate().numbers.keys()
+
+
+@dataclass(frozen=True)
+class Compares(Evaluator):
+    """Finds the loss of another run's parameters."""
+
+    other: str = ""
+
+    @property
+    def runs(self):
+        return (self.other,)
+
+    def __call__(self, subject):
+        other = subject.others[self.other]
+        return Findings({"step": float(other.state.step)}, protocol=other.origin)
+
+
+def test_an_evaluator_gets_the_run_that_it_names(tmp_path):
+    genjax.train(toy.experiment(steps=3), tmp_path / "other", quiet=True)
+    evaluators = (Compares(str(tmp_path / "other")),)
+    every = Every(log=1, evaluate=20, sample=0, checkpoint=0)
+    run = genjax.train(toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True)
+    report = run.evaluate()
+    assert report.numbers["step"] == 3
+    assert (
+        report.protocols["step"] == f"run {tmp_path / 'other'}, step 3, parameters, seed 0; step 20, parameters, seed 0"
+    )
+
+
+def test_a_missing_run_is_refused_before_the_first_step_with_the_command_that_makes_it(tmp_path):
+    every = Every(log=1, evaluate=20, sample=0, checkpoint=0)
+    for name, config in (("vae_digits", "vae_digits"), ("mine", "CONFIG")):
+        evaluators = (Compares(str(tmp_path / name)),)
+        with pytest.raises(UserError, match=f"Compares needs the run .*make it: python -m genjax train {config} --run"):
+            genjax.train(toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(("n", "calls"), [(1, 1), (5, 1), (8, 1), (9, 2), (21, 3)])
@@ -158,8 +251,8 @@ def subject(layout, experiment, split="test", rows=None):
     if rows is not None:
         splits[split] = splits[split].take(np.arange(rows))
     state = runs.initial_state(experiment, data.spec)()
-    compile = layout.compile_evaluation
-    return Subject(experiment.family, state, splits, split, data.codec, data.spec, jax.random.key(0), compile)
+    model = runs.model(experiment, state, data.spec, data.codec)
+    return Subject(model, splits, split, jax.random.key(0), layout, experiment.batch_size)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +271,7 @@ def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
     on = digits(rows=rows)
     (picture,) = Reconstructions(num)(on).pictures.values()
     assert picture.shape == size(2, columns) and picture.dtype == np.uint8
-    held_out = on.codec.decode(on.splits["test"].batch(np.arange(columns))["image"])
+    held_out = on.model.codec.decode(on.splits["test"].batch(np.arange(columns))["image"])
     factor = CELL // 8
     first = picture[GAP : GAP + CELL : factor, GAP : GAP + CELL : factor]
     np.testing.assert_array_equal(first, held_out[0])
@@ -195,7 +288,8 @@ def test_interpolations_are_one_walk_a_row(digits, rows, steps, have, shown):
 
 def test_interpolations_begin_and_end_at_reconstructions(digits):
     on = digits()
-    on = dataclasses.replace(on, state=on.state.replace(params=jax.tree.map(lambda p: 3 * p, on.state.params)))
+    state = on.model.state.replace(params=jax.tree.map(lambda p: 3 * p, on.model.state.params))
+    on = dataclasses.replace(on, model=dataclasses.replace(on.model, state=state))
     walk = Interpolations(rows=1, steps=5)(on).pictures["interpolations"]
     again = Reconstructions(2)(on).pictures["reconstructions"]
     cell = slice(GAP, GAP + CELL)

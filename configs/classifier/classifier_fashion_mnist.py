@@ -1,0 +1,27 @@
+"""A residual network on Fashion-MNIST.
+
+python -m genjax train classifier_fashion_mnist
+"""
+
+from genjax.data.augment import Crop, Cutout, Flip
+from genjax.data.sources import TFDS
+from genjax.evaluation.classification import Calibration, Confusions
+from genjax.experiment import Every, Experiment, Keep
+from genjax.families.classifier import Classifier
+from genjax.nets.resnet import ResNet
+from genjax.optim import AdamW
+from genjax.schedules import Cosine, WarmUp
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    return Experiment(
+        family=Classifier(net=ResNet((4, 8), (1, 0)) if tiny else ResNet((32, 64, 128)), label_smoothing=0.1),
+        data=TFDS(name="fashion_mnist"),
+        augment=(Flip(), Crop(padding=2, mode="edge"), Cutout(size=8, fill=-1.0, prob=0.5)),
+        optimizer=AdamW(WarmUp(2 if tiny else 300, Cosine(4e-3, 1e-5)), weight_decay=0.05),
+        steps=8 if tiny else 5000,
+        batch_size=16 if tiny else 128,
+        evaluators=(Calibration(), Confusions()),
+        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(100, 500, 0, 500),
+        keep=Keep(best="accuracy", larger_is_better=True),
+    )

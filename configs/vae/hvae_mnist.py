@@ -1,0 +1,37 @@
+"""placeholder"""
+
+from genjax.data.sources import TFDS
+from genjax.evaluation.latents import ActiveUnits
+from genjax.evaluation.likelihood import ImportanceBound
+from genjax.evaluation.reconstruction import Reconstructions
+from genjax.experiment import Every, Experiment
+from genjax.families.vae import VAE, UpperLatents
+from genjax.likelihoods import Bernoulli
+from genjax.nets.mlp import MLPCoder
+from genjax.optim import Adam
+from genjax.schedules import Cosine, Linear
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    return Experiment(
+        family=VAE(
+            latent_dim=4 if tiny else 50,
+            coder=MLPCoder(hidden=(16,) if tiny else (200, 200), activation="tanh"),
+            likelihood=Bernoulli(binarize=True),
+            beta=Linear(0.0, 1.0, 4 if tiny else 3000),
+            chunk=50,
+            upper=(UpperLatents(dim=2 if tiny else 25, hidden=(8,) if tiny else (100, 100), activation="tanh"),),
+        ),
+        data=TFDS(name="mnist"),
+        optimizer=Adam(Cosine(2e-3, 1e-5), eps=1e-4),
+        steps=8 if tiny else 18_000,
+        batch_size=16 if tiny else 100,
+        ema=0.999,
+        evaluators=(
+            Reconstructions(),
+            ActiveUnits(),
+            ImportanceBound(samples=10, limit=32) if tiny else ImportanceBound(samples=5000, limit=1000),
+        ),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(600, 6000, 6000, 6000),
+        steps_per_dispatch=1 if tiny else 100,
+    )

@@ -1,0 +1,36 @@
+"""placeholder"""
+
+from genjax.data.sources import TFDS
+from genjax.evaluation.latents import ActiveUnits
+from genjax.evaluation.likelihood import ImportanceBound
+from genjax.evaluation.reconstruction import Reconstructions
+from genjax.experiment import Every, Experiment
+from genjax.families.vae import VAE
+from genjax.likelihoods import Bernoulli
+from genjax.nets.mlp import MLPCoder
+from genjax.optim import Adam
+from genjax.schedules import Cosine
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    return Experiment(
+        family=VAE(
+            latent_dim=4 if tiny else 50,
+            coder=MLPCoder(hidden=(16,) if tiny else (200, 200), activation="tanh"),
+            likelihood=Bernoulli(binarize=True),
+            importance_samples=1,
+            chunk=50,
+        ),
+        data=TFDS(name="mnist"),
+        optimizer=Adam(Cosine(2e-3, 1e-5), eps=1e-4),
+        steps=8 if tiny else 180_000,
+        batch_size=16 if tiny else 100,
+        ema=0.999,
+        evaluators=(
+            Reconstructions(),
+            ActiveUnits(),
+            ImportanceBound(samples=10, limit=32) if tiny else ImportanceBound(samples=5000),
+        ),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(3000, 30_000, 30_000, 15_000),
+        steps_per_dispatch=1 if tiny else 100,
+    )

@@ -1,0 +1,63 @@
+"""How much of its codebook a VQ-VAE uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.pictures import figure_pixels
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.families import vqvae
+from genjax.family import Batch, State, modelled
+
+
+@dataclass(frozen=True)
+class CodebookUsage(Evaluator):
+    """Over the whole held-out split: the share of codes that are chosen at least once, the perplexity of the choice
+    (as many codes, evenly used, would have its entropy), and a histogram, most used code first.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (vqvae.VQVAE,)
+
+    def __call__(self, subject: Subject) -> Findings:
+        family = subject.model.family
+        chosen = subject.collect(_codes)  # [N, h, w]
+        counts = np.bincount(chosen.ravel(), minlength=family.codes)
+        usage = float((counts > 0).mean())
+        remarks: tuple[str, ...] = ()
+        if usage < 0.5:
+            remarks = (
+                f"only {usage:.0%} of {family.codes} codes are used; a larger family.restart_below, a smaller "
+                "family.decay or a larger batch bring more of them back, and fewer family.codes may do as well",
+            )
+        return Findings(
+            {
+                "codebook_usage": usage,
+                "codebook_perplexity": float(vqvae.perplexity(jnp.asarray(counts, jnp.float32))),
+            },
+            {"codebook": _histogram(counts)},
+            f"codes of {len(chosen):,} examples of {subject.split}, {chosen[0].size} each",
+            remarks,
+        )
+
+
+def _codes(family: vqvae.VQVAE, state: State, batch: Batch) -> jax.Array:
+    return vqvae.codes(family, state, modelled(batch))
+
+
+def _histogram(counts: np.ndarray) -> np.ndarray:
+    """How often each code is chosen, most used first, beside an even use of all."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    share = np.sort(counts)[::-1] / counts.sum()
+    axes.bar(np.arange(len(share)), share, width=1.0)
+    axes.axhline(1 / len(share), color="black", linewidth=0.8, linestyle="dashed", label="even use")
+    axes.set(xlabel="code, most used first", ylabel="share of all choices")
+    axes.legend()
+    return figure_pixels(figure)

@@ -1,0 +1,50 @@
+"""Whether a model has learned the data or learned them by heart: its loss on examples it trained on, and on others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.family import Batch, Metrics, State
+
+
+@dataclass(frozen=True)
+class GeneralisationGap(Evaluator):
+    """The family's own metrics on training examples, without augmentation, beside those on as many held-out ones.
+
+    Attributes:
+      limit: examples of either split, at most.
+      metric: whose difference, held-out less training, is the gap.
+    """
+
+    limit: int = 10_000
+    metric: str = "loss"
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise UserError(f"GeneralisationGap needs a limit of at least 1, not {self.limit}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        if subject.split == "train":
+            return Findings(remarks=("the generalisation gap needs a split that was not trained on",))
+        count = min(self.limit, len(subject.splits["train"]), len(subject.splits[subject.split]))
+        train, held_out = (subject.metrics(_evaluated, split=s, limit=count) for s in ("train", subject.split))
+        if self.metric not in train:
+            raise UserError(
+                f"GeneralisationGap: {self.metric!r} is no metric of this family; it has {', '.join(train)}"
+            )
+        return Findings(
+            {
+                f"train_{self.metric}": train[self.metric],
+                f"gap_{self.metric}": held_out[self.metric] - train[self.metric],
+            },
+            protocol=f"{count:,} examples each of train and {subject.split}, the same draws",
+        )
+
+
+def _evaluated(family: Any, state: State, batch: Batch, key: jax.Array) -> Metrics:
+    return family.evaluate(state, batch, key)

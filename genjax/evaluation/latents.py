@@ -1,0 +1,143 @@
+"""What the latents of a VAE carry: active units, posterior collapse, a map of the latent space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.pictures import figure_pixels, grid
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.families.vae import VAE
+from genjax.family import Batch, State
+
+
+@dataclass(frozen=True)
+class ActiveUnits(Evaluator):
+    """How many latent variables follow the data: those whose posterior mean varies (Burda et al., arXiv 1509.00519),
+    and how many have collapsed onto the prior.
+
+    Attributes:
+      threshold: of the variance of a posterior mean over the split, above which the unit is active.
+      collapsed_below: nats of mean KL below which a unit counts as collapsed.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (VAE,)
+
+    threshold: float = 0.01
+    collapsed_below: float = 0.01
+
+    def __call__(self, subject: Subject) -> Findings:
+        layers = subject.collect(_statistics)  # a (mean, kl) a layer, [N, Z] each
+        numbers: dict[str, float] = {}
+        remarks = []
+        for number, (mean, kl) in enumerate(layers, 1):
+            active, per_unit = np.var(mean, axis=0) > self.threshold, kl.mean(0)
+            collapsed = int((per_unit < self.collapsed_below).sum())
+            name = "" if len(layers) == 1 else f"_z{number}"
+            numbers[f"active_units{name}"] = int(active.sum())
+            numbers[f"collapsed_units{name}"] = collapsed
+            if 2 * collapsed > len(per_unit):
+                remarks.append(
+                    f"posterior collapse: {collapsed} of {len(per_unit)} units of z{number} carry less than "
+                    f"{self.collapsed_below:g} nats; beta that warms up (Linear, Cyclical), free_bits or fewer "
+                    "latents are the usual cures"
+                )
+        picture = _bars([kl.mean(0) for _, kl in layers])
+        return Findings(
+            numbers,
+            {"kl_by_unit": picture},
+            f"active above {self.threshold:g} variance of the posterior mean, collapsed below "
+            f"{self.collapsed_below:g} nats, {len(layers[0][0]):,} examples of {subject.split}",
+            tuple(remarks),
+        )
+
+
+@dataclass(frozen=True)
+class LatentMap(Evaluator):
+    """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1 has two
+    dimensions: the held-out examples in it, coloured by label, and what the decoder makes of an even grid there.
+
+    Attributes:
+      limit: examples at most.
+      cells: images along each side of the grid.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (VAE,)
+
+    limit: int = 5000
+    cells: int = 15
+
+    def __post_init__(self) -> None:
+        if self.limit < 2 or self.cells < 2:
+            raise UserError(f"LatentMap needs limit and cells of at least 2, not {self.limit}, {self.cells}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        z = subject.collect(_means, limit=self.limit)
+        centre, plane = _plane(z)
+        points = (z - centre) @ plane.T  # [N, 2]
+        label = subject.examples(self.limit).get("label")
+        pictures = {"latent_map": _scatter(points, label)}
+        if subject.model.spec.entry == "image":
+            low, high = np.quantile(points, [0.02, 0.98], axis=0)
+            across, down = (np.linspace(low[i], high[i], self.cells) for i in (0, 1))
+            mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(-1, 2)  # row by row from the top
+            decode = subject.layout.compile_evaluation(_decoded, static_argnums=0)
+            model = subject.model
+            images = np.asarray(decode(model.family, model.state, (centre + mesh @ plane).astype(np.float32)))
+            pictures["latent_grid"] = grid(model.codec.decode(images), columns=self.cells)
+        return Findings(pictures=pictures)
+
+
+def _statistics(family: VAE, state: State, batch: Batch) -> Any:
+    return tuple((layer.posterior.mean, layer.kl()) for layer in family.latents(state, batch))
+
+
+def _means(family: VAE, state: State, batch: Batch) -> jax.Array:
+    return family.latents(state, batch)[0].z
+
+
+def _decoded(family: VAE, state: State, z: jax.Array) -> jax.Array:
+    """The mean image at z1; a class-conditional model is asked for class 0."""
+    label = jnp.zeros(len(z), jnp.int32)
+    return family.likelihood.mean(family.decode(state.params, state.variables, z, label))
+
+
+def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves, or principal components."""
+    if z.shape[1] == 2:
+        return np.zeros(2), np.eye(2)
+    if z.shape[1] == 1:
+        raise UserError("a map needs at least two latent variables, the model has one")
+    centre = z.mean(0)
+    return centre, np.linalg.svd(z - centre, full_matrices=False)[2][:2]
+
+
+def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for value in np.unique(label) if label is not None else [None]:
+        chosen = points if value is None else points[label == value]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=4, alpha=0.6, linewidths=0, label=value)
+    if label is not None and len(np.unique(label)) <= 20:
+        axes.legend(markerscale=3, fontsize=7)
+    axes.set_aspect("equal", adjustable="datalim")
+    return figure_pixels(figure)
+
+
+def _bars(layers: list[np.ndarray]) -> np.ndarray:
+    """Mean KL of each unit, largest first, one panel a layer."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 2.2 * len(layers)), dpi=120, layout="constrained")
+    for number, (axes, kl) in enumerate(zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1):
+        axes.bar(np.arange(len(kl)), np.sort(kl)[::-1], width=1.0)
+        axes.set_xlabel(f"unit of z{number}, sorted")
+        axes.set_ylabel("KL, nats")
+    return figure_pixels(figure)

@@ -1,0 +1,137 @@
+"""Supervised classifiers, whose features other families are judged in.
+
+Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., arXiv 1710.09412.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
+from genjax.losses import cross_entropy
+from genjax.nets.resnet import ResNet
+
+
+class Network(nn.Module):
+    """A backbone and a linear head: [B, ...] -> features [B, F] and logits [B, classes]."""
+
+    backbone: nn.Module
+    classes: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        features = self.backbone(x, mask, train=train)
+        kept = nn.Dropout(self.dropout, deterministic=not train)(features)
+        return features, nn.Dense(self.classes, name="head")(kept)
+
+
+@dataclass(frozen=True)
+class Classifier(Family):
+    """p(label | x), learned by cross-entropy.
+
+    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an example. Keep no
+    average of the parameters (``Experiment.ema``) with batch normalisation: its statistics belong to the live ones.
+
+    Attributes:
+      net: the backbone, a ``ResNet`` or ``MLPBackbone``.
+      label_smoothing: part of each target that is spread over all classes, in training alone.
+      dropout: share of the features that a training step drops before the head.
+      top: also judge how often the label is among this many of the most probable classes; None does not.
+    """
+
+    no_samples: ClassVar[str | None] = "a classifier draws no samples; `python -m genjax evaluate` judges it"
+
+    net: Any = ResNet()
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("label_smoothing", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
+        if self.top is not None and self.top < 2:
+            raise UserError(f"top is at least 2, not {self.top}; accuracy is measured anyway")
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        if spec.classes is None:
+            raise UserError("a classifier needs labels, but the data have none")
+        if self.top is not None and self.top >= spec.classes:
+            raise UserError(f"family.top is below the number of classes, {spec.classes}, not {self.top}")
+        made = self._network(spec.classes).init(key, modelled(example))
+        return made["params"], {"mean": jnp.asarray(spec.mean), "batch_stats": made.get("batch_stats", {})}
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            (_, logits), changed = apply(
+                self._network(_classes(params), axis),
+                params,
+                modelled(batch) - variables["mean"][None],
+                batch["mask"],
+                variables={"batch_stats": variables["batch_stats"]},
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+                train=True,
+            )
+            losses = cross_entropy(logits, batch["label"], self.label_smoothing)
+            hits = _hits(logits, batch["label"])
+            if "other_label" in batch:
+                weight, other = batch["other_weight"], batch["other_label"]
+                losses = (1 - weight) * losses + weight * cross_entropy(logits, other, self.label_smoothing)
+                hits = (1 - weight) * hits + weight * _hits(logits, other)
+            metrics = {"loss": Mean.of(losses, batch["mask"]), "accuracy": Mean.of(hits, batch["mask"])}
+            return metrics, {**variables, **changed}
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        log_p, label, mask = predict(self, state, batch), batch["label"], batch["mask"]
+        metrics = {
+            "loss": Mean.of(cross_entropy(log_p, label), mask),
+            "accuracy": Mean.of(_hits(log_p, label), mask),
+        }
+        if self.top is not None:
+            nearest = jax.lax.top_k(log_p, self.top)[1]  # [B, top]
+            metrics[f"top{self.top}"] = Mean.of((nearest == label[:, None]).any(-1), mask)
+        return metrics
+
+    def _network(self, classes: int, axis: str | None = None) -> nn.Module:
+        return Network(self.net.backbone(axis), classes, self.dropout)
+
+
+def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
+    """Log-probabilities [B, classes]; no row depends on another."""
+    return jax.nn.log_softmax(_judged(family, state, modelled(batch))[1])
+
+
+def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
+    """What the head sees of x [B, *shape] in the model space of the classifier's own data: [B, F]."""
+    return _judged(family, state, x)[0]
+
+
+def _judged(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Features and logits by the running statistics."""
+    net, stats = family._network(_classes(state.params)), state.variables["batch_stats"]
+    return apply(net, state.params, x - state.variables["mean"][None], variables={"batch_stats": stats})
+
+
+def _classes(params: Params) -> int:
+    return params["head"]["bias"].shape[0]
+
+
+def _hits(scores: jax.Array, label: jax.Array) -> jax.Array:
+    """1 where the best of scores [B, classes] is the label, [B]."""
+    return (scores.argmax(-1) == label).astype(jnp.float32)

@@ -1,0 +1,244 @@
+"""Vector-quantised autoencoders (van den Oord et al., arXiv 1711.00937).
+
+The codebook follows the encoder's outputs by moving averages: appendix A.1 there, and Razavi et al., arXiv 1906.00446.
+Codes that fall out of use are restarted at outputs of the encoder: Dhariwal et al., arXiv 2005.00341, section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
+from genjax.likelihoods import Gaussian, Likelihood
+from genjax.nets.spatial import SpatialCoder
+
+SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
+TINY = 1e-30  # a batch of masked rows alone gives no NaN
+
+
+@dataclass(frozen=True)
+class VQVAE(Family):
+    """An autoencoder of images whose latents are a grid of entries of one codebook.
+
+    Of its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted ``commitment``, the
+    squared distance between an output of the encoder and its code, averaged over the grid. ``mse`` is per pixel and
+    channel, in [-1, 1]. ``usage`` and ``perplexity`` are those of a batch: the share of codes that it uses, and how
+    many codes, evenly used, would have its entropy; ``restarted`` counts codes. With accumulation the codebook moves
+    after each microbatch.
+
+    Attributes:
+      codes: entries of the codebook.
+      code_dim: length of an entry.
+      coder: the networks of encoder and decoder, a ``SpatialCoder``.
+      likelihood: p(x | codes), ``Gaussian``, ``Bernoulli`` or ``DiscretizedLogistic``.
+      commitment: weight of the term that keeps the encoder near the codebook.
+      decay: of the moving averages that make the codebook, a step.
+      restart_below: a code whose moving count is below this share of the average code's is set to a random output of
+        the encoder; 0 restarts none. At step 0 no code has a count, so that the first batch places most of them.
+    """
+
+    no_samples: ClassVar[str | None] = (
+        "a VQ-VAE has no prior over its codes; an autoregressive prior trained on its codes draws samples"
+    )
+
+    codes: int = 256
+    code_dim: int = 64
+    coder: Any = SpatialCoder()
+    likelihood: Likelihood = Gaussian()
+    commitment: float = 0.25
+    decay: float = 0.99
+    restart_below: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.codes < 2:
+            raise UserError(f"codes is at least 2, not {self.codes}")
+        if self.code_dim < 1:
+            raise UserError(f"code_dim is at least 1, not {self.code_dim}")
+        if not self.commitment >= 0:
+            raise UserError(f"commitment is not negative, but {self.commitment} is")
+        if not 0 <= self.decay < 1:
+            raise UserError(f"decay is at least 0 and below 1, not {self.decay}")
+        if not 0 <= self.restart_below < 1:
+            raise UserError(f"restart_below is at least 0 and below 1, not {self.restart_below}")
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        if spec.entry != "image":
+            raise UserError(f"a VQVAE needs images, but the data are {spec.entry}")
+        self.likelihood.check(spec)
+        encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
+        x, mean = modelled(example), jnp.asarray(spec.mean)
+        z, encoder = self._encoder().init_with_output(encoder_key, x)
+        if z.ndim != 4:
+            raise UserError(
+                f"family.coder of a VQVAE gives a grid, as SpatialCoder does, not {type(self.coder).__name__}"
+            )
+        params = {
+            "encoder": encoder["params"],
+            "decoder": self._decoder(mean.shape).init(decoder_key, jnp.zeros_like(z))["params"],
+        }
+        if shared := self.likelihood.init():
+            params["likelihood"] = shared
+        variables = {
+            "mean": mean,
+            "codebook": jax.random.normal(codebook_key, (self.codes, self.code_dim)) * self.code_dim**-0.5,
+            "counts": jnp.zeros(self.codes),
+            "sums": jnp.zeros((self.codes, self.code_dim)),
+        }
+        return params, variables
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        # gradient_step folds the device's number into its key, but all devices have to restart codes alike.
+        key, restart_key = jax.random.split(state.step_key)
+        decay = self.decay ** (1 / optimizer.accumulate)  # so that a step forgets as much, however it is cut
+
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            metrics, z, seen, chosen = self._terms(params, variables, batch, key, axis)
+            variables = moved(variables, z, seen, chosen, decay, axis)
+            variables, number = restarted(variables, z, seen, restart_key, self.restart_below, axis)
+            return metrics | {"restarted": Mean(number, jnp.ones(()))}, variables
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        return self._terms(state.params, state.variables, batch, key)[0]
+
+    def reconstruct(self, state: State, batch: Batch) -> jax.Array:
+        """The mean of p(x | codes) at the codes of the batch: [B, H, W, C]."""
+        return decode_codes(self, state, codes(self, state, modelled(batch)))
+
+    def encode(self, params: Params, variables: Any, x: jax.Array) -> jax.Array:
+        """The encoder's outputs [B, h, w, D], before they are quantised."""
+        return apply(self._encoder(), params["encoder"], x - variables["mean"][None])
+
+    def decode(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+        """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook entries [B, h, w, D]."""
+        mean = variables["mean"]
+        return apply(self._decoder(mean.shape), params["decoder"], z) + self.likelihood.offset(mean)[None]
+
+    def _terms(
+        self, params: Params, variables: Any, batch: Batch, key: jax.Array, axis: str | None = None
+    ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
+        """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N] and their codes [N]."""
+        x, mask = self.likelihood.prepare(key, modelled(batch)), batch["mask"]
+        z = self.encode(params, variables, x)
+        rows = len(x)
+        flat = jax.lax.stop_gradient(z).reshape(-1, self.code_dim)
+        seen = jnp.repeat(mask, len(flat) // rows)
+        chosen = nearest(variables["codebook"], flat)
+        quantised = variables["codebook"][chosen].reshape(z.shape)
+        # Straight through: the decoder sees the code, and its gradient reaches the encoder as if that were z.
+        outputs = self.decode(params, variables, z + jax.lax.stop_gradient(quantised - z))
+        reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
+        commitment = jnp.square(z - quantised).sum(-1).reshape(rows, -1).mean(-1)
+        error = jnp.square(jax.lax.stop_gradient(self.likelihood.mean(outputs)) - x).reshape(rows, -1).mean(-1)
+        uses = jnp.zeros(self.codes).at[chosen].add(seen)
+        if axis is not None:
+            uses = jax.lax.psum(uses, axis)
+        values = {
+            "loss": reconstruction + self.commitment * commitment,
+            "reconstruction": reconstruction,
+            "commitment": commitment,
+            "mse": error,
+            "perplexity": jnp.broadcast_to(perplexity(uses), mask.shape),  # of a batch: weighed by its rows
+            "usage": jnp.broadcast_to((uses > 0).mean(), mask.shape),
+        }
+        return {name: Mean.of(value, mask) for name, value in values.items()}, flat, seen, chosen
+
+    def _encoder(self) -> nn.Module:
+        return self.coder.encoder(self.code_dim)
+
+    def _decoder(self, shape: tuple[int, ...]) -> nn.Module:
+        return self.coder.decoder(shape, self.likelihood.outputs_per_dim)
+
+
+def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
+    """The codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
+    z = family.encode(state.params, state.variables, x)
+    return nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+
+
+def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
+    """The mean of p(x | codes) for int32 [B, h, w]: images [B, H, W, C] in model space."""
+    return family.likelihood.mean(family.decode(state.params, state.variables, state.variables["codebook"][codes]))
+
+
+def nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
+    """The nearest entry of a codebook [K, D] for each of z [N, D]: int32 [N]."""
+    # |z - e|^2 without |z|^2, which is the same for all entries.
+    product = jnp.dot(z, codebook.T, precision="highest")
+    return jnp.argmin(jnp.square(codebook).sum(-1)[None] - 2 * product, axis=-1).astype(jnp.int32)
+
+
+def moved(
+    variables: Any, z: jax.Array, seen: jax.Array, chosen: jax.Array, decay: jax.Array | float, axis: str | None = None
+) -> Any:
+    """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes ``chosen`` [N].
+
+    An entry is the moving sum of the outputs that chose it over their moving count, which is smoothed as Laplace did.
+    """
+    uses = jax.nn.one_hot(chosen, len(variables["counts"])) * seen[:, None]  # [N, K]
+    batch = uses.sum(0), jnp.dot(uses.T, z, precision="highest")
+    if axis is not None:
+        batch = jax.lax.psum(batch, axis)
+    counts, sums = (
+        decay * old + (1 - decay) * new
+        for old, new in zip((variables["counts"], variables["sums"]), batch, strict=True)
+    )
+    total = counts.sum()
+    smoothed = (counts + SMOOTHING) / (total + len(counts) * SMOOTHING) * total
+    means = sums / jnp.maximum(smoothed, TINY)[:, None]
+    codebook = jnp.where(counts[:, None] > 0, means, variables["codebook"])  # an entry never used stays
+    return variables | {"codebook": codebook, "counts": counts, "sums": sums}
+
+
+def restarted(
+    variables: Any, z: jax.Array, seen: jax.Array, key: jax.Array, below: float, axis: str | None = None
+) -> tuple[Any, jax.Array]:
+    """Set the codes with a count below a share of the average to random rows of z [N, D] with ``seen`` [N] 1.
+
+    They begin with the count of an average code. ``key`` is the same on all devices, and so are the results.
+
+    Returns:
+      The variables, and how many codes were set.
+    """
+    counts = variables["counts"]
+    average = counts.mean()
+    whole = seen if axis is None else jax.lax.all_gather(seen, axis, tiled=True)
+    dead = (counts < below * average) & (whole.sum() > 0)
+    rows = _drawn(key, whole, len(counts))
+    if axis is None:
+        fresh = z[rows]
+    else:  # each device gives the rows that it holds: far less to send than all of z
+        rows = rows - jax.lax.axis_index(axis) * len(z)
+        here = (rows >= 0) & (rows < len(z))
+        fresh = jax.lax.psum(jnp.where(here[:, None], z[jnp.clip(rows, 0, len(z) - 1)], 0.0), axis)
+    new = {
+        "codebook": jnp.where(dead[:, None], fresh, variables["codebook"]),
+        "counts": jnp.where(dead, average, counts),
+        "sums": jnp.where(dead[:, None], average * fresh, variables["sums"]),
+    }
+    return variables | new, dead.sum()
+
+
+def perplexity(counts: jax.Array) -> jax.Array:
+    """exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a single code."""
+    share = counts / jnp.maximum(counts.sum(), TINY)
+    return jnp.exp(jax.scipy.special.entr(share).sum())
+
+
+def _drawn(key: jax.Array, seen: jax.Array, n: int) -> jax.Array:
+    """``n`` random rows with ``seen`` [N] 1, as indices [n]; the same twice only where there are fewer than ``n``."""
+    score = jnp.where(seen > 0, jax.random.uniform(key, seen.shape), -1.0)
+    best = jax.lax.top_k(score, min(n, len(seen)))[1]
+    available = jnp.clip(jnp.count_nonzero(seen), 1, len(best))
+    return best[jnp.arange(n) % available]

@@ -1,0 +1,63 @@
+"""Normalisation over a batch, with statistics that are right under masks and over several devices."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) over all axes but the last: [B, ..., C] -> the same.
+
+    Unlike `nn.BatchNorm` it counts rows, so that a mapped batch has the statistics of the whole one however
+    its masks lie. Statistics are float32 whatever the input is. `batch_stats` holds `mean` and `var` [C], moving
+    averages; `var` is unbiased, as PyTorch keeps it.
+
+    Attributes:
+        axis: Mapped axis over whose devices the batch is spread; None for none.
+        momentum: What the moving averages keep of themselves in a step.
+        epsilon: Added to the variance.
+    """
+
+    axis: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
+        """`mask` [B]: rows that count in the statistics of a training step; all by default."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if not train:
+            return self._normalised(x, mean.value, var.value, scale, bias)
+
+        rows = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
+        count = rows.sum() * (x.size // (x.shape[0] * channels))
+        flat = x.astype(jnp.float32).reshape(x.shape[0], -1, channels)
+        if mask is not None:
+            flat = flat * rows[:, None, None]
+        sums = flat.sum((0, 1)), jnp.square(flat).sum((0, 1)), count
+        if self.axis is not None and not self.is_initializing():
+            sums = jax.lax.psum(sums, self.axis)
+        total, squares, count = sums
+        count = jnp.maximum(count, 1.0)
+        now = total / count
+        biased = jnp.maximum(squares / count - jnp.square(now), 0)
+        if not self.is_initializing():
+            unbiased = biased * count / jnp.maximum(count - 1, 1.0)
+            mean.value = self.momentum * mean.value + (1 - self.momentum) * now
+            var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
+        return self._normalised(x, now, biased, scale, bias)
+
+    def _normalised(
+        self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> jax.Array:
+        """One multiplication and one addition an element, in the type of `x`."""
+        factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)  # [C]
+        offset = bias.astype(jnp.float32) - mean * factor
+        axes = (1,) * (x.ndim - 1)
+        return x * factor.astype(x.dtype).reshape(*axes, -1) + offset.astype(x.dtype).reshape(*axes, -1)

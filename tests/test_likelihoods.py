@@ -1,0 +1,76 @@
+"""Likelihoods against scipy, and as distributions: they sum to one, and draws land where they may."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from genjax.losses import discretized_logistic_nll
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_the_discretized_logistic_is_a_distribution_over_its_levels(levels):
+    x = np.linspace(-1, 1, levels, dtype=np.float32)[:, None]
+    for mean, log_scale in ((0.0, -1.0), (0.93, -4.0), (-1.5, 0.5), (0.31, -6.0)):
+        nll = discretized_logistic_nll(jnp.full((levels, 1), mean), jnp.float32(log_scale), x, levels)
+        np.testing.assert_allclose(np.exp(-np.asarray(nll, np.float64)).sum(), 1, rtol=1e-4)
+
+
+def test_the_discretized_logistic_equals_differences_of_scipys_distribution():
+    draw = np.random.default_rng(0)
+    level = draw.integers(0, 256, (50, 4))
+    x = (level / 127.5 - 1).astype(np.float32)
+    mean, log_scale = draw.normal(size=(2, 50, 4)) * [[[0.5]], [[0.3]]] + [[[0]], [[-1.5]]]
+    logistic = stats.logistic(mean, np.exp(log_scale))
+    upper = np.where(level == 255, 1, logistic.cdf(x + 1 / 255))
+    lower = np.where(level == 0, 0, logistic.cdf(x - 1 / 255))
+    expected = -np.log(upper - lower).sum(-1)
+    found = discretized_logistic_nll(mean.astype(np.float32), log_scale.astype(np.float32), x, 256)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_the_discretized_logistic_is_finite_and_has_a_gradient_far_out():
+    x = jnp.asarray([[-1.0, 0.1, 1.0]])
+    value, grad = jax.value_and_grad(lambda m: discretized_logistic_nll(m, jnp.float32(-7), x, 256).sum())(
+        jnp.asarray([[50.0, 50.0, -50.0]])
+    )
+    assert np.isfinite(value) and np.isfinite(grad).all() and (np.abs(grad) > 100).all()
+
+
+def test_draws_of_the_discretized_logistic_land_on_levels_and_have_its_law():
+    likelihood = DiscretizedLogistic("fixed", 0.2, levels=9)
+    draws = np.asarray(likelihood.draw({}, KEY, jnp.full((40_000, 1), 0.3)))[:, 0]
+    levels = np.linspace(-1, 1, 9, dtype=np.float32)
+    counts = (np.abs(draws[:, None] - levels) < 1e-6).sum(0)
+    assert counts.sum() == len(draws)
+    expected = np.exp(-np.asarray(likelihood.nll({}, jnp.full((9, 1), 0.3), jnp.asarray(levels)[:, None])))
+    np.testing.assert_allclose(counts / len(draws), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("levels", [None, 17])
+def test_the_discretized_logistic_wants_data_of_its_levels(levels):
+    spec = Spec("image", (2, 2, 1), np.zeros((2, 2, 1), np.float32), levels=levels)
+    with pytest.raises(UserError, match="levels is 256, but the data"):
+        DiscretizedLogistic().check(spec)
+    if levels:
+        DiscretizedLogistic(levels=levels).check(spec)
+
+
+@pytest.mark.parametrize("likelihood", [Gaussian, DiscretizedLogistic])
+def test_bad_spreads_are_refused(likelihood):
+    with pytest.raises(UserError, match=f"spread of a {likelihood.__name__} is above 0"):
+        likelihood("shared", 0.0)
+    with pytest.raises(UserError, match="unknown spread 'predict'; did you mean 'predicted'"):
+        likelihood("predict")
+
+
+def test_bernoulli_draws_have_their_mean():
+    draws = Bernoulli().draw({}, KEY, jnp.full((20_000, 1), 0.8))
+    assert set(np.unique(draws)) == {-1.0, 1.0}
+    np.testing.assert_allclose(draws.mean(), 2 * stats.logistic.cdf(0.8) - 1, atol=0.02)
