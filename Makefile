@@ -1,6 +1,7 @@
 # make env: the virtual environment of the lock   make demo: train the default config, end with a picture
 # make test: at most 20 minutes on two cores      make test-all: the long ones, too
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
@@ -24,10 +25,10 @@ lint: env
 	$(BIN)/mypy
 
 test: env lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not long"
 
 test-all: env lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 clean:
 	rm -rf .venv .jax_cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache

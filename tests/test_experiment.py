@@ -88,7 +88,7 @@ COMPONENTS = [
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
     MLPBackbone((32, 8), "silu", 0.25),
-    ResNet((8, 16), (2, 0), "gelu", "group", 4),
+    ResNet((8, 16), (2, 0), "gelu", "group", 4, 8),
     Classifier(MLPBackbone((8,)), 0.1, 0.2, 5),
     Bernoulli(True),
     Gaussian("predicted", 0.25),

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.data.codecs import PointsCodec
+from genjax.data.codecs import ImageCodec, PointsCodec
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.splits import Arrays
+from genjax.data.splits import Arrays, dataset
 from genjax.experiment import Every, Experiment
 from genjax.family import Family, Mean, gradient_step
 from genjax.optim import SGD
@@ -80,6 +80,22 @@ class ToyData:
         codec = PointsCodec(DIM)
         splits = {"train": Arrays("points", x[:160], None, codec), "test": Arrays("points", x[160:], None, codec)}
         return Dataset(splits, Spec("points", (DIM,), x[:160].mean(0)), codec, f"toy {self.bias}")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures of 16x16 pixels and 256 levels whose brightness tells their label."""
+
+    def open(self) -> Dataset:
+        draw = np.random.default_rng(0)
+        label = draw.integers(0, 10, 128).astype(np.int32)
+        raw = (25 * label[:, None, None, None] + draw.integers(0, 25, (128, 16, 16, 1))).astype(np.uint8)
+        codec = ImageCodec(16, 16, 1)
+        splits = {
+            "train": Arrays("image", raw[:96], label[:96], codec),
+            "test": Arrays("image", raw[96:], label[96:], codec),
+        }
+        return dataset(splits, classes=10, fingerprint="pictures")
 
 
 def experiment(**changes: Any) -> Experiment:

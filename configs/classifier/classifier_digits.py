@@ -1,6 +1,9 @@
 """A perceptron on scikit-learn's 8x8 digits.
 
-python -m genjax train classifier_digits
+    python -m genjax train classifier_digits
+
+2,000 steps in 40 s on two busy x86 cores, jax 0.10.2, seed 0: 98.99 % of 297 held-out digits (three wrong), 0.099 nats,
+calibration error 0.070: with smoothed labels it says less than it knows.
 """
 
 from genjax.data.augment import Crop

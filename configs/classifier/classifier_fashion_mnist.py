@@ -1,9 +1,12 @@
 """A residual network on Fashion-MNIST.
 
-python -m genjax train classifier_fashion_mnist
+    python -m genjax train classifier_fashion_mnist
+
+Two epochs alone (940 steps, the schedule as long) with half the last stage, `ResNet((32, 64, 64), (0, 1, 1), stem=16)`:
+89.4 %, and 88.4 % without the convolution at full resolution.
 """
 
-from genjax.data.augment import Crop, Cutout, Flip
+from genjax.data.augment import Crop, Flip
 from genjax.data.sources import TFDS
 from genjax.evaluation.classification import Calibration, Confusions
 from genjax.experiment import Every, Experiment, Keep
@@ -15,9 +18,12 @@ from genjax.schedules import Cosine, WarmUp
 
 def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
-        family=Classifier(net=ResNet((4, 8), (1, 0)) if tiny else ResNet((32, 64, 128)), label_smoothing=0.1),
+        family=Classifier(
+            net=ResNet((4, 8), (1, 0)) if tiny else ResNet((32, 64, 128), (0, 1, 1), stem=16),
+            label_smoothing=0.1,
+        ),
         data=TFDS(name="fashion_mnist"),
-        augment=(Flip(), Crop(padding=2, mode="edge"), Cutout(size=8, fill=-1.0, prob=0.5)),
+        augment=(Flip(), Crop(padding=2, mode="edge")),
         optimizer=AdamW(WarmUp(2 if tiny else 300, Cosine(4e-3, 1e-5)), weight_decay=0.05),
         steps=8 if tiny else 5000,
         batch_size=16 if tiny else 128,

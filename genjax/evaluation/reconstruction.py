@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genjax.data.pictures import grid
@@ -17,10 +18,11 @@ from genjax.family import Batch, State
 
 @dataclass(frozen=True)
 class Reconstructions(Evaluator):
-    """Held-out images, each above its reconstruction, by a family that has ``reconstruct(state, batch)``.
+    """Held-out images, each above its reconstruction, and the mean squared error over the split, per value in
+    [-1, 1]. The family has ``reconstruct(state, batch)``.
 
     Attributes:
-      num: images.
+      num: images in the picture.
     """
 
     judges: ClassVar[tuple[type, ...]] = (vae.VAE, vqvae.VQVAE)
@@ -36,7 +38,12 @@ class Reconstructions(Evaluator):
         model = subject.model
         again = subject.layout.compile_evaluation(_reconstructed, static_argnums=0)(model.family, model.state, batch)
         images = np.concatenate([batch["image"], np.asarray(again)])
-        return Findings(pictures={"reconstructions": grid(model.codec.decode(images), columns=len(again))})
+        errors = subject.collect(_squared_error)
+        return Findings(
+            {"reconstruction_mse": float(errors.mean(dtype=np.float64))},
+            {"reconstructions": grid(model.codec.decode(images), columns=len(again))},
+            f"mean of p(x | z) at the mean of q(z | x), or at the codes; {len(errors):,} examples of {subject.split}",
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,11 @@ class Interpolations(Evaluator):
         images = np.asarray(walk(model.family, model.state, start, end, self.steps))
         picture = grid(model.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)
         return Findings(pictures={"interpolations": picture})
+
+
+def _squared_error(family: Any, state: State, batch: Batch) -> jax.Array:
+    error = jnp.square(family.reconstruct(state, batch) - batch["image"])
+    return error.reshape(len(error), -1).mean(-1)
 
 
 def _reconstructed(family: Any, state: State, batch: Batch) -> jax.Array:

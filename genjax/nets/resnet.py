@@ -40,6 +40,7 @@ class ResNetBackbone(nn.Module):
     activation: Activation
     norm: NormName
     groups: int
+    stem: int
     axis: str | None = None
 
     @nn.compact
@@ -49,18 +50,20 @@ class ResNetBackbone(nn.Module):
         def normalised(x: jax.Array, name: str) -> jax.Array:
             return Normalised(self.norm, self.groups, self.axis, name=name)(x, mask, train=train)
 
-        def conv(x: jax.Array, name: str) -> jax.Array:
+        def conv(x: jax.Array, features: int, name: str) -> jax.Array:
             bias = self.norm == "none"  # a normalisation brings its own
-            return nn.Conv(x.shape[-1], (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name)(x)
+            return nn.Conv(features, (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name)(x)
 
         stage_sizes(x.shape[1:], len(self.channels))
+        if self.stem:
+            x = activate(self.activation, normalised(conv(x, self.stem, "stem"), "norm_stem"))
         for stage, (features, blocks) in enumerate(zip(self.channels, self.blocks, strict=True)):
             x = DownConv(features, name=f"down_{stage}")(x)
             x = activate(self.activation, normalised(x, f"norm_{stage}"))
             for block in range(blocks):
                 name = f"{stage}_{block}"
-                y = activate(self.activation, normalised(conv(x, f"conv_{name}a"), f"norm_{name}a"))
-                y = normalised(conv(y, f"conv_{name}b"), f"norm_{name}b")
+                y = activate(self.activation, normalised(conv(x, features, f"conv_{name}a"), f"norm_{name}a"))
+                y = normalised(conv(y, features, f"conv_{name}b"), f"norm_{name}b")
                 x = activate(self.activation, x + y)
         return x.mean((1, 2))
 
@@ -69,7 +72,7 @@ class ResNetBackbone(nn.Module):
 class ResNet:
     """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then the mean over it.
 
-    Stages halve by 4x4 convolutions of stride 2, which cost a quarter of a 3x3 one with pooling after it and
+    Stages halve by 4x4 convolutions of stride 2, which cost less than half of a 3x3 one with pooling after it and
     have fast gradients on every platform.
 
     Attributes:
@@ -78,6 +81,7 @@ class ResNet:
         activation: After each normalisation.
         norm: "batch", whose statistics are the whole batch's on any number of devices, "group" or "none".
         groups: Of group normalisation; divides all channels.
+        stem: Channels of a 3x3 convolution at full resolution before the stages; 0 for none.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -85,6 +89,7 @@ class ResNet:
     activation: Activation = "relu"
     norm: NormName = "batch"
     groups: int = 8
+    stem: int = 0
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1:
@@ -94,9 +99,12 @@ class ResNet:
         check_activation(self.activation)
         if self.norm not in get_args(NormName):
             raise unknown("norm", self.norm, get_args(NormName))
-        if self.norm == "group" and any(self.groups < 1 or width % self.groups for width in self.channels):
-            raise UserError(f"groups divides all channels, but {self.groups} does not divide {self.channels}")
+        if self.stem < 0:
+            raise UserError(f"stem is not negative, but {self.stem} is")
+        widths = (self.stem, *self.channels)
+        if self.norm == "group" and any(self.groups < 1 or width % self.groups for width in widths):
+            raise UserError(f"groups divides all channels, but {self.groups} does not divide {widths}")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics span."""
-        return ResNetBackbone(self.channels, self.blocks, self.activation, self.norm, self.groups, axis)
+        return ResNetBackbone(self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis)

@@ -269,7 +269,11 @@ def size(rows, columns, side=8):
 @pytest.mark.parametrize(("num", "rows", "columns"), [(8, None, 8), (1, None, 1), (8, 3, 3)])
 def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
     on = digits(rows=rows)
-    (picture,) = Reconstructions(num)(on).pictures.values()
+    found = Reconstructions(num)(on)
+    (picture,) = found.pictures.values()
+    whole = on.splits["test"].batch(np.arange(len(on.splits["test"])))
+    again = on.model.family.reconstruct(on.model.state, whole)
+    np.testing.assert_allclose(found.numbers["reconstruction_mse"], np.square(again - whole["image"]).mean(), rtol=1e-5)
     assert picture.shape == size(2, columns) and picture.dtype == np.uint8
     held_out = on.model.codec.decode(on.splits["test"].batch(np.arange(columns))["image"])
     factor = CELL // 8

@@ -91,12 +91,13 @@ def test_statistics_stay_float32_in_bfloat16():
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 14, 3)])
 def test_a_residual_network_takes_any_image(norm, shape):
-    net = ResNet((4, 8, 16), (1, 0, 2), norm=norm, groups=4).backbone()
+    net = ResNet((4, 8, 16), (1, 0, 2), norm=norm, groups=4, stem=12).backbone()
     x = jax.random.normal(KEY, (3, *shape))
     y, made = jax.eval_shape(lambda: net.init_with_output(KEY, x, train=False))
     assert y.shape == (3, 16)
     assert ("batch_stats" in made) == (norm == "batch")
     assert ("bias" in made["params"]["conv_0_0a"]) == (norm == "none")
+    assert made["params"]["stem"]["kernel"].shape == (3, 3, shape[-1], 12)
     assert "conv_1_0a" not in made["params"] and "conv_2_1b" in made["params"]
 
 
@@ -152,6 +153,8 @@ def test_a_perceptron_takes_any_shape_and_drops_in_training_alone():
         (lambda: ResNet((4,), (-1,)), "blocks"),
         (lambda: ResNet(norm="bach"), "unknown norm 'bach'; did you mean 'batch'"),
         (lambda: ResNet((4, 6), (1, 1), norm="group", groups=4), "does not divide"),
+        (lambda: ResNet((4, 8), (1, 1), norm="group", groups=4, stem=2), "does not divide"),
+        (lambda: ResNet(stem=-1), "stem"),
         (lambda: ResNet(activation="rel"), "relu"),
         (lambda: MLPBackbone((0,)), "hidden"),
         (lambda: MLPBackbone(dropout=1.0), "dropout"),
