@@ -14,12 +14,14 @@ from typing import Annotated, Any
 
 import tyro
 from etils import epath
+from jax.errors import JaxRuntimeError
 
 from genjax import runs, writers
 from genjax.bench import bench
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
 from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
+from genjax.parallel import Devices
 from genjax.show import describe
 from genjax.train import Diverged, train
 
@@ -101,12 +103,14 @@ class EvaluateOptions:
     Attributes:
       data: the run's own; its root may be another on this machine.
       evaluators: the run's own, with their settings.
+      devices: on what to judge; one device by default.
       split: of the data, to judge on.
       best: the best checkpoint instead of the newest.
     """
 
     data: Any
     evaluators: tuple[Any, ...] = ()
+    devices: Devices = Devices(count=1)
     split: str = "test"
     best: bool = False
 
@@ -150,7 +154,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
     stored = runs.experiment_of(target)
     options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
-    run = runs.load(target, best=options.best)
+    run = runs.load(target, best=options.best, devices=options.devices)
     judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
     run = dataclasses.replace(run, experiment=judged)
     found = run.evaluate(options.split)
@@ -230,6 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, 3, debug)
     except (UserError, OSError) as error:
         return _failed(error, 2, debug)
+    except JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
+        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
     except ModuleNotFoundError as error:
         return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ from genjax.parallel import Devices
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-FREE_ON_RESUME = ("steps", "every", "devices", "data.root")
+FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root")
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
@@ -297,7 +297,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
-    """Only steps, intervals, devices and the data's root may differ when a run goes on."""
+    """Only steps, intervals, evaluators, devices and the data's root may differ when a run goes on."""
     forbidden = [
         line
         for line in differences(to_json(stored), to_json(wanted))

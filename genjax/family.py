@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
+from genjax.errors import UserError
 from genjax.optim import UpdateRule
 
 Params = Any
@@ -86,10 +87,11 @@ class Family:
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
     Most families have none. ``no_samples`` says why a family cannot draw samples and what to do instead, None where
-    it can.
+    it can; ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound.
     """
 
     no_samples: ClassVar[str | None] = None
+    protocol: ClassVar[str] = ""
     collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
@@ -114,6 +116,13 @@ class Family:
 def modelled(batch: Batch) -> jax.Array:
     """The entry of a batch that an unconditional family models: an image [B, H, W, C] or points [B, D]."""
     return batch["image"] if "image" in batch else batch["points"]
+
+
+def labels(batch: Batch) -> jax.Array:
+    """The labels [B] of a batch, which has to have them."""
+    if "label" not in batch:
+        raise UserError("this split of the data has no labels")
+    return batch["label"]
 
 
 def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any) -> Any:

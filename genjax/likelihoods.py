@@ -31,6 +31,8 @@ class Bernoulli:
 
     def check(self, spec: Spec) -> None:
         """Refuse data that this is no likelihood of."""
+        if spec.entry != "image":
+            raise UserError(f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a Gaussian")
 
     def init(self) -> Params:
         return {}
@@ -81,7 +83,7 @@ class _LocationScale:
         return 2 if self.spread == "predicted" else 1
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is no likelihood of."""
+        """Refuse data that this is no likelihood of; any will do here."""
 
     def init(self) -> Params:
         return {"log_spread": jnp.log(jnp.float32(self.value))} if self.spread == "shared" else {}

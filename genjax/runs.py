@@ -143,14 +143,10 @@ class Judge:
     ) -> Judge:
         """
         Raises:
-          UserError: an evaluator cannot look at this family.
+          UserError: one of the experiment's evaluators cannot look at this family or these data.
         """
-        for evaluator in evaluators:
-            if not isinstance(experiment.family, evaluator.judges):
-                known = " or ".join(kind.__name__ for kind in evaluator.judges)
-                raise UserError(
-                    f"{type(evaluator).__name__} judges a {known}, not a {type(experiment.family).__name__}"
-                )
+        for evaluator in experiment.evaluators:
+            evaluator.check(experiment.family, data.spec)
         compiled = layout.compile_evaluation(experiment.family.evaluate)
         return cls(experiment, layout, data, evaluators, others, compiled)
 

@@ -123,7 +123,8 @@ def run_loop(
     stacked = experiment.steps_per_dispatch > 1
     run_step = layout.compile_step(make_step(experiment), target, stacked)
     split = default_split(data.splits) if every.evaluate else ""
-    asked = tuple(e for e in experiment.evaluators if e.while_training) if every.evaluate else ()
+    evaluates = every.evaluate and step < steps
+    asked = tuple(e for e in experiment.evaluators if e.while_training) if evaluates else ()
     judge = runs.Judge.of(experiment, layout, data, asked, runs.needed(asked, layout))
     saved = step if step else None
     rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
@@ -184,6 +185,8 @@ def run_loop(
                     out.row(step, "eval", scores)
                     for name, picture in found.pictures.items():
                         out.picture(step, name, picture)
+                    for remark in found.remarks:
+                        out.say(remark)
                     if experiment.keep.best not in (None, *scores):
                         out.say(f"keep.best {experiment.keep.best!r} is none of {', '.join(scores)}: no best is kept")
                 if sampling:

@@ -112,10 +112,10 @@ COMPONENTS = [
     Devices(4, "sharded", 2, 2, (ShardRule("w", (None, "tensor")),), True, "host:12", 2, 1),
     Reconstructions(3),
     Interpolations(2, 5),
-    ImportanceBound(7, 9, while_training=True),
+    ImportanceBound(7, 9, 3, while_training=True),
     ActiveUnits(0.1, 0.2),
     LatentMap(50, 4),
-    GeneralisationGap(20, "kl"),
+    GeneralisationGap(20),
     NearestNeighbours(9, 3, 2, "runs/eyes", 50, while_training=False),
     Calibration(10, while_training=False),
     Confusions(4, while_training=False),
@@ -131,7 +131,7 @@ COMPONENTS = [
 ]
 # Made at run time, or what components inherit from.
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
-NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
+NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 
 
 def name_of(component):
@@ -342,8 +342,11 @@ def test_a_class_that_no_later_run_could_find_is_refused_when_it_is_written():
         ({"family": VAE(3, MLPCoder((8, 8)))}, r"family.coder.hidden: [8] -> [8, 8]"),
         ({"family": VAE(3, ConvCoder())}, "family.coder: MLPCoder -> ConvCoder"),
         ({"optimizer": optim.Muon(Constant(0.1))}, "optimizer.learning_rate: Cosine -> Constant"),
-        ({"evaluators": (Reconstructions(3), Interpolations())}, "evaluators.0.num: 2 -> 3"),
-        ({"evaluators": (Interpolations(),)}, "evaluators: [Reconstructions, Interpolations] -> [Interpolations]"),
+        ({"augment": (Reconstructions(3),)}, "augment.0.num: 9 -> 3"),
+        (
+            {"augment": (Reconstructions(9), Interpolations())},
+            "augment: [Reconstructions] -> [Reconstructions, Interpolations]",
+        ),
         ({"ema": None}, "ema: 0.9 -> None"),
     ],
 )
@@ -365,6 +368,7 @@ def test_differences_of_equals_are_none_and_several_are_all_named():
 FREE = {
     "steps": 80,
     "every": Every(0, 4, 0, 4),
+    "evaluators": (Interpolations(),),
     "devices": Devices(2, "pmapped"),
     "data": dataclasses.replace(TFDS(root="/here"), root="/there"),
 }
@@ -377,7 +381,6 @@ BOUND = {
     "seed": 6,
     "precision": "float32",
     "ema": 0.99,
-    "evaluators": (),
     "keep": Keep(),
     "steps_per_dispatch": 2,
     "workers": 3,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 from PIL import Image
 
 import genjax
@@ -166,7 +167,8 @@ def test_evaluate_prints_a_table_and_writes_it(trained, split):
     stored = json.loads((run_dir / "eval.json").read_text())
     assert (stored["step"], stored["split"]) == (16, split)
     count = {"train": "1,500", "test": "297"}[split]
-    protocol = f"whole {split} split, {count} examples; step 16, averaged (EMA) parameters, seed 0"
+    protocol = f"ELBO with one draw of the latents; whole {split} split, {count} examples"
+    protocol += "; step 16, averaged (EMA) parameters, seed 0"
     assert stored["protocols"]["loss"] == protocol and result.out.splitlines()[:2] == [str(run_dir), f" {protocol}"]
     lines = [line for line in result.out.splitlines() if line.startswith("  ")]
     printed = dict(line.split() for line in lines)
@@ -202,6 +204,22 @@ def test_evaluators_take_settings_and_name_the_run_they_miss(tmp_path, trained):
     assert "nll_7 " in result.out and "7 samples an example, 20 examples of test" in result.out
     missing = cli("evaluate", run_dir, "--evaluators.1.features", "runs/classifier_digits")
     refused(missing, "make it: python -m genjax train classifier_digits --run-dir runs/classifier_digits")
+
+
+def test_a_full_device_is_one_line_that_says_what_helps(trained, monkeypatch):
+    def full(self, split):
+        raise JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    monkeypatch.setattr(genjax.Run, "evaluate", full)
+    refused(cli("evaluate", trained[0]), "the device is out of memory: a smaller batch_size")
+
+
+def test_eight_devices_judge_alike(trained):
+    numbers = []
+    for count in (1, 8):
+        assert cli("evaluate", trained[0], "--devices.count", count).code == 0
+        numbers.append(json.loads((trained[0] / "eval.json").read_text())["loss"])
+    np.testing.assert_allclose(*numbers, rtol=1e-5)
 
 
 def test_a_remark_is_printed_and_kept(trained, monkeypatch):
@@ -311,7 +329,7 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
     text = flat(result.out)
     for option, words in {
         "--family.latent-dim INT": "latent variables z1 that the decoder sees. (default: 2)",
-        "--family.sampler.temperature FLOAT": "standard deviation of the latents",
+        "--family.sampler.temperature FLOAT": "standard deviation of the topmost latents",
         "--family.likelihood.spread {fixed,shared,predicted}": "(default: shared)",
         "--optimizer.learning-rate.end FLOAT": "value from ``steps`` on. (default: 1e-05)",
         "--optimizer.clip {None}|FLOAT": "the largest global norm of the gradient",
@@ -329,7 +347,7 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
 
 def test_the_help_of_sample_lists_the_sampler_of_the_run(trained):
     text = flat(cli("sample", trained[0], "--help").out)
-    assert "--sampler.temperature FLOAT standard deviation of the latents" in text and "--num INT" in text
+    assert "--sampler.temperature FLOAT standard deviation of the topmost latents" in text and "--num INT" in text
 
 
 IMAGES = """

@@ -89,7 +89,7 @@ class Lazy:
 
     def batch(self, indices: np.ndarray) -> Batch:
         examples, label = self.read(self.rows[indices])
-        _check_labels(label, self.classes)
+        label = _checked(label, self.classes)
         batch = {self.entry: self.codec.encode(examples)}
         return batch if label is None else batch | {"label": label.astype(np.int32)}
 
@@ -137,17 +137,20 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
         if isinstance(split, Lazy):
             checked[name] = dataclasses.replace(split, classes=classes)
         else:
-            _check_labels(split.label, classes)
-            checked[name] = split
+            checked[name] = dataclasses.replace(split, label=_checked(split.label, classes))
     train = checked["train"]
     mean = mean_example(train)
     spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels)
     return Dataset(splits=checked, spec=spec, codec=train.codec, fingerprint=fingerprint)
 
 
-def _check_labels(label: np.ndarray | None, classes: int | None) -> None:
+def _checked(label: np.ndarray | None, classes: int | None) -> np.ndarray | None:
+    """The labels, or None where all are -1, as TFDS writes hidden ones."""
+    if label is not None and label.size and label.max() == -1 == label.min():
+        return None
     if label is not None and classes is not None and label.size and not 0 <= label.min() <= label.max() < classes:
         raise UserError(f"labels are from 0 to {classes - 1}, but the data hold {label.min()} to {label.max()}")
+    return label
 
 
 def array_fingerprint(splits: Mapping[str, Arrays]) -> str:

@@ -12,7 +12,7 @@ from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import classifier
-from genjax.family import Batch, State
+from genjax.family import Batch, State, labels
 
 NUMBERED = 25  # classes up to which the counts are written into a confusion matrix
 
@@ -126,8 +126,10 @@ def predictions(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     return log_p, label
 
 
-def _predicted(family: classifier.Classifier, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    return classifier.predict(family, state, batch), batch["label"]
+def _predicted(
+    family: classifier.Classifier, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return classifier.predict(family, state, batch), labels(batch)
 
 
 def _diagram(table: Reliability) -> np.ndarray:

@@ -45,8 +45,8 @@ class CodebookUsage(Evaluator):
         )
 
 
-def _codes(family: vqvae.VQVAE, state: State, batch: Batch) -> jax.Array:
-    return vqvae.codes(family, state, modelled(batch))
+def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    return vqvae.codes(family, state, family.likelihood.prepare(key, modelled(batch)))
 
 
 def _histogram(counts: np.ndarray) -> np.ndarray:

@@ -50,10 +50,8 @@ def feature_space(subject: Subject, features: str) -> FeatureSpace:
     """The space named ``features``: "pixels", or the directory of a classifier's run.
 
     Raises:
-      UserError: the data are not images, or the run is not a classifier of images.
+      UserError: the run is not a classifier of images.
     """
-    if subject.model.spec.entry != "image":
-        raise UserError(f"images are compared in a feature space, but the data are {subject.model.spec.entry}")
     if features == PIXELS:
         return FeatureSpace("pixels, no resizing", lambda images: images.reshape(len(images), -1))
     model = subject.others[features]
@@ -64,6 +62,8 @@ def feature_space(subject: Subject, features: str) -> FeatureSpace:
     from_shape = subject.model.spec.shape
     same = from_shape[:2] == (height, width)
     resized = "no resizing" if same else f"resized {from_shape[0]}x{from_shape[1]} to {height}x{width} bilinearly"
+    if from_shape[-1] != channels:
+        resized += ", grey repeated as RGB" if channels == 3 else ", RGB to grey by BT.601"
     return FeatureSpace(
         f"features before the head of the classifier {model.origin}; {resized}",
         lambda images: compiled(model.family, model.state, images, (height, width, channels)),

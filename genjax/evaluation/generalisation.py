@@ -17,12 +17,12 @@ class GeneralisationGap(Evaluator):
     """The family's own metrics on training examples, without augmentation, beside those on as many held-out ones.
 
     Attributes:
-      limit: examples of either split, at most.
-      metric: whose difference, held-out less training, is the gap.
+      limit: examples of either split, at most, spread evenly.
+
+    ``gap_...`` of a metric is its held-out value less that on training examples.
     """
 
     limit: int = 10_000
-    metric: str = "loss"
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -33,15 +33,9 @@ class GeneralisationGap(Evaluator):
             return Findings(remarks=("the generalisation gap needs a split that was not trained on",))
         count = min(self.limit, len(subject.splits["train"]), len(subject.splits[subject.split]))
         train, held_out = (subject.metrics(_evaluated, split=s, limit=count) for s in ("train", subject.split))
-        if self.metric not in train:
-            raise UserError(
-                f"GeneralisationGap: {self.metric!r} is no metric of this family; it has {', '.join(train)}"
-            )
+        gaps = {f"gap_{name}": held_out[name] - train[name] for name in train}
         return Findings(
-            {
-                f"train_{self.metric}": train[self.metric],
-                f"gap_{self.metric}": held_out[self.metric] - train[self.metric],
-            },
+            {"train_loss": train["loss"]} | gaps,
             protocol=f"{count:,} examples each of train and {subject.split}, the same draws",
         )
 

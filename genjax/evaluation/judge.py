@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -37,13 +38,36 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some examples of a split, as a split of its own.
+
+    Attributes:
+      whole: the split.
+      rows: of it, [N].
+    """
+
+    whole: Split
+    rows: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        return self.whole.in_memory
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return self.whole.batch(self.rows[indices])
+
+
+@dataclass(frozen=True)
 class Subject:
     """What an evaluator looks at.
 
     Attributes:
       model: the one that is judged.
       splits: of the data, by name.
-      split: the held-out one.
+      split: the one that the model is judged on, mostly a held-out one.
       key: for what is drawn.
       layout: the devices; results are on every process.
       batch_size: examples at once.
@@ -61,16 +85,16 @@ class Subject:
     def metrics(
         self, function: Callable[..., Metrics], *static: Any, split: str | None = None, limit: int | None = None
     ) -> dict[str, float]:
-        """``function(family, state, batch, key, *static)`` over a split or its first ``limit`` examples, the
-        held-out one by default. Every example counts once."""
+        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples spread evenly over it;
+        by default the judged one. Every example counts once."""
         numbers = (0, *range(4, 4 + len(static)))
         compiled = self.layout.compile_evaluation(function, static_argnums=numbers)
 
         def evaluate(state: State, batch: Batch, key: jax.Array) -> Metrics:
             return compiled(self.model.family, state, batch, key, *static)
 
-        chosen = self.splits[split or self.split]
-        return held_out_metrics(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key, limit)
+        chosen = self.part(limit, split)
+        return held_out_metrics(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key)
 
     def collect(
         self,
@@ -80,24 +104,34 @@ class Subject:
         limit: int | None = None,
         model: Model | None = None,
     ) -> Any:
-        """What ``function(family, state, batch, *static)`` gives for each example, arrays [N, ...].
+        """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N, ...].
 
-        Of the held-out split, the judged model and all examples by default; all of them are kept on the host.
+        Of the judged split and model and all examples by default, else of ``limit`` spread evenly; all of them are
+        kept on the host.
         """
         by = model or self.model
-        compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(3, 3 + len(static))))
-        chosen = self.splits[split or self.split]
+        compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(4, 4 + len(static))))
+        chosen = self.part(limit, split)
+        batches = padded(chosen, self.batch_size, self.layout.rows(self.batch_size))
         parts = [
-            jax.device_get(compiled(by.family, by.state, self.layout.place(batch), *static))
-            for batch in padded(chosen, self.batch_size, self.layout.rows(self.batch_size), limit)
+            jax.device_get(
+                compiled(by.family, by.state, self.layout.place(batch), jax.random.fold_in(self.key, number), *static)
+            )
+            for number, batch in enumerate(batches)
         ]
-        count = len(chosen) if limit is None else min(limit, len(chosen))
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[:count], *parts)
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
+
+    def part(self, limit: int | None = None, split: str | None = None) -> Part:
+        """A split, or ``limit`` examples spread evenly over it, as it may be sorted by class."""
+        chosen = self.splits[split or self.split]
+        size = len(chosen)
+        count = size if limit is None else min(limit, size)
+        return Part(chosen, np.arange(count) * size // count)
 
     def examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
-        """The first ``num`` examples of a split, fewer where there are fewer."""
-        chosen = self.splits[split or self.split]
-        return chosen.batch(np.arange(min(num, len(chosen))))
+        """``num`` examples spread evenly over a split, fewer where there are fewer."""
+        part = self.part(num, split)
+        return part.batch(np.arange(len(part)))
 
     def samples(self, n: int) -> np.ndarray:
         """``n`` samples in model space, drawn as the family's sampler says."""
@@ -141,10 +175,11 @@ class Evaluator:
     Attributes:
       while_training: judge at ``every.evaluate``, too; otherwise ``genjax evaluate`` alone does.
 
-    ``judges`` names the families that it can look at.
+    ``judges`` names the families that it can look at, ``images_only`` whether the data have to be images.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Family,)
+    images_only: ClassVar[bool] = False
 
     while_training: bool = dataclasses.field(default=True, kw_only=True)
 
@@ -152,6 +187,18 @@ class Evaluator:
     def runs(self) -> tuple[str, ...]:
         """Directories of the runs it needs besides the judged one."""
         return ()
+
+    def check(self, family: Any, spec: Spec) -> None:
+        """Refuse what it cannot judge, before the first step.
+
+        Raises:
+          UserError: another family or other data than it is made for.
+        """
+        if not isinstance(family, self.judges):
+            known = " or ".join(kind.__name__ for kind in self.judges)
+            raise UserError(f"{type(self).__name__} judges a {known}, not a {type(family).__name__}")
+        if self.images_only and spec.entry != "image":
+            raise UserError(f"{type(self).__name__} needs images, but the data are {spec.entry}")
 
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
@@ -164,15 +211,13 @@ def held_out_metrics(
     split: Split,
     batch_size: int,
     key: jax.Array,
-    limit: int | None = None,
 ) -> dict[str, float]:
-    """The family's metrics over one whole split or its first ``limit`` examples, every example once; padded rows
-    weigh nothing.
+    """The family's metrics over one whole split, every example once; padded rows weigh nothing.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
     total: Metrics | None = None
-    for number, batch in enumerate(padded(split, batch_size, layout.rows(batch_size), limit)):
+    for number, batch in enumerate(padded(split, batch_size, layout.rows(batch_size))):
         metrics = evaluate(state, layout.place(batch), jax.random.fold_in(key, number))
         total = metrics if total is None else jax.tree.map(lambda a, b: a + b, total, metrics)
     assert total is not None, "a split has at least one example"
@@ -180,18 +225,31 @@ def held_out_metrics(
 
 
 def judge(subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[str, float]) -> Report:
-    """The family's own metrics over the held-out split, and the findings of all evaluators."""
-    whole = Findings(metrics, protocol=f"whole {subject.split} split, {len(subject.splits[subject.split]):,} examples")
-    report = Report({}, {}, {}, ())
-    for found in (whole, *(evaluator(subject) for evaluator in evaluators)):
+    """The family's own metrics over a split, and the findings of all evaluators.
+
+    Where two evaluators give one name, as two of a class do, the later one's is numbered.
+    """
+    whole = f"whole {subject.split} split, {len(subject.splits[subject.split]):,} examples"
+    own = "; ".join(part for part in (subject.model.family.protocol, whole) if part)
+    numbers: dict[str, float] = {}
+    pictures: dict[str, np.ndarray] = {}
+    protocols: dict[str, str] = {}
+    remarks: list[str] = []
+    for found in (Findings(metrics, protocol=own), *(evaluator(subject) for evaluator in evaluators)):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
-        report = Report(
-            {**report.numbers, **found.numbers},
-            {**report.pictures, **found.pictures},
-            {**report.protocols, **dict.fromkeys(found.numbers, protocol)},
-            report.remarks + found.remarks,
-        )
-    return report
+        for name, value in found.numbers.items():
+            free = _free(name, numbers)
+            numbers[free], protocols[free] = value, protocol
+        for name, picture in found.pictures.items():
+            pictures[_free(name, pictures)] = picture
+        remarks.extend(found.remarks)
+    return Report(numbers, pictures, protocols, tuple(remarks))
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """``name``, or ``name_2`` and so on where it is taken."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def default_split(splits: Mapping[str, Split]) -> str:

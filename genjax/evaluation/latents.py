@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels, grid
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -31,6 +32,10 @@ class ActiveUnits(Evaluator):
     threshold: float = 0.01
     collapsed_below: float = 0.01
 
+    def __post_init__(self) -> None:
+        if not (self.threshold > 0 and self.collapsed_below > 0):
+            raise UserError(f"the thresholds of ActiveUnits are above 0, not {self}")
+
     def __call__(self, subject: Subject) -> Findings:
         layers = subject.collect(_statistics)  # a (mean, kl) a layer, [N, Z] each
         numbers: dict[str, float] = {}
@@ -52,7 +57,8 @@ class ActiveUnits(Evaluator):
             numbers,
             {"kl_by_unit": picture},
             f"active above {self.threshold:g} variance of the posterior mean, collapsed below "
-            f"{self.collapsed_below:g} nats, {len(layers[0][0]):,} examples of {subject.split}",
+            f"{self.collapsed_below:g} nats, layers above at their means, {len(layers[0][0]):,} examples of "
+            f"{subject.split}",
             tuple(remarks),
         )
 
@@ -60,10 +66,11 @@ class ActiveUnits(Evaluator):
 @dataclass(frozen=True)
 class LatentMap(Evaluator):
     """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1 has two
-    dimensions: the held-out examples in it, coloured by label, and what the decoder makes of an even grid there.
+    dimensions: examples in it, coloured by label, and what the decoder makes of an even grid there (a
+    class-conditional one for class 0).
 
     Attributes:
-      limit: examples at most.
+      limit: examples at most, spread evenly.
       cells: images along each side of the grid.
     """
 
@@ -75,6 +82,11 @@ class LatentMap(Evaluator):
     def __post_init__(self) -> None:
         if self.limit < 2 or self.cells < 2:
             raise UserError(f"LatentMap needs limit and cells of at least 2, not {self.limit}, {self.cells}")
+
+    def check(self, family: VAE, spec: Spec) -> None:
+        super().check(family, spec)
+        if family.latent_dim < 2:
+            raise UserError("LatentMap needs at least two latent variables z1, the model has one")
 
     def __call__(self, subject: Subject) -> Findings:
         z = subject.collect(_means, limit=self.limit)
@@ -93,16 +105,16 @@ class LatentMap(Evaluator):
         return Findings(pictures=pictures)
 
 
-def _statistics(family: VAE, state: State, batch: Batch) -> Any:
-    return tuple((layer.posterior.mean, layer.kl()) for layer in family.latents(state, batch))
+def _statistics(family: VAE, state: State, batch: Batch, key: jax.Array) -> Any:
+    return tuple((layer.posterior.mean, layer.kl()) for layer in family.latents(state, batch, key))
 
 
-def _means(family: VAE, state: State, batch: Batch) -> jax.Array:
-    return family.latents(state, batch)[0].z
+def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    return family.latents(state, batch, key)[0].z
 
 
 def _decoded(family: VAE, state: State, z: jax.Array) -> jax.Array:
-    """The mean image at z1; a class-conditional model is asked for class 0."""
+    """The mean image at z1."""
     label = jnp.zeros(len(z), jnp.int32)
     return family.likelihood.mean(family.decode(state.params, state.variables, z, label))
 
@@ -111,8 +123,8 @@ def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves, or principal components."""
     if z.shape[1] == 2:
         return np.zeros(2), np.eye(2)
-    if z.shape[1] == 1:
-        raise UserError("a map needs at least two latent variables, the model has one")
+    if len(z) < 3:
+        raise UserError(f"LatentMap needs at least 3 examples, not {len(z)}")
     centre = z.mean(0)
     return centre, np.linalg.svd(z - centre, full_matrices=False)[2][:2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,21 +21,23 @@ class ImportanceBound(Evaluator):
 
     Attributes:
       samples: an example; 5,000 is what the literature reports.
-      limit: judge the first so many examples alone; None for the whole split.
+      limit: judge so many examples alone, spread evenly; None for the whole split.
+      chunk: samples that are decoded at once; None takes the family's own.
     """
 
     judges: ClassVar[tuple[type, ...]] = (VAE,)
 
     samples: int = 5000
     limit: int | None = None
+    chunk: int | None = None
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or (self.limit is not None and self.limit < 1):
-            raise UserError(f"ImportanceBound needs samples and limit of at least 1, not {self.samples}, {self.limit}")
+        if any(number is not None and number < 1 for number in (self.samples, self.limit, self.chunk)):
+            raise UserError(f"ImportanceBound needs numbers of at least 1, not {self}")
 
     def __call__(self, subject: Subject) -> Findings:
-        found = subject.metrics(_bound, self.samples, limit=self.limit)
+        found = subject.metrics(_bound, self.samples, self.chunk, limit=self.limit)
         total = len(subject.splits[subject.split])
         names = {"loss": f"nll_{self.samples}", "bits_per_dim": f"bits_per_dim_{self.samples}"}
         return Findings(
@@ -44,5 +47,6 @@ class ImportanceBound(Evaluator):
         )
 
 
-def _bound(family: VAE, state: State, batch: Batch, key: jax.Array, samples: int) -> Metrics:
+def _bound(family: VAE, state: State, batch: Batch, key: jax.Array, samples: int, chunk: int | None) -> Metrics:
+    family = family if chunk is None else dataclasses.replace(family, chunk=chunk)
     return family.importance_bound(state.params, state.variables, batch, key, samples)

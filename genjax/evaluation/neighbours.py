@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.features import PIXELS, feature_space, nearest, needed_runs
 from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.family import Family
+
+BLOCK = 4096  # training images that are held as floats at once
 
 
 @dataclass(frozen=True)
 class NearestNeighbours(Evaluator):
     """Samples, each followed by the training images nearest to it, and how near samples and held-out images come.
 
+    Smooth images, such as the means that a VAE draws by default, are near to all others in pixels: a low ratio tells
+    of memorisation only where the pictures show copies, or in a feature space.
+
     ``neighbour_ratio`` is the median distance from a sample to its nearest training image over that from a held-out
-    image to its own; far below 1 samples are nearer to training images than new data are.
+    image to its own; far below 1 samples are nearer to training images than new data are. Both names end in that of
+    the features where these are not pixels.
 
     Attributes:
       samples: that are drawn and measured.
       shown: of them, one a row.
       neighbours: training images a row.
       features: "pixels", or the run directory of a classifier whose features measure the distance.
-      limit: training images that are searched, at most.
+      limit: training images that are searched, at most, spread evenly.
     """
+
+    images_only: ClassVar[bool] = True
 
     samples: int = 256
     shown: int = 8
@@ -37,26 +49,40 @@ class NearestNeighbours(Evaluator):
         if min(self.samples, self.shown, self.neighbours) < 1 or self.limit < self.neighbours:
             raise UserError(f"NearestNeighbours needs numbers of at least 1 and limit >= neighbours, not {self}")
 
+    def check(self, family: Family, spec: Spec) -> None:
+        super().check(family, spec)
+        if family.no_samples is not None:
+            raise UserError(f"NearestNeighbours needs samples, but {family.no_samples}")
+
     @property
     def runs(self) -> tuple[str, ...]:
         return needed_runs(self.features)
 
     def __call__(self, subject: Subject) -> Findings:
+        if subject.split == "train":
+            return Findings(remarks=("nearest neighbours need a split that was not trained on",))
         space = feature_space(subject, self.features)
         samples = subject.samples(self.samples)
-        train = subject.examples(self.limit, "train")["image"]
+        train = subject.part(self.limit, "train")
         held_out = subject.examples(self.samples)["image"]
-        known = space(train)
+        blocks = np.array_split(np.arange(len(train)), -(-len(train) // BLOCK))
+        known = np.concatenate([space(train.batch(block)["image"]) for block in blocks])
         count = min(self.neighbours, len(train))
         distance, index = nearest(space(samples), known, count)
         usual, _ = nearest(space(held_out), known, 1)
         shown = min(self.shown, len(samples))
-        rows = np.concatenate([samples[:shown, None], train[index[:shown]]], axis=1)  # [shown, 1 + count, H, W, C]
+        near = train.batch(index[:shown].ravel())["image"]
+        rows = np.concatenate(
+            [samples[:shown, None], near.reshape(shown, count, *near.shape[1:])], axis=1
+        )  # [shown, 1 + count, H, W, C]
         picture = grid(subject.model.codec.decode(rows.reshape(-1, *rows.shape[2:])), columns=1 + count)
-        median, median_usual = np.median(distance[:, 0]), np.median(usual)
+        median = np.median(distance[:, 0])
+        ratio = median / max(np.median(usual), 1e-12)
+        suffix = "" if self.features == PIXELS else f"_{Path(self.features).name}"
         return Findings(
-            {"neighbour_distance": float(median), "neighbour_ratio": float(median / max(median_usual, 1e-12))},
-            {"neighbours": picture},
-            f"{space.name}; {len(samples):,} samples, {len(held_out):,} images of {subject.split}, nearest of "
+            {f"neighbour_distance{suffix}": float(median), f"neighbour_ratio{suffix}": float(ratio)},
+            {f"neighbours{suffix}": picture},
+            f"{space.name}; {len(samples):,} samples by {subject.model.family.sampler}, "
+            f"{len(held_out):,} images of {subject.split}, nearest of "
             f"{len(train):,} training images",
         )

@@ -9,23 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
-from genjax.families import vae, vqvae
+from genjax.families import vae
 from genjax.family import Batch, State
 
 
 @dataclass(frozen=True)
 class Reconstructions(Evaluator):
-    """Held-out images, each above its reconstruction, and the mean squared error over the split, per value in
-    [-1, 1]. The family has ``reconstruct(state, batch)``.
+    """Images as the model sees them (drawn binary where it binarises), each above its reconstruction, and the mean
+    squared error over the split, per value in [-1, 1]. Any family will do that has ``reconstruct(state, batch, key)``.
 
     Attributes:
       num: images in the picture.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (vae.VAE, vqvae.VQVAE)
+    images_only: ClassVar[bool] = True
 
     num: int = 8
 
@@ -33,11 +34,16 @@ class Reconstructions(Evaluator):
         if self.num < 1:
             raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
 
+    def check(self, family: Any, spec: Spec) -> None:
+        super().check(family, spec)
+        if not hasattr(family, "reconstruct"):
+            raise UserError(f"Reconstructions needs a family that reconstructs, which {type(family).__name__} does not")
+
     def __call__(self, subject: Subject) -> Findings:
-        batch = _images(subject, self.num)
         model = subject.model
-        again = subject.layout.compile_evaluation(_reconstructed, static_argnums=0)(model.family, model.state, batch)
-        images = np.concatenate([batch["image"], np.asarray(again)])
+        compiled = subject.layout.compile_evaluation(_reconstructed, static_argnums=0)
+        seen, again = compiled(model.family, model.state, subject.examples(self.num), subject.key)
+        images = np.concatenate([np.asarray(seen), np.asarray(again)])
         errors = subject.collect(_squared_error)
         return Findings(
             {"reconstruction_mse": float(errors.mean(dtype=np.float64))},
@@ -56,6 +62,7 @@ class Interpolations(Evaluator):
     """
 
     judges: ClassVar[tuple[type, ...]] = (vae.VAE,)
+    images_only: ClassVar[bool] = True
 
     rows: int = 4
     steps: int = 8
@@ -65,27 +72,22 @@ class Interpolations(Evaluator):
             raise UserError(f"Interpolations needs rows of at least 1 and steps of at least 2, not {self}")
 
     def __call__(self, subject: Subject) -> Findings:
-        batch = _images(subject, 2 * self.rows)
+        batch = subject.examples(2 * self.rows)
         pairs = max(1, len(batch["image"]) // 2)  # a single image is its own partner
         start = {name: rows[:pairs] for name, rows in batch.items()}
         end = {name: rows[-pairs:] for name, rows in batch.items()}
         model = subject.model
-        walk = subject.layout.compile_evaluation(vae.interpolate, static_argnums=(0, 4))
-        images = np.asarray(walk(model.family, model.state, start, end, self.steps))
+        walk = subject.layout.compile_evaluation(vae.interpolate, static_argnums=(0, 5))
+        images = np.asarray(walk(model.family, model.state, start, end, subject.key, self.steps))
         picture = grid(model.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)
         return Findings(pictures={"interpolations": picture})
 
 
-def _squared_error(family: Any, state: State, batch: Batch) -> jax.Array:
-    error = jnp.square(family.reconstruct(state, batch) - batch["image"])
+def _squared_error(family: Any, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+    seen, again = family.reconstruct(state, batch, key)
+    error = jnp.square(again - seen)
     return error.reshape(len(error), -1).mean(-1)
 
 
-def _reconstructed(family: Any, state: State, batch: Batch) -> jax.Array:
-    return family.reconstruct(state, batch)
-
-
-def _images(subject: Subject, num: int) -> dict[str, np.ndarray]:
-    if subject.model.spec.entry != "image":
-        raise UserError(f"pictures of reconstructions need images, but the data are {subject.model.spec.entry}")
-    return subject.examples(num)
+def _reconstructed(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return family.reconstruct(state, batch, key)

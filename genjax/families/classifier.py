@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
 from genjax.losses import cross_entropy
 from genjax.nets.resnet import ResNet
 
@@ -39,8 +39,8 @@ class Network(nn.Module):
 class Classifier(Family):
     """p(label | x), learned by cross-entropy.
 
-    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an example. Keep no
-    average of the parameters (``Experiment.ema``) with batch normalisation: its statistics belong to the live ones.
+    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an example. An average
+    of the parameters (``Experiment.ema``) is refused with batch normalisation: its statistics belong to the live ones.
 
     Attributes:
       net: the backbone, a ``ResNet`` or ``MLPBackbone``.
@@ -74,6 +74,9 @@ class Classifier(Family):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
+        if optimizer.ema is not None and state.variables["batch_stats"]:
+            raise UserError("batch statistics belong to the live parameters: keep no average of them (ema None)")
+
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             (_, logits), changed = apply(
                 self._network(_classes(params), axis),
@@ -85,8 +88,8 @@ class Classifier(Family):
                 rngs={"dropout": key},
                 train=True,
             )
-            losses = cross_entropy(logits, batch["label"], self.label_smoothing)
-            hits = _hits(logits, batch["label"])
+            losses = cross_entropy(logits, labels(batch), self.label_smoothing)
+            hits = _hits(logits, labels(batch))
             if "other_label" in batch:
                 weight, other = batch["other_weight"], batch["other_label"]
                 losses = (1 - weight) * losses + weight * cross_entropy(logits, other, self.label_smoothing)
@@ -98,7 +101,7 @@ class Classifier(Family):
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        log_p, label, mask = predict(self, state, batch), batch["label"], batch["mask"]
+        log_p, label, mask = predict(self, state, batch), labels(batch), batch["mask"]
         metrics = {
             "loss": Mean.of(cross_entropy(log_p, label), mask),
             "accuracy": Mean.of(_hits(log_p, label), mask),

@@ -49,9 +49,10 @@ class PriorSampler:
     """Decoded draws from the prior.
 
     Attributes:
-      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the typical.
+      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the typical. Layers
+        below are drawn as they are.
       draw: draw from p(x | z) instead of taking its mean.
-      label: of a class-conditional model: this one; None for all in turn.
+      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
     """
 
     temperature: float = 1.0
@@ -79,8 +80,8 @@ class Normal(NamedTuple):
         return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
 
     def repeated(self, times: int) -> Normal:
-        """[times * B, Z], the batch again and again."""
-        return Normal(*(jnp.tile(x, (times, 1)) for x in self))
+        """[B * times, Z], each row again and again: rows of one example stay on the device that holds it."""
+        return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
 
 
 class Layer(NamedTuple):
@@ -115,7 +116,8 @@ class VAE(Family):
       importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a closed KL term, more
         the tighter importance-weighted bound.
       chunk: importance samples that are decoded at once; any number of them fits in memory.
-      free_bits: nats that each latent variable may carry, on the average of a batch, before its KL costs.
+      free_bits: nats that each latent variable may carry, on the average of a batch (of a microbatch where the
+        optimizer accumulates), before its KL costs.
       conditional: encoder and decoder see the label.
       upper: layers of latents above, from z2 up.
     """
@@ -168,6 +170,8 @@ class VAE(Family):
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         beta = self.beta(state.step)
+        if self.conditional and "other_label" in batch:
+            raise UserError("a class-conditional VAE takes one label an example: no Mixup")
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             if self.importance_samples > 1:
@@ -197,14 +201,21 @@ class VAE(Family):
             return self.likelihood.draw(params.get("likelihood"), draw_key, outputs)
         return self.likelihood.mean(outputs)
 
-    def reconstruct(self, state: State, batch: Batch) -> jax.Array:
-        """The mean of p(x | z) at the means of q(z | x): [B, ...]."""
-        z = self.latents(state, batch)[0].z
-        return self.likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
+    @property
+    def protocol(self) -> str:  # type: ignore[override]
+        k = self.importance_samples
+        return "ELBO with one draw of the latents" if k == 1 else f"importance-weighted bound with {k:,} samples"
 
-    def latents(self, state: State, batch: Batch) -> tuple[Layer, ...]:
-        """All layers, from z1 up, with the mean of each posterior in the place of a draw."""
-        estimates = self.encode(state.params, state.variables, modelled(batch), batch.get("label"))
+    def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x): [B, ...] each."""
+        x = self.likelihood.prepare(key, modelled(batch))
+        z = self.latents(state, batch, key)[0].z
+        return x, self.likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
+
+    def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
+        """All layers, from z1 up, with the mean of each posterior in the place of a draw; the key binarises."""
+        x = self.likelihood.prepare(key, modelled(batch))
+        estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
     def encode(
@@ -213,7 +224,7 @@ class VAE(Family):
         """What x alone says of each layer, from z1 up. With one layer this is q(z | x)."""
         x = x - variables["mean"][None]
         if self.conditional:
-            x = x + params["label"][label].astype(x.dtype)
+            x = x + params["label"][_given(label)].astype(x.dtype)
         outputs = apply(self._encoder(), params["encoder"], x)
         estimates = [_normal(outputs)]
         for number in range(len(self.upper)):
@@ -242,7 +253,7 @@ class VAE(Family):
         """The outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
         if self.conditional:
-            z = jnp.concatenate([z, jax.nn.one_hot(label, params["label"].shape[0])], axis=-1)
+            z = jnp.concatenate([z, jax.nn.one_hot(_given(label), params["label"].shape[0])], axis=-1)
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
         return outputs + self.likelihood.offset(mean)[None]
 
@@ -295,8 +306,8 @@ class VAE(Family):
         estimates = self.encode(params, variables, x, label)
         chunks = -(-samples // self.chunk)
         size = -(-samples // chunks)  # even chunks: fewer draws are thrown away
-        x_again = jnp.tile(x, (size, *(1 for _ in x.shape[1:])))
-        label_again = None if label is None else jnp.tile(label, size)
+        x_again = jnp.repeat(x, size, axis=0)
+        label_again = None if label is None else jnp.repeat(label, size)
 
         @jax.checkpoint
         def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -305,16 +316,19 @@ class VAE(Family):
             outputs = self.decode(params, variables, layers[0].z, label_again)
             reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x_again)
             log_ratio = sum(layer.log_ratio() for layer in layers)
-            return reconstruction.reshape(size, -1), jnp.reshape(log_ratio, (size, -1))
+            return reconstruction.reshape(-1, size).T, jnp.reshape(log_ratio, (-1, size)).T
 
         keys = jax.vmap(lambda number: jax.random.fold_in(latent_key, number))(jnp.arange(chunks))
         reconstruction, log_ratio = (
             terms.reshape(chunks * size, -1)[:samples] for terms in jax.lax.map(one, keys)
         )  # [K, B]
-        log_weight = -reconstruction - beta * log_ratio
-        bound = math.log(samples) - jax.nn.logsumexp(log_weight, axis=0)
+
+        def negative_bound(beta: jax.Array | float) -> jax.Array:
+            return math.log(samples) - jax.nn.logsumexp(-reconstruction - beta * log_ratio, axis=0)
+
         values = {"reconstruction": reconstruction.mean(0), "kl": log_ratio.mean(0)}
-        return self._metrics(values, bound, batch["mask"], x.shape)
+        metrics = self._metrics(values, negative_bound(1.0), batch["mask"], x.shape)
+        return metrics | {"loss": Mean.of(negative_bound(beta), batch["mask"])}
 
     def _metrics(
         self, values: dict[str, jax.Array], bound: jax.Array, mask: jax.Array, shape: tuple[int, ...]
@@ -354,17 +368,23 @@ class VAE(Family):
         return MLP(layer.hidden[::-1], 2 * below, layer.activation)
 
 
-def interpolate(family: VAE, state: State, start: Batch, end: Batch, steps: int) -> jax.Array:
+def interpolate(family: VAE, state: State, start: Batch, end: Batch, key: jax.Array, steps: int) -> jax.Array:
     """Decoded latents on straight lines between pairs of examples: [B, steps, ...].
 
     A class-conditional model keeps the label of the start.
     """
-    a, b = (family.latents(state, batch)[0].z for batch in (start, end))
+    a, b = (family.latents(state, batch, key)[0].z for batch in (start, end))
     fraction = jnp.linspace(0, 1, steps)[None, :, None]
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
     label = None if "label" not in start else jnp.repeat(start["label"], steps)
     outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]), label)
     return family.likelihood.mean(outputs).reshape(*z.shape[:2], *modelled(start).shape[1:])
+
+
+def _given(label: jax.Array | None) -> jax.Array:
+    if label is None:
+        raise UserError("this split of the data has no labels, which a class-conditional model needs")
+    return label
 
 
 def _normal(outputs: jax.Array) -> Normal:

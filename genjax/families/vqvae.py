@@ -96,6 +96,8 @@ class VQVAE(Family):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
+        if optimizer.ema is not None:
+            raise UserError("the codebook belongs to the live parameters: a VQVAE keeps no average of them (ema None)")
         # gradient_step folds the device's number into its key, but all devices have to restart codes alike.
         key, restart_key = jax.random.split(state.step_key)
         decay = self.decay ** (1 / optimizer.accumulate)  # so that a step forgets as much, however it is cut
@@ -112,9 +114,10 @@ class VQVAE(Family):
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         return self._terms(state.params, state.variables, batch, key)[0]
 
-    def reconstruct(self, state: State, batch: Batch) -> jax.Array:
-        """The mean of p(x | codes) at the codes of the batch: [B, H, W, C]."""
-        return decode_codes(self, state, codes(self, state, modelled(batch)))
+    def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the model sees of the batch, and the mean of p(x | codes) at its codes: [B, H, W, C] each."""
+        x = self.likelihood.prepare(key, modelled(batch))
+        return x, decode_codes(self, state, codes(self, state, x))
 
     def encode(self, params: Params, variables: Any, x: jax.Array) -> jax.Array:
         """The encoder's outputs [B, h, w, D], before they are quantised."""

@@ -216,7 +216,9 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
         UserError: the shape is not [H, W, C], or a stage would get a single pixel.
     """
     if len(shape) != 3 or math.prod(shape) == 0:
-        raise UserError(f"a convolutional coder needs images [H, W, C], not shape {tuple(shape)}")
+        raise UserError(
+            f"a convolutional net needs images [H, W, C], not shape {tuple(shape)}: take one of perceptrons"
+        )
     sizes = [(shape[0], shape[1])]
     for stage in range(stages):
         h, w = sizes[-1]

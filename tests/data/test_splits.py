@@ -40,3 +40,15 @@ def test_the_spec_knows_the_levels_of_images_and_that_points_have_none():
     assert dataset({"train": seventeen}, classes=None, fingerprint="").spec.levels == 17
     points = Arrays("points", np.zeros((3, 2), np.float32), None, PointsCodec(2))
     assert dataset({"train": points}, classes=None, fingerprint="").spec.levels is None
+
+
+def test_a_split_whose_labels_are_hidden_has_none():
+    """TFDS writes -1 for them."""
+    splits = {
+        "train": Arrays("image", images(3), np.array([0, 1, 2]), CODEC),
+        "test": Arrays("image", images(3), np.full(3, -1), CODEC),
+        "validation": Lazy("image", lambda rows: (images(len(rows)), np.full(len(rows), -1)), np.arange(3), CODEC),
+    }
+    opened = dataset(splits, classes=3, fingerprint="").splits
+    assert "label" in opened["train"].batch(np.arange(2))
+    assert all("label" not in opened[name].batch(np.arange(2)) for name in ("test", "validation"))

@@ -18,6 +18,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Subject, default_split,
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every
 from genjax.families.vae import VAE
+from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
 from tests import toy
@@ -135,14 +136,15 @@ class Says(Evaluator):
 def test_evaluators_are_asked_in_turn_and_every_number_has_its_protocol(layout):
     on = subject(layout, toy.experiment(seed=3))
     seen: list = []
-    report = judge(on, (Says("a", 1.0, seen), Says("b", 2.0, seen)), {"loss": 3.0})
-    assert seen == [on, on]
-    assert dict(report.numbers) == {"loss": 3.0, "a": 1.0, "b": 2.0}
-    assert list(report.pictures) == ["a_picture", "b_picture"] and report.remarks == ("so", "so")
+    report = judge(on, (Says("a", 1.0, seen), Says("b", 2.0, seen), Says("a", 4.0, seen)), {"loss": 3.0})
+    assert seen == [on, on, on]
+    assert dict(report.numbers) == {"loss": 3.0, "a": 1.0, "b": 2.0, "a_2": 4.0}  # neither hides the other
+    assert list(report.pictures) == ["a_picture", "b_picture", "a_picture_2"] and report.remarks == ("so",) * 3
     assert dict(report.protocols) == {
         "loss": "whole test split, 40 examples; step 0, parameters, seed 3",
         "a": "how; step 0, parameters, seed 3",
         "b": "how; step 0, parameters, seed 3",
+        "a_2": "how; step 0, parameters, seed 3",
     }
 
 
@@ -151,7 +153,7 @@ def test_an_average_is_named_in_the_protocol(layout):
     assert judge(on, (), {"loss": 0.0}).protocols["loss"].endswith("step 0, averaged (EMA) parameters, seed 0")
 
 
-def rows(family, state, batch, scale):
+def rows(family, state, batch, key, scale):
     return {"points": scale * batch["points"], "first": batch["points"][:, 0]}
 
 
@@ -159,7 +161,7 @@ def rows(family, state, batch, scale):
 def test_what_is_collected_has_each_example_once_and_no_padding(layout, limit, count):
     on = subject(layout, toy.experiment())  # batches of 16
     found = on.collect(rows, 2.0, limit=limit)
-    x = on.splits["test"].batch(np.arange(count))["points"]
+    x = on.splits["test"].batch(np.arange(count) * 40 // count)["points"]  # spread evenly
     np.testing.assert_array_equal(found["points"], 2 * x)
     np.testing.assert_array_equal(found["first"], x[:, 0])
     assert len(on.collect(rows, 1.0, split="train")["first"]) == 160
@@ -175,7 +177,8 @@ def loss_of(family, state, batch, key, factor):
 def test_metrics_of_an_evaluator_run_over_a_split_or_its_beginning(layout, limit):
     on = subject(layout, toy.experiment())
     for split in ("train", "test"):
-        x = on.splits[split].batch(np.arange(limit or len(on.splits[split])))["points"]
+        size = len(on.splits[split])
+        x = on.splits[split].batch(np.arange(limit or size) * size // (limit or size))["points"]
         found = on.metrics(loss_of, 3.0, split=split, limit=limit)["loss"]
         np.testing.assert_allclose(found, 3 * direct_loss(on.model.state.params, x), rtol=1e-5)
 
@@ -272,10 +275,10 @@ def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
     found = Reconstructions(num)(on)
     (picture,) = found.pictures.values()
     whole = on.splits["test"].batch(np.arange(len(on.splits["test"])))
-    again = on.model.family.reconstruct(on.model.state, whole)
+    _, again = on.model.family.reconstruct(on.model.state, whole, on.key)
     np.testing.assert_allclose(found.numbers["reconstruction_mse"], np.square(again - whole["image"]).mean(), rtol=1e-5)
     assert picture.shape == size(2, columns) and picture.dtype == np.uint8
-    held_out = on.model.codec.decode(on.splits["test"].batch(np.arange(columns))["image"])
+    held_out = on.model.codec.decode(on.examples(columns)["image"])
     factor = CELL // 8
     first = picture[GAP : GAP + CELL : factor, GAP : GAP + CELL : factor]
     np.testing.assert_array_equal(first, held_out[0])
@@ -305,7 +308,38 @@ def test_interpolations_begin_and_end_at_reconstructions(digits):
 
 
 @pytest.mark.parametrize("evaluator", [Reconstructions(), Interpolations()])
-def test_pictures_of_points_are_refused(layout, evaluator):
-    experiment = toy.experiment(family=VAE(2, MLPCoder((4,))), data=Points(size=10, test_size=5))
-    with pytest.raises(UserError, match="need images, but the data are points"):
-        evaluator(subject(layout, experiment))
+def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir, evaluator):
+    every = Every(log=1, evaluate=20, sample=0, checkpoint=0)
+    points = Points(size=10, test_size=5)
+    family = VAE(2, MLPCoder((4,)), Gaussian())
+    with pytest.raises(UserError, match="needs images, but the data are points"):
+        evaluator.check(family, points.open().spec)
+    experiment = toy.experiment(family=family, data=points, evaluators=(evaluator,), every=every, batch_size=2)
+    with pytest.raises(UserError, match="needs images"):
+        genjax.train(experiment, run_dir, quiet=True)
+    assert not (run_dir / "metrics.jsonl").exists()
+    genjax.train(dataclasses.replace(experiment, evaluators=()), run_dir, quiet=True)  # mended, it begins
+
+
+def test_an_evaluator_of_another_family_is_refused():
+    spec = Digits().open().spec
+    with pytest.raises(UserError, match="Interpolations judges a VAE, not a Toy"):
+        Interpolations().check(toy.Toy(), spec)
+    with pytest.raises(UserError, match="needs a family that reconstructs, which Toy does not"):
+        Reconstructions().check(toy.Toy(), spec)
+
+
+def test_evaluators_may_change_when_a_run_goes_on(run_dir):
+    every = Every(log=1, evaluate=10, sample=0, checkpoint=10)
+    genjax.train(toy.experiment(steps=10, every=every, evaluators=(Says("a", 1.0),)), run_dir, quiet=True)
+    genjax.train(toy.experiment(steps=20, every=every, evaluators=(Says("b", 1.0), Says("c"))), run_dir, quiet=True)
+    rows = [r for r in genjax.writers.read_rows(runs.epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"]
+    assert "a" in rows[0] and {"b", "c"} <= rows[1].keys() and "a" not in rows[1]
+
+
+def test_a_part_is_spread_over_a_split_that_is_sorted_by_class(layout):
+    on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits()))
+    split = on.splits["train"]
+    in_order = dataclasses.replace(on, splits={"train": split.take(np.argsort(split.label, kind="stable"))})
+    counts = np.bincount(in_order.examples(100, "train")["label"], minlength=10)
+    assert counts.min() >= 9 and counts.sum() == 100

@@ -68,11 +68,12 @@ def test_copies_are_found_at_distance_zero_and_shown_beside_their_originals(layo
     for row in range(3):
         np.testing.assert_array_equal(cells[row][0], cells[row][1])
         assert not np.array_equal(cells[row][1], cells[row][2])
-    assert "pixels, no resizing; 32 samples, 32 images of test, nearest of 1,500" in found.protocol
+    assert "pixels, no resizing; 32 samples by PriorSampler(" in found.protocol
+    assert "32 images of test, nearest of 1,500 training images" in found.protocol
 
 
 def test_fresh_images_are_as_far_as_held_out_ones(layout):
-    held_out = Digits().open().splits["test"].batch(np.arange(200))["image"]
+    held_out = planted(layout, None).examples(200)["image"]
     found = NearestNeighbours(samples=200)(planted(layout, held_out))
     assert found.numbers["neighbour_ratio"] == 1
     noisy = NearestNeighbours(samples=200)(planted(layout, held_out, noise=0.5))
@@ -87,11 +88,10 @@ def test_a_classifier_run_is_the_space_that_its_name_says(tmp_path, layout):
     evaluators = (NearestNeighbours(samples=16, features=str(tmp_path / "eyes")),)
     judged = Experiment(family=VAE(2, MLPCoder((4,))), steps=2, evaluators=evaluators, **common)
     report = genjax.train(judged, tmp_path / "run", quiet=True).evaluate()
-    protocol = report.protocols["neighbour_distance"]
+    protocol = report.protocols["neighbour_distance_eyes"]
     assert f"classifier run {tmp_path / 'eyes'}, step 20" in protocol and "no resizing" in protocol
-    assert report.numbers["neighbour_ratio"] > 0
+    assert report.numbers["neighbour_ratio_eyes"] > 0
     with pytest.raises(UserError, match="make it: python -m genjax train"):
-        NearestNeighbours(features="nowhere")
         runs.needed((NearestNeighbours(features="runs/nowhere"),), layout)
 
 
@@ -102,10 +102,16 @@ def test_features_of_another_run_than_a_classifier_are_refused(layout):
         feature_space(on, "other")
 
 
-def test_points_have_no_neighbours_in_pixels(layout):
-    on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Points(size=10, test_size=5)))
-    with pytest.raises(UserError, match="images are compared in a feature space, but the data are points"):
-        NearestNeighbours()(on)
+def test_what_has_no_samples_or_no_images_is_refused():
+    with pytest.raises(UserError, match="NearestNeighbours needs images, but the data are points"):
+        NearestNeighbours().check(VAE(2, MLPCoder((4,))), Points(size=10, test_size=5).open().spec)
+    with pytest.raises(UserError, match="NearestNeighbours needs samples, but a classifier draws no samples"):
+        NearestNeighbours().check(Classifier(MLPBackbone((4,))), Digits().open().spec)
+
+
+def test_the_neighbours_of_a_training_split_would_be_itself(layout):
+    on = dataclasses.replace(planted(layout, None), split="train")
+    assert not NearestNeighbours()(on).numbers and "not trained on" in NearestNeighbours()(on).remarks[0]
 
 
 def test_chunks_of_features_have_one_shape_and_no_padding():
@@ -126,17 +132,12 @@ def test_the_gap_is_the_difference_of_the_two_losses(layout):
     params = on.model.state.params
     losses = {}
     for split in ("train", "test"):
-        x = on.splits[split].batch(np.arange(25))["points"]
+        x = on.examples(25, split)["points"]
         again = x @ np.asarray(params["w"]["kernel"]) @ np.asarray(params["v"]["kernel"])
         losses[split] = np.square(again - x).sum(-1).mean()
     np.testing.assert_allclose(found.numbers["train_loss"], losses["train"], rtol=1e-5)
     np.testing.assert_allclose(found.numbers["gap_loss"], losses["test"] - losses["train"], rtol=1e-4)
     assert found.protocol == "25 examples each of train and test, the same draws"
-
-
-def test_the_gap_of_a_metric_that_is_not_there_is_refused(layout):
-    with pytest.raises(UserError, match="'acuracy' is no metric of this family; it has loss"):
-        GeneralisationGap(metric="acuracy")(subject(layout, toy.experiment()))
 
 
 def test_the_gap_has_nothing_to_say_of_the_training_split(layout):

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import genjax
-from genjax.data.augment import Mixup
+from genjax.data.augment import Crop, Mixup
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits
 from genjax.errors import UserError
@@ -225,7 +225,7 @@ def test_eight_devices_equal_one_with_their_batch_statistics(tmp_path, on_one, d
 
 
 def test_it_goes_on_bitwise_with_its_batch_statistics(tmp_path):
-    settings = {"optimizer": Adam(), "augment": (Mixup(),), "family": Classifier(SMALL, 0.1, 0.2)}
+    settings = {"optimizer": Adam(), "augment": (Crop(padding=1),), "family": Classifier(SMALL, 0.1, 0.2)}
     rows, whole = curve(tmp_path / "whole", **settings)
     curve(tmp_path / "parts", **settings | {"steps": 7})
     again, parts = curve(tmp_path / "parts", **settings)
@@ -247,6 +247,19 @@ def test_it_learns_digits_in_bfloat16_and_draws_no_samples(tmp_path):
         with pytest.raises(UserError, match=r"draws no samples.*evaluate"):
             each.sample(num=2)
     assert not list((tmp_path / "run" / "samples").iterdir())
+
+
+def test_an_average_beside_batch_statistics_is_refused_and_without_them_kept(tmp_path):
+    with pytest.raises(UserError, match="batch statistics belong to the live parameters"):
+        genjax.train(digits(ema=0.9), tmp_path / "refused", quiet=True)
+    run = genjax.train(digits(ema=0.9, family=Classifier(MLPBackbone((4,))), steps=2), tmp_path / "run", quiet=True)
+    assert run.state.ema is not None
+
+
+def test_a_split_without_labels_is_refused_in_words():
+    state = state_of(Classifier(SMALL))
+    with pytest.raises(UserError, match="this split of the data has no labels"):
+        Classifier(SMALL).evaluate(state, {"image": jnp.zeros((2, *SHAPE)), "mask": jnp.ones(2)}, KEY)
 
 
 def test_data_without_labels_are_refused(tmp_path):

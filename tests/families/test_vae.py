@@ -85,7 +85,7 @@ def test_it_starts_at_the_mean_of_the_data(likelihood, coder, shape):
     """With weights near zero the first sample is the training mean, whatever the likelihood and the net."""
     family = VAE(latent_dim=3, coder=coder, likelihood=likelihood)
     mean = np.random.default_rng(0).uniform(-0.9, 0.9, shape).astype(np.float32)
-    state = state_of(family, shape, "image" if len(shape) == 3 else "points", mean)
+    state = state_of(family, shape, "points" if len(shape) == 1 and likelihood != Bernoulli() else "image", mean)
     silent = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
     samples = family.sample(silent, KEY, 2, PriorSampler())
     assert samples.shape == (2, *shape) and samples.dtype == jnp.float32
@@ -133,10 +133,10 @@ def test_interpolations_begin_and_end_at_the_reconstructions():
     family = VAE(latent_dim=3, coder=ConvCoder((4,)))
     state = state_of(family, (6, 5, 1))
     a, b = ({"image": x} for x in jax.random.uniform(KEY, (2, 3, 6, 5, 1), minval=-1))
-    walk = interpolate(family, state, a, b, 5)
+    walk = interpolate(family, state, a, b, KEY, 5)
     assert walk.shape == (3, 5, 6, 5, 1)
-    np.testing.assert_allclose(walk[:, 0], family.reconstruct(state, a), atol=1e-5)
-    np.testing.assert_allclose(walk[:, -1], family.reconstruct(state, b), atol=1e-5)
+    np.testing.assert_allclose(walk[:, 0], family.reconstruct(state, a, KEY)[1], atol=1e-5)
+    np.testing.assert_allclose(walk[:, -1], family.reconstruct(state, b, KEY)[1], atol=1e-5)
 
 
 def test_noise_differs_from_step_to_step():
@@ -157,4 +157,6 @@ def test_bad_values_are_refused():
     with pytest.raises(UserError, match="number of steps"):
         VAE(beta=Linear(0.0, 1.0))
     with pytest.raises(UserError, match="needs images"):
-        state_of(VAE(coder=ConvCoder()), (3,), "points")
+        state_of(VAE(coder=ConvCoder(), likelihood=Gaussian()), (3,), "points")
+    with pytest.raises(UserError, match="Bernoulli is for images"):
+        state_of(VAE(), (3,), "points")

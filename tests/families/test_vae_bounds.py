@@ -88,10 +88,10 @@ def test_chunks_are_the_whole_sum_and_so_is_their_gradient(samples, chunk):
             (layer,) = family.top_down(params, (q.repeated(size),), jax.random.fold_in(latent_key, number))
             mean = family.decode(params, state.variables, layer.z)
             normal = jax.scipy.stats.norm
-            log_p = normal.logpdf(jnp.tile(batch["points"], (size, 1)), mean, np.sqrt(0.3)).sum(-1)
+            log_p = normal.logpdf(jnp.repeat(batch["points"], size, axis=0), mean, np.sqrt(0.3)).sum(-1)
             log_p += normal.logpdf(layer.z).sum(-1)
             log_q = normal.logpdf(layer.z, layer.posterior.mean, jnp.exp(layer.posterior.log_variance / 2)).sum(-1)
-            weights.append((log_p - log_q).reshape(size, 6))
+            weights.append((log_p - log_q).reshape(6, size).T)
         log_w = jnp.concatenate(weights)[:samples]
         return -(jax.nn.logsumexp(log_w, axis=0) - np.log(samples)).mean()
 
@@ -115,6 +115,21 @@ def test_memory_grows_with_the_chunk_and_not_with_the_samples():
     few, many = temporary(32), temporary(5000)
     whole = 5000 * 16 * 784 * 4
     assert many < 2 * few < whole / 20
+
+
+def test_eight_devices_share_the_draws_of_an_example_s_bound():
+    family = VAE(latent_dim=4, coder=MLPCoder((32,)), likelihood=Gaussian())
+    state, batch = state_of(family, (6,), "points"), {"points": jax.random.normal(KEY, (16, 6)), "mask": jnp.ones(16)}
+
+    def judged(layout):
+        of = lambda s, b: family.importance_bound(s.params, s.variables, b, KEY, 64)["loss"].value  # noqa: E731
+        placed = layout.place(batch), jax.device_put(state.replace(key=KEY), layout.replicated)
+        compiled = layout.compile_evaluation(of).lower(placed[1], placed[0]).compile()
+        return compiled(placed[1], placed[0]), compiled.cost_analysis()["flops"]
+
+    (one, alone), (eight, shared) = (judged(parallel.start(Devices(count=count))) for count in (1, 8))
+    np.testing.assert_allclose(one, eight, rtol=1e-5)
+    assert shared < alone / 4
 
 
 def test_the_product_of_gaussians_is_the_normalised_product_of_their_densities():
@@ -161,7 +176,8 @@ def test_samples_of_two_layers_have_the_moments_of_the_prior():
 
 
 def test_the_kl_of_every_layer_is_reported_and_adds_up():
-    family = VAE(latent_dim=4, coder=MLPCoder((8,)), upper=(UpperLatents(3, (8,)), UpperLatents(2, ())))
+    upper = (UpperLatents(3, (8,)), UpperLatents(2, ()))
+    family = VAE(latent_dim=4, coder=MLPCoder((8,)), likelihood=Gaussian(), upper=upper)
     state = state_of(family, (5,), "points")
     found = bound(family, state, gaussian_data(), 1)
     np.testing.assert_allclose(found["kl"], found["kl_z1"] + found["kl_z2"] + found["kl_z3"], rtol=1e-5)
@@ -178,7 +194,7 @@ def test_free_bits_cost_at_least_themselves_and_stop_the_gradient_of_cheap_units
     batch = gaussian_data()
     plain = VAE(**LINEAR, beta=Constant(0.5))
     state = state_of(plain, (5,), "points")
-    kl = np.mean([layer.kl() for layer in plain.latents(state, batch)], axis=(0, 1))  # [Z]: the KL needs no draw
+    kl = np.mean([layer.kl() for layer in plain.latents(state, batch, KEY)], axis=(0, 1))  # [Z]: the KL needs no draw
     for free in (0.5 * kl.min(), kl.mean(), 2 * kl.max()):
         family = dataclasses.replace(plain, free_bits=float(free))
         found = trained_loss(family, state, batch)
@@ -241,14 +257,30 @@ def test_a_conditional_model_sees_its_label():
     assert np.isfinite(found["loss"])
     with pytest.raises(UserError, match="labels are from 0 to 3, not 4"):
         family.sample(state, KEY, 5, PriorSampler(label=4))
+    with pytest.raises(UserError, match="this split of the data has no labels"):
+        bound(family, state, {"image": x, "mask": jnp.ones(4)}, 1)
+    with pytest.raises(UserError, match="no Mixup"):
+        family.train_step(state, {"image": x, "other_label": jnp.arange(4)}, optimizer=Adam().build(10))
 
 
 def test_labels_that_are_not_there_are_refused():
     with pytest.raises(UserError, match="conditional needs labels, but the data have none"):
-        state_of(VAE(conditional=True, coder=MLPCoder((4,))), (3,), "points")
+        state_of(VAE(conditional=True, coder=MLPCoder((4,))), (3, 3, 1))
     family = VAE(coder=MLPCoder((4,)))
     with pytest.raises(UserError, match="needs a class-conditional model"):
-        family.sample(state_of(family, (3,), "points"), KEY, 2, PriorSampler(label=1))
+        family.sample(state_of(family, (3, 3, 1)), KEY, 2, PriorSampler(label=1))
+
+
+def test_beta_weighs_the_ratio_in_training_and_not_the_bound_that_is_reported():
+    family = VAE(**LINEAR, importance_samples=8, beta=Constant(0.25))
+    state, batch = state_of(family, (5,), "points"), gaussian_data()
+    trained = trained_loss(family, state, batch)
+    key = state.step_key
+    metrics = family.importance_bound(state.params, state.variables, batch, key, 8, 0.25)
+    whole = family.importance_bound(state.params, state.variables, batch, key, 8)
+    np.testing.assert_allclose(trained["loss"], metrics["loss"].value, rtol=1e-5)
+    np.testing.assert_allclose(trained["bits_per_dim"], whole["loss"].value / (5 * np.log(2)), rtol=1e-5)
+    assert abs(trained["loss"] - whole["loss"].value) > 0.01
 
 
 def test_bad_values_of_the_bounds_are_refused():
@@ -258,6 +290,10 @@ def test_bad_values_of_the_bounds_are_refused():
         VAE(free_bits=-1.0)
     with pytest.raises(UserError, match="closed KL"):
         VAE(free_bits=0.1, importance_samples=5)
+    with pytest.raises(UserError, match="ImportanceBound needs numbers of at least 1"):
+        ImportanceBound(chunk=0)
+    with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
+        LatentMap().check(VAE(latent_dim=1), Digits().open().spec)
     with pytest.raises(UserError, match="unknown activation"):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
@@ -292,7 +328,7 @@ def test_active_units_are_those_whose_means_vary(digits_run):
     report = digits_run.evaluate()
     split = Digits().open().splits["test"]
     batch = split.batch(np.arange(len(split)))
-    layers = digits_run.experiment.family.latents(digits_run.state, batch)
+    layers = digits_run.experiment.family.latents(digits_run.state, batch, KEY)
     for number, layer in enumerate(layers, 1):
         active = np.var(layer.posterior.mean, axis=0) > 0.01
         assert report.numbers[f"active_units_z{number}"] == active.sum()

@@ -140,7 +140,7 @@ def test_the_loss_is_the_sum_of_its_terms_and_each_is_what_it_says():
     x, codebook = np.asarray(batch["image"]), np.asarray(state.variables["codebook"])
     z = np.asarray(encoded(family, state, batch["image"])).reshape(-1, 3)
     chosen = brute_nearest(codebook, z)
-    error = np.square(np.asarray(family.reconstruct(state, batch)) - x)
+    error = np.square(np.asarray(family.reconstruct(state, batch, KEY)[1]) - x)
     share = np.bincount(chosen, minlength=7) / len(chosen)
     expected = {
         "reconstruction": 0.5 * (error.sum() / 4 + x[0].size * np.log(2 * np.pi)),
@@ -246,7 +246,7 @@ def test_codes_decode_to_the_reconstruction(likelihood):
     np.testing.assert_array_equal(found.ravel(), brute_nearest(state.variables["codebook"], z.reshape(-1, 3)))
     again = vqvae.decode_codes(family, state, found)
     assert again.shape == batch["image"].shape and again.dtype == jnp.float32
-    np.testing.assert_array_equal(again, family.reconstruct(state, batch))
+    np.testing.assert_array_equal(again, family.reconstruct(state, batch, KEY)[1])
     other = vqvae.decode_codes(family, state, (found + 1) % 7)
     assert np.abs(other - again).max() > 1e-3
 
@@ -254,7 +254,7 @@ def test_codes_decode_to_the_reconstruction(likelihood):
 def test_it_starts_at_the_mean_of_the_data():
     state = state_of(SMALL)
     silent = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    again = SMALL.reconstruct(silent, images(2))
+    _, again = SMALL.reconstruct(silent, images(2), KEY)
     np.testing.assert_allclose(again[1], state.variables["mean"], atol=1e-6)
 
 
@@ -321,7 +321,7 @@ OFTEN = Every(log=3, evaluate=6, sample=6, checkpoint=6)
 
 def digits(**changes):
     family = VQVAE(codes=16, code_dim=4, coder=SpatialCoder((8,), residual_blocks=0))
-    settings = {"family": family, "data": Digits(), "optimizer": Adam(Constant(1e-3)), "ema": 0.9, "every": OFTEN}
+    settings = {"family": family, "data": Digits(), "optimizer": Adam(Constant(1e-3)), "every": OFTEN}
     return toy.experiment(**settings | {"steps": 12} | changes)
 
 
@@ -335,6 +335,11 @@ def test_it_goes_on_bitwise_with_its_codebook_and_refuses_to_sample(tmp_path):
     with pytest.raises(UserError, match="no prior over its codes; an autoregressive prior"):
         genjax.load(tmp_path / "parts").sample(num=2)
     assert not list((tmp_path / "whole" / "samples").iterdir())
+
+
+def test_an_average_beside_the_codebook_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the codebook belongs to the live parameters"):
+        genjax.train(digits(ema=0.9), tmp_path / "run", quiet=True)
 
 
 @dataclass(frozen=True)
