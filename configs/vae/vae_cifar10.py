@@ -1,4 +1,4 @@
-"""A convolutional VAE on CIFAR-10 with a discretised logistic likelihood: its bits per dimension are those of the pixels.
+"""A convolutional VAE on CIFAR-10 whose bits per dimension are those of the pixels: a discretised logistic likelihood.
 
     python -m genjax train vae_cifar10
     python -m genjax train vae_cifar10 --data.name cifar10_jpeg

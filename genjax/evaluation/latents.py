@@ -20,7 +20,8 @@ from genjax.family import Batch, State
 @dataclass(frozen=True)
 class ActiveUnits(Evaluator):
     """How many latent variables follow the data: those whose posterior mean varies (Burda et al., arXiv 1509.00519),
-    and how many have collapsed onto the prior.
+    and how many have collapsed onto the prior. Below the topmost layer the prior's mean, which varies with the layer
+    above, is taken off first.
 
     Attributes:
       threshold: of the variance of a posterior mean over the split, above which the unit is active.
@@ -37,7 +38,7 @@ class ActiveUnits(Evaluator):
             raise UserError(f"the thresholds of ActiveUnits are above 0, not {self}")
 
     def __call__(self, subject: Subject) -> Findings:
-        layers = subject.collect(_statistics)  # a (mean, kl) a layer, [N, Z] each
+        layers = subject.collect(_statistics)  # a (mean less that of the prior, kl) a layer, [N, Z] each
         numbers: dict[str, float] = {}
         remarks = []
         for number, (mean, kl) in enumerate(layers, 1):
@@ -56,7 +57,7 @@ class ActiveUnits(Evaluator):
         return Findings(
             numbers,
             {"kl_by_unit": picture},
-            f"active above {self.threshold:g} variance of the posterior mean, collapsed below "
+            f"active above {self.threshold:g} variance of the posterior mean less the prior's, collapsed below "
             f"{self.collapsed_below:g} nats, layers above at their means, {len(layers[0][0]):,} examples of "
             f"{subject.split}",
             tuple(remarks),
@@ -106,7 +107,7 @@ class LatentMap(Evaluator):
 
 
 def _statistics(family: VAE, state: State, batch: Batch, key: jax.Array) -> Any:
-    return tuple((layer.posterior.mean, layer.kl()) for layer in family.latents(state, batch, key))
+    return tuple((layer.posterior.mean - layer.prior.mean, layer.kl()) for layer in family.latents(state, batch, key))
 
 
 def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
