@@ -9,6 +9,7 @@ from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
 from genjax.families.vae import VAE
 from genjax.flops import count_flops
+from genjax.likelihoods import Gaussian
 from genjax.nets.conv import down_lax, down_matmul, up_lax, up_matmul
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
@@ -36,7 +37,9 @@ def test_a_step_counts_the_same_however_it_is_accumulated():
     spec = Spec("points", (10,), np.zeros(10, np.float32))
 
     def flops(accumulate):
-        return step_flops(Experiment(VAE(4, MLPCoder((6,))), None, Adam(accumulate=accumulate), batch_size=8), spec)
+        return step_flops(
+            Experiment(VAE(4, MLPCoder((6,)), Gaussian()), None, Adam(accumulate=accumulate), batch_size=8), spec
+        )
 
     layers = [10 * 6, 6 * 8, 4 * 6, 6 * 10]
     forward = 2 * 8 * sum(layers)

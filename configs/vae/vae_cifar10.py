@@ -4,7 +4,7 @@
     python -m genjax train vae_cifar10 --data.name cifar10_jpeg
 
 The second form is for a lossy copy of the images (JPEG, quality about 75), whose bits per dimension say nothing beside
-published ones. NOTE
+published ones. Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.augment import Flip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.gaussian import Layer, Normal
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
 from genjax.likelihoods import Bernoulli, Likelihood
-from genjax.losses import gaussian_kl, gaussian_nll
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
@@ -62,42 +62,6 @@ class PriorSampler:
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
             raise UserError(f"a temperature is not negative, but {self.temperature} is")
-
-
-class Normal(NamedTuple):
-    """Independent Gaussians, [B, Z] each."""
-
-    mean: jax.Array
-    log_variance: jax.Array
-
-    def draw(self, key: jax.Array) -> jax.Array:
-        return self.mean + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, self.mean.shape)
-
-    def times(self, other: Normal) -> Normal:
-        """The normalised product of two densities: means weighted by their precision."""
-        log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
-        share = jnp.exp(-self.log_variance - log_precision)
-        return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
-
-    def repeated(self, times: int) -> Normal:
-        """[B * times, Z], each row again and again: rows of one example stay on the device that holds it."""
-        return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
-
-
-class Layer(NamedTuple):
-    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B, Z]."""
-
-    posterior: Normal
-    prior: Normal
-    z: jax.Array
-
-    def kl(self) -> jax.Array:
-        """KL(q || p) of each dimension, [B, Z]."""
-        return gaussian_kl(*self.posterior, *self.prior)
-
-    def log_ratio(self) -> jax.Array:
-        """log q(z) - log p(z) [B] at the draw."""
-        return gaussian_nll(*self.prior, self.z) - gaussian_nll(*self.posterior, self.z)
 
 
 @dataclass(frozen=True)
@@ -226,10 +190,10 @@ class VAE(Family):
         if self.conditional:
             x = x + params["label"][_given(label)].astype(x.dtype)
         outputs = apply(self._encoder(), params["encoder"], x)
-        estimates = [_normal(outputs)]
+        estimates = [Normal.of(outputs)]
         for number in range(len(self.upper)):
             outputs = apply(self._up(number), params[f"up_{number}"], outputs)
-            estimates.append(_normal(outputs))
+            estimates.append(Normal.of(outputs))
         return tuple(estimates)
 
     def top_down(self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None) -> tuple[Layer, ...]:
@@ -245,7 +209,7 @@ class VAE(Family):
             if layers:
                 prior = self._prior(params, number, layers[0].z)
                 posterior = posterior.times(prior)
-            z = posterior.mean if key is None else posterior.draw(jax.random.fold_in(key, number))
+            z = posterior.mean if key is None else posterior.draw(jax.random.fold_in(key, number) if number else key)
             layers.insert(0, Layer(posterior, prior, z))
         return tuple(layers)
 
@@ -338,7 +302,7 @@ class VAE(Family):
 
     def _prior(self, params: Params, number: int, above: jax.Array) -> Normal:
         """p(z | layer above) of layer ``number``, 0 for z1."""
-        return _normal(apply(self._down(number), params[f"down_{number}"], above))
+        return Normal.of(apply(self._down(number), params[f"down_{number}"], above))
 
     def _labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         if not self.conditional:
@@ -385,10 +349,6 @@ def _given(label: jax.Array | None) -> jax.Array:
     if label is None:
         raise UserError("this split of the data has no labels, which a class-conditional model needs")
     return label
-
-
-def _normal(outputs: jax.Array) -> Normal:
-    return Normal(*jnp.split(outputs, 2, axis=-1))
 
 
 def _batch_mean(values: jax.Array, seen: jax.Array, axis: str | None) -> jax.Array:

@@ -16,7 +16,8 @@ from genjax.errors import UserError
 from genjax.evaluation.latents import ActiveUnits, LatentMap
 from genjax.evaluation.likelihood import ImportanceBound
 from genjax.experiment import Every, Experiment
-from genjax.families.vae import VAE, Normal, PriorSampler, UpperLatents
+from genjax.families.gaussian import Normal
+from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.nets.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder

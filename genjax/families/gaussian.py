@@ -1,0 +1,51 @@
+"""Gaussian latents: independent Gaussians, and a layer that has them as posterior and as prior."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from genjax.losses import gaussian_kl, gaussian_nll
+
+
+class Normal(NamedTuple):
+    """Independent Gaussians, [B, Z] each."""
+
+    mean: jax.Array
+    log_variance: jax.Array
+
+    @classmethod
+    def of(cls, outputs: jax.Array) -> Normal:
+        """From the outputs [B, 2 Z] of a network."""
+        return cls(*jnp.split(outputs, 2, axis=-1))
+
+    def draw(self, key: jax.Array) -> jax.Array:
+        return self.mean + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, self.mean.shape)
+
+    def times(self, other: Normal) -> Normal:
+        """The normalised product of two densities: means weighted by their precision."""
+        log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
+        share = jnp.exp(-self.log_variance - log_precision)
+        return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
+
+    def repeated(self, times: int) -> Normal:
+        """[B * times, Z], each row again and again: rows of one example stay on the device that holds it."""
+        return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
+
+
+class Layer(NamedTuple):
+    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B, Z]."""
+
+    posterior: Normal
+    prior: Normal
+    z: jax.Array
+
+    def kl(self) -> jax.Array:
+        """KL(q || p) of each dimension, [B, Z]."""
+        return gaussian_kl(*self.posterior, *self.prior)
+
+    def log_ratio(self) -> jax.Array:
+        """log q(z) - log p(z) [B] at the draw."""
+        return gaussian_nll(*self.prior, self.z) - gaussian_nll(*self.posterior, self.z)
