@@ -3,9 +3,9 @@
     python -m genjax train iwae_mnist
     python -m genjax train iwae_mnist --family.importance-samples 50 --run-dir runs/iwae_mnist_50
 
-180,000 steps of 100 images (300 epochs) at k=1 in 42 min on two busy 2.5 GHz x86 cores (219 steps/s, 14 min, while they
-were free), November 2026, jax 0.10.2, seed 0. Test set: 87.86 nats by 5,000 samples an image, ELBO 92.16; 21 of 50 units
-are active. Published: 86.76 after 3,280 epochs by 20 images, 9.8M steps, which would take about 9 hours here.
+180,000 steps of 100 images (300 epochs) at k=1 in 42 min on two busy 2.5 GHz x86 cores (219 steps/s, so 14 min, while
+both were free), November 2026, jax 0.10.2, seed 0. Test set: 87.86 nats by 5,000 samples an image, ELBO 92.16; 21 of 50
+units are active. Published: 86.76 after 3,280 epochs by 20 images, 9.8M steps, which would take about 9 hours here.
 
 At equal epochs, 10 (`--steps 6000`), over 1,000 test images: k=1 97.3, k=5 95.7, k=50 94.7. Published: 86.76, 85.54 and
 84.78.
