@@ -102,20 +102,24 @@ class Subject:
         *static: Any,
         split: str | None = None,
         limit: int | None = None,
-        model: Model | None = None,
     ) -> Any:
         """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N, ...].
 
-        Of the judged split and model and all examples by default, else of ``limit`` spread evenly; all of them are
-        kept on the host.
+        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of them are kept on the
+        host.
         """
-        by = model or self.model
         compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(4, 4 + len(static))))
         chosen = self.part(limit, split)
         batches = padded(chosen, self.batch_size, self.layout.rows(self.batch_size))
         parts = [
             jax.device_get(
-                compiled(by.family, by.state, self.layout.place(batch), jax.random.fold_in(self.key, number), *static)
+                compiled(
+                    self.model.family,
+                    self.model.state,
+                    self.layout.place(batch),
+                    jax.random.fold_in(self.key, number),
+                    *static,
+                )
             )
             for number, batch in enumerate(batches)
         ]
