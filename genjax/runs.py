@@ -146,7 +146,7 @@ class Judge:
           UserError: one of the experiment's evaluators cannot look at this family or these data.
         """
         for evaluator in experiment.evaluators:
-            evaluator.check(experiment.family, data.spec)
+            evaluator.check(experiment.family, data.spec, others)
         compiled = layout.compile_evaluation(experiment.family.evaluate)
         return cls(experiment, layout, data, evaluators, others, compiled)
 

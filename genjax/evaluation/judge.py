@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,8 @@ from genjax.data.stream import padded
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Metrics, State
 from genjax.parallel import Layout
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Subject:
       layout: the devices; results are on every process.
       batch_size: examples at once.
       others: the runs that evaluators asked for, by run directory.
+      made: what evaluators share, see ``once``.
     """
 
     model: Model
@@ -81,6 +84,13 @@ class Subject:
     layout: Layout
     batch_size: int
     others: Mapping[str, Model] = field(default_factory=dict)
+    made: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, name: Any, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made for the first evaluator that asks and kept for the others, such as features."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
 
     def metrics(
         self, function: Callable[..., Metrics], *static: Any, split: str | None = None, limit: int | None = None
@@ -138,11 +148,13 @@ class Subject:
         return part.batch(np.arange(len(part)))
 
     def samples(self, n: int) -> np.ndarray:
-        """``n`` samples in model space, drawn as the family's sampler says."""
+        """``n`` samples in model space, drawn as the family's sampler says; the same for every evaluator."""
         family = self.model.family
         if family.no_samples is not None:
             raise UserError(family.no_samples)
-        return sampled(self.layout, family, self.model.state, self.key, n, family.sampler)
+        return self.once(
+            ("samples", n), lambda: sampled(self.layout, family, self.model.state, self.key, n, family.sampler)
+        )
 
 
 @dataclass(frozen=True)
@@ -192,11 +204,14 @@ class Evaluator:
         """Directories of the runs it needs besides the judged one."""
         return ()
 
-    def check(self, family: Any, spec: Spec) -> None:
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         """Refuse what it cannot judge, before the first step.
 
+        Args:
+          others: the runs that are loaded, by run directory; those that no evaluator needs while training are not.
+
         Raises:
-          UserError: another family or other data than it is made for.
+          UserError: another family, other data or another run than it is made for.
         """
         if not isinstance(family, self.judges):
             known = " or ".join(kind.__name__ for kind in self.judges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels, grid
 from genjax.errors import UserError
-from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.vae import VAE
 from genjax.family import Batch, State
 
@@ -84,8 +85,8 @@ class LatentMap(Evaluator):
         if self.limit < 2 or self.cells < 2:
             raise UserError(f"LatentMap needs limit and cells of at least 2, not {self.limit}, {self.cells}")
 
-    def check(self, family: VAE, spec: Spec) -> None:
-        super().check(family, spec)
+    def check(self, family: VAE, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
         if family.latent_dim < 2:
             raise UserError("LatentMap needs at least two latent variables z1, the model has one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +13,7 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.features import PIXELS, feature_space, nearest, needed_runs
-from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family
 
 BLOCK = 4096  # training images that are held as floats at once
@@ -49,8 +50,8 @@ class NearestNeighbours(Evaluator):
         if min(self.samples, self.shown, self.neighbours) < 1 or self.limit < self.neighbours:
             raise UserError(f"NearestNeighbours needs numbers of at least 1 and limit >= neighbours, not {self}")
 
-    def check(self, family: Family, spec: Spec) -> None:
-        super().check(family, spec)
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
         if family.no_samples is not None:
             raise UserError(f"NearestNeighbours needs samples, but {family.no_samples}")
 

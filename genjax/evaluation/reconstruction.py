@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
-from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families import vae
 from genjax.family import Batch, State
 
@@ -34,8 +35,8 @@ class Reconstructions(Evaluator):
         if self.num < 1:
             raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
 
-    def check(self, family: Any, spec: Spec) -> None:
-        super().check(family, spec)
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
         if not hasattr(family, "reconstruct"):
             raise UserError(f"Reconstructions needs a family that reconstructs, which {type(family).__name__} does not")
 

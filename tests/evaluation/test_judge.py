@@ -313,7 +313,7 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
     points = Points(size=10, test_size=5)
     family = VAE(2, MLPCoder((4,)), Gaussian())
     with pytest.raises(UserError, match="needs images, but the data are points"):
-        evaluator.check(family, points.open().spec)
+        evaluator.check(family, points.open().spec, {})
     experiment = toy.experiment(family=family, data=points, evaluators=(evaluator,), every=every, batch_size=2)
     with pytest.raises(UserError, match="needs images"):
         genjax.train(experiment, run_dir, quiet=True)
@@ -324,9 +324,9 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
 def test_an_evaluator_of_another_family_is_refused():
     spec = Digits().open().spec
     with pytest.raises(UserError, match="Interpolations judges a VAE, not a Toy"):
-        Interpolations().check(toy.Toy(), spec)
+        Interpolations().check(toy.Toy(), spec, {})
     with pytest.raises(UserError, match="needs a family that reconstructs, which Toy does not"):
-        Reconstructions().check(toy.Toy(), spec)
+        Reconstructions().check(toy.Toy(), spec, {})
 
 
 def test_evaluators_may_change_when_a_run_goes_on(run_dir):

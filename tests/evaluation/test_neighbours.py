@@ -104,9 +104,9 @@ def test_features_of_another_run_than_a_classifier_are_refused(layout):
 
 def test_what_has_no_samples_or_no_images_is_refused():
     with pytest.raises(UserError, match="NearestNeighbours needs images, but the data are points"):
-        NearestNeighbours().check(VAE(2, MLPCoder((4,))), Points(size=10, test_size=5).open().spec)
+        NearestNeighbours().check(VAE(2, MLPCoder((4,))), Points(size=10, test_size=5).open().spec, {})
     with pytest.raises(UserError, match="NearestNeighbours needs samples, but a classifier draws no samples"):
-        NearestNeighbours().check(Classifier(MLPBackbone((4,))), Digits().open().spec)
+        NearestNeighbours().check(Classifier(MLPBackbone((4,))), Digits().open().spec, {})
 
 
 def test_the_neighbours_of_a_training_split_would_be_itself(layout):
