@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,11 +11,10 @@ import numpy as np
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
-from genjax.evaluation.features import PIXELS, feature_space, nearest, needed_runs
+from genjax.evaluation.drawn import data_features
+from genjax.evaluation.features import PIXELS, feature_space, label, nearest, needed_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family
-
-BLOCK = 4096  # training images that are held as floats at once
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ class NearestNeighbours(Evaluator):
         samples = subject.samples(self.samples)
         train = subject.part(self.limit, "train")
         held_out = subject.examples(self.samples)["image"]
-        blocks = np.array_split(np.arange(len(train)), -(-len(train) // BLOCK))
-        known = np.concatenate([space(train.batch(block)["image"]) for block in blocks])
+        known = data_features(subject, self.features, "train", self.limit)
         count = min(self.neighbours, len(train))
         distance, index = nearest(space(samples), known, count)
         usual, _ = nearest(space(held_out), known, 1)
@@ -79,7 +76,7 @@ class NearestNeighbours(Evaluator):
         picture = grid(subject.model.codec.decode(rows.reshape(-1, *rows.shape[2:])), columns=1 + count)
         median = np.median(distance[:, 0])
         ratio = median / max(np.median(usual), 1e-12)
-        suffix = "" if self.features == PIXELS else f"_{Path(self.features).name}"
+        suffix = "" if self.features == PIXELS else f"_{label(self.features)}"
         return Findings(
             {f"neighbour_distance{suffix}": float(median), f"neighbour_ratio{suffix}": float(ratio)},
             {f"neighbours{suffix}": picture},
