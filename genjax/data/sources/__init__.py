@@ -3,6 +3,7 @@
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
 from genjax.data.sources.points import Points
+from genjax.data.sources.stacked import Stacked
 from genjax.data.sources.tfds import TFDS
 
-__all__ = ["TFDS", "Digits", "ImageFolder", "Points"]
+__all__ = ["TFDS", "Digits", "ImageFolder", "Points", "Stacked"]

@@ -1,0 +1,116 @@
+"""Stacked MNIST: three random digits as the channels of one image, so that a thousand modes can be counted."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import Batch, Dataset, Spec, Split
+from genjax.data.sources.tfds import TFDS
+from genjax.data.splits import DRAW, digest
+from genjax.data.stream import raw_bits
+from genjax.errors import UserError
+
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Images whose channels are three grey images of another source, drawn evenly and independently.
+
+    Metz et al., arXiv 1611.02163; the sizes are those of Lin et al. (PacGAN), arXiv 1712.04086. With K classes there,
+    channels of the labels a, b, c have the label a K^2 + b K + c, one of K^3: the number that three digits write.
+
+    Attributes:
+      source: of the grey images, with labels. "train" is drawn from its training images, every other split from its
+        own, so that no held-out image was trained on in any channel.
+      size: training examples.
+      test_size: examples of every other split.
+      seed: of the draws; a larger size keeps the examples of a smaller one.
+    """
+
+    source: Any = TFDS(name="mnist")
+    size: int = 128_000
+    test_size: int = 26_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.test_size < 1:
+            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+
+    def open(self) -> Dataset:
+        """Batches of ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].
+
+        Raises:
+          UserError: the inner source has no labels, or is not of grey images.
+        """
+        inner = self.source.open()
+        name = type(self.source).__name__
+        if inner.spec.entry != "image" or inner.spec.shape[-1] != 1:
+            raise UserError(f"Stacked needs grey images, but {name} has {inner.spec.entry} of shape {inner.spec.shape}")
+        if inner.spec.classes is None:
+            raise UserError(f"Stacked needs labels, but {name} has none")
+        splits = {}
+        for number, part in enumerate(("train", "test", "validation")):  # streams that no other split can move
+            if part in inner.splits:
+                if "label" not in inner.splits[part].batch(np.zeros(1, np.int64)):
+                    raise UserError(f"Stacked needs labels, but those of {name}'s {part} split are hidden")
+                count = self.size if part == "train" else self.test_size
+                splits[part] = Triples(inner.splits[part], inner.spec.classes, self.seed, DRAW + number, count)
+        spec = Spec(
+            entry="image",
+            shape=(*inner.spec.shape[:2], CHANNELS),
+            mean=np.repeat(inner.spec.mean, CHANNELS, axis=-1),  # every channel is drawn evenly
+            classes=inner.spec.classes**CHANNELS,
+            levels=inner.spec.levels,
+        )
+        height, width = inner.spec.shape[:2]
+        codec = ImageCodec(height, width, CHANNELS, levels=inner.codec.levels)
+        fields = f"stacked {self.size} {self.test_size} {self.seed}"
+        return Dataset(splits, spec, codec, digest([inner.fingerprint.encode(), fields.encode()]))
+
+
+@dataclass(frozen=True)
+class Triples:
+    """A split whose examples are put together when a batch of them is asked for.
+
+    Attributes:
+      inner: the split of grey images.
+      classes: of its labels.
+      seed: of the draws.
+      stream: of the draws.
+      size: examples.
+    """
+
+    inner: Split
+    classes: int
+    seed: int
+    stream: int
+    size: int
+
+    @property
+    def in_memory(self) -> bool:
+        return self.inner.in_memory
+
+    def __len__(self) -> int:
+        return self.size
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """The inner split's rows [N, 3] int64 of each example, three random words an example."""
+        words = raw_bits(self.seed, self.stream, CHANNELS * self.size)
+        return (words % np.uint64(len(self.inner))).astype(np.int64).reshape(self.size, CHANNELS)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        found = self.inner.batch(self.rows[indices].ravel())
+        image, label = found["image"], found["label"].reshape(-1, CHANNELS)
+        channels = image.reshape(-1, CHANNELS, *image.shape[1:3])  # [B, 3, H, W]
+        places = self.classes ** np.arange(CHANNELS)[::-1]
+        return {
+            "image": np.ascontiguousarray(np.moveaxis(channels, 1, -1)),
+            "label": (label @ places).astype(np.int32),
+        }
