@@ -24,7 +24,7 @@ from genjax.parallel import Devices
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root")
+FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.source.root")
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
@@ -81,6 +81,7 @@ class Experiment:
       data: the source of examples.
       optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
       augment: functions of (key, batch), applied in the compiled step in this order.
+      curriculum: what changes about the batches over the steps, such as ``Resolutions``; None for nothing.
       steps: train steps.
       batch_size: examples a step, over all devices and processes.
       seed: of the parameters, the noise and the order of the data.
@@ -99,6 +100,7 @@ class Experiment:
     data: Any
     optimizer: Any = Adam()
     augment: tuple[Any, ...] = ()
+    curriculum: Any = None
     steps: int = 10_000
     batch_size: int = 128
     seed: int = 0
@@ -129,6 +131,8 @@ class Experiment:
         if self.family.collect is not None and self.steps_per_dispatch > 1:
             raise UserError(f"{type(self.family).__name__} collects on the host: steps_per_dispatch must be 1")
         intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
+        if self.curriculum is not None:
+            intervals |= {f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)}
         for name, interval in ({"steps": self.steps} | intervals).items():
             if interval % self.steps_per_dispatch:
                 raise UserError(f"{name} {interval} is not a multiple of steps_per_dispatch {self.steps_per_dispatch}")

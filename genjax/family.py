@@ -65,7 +65,7 @@ class State(flax.struct.PyTreeNode):
 
     def for_eval(self) -> State:
         """The state to judge and to sample from: the averaged parameters where there are any."""
-        return self if self.ema is None else self.replace(params=self.ema)
+        return self if self.ema is None else self.replace(params={**self.params, **self.ema})
 
 
 def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array) -> State:
@@ -73,6 +73,8 @@ def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, U
     opt_state: Any
     averaged: Any
     if isinstance(rule, Mapping):
+        if rule.keys() - params.keys():
+            raise UserError(f"an optimizer for {' and '.join(rule)}, but this family has no such parts")
         opt_state = {part: r.init(params[part]) for part, r in rule.items()}
         averaged = {part: params[part] for part, r in rule.items() if r.ema is not None} or None
     else:
@@ -135,6 +137,12 @@ def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, *
     return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
 
 
+def cast(params: Params, dtype: Any) -> Params:
+    """Parameters in the type that networks compute in."""
+    # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
+    return jax.tree.map(lambda p: p.astype(dtype) if p.ndim else p, params)
+
+
 def gradient_step(
     loss: Loss,
     optimizer: Any,
@@ -168,9 +176,7 @@ def gradient_step(
     whole = rule.accumulate == 1
 
     def objective(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
-        cast = jax.tree.map(lambda p: p.astype(rule.compute_dtype) if p.ndim else p, params)
-        metrics, variables = loss(cast, variables, batch, key)
+        metrics, variables = loss(cast(params, rule.compute_dtype), variables, batch, key)
         total, weight = metrics["loss"]
         if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them
             total = total / _positive(weight if axis is None else jax.lax.psum(weight, axis))

@@ -6,6 +6,7 @@ logged, and so that a skipped update moves neither the schedule nor the moments.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ class UpdateRule:
       accumulate: microbatches that a batch is split into.
       ema: decay of the exponential moving average of the parameters; None keeps none.
       compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
+      repeats: updates that a train step makes, each on its share of the batch.
     """
 
     direction: optax.GradientTransformation
@@ -50,6 +52,7 @@ class UpdateRule:
     accumulate: int = 1
     ema: float | None = None
     compute_dtype: Any = FLOAT32
+    repeats: int = 1
 
     def init(self, params: Params) -> OptState:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
@@ -268,3 +271,43 @@ class Muon(Optimizer):
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
         return jax.tree.map(axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params)
+
+
+@dataclass(frozen=True)
+class Players:
+    """An optimizer for each of two players.
+
+    Attributes:
+      generator: its optimizer.
+      discriminator: its optimizer.
+      discriminator_steps: updates of the discriminator before each of the generator, each on its share of the batch:
+        with 5 a batch of 320 is five of 64. Its schedule counts its own updates.
+    """
+
+    generator: Optimizer = Adam(Constant(2e-4), b1=0.5)
+    discriminator: Optimizer = Adam(Constant(2e-4), b1=0.5)
+    discriminator_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.discriminator_steps, int) or self.discriminator_steps < 1:
+            raise UserError(f"discriminator_steps is at least 1, not {self.discriminator_steps}")
+
+    @property
+    def accumulate(self) -> int:
+        """What the batch of each device has to be divisible by."""
+        return self.discriminator_steps * math.lcm(self.generator.accumulate, self.discriminator.accumulate)
+
+    def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> dict[str, UpdateRule]:
+        """The rules of both; the average is the generator's, the only one that is judged and sampled from."""
+        critic = self.discriminator.build(total_steps * self.discriminator_steps, None, compute_dtype)
+        return {
+            "generator": self.generator.build(total_steps, ema, compute_dtype),
+            "discriminator": dataclasses.replace(critic, repeats=self.discriminator_steps),
+        }
+
+    def check(self, params: Params) -> None:
+        """Refuse path rules that match none of a player's parameters, and a family without players."""
+        if set(params) != {"generator", "discriminator"}:
+            raise UserError("optimizer=Players(...) is for a family of two players, generator and discriminator")
+        self.generator.check(params["generator"])
+        self.discriminator.check(params["discriminator"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -17,7 +18,7 @@ from etils import epath
 
 from genjax import parallel, runs, writers
 from genjax.checkpoint import Checkpoints
-from genjax.data.dataset import Batch, Split
+from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
@@ -53,7 +54,7 @@ def make_step(experiment: Experiment) -> Any:
 
 def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position: int) -> Generator[Batch]:
     """Batches on their way to the devices, from the data's ``position`` on."""
-    host = batches(
+    host: Iterator[Batch] = batches(
         split,
         seed=experiment.seed,
         position=position,
@@ -62,7 +63,36 @@ def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position
         several=experiment.steps_per_dispatch,
         workers=experiment.workers,
     )
+    if experiment.curriculum is not None:
+        host = _by_curriculum(experiment, host, position // experiment.batch_size)
     return parallel.prefetch(host, functools.partial(layout.place, stacked=experiment.steps_per_dispatch > 1))
+
+
+def _by_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
+    """The batches as the curriculum wants them at their steps, from ``step`` on."""
+    several = experiment.steps_per_dispatch
+    with contextlib.closing(host):  # type: ignore[type-var]
+        for first, batch in zip(itertools.count(step, several), host, strict=False):
+            if several == 1:
+                yield experiment.curriculum(first, batch)
+            else:  # stacked, one stage a dispatch
+                each = [experiment.curriculum(first + i, {n: x[i] for n, x in batch.items()}) for i in range(several)]
+                yield {name: np.stack([one[name] for one in each]) for name in each[0]}
+
+
+def _check_stages(experiment: Experiment, data: Dataset, state: State) -> None:
+    """Trace the first step of every stage of a curriculum, so that no run stops where a stage begins.
+
+    Raises:
+      UserError: the data or the family cannot follow the curriculum.
+    """
+    if experiment.curriculum is None:
+        return
+    rows = np.arange(experiment.batch_size) % len(data.splits["train"])
+    batch = data.splits["train"].batch(rows) | {"mask": np.ones(len(rows), np.float32)}
+    step = make_step(experiment)
+    for start in experiment.curriculum.starts:
+        jax.eval_shape(lambda state, batch: step(state, batch, None), state, experiment.curriculum(start, batch))
 
 
 def train(
@@ -117,6 +147,7 @@ def run_loop(
     target = layout.abstract(make)
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
+    _check_stages(experiment, data, target)
     state, progress = checkpoints.restore(target) or (layout.init(make), {"step": 0, "position": 0, "meter": None})
     step, meter = progress["step"], Meter(progress["meter"])
 

@@ -17,16 +17,25 @@ from genjax import experiment as experiments
 from genjax import likelihoods, optim, parallel, schedules
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
+from genjax.data.curriculum import Resolutions
 from genjax.data.dataset import Spec
-from genjax.data.sources import TFDS, Digits, ImageFolder, Points
+from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.sources import TFDS, Digits, ImageFolder, Points, Stacked
 from genjax.errors import UserError
+from genjax.evaluation.bias import Bias
 from genjax.evaluation.classification import Calibration, Confusions
 from genjax.evaluation.codebook import CodebookUsage
+from genjax.evaluation.diversity import Diversity
+from genjax.evaluation.gauges import GameGauges
 from genjax.evaluation.generalisation import GeneralisationGap
 from genjax.evaluation.latents import ActiveUnits, LatentMap
 from genjax.evaluation.likelihood import ImportanceBound
+from genjax.evaluation.memorisation import Memorisation
+from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
+from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.sheet import Sheet
 from genjax.experiment import (
     Every,
     Experiment,
@@ -41,12 +50,16 @@ from genjax.experiment import (
     to_json,
 )
 from genjax.families.classifier import Classifier
+from genjax.families.gan import GAN, LatentSampler
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.vqvae import VQVAE
 from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
 from genjax.nets.conv import ConvCoder
 from genjax.nets.mlp import MLPBackbone, MLPCoder
+from genjax.nets.progressive import Progressive
 from genjax.nets.resnet import ResNet
+from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.spatial import SpatialCoder
 from genjax.parallel import Devices, ShardRule
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
@@ -120,6 +133,41 @@ COMPONENTS = [
     Calibration(10, while_training=False),
     Confusions(4, while_training=False),
     CodebookUsage(while_training=False),
+    SampleQuality("runs/eyes", 900, "test", 800, 3, 700, 60),
+    Memorisation("inception", 90, 80, 70, 0.01, 4, while_training=False),
+    Diversity("runs/eyes", 90, "test", 80, 70),
+    Bias("runs/eyes", 300, 0.9, "labels", 200),
+    Sheet(90, 20, 3, 2, "runs/eyes", "runs/others", 80),
+    MixtureModes(((0.5, -1.0), (2.0, 3.0)), 0.25, 90, 2.0),
+    StackedModes("runs/eyes", 90),
+    GameGauges(while_training=False),
+    Stacked(Digits(), 50, 20, 3),
+    Resolutions((2, 4), (3,), 1),
+    DiscriminatorAugment(("flip", "color"), 0.5, 0.3, 70),
+    MLPGenerator((8, 4), "tanh", True),
+    MaxoutBackbone((8, 4), 3),
+    ConvGenerator((8, 4), 6, False, 3),
+    ConvBackbone((8, 4), 6, "silu", True, 0.25),
+    ResNetGenerator((8, 4), (28,)),
+    ResNetDiscriminator((8, 4), 1, (14,)),
+    Progressive((8, 4)),
+    LatentSampler(0.7, 3),
+    GAN(
+        3,
+        ConvGenerator((8,)),
+        ConvBackbone((4,)),
+        "wasserstein",
+        gradient_penalty=10.0,
+        r1=0.5,
+        r2=0.25,
+        penalty_every=4,
+        spectral_norm="both",
+        minibatch_std=True,
+        conditional=True,
+        init_std=0.02,
+        sampler=LatentSampler(0.5),
+    ),
+    optim.Players(optim.SGD(Constant(0.1)), optim.Adam(b1=0.0), 5),
     codecs.ImageCodec(8, 9, 3, 17),
     codecs.PointsCodec(2, (0.5, -1.0), (2.0, 3.0)),
     Flip(0.25),
@@ -132,6 +180,7 @@ COMPONENTS = [
 # Made at run time, or what components inherit from.
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
+NO_COMPONENTS |= {"Nets", "Triples"}
 
 
 def name_of(component):
@@ -177,6 +226,7 @@ def full() -> Experiment:
         data=Points("swiss_roll", 100, 20),
         optimizer=optim.Muon(Cosine(0.1)),
         augment=(Reconstructions(9),),
+        curriculum=Resolutions((4, 8), (20,)),
         steps=40,
         batch_size=24,
         seed=5,
@@ -377,6 +427,7 @@ BOUND = {
     "data": TFDS("fashion_mnist", root="/here"),
     "optimizer": optim.SGD(),
     "augment": (Reconstructions(),),
+    "curriculum": Resolutions((4, 8), (8,)),
     "batch_size": 48,
     "seed": 6,
     "precision": "float32",
@@ -391,6 +442,11 @@ BOUND = {
 def test_these_may_differ_on_resume(name):
     before = dataclasses.replace(full(), data=TFDS(root="/here"))
     check_resumable(before, dataclasses.replace(before, **{name: FREE[name]}))
+
+
+def test_the_root_of_a_source_within_a_source_may_differ():
+    before, after = (dataclasses.replace(full(), data=Stacked(TFDS(root=root))) for root in ("/here", "/there"))
+    check_resumable(before, after)
 
 
 @pytest.mark.parametrize("name", BOUND)

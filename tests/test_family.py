@@ -86,7 +86,7 @@ def test_the_average_warms_up_and_is_what_is_judged():
     state, _ = step(SGD(Constant(0.1)), ema=0.999)
     expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, PARAMS, state.params)  # (1 + 0) / (10 + 0)
     assert_trees_equal(state.ema, expected, rtol=1e-5)
-    assert state.for_eval().params is state.ema
+    assert_trees_equal(state.for_eval().params, state.ema)
     without, _ = step(SGD(Constant(0.1)))
     assert without.ema is None and without.for_eval() is without
 

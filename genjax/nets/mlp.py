@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from genjax.errors import UserError, unknown
 
-Activation = Literal["relu", "gelu", "silu", "tanh"]
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
+LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
 
 
 def check_activation(name: str) -> None:
@@ -23,6 +24,8 @@ def check_activation(name: str) -> None:
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:
     """Apply the activation function of this name; the shape stays."""
+    if name == "leaky_relu":
+        return nn.leaky_relu(x, LEAK)
     return {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}[name](x)
 
 

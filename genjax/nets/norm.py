@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+Stats = Any
+MOMENTUM = 0.9
 
 
 class BatchNorm(nn.Module):
@@ -21,7 +27,7 @@ class BatchNorm(nn.Module):
     """
 
     axis: str | None = None
-    momentum: float = 0.9
+    momentum: float = MOMENTUM
     epsilon: float = 1e-5
 
     @nn.compact
@@ -61,3 +67,14 @@ class BatchNorm(nn.Module):
         offset = bias.astype(jnp.float32) - mean * factor
         axes = (1,) * (x.ndim - 1)
         return x * factor.astype(x.dtype).reshape(*axes, -1) + offset.astype(x.dtype).reshape(*axes, -1)
+
+
+def measured(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
+    """The statistics of one batch instead of moving averages, for parameters that the averages do not belong to.
+
+    Args:
+        apply_to_zeros: `batch_stats` to those after one training pass over the batch.
+        stats: `batch_stats` of the same shapes.
+    """
+    after = apply_to_zeros(jax.tree.map(jnp.zeros_like, stats))
+    return jax.tree.map(lambda moved: moved / (1 - MOMENTUM), after)

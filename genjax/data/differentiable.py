@@ -1,0 +1,115 @@
+"""Augmentations between data and discriminator, through which the generator's gradient passes.
+
+Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator Karras et al., arXiv 2006.06676.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError, unknown
+
+Transform = Literal["flip", "rotation", "translation", "cutout", "color"]
+
+
+@dataclass(frozen=True)
+class DiscriminatorAugment:
+    """What real and generated images go through before the discriminator sees them.
+
+    Attributes:
+      policy: transforms in their order, each of "flip" (left and right), "rotation" (by right angles), "translation"
+        (up to an eighth of the image), "cutout" (half of a side) and "color" (brightness, contrast, saturation); none
+        for nothing.
+      prob: of each transform and image; where it adapts, the one to begin with.
+      target: adapts: the probability rises while the mean sign of the discriminator on real images is above this, and
+        falls below it; 0.6 in the paper. None keeps ``prob``.
+      images: that training sees while an adapting probability goes from 0 to 1.
+    """
+
+    policy: tuple[Transform, ...] = ()
+    prob: float = 1.0
+    target: float | None = None
+    images: int = 500_000
+
+    def __post_init__(self) -> None:
+        for name in self.policy:
+            if name not in get_args(Transform):
+                raise unknown("transform", name, get_args(Transform))
+        if not 0 <= self.prob <= 1:
+            raise UserError(f"augment.prob is from 0 to 1, not {self.prob}")
+        if self.target is not None and not (self.policy and -1 < self.target < 1):
+            raise UserError("augment.target is between -1 and 1, and wants a policy whose probability adapts")
+        if self.images < 1:
+            raise UserError(f"augment.images is at least 1, not {self.images}")
+
+    def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
+        """Images [B, H, W, C], each transform on each image with probability ``prob``."""
+        if self.policy and images.ndim != 4:
+            raise UserError("augment.policy is for images; of points nothing can be flipped or cut out")
+        for number, name in enumerate(self.policy):
+            whether, draw = jax.random.split(jax.random.fold_in(key, number))
+            changed = jax.vmap(_TRANSFORMS[name])(jax.random.split(draw, len(images)), images)
+            chosen = jax.random.bernoulli(whether, prob, (len(images), 1, 1, 1))
+            images = jnp.where(chosen, changed, images)
+        return images
+
+    def adapted(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
+        """The probability after ``images`` more, on which the discriminator's mean sign was ``sign``."""
+        if self.target is None:
+            return prob
+        return jnp.clip(prob + jnp.sign(sign - self.target) * images / self.images, 0, 1)
+
+
+def _flip(key: jax.Array, image: jax.Array) -> jax.Array:
+    return image[:, ::-1]
+
+
+def _rotation(key: jax.Array, image: jax.Array) -> jax.Array:
+    """By 90, 180 or 270 degrees; of images that are not square by 180."""
+    if image.shape[0] != image.shape[1]:
+        return jnp.rot90(image, 2)
+    turns = [lambda x, k=k: jnp.rot90(x, k) for k in (1, 2, 3)]
+    return jax.lax.switch(jax.random.randint(key, (), 0, 3), turns, image)
+
+
+def _translation(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Whole pixels, grey where nothing comes in."""
+    height, width, _ = image.shape
+    reach = jnp.array([height, width]) // 8
+    down, right = jax.random.randint(key, (2,), -reach, reach + 1)
+    rows, columns = jnp.arange(height) - down, jnp.arange(width) - right
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+    moved = jnp.roll(image, (down, right), axis=(0, 1))
+    return jnp.where(inside[..., None], moved, 0.0)
+
+
+def _cutout(key: jax.Array, image: jax.Array) -> jax.Array:
+    height, width, _ = image.shape
+    row, column = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
+    rows = jnp.abs(jnp.arange(height) - row) < height / 4
+    columns = jnp.abs(jnp.arange(width) - column) < width / 4
+    return jnp.where((rows[:, None] & columns[None])[..., None], 0.0, image)
+
+
+def _color(key: jax.Array, image: jax.Array) -> jax.Array:
+    brightness, saturation, contrast = jax.random.uniform(key, (3,))
+    image = image + brightness - 0.5
+    if image.shape[-1] > 1:
+        grey = image.mean(-1, keepdims=True)
+        image = grey + 2 * saturation * (image - grey)
+    mean = image.mean()
+    return mean + (contrast + 0.5) * (image - mean)
+
+
+_TRANSFORMS: dict[Transform, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "flip": _flip,
+    "rotation": _rotation,
+    "translation": _translation,
+    "cutout": _cutout,
+    "color": _color,
+}
