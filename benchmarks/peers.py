@@ -11,39 +11,33 @@ included; the peer runs eager PyTorch without them.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-BATCH, SIDE, LATENT = 128, 28, {"vae": 20, "vae_conv": 32}
-CHANNELS = (32, 64)
+CASES = {"vae": "vae", "vae_conv": "vae", "dcgan": "dcgan"}  # the module of benchmarks that has both sides
 
 
-def genjax_step(case: str) -> Callable[[int], None]:
-    """``run(steps)`` of genjax."""
+def stepping(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:
+    """``run(steps)``: the whole train step of an experiment on random images of a shape [H, W, C]."""
     import jax
     import numpy as np
 
     from genjax import parallel, runs
     from genjax.data.dataset import Spec
-    from genjax.experiment import Experiment
-    from genjax.families.vae import VAE
-    from genjax.nets.conv import ConvCoder
-    from genjax.nets.mlp import MLPCoder
-    from genjax.optim import Adam
     from genjax.train import make_step
 
-    coder = MLPCoder((400,)) if case == "vae" else ConvCoder(CHANNELS)
-    experiment = Experiment(VAE(LATENT[case], coder), data=None, optimizer=Adam(), batch_size=BATCH, ema=0.999)
     layout = parallel.start(parallel.Devices(count=1))
-    images = np.random.default_rng(0).uniform(-1, 1, (BATCH, SIDE, SIDE, 1)).astype(np.float32)
-    make = runs.initial_state(experiment, Spec("image", (SIDE, SIDE, 1), images.mean(0)))
+    rows = experiment.batch_size
+    images = np.random.default_rng(0).uniform(-1, 1, (rows, *shape)).astype(np.float32)
+    make = runs.initial_state(experiment, Spec("image", shape, images.mean(0)))
     step = layout.compile_step(make_step(experiment), layout.abstract(make))
-    batch = layout.place({"image": images, "mask": np.ones(BATCH, np.float32)})
+    batch = layout.place({"image": images, "mask": np.ones(rows, np.float32)})
     state = layout.init(make)
 
     def run(steps: int) -> None:
@@ -55,49 +49,10 @@ def genjax_step(case: str) -> Callable[[int], None]:
     return run
 
 
-def torch_step(case: str) -> Callable[[int], None]:
-    """``run(steps)`` of the PyTorch twin."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
-    pixels, latent, corner = SIDE * SIDE, LATENT[case], SIDE // 4
-    if case == "vae":
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent))
-        decoder = nn.Sequential(nn.Linear(latent, 400), nn.ReLU(), nn.Linear(400, pixels))
-    else:
-        a, b = CHANNELS
-        encoder = nn.Sequential(
-            *(nn.Conv2d(1, a, 4, 2, 1), nn.ReLU(), nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(b * corner * corner, 2 * latent)),
-        )
-        decoder = nn.Sequential(
-            *(nn.Linear(latent, b * corner * corner), nn.ReLU(), nn.Unflatten(1, (b, corner, corner))),
-            *(nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(a, 1, 4, 2, 1), nn.Flatten()),
-        )
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3)
-    images = torch.rand(BATCH, 1, SIDE, SIDE)
-
-    def run(steps: int) -> None:
-        for _ in range(steps):
-            mean, log_variance = encoder(images).chunk(2, dim=-1)
-            z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-            targets = images.flatten(1)
-            nll = functional.binary_cross_entropy_with_logits(decoder(z), targets, reduction="sum")
-            kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-            optimizer.zero_grad(set_to_none=True)
-            ((nll + kl) / BATCH).backward()
-            optimizer.step()
-
-    return run
-
-
 def serve(side: str, case: str, seconds: float) -> None:
     """Answer every line on standard input with milliseconds a step."""
-    run = (genjax_step if side == "genjax" else torch_step)(case)
+    module = importlib.import_module(f"benchmarks.{CASES[case]}")
+    run = (module.genjax_step if side == "genjax" else module.torch_step)(case)
     run(10)
     begin = time.perf_counter()
     run(10)
@@ -142,7 +97,7 @@ def _answer(server: subprocess.Popen[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=sorted(LATENT))
+    parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     parser.add_argument("--side", choices=("genjax", "torch"), help=argparse.SUPPRESS)

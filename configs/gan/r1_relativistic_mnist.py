@@ -1,0 +1,50 @@
+"""A relativistic GAN held by R1 and R2 (Huang et al., arXiv 2501.05441), lazily, on MNIST.
+
+python -m genjax train classifier_mnist      # its features judge the samples
+python -m genjax train r1_relativistic_mnist
+python -m genjax evaluate runs/r1_relativistic_mnist
+"""
+
+from genjax.data.sources import TFDS
+from genjax.evaluation.bias import Bias
+from genjax.evaluation.diversity import Diversity
+from genjax.evaluation.gauges import GameGauges
+from genjax.evaluation.memorisation import Memorisation
+from genjax.evaluation.quality import SampleQuality
+from genjax.evaluation.sheet import Sheet
+from genjax.experiment import Every, Experiment, Keep
+from genjax.families.gan import GAN
+from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+from genjax.optim import Adam, Players
+from genjax.schedules import Constant
+
+CLASSIFIER = "runs/classifier_mnist"
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    judged_by_classifier = (
+        SampleQuality(CLASSIFIER, samples=10_000, while_training=False),
+        Diversity(CLASSIFIER, while_training=False),
+        Memorisation(CLASSIFIER, while_training=False),
+        Bias(CLASSIFIER, samples=10_000, while_training=False),
+        Sheet(features=CLASSIFIER, classifier=CLASSIFIER, while_training=False),
+    )
+    return Experiment(
+        family=GAN(
+            latent_dim=8 if tiny else 64,
+            generator=ConvGenerator((8, 4) if tiny else (128, 64), batch_norm=False),
+            discriminator=ConvBackbone((4, 8) if tiny else (64, 128)),
+            loss="relativistic",
+            r1=1.0,
+            r2=1.0,
+            penalty_every=4,
+        ),
+        data=TFDS(name="mnist"),
+        optimizer=Players(Adam(Constant(2e-4), b1=0.0, b2=0.99), Adam(Constant(2e-4), b1=0.0, b2=0.99)),
+        steps=8 if tiny else 5000,
+        batch_size=16 if tiny else 64,
+        ema=0.999,
+        evaluators=(GameGauges(), *(() if tiny else judged_by_classifier)),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 1000, 1000, 1000),
+        keep=Keep(best=None),
+    )

@@ -1,0 +1,37 @@
+"""Stacked MNIST after PacGAN (Lin et al., arXiv 1712.04086): how many of 1,000 modes does a small DCGAN find?
+
+    python -m genjax train classifier_mnist      # tells the digit of each channel
+    python -m genjax train stacked_mnist
+    python -m genjax train stacked_mnist --family.pack 2 --batch-size 256
+    python -m genjax evaluate runs/stacked_mnist
+
+The hard protocol, in which the discriminator is half as wide as the generator; batches of 128 packs. Otherwise than in
+the paper kernels are 4x4 where they stride, leaky slopes 0.2, and the classifier is ``classifier_mnist``.
+"""
+
+from genjax.data.sources import TFDS, Stacked
+from genjax.evaluation.gauges import GameGauges
+from genjax.evaluation.modes import StackedModes
+from genjax.experiment import Every, Experiment, Keep
+from genjax.families.gan import GAN
+from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+from genjax.optim import Adam, Players
+from genjax.schedules import Constant
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    modes = StackedModes("runs/classifier_mnist", while_training=False)
+    return Experiment(
+        family=GAN(
+            latent_dim=8 if tiny else 256,
+            generator=ConvGenerator((8, 4, 4) if tiny else (64, 32, 16, 8), head=3),
+            discriminator=ConvBackbone((4, 4) if tiny else (4, 8, 16, 32), batch_norm=True),
+        ),
+        data=Stacked(TFDS(name="mnist"), size=500, test_size=100) if tiny else Stacked(TFDS(name="mnist")),
+        optimizer=Players(Adam(Constant(1e-4), b1=0.5, b2=0.99), Adam(Constant(2e-4), b1=0.5, b2=0.99)),
+        steps=8 if tiny else 10_000,
+        batch_size=16 if tiny else 128,
+        evaluators=(GameGauges(), *(() if tiny else (modes,))),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 1000, 1000, 1000),
+        keep=Keep(best=None),
+    )
