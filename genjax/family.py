@@ -106,6 +106,10 @@ class Family:
         """One step on a batch. ``axis`` names the mapped data axis, if the step is mapped over devices."""
         raise NotImplementedError
 
+    def judged(self, state: State) -> State:
+        """What is evaluated and sampled from, made once each time: the averaged parameters where there are any."""
+        return state.for_eval()
+
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         """The metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError

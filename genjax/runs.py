@@ -40,7 +40,7 @@ class Run:
       experiment: its config.
       run_dir: where it lives.
       step: of the checkpoint that was loaded.
-      state: all of it; ``state.for_eval()`` is what is judged.
+      state: all of it; ``family.judged(state)`` is what is judged.
       spec: of the data it learned.
       codec: from model space to what a person opens.
       layout: the devices it is on.
@@ -62,7 +62,7 @@ class Run:
         if family.no_samples is not None:
             raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        return sampled(self.layout, family, self.state.for_eval(), key, num, options or family.sampler)
+        return sampled(self.layout, family, family.judged(self.state), key, num, options or family.sampler)
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
@@ -89,7 +89,7 @@ def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix
     """A state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
-    return Model(experiment.family, state.for_eval(), spec, codec, origin)
+    return Model(experiment.family, experiment.family.judged(state), spec, codec, origin)
 
 
 def needed(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str, Model]:

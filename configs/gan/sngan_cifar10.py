@@ -23,7 +23,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=GAN(
             latent_dim=8 if tiny else 128,
-            generator=ResNetGenerator((4, 4), (32,)) if tiny else ResNetGenerator((256, 256, 256, 256)),
+            generator=ResNetGenerator((4, 4, 4), (16,)) if tiny else ResNetGenerator((256, 256, 256, 256)),
             discriminator=ResNetDiscriminator((4, 4), 1) if tiny else ResNetDiscriminator((128, 128, 128, 128), 2),
             loss="hinge",
             spectral_norm="discriminator",

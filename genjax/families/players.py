@@ -125,9 +125,9 @@ class Nets:
     def drawn(
         self, state: State, key: jax.Array, n: int, label: jax.Array | None, truncation: float | None
     ) -> jax.Array:
-        """``n`` samples at the resolution of the data, by the statistics for evaluation."""
+        """``n`` samples at the resolution of the data."""
         z, full = self.latents(key, n, truncation), state.variables["mean"].shape
-        params, variables = self.normalised("generator", state.params["generator"], self._standing(state), False)
+        params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
 
         def at(size: tuple[int, ...]) -> jax.Array:
             x, _ = self.generated(params, variables, z, label, (n, *size), train=False)
@@ -187,11 +187,9 @@ class Nets:
         stages = [lambda x, times=count - 1 - i: judged(reduced(x, times)) for i in range(count)]
         return jax.lax.switch(state.variables["stage"], stages, x)
 
-    def _standing(self, state: State) -> Any:
-        """Averaged parameters get the statistics of a batch of their own: the moving ones belong to the live ones."""
+    def standing(self, state: State) -> Any:
+        """Variables whose generator statistics are those of these parameters, measured over a batch of latents."""
         stats = state.variables["batch_stats"]["generator"]
-        if state.ema is None or not stats:
-            return state.variables
         label = self.sampled_label(state.params, STANDING, None)
         z = self.latents(jax.random.key(0), STANDING)
         params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
