@@ -2,9 +2,11 @@
 
     python -m genjax train classifier_mnist
 
-2,400 steps (5.1 epochs) in 10 min on one core of a busy 2.5 GHz x86 machine, November 2026, jax 0.10.2, seed 0: 139,418
-parameters, 24 MFLOP an example and step. Test set: 99.46 %, worst class 98.7 %, 0.108 nats, calibration error 0.091
-(with smoothed labels it says less than it knows). One epoch alone (`--steps 470`): 99.12 %.
+2,400 steps (5.1 epochs) in 4 to 10 min on one core of a busy 2.5 GHz x86 machine, November 2026, jax 0.10.2: 139,418
+parameters, 24 MFLOP an example and step. Test set, seeds 0, 1, 2: 99.46, 99.54, 99.53 %; without augmentation
+(`--augment.0.padding 0 --augment.1.degrees 0`) 99.47, 99.51, 99.50 %: in five epochs it brings nothing that one could
+tell from chance. Seed 0: worst class 98.7 %, 0.108 nats, calibration error 0.091 (with smoothed labels it says less
+than it knows); one epoch alone (`--steps 470`): 99.12 %.
 """
 
 from genjax.data.augment import Crop, Rotate

@@ -1,8 +1,10 @@
 """DCGAN (Radford et al., arXiv 1511.06434) on MNIST.
 
-python -m genjax train classifier_mnist      # its features judge the samples
-python -m genjax train dcgan_mnist
-python -m genjax evaluate runs/dcgan_mnist
+    python -m genjax train classifier_mnist      # its features judge the samples
+    python -m genjax train dcgan_mnist
+    python -m genjax evaluate runs/dcgan_mnist
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS

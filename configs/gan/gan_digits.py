@@ -1,6 +1,8 @@
 """A class-conditional GAN on scikit-learn's digits: real data that needs no download.
 
-python -m genjax train gan_digits
+    python -m genjax train gan_digits
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import Digits

@@ -4,6 +4,8 @@
     python -m genjax train gan_points --family.pack 2 --batch-size 200
 
 Batches of 100 packs.
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import Points

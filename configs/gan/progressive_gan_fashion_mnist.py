@@ -1,8 +1,10 @@
 """A GAN whose resolution grows from 7 to 28 pixels (Karras et al., arXiv 1710.10196), on Fashion-MNIST.
 
-python -m genjax train classifier_fashion_mnist      # its features judge the samples
-python -m genjax train progressive_gan_fashion_mnist
-python -m genjax evaluate runs/progressive_gan_fashion_mnist
+    python -m genjax train classifier_fashion_mnist      # its features judge the samples
+    python -m genjax train progressive_gan_fashion_mnist
+    python -m genjax evaluate runs/progressive_gan_fashion_mnist
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.curriculum import Resolutions

@@ -1,8 +1,10 @@
 """A relativistic GAN held by R1 and R2 (Huang et al., arXiv 2501.05441), lazily, on MNIST.
 
-python -m genjax train classifier_mnist      # its features judge the samples
-python -m genjax train r1_relativistic_mnist
-python -m genjax evaluate runs/r1_relativistic_mnist
+    python -m genjax train classifier_mnist      # its features judge the samples
+    python -m genjax train r1_relativistic_mnist
+    python -m genjax evaluate runs/r1_relativistic_mnist
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS

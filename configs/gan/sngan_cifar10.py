@@ -5,6 +5,8 @@
 
 The residual networks and the schedule of the paper (five discriminator steps of 64, Adam with b1 0 and 2e-4): work for
 a GPU.
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.augment import Flip

@@ -7,6 +7,8 @@
 
 The hard protocol, in which the discriminator is half as wide as the generator; batches of 128 packs. Otherwise than in
 the paper kernels are 4x4 where they stride, leaky slopes 0.2, and the classifier is ``classifier_mnist``.
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS, Stacked

@@ -1,8 +1,10 @@
 """WGAN-GP (Gulrajani et al., arXiv 1704.00028) on MNIST.
 
-python -m genjax train classifier_mnist      # its features judge the samples
-python -m genjax train wgan_gp_mnist
-python -m genjax evaluate runs/wgan_gp_mnist
+    python -m genjax train classifier_mnist      # its features judge the samples
+    python -m genjax train wgan_gp_mnist
+    python -m genjax evaluate runs/wgan_gp_mnist
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS
