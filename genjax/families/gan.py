@@ -194,10 +194,14 @@ class GAN(Family):
 
         logit, square = critic.pop("logit").value, critic.pop("logit_square").value
         real, fake = critic["accuracy_real"].value, critic["accuracy_fake"].value
-        moving = adversarial.gauged(state.variables["gauges"], logit, square, real, fake)
+        gauges, prob = state.variables["gauges"], state.variables["augment_prob"]
+        moving = adversarial.gauged(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
-        prob = self.augment.adapted(state.variables["augment_prob"], 2 * real - 1, rows)
+        told = moving, self.augment.adapted(prob, 2 * real - 1, rows)
+        moving, prob = jax.tree.map(  # a step that is not finite tells nothing
+            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), told, (gauges, prob)
+        )
         changed = state.variables | {"gauges": moving, "augment_prob": prob}
         numbers = {"oscillation": adversarial.oscillation(moving)}
         if self.augment.target is not None:
