@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 Gauges = Mapping[str, jax.Array]
-GAUGED = ("logit", "logit_square", "variance", "real", "fake", "weight")
+GAUGED = ("logit", "swing", "variance", "real", "fake", "weight")
 MEMORY = 0.99  # what the gauges keep of themselves in a step: they look back about 100 steps
 
 GANLoss = Literal["non_saturating", "minimax", "wasserstein", "hinge", "least_squares", "relativistic"]
@@ -105,8 +105,13 @@ def gauged(gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array,
       real: its accuracy on real examples.
       fake: and on fakes.
     """
-    now = (logit, jnp.square(logit), square - jnp.square(logit), real, fake, jnp.ones(()))
-    return {n: MEMORY * gauges[n] + (1 - MEMORY) * value for n, value in zip(GAUGED, now, strict=True)}
+    weight = MEMORY * gauges["weight"] + (1 - MEMORY)
+    away = logit - gauges["logit"]
+    mean = gauges["logit"] + (1 - MEMORY) / weight * away
+    # From the old and the new mean, as Welford did: exactly 0 while nothing swings, however large the logits are.
+    now = {"swing": away * (logit - mean), "variance": square - jnp.square(logit), "real": real, "fake": fake}
+    moved = {name: MEMORY * gauges[name] + (1 - MEMORY) * value for name, value in now.items()}
+    return moved | {"logit": mean, "weight": weight}
 
 
 def accuracies(gauges: Gauges) -> tuple[jax.Array, jax.Array]:
@@ -121,6 +126,4 @@ def oscillation(gauges: Gauges) -> jax.Array:
     Where two players chase each other around an equilibrium, the verdict on all fakes turns as one: well above 1. A
     game that holds still swings by no more than the error of a batch's mean, 1 / sqrt(B).
     """
-    weight = jnp.maximum(gauges["weight"], 1e-12)
-    swing = gauges["logit_square"] / weight - jnp.square(gauges["logit"] / weight)
-    return jnp.sqrt(jnp.maximum(swing, 0) / jnp.maximum(gauges["variance"] / weight, 1e-12))
+    return jnp.sqrt(jnp.maximum(gauges["swing"], 0) / jnp.maximum(gauges["variance"], 1e-12))

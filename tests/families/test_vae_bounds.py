@@ -294,7 +294,7 @@ def test_bad_values_of_the_bounds_are_refused():
     with pytest.raises(UserError, match="ImportanceBound needs numbers of at least 1"):
         ImportanceBound(chunk=0)
     with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
-        LatentMap().check(VAE(latent_dim=1), Digits().open().spec)
+        LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})
     with pytest.raises(UserError, match="unknown activation"):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
