@@ -187,7 +187,8 @@ class GAN(Family):
         state, critic = self._discriminator_steps(state, shares, optimizer, axis)
 
         last = jax.tree.map(lambda x: x[-1], shares)
-        key = jax.random.fold_in(state.step_key, len(shares["mask"]))
+        # The generator answers for the very fakes that the discriminator saw last; XLA makes them once.
+        key = jax.random.fold_in(state.step_key, len(shares["mask"]) - 1)
         judge = cast(state.params["discriminator"], optimizer["discriminator"].compute_dtype)
         loss = functools.partial(self._generator_loss, judge, axis)
         state, metrics = gradient_step(loss, optimizer, state, last, key, part="generator", axis=axis)
@@ -323,7 +324,7 @@ class GAN(Family):
         self, judge: Params, axis: str | None, params: Params, variables: Any, batch: Batch, key: jax.Array
     ) -> tuple[Metrics, Any]:
         """``judge``: the discriminator's parameters, which see these fakes with the statistics of this batch."""
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(key, 5)  # as the discriminator's loss does
         x, label, mask = modelled(batch), self._label(batch), batch["mask"]
         params, variables = self.nets.normalised("generator", params, variables, True)
         fake, variables = self.nets.generated(
@@ -331,10 +332,10 @@ class GAN(Family):
         )
         judge, _ = self.nets.normalised("discriminator", judge, variables, False)
         logits = functools.partial(self.nets.logits, judge, variables, label=label, mask=mask, axis=axis, key=keys[3])
-        fake_logits, _ = logits(self.augment(keys[1], fake, variables["augment_prob"]))
+        fake_logits, _ = logits(self.augment(keys[2], fake, variables["augment_prob"]))
         real_logits = fake_logits
         if self.loss == "relativistic":
-            real_logits, _ = logits(self.augment(keys[2], x, variables["augment_prob"]))
+            real_logits, _ = logits(self.augment(keys[1], x, variables["augment_prob"]))
         losses = adversarial.generator_loss(self.loss, fake_logits, real_logits)
         return {"loss": Mean.of(losses, self.nets.packed(mask))}, variables
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -66,8 +66,8 @@ def _flat(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(t, 2, t, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(-1, f)
 
 
-def _chunks(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """`f` over at most 32 rows at a time, stacked: [B, ...] -> [chunks, ...].
+def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """`f` over at most 32 rows at a time, its results stacked: [B, ...] -> [chunks, ...].
 
     The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped anew in
     every step.
@@ -75,7 +75,9 @@ def _chunks(f: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     batch = arrays[0].shape[0]
     rows = max(d for d in range(1, 33) if batch % d == 0)
     rows = rows if rows >= 8 else batch  # a prime batch
-    return lax.map(lambda a: f(*a), tuple(a.reshape(-1, rows, *a.shape[1:]) for a in arrays))
+    pieces = tuple(a.reshape(-1, rows, *a.shape[1:]) for a in arrays)
+    unroll = batch // rows <= 4  # few: out of a loop XLA makes what is asked for twice once
+    return lax.scan(lambda _, a: (None, f(*a)), None, pieces, unroll=unroll)[1]
 
 
 def _spread(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
@@ -92,9 +94,21 @@ def _spread(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
 
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
     """Gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
-    t, c, f = size // 2, x.shape[-1], g.shape[-1]
-    flat = _chunks(lambda x, g: _windows(x, size).reshape(-1, size * size * c).T @ g.reshape(-1, f), x, g).sum(0)
-    return flat.reshape(t, t, 2, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(size, size, c, f)
+    return _kernel(_chunks(lambda x, g: _correlated(g, _windows(x, size)), x, g).sum(0), size)
+
+
+def _correlated(g: jax.Array, windows: jax.Array) -> jax.Array:
+    """[B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
+
+    This way around: a product that sums over rows turns its first factor, and g is the smaller.
+    """
+    return g.reshape(-1, g.shape[-1]).T @ windows.reshape(-1, windows.shape[-1])
+
+
+def _kernel(flat: jax.Array, size: int) -> jax.Array:
+    """[F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
+    t, f = size // 2, flat.shape[0]
+    return flat.reshape(f, t, t, 2, 2, -1).transpose(1, 3, 2, 4, 5, 0).reshape(size, size, -1, f)
 
 
 def _adjoint(kernel: jax.Array) -> jax.Array:
@@ -121,7 +135,14 @@ def _down_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Arr
 
 def _up_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    return down_lax(g, _adjoint(kernel)), _adjoint(_weight(g, x, kernel.shape[0]))
+    size, strided = kernel.shape[0], _adjoint(kernel)
+
+    def rows(g: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        windows = _windows(g, size)
+        return windows.reshape(-1, windows.shape[-1]) @ _flat(strided), _correlated(x, windows)
+
+    to_x, to_kernel = _chunks(rows, g, x)
+    return to_x.reshape(x.shape), _adjoint(_kernel(to_kernel.sum(0), size))
 
 
 down_matmul.defvjp(lambda x, kernel: (down_lax(x, kernel), (x, kernel)), _down_bwd)

@@ -100,7 +100,7 @@ def test_the_first_step_is_the_hand_computed_one():
     state, batch = state_of(family), batch_of(6)
     new, metrics = compiled(family, MOVING)(state, batch)
     game = state.params["generator"]["net"]["output"], state.params["discriminator"]["head"]
-    z = [family.nets.latents(jax.random.fold_in(jax.random.fold_in(state.step_key, i), 0), 6) for i in range(2)]
+    z = family.nets.latents(jax.random.fold_in(jax.random.fold_in(state.step_key, 0), 0), 6)  # of both players
 
     def fakes(maker, z):
         return z @ maker["kernel"] + maker["bias"][None]
@@ -109,7 +109,7 @@ def test_the_first_step_is_the_hand_computed_one():
         return (x @ judge["kernel"])[:, 0] + judge["bias"]
 
     def critic(judge):
-        real, fake = judged(judge, batch["points"]), judged(judge, fakes(game[0], z[0]))
+        real, fake = judged(judge, batch["points"]), judged(judge, fakes(game[0], z))
         return (jax.nn.softplus(-real) + jax.nn.softplus(fake)).mean()
 
     loss, gradient = jax.value_and_grad(critic)(game[1])
@@ -118,7 +118,7 @@ def test_the_first_step_is_the_hand_computed_one():
     assert_close(new.params["discriminator"]["head"], judge)
 
     def generator(maker):
-        return jax.nn.softplus(-judged(judge, fakes(maker, z[1]))).mean()
+        return jax.nn.softplus(-judged(judge, fakes(maker, z))).mean()
 
     loss, gradient = jax.value_and_grad(generator)(game[0])
     maker = jax.tree.map(lambda p, g: p - 0.05 * g, game[0], gradient)
