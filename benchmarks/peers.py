@@ -20,7 +20,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-CASES = {"vae": "vae", "vae_conv": "vae", "dcgan": "dcgan"}  # the module of benchmarks that has both sides
+CASES = {
+    "vae": "vae",
+    "vae_conv": "vae",
+    "dcgan": "dcgan",
+    "unet": "unet",
+}  # the module of benchmarks that has both sides
 
 
 def stepping(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:

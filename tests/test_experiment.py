@@ -13,21 +13,27 @@ import numpy as np
 import pytest
 
 import genjax
+from genjax import couplings, likelihoods, optim, parallel, processes, schedules
 from genjax import experiment as experiments
-from genjax import likelihoods, optim, parallel, schedules
+from genjax.couplings import Independent, Normal, Optimal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.curriculum import Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.nonleaking import NonLeaking
 from genjax.data.sources import TFDS, Digits, ImageFolder, Points, Stacked
 from genjax.errors import UserError
+from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
 from genjax.evaluation.classification import Calibration, Confusions
 from genjax.evaluation.codebook import CodebookUsage
 from genjax.evaluation.diversity import Diversity
+from genjax.evaluation.flow_likelihood import FlowLikelihood
 from genjax.evaluation.gauges import GameGauges
 from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.evaluation.guidance import GuidanceCurve
+from genjax.evaluation.inpainting import Inpainting
 from genjax.evaluation.latents import ActiveUnits, LatentMap
 from genjax.evaluation.likelihood import ImportanceBound
 from genjax.evaluation.memorisation import Memorisation
@@ -36,6 +42,7 @@ from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.sheet import Sheet
+from genjax.evaluation.steps_curve import StepsCurve
 from genjax.experiment import (
     Every,
     Experiment,
@@ -50,18 +57,24 @@ from genjax.experiment import (
     to_json,
 )
 from genjax.families.classifier import Classifier
+from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
+from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
 from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
 from genjax.nets.conv import ConvCoder
+from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.progressive import Progressive
+from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.resnet import ResNet
 from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.spatial import SpatialCoder
+from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
+from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from tests import toy
 
@@ -144,6 +157,48 @@ COMPONENTS = [
     Stacked(Digits(), 50, 20, 3),
     Resolutions((2, 4), (3,), 1),
     DiscriminatorAugment(("flip", "color"), 0.5, 0.3, 70),
+    LabelAgreement("runs/eyes", 500, while_training=False),
+    GuidanceCurve("runs/eyes", (0.0, 1.5), 200),
+    StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
+    FlowLikelihood(100, None, 1e-3, 1e-5, 20),
+    Inpainting(4, 2, "centre"),
+    processes.Linear(0.2, 10.0, 1e-2),
+    processes.Cosine(12.0, -1.0),
+    processes.EDM(0.01, 50.0, 5.0, -1.0, 1.1),
+    processes.Straight(1e-2),
+    Learned(32, -8.0, 4.0),
+    Normal(),
+    Ring(4.0, 0.5),
+    Independent(),
+    Optimal(),
+    NonLeaking(0.2, 3),
+    Euler(7),
+    Heun(8),
+    DPMSolver(9),
+    DDIM(10, 0.5),
+    DDPM(11, "large"),
+    Ancestral(12, 0.5),
+    Adaptive(1e-3, 1e-4, 500),
+    Denoising(Heun(5), 2.0, 3, True),
+    UNet((8, 16), 1, (4,), 8, 0.1),
+    DiT(4, 16, 2, 2, 3),
+    ResidualMLP(16, 2, 32),
+    Diffusion(
+        DiT(4, 16, 2, 2),
+        processes.EDM(),
+        "x0",
+        "min_snr",
+        4.0,
+        0.5,
+        32,
+        (2, 3),
+        True,
+        0.2,
+        Normal(),
+        Optimal(),
+        NonLeaking(0.1),
+        Denoising(Euler(3), 1.5),
+    ),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -180,7 +235,7 @@ COMPONENTS = [
 # Made at run time, or what components inherit from.
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
-NO_COMPONENTS |= {"Nets", "Triples"}
+NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk"}
 
 
 def name_of(component):
@@ -188,8 +243,8 @@ def name_of(component):
 
 
 def test_the_list_above_misses_no_component():
-    packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation]
-    modules = [optim, schedules, parallel, likelihoods] + [
+    packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation, genjax.samplers]
+    modules = [optim, schedules, parallel, likelihoods, processes, couplings] + [
         importlib.import_module(f"{package.__name__}.{found.name}")
         for package in packages
         for found in pkgutil.iter_modules(package.__path__)
@@ -273,6 +328,7 @@ from dataclasses import dataclass
 from genjax.data.sources import Points
 from genjax.experiment import Experiment
 from genjax.families.vae import VAE
+from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPCoder
 
 

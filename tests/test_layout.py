@@ -8,7 +8,7 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"adversarial", "errors", "flops", "schedules", "stop", "trees", "losses", "samplers"},
+    {"adversarial", "couplings", "errors", "flops", "processes", "schedules", "stop", "trees", "losses", "samplers"},
     {"nets", "data", "optim", "parallel"},
     {"experiment", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,3 +110,34 @@ def experiment(**changes: Any) -> Experiment:
         "devices": Devices(count=1),
     }
     return Experiment(**settings | changes)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first examples of a split."""
+
+    whole: Any
+    size: int
+
+    @property
+    def in_memory(self):
+        return self.whole.in_memory
+
+    def __len__(self):
+        return min(self.size, len(self.whole))
+
+    def batch(self, indices):
+        return self.whole.batch(indices)
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """Another source with at most ``size`` examples in its held-out splits."""
+
+    source: Any
+    size: int = 100
+
+    def open(self):
+        data = self.source.open()
+        heads = {n: split if n == "train" else Head(split, self.size) for n, split in data.splits.items()}
+        return dataclasses.replace(data, splits=heads)

@@ -18,6 +18,7 @@ from genjax.family import Batch, Family, Metrics, State
 from genjax.parallel import Layout
 
 T = TypeVar("T")
+CHUNK = 256  # samples that are drawn at once; a conditional sampler begins anew with label 0 in each
 
 
 @dataclass(frozen=True)
@@ -152,9 +153,11 @@ class Subject:
         family = self.model.family
         if family.no_samples is not None:
             raise UserError(family.no_samples)
-        return self.once(
-            ("samples", n), lambda: sampled(self.layout, family, self.model.state, self.key, n, family.sampler)
-        )
+        return self.once(("samples", n), lambda: self.samples_by(family.sampler, n))
+
+    def samples_by(self, options: Any, n: int) -> np.ndarray:
+        """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
+        return sampled(self.layout, self.model.family, self.model.state, self.key, n, options)
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ def default_split(splits: Mapping[str, Split]) -> str:
 
 
 def sampled(
-    layout: Layout, family: Family, state: State, key: jax.Array, n: int, options: Any, chunk: int = 256
+    layout: Layout, family: Family, state: State, key: jax.Array, n: int, options: Any, chunk: int = CHUNK
 ) -> np.ndarray:
     """``n`` samples in model space, in chunks of one compiled size, so that any number fits in memory."""
     draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
@@ -292,3 +295,11 @@ def sampled(
     # Each chunk leaves the device before the next is drawn.
     chunks = [np.asarray(draw(family, state, jax.random.fold_in(key, i), size, options)) for i in range(-(-n // size))]
     return np.concatenate(chunks)[:n]
+
+
+def asked_labels(count: int, classes: int) -> np.ndarray:
+    """The label [N] that each of ``sampled``'s first ``count`` was asked for by a conditional sampler of all in turn.
+
+    Of more than ``CHUNK`` classes the last are never asked for.
+    """
+    return np.arange(count) % CHUNK % classes

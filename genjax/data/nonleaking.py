@@ -1,0 +1,72 @@
+"""Augmentation that a generative model is told of, so that its samples show none.
+
+Karras et al., arXiv 2206.00364, appendix F.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+
+TOLD = 7  # flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
+
+
+@dataclass(frozen=True)
+class NonLeaking:
+    """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to the network.
+
+    All are exact, without interpolation; a shift fills its border with the nearest pixels.
+
+    Attributes:
+      prob: of each of the three; 0 for no augmentation.
+      shift: pixels, at most, in each direction.
+    """
+
+    prob: float = 0.0
+    shift: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prob < 1:
+            raise UserError(f"augment.prob is at least 0 and below 1, not {self.prob}: samples come from images as are")
+        if self.shift < 0:
+            raise UserError(f"augment.shift is not negative, but {self.shift} is")
+
+    @property
+    def told(self) -> int:
+        """Numbers that tell the network what was done to an image; 0 without augmentation."""
+        return TOLD if self.prob else 0
+
+    def check(self, spec: Spec) -> None:
+        """Refuse data that it cannot augment."""
+        if self.prob and (spec.entry != "image" or spec.shape[0] != spec.shape[1]):
+            raise UserError(f"augment mirrors and turns square images, not {spec.entry} of shape {spec.shape}")
+
+    def none(self, n: int) -> jax.Array | None:
+        """What the network is told of ``n`` images as they are, [n, told]; None without augmentation."""
+        return jnp.zeros((n, TOLD)) if self.prob else None
+
+    def __call__(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """Images [B, H, H, C] and what was done to each, [B, told]."""
+        if not self.prob:
+            return x, None
+        return jax.vmap(self._one)(jax.random.split(key, len(x)), x)
+
+    def _one(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, 4)
+        flips = jax.random.bernoulli(keys[0], self.prob, (2,))
+        turned, shifted = jax.random.bernoulli(keys[1], self.prob, (2,))
+        turns = jnp.where(turned, jax.random.randint(keys[2], (), 0, 4), 0)
+        by = jnp.where(shifted, jax.random.randint(keys[3], (2,), -self.shift, self.shift + 1), 0)
+        x = jnp.where(flips[0], x[:, ::-1], x)
+        x = jnp.where(flips[1], x[::-1], x)
+        x = jax.lax.switch(turns, [lambda x, k=k: jnp.rot90(x, k) for k in range(4)], x)
+        rows, columns = (jnp.clip(jnp.arange(n) - d, 0, n - 1) for n, d in zip(x.shape[:2], by, strict=True))
+        x = x[rows][:, columns]
+        angle = jnp.pi / 2 * turns
+        told = jnp.stack([*flips, 1 - jnp.cos(angle), jnp.sin(angle), *by / max(1, self.shift)])
+        return x, jnp.append(told, jnp.any(told != 0))

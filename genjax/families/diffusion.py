@@ -1,0 +1,345 @@
+"""Diffusion and flow matching: a network learns to undo noise, and samplers draw data with it.
+
+Noise prediction: Ho et al., arXiv 2006.11239. v: Salimans & Ho, arXiv 2202.00512. EDM: Karras et al., arXiv 2206.00364.
+Flow matching and rectified flow: Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003. Classifier-free
+guidance: Ho & Salimans, arXiv 2207.12598. The bound and learned schedules: ``genjax.families.variational``.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+
+from genjax.couplings import Independent, Normal
+from genjax.data.dataset import Spec
+from genjax.data.nonleaking import NonLeaking
+from genjax.errors import UserError, unknown
+from genjax.families import variational
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
+from genjax.nets.denoiser import Denoiser
+from genjax.nets.unet import UNet
+from genjax.processes import Cosine, Parametrization, Process, Target, Weighting, diffuse
+from genjax.samplers import DDIM, Denoise, guided, known, log_density
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """Draws from noise.
+
+    Attributes:
+      solver: of ``genjax.samplers``, with its number of steps.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier
+        to be what the label says and less diverse.
+      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+      clip: hold every estimate of clean data within [-1, 1]; for images.
+    """
+
+    solver: Any = DDIM(50)
+    guidance_scale: float = 1.0
+    label: int | None = None
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.guidance_scale >= 0:
+            raise UserError(f"guidance_scale is not negative, but {self.guidance_scale} is")
+
+
+@dataclass(frozen=True)
+class Diffusion(Family):
+    """A network that tells clean data from noisy ones, x_t = alpha(t) x0 + sigma(t) noise.
+
+    Its ``loss`` is the mean over an example's entries of the weighted squared error. With weighting "likelihood" it is
+    the negative bound on log p(x) in nats, with ``bits_per_dim`` and the bound's three terms beside it: of the
+    probabilities of raw pixel values where the data have such levels, otherwise of the density.
+
+    Attributes:
+      net: ``UNet``, ``DiT`` or ``SignalUNet``, for points ``ResidualMLP``.
+      process: ``Linear``, ``Cosine``, ``EDM``, ``Straight`` or ``Learned``.
+      target: what the network predicts, "noise", "x0", "v" or "velocity".
+      weighting: "simple", "min_snr", "edm" or "likelihood".
+      gamma: the largest SNR that "min_snr" weighs with.
+      data_std: standard deviation of the data, for the target v and EDM's weighting.
+      width: of the vector that tells the network time, label and augmentation.
+      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x (arXiv 2107.00630, C);
+        fine detail for likelihoods.
+      conditional: the network sees the label.
+      drop_label: share of labels hidden from it in training, so that it learns the unconditional model, too.
+      noise: what the process ends in, ``Normal`` or ``Ring``.
+      coupling: which noise goes with which example, ``Independent`` or ``Optimal``.
+      augment: transformations that the network is told of, so that samples show none.
+      sampler: how samples are drawn.
+    """
+
+    net: Any = UNet()
+    process: Any = Cosine()
+    target: Target = "v"
+    weighting: Weighting = "simple"
+    gamma: float = 5.0
+    data_std: float = 1.0
+    width: int = 256
+    fourier: tuple[int, ...] = ()
+    conditional: bool = False
+    drop_label: float = 0.1
+    noise: Any = Normal()
+    coupling: Any = Independent()
+    augment: NonLeaking = NonLeaking()
+    sampler: Denoising = Denoising()
+
+    def __post_init__(self) -> None:
+        self.parametrization({})
+        if self.weighting not in get_args(Weighting):
+            raise unknown("weighting", self.weighting, get_args(Weighting))
+        if not self.gamma > 0:
+            raise UserError(f"gamma is above 0, but {self.gamma} is not")
+        if self.width < 1:
+            raise UserError(f"width is at least 1, not {self.width}")
+        if not 0 <= self.drop_label < 1:
+            raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
+        plain = self.noise.gaussian and self.coupling.independent
+        if self.learned and (self.weighting != "likelihood" or self.target != "noise"):
+            raise UserError('a Learned process is trained by its bound: target="noise", weighting="likelihood"')
+        if self.weighting == "likelihood" and not plain:
+            raise UserError("the bound is of independent Gaussian noise: not with another noise or coupling")
+        self._check(self.sampler)
+
+    def _check(self, options: Denoising) -> None:
+        """Refuse a sampler that this model cannot follow."""
+        if options.solver.stochastic and not (self.noise.gaussian and self.coupling.independent):
+            raise UserError(
+                f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not fit this noise or "
+                "coupling: take Euler, Heun, DPMSolver, Adaptive or DDIM with eta 0"
+            )
+        if options.guidance_scale != 1 and not (self.conditional and self.drop_label):
+            raise UserError(
+                "guidance_scale other than 1 needs a class-conditional model that has also learned without labels "
+                "(family.conditional and drop_label above 0)"
+            )
+
+    @property
+    def learned(self) -> bool:
+        """Whether the schedule is trained."""
+        return isinstance(self.process, variational.Learned)
+
+    @property
+    def protocol(self) -> str:  # type: ignore[override]
+        if self.weighting == "likelihood":
+            return "a time and noise for each example; negative variational bound"
+        return "a time and noise for each example"
+
+    def bound(self, params: Params) -> Process:
+        """The process, a learned one with its parameters."""
+        return self.process.bound(params["schedule"]) if self.learned and params else self.process
+
+    def parametrization(self, params: Params) -> Parametrization:
+        """What the network predicts of the process."""
+        return Parametrization(self.bound(params), self.target, self.data_std)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        if self.conditional and spec.classes is None:
+            raise UserError("family.conditional needs labels, but the data have none")
+        if self.sampler.clip and spec.entry != "image":
+            raise UserError("sampler.clip holds images within [-1, 1]; other data have no such limits")
+        self.augment.check(spec)
+        net_key, schedule_key, noise_key = jax.random.split(key, 3)
+        x = modelled(example)
+        self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
+        classes = (spec.classes or 0) if self.conditional else 0
+        told = self._told(jnp.zeros(1, jnp.int32) if classes else None, self.augment.none(1))
+        module = self._module(spec.shape, classes)
+        params = {"net": module.init(net_key, self._seen(x), jnp.zeros(1), **told, train=False)["params"]}
+        if self.learned:
+            params["schedule"] = self.process.init(schedule_key)
+        values = jnp.linspace(-1, 1, spec.levels) if spec.levels else jnp.zeros(0)
+        return params, {"mean": jnp.asarray(spec.mean), "values": values}
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        if self.conditional and "other_label" in batch:
+            raise UserError("a class-conditional diffusion takes one label an example: no Mixup")
+
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            return self._measured(params, variables, batch, key, True), variables
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        return self._measured(state.params, state.variables, batch, key, False)
+
+    def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
+        start, way = jax.random.split(key)
+        process, shape = self.bound(state.params), (n, *state.variables["mean"].shape)
+        x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
+        return options.solver(self.denoise(state, n, options), process, x, way)
+
+    def denoise(self, state: State, n: int, options: Denoising) -> Denoise:
+        """The posterior mean as samplers take it, for ``n`` samples.
+
+        Raises:
+          UserError: for a sampler, guidance or label that does not fit the model.
+        """
+        self._check(options)
+        label = self._asked(state.params, n, options.label)
+        parametrization = self.parametrization(state.params)
+
+        def estimate(label: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
+            times = jnp.full(len(x), t)
+            output = self.output(state.params, x, times, self._told(label, self.augment.none(len(x))))
+            x0 = parametrization.x0(output, x, times)
+            return jnp.clip(x0, -1, 1) if options.clip else x0
+
+        if label is None:
+            return functools.partial(estimate, None)
+        null = jnp.full(n, self._classes(state.params))
+        return guided(functools.partial(estimate, label), functools.partial(estimate, null), options.guidance_scale)
+
+    def terms(
+        self,
+        params: Params,
+        variables: Any,
+        x0: jax.Array,
+        label: jax.Array | None,
+        key: jax.Array,
+        train: bool = False,
+    ) -> dict[str, jax.Array]:
+        """``loss`` of each example and, of a bound, what it is made of, each [B]."""
+        keys = jax.random.split(key, 6)
+        noise = self.coupling.pair(x0, self.noise.draw(keys[0], x0.shape))
+        augmented = self.augment.none(len(x0))
+        if train:
+            x0, augmented = self.augment(keys[1], x0)
+            label = self._dropped(keys[2], label, params)
+        told, inner = self._told(label, augmented), keys[3] if train else None
+        parametrization = self.parametrization(params)
+        process = parametrization.process
+        t = process.times(keys[4], len(x0))
+
+        if train and self.learned:
+
+            def at(net: Params, gamma: jax.Array, rate: jax.Array, clock: jax.Array) -> jax.Array:
+                alpha, sigma = (_beside(a, x0) for a in variational.alpha_sigma(gamma))
+                output = self._output(net, params, alpha * x0 + sigma * noise, clock, told, inner)
+                return 0.5 * rate * _summed(jnp.square(output - noise))
+
+            diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
+        else:
+            output = self.output(params, diffuse(process, x0, noise, t), t, told, inner)
+            error = _summed(jnp.square(output - parametrization.value(x0, noise, t)))
+            diffusion = parametrization.weight(t, self.weighting, self.gamma) * error
+        dims = math.prod(x0.shape[1:])
+        if self.weighting != "likelihood":
+            return {"loss": diffusion / dims}
+        fresh = jax.random.normal(keys[5], x0.shape)
+        terms = {
+            "diffusion": diffusion,
+            "prior": variational.prior_kl(process, x0),
+            "reconstruction": variational.reconstruction(process, x0, fresh, variables["values"]),
+        }
+        loss = sum(terms.values())
+        return terms | {"loss": loss, "bits_per_dim": loss / (dims * math.log(2))}
+
+    def output(self, params: Params, x: jax.Array, t: jax.Array, told: Any, key: jax.Array | None = None) -> jax.Array:
+        """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
+        process = self.bound(params)
+        if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
+            alpha, sigma = process.alpha_sigma(_beside(t, x))
+            x = x * jax.lax.rsqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
+        return self._output(params["net"], params, x, process.clock(t), told, key)
+
+    def _output(
+        self, net: Params, params: Params, x: jax.Array, clock: jax.Array, told: Any, key: jax.Array | None
+    ) -> jax.Array:
+        """With the network's parameters apart from the others."""
+        rngs = {} if key is None else {"dropout": key}
+        module = self._module(x.shape[1:], self._classes(params))
+        outputs = apply(module, net, self._seen(x), clock, **told, rngs=rngs, train=key is not None)
+        return outputs[..., : x.shape[-1]]
+
+    def _measured(self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool) -> Metrics:
+        label = labels(batch) if self.conditional else None
+        terms = self.terms(params, variables, modelled(batch), label, key, train)
+        return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
+
+    def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
+        seen = (*shape[:-1], shape[-1] * (1 + 2 * len(self.fourier)))
+        return Denoiser(self.net.denoiser(seen), self.width, classes, augment=self.augment.told)
+
+    def _seen(self, x: jax.Array) -> jax.Array:
+        """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
+        angles = [2**n * math.pi * x for n in self.fourier]
+        return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
+
+    def _told(self, label: jax.Array | None, augmented: jax.Array | None) -> dict[str, Any]:
+        """What a network is told besides the time, as arguments."""
+        given = {"label": label, "augment": augmented}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _classes(self, params: Params) -> int:
+        """The number of labels, which is the null label."""
+        return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
+
+    def _dropped(self, key: jax.Array, label: jax.Array | None, params: Params) -> jax.Array | None:
+        if label is None:
+            return None
+        return jnp.where(jax.random.bernoulli(key, self.drop_label, label.shape), self._classes(params), label)
+
+    def _asked(self, params: Params, n: int, label: int | None) -> jax.Array | None:
+        """Labels [n] of samples: all in turn, or one; None of an unconditional model."""
+        if not self.conditional:
+            if label is not None:
+                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+            return None
+        classes = self._classes(params)
+        if label is not None and not 0 <= label < classes:
+            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+        return jnp.arange(n) % classes if label is None else jnp.full(n, label)
+
+
+def fill_in(
+    family: Diffusion, state: State, key: jax.Array, image: jax.Array, mask: jax.Array, options: Denoising
+) -> jax.Array:
+    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly (inpainting).
+
+    Raises:
+      UserError: the mask does not fit the image, the image not the model, or the sampler not the model.
+    """
+    shape = state.variables["mean"].shape
+    if image.shape[1:] != shape:
+        raise UserError(f"the model makes samples of shape {shape}, but what is to be filled in has {image.shape[1:]}")
+    start, way = jax.random.split(key)
+    process = family.bound(state.params)
+    x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
+    return options.solver(known(family.denoise(state, len(image), options), image, mask), process, x, way)
+
+
+def log_prob(
+    family: Diffusion, state: State, key: jax.Array, x: jax.Array, probes: int | None, rtol: float, atol: float
+) -> jax.Array:
+    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see ``genjax.samplers.log_density``.
+
+    Of a class-conditional model that of the unconditional one.
+
+    Raises:
+      UserError: the model's noise is not Gaussian.
+    """
+    if not family.noise.gaussian:
+        raise UserError("the ODE's density needs Gaussian noise to end in")
+    plain = Denoising(guidance_scale=0.0 if family.conditional else 1.0)
+    denoise = family.denoise(state, len(x), plain)
+    return log_density(denoise, family.bound(state.params), x, key, rtol, atol, probes)
+
+
+def _beside(a: jax.Array, x: jax.Array) -> jax.Array:
+    """a [B] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
+    return a.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _summed(x: jax.Array) -> jax.Array:
+    """[B, ...] -> [B]."""
+    return x.reshape(len(x), -1).sum(-1)

@@ -1,0 +1,98 @@
+"""What a denoising network is told, as one vector: time, label, text and augmentation."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError
+
+
+def time_features(t: jax.Array, count: int) -> jax.Array:
+    """Sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
+
+    Frequencies fall from 1,000 to 0.1 radians over the whole of t, those of DDPM (arXiv 2006.11239) at its 1,000
+    steps.
+    """
+    frequencies = 1000 * jnp.exp(-math.log(10_000) * jnp.arange(count // 2) / (count // 2))
+    angles = t.astype(jnp.float32)[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+class Denoiser(nn.Module):
+    """A network and the embedding of its conditions: [B, ...] -> the same shape.
+
+    The network is called as `net(x [B, ...], vector [B, width], train=...)`.
+
+    Attributes:
+        net: The network, such as `UNet().denoiser(shape)`.
+        width: Of the vector; even.
+        classes: Of labels, 0 for none. Label `classes` is the null label of classifier-free guidance
+            (Ho & Salimans, arXiv 2207.12598).
+        text: Width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
+        augment: Numbers that describe an example's augmentation (Karras et al., arXiv 2206.00364, appendix F.2),
+            0 for none. Zeros are none, and are what samplers give.
+    """
+
+    net: nn.Module
+    width: int
+    classes: int = 0
+    text: int = 0
+    augment: int = 0
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        t: jax.Array,
+        label: jax.Array | None = None,
+        text: jax.Array | None = None,
+        augment: jax.Array | None = None,
+        *,
+        train: bool,
+    ) -> jax.Array:
+        """What is None is null for every example.
+
+        Args:
+            x: [B, ...].
+            t: [B], in [0, 1].
+            label: [B], whole numbers.
+            text: [B, self.text].
+            augment: [B, self.augment].
+            train: Whether dropout is on, by the stream "dropout".
+
+        Raises:
+            UserError: given what it was not built for, or of another width; the vector's width is odd.
+        """
+        if self.width < 2 or self.width % 2:
+            raise UserError(f"the width of a denoiser's vector is even, not {self.width}")
+        if label is not None and not self.classes:
+            raise UserError("a denoiser without classes was given labels")
+        _check("text", text, self.text)
+        _check("augment", augment, self.augment)
+
+        rows = len(x)
+        y = nn.Dense(self.width, name="time_a")(time_features(t, self.width).astype(x.dtype))
+        vector = nn.Dense(self.width, name="time_b")(nn.silu(y))
+        if self.classes:
+            label = jnp.full((rows,), self.classes) if label is None else label
+            vector += nn.Embed(self.classes + 1, self.width, name="label")(label)
+        if self.text:
+            text = jnp.zeros((rows, self.text), x.dtype) if text is None else text
+            null = self.param("null_text", nn.initializers.normal(0.02), (self.width,))
+            given = jnp.any(text != 0, -1, keepdims=True)
+            vector += jnp.where(given, nn.Dense(self.width, name="text")(text), null[None])
+        if self.augment:
+            augment = jnp.zeros((rows, self.augment), x.dtype) if augment is None else augment
+            vector += nn.Dense(self.width, use_bias=False, name="augment")(augment)
+        return self.net(x, nn.silu(vector), train=train)
+
+
+def _check(name: str, value: jax.Array | None, width: int) -> None:
+    if value is not None and not width:
+        raise UserError(f"a denoiser without {name} was given {name}")
+    if value is not None and value.shape[-1] != width:
+        raise UserError(f"{name} has {width} numbers an example, not {value.shape[-1]}")

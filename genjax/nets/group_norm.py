@@ -1,0 +1,64 @@
+"""Group normalisation, modulation and activation as one multiplication and one addition an element."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-5
+
+
+def groups_of(channels: int) -> int:
+    """At most 32 groups, of two channels or more."""
+    return math.gcd(32, max(1, channels // 2))
+
+
+def settled(x: jax.Array) -> jax.Array:
+    """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads it.
+
+    Otherwise it works out all that led to `x` anew for every place that `x` is broadcast to.
+    """
+    if jax.default_backend() != "cpu":
+        return x
+    return jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=jax.lax.Precision.HIGHEST)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu & He, arXiv 1803.08494), modulated: [B, ..., C] -> the same.
+
+    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means over places come first and
+    those over a group's channels after, on [B, C] alone; statistics are float32.
+
+    Attributes:
+        silu: Whether the activation follows.
+    """
+
+    silu: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None) -> jax.Array:
+        """`scale`, `shift` [B, C]: by example; none by default."""
+        b, channels = len(x), x.shape[-1]
+        groups = groups_of(channels)
+        gain = self.param("scale", nn.initializers.ones, (channels,)).astype(jnp.float32)[None]
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(jnp.float32)[None]
+
+        def grouped(mean: jax.Array) -> jax.Array:  # [B, C], the same within a group
+            return mean.reshape(b, groups, -1).mean(-1).repeat(channels // groups, axis=-1)
+
+        flat = x.reshape(b, -1, channels)
+        wide = flat.astype(jnp.float32)
+        mean, square = grouped(wide.mean(1)), grouped(jnp.square(wide).mean(1))
+        variance = jnp.maximum(square - jnp.square(mean), 0)
+        factor = gain * jax.lax.rsqrt(variance + EPSILON)
+        offset = bias - mean * factor
+        if scale is not None:
+            factor, offset = factor * (1 + scale), offset * (1 + scale)
+        if shift is not None:
+            offset = offset + shift
+        factor, offset = settled(factor), settled(offset)
+        y = flat * factor.astype(x.dtype)[:, None] + offset.astype(x.dtype)[:, None]
+        return (nn.silu(y) if self.silu else y).reshape(x.shape)

@@ -1,0 +1,57 @@
+"""A residual perceptron that is told a vector, for points."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+
+from genjax.errors import UserError
+
+
+class ResidualMLPDenoiser(nn.Module):
+    """[B, ...], [B, E] -> the shape of the first."""
+
+    width: int
+    blocks: int
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
+        """`train` changes nothing: there is no dropout."""
+        y = nn.Dense(self.width, name="stem")(x.reshape(len(x), -1))
+        for i in range(self.blocks):
+            h = nn.Dense(self.hidden, name=f"hidden_{i}")(y)
+            h = h + nn.Dense(self.hidden, use_bias=False, name=f"vector_{i}")(vector)
+            y = y + nn.Dense(self.width, name=f"output_{i}")(nn.gelu(h))
+        zeros = nn.initializers.zeros
+        return nn.Dense(math.prod(x.shape[1:]), kernel_init=zeros, name="output")(y).reshape(x.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualMLP:
+    """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the hidden layer.
+
+    For points of few dimensions, or any other shape taken as one; its output begins at 0.
+
+    Attributes:
+        width: Of what the blocks add to.
+        blocks: How many.
+        hidden: Width of a block's hidden layer.
+    """
+
+    width: int = 128
+    blocks: int = 3
+    hidden: int = 512
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.blocks, self.hidden) < 1:
+            raise UserError(
+                f"a ResidualMLP has 1 or more of everything, not {self.width=}, {self.blocks=}, {self.hidden=}"
+            )
+
+    def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
+        """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""
+        return ResidualMLPDenoiser(self.width, self.blocks, self.hidden)

@@ -1,0 +1,53 @@
+"""Pairs of least distance are just that, and noise is what its name says."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.couplings import Independent, Normal, Optimal, Ring
+from genjax.errors import UserError
+
+KEY = jax.random.key(0)
+
+
+def test_optimal_pairs_are_those_of_an_exhaustive_search():
+    x, noise = (jax.random.normal(k, (6, 2)) for k in jax.random.split(KEY))
+    paired = jax.jit(Optimal().pair)(x, noise)
+
+    def cost(order):
+        return float(jnp.square(x - noise[jnp.asarray(order)]).sum())
+
+    best = min(itertools.permutations(range(6)), key=cost)
+    np.testing.assert_array_equal(paired, noise[jnp.asarray(best)])
+    np.testing.assert_array_equal(Independent().pair(x, noise), noise)
+
+
+def test_each_device_pairs_its_own_rows():
+    x, noise = (jax.random.normal(k, (16, 3)) for k in jax.random.split(KEY))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    rows = jax.sharding.PartitionSpec("data")
+    mapped = jax.jit(jax.shard_map(Optimal().pair, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False))
+    found = mapped(x, noise)
+    for start in range(0, 16, 4):
+        part = slice(start, start + 4)
+        np.testing.assert_array_equal(found[part], Optimal().pair(x[part], noise[part]))
+
+
+def test_the_ring_has_eight_equal_gaussians():
+    points = np.asarray(Ring(5.0, 0.3).draw(KEY, (8000, 2)))
+    angle = np.round(np.arctan2(points[:, 1], points[:, 0]) / (np.pi / 4)).astype(int) % 8
+    counts = np.bincount(angle, minlength=8)
+    assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000)
+    centre = 5 * np.stack([np.cos(np.pi / 4 * angle), np.sin(np.pi / 4 * angle)], -1)
+    assert abs((points - centre).std() - 0.3) < 0.01
+    assert abs(float(Normal().draw(KEY, (8000, 2)).std()) - 1) < 0.05
+
+
+def test_what_is_no_ring_is_refused():
+    with pytest.raises(UserError, match="radius and std above 0"):
+        Ring(std=0.0)
+    with pytest.raises(UserError, match="lies in the plane"):
+        Ring().draw(KEY, (4, 3))
