@@ -1,5 +1,6 @@
 """Pairs of least distance are just that, and noise is what its name says."""
 
+import functools
 import itertools
 
 import jax
@@ -7,33 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.couplings import Independent, Normal, Optimal, Ring
+from genjax.couplings import Normal, Ring, paired
 from genjax.errors import UserError
 
 KEY = jax.random.key(0)
+OPTIMAL = functools.partial(paired, "optimal")
 
 
 def test_optimal_pairs_are_those_of_an_exhaustive_search():
     x, noise = (jax.random.normal(k, (6, 2)) for k in jax.random.split(KEY))
-    paired = jax.jit(Optimal().pair)(x, noise)
+    found = jax.jit(OPTIMAL)(x, noise)
 
     def cost(order):
         return float(jnp.square(x - noise[jnp.asarray(order)]).sum())
 
     best = min(itertools.permutations(range(6)), key=cost)
-    np.testing.assert_array_equal(paired, noise[jnp.asarray(best)])
-    np.testing.assert_array_equal(Independent().pair(x, noise), noise)
+    np.testing.assert_array_equal(found, noise[jnp.asarray(best)])
+    np.testing.assert_array_equal(paired("independent", x, noise), noise)
 
 
 def test_each_device_pairs_its_own_rows():
     x, noise = (jax.random.normal(k, (16, 3)) for k in jax.random.split(KEY))
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
     rows = jax.sharding.PartitionSpec("data")
-    mapped = jax.jit(jax.shard_map(Optimal().pair, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False))
+    mapped = jax.jit(jax.shard_map(OPTIMAL, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False))
     found = mapped(x, noise)
     for start in range(0, 16, 4):
         part = slice(start, start + 4)
-        np.testing.assert_array_equal(found[part], Optimal().pair(x[part], noise[part]))
+        np.testing.assert_array_equal(found[part], OPTIMAL(x[part], noise[part]))
 
 
 def test_the_ring_has_eight_equal_gaussians():

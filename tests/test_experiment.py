@@ -15,7 +15,7 @@ import pytest
 import genjax
 from genjax import couplings, likelihoods, optim, parallel, processes, schedules
 from genjax import experiment as experiments
-from genjax.couplings import Independent, Normal, Optimal, Ring
+from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.curriculum import Resolutions
@@ -43,6 +43,7 @@ from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.sheet import Sheet
 from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.transport import TransportDistance
 from genjax.experiment import (
     Every,
     Experiment,
@@ -162,6 +163,7 @@ COMPONENTS = [
     StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
     FlowLikelihood(100, None, 1e-3, 1e-5, 20),
     Inpainting(4, 2, "centre"),
+    TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
     processes.Linear(0.2, 10.0, 1e-2),
     processes.Cosine(12.0, -1.0),
     processes.EDM(0.01, 50.0, 5.0, -1.0, 1.1),
@@ -169,8 +171,6 @@ COMPONENTS = [
     Learned(32, -8.0, 4.0),
     Normal(),
     Ring(4.0, 0.5),
-    Independent(),
-    Optimal(),
     NonLeaking(0.2, 3),
     Euler(7),
     Heun(8),
@@ -195,7 +195,7 @@ COMPONENTS = [
         True,
         0.2,
         Normal(),
-        Optimal(),
+        "optimal",
         NonLeaking(0.1),
         Denoising(Euler(3), 1.5),
     ),

@@ -3,9 +3,14 @@
     python -m genjax train gan_points
     python -m genjax train gan_points --family.pack 2 --batch-size 200
 
-Batches of 100 packs.
+Batches of 100 packs. 30,000 steps in about 10 min (packs of two: 12 to 17 min) on one core of a 2.5 GHz x86 machine,
+November 2026, jax 0.10.2. Of 2,500 samples, seeds 0 and 1:
 
-Not yet trained to its end: only its tiny form has run.
+    plain          24, 20 modes   65, 77 % good   reverse KL 0.44, 0.52
+    packs of two   23, 25 modes   62, 44 % good   reverse KL 0.33, 0.26
+
+The paper's ten trials of 400,000 steps: 17.3 modes, 94.8 %, 0.70 plain and 23.8, 91.3 %, 0.13 in packs of two. At a
+thirteenth of the steps fewer samples are near a centre; packs already make the modes more even.
 """
 
 from genjax.data.sources import Points

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from genjax.couplings import Independent, Normal
+from genjax.couplings import Coupling, Normal, paired
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
 from genjax.errors import UserError, unknown
@@ -70,7 +70,7 @@ class Diffusion(Family):
       conditional: the network sees the label.
       drop_label: share of labels hidden from it in training, so that it learns the unconditional model, too.
       noise: what the process ends in, ``Normal`` or ``Ring``.
-      coupling: which noise goes with which example, ``Independent`` or ``Optimal``.
+      coupling: which noise goes with which example, "independent" or "optimal".
       augment: transformations that the network is told of, so that samples show none.
       sampler: how samples are drawn.
     """
@@ -86,7 +86,7 @@ class Diffusion(Family):
     conditional: bool = False
     drop_label: float = 0.1
     noise: Any = Normal()
-    coupling: Any = Independent()
+    coupling: Coupling = "independent"
     augment: NonLeaking = NonLeaking()
     sampler: Denoising = Denoising()
 
@@ -94,13 +94,15 @@ class Diffusion(Family):
         self.parametrization({})
         if self.weighting not in get_args(Weighting):
             raise unknown("weighting", self.weighting, get_args(Weighting))
+        if self.coupling not in get_args(Coupling):
+            raise unknown("coupling", self.coupling, get_args(Coupling))
         if not self.gamma > 0:
             raise UserError(f"gamma is above 0, but {self.gamma} is not")
         if self.width < 1:
             raise UserError(f"width is at least 1, not {self.width}")
         if not 0 <= self.drop_label < 1:
             raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
-        plain = self.noise.gaussian and self.coupling.independent
+        plain = self.noise.gaussian and self.coupling == "independent"
         if self.learned and (self.weighting != "likelihood" or self.target != "noise"):
             raise UserError('a Learned process is trained by its bound: target="noise", weighting="likelihood"')
         if self.weighting == "likelihood" and not plain:
@@ -109,7 +111,7 @@ class Diffusion(Family):
 
     def _check(self, options: Denoising) -> None:
         """Refuse a sampler that this model cannot follow."""
-        if options.solver.stochastic and not (self.noise.gaussian and self.coupling.independent):
+        if options.solver.stochastic and not (self.noise.gaussian and self.coupling == "independent"):
             raise UserError(
                 f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not fit this noise or "
                 "coupling: take Euler, Heun, DPMSolver, Adaptive or DDIM with eta 0"
@@ -154,8 +156,8 @@ class Diffusion(Family):
         params = {"net": module.init(net_key, self._seen(x), jnp.zeros(1), **told, train=False)["params"]}
         if self.learned:
             params["schedule"] = self.process.init(schedule_key)
-        values = jnp.linspace(-1, 1, spec.levels) if spec.levels else jnp.zeros(0)
-        return params, {"mean": jnp.asarray(spec.mean), "values": values}
+        values = {"values": jnp.linspace(-1, 1, spec.levels)} if spec.levels else {}
+        return params, {"mean": jnp.asarray(spec.mean), **values}
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -210,7 +212,7 @@ class Diffusion(Family):
     ) -> dict[str, jax.Array]:
         """``loss`` of each example and, of a bound, what it is made of, each [B]."""
         keys = jax.random.split(key, 6)
-        noise = self.coupling.pair(x0, self.noise.draw(keys[0], x0.shape))
+        noise = paired(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
         augmented = self.augment.none(len(x0))
         if train:
             x0, augmented = self.augment(keys[1], x0)
@@ -239,7 +241,7 @@ class Diffusion(Family):
         terms = {
             "diffusion": diffusion,
             "prior": variational.prior_kl(process, x0),
-            "reconstruction": variational.reconstruction(process, x0, fresh, variables["values"]),
+            "reconstruction": variational.reconstruction(process, x0, fresh, variables.get("values")),
         }
         loss = sum(terms.values())
         return terms | {"loss": loss, "bits_per_dim": loss / (dims * math.log(2))}

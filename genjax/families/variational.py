@@ -120,16 +120,16 @@ def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(alpha / sigma * x0).reshape(len(x0), -1).sum(-1)
 
 
-def reconstruction(process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array) -> jax.Array:
+def reconstruction(process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array | None) -> jax.Array:
     """-log p(x0 | x_t) [B] in nats at the process's first time.
 
     Args:
       noise: unit noise [B, ...] of x_t.
-      values: the levels [K] that entries of x0 take, whose probabilities go with N(x_t; alpha value, sigma^2); none
+      values: the levels [K] that entries of x0 take, whose probabilities go with N(x_t; alpha value, sigma^2); None
         for continuous data, whose density is N(x0; x_t / alpha, (sigma / alpha)^2).
     """
     alpha, sigma = process.alpha_sigma(jnp.full((), process.t_min))
-    if not len(values):
+    if values is None:
         nll = 0.5 * jnp.square(noise) + jnp.log(sigma / alpha) + 0.5 * jnp.log(2 * jnp.pi)
         return nll.reshape(len(x0), -1).sum(-1)
 

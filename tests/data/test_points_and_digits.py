@@ -55,6 +55,17 @@ def test_gaussians_have_their_means_and_spread(name):
         assert {tuple(c) for c in centres} == {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
 
 
+def test_wide_moons_are_moons_moved_along_the_diagonal():
+    _, points, label = draw(distribution="wide_moons")
+    moon = (points + 1) / 3
+    centre = np.where(label[:, None] == 0, np.array([[0.0, 0.0]]), np.array([[1.0, 0.5]]))
+    away = moon - centre  # a point of the unit circle and v / 5 in both coordinates
+    # |away - s (1, 1)| = 1 has its root s in [0, 1/5).
+    mean, square = away.sum(-1) / 2, (away**2).sum(-1)
+    roots = np.stack([mean + sign * np.sqrt(np.maximum(mean**2 - (square - 1) / 2, 0)) for sign in (-1, 1)])
+    assert ((roots > -1e-5) & (roots < 0.2 + 1e-5)).any(0).all()
+
+
 def test_two_moons_without_noise_lie_on_their_circles():
     _, points, label = draw(distribution="two_moons", noise=0.0)
     upper, lower = points[label == 0], points[label == 1]

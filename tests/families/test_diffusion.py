@@ -12,7 +12,7 @@ import pytest
 
 import genjax
 from genjax import parallel, runs
-from genjax.couplings import Optimal, Ring
+from genjax.couplings import Ring
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
 from genjax.data.sources import Digits
@@ -209,7 +209,7 @@ def test_fourier_features_stand_beside_the_input():
 
 
 def test_a_flow_from_a_ring_samples_from_the_ring():
-    family = replace(SMALL, process=Straight(), target="velocity", noise=Ring(), coupling=Optimal())
+    family = replace(SMALL, process=Straight(), target="velocity", noise=Ring(), coupling="optimal")
     state = state_of(family, moved=False)  # of no velocity: samples stay where they start
     samples = family.sample(state, KEY, 64, Denoising(Euler(3)))
     assert abs(float(jnp.linalg.norm(samples, axis=-1).mean()) - 5) < 0.5
@@ -266,7 +266,7 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
     [
         ({"process": Straight(), "target": "noise"}, "tells nothing of x0"),
         ({"process": Learned()}, "trained by its bound"),
-        ({"coupling": Optimal(), "sampler": Denoising(DDPM(10))}, "adds Gaussian noise on the way"),
+        ({"coupling": "optimal", "sampler": Denoising(DDPM(10))}, "adds Gaussian noise on the way"),
         ({"noise": Ring(), "sampler": Denoising(DDIM(10, eta=1.0))}, "adds Gaussian noise on the way"),
         ({"noise": Ring(), "weighting": "likelihood"}, "independent Gaussian noise"),
         ({"sampler": Denoising(guidance_scale=2.0)}, "needs a class-conditional model"),
@@ -276,6 +276,7 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
         ({"width": 0}, "width"),
         ({"weighting": "snr"}, "weighting"),
         ({"target": "eps"}, "target"),
+        ({"coupling": "best"}, "coupling"),
         ({"data_std": 0.0}, "data_std"),
     ],
 )

@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "eight_gaussians": (8, 0.02),
     "twenty_five_gaussians": (25, 0.05),
     "two_moons": (2, 0.1),
+    "wide_moons": (2, 0.0),
     "swiss_roll": (1, 0.1),
     "checkerboard": (8, 0.0),
 }
@@ -29,6 +30,8 @@ class Points:
       eight_gaussians: 2 (cos(pi k/4), sin(pi k/4)) + noise e, noise 0.02 (the ring of Unrolled GANs).
       twenty_five_gaussians: means {-4, -2, 0, 2, 4}^2 + noise e, noise 0.05 (the grid of VEEGAN).
       two_moons: k=0 (cos pi u, sin pi u), k=1 (1 - cos pi u, 1/2 - sin pi u), + noise e, noise 0.1.
+      wide_moons: those of Tong et al., arXiv 2302.00482: 3 (moon + v / 5) - 1, the two_moons without noise and one v
+        for both coordinates, noise 0.
       swiss_roll: t (cos t, sin t) / 5 with t = 3/2 pi (1 + 2u), + noise e, noise 0.1. No label.
       checkerboard: uniform on 8 of the 16 squares of side 2 that tile [-4, 4]^2, + noise e, noise 0.
 
@@ -108,9 +111,11 @@ def _curve(distribution: str, k: np.ndarray, uniform: np.ndarray) -> np.ndarray:
             x, y = 2 * np.cos(np.pi * k / 4), 2 * np.sin(np.pi * k / 4)
         case "twenty_five_gaussians":
             x, y = 2.0 * (k // 5) - 4, 2.0 * (k % 5) - 4
-        case "two_moons":
+        case "two_moons" | "wide_moons":
             cos, sin = np.cos(np.pi * u), np.sin(np.pi * u)
             x, y = np.where(k == 0, cos, 1 - cos), np.where(k == 0, sin, 0.5 - sin)
+            if distribution == "wide_moons":
+                x, y = 3 * (x + v / 5) - 1, 3 * (y + v / 5) - 1
         case "swiss_roll":
             t = 1.5 * np.pi * (1 + 2 * u)
             x, y = t * np.cos(t) / 5, t * np.sin(t) / 5
