@@ -3,8 +3,8 @@
     python -m genjax train sngan_cifar10
     python -m genjax train sngan_cifar10 --data.name cifar10_jpeg     # a lossy copy; no score of it is a published one
 
-The residual networks and the schedule of the paper (five discriminator steps of 64, Adam with b1 0 and 2e-4): work for
-a GPU.
+Residual networks and a schedule after those of the paper (five discriminator steps of 64, Adam with b1 0 and 2e-4):
+work for a GPU.
 
 Not yet trained to its end: only its tiny form has run.
 """
