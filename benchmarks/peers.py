@@ -20,12 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-CASES = {
-    "vae": "vae",
-    "vae_conv": "vae",
-    "dcgan": "dcgan",
-    "unet": "unet",
-}  # the module of benchmarks that has both sides
+# The module of benchmarks that has both sides.
+CASES = {"vae": "vae", "vae_conv": "vae", "dcgan": "dcgan", "unet": "unet", "diffusion_sample": "unet"}
 
 
 def stepping(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:
@@ -58,10 +54,10 @@ def serve(side: str, case: str, seconds: float) -> None:
     """Answer every line on standard input with milliseconds a step."""
     module = importlib.import_module(f"benchmarks.{CASES[case]}")
     run = (module.genjax_step if side == "genjax" else module.torch_step)(case)
-    run(10)
+    run(3)
     begin = time.perf_counter()
-    run(10)
-    steps = max(10, round(seconds / (time.perf_counter() - begin) * 10))
+    run(3)
+    steps = max(1, round(seconds / (time.perf_counter() - begin) * 3))
     print("ready", flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()

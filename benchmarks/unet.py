@@ -1,6 +1,7 @@
 """A U-Net of 6.5 million parameters that predicts noise, beside diffusers' on PyTorch.
 
-The step of the network alone: noise to images, its prediction, the squared error and AdamW.
+``unet`` is a training step: noise to images, its prediction, the squared error and AdamW. ``diffusion_sample`` draws a
+batch by a few steps of DDIM.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from typing import Any
 
 BATCH, SHAPE, CHANNELS, ATTENTION, HEAD_DIM = 16, (32, 32, 3), (64, 128, 128), 16, 8
 WIDTH = 160  # of the vector: with it both have as many parameters
-RATE, DECAY = 1e-4, 1e-2
+RATE, DECAY, STEPS = 1e-4, 1e-2, 5
 
 
-def genjax_net() -> Any:
-    """A Linen module: x [B, 32, 32, 3], t [B] -> [B, 32, 32, 3]."""
-    from genjax.nets.denoiser import Denoiser
+def genjax_family() -> Any:
+    """A diffusion with the U-Net."""
+    from genjax.families.diffusion import Denoising, Diffusion
     from genjax.nets.unet import UNet
+    from genjax.processes import Linear
+    from genjax.samplers import DDIM
 
-    return Denoiser(UNet(CHANNELS, attention=(ATTENTION,), head_dim=HEAD_DIM).denoiser(SHAPE), WIDTH)
+    net = UNet(CHANNELS, attention=(ATTENTION,), head_dim=HEAD_DIM)
+    return Diffusion(net, Linear(), target="noise", width=WIDTH, sampler=Denoising(DDIM(STEPS)))
 
 
 def torch_net() -> Any:
@@ -40,43 +44,36 @@ def torch_net() -> Any:
 
 def genjax_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of genjax."""
-    import functools
+    from benchmarks.peers import stepping
+    from genjax.experiment import Experiment
+    from genjax.optim import AdamW
+    from genjax.schedules import Constant
 
+    family = genjax_family()
+    if case == "diffusion_sample":
+        return _sampling(family)
+    optimizer = AdamW(Constant(RATE), weight_decay=DECAY)
+    return stepping(Experiment(family, data=None, optimizer=optimizer, batch_size=BATCH, ema=0.999), SHAPE)
+
+
+def _sampling(family: Any) -> Callable[[int], None]:
     import jax
     import jax.numpy as jnp
-    import optax
+    import numpy as np
 
-    net, optimizer = genjax_net(), optax.adamw(RATE, weight_decay=DECAY)
-    images = jax.random.normal(jax.random.key(0), (BATCH, *SHAPE))
+    from genjax.data.dataset import Spec
+    from genjax.family import init_state
+    from genjax.optim import Adam
 
-    @jax.jit
-    def init(key: jax.Array) -> Any:
-        params = net.init(key, images, jnp.zeros(BATCH), train=False)["params"]
-        return params, optimizer.init(params), key
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: Any, images: jax.Array) -> Any:
-        params, moments, key = state
-        key, for_time, for_noise = jax.random.split(key, 3)
-        t = jax.random.uniform(for_time, (BATCH,))
-        noise = jax.random.normal(for_noise, images.shape)
-        level = t[:, None, None, None]
-        noisy = jnp.sqrt(1 - level) * images + jnp.sqrt(level) * noise
-
-        def loss(params: Any) -> jax.Array:
-            return jnp.square(net.apply({"params": params}, noisy, t, train=True) - noise).mean()
-
-        value, grads = jax.value_and_grad(loss)(params)
-        updates, moments = optimizer.update(grads, moments, params)
-        return (optax.apply_updates(params, updates), moments, key), value
-
-    state = init(jax.random.key(1))
+    spec = Spec("image", SHAPE, np.zeros(SHAPE, np.float32))
+    example = {"image": jnp.zeros((1, *SHAPE)), "mask": jnp.ones(1)}
+    key = jax.random.key(0)
+    state = jax.jit(lambda: init_state(*family.init(key, example, spec), Adam().build(1), key))()
+    draw = jax.jit(lambda state, key: family.sample(state, key, BATCH, family.sampler))
 
     def run(steps: int) -> None:
-        nonlocal state
-        for _ in range(steps):
-            state, value = step(state, images)
-        jax.block_until_ready((state, value))
+        for i in range(steps):
+            jax.block_until_ready(draw(state, jax.random.key(i)))
 
     return run
 
@@ -89,6 +86,8 @@ def torch_step(case: str) -> Callable[[int], None]:
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
     net = torch_net()
+    if case == "diffusion_sample":
+        return _torch_sampling(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     images = torch.randn(BATCH, SHAPE[2], *SHAPE[:2])
 
@@ -100,5 +99,23 @@ def torch_step(case: str) -> Callable[[int], None]:
             optimizer.zero_grad(set_to_none=True)
             mse_loss(net(noisy, 1000 * t).sample, noise).backward()
             optimizer.step()
+
+    return run
+
+
+def _torch_sampling(net: Any) -> Callable[[int], None]:
+    import torch
+    from diffusers import DDIMScheduler
+
+    net.eval()
+    scheduler: Any = DDIMScheduler(num_train_timesteps=1000, clip_sample=False)
+    scheduler.set_timesteps(STEPS)
+
+    def run(steps: int) -> None:
+        with torch.inference_mode():
+            for _ in range(steps):
+                x = torch.randn(BATCH, SHAPE[2], *SHAPE[:2])
+                for t in scheduler.timesteps:
+                    x = scheduler.step(net(x, t).sample, t, x).prev_sample
 
     return run

@@ -10,10 +10,10 @@ pytest.importorskip("torch", reason="the peer is PyTorch: pip install '.[referen
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("case", ["vae", "vae_conv", "dcgan", "unet"])
+@pytest.mark.parametrize("case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample"])
 def test_peers_print_one_json_line(case):
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     result = json.loads(line)

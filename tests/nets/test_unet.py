@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.nets.unet import Halve, ResidualBlock, UNet
 
@@ -78,9 +79,10 @@ def test_the_benchmark_compares_networks_of_one_size():
     pytest.importorskip("diffusers", reason="the peer is diffusers' UNet2DModel")
     from benchmarks import unet
 
-    net = unet.genjax_net()
-    x, t = jnp.zeros((1, *unet.SHAPE)), jnp.zeros(1)
-    ours = sum(p.size for p in jax.tree.leaves(jax.eval_shape(lambda: net.init(KEY, x, t, train=False))))
+    spec = Spec("image", unet.SHAPE, np.zeros(unet.SHAPE, np.float32))
+    example = {"image": jnp.zeros((1, *unet.SHAPE))}
+    params, _ = jax.eval_shape(lambda: unet.genjax_family().init(KEY, example, spec))
+    ours = sum(p.size for p in jax.tree.leaves(params))
     theirs = sum(p.numel() for p in unet.torch_net().parameters())
     assert 6.3e6 < theirs < 6.7e6 and abs(ours / theirs - 1) < 0.02
 
