@@ -68,7 +68,13 @@ def _sampling(family: Any) -> Callable[[int], None]:
     spec = Spec("image", SHAPE, np.zeros(SHAPE, np.float32))
     example = {"image": jnp.zeros((1, *SHAPE)), "mask": jnp.ones(1)}
     key = jax.random.key(0)
-    state = jax.jit(lambda: init_state(*family.init(key, example, spec), Adam().build(1), key))()
+
+    @jax.jit
+    def begin() -> Any:
+        params, variables = family.init(key, example, spec)
+        return init_state(params, variables, Adam().build(1), key)
+
+    state = begin()
     draw = jax.jit(lambda state, key: family.sample(state, key, BATCH, family.sampler))
 
     def run(steps: int) -> None:
