@@ -8,7 +8,14 @@
 The hard protocol, in which the discriminator is half as wide as the generator; batches of 128 packs. Otherwise than in
 the paper kernels are 4x4 where they stride, leaky slopes 0.2, and the classifier is ``classifier_mnist``.
 
-Not yet trained to its end: only its tiny form has run.
+Seed 0 on one core of a busy 2.5 GHz x86 machine, November 2026, jax 0.10.2, 25,600 samples (modes / KL):
+
+    steps          4,000          8,000 (about 20 min plain, 40 min in packs)
+    plain          694 / 1.71     141 / 4.15
+    packs of two   195 / 2.91      694 / 1.48
+
+Packs learn more slowly; the plain game collapses. The paper's fifty trials: 487.7 / 2.24 plain, 840.7 / 1.00 in packs of
+two. The 10,000 steps of this config have not been run.
 """
 
 from genjax.data.sources import TFDS, Stacked
