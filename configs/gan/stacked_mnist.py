@@ -12,10 +12,10 @@ Seed 0 on one core of a busy 2.5 GHz x86 machine, November 2026, jax 0.10.2, 25,
 
     steps          4,000          8,000 (about 20 min plain, 40 min in packs)
     plain          694 / 1.71     141 / 4.15
-    packs of two   195 / 2.91      694 / 1.48
+    packs of two   195 / 2.91     694 / 1.48
 
-Packs learn more slowly; the plain game collapses. The paper's fifty trials: 487.7 / 2.24 plain, 840.7 / 1.00 in packs of
-two. The 10,000 steps of this config have not been run.
+Packs learn more slowly; the plain game collapses. The paper's fifty trials: 487.7 / 2.24 plain, 840.7 / 1.00 in packs
+of two. The 10,000 steps of this config have not been run.
 """
 
 from genjax.data.sources import TFDS, Stacked
