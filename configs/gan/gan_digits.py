@@ -2,10 +2,10 @@
 
     python -m genjax train gan_digits
 
-3,000 steps in under 7 min on two 2.5 GHz x86 cores beside other jobs, November 2026, jax 0.10.2, seed 0. In pixels, of
-1,500 samples against 1,500 training images: Fréchet distance 0.225, kernel distance -0.0012 (standard error 0.0002),
-precision 0.965, recall 0.809, density 1.35, coverage 0.983; pairwise distance 0.972 of the data's; no copy of a training
-image (of held-out ones 0.3 % would be called so).
+3,000 steps in under 7 min on two 2.5 GHz x86 cores beside other jobs, November 2026, jax 0.10.2, seed 0. In pixels,
+of 1,500 samples against 1,500 training images: Fréchet distance 0.225, kernel distance -0.0012 (standard error 0.0002),
+precision 0.965, recall 0.809, density 1.35, coverage 0.983; pairwise distance 0.972 of the data's; no copy of a
+training image (of held-out ones 0.3 % would be called so).
 """
 
 from genjax.data.sources import Digits
