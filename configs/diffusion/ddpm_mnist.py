@@ -28,7 +28,7 @@ def get_config(tiny: bool = False) -> Experiment:
     eyes = "runs/classifier_mnist"
     return Experiment(
         family=Diffusion(
-            net=UNet((8, 16), 1, (), 8) if tiny else UNet((32, 64, 64), 2, (7,), 16, dropout=0.1),
+            net=UNet((8,), 1, (), 8) if tiny else UNet((32, 64, 64), 2, (7,), 16, dropout=0.1),
             process=Linear(),
             target="noise",
             width=16 if tiny else 128,

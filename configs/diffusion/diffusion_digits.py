@@ -28,12 +28,12 @@ def get_config(tiny: bool = False) -> Experiment:
     judged_by_classifier = (LabelAgreement(CLASSIFIER, while_training=False), GuidanceCurve(CLASSIFIER))
     return Experiment(
         family=Diffusion(
-            net=UNet((8, 16), 1, (4,)) if tiny else UNet((32, 64), 1, (4,)),
+            net=UNet((8,), 1, ()) if tiny else UNet((32, 64), 1, (4,)),
             process=Cosine(),
             target="v",
             width=16 if tiny else 128,
             conditional=True,
-            sampler=Denoising(DPMSolver(4 if tiny else 16), guidance_scale=2.0, clip=True),
+            sampler=Denoising(DPMSolver(2 if tiny else 16), guidance_scale=2.0, clip=True),
         ),
         data=Digits(),
         optimizer=Adam(WarmUp(4 if tiny else 100, Constant(1e-3))),
@@ -42,7 +42,7 @@ def get_config(tiny: bool = False) -> Experiment:
         ema=0.99,
         evaluators=(
             SampleQuality(samples=100 if tiny else 1500, kernel_subset=50 if tiny else 500),
-            Memorisation(samples=50 if tiny else 1500, while_training=False),
+            Memorisation(samples=100 if tiny else 1500, while_training=False),
             *(() if tiny else judged_by_classifier),
         ),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 2500, 500, 500),

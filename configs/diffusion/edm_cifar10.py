@@ -26,7 +26,7 @@ from genjax.schedules import Constant, WarmUp
 def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
-            net=UNet((8, 16), 1, (), 8) if tiny else UNet((128, 256, 256), 3, (16,), 64, dropout=0.13),
+            net=UNet((8,), 1, (), 8) if tiny else UNet((128, 256, 256), 3, (16,), 64, dropout=0.13),
             process=EDM(),
             target="v",
             weighting="edm",
