@@ -16,7 +16,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import runs, writers
+from genjax import records, runs, writers
 from genjax.bench import bench
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
@@ -142,7 +142,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    family = runs.experiment_of(target).family
+    family = records.experiment_of(target).family
     if family.no_samples is not None:
         raise UserError(family.no_samples)
     options = _parse(SampleOptions(family.sampler), f"sample {target}", arguments)
@@ -152,7 +152,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
-    stored = runs.experiment_of(target)
+    stored = records.experiment_of(target)
     options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
     run = runs.load(target, best=options.best, devices=options.devices)
     judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
@@ -176,7 +176,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         print(f"note: {remark}")
     result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    runs.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    records.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
 def bench_command(target: str, arguments: Sequence[str]) -> None:
@@ -188,10 +188,10 @@ def bench_command(target: str, arguments: Sequence[str]) -> None:
 
 def show_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax show CONFIG`` or ``genjax show RUN_DIR``."""
-    stored = runs.stored_experiment(epath.Path(target))
+    stored = records.stored_experiment(epath.Path(target))
     if stored is not None:
         _parse(ShowRunOptions(), f"show {target}", arguments)
-        print(describe(stored, runs.stored_codec(epath.Path(target))[0]))
+        print(describe(stored, records.stored_codec(epath.Path(target))[0], epath.Path(target)))
         rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
         if rows:
             print(f"last row: {json.dumps(rows[-1])}")

@@ -11,6 +11,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from genjax import parallel, runs
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
+from genjax.family import Trained
 from genjax.flops import count_flops
 from genjax.stop import Stop
 from genjax.train import feed, make_step, run_loop
@@ -60,7 +62,8 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     layout = parallel.start(experiment.devices)
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     data = experiment.data.open()
-    make = runs.initial_state(experiment, data.spec)
+    experiment, others = runs.resolved(experiment, data.spec)
+    target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     several = experiment.steps_per_dispatch
     with contextlib.closing(feed(experiment, layout, data.splits["train"], 0)) as source:
         ready = list(itertools.islice(source, 4))
@@ -69,11 +72,10 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         jax.block_until_ready(list(itertools.islice(source, few)))
         input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
 
-    state = layout.init(make)
+    state = layout.init(runs.initial_state(experiment, data.spec))
+    state = state.replace(frozen=runs.borrowed(others, layout, target.frozen))
     begin = time.perf_counter()
-    compiled = (
-        layout.compile_step(make_step(experiment), layout.abstract(make), several > 1).lower(state, ready[0]).compile()
-    )
+    compiled = layout.compile_step(make_step(experiment), target, several > 1).lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin
 
     def bare(dispatches: int) -> float:
@@ -89,9 +91,9 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     steps, loops = [], []
     for _ in range(repeats):
         steps.append(bare(dispatches))
-        loops.append(_loop_seconds(experiment, layout, data, dispatches * several))
+        loops.append(_loop_seconds(experiment, others, layout, data, dispatches * several))
     step, loop = statistics.median(steps), statistics.median(loops)
-    flops = step_flops(experiment, data.spec)
+    flops = step_flops(experiment, data.spec, others)
     peak = peak_flops(jax.devices()[0].device_kind)
     return {
         "compile_s": round(compile_s, 3),
@@ -115,12 +117,12 @@ def peak_flops(device_kind: str) -> float | None:
     return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
 
 
-def step_flops(experiment: Experiment, spec: Spec) -> int:
+def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> int:
     """FLOPs of one step on the whole batch: its matrix products and convolutions."""
     batch = {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype) for name, shape, dtype in _batch_shapes(spec)
     }
-    state = jax.eval_shape(runs.initial_state(experiment, spec))
+    state = jax.eval_shape(runs.initial_state(experiment, spec, others))
     step = make_step(experiment)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 
@@ -130,7 +132,9 @@ def _batch_shapes(spec: Spec) -> list[tuple[str, tuple[int, ...], Any]]:
     return [*shapes, ("label", (), jnp.int32)] if spec.classes is not None else shapes
 
 
-def _loop_seconds(experiment: Experiment, layout: parallel.Layout, data: Dataset, steps: int) -> float:
+def _loop_seconds(
+    experiment: Experiment, others: Mapping[str, Trained], layout: parallel.Layout, data: Dataset, steps: int
+) -> float:
     """Seconds a step of the real loop; its first quarter, with the compilation, is left out."""
     several = experiment.steps_per_dispatch
     log = max(1, min(experiment.every.log, steps // 8) // several) * several
@@ -139,7 +143,7 @@ def _loop_seconds(experiment: Experiment, layout: parallel.Layout, data: Dataset
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         run_dir = epath.Path(folder)
         with Checkpoints(run_dir) as checkpoints:
-            run_loop(longer, run_dir, layout, data, checkpoints, stop, math.inf, quiet=True)
+            run_loop(longer, others, run_dir, layout, data, checkpoints, stop, math.inf, quiet=True)
         stop.raise_remembered()
         rows = [r for r in read_rows(run_dir / "metrics.jsonl") if r["split"] == "train" and r["step"] > steps // 3]
     spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]

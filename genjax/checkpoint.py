@@ -142,11 +142,15 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(target.replace(frozen=None)), progress=ocp.args.JsonRestore()
             ),
         )
-        state = restored["state"]
-        if jax.tree.leaves(target.frozen):
-            with ocp.StandardCheckpointer() as frozen:
-                state = state.replace(frozen=frozen.restore(self._run_dir / "frozen", target.frozen))
-        return state, restored["progress"]
+        return restored["state"].replace(frozen=self.frozen(target)), restored["progress"]
+
+    def frozen(self, target: State) -> Any:
+        """What the run has kept of other runs; None where it stands on none or has kept nothing yet."""
+        folder = self._run_dir / "frozen"
+        if not jax.tree.leaves(target.frozen) or not folder.exists():
+            return None
+        with ocp.StandardCheckpointer() as kept:
+            return kept.restore(folder, target.frozen)
 
     def _scores(self, step: int) -> dict[str, float] | None:
         """The evaluation's metrics that lie with a checkpoint; None where there are none or they are damaged."""

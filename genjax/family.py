@@ -48,7 +48,7 @@ class State(flax.struct.PyTreeNode):
       variables: what a step changes without a gradient: batch statistics, codebooks; constants of the data.
       ema: moving average of ``params``, None if none is kept.
       key: the base key; the key of a step is ``fold_in(key, step)``.
-      frozen: parameters from other runs, never changed, saved once a run.
+      frozen: parameters and variables from other runs, by role; never changed, saved once a run.
     """
 
     step: jax.Array
@@ -84,8 +84,27 @@ def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, U
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a family is told of another that it stands on; the arrays of that one are in ``State.frozen``.
+
+    Attributes:
+      run_dir: of its run.
+      family: with its hyper-parameters.
+      spec: of the data that it learned.
+    """
+
+    run_dir: str
+    family: Any
+    spec: Spec
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of models is a frozen dataclass of hyper-parameters with pure methods.
+
+    A family that stands on other trained runs names their directories in ``runs``; before anything is traced the top
+    puts what ``on`` makes of it in its place, and ``{"params", "variables"}`` of each, by role, in ``State.frozen``.
+    Both are kept with the run, which from then on needs the others no more.
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
     Most families have none. ``no_samples`` says why a family cannot draw samples and what to do instead, None where
@@ -95,6 +114,19 @@ class Family:
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
     collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        """Directories of the runs that it stands on, by role; none by default."""
+        return {}
+
+    def on(self, others: Mapping[str, Trained], spec: Spec) -> Family:
+        """This family with others in the place of their runs, for data of that spec.
+
+        Raises:
+          UserError: another does not fit this family or the data.
+        """
+        return self
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         """Parameters and variables, from a batch of one example and the data's spec."""

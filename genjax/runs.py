@@ -1,14 +1,9 @@
-"""Run directories: what ``train`` writes once at the start, and what ``sample`` and ``evaluate`` start from."""
+"""Trained runs: what ``sample``, ``evaluate`` and other runs start from."""
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import functools
-import importlib.metadata
-import json
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +15,13 @@ import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
-from genjax import parallel
+from genjax import parallel, records
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, judge, sampled
 from genjax.experiment import Experiment
-from genjax.family import State, init_state
+from genjax.family import State, Trained, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -75,7 +70,7 @@ class Run:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""
         others = needed(self.experiment.evaluators, self.layout)
         data = self.experiment.data.open()
-        check_data(self.run_dir, data)
+        records.check_data(self.run_dir, data)
         if split not in data.splits:
             raise unknown("split", split, data.splits)
         return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(self.state, split)
@@ -101,15 +96,57 @@ def needed(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str
     found: dict[str, Model] = {}
     for evaluator in evaluators:
         for run_dir in evaluator.runs:
-            if stored_experiment(epath.Path(run_dir)) is None:
-                name = Path(run_dir).name
-                config = name if name in experiments.known_configs() else "CONFIG"
-                raise UserError(
-                    f"{type(evaluator).__name__} needs the run {run_dir}, which is not there; "
-                    f"make it: python -m genjax train {config} --run-dir {run_dir}"
-                )
+            _there(run_dir, type(evaluator).__name__)
             found[run_dir] = load(run_dir, layout=layout).model()
     return found
+
+
+def resolved(
+    experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None
+) -> tuple[Experiment, Mapping[str, Trained]]:
+    """The experiment with other families in the place of the runs that its own stands on, and these by role.
+
+    What ``run_dir`` has kept of them comes before the runs themselves, so that they may be gone or have gone on.
+
+    Raises:
+      UserError: one is missing or does not fit; the message says which command makes it.
+    """
+    others = None if run_dir is None else records.kept_others(run_dir)
+    if others is None:
+        name = type(experiment.family).__name__
+        others = {role: _trained(path, name) for role, path in experiment.family.runs.items()}
+    if not others:
+        return experiment, {}
+    return dataclasses.replace(experiment, family=experiment.family.on(others, spec)), others
+
+
+def _trained(run_dir: str, who: str) -> Trained:
+    stored = _there(run_dir, who)
+    if stored.family.runs:
+        raise UserError(f"the run {run_dir} stands on other runs itself: {who} cannot stand on it")
+    return Trained(run_dir, stored.family, records.stored_codec(epath.Path(run_dir).expanduser())[0])
+
+
+def _there(run_dir: str, who: str) -> Experiment:
+    """The experiment of a run that ``who`` needs."""
+    stored = records.stored_experiment(epath.Path(run_dir))
+    if stored is None:
+        name = Path(run_dir).name
+        config = name if name in experiments.known_configs() else "CONFIG"
+        raise UserError(
+            f"{who} needs the run {run_dir}, which is not there; "
+            f"make it: python -m genjax train {config} --run-dir {run_dir}"
+        )
+    return stored
+
+
+def borrowed(others: Mapping[str, Trained], layout: parallel.Layout, target: Any) -> Any:
+    """``State.frozen``: the arrays of other runs, loaded to the places of ``target``; None without others."""
+    if not others:
+        return None
+    loaded = {role: load(other.run_dir, layout=layout).model().state for role, other in others.items()}
+    arrays = {role: {"params": state.params, "variables": state.variables} for role, state in loaded.items()}
+    return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), arrays, target)
 
 
 @dataclass(frozen=True)
@@ -176,8 +213,9 @@ def load(
       layout: devices that are arranged already, instead.
     """
     folder = epath.Path(run_dir).expanduser()
-    experiment = experiment_of(folder)
-    spec, codec = stored_codec(folder)
+    stored = records.experiment_of(folder)
+    spec, codec = records.stored_codec(folder)
+    experiment, others = resolved(stored, spec, folder)
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
         wanted = checkpoints.best_step() if best else step
@@ -185,146 +223,38 @@ def load(
             raise UserError(f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}")
         if wanted is not None and wanted not in checkpoints.steps():
             raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
-        restored = checkpoints.restore(layout.abstract(initial_state(experiment, spec)), wanted)
+        restored = checkpoints.restore(layout.abstract(initial_state(experiment, spec, others)), wanted)
     if restored is None:
         raise UserError(f"{run_dir} has no checkpoint yet")
     state, _ = restored
     return Run(experiment, folder, int(state.step), state, spec, codec, layout)
 
 
-def initial_state(experiment: Experiment, spec: Spec) -> Any:
-    """A function without arguments that makes the state of step 0."""
-    return functools.partial(_initial_state, experiment, spec)
+def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> Any:
+    """A function without arguments that makes the state of step 0.
+
+    Given the families that it stands on, ``frozen`` has their shapes and random numbers: for targets of a restore.
+    """
+    return functools.partial(_initial_state, experiment, spec, others or {})
 
 
-def _initial_state(experiment: Experiment, spec: Spec) -> State:
+def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> State:
     init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
+    params, variables = experiment.family.init(init_key, _example(spec), spec)
+    state = init_state(params, variables, update_rule(experiment), base_key)
+    if not others:
+        return state
+    made = {role: other.family.init(init_key, _example(other.spec), other.spec) for role, other in others.items()}
+    return state.replace(frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()})
+
+
+def _example(spec: Spec) -> dict[str, jax.Array]:
     example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1)}
     if spec.classes is not None:
         example["label"] = jnp.zeros(1, jnp.int32)
-    params, variables = experiment.family.init(init_key, example, spec)
-    return init_state(params, variables, update_rule(experiment), base_key)
+    return example
 
 
 def update_rule(experiment: Experiment) -> Any:
     """The built optimizer, or one for each part of the family."""
     return experiment.optimizer.build(experiment.steps, experiment.ema, jnp.dtype(experiment.precision))
-
-
-def stored_experiment(run_dir: epath.Path) -> Experiment | None:
-    """The experiment of a run directory; None where there is none."""
-    run_dir = epath.Path(run_dir).expanduser()
-    path = run_dir / "config.json"
-    if not path.exists():
-        return None
-    return experiments.loads(path.read_text(), Path(run_dir / "config.py"))
-
-
-def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
-    """The experiment of a run directory, which has to be one."""
-    experiment = stored_experiment(epath.Path(run_dir))
-    if experiment is None:
-        raise UserError(f"{run_dir} is no run directory: it has no config.json")
-    return experiment
-
-
-def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
-    """What the run keeps of its data."""
-    path = run_dir / "codec.json"
-    if not path.exists():
-        raise UserError(f"{run_dir} has no codec.json: the run had not begun")
-    try:
-        stored = json.loads(path.read_text())
-        return experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
-
-
-def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
-    """Make the run directory this experiment's, or refuse one that is another's."""
-    stored = stored_experiment(run_dir)
-    # Before its first step a config may still be mended.
-    begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
-    if stored is not None and begun:
-        experiments.check_resumable(stored, experiment)
-    elif stored is None and run_dir.exists() and any(run_dir.iterdir()):
-        raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
-    parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
-    if jax.process_index() == 0:
-        for name in ("samples", "plots"):
-            (run_dir / name).mkdir(parents=True, exist_ok=True)
-        if not begun:
-            (run_dir / "environment.json").unlink(missing_ok=True)
-        if source is not None:
-            write_whole(run_dir / "config.py", source.read_text())
-        write_whole(run_dir / "config.json", experiments.dumps(experiment))
-    parallel.barrier("claim")
-
-
-def describe(run_dir: epath.Path, data: Dataset, layout: parallel.Layout) -> None:
-    """Write what the run keeps of its data and of where it runs; refuse data that have changed."""
-    check_data(run_dir, data)
-    record = run_dir / "environment.json"
-    starts = _starts(run_dir)
-    if jax.process_index() == 0:
-        spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
-        write_whole(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        write_whole(record, json.dumps([*starts, _environment(data, layout)], indent=2) + "\n")
-    parallel.barrier("describe")
-
-
-def check_data(run_dir: epath.Path, data: Dataset) -> None:
-    """Refuse data that are not those that the run learns from."""
-    starts = _starts(run_dir)
-    if starts and starts[-1]["data_fingerprint"] != data.fingerprint:
-        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
-
-
-def _starts(run_dir: epath.Path) -> list[dict[str, Any]]:
-    """Every start of the run; none where the record is missing or damaged."""
-    try:
-        starts = json.loads((run_dir / "environment.json").read_text())
-        return [start for start in starts if "data_fingerprint" in start]
-    except (OSError, ValueError, TypeError):
-        return []
-
-
-def _environment(data: Dataset, layout: parallel.Layout) -> dict[str, Any]:
-    packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    device = layout.mesh.devices.flat[0]
-    return {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
-        "commit": _commit(),
-        "platform": device.platform,
-        "device": device.device_kind,
-        "devices": layout.mesh.size,
-        "mode": layout.mode,
-        "processes": jax.process_count(),
-        "data_fingerprint": data.fingerprint,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that genjax runs from, None where it was installed."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def write_whole(path: epath.Path, text: str) -> None:
-    """Write a file at once: a crash in between leaves the old one or the new one."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from etils import epath
 
 from genjax import runs
 from genjax.bench import step_flops
@@ -16,16 +17,17 @@ from genjax.experiment import Experiment
 from genjax.trees import named_leaves
 
 
-def describe(experiment: Experiment, spec: Spec) -> str:
-    """The page that ``genjax show`` prints."""
-    state = jax.eval_shape(runs.initial_state(experiment, spec))
+def describe(experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None) -> str:
+    """The page that ``genjax show`` prints of a config, or of a run."""
+    resolved, others = runs.resolved(experiment, spec, run_dir)
+    state = jax.eval_shape(runs.initial_state(resolved, spec, others))
     experiment.optimizer.check(state.params)
     rows = [(name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(state.params)]
     total = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
-    flops = step_flops(experiment, spec)
+    flops = step_flops(resolved, spec, others)
     return (
         "\n".join(_fields(experiment))
         + f"\n\ndata: {spec.entry} {list(spec.shape)}"

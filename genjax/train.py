@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import parallel, runs, writers
+from genjax import parallel, records, runs, writers
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
-from genjax.family import State
+from genjax.family import State, Trained
 from genjax.meter import Meter, Packed
 from genjax.runs import Run
 from genjax.stop import Stop
@@ -120,11 +120,14 @@ def train(
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     folder = epath.Path(run_dir).expanduser()
     with _disk_full(folder):
-        runs.claim(folder, experiment, source)
+        records.claim(folder, experiment, source)
         data = experiment.data.open()
-        runs.describe(folder, data, layout)
+        records.describe(folder, data, layout)
+        experiment, others = runs.resolved(experiment, data.spec, folder)
+        if records.kept_others(folder) is None:
+            records.keep_others(folder, others)
         with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-            state = run_loop(experiment, folder, layout, data, checkpoints, stop, deadline, quiet)
+            state = run_loop(experiment, others, folder, layout, data, checkpoints, stop, deadline, quiet)
         if layout.is_main:
             writers.plot_losses(folder)
         stop.raise_remembered()
@@ -133,6 +136,7 @@ def train(
 
 def run_loop(
     experiment: Experiment,
+    others: Mapping[str, Trained],
     run_dir: epath.Path,
     layout: parallel.Layout,
     data: Any,
@@ -143,12 +147,16 @@ def run_loop(
 ) -> State:
     """All that happens between the opened data and the last checkpoint; returns the final state."""
     family, every, steps = experiment.family, experiment.every, experiment.steps
-    make = runs.initial_state(experiment, data.spec)
-    target = layout.abstract(make)
+    target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
     _check_stages(experiment, data, target)
-    state, progress = checkpoints.restore(target) or (layout.init(make), {"step": 0, "position": 0, "meter": None})
+    restored = checkpoints.restore(target)
+    if restored is None:
+        frozen = checkpoints.frozen(target) or runs.borrowed(others, layout, target.frozen)
+        state = layout.init(runs.initial_state(experiment, data.spec)).replace(frozen=frozen)
+        restored = state, {"step": 0, "position": 0, "meter": None}
+    state, progress = restored
     step, meter = progress["step"], Meter(progress["meter"])
 
     stacked = experiment.steps_per_dispatch > 1

@@ -13,7 +13,7 @@ FLOORS = [
     {"experiment", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop"},
-    {"train", "runs"},
+    {"train", "runs", "records"},
     {"bench", "show", "__main__", "__init__"},
 ]
 

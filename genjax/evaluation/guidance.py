@@ -19,6 +19,7 @@ from genjax.evaluation.features import feature_space
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
 from genjax.evaluation.predictions import class_probabilities
 from genjax.families.diffusion import Diffusion
+from genjax.families.latent import LatentDiffusion
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class GuidanceCurve(Evaluator):
       samples: that are drawn at each scale, all labels in turn.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (Diffusion,)
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion)
     images_only: ClassVar[bool] = True
 
     classifier: str
@@ -63,7 +64,7 @@ class GuidanceCurve(Evaluator):
                 f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not {self.samples:,} in all"
             )
         for scale in self.scales:  # a model that cannot be guided refuses it
-            dataclasses.replace(family, sampler=dataclasses.replace(family.sampler, guidance_scale=scale))
+            family.check_sampler(dataclasses.replace(family.sampler, guidance_scale=scale))
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model

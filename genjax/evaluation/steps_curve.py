@@ -18,6 +18,7 @@ from genjax.evaluation.features import PIXELS, check_features, feature_space, is
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.quality import SUBSETS
 from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.latent import LatentDiffusion
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class StepsCurve(Evaluator):
       kernel_subset: rows of each draw of the kernel distance.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (Diffusion,)
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion)
     images_only: ClassVar[bool] = True
 
     steps: tuple[int, ...] = (2, 4, 8, 16, 32)

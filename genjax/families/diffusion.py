@@ -65,6 +65,8 @@ class Diffusion(Family):
       gamma: the largest SNR that "min_snr" weighs with.
       data_std: standard deviation of the data, for the target v and EDM's weighting.
       width: of the vector that tells the network time, label and augmentation.
+      time_frequency: the highest frequency of the features of time that the network sees, in radians over the whole of
+        t: low ones make what it predicts smooth in time.
       fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x (arXiv 2107.00630, C);
         fine detail for likelihoods.
       conditional: the network sees the label.
@@ -82,6 +84,7 @@ class Diffusion(Family):
     gamma: float = 5.0
     data_std: float = 1.0
     width: int = 256
+    time_frequency: float = 1000.0
     fourier: tuple[int, ...] = ()
     conditional: bool = False
     drop_label: float = 0.1
@@ -100,6 +103,8 @@ class Diffusion(Family):
             raise UserError(f"gamma is above 0, but {self.gamma} is not")
         if self.width < 1:
             raise UserError(f"width is at least 1, not {self.width}")
+        if not self.time_frequency > 0.1:
+            raise UserError(f"time_frequency is above 0.1, but {self.time_frequency} is not")
         if not 0 <= self.drop_label < 1:
             raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
         plain = self.noise.gaussian and self.coupling == "independent"
@@ -107,10 +112,10 @@ class Diffusion(Family):
             raise UserError('a Learned process is trained by its bound: target="noise", weighting="likelihood"')
         if self.weighting == "likelihood" and not plain:
             raise UserError("the bound is of independent Gaussian noise: not with another noise or coupling")
-        self._check(self.sampler)
+        self.check_sampler(self.sampler)
 
-    def _check(self, options: Denoising) -> None:
-        """Refuse a sampler that this model cannot follow."""
+    def check_sampler(self, options: Denoising) -> None:
+        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
         if options.solver.stochastic and not (self.noise.gaussian and self.coupling == "independent"):
             raise UserError(
                 f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not fit this noise or "
@@ -186,7 +191,7 @@ class Diffusion(Family):
         Raises:
           UserError: for a sampler, guidance or label that does not fit the model.
         """
-        self._check(options)
+        self.check_sampler(options)
         label = self._asked(state.params, n, options.label)
         parametrization = self.parametrization(state.params)
 
@@ -270,7 +275,7 @@ class Diffusion(Family):
 
     def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
         seen = (*shape[:-1], shape[-1] * (1 + 2 * len(self.fourier)))
-        return Denoiser(self.net.denoiser(seen), self.width, classes, augment=self.augment.told)
+        return Denoiser(self.net.denoiser(seen), self.width, classes, 0, self.augment.told, self.time_frequency)
 
     def _seen(self, x: jax.Array) -> jax.Array:
         """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""

@@ -182,6 +182,20 @@ class VAE(Family):
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
+    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
+        prepare_key, latent_key = jax.random.split(key)
+        estimates = self.encode(params, variables, self.likelihood.prepare(prepare_key, x))
+        return self.top_down(params, estimates, latent_key)[0].z
+
+    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+        """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
+        return self.likelihood.mean(self.decode(params, variables, z))
+
+    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation of z1: those of the prior."""
+        return jnp.zeros(()), jnp.ones(())
+
     def encode(
         self, params: Params, variables: Any, x: jax.Array, label: jax.Array | None = None
     ) -> tuple[Normal, ...]:

@@ -119,6 +119,22 @@ class VQVAE(Family):
         x = self.likelihood.prepare(key, modelled(batch))
         return x, decode_codes(self, state, codes(self, state, x))
 
+    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W, C]."""
+        return self.encode(params, variables, self.likelihood.prepare(key, x))
+
+    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+        """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
+        chosen = nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+        return self.likelihood.mean(self.decode(params, variables, variables["codebook"][chosen]))
+
+    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation [1, 1, 1, D] of the codes as they are used."""
+        share = (variables["counts"] / jnp.maximum(variables["counts"].sum(), TINY))[:, None]
+        mean = (share * variables["codebook"]).sum(0, keepdims=True)
+        variance = (share * jnp.square(variables["codebook"] - mean)).sum(0)
+        return mean.reshape(1, 1, 1, -1), jnp.sqrt(jnp.maximum(variance, TINY)).reshape(1, 1, 1, -1)
+
     def encode(self, params: Params, variables: Any, x: jax.Array) -> jax.Array:
         """The encoder's outputs [B, h, w, D], before they are quantised."""
         return apply(self._encoder(), params["encoder"], x - variables["mean"][None])

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from genjax.errors import UserError
 
 
-def time_features(t: jax.Array, count: int) -> jax.Array:
+def time_features(t: jax.Array, count: int, frequency: float = 1000.0) -> jax.Array:
     """Sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
 
-    Frequencies fall from 1,000 to 0.1 radians over the whole of t, those of DDPM (arXiv 2006.11239) at its 1,000
-    steps.
+    Frequencies fall from ``frequency`` to 0.1 radians over the whole of t; those from 1,000 on are DDPM's (arXiv
+    2006.11239) at its 1,000 steps.
     """
-    frequencies = 1000 * jnp.exp(-math.log(10_000) * jnp.arange(count // 2) / (count // 2))
+    frequencies = frequency * jnp.exp(-math.log(10 * frequency) * jnp.arange(count // 2) / (count // 2))
     angles = t.astype(jnp.float32)[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
@@ -35,6 +35,7 @@ class Denoiser(nn.Module):
         text: Width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
         augment: Numbers that describe an example's augmentation (Karras et al., arXiv 2206.00364, appendix F.2),
             0 for none. Zeros are none, and are what samplers give.
+        frequency: The highest of the time features, in radians over the whole of t, above 0.1.
     """
 
     net: nn.Module
@@ -42,6 +43,7 @@ class Denoiser(nn.Module):
     classes: int = 0
     text: int = 0
     augment: int = 0
+    frequency: float = 1000.0
 
     @nn.compact
     def __call__(
@@ -75,7 +77,7 @@ class Denoiser(nn.Module):
         _check("augment", augment, self.augment)
 
         rows = len(x)
-        y = nn.Dense(self.width, name="time_a")(time_features(t, self.width).astype(x.dtype))
+        y = nn.Dense(self.width, name="time_a")(time_features(t, self.width, self.frequency).astype(x.dtype))
         vector = nn.Dense(self.width, name="time_b")(nn.silu(y))
         if self.classes:
             label = jnp.full((rows,), self.classes) if label is None else label
