@@ -184,11 +184,11 @@ def test_a_prompt_is_given_on_the_command_line(tmp_path, capsys):
     run = genjax.train(experiment, tmp_path / "run", quiet=True)
     words = ["sample", str(run.run_dir), "--num", "4", "--sampler.guidance-scale", "3"]
     pictures = []
-    for number, prompt in enumerate(("a red circle at the top left", "A red circle at the top left.", "a blue cross")):
-        out = tmp_path / f"{number}.png"
+    for prompt in ("a red circle at the top left", "a blue cross"):
+        out = tmp_path / f"{prompt}.png"
         assert command_line.main([*words, "--sampler.prompt", prompt, "--out", str(out)]) == 0
         pictures.append(out.read_bytes())
-    assert pictures[0] == pictures[1] != pictures[2]
+    assert pictures[0] != pictures[1]
     capsys.readouterr()
     assert command_line.main([*words, "--sampler.prompt", "?"]) == 2
     assert "has none" in capsys.readouterr().err
@@ -197,20 +197,23 @@ def test_a_prompt_is_given_on_the_command_line(tmp_path, capsys):
     )
 
 
-def test_signals_are_trained_on_and_sampled_as_sounds(tmp_path):
-    family = VAE(2, MLPCoder((8,)), Gaussian("shared", 0.1))
-    for name, model in (
-        ("diffusion", Diffusion(ResidualMLP(8, 1, 8), width=4, sampler=Denoising(DDIM(2), clip=True))),
-        ("vae", family),
-    ):
-        data = Tones(40, 10, rate=4000, length=31)
-        experiment = Experiment(model, data, Adam(), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1))
-        run = genjax.train(experiment, tmp_path / name, quiet=True)
-        assert run.sample(3).shape == (3, 31, 1) and np.abs(run.sample(3)).max() <= (1 if name == "diffusion" else 9)
-        sound, rate = read_wav((run.run_dir / "samples" / "00000004.wav").read_bytes())
-        assert rate == 4000 and len(sound) == 16 * 31 + 15 * 800
-        assert run.write_samples(tmp_path / f"{name}.wav", 2) == tmp_path / f"{name}.wav"
-        assert (tmp_path / f"{name}.png").exists()
+SOUNDS = (
+    Diffusion(ResidualMLP(8, 1, 8), width=4, sampler=Denoising(DDIM(2), clip=True)),
+    VAE(2, MLPCoder((8,)), Gaussian("shared", 0.1)),
+)
+
+
+@pytest.mark.parametrize("family", SOUNDS, ids=["diffusion", "vae"])
+def test_signals_are_trained_on_and_sampled_as_sounds(family, tmp_path):
+    data = Tones(40, 10, rate=4000, length=31)
+    experiment = Experiment(family, data, Adam(), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1))
+    run = genjax.train(experiment, tmp_path / "run", quiet=True)
+    sound, rate = read_wav((run.run_dir / "samples" / "00000004.wav").read_bytes())
+    assert rate == 4000 and len(sound) == 16 * 31 + 15 * 800
+    assert run.write_samples(tmp_path / "two.wav", 2) == tmp_path / "two.wav"
+    sound, _ = read_wav((tmp_path / "two.wav").read_bytes())
+    assert sound.shape == (2 * 31 + 800, 1) and sound[:31].any() and not sound[31:-31].any()
+    assert (tmp_path / "two.png").exists()
 
 
 def test_signals_of_any_length_go_through_the_u_net():
