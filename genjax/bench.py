@@ -128,8 +128,12 @@ def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]
 
 
 def _batch_shapes(spec: Spec) -> list[tuple[str, tuple[int, ...], Any]]:
-    shapes = [(spec.entry, spec.shape, jnp.float32), ("mask", (), jnp.float32)]
-    return [*shapes, ("label", (), jnp.int32)] if spec.classes is not None else shapes
+    shapes: list[tuple[str, tuple[int, ...], Any]] = [(spec.entry, spec.shape, jnp.float32), ("mask", (), jnp.float32)]
+    if spec.classes is not None:
+        shapes.append(("label", (), jnp.int32))
+    if spec.condition is not None:
+        shapes.append(("condition", (spec.condition,), jnp.float32))
+    return shapes
 
 
 def _loop_seconds(

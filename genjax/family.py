@@ -152,8 +152,11 @@ class Family:
 
 
 def modelled(batch: Batch) -> jax.Array:
-    """The entry of a batch that an unconditional family models: an image [B, H, W, C] or points [B, D]."""
-    return batch["image"] if "image" in batch else batch["points"]
+    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D]."""
+    for entry in ("image", "signal"):
+        if entry in batch:
+            return batch[entry]
+    return batch["points"]
 
 
 def labels(batch: Batch) -> jax.Array:
@@ -161,6 +164,13 @@ def labels(batch: Batch) -> jax.Array:
     if "label" not in batch:
         raise UserError("this split of the data has no labels")
     return batch["label"]
+
+
+def conditions(batch: Batch) -> jax.Array:
+    """The embedded texts [B, D] of a batch, which has to have them."""
+    if "condition" not in batch:
+        raise UserError("this split of the data has no condition (embedded text)")
+    return batch["condition"]
 
 
 def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any) -> Any:

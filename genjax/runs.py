@@ -61,7 +61,8 @@ class Run:
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
-        named = epath.Path(str(out).removesuffix(".png").removesuffix(".csv")).expanduser() if out else None
+        bare = functools.reduce(str.removesuffix, (".png", ".csv", ".wav"), str(out))
+        named = epath.Path(bare).expanduser() if out else None
         stem = named or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
@@ -252,6 +253,8 @@ def _example(spec: Spec) -> dict[str, jax.Array]:
     example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1)}
     if spec.classes is not None:
         example["label"] = jnp.zeros(1, jnp.int32)
+    if spec.condition is not None:
+        example["condition"] = jnp.zeros((1, spec.condition))
     return example
 
 

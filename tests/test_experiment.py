@@ -21,8 +21,20 @@ from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.curriculum import Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.hashed_text import HashedText
 from genjax.data.nonleaking import NonLeaking
-from genjax.data.sources import TFDS, Digits, ImageFolder, Points, Stacked
+from genjax.data.signals import SignalCodec
+from genjax.data.sources import (
+    TFDS,
+    CaptionedShapes,
+    Digits,
+    ImageFolder,
+    Points,
+    SpokenDigits,
+    Stacked,
+    Tones,
+    WavFolder,
+)
 from genjax.errors import UserError
 from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
@@ -111,6 +123,11 @@ COMPONENTS = [
     Digits(),
     ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
     Points("two_moons", 500, 50, 3, 0.2, True),
+    Tones(500, 50, 3, 8_000, 100),
+    WavFolder("sounds", 8_000, 100, 2, "(.)_", 0.25, 0.5),
+    SpokenDigits("/sets/audio", 100, "speaker"),
+    HashedText(8),
+    CaptionedShapes(500, 50, 3, 12, HashedText(8)),
     TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
@@ -179,7 +196,7 @@ COMPONENTS = [
     DDPM(11, "large"),
     Ancestral(12, 0.5),
     Adaptive(1e-3, 1e-4, 500),
-    Denoising(Heun(5), 2.0, 3, True),
+    Denoising(Heun(5), 2.0, 3, True, "a cross"),
     UNet((8, 16), 1, (4,), 8, 0.1),
     DiT(4, 16, 2, 2, 3),
     ResidualMLP(16, 2, 32),
@@ -194,6 +211,7 @@ COMPONENTS = [
         (2, 3),
         True,
         0.2,
+        HashedText(8),
         Normal(),
         "optimal",
         NonLeaking(0.1),
@@ -225,6 +243,7 @@ COMPONENTS = [
     optim.Players(optim.SGD(Constant(0.1)), optim.Adam(b1=0.0), 5),
     codecs.ImageCodec(8, 9, 3, 17),
     codecs.PointsCodec(2, (0.5, -1.0), (2.0, 3.0)),
+    SignalCodec(8_000, 100, 2),
     Flip(0.25),
     Crop(3, "constant", 0.5),
     Rotate(5.0, "constant", 0.5),
@@ -235,7 +254,7 @@ COMPONENTS = [
 # Made at run time, or what components inherit from.
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
-NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk"}
+NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 
 
 def name_of(component):
@@ -269,9 +288,9 @@ def test_a_component_comes_back_equal_through_text(component):
 
 
 def test_a_spec_comes_back_with_its_array():
-    spec = Spec("image", (2, 2, 1), np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2, 1), 10)
+    spec = Spec("image", (2, 2, 1), np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2, 1), 10, condition=6)
     again = from_json(json.loads(json.dumps(to_json(spec))))
-    assert again.shape == spec.shape and again.classes == 10
+    assert again.shape == spec.shape and again.classes == 10 and again.condition == 6
     assert again.mean.dtype == np.float32 and np.array_equal(again.mean, spec.mean)
 
 

@@ -52,7 +52,7 @@ class ImageCodec:
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """A PNG grid of samples [N, H, W, C] in model space at ``stem`` + ".png", which is returned."""
-        return _write(stem, ".png", png_bytes(grid(self.decode(samples))))
+        return write_file(stem, ".png", png_bytes(grid(self.decode(samples))))
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class PointsCodec:
         buffer = io.StringIO()
         header = ",".join(f"x{i}" for i in range(self.dim))
         np.savetxt(buffer, points, fmt="%.9g", delimiter=",", header=header, comments="")
-        table = _write(stem, ".csv", buffer.getvalue().encode())
-        return _write(stem, ".png", _scatter(points)) if self.dim == 2 else table
+        table = write_file(stem, ".csv", buffer.getvalue().encode())
+        return write_file(stem, ".png", _scatter(points)) if self.dim == 2 else table
 
     def _mean(self) -> np.ndarray:
         return np.zeros(self.dim) if self.mean is None else np.asarray(self.mean)
@@ -125,7 +125,8 @@ def _scatter(points: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write(stem: Path, suffix: str, content: bytes) -> Path:
+def write_file(stem: Path, suffix: str, content: bytes) -> Path:
+    """Writes ``content`` at ``stem`` + ``suffix``, making its folder; returns the path."""
     # not with_suffix, which would cut "step_1.5"; only methods that etils.epath has too
     path = stem.parent / f"{stem.name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -54,11 +54,12 @@ class Spec:
     """What a family must know of the data before it sees a batch.
 
     Attributes:
-      entry: the batch entry that is modelled, "image" or "points".
-      shape: the shape of one example, [H, W, C] or [D].
+      entry: the batch entry that is modelled, "image", "signal" or "points".
+      shape: the shape of one example, [H, W, C], [T, C] or [D].
       mean: the mean of the training examples in model space, of that shape.
       classes: the number of labels, None without labels.
       levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
+      condition: the width of ``condition``, an example's embedded text; None without.
     """
 
     entry: str
@@ -66,6 +67,7 @@ class Spec:
     mean: np.ndarray
     classes: int | None = None
     levels: int | None = None
+    condition: int | None = None
 
 
 @dataclass(frozen=True)

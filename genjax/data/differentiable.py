@@ -50,7 +50,7 @@ class DiscriminatorAugment:
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
         """Images [B, H, W, C], each transform on each image with probability ``prob``."""
         if self.policy and images.ndim != 4:
-            raise UserError("augment.policy is for images; of points nothing can be flipped or cut out")
+            raise UserError("augment.policy is for images; other data cannot be flipped or cut out so")
         for number, name in enumerate(self.policy):
             whether, draw = jax.random.split(jax.random.fold_in(key, number))
             changed = jax.vmap(_TRANSFORMS[name])(jax.random.split(draw, len(images)), images)

@@ -81,6 +81,10 @@ def check_asked(evaluator: str, family: Any, spec: Spec, run: str, others: Mappi
             f"{evaluator} needs a class-conditional model (family.conditional), which this {type(family).__name__} "
             "is not"
         )
+    if getattr(family, "text", None) is not None:
+        raise UserError(
+            f"{evaluator} needs a model of labels alone: one of labels and text is asked for both or neither"
+        )
     if spec.classes is None:
         raise UserError(f"{evaluator} needs labels, but the data have none")
     if family.sampler.label is not None:

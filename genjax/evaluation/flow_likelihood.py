@@ -59,7 +59,7 @@ class FlowLikelihood(Evaluator):
         super().check(family, spec, others)
         if not family.noise.gaussian:
             raise UserError("FlowLikelihood needs a process that ends in Gaussian noise (family.noise)")
-        if family.conditional and not family.drop_label:
+        if family.conditioned and not family.drop_label:
             raise UserError(
                 "FlowLikelihood judges the unconditional model, which this one has not learned (family.drop_label)"
             )
@@ -81,7 +81,7 @@ class FlowLikelihood(Evaluator):
         if spec.levels is not None:
             kind = f"upper bound for raw values of {spec.levels} levels, uniform dequantisation about each"
         trace = "exact divergence" if self.probes is None else f"{self.probes} Hutchinson probe(s) an example"
-        judged = "; the unconditional model" if subject.model.family.conditional else ""
+        judged = "; the unconditional model" if subject.model.family.conditioned else ""
         return Findings(
             {
                 "ode_nll": mean,

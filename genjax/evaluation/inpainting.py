@@ -47,7 +47,7 @@ class Inpainting(Evaluator):
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.conditional and not family.drop_label:
+        if family.conditioned and not family.drop_label:
             raise UserError(
                 "Inpainting is by the unconditional model, which this one has not learned (family.drop_label)"
             )
@@ -57,8 +57,8 @@ class Inpainting(Evaluator):
         images = subject.examples(self.examples)["image"]
         known = known_pixels(self.region, *images.shape[1:3])
         options = model.family.sampler
-        if model.family.conditional:
-            options = dataclasses.replace(options, guidance_scale=0.0, label=None)
+        if model.family.conditioned:
+            options = dataclasses.replace(options, guidance_scale=0.0, label=None, prompt=None)
         compiled = subject.layout.compile_evaluation(fill_in, static_argnums=(0, 5))
         wanted = images.repeat(self.fills, axis=0)  # [N * fills, H, W, C]
         filled = np.asarray(compiled(model.family, model.state, subject.key, wanted, known, options))

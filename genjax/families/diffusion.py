@@ -19,8 +19,20 @@ from genjax.couplings import Coupling, Normal, paired
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
 from genjax.errors import UserError, unknown
-from genjax.families import variational
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
+from genjax.families import conditioning, variational
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    apply,
+    conditions,
+    gradient_step,
+    labels,
+    modelled,
+)
 from genjax.nets.denoiser import Denoiser
 from genjax.nets.unet import UNet
 from genjax.processes import Cosine, Parametrization, Process, Target, Weighting, diffuse
@@ -34,15 +46,18 @@ class Denoising:
     Attributes:
       solver: of ``genjax.samplers``, with its number of steps.
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier
-        to be what the label says and less diverse.
+        to be what the label or the prompt says and less diverse.
       label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
-      clip: hold every estimate of clean data within [-1, 1]; for images.
+      clip: hold every estimate of clean data within [-1, 1]; for images and signals.
+      prompt: of a model of text: what samples show; None for the unconditional model. A model of labels and text has
+        learned both together, so it is given both or neither.
     """
 
     solver: Any = DDIM(50)
     guidance_scale: float = 1.0
     label: int | None = None
     clip: bool = False
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         if not self.guidance_scale >= 0:
@@ -58,7 +73,7 @@ class Diffusion(Family):
     probabilities of raw pixel values where the data have such levels, otherwise of the density.
 
     Attributes:
-      net: ``UNet``, ``DiT`` or ``SignalUNet``, for points ``ResidualMLP``.
+      net: ``UNet`` or ``DiT``; for signals ``UNet``, for points ``ResidualMLP``.
       process: ``Linear``, ``Cosine``, ``EDM``, ``Straight`` or ``Learned``.
       target: what the network predicts, "noise", "x0", "v" or "velocity".
       weighting: "simple", "min_snr", "edm" or "likelihood".
@@ -70,7 +85,10 @@ class Diffusion(Family):
       fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x (arXiv 2107.00630, C);
         fine detail for likelihoods.
       conditional: the network sees the label.
-      drop_label: share of labels hidden from it in training, so that it learns the unconditional model, too.
+      drop_label: share of labels, and of texts with them, hidden from it in training, so that it learns the
+        unconditional model, too.
+      text: how a prompt is embedded, such as ``HashedText``, as the data's own texts are; the network sees an example's
+        ``condition``. None for a model without text.
       noise: what the process ends in, ``Normal`` or ``Ring``.
       coupling: which noise goes with which example, "independent" or "optimal".
       augment: transformations that the network is told of, so that samples show none.
@@ -88,6 +106,7 @@ class Diffusion(Family):
     fourier: tuple[int, ...] = ()
     conditional: bool = False
     drop_label: float = 0.1
+    text: Any = None
     noise: Any = Normal()
     coupling: Coupling = "independent"
     augment: NonLeaking = NonLeaking()
@@ -121,11 +140,12 @@ class Diffusion(Family):
                 f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not fit this noise or "
                 "coupling: take Euler, Heun, DPMSolver, Adaptive or DDIM with eta 0"
             )
-        if options.guidance_scale != 1 and not (self.conditional and self.drop_label):
-            raise UserError(
-                "guidance_scale other than 1 needs a class-conditional model that has also learned without labels "
-                "(family.conditional and drop_label above 0)"
-            )
+        conditioning.check(options, self.conditional, self.text, self.drop_label)
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the network is told a label, a text or both."""
+        return self.conditional or self.text is not None
 
     @property
     def learned(self) -> bool:
@@ -149,8 +169,11 @@ class Diffusion(Family):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if self.conditional and spec.classes is None:
             raise UserError("family.conditional needs labels, but the data have none")
-        if self.sampler.clip and spec.entry != "image":
-            raise UserError("sampler.clip holds images within [-1, 1]; other data have no such limits")
+        if self.text is not None and spec.condition != self.text.width:
+            has = "no condition" if spec.condition is None else f"a condition of {spec.condition}"
+            raise UserError(f"family.text embeds in {self.text.width} numbers, but the data have {has}")
+        if self.sampler.clip and spec.entry not in ("image", "signal"):
+            raise UserError("sampler.clip holds images and signals within [-1, 1]; other data have no such limits")
         self.augment.check(spec)
         net_key, schedule_key, noise_key = jax.random.split(key, 3)
         x = modelled(example)
@@ -167,8 +190,8 @@ class Diffusion(Family):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        if self.conditional and "other_label" in batch:
-            raise UserError("a class-conditional diffusion takes one label an example: no Mixup")
+        if self.conditioned and "other_label" in batch:
+            raise UserError("a diffusion told labels or text takes one of them an example: no Mixup")
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             return self._measured(params, variables, batch, key, True), variables
@@ -195,16 +218,20 @@ class Diffusion(Family):
         label = self._asked(state.params, n, options.label)
         parametrization = self.parametrization(state.params)
 
-        def estimate(label: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
+        def estimate(label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
             times = jnp.full(len(x), t)
-            output = self.output(state.params, x, times, self._told(label, self.augment.none(len(x))))
+            output = self.output(state.params, x, times, self._told(label, self.augment.none(len(x)), text))
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
-        if label is None:
-            return functools.partial(estimate, None)
-        null = jnp.full(n, self._classes(state.params))
-        return guided(functools.partial(estimate, label), functools.partial(estimate, null), options.guidance_scale)
+        null = jnp.full(n, self._classes(state.params)) if self.conditional else None
+        unconditional = functools.partial(estimate, null, None)
+        if not self.conditioned or (self.text is not None and options.prompt is None):
+            return unconditional
+        text = None
+        if options.prompt is not None:
+            text = jnp.broadcast_to(self.text.embed(options.prompt), (n, self.text.width))
+        return guided(functools.partial(estimate, label, text), unconditional, options.guidance_scale)
 
     def terms(
         self,
@@ -214,15 +241,16 @@ class Diffusion(Family):
         label: jax.Array | None,
         key: jax.Array,
         train: bool = False,
+        text: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """``loss`` of each example and, of a bound, what it is made of, each [B]."""
+        """``loss`` of each example and, of a bound, what it is made of, each [B]; ``text`` [B, D] is embedded."""
         keys = jax.random.split(key, 6)
         noise = paired(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
         augmented = self.augment.none(len(x0))
         if train:
             x0, augmented = self.augment(keys[1], x0)
-            label = self._dropped(keys[2], label, params)
-        told, inner = self._told(label, augmented), keys[3] if train else None
+            label, text = conditioning.hide(keys[2], self.drop_label, label, self._classes(params), text)
+        told, inner = self._told(label, augmented, text), keys[3] if train else None
         parametrization = self.parametrization(params)
         process = parametrization.process
         t = process.times(keys[4], len(x0))
@@ -270,31 +298,31 @@ class Diffusion(Family):
 
     def _measured(self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool) -> Metrics:
         label = labels(batch) if self.conditional else None
-        terms = self.terms(params, variables, modelled(batch), label, key, train)
+        text = conditions(batch) if self.text is not None else None
+        terms = self.terms(params, variables, modelled(batch), label, key, train, text)
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
         seen = (*shape[:-1], shape[-1] * (1 + 2 * len(self.fourier)))
-        return Denoiser(self.net.denoiser(seen), self.width, classes, 0, self.augment.told, self.time_frequency)
+        text = 0 if self.text is None else self.text.width
+        told = text, self.augment.told, self.time_frequency
+        return Denoiser(self.net.denoiser(seen), self.width, classes, *told)
 
     def _seen(self, x: jax.Array) -> jax.Array:
         """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
-    def _told(self, label: jax.Array | None, augmented: jax.Array | None) -> dict[str, Any]:
+    def _told(
+        self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
+    ) -> dict[str, Any]:
         """What a network is told besides the time, as arguments."""
-        given = {"label": label, "augment": augmented}
+        given = {"label": label, "text": text, "augment": augmented}
         return {name: value for name, value in given.items() if value is not None}
 
     def _classes(self, params: Params) -> int:
         """The number of labels, which is the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
-
-    def _dropped(self, key: jax.Array, label: jax.Array | None, params: Params) -> jax.Array | None:
-        if label is None:
-            return None
-        return jnp.where(jax.random.bernoulli(key, self.drop_label, label.shape), self._classes(params), label)
 
     def _asked(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         """Labels [n] of samples: all in turn, or one; None of an unconditional model."""
@@ -330,14 +358,14 @@ def log_prob(
 ) -> jax.Array:
     """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see ``genjax.samplers.log_density``.
 
-    Of a class-conditional model that of the unconditional one.
+    Of a model of labels or text that of the unconditional one.
 
     Raises:
       UserError: the model's noise is not Gaussian.
     """
     if not family.noise.gaussian:
         raise UserError("the ODE's density needs Gaussian noise to end in")
-    plain = Denoising(guidance_scale=0.0 if family.conditional else 1.0)
+    plain = Denoising(guidance_scale=0.0 if family.conditioned else 1.0)
     denoise = family.denoise(state, len(x), plain)
     return log_density(denoise, family.bound(state.params), x, key, rtol, atol, probes)
 

@@ -159,7 +159,7 @@ class GAN(Family):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if self.augment.policy and spec.entry != "image":
-            raise UserError("augment.policy is for images; of points nothing can be flipped or cut out")
+            raise UserError("augment.policy is for images; other data cannot be flipped or cut out so")
         if self.conditional and spec.classes is None:
             raise UserError("family.conditional needs labels, but the data have none")
         params, variables = self.nets.init(key, example, spec, self.init_std)

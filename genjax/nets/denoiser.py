@@ -85,10 +85,11 @@ class Denoiser(nn.Module):
         if self.text:
             text = jnp.zeros((rows, self.text), x.dtype) if text is None else text
             null = self.param("null_text", nn.initializers.normal(0.02), (self.width,))
+            text = text.astype(x.dtype)
             given = jnp.any(text != 0, -1, keepdims=True)
             vector += jnp.where(given, nn.Dense(self.width, name="text")(text), null[None])
         if self.augment:
-            augment = jnp.zeros((rows, self.augment), x.dtype) if augment is None else augment
+            augment = jnp.zeros((rows, self.augment), x.dtype) if augment is None else augment.astype(x.dtype)
             vector += nn.Dense(self.width, use_bias=False, name="augment")(augment)
         return self.net(x, nn.silu(vector), train=train)
 

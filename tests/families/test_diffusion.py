@@ -19,6 +19,7 @@ from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families import variational
+from genjax.families.conditioning import hide
 from genjax.families.diffusion import Denoising, Diffusion, fill_in, log_prob
 from genjax.families.variational import Learned
 from genjax.family import init_state
@@ -169,10 +170,8 @@ def test_training_a_schedule_lowers_the_variance_of_the_loss():
 
 
 def test_labels_are_hidden_at_the_rate_asked_for():
-    family = replace(SMALL, conditional=True, drop_label=0.25)
-    state = state_of(family)
-    label = jnp.zeros(4000, jnp.int32)
-    dropped = family._dropped(KEY, label, state.params)
+    dropped, text = hide(KEY, 0.25, jnp.zeros(4000, jnp.int32), 3, None)
+    assert text is None
     assert set(np.unique(dropped)) == {0, 3}
     assert abs(float((dropped == 3).mean()) - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 4000)
 

@@ -55,6 +55,15 @@ def test_augmentation_of_zeros_is_none():
     assert (run(augment=jnp.ones((4, 3))) != run()).any()
 
 
+def test_what_it_is_told_in_float32_does_not_raise_its_precision():
+    net = Denoiser(ResidualMLP(8, 1, 16).denoiser((2,)), 16, 3, 5, 3)
+    given = {"label": jnp.zeros(4, int), "text": jnp.ones((4, 5)), "augment": jnp.ones((4, 3))}
+    params = jax.eval_shape(lambda: net.init(KEY, X, T, **given, train=False))["params"]
+    half = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), params)
+    run = jax.eval_shape(lambda p: net.apply({"params": p}, X.astype(jnp.bfloat16), T, **given, train=False), half)
+    assert run.dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize(
     ("settings", "given", "message"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from PIL import UnidentifiedImageError
 
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
+from genjax.data.files import folder_labels, listed, split_rows
 from genjax.data.images import check_size, decode, header, note
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError
@@ -70,7 +70,7 @@ class ImageFolder:
           UserError: no folder, no images, bad images that are not to be skipped, nothing left to train on.
         """
         root = Path(self.root).expanduser()
-        scanned = _threads(lambda name: _scan(root, name), _names(root))
+        scanned = _threads(lambda name: _scan(root, name), listed(root, SUFFIXES, "images"))
         sizes = Counter(f.size for f in scanned if not f.error)
         size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
         if self.size is None:
@@ -88,13 +88,14 @@ class ImageFolder:
             if any(f.error for f in decoded):
                 images = images[[not f.error for f in decoded]]
             files = self._sound(decoded)
-            label, classes = _labels([f.name for f in files])
+            label, classes = folder_labels([f.name for f in files])
             stored = Arrays("image", images, label, codec)
         else:
-            label, classes = _labels([f.name for f in files])
+            label, classes = folder_labels([f.name for f in files])
             read = FileReader(str(root), tuple(f.name for f in files), size, channels, label)
             stored = Lazy("image", read, np.arange(len(files)), codec)
-        splits = {name: stored.take(rows) for name, rows in self._split(files).items()}
+        rows = split_rows(self.root, [f.name for f in files], self.test_fraction, "image")
+        splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fingerprint = digest(f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files)
         return dataset(splits, classes=classes, fingerprint=fingerprint)
 
@@ -111,19 +112,6 @@ class ImageFolder:
                 raise UserError(found)
             note(f"{found}; left out")
         return [f for f in files if not f.error]
-
-    def _split(self, files: Sequence[File]) -> dict[str, np.ndarray]:
-        """Rows [M] of each split."""
-        place = np.array([_place(f.name) for f in files])  # [N] in [0, 1)
-        if self.test_fraction == 0:
-            return {"train": np.arange(len(files))}
-        if len(files) < 2:
-            raise UserError(f"{self.root} holds one usable image; test_fraction=0 trains on it alone")
-        test = place < self.test_fraction
-        test[place.argmin()] = True  # of a few images, too, there is one to test on
-        if test.all():
-            test[place.argmax()] = False
-        return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
 @dataclass(frozen=True)
@@ -159,19 +147,6 @@ class FileReader:
         return images, None if self.label is None else self.label[rows]
 
 
-def _names(root: Path) -> list[str]:
-    """The paths below ``root`` of its images, sorted, with "/" on every system."""
-    if not root.is_dir():
-        raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}")
-    found = (
-        path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir()
-    )
-    names = sorted(p.as_posix() for p in found if not any(part.startswith(".") for part in p.parts))
-    if not names:
-        raise UserError(f"{root} holds no images ({', '.join(sorted(SUFFIXES))})")
-    return names
-
-
 def _scan(root: Path, name: str) -> File:
     try:
         content = (root / name).read_bytes()
@@ -201,21 +176,6 @@ def _why(error: Exception) -> str:
 
 def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}, where most are {most[0]}x{most[1]}; size=(height, width) resizes all"
-
-
-def _labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
-    """(labels [N] int32, classes) where the folders directly under the root are classes, else Nones."""
-    tops = [name.split("/")[0] if "/" in name else None for name in names]
-    classes = sorted({top for top in tops if top is not None})
-    if None in tops or len(classes) < 2:
-        return None, None
-    number = {name: i for i, name in enumerate(classes)}
-    return np.array([number[top] for top in tops if top is not None], np.int32), len(classes)
-
-
-def _place(name: str) -> float:
-    """Where an image falls in [0, 1), by its path alone; accents spelt alike on every file system."""
-    return int(digest([unicodedata.normalize("NFC", name).encode()])[:13], 16) / 16**13
 
 
 def _threads(function: Callable[[T], File], items: Iterable[T]) -> list[File]:

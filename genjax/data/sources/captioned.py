@@ -1,0 +1,195 @@
+"""Generated pictures with captions: coloured shapes whose attributes are known exactly."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import Batch, Dataset
+from genjax.data.hashed_text import HashedText
+from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset, digest
+from genjax.data.stream import raw_bits
+from genjax.errors import UserError, unknown
+
+SHAPES = ("circle", "square", "triangle", "cross")
+COLOURS = {
+    "red": (230, 40, 40),
+    "green": (40, 190, 70),
+    "blue": (60, 90, 240),
+    "yellow": (235, 215, 50),
+    "purple": (160, 60, 200),
+    "white": (240, 240, 240),
+}
+PLACES = {  # (down, across) in [0, 1]
+    "at the top left": (0.31, 0.31),
+    "at the top right": (0.31, 0.69),
+    "at the bottom left": (0.69, 0.31),
+    "at the bottom right": (0.69, 0.69),
+    "in the middle": (0.5, 0.5),
+}
+SIZES = {"small": 0.16, "large": 0.25}  # the radius over the side
+FINER = 4  # points an axis at which each pixel's coverage is measured
+HELD_OUT = 5  # one combination in so many is of the test split alone
+
+
+class Scene(NamedTuple):
+    """What a picture shows.
+
+    Attributes:
+      shape: of ``SHAPES``.
+      colour: of ``COLOURS``.
+      place: of ``PLACES``.
+      size: of ``SIZES``.
+      shift: (down, across) in pixels, which no caption tells.
+    """
+
+    shape: str
+    colour: str
+    place: str
+    size: str
+    shift: tuple[int, int] = (0, 0)
+
+
+COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, PLACES, SIZES)))
+
+
+@dataclass(frozen=True)
+class CaptionedShapes:
+    """Pictures of one shape on black and a sentence about each, drawn when opened.
+
+    A picture has one of 240 combinations of shape, colour, place and size, and lies up to a pixel beside its place. One
+    combination in five occurs in the test split alone, though each two of its attributes occur together in training: a
+    model that draws them has understood the parts. Example i of a split depends on the seed and i alone.
+
+    Attributes:
+      size: training pictures.
+      test_size: test pictures.
+      seed: of the pictures; a larger size keeps the pictures of a smaller one.
+      side: pixels.
+      text: how captions are embedded, such as ``HashedText``.
+    """
+
+    size: int = 8_000
+    test_size: int = 1_000
+    seed: int = 0
+    side: int = 16
+    text: Any = HashedText()
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.test_size < 1:
+            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        if self.side < 12:
+            raise UserError(f"a picture has at least 12 pixels a side to tell the shapes apart, not {self.side}")
+
+    def open(self) -> Dataset:
+        """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,
+        and ``label`` int32 [B], the shape."""
+        codec = ImageCodec(self.side, self.side, 3)
+        arrays, captions = {}, {}
+        for split in ("train", "test"):
+            scenes, captions[split] = zip(*self.examples(split), strict=True)
+            pictures = {scene: render(scene, self.side) for scene in set(scenes)}
+            label = np.array([SHAPES.index(scene.shape) for scene in scenes], np.int32)
+            arrays[split] = Arrays("image", np.stack([pictures[scene] for scene in scenes]), label, codec)
+        vectors = {caption: self.text.embed(caption) for caption in {c for part in captions.values() for c in part}}
+        data = dataset(arrays, classes=len(SHAPES), fingerprint=array_fingerprint(arrays))
+        conditions = {split: np.stack([vectors[c] for c in captions[split]]) for split in captions}
+        return replace(
+            data,
+            splits={split: Captioned(data.splits[split], conditions[split]) for split in arrays},
+            spec=replace(data.spec, condition=self.text.width),
+            fingerprint=digest([data.fingerprint.encode(), *(c.data for c in conditions.values())]),
+        )
+
+    def examples(self, split: str) -> list[tuple[Scene, str]]:
+        """What each picture of a split shows, and its caption, in the split's order."""
+        streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
+        if split not in streams:
+            raise unknown("split", split, streams)
+        stream, count = streams[split]
+        words = raw_bits(self.seed, stream, 4 * count).reshape(count, 4)
+        uniform = (words >> np.uint64(11)) * 2.0**-53  # [N, 4] in [0, 1)
+        pool = [scene for scene in COMBINATIONS if held_out(scene) == (split == "test")]
+        found = []
+        for which, down, across, sentence in uniform:
+            scene = pool[int(which * len(pool))]._replace(shift=(int(3 * down) - 1, int(3 * across) - 1))
+            texts = captions_of(scene)
+            found.append((scene, texts[int(sentence * len(texts))]))
+        return found
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A split with the embedded caption of each example.
+
+    Attributes:
+      whole: the split of pictures and labels.
+      condition: float32 [N, D].
+    """
+
+    whole: Any
+    condition: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.condition)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        return self.whole.batch(indices) | {"condition": self.condition[indices]}
+
+
+def held_out(scene: Scene) -> bool:
+    """Whether a combination of attributes is of the test split alone."""
+    places = (SHAPES, tuple(COLOURS), tuple(PLACES), tuple(SIZES))
+    return sum(names.index(name) for names, name in zip(places, scene[:4], strict=True)) % HELD_OUT == 0
+
+
+def captions_of(scene: Scene) -> tuple[str, ...]:
+    """The sentences that describe a scene; the last two leave out its size."""
+    shape, colour, place, size = scene[:4]
+    return (
+        f"a {size} {colour} {shape} {place}",
+        f"{place} there is a {size} {colour} {shape}",
+        f"the {shape} {place} is {size} and {colour}",
+        f"a {colour} {shape} {place}",
+        f"a picture of a {colour} {shape}, {place}",
+    )
+
+
+def render(scene: Scene, side: int = 16) -> np.ndarray:
+    """The picture uint8 [side, side, 3] of a scene, its edges smooth.
+
+    Raises:
+      UserError: an attribute that does not exist.
+    """
+    for name, known in (("colour", COLOURS), ("place", PLACES), ("size", SIZES)):
+        if getattr(scene, name) not in known:
+            raise unknown(name, getattr(scene, name), known)
+    fine = (np.arange(FINER * side) + 0.5) / FINER  # in pixels
+    radius = SIZES[scene.size] * side
+    down, across = (side * c + s for c, s in zip(PLACES[scene.place], scene.shift, strict=True))
+    inside = _inside(scene.shape, (fine[:, None] - down) / radius, (fine[None] - across) / radius)
+    share = inside.reshape(side, FINER, side, FINER).mean((1, 3))  # [side, side]
+    return np.rint(share[..., None] * np.array(COLOURS[scene.colour])).astype(np.uint8)
+
+
+def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Which points [N, 1], [1, N] lie within a shape of radius 1 about 0, y downwards: bool [N, N]."""
+    match shape:
+        case "circle":
+            return x**2 + y**2 <= 1
+        case "square":
+            return np.maximum(abs(x), abs(y)) <= 0.85
+        case "triangle":
+            return (y <= 0.8) & (2 * abs(x) <= y + 1)
+        case "cross":
+            return (np.minimum(abs(x), abs(y)) <= 0.3) & (np.maximum(abs(x), abs(y)) <= 1)
+        case _:
+            raise unknown("shape", shape, SHAPES)

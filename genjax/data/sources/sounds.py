@@ -1,0 +1,204 @@
+"""Recorded sounds: a folder of WAV files, and the Free Spoken Digit Dataset."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from genjax.data.dataset import Dataset
+from genjax.data.files import folder_labels, listed, numbered, split_rows
+from genjax.data.signals import SignalCodec, fitted, read_wav
+from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
+from genjax.errors import UserError, unknown
+
+SUFFIXES = frozenset({".wav", ".wave"})
+NAMED = 3  # bad files that a message names; the rest is counted
+TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
+
+Told = Literal["digit", "speaker"]
+
+
+@dataclass(frozen=True)
+class WavFolder:
+    """The WAV files below a folder, 8 to 32 bits PCM, cut or padded with silence to one length.
+
+    Every file is read once when the source is opened. One of another rate or number of channels is refused by name, as
+    are damaged ones: resampling is better done once, by a tool made for it. Hidden files are passed over.
+
+    Attributes:
+      root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.
+      rate: of all files, in Hz.
+      length: time steps of an example: the first ones of a longer file.
+      channels: of all files.
+      pattern: a regular expression whose first group, searched for in a file's path below the root, is its label, such
+        as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the folders directly under the root where
+        there are two or more and every file lies in one. Labels are numbered in alphabetical order.
+      test_fraction: part of the files held out as "test"; 0 holds out none. The choice hangs on each file's path below
+        the root, so adding files moves no other.
+      memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
+    """
+
+    root: str
+    rate: int
+    length: int
+    channels: int = 1
+    pattern: str | None = None
+    test_fraction: float = 0.1
+    memory_gb: float = 2.0
+
+    def __post_init__(self) -> None:
+        self.codec()
+        if not 0 <= self.test_fraction < 1:
+            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        try:
+            groups = None if self.pattern is None else re.compile(self.pattern).groups
+        except re.error as error:
+            raise UserError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+        if groups == 0:
+            raise UserError(f"pattern {self.pattern!r} has no group ( ) that would be the label")
+
+    def codec(self) -> SignalCodec:
+        return SignalCodec(self.rate, self.length, self.channels)
+
+    def open(self) -> Dataset:
+        """Batches of ``signal`` float32 [B, T, C] and, with labels, ``label`` int32 [B].
+
+        Raises:
+          UserError: no folder, no WAV files, files that cannot be used, names without a label.
+        """
+        root = _found(self.root)
+        names = tuple(listed(root, SUFFIXES, "WAV files"))
+        label, classes = self._labels(names)
+        read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
+        bad, hashes = [], []
+        in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
+        signals = np.empty((len(names) if in_memory else 0, self.length, self.channels), np.int16)
+        for row, name in enumerate(names):
+            try:
+                content = (root / name).read_bytes()
+                signal = read.fit(content)
+            except (ValueError, OSError) as error:
+                bad.append(f"{name} ({error})")
+                continue
+            hashes.append(f"{name} {digest([content])}\n".encode())
+            if in_memory:
+                signals[row] = signal
+        if bad:
+            more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+            listing = ", ".join(bad[:NAMED]) + more
+            raise UserError(f"{len(bad):,} of {len(names):,} WAV files in {root} cannot be used: {listing}")
+        stored: Stored = (
+            Arrays("signal", signals, label, self.codec())
+            if in_memory
+            else Lazy("signal", read, np.arange(len(names)), self.codec())
+        )
+        rows = split_rows(str(root), names, self.test_fraction, "WAV file")
+        splits = {name: stored.take(chosen) for name, chosen in rows.items()}
+        fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
+        return dataset(splits, classes=classes, fingerprint=digest([fields, *hashes]))
+
+    def _labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+        """(labels [N] int32, classes) or Nones."""
+        if self.pattern is None:
+            return folder_labels(names)
+        found = [re.search(self.pattern, name) for name in names]
+        words = [match[1] if match else None for match in found]
+        if None in words:
+            raise UserError(f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}")
+        return numbered([word for word in words if word is not None])
+
+
+@dataclass(frozen=True)
+class WavReader:
+    """Rows [B] to signals int16 [B, T, C] and labels [B], read from the files when asked."""
+
+    root: str
+    names: tuple[str, ...]
+    rate: int
+    length: int
+    channels: int
+    label: np.ndarray | None
+
+    def __call__(self, rows: np.ndarray) -> Raw:
+        signals = np.empty((len(rows), self.length, self.channels), np.int16)
+        for i, row in enumerate(rows):
+            try:
+                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes())
+            except (ValueError, OSError) as error:
+                raise UserError(f"{self.root}/{self.names[row]}: {error}") from error
+        return signals, None if self.label is None else self.label[rows]
+
+    def fit(self, content: bytes) -> np.ndarray:
+        """The signal int16 [T, C] of a file.
+
+        Raises:
+          ValueError: it is not such a file as the others.
+        """
+        signal, rate = read_wav(content)
+        if rate != self.rate:
+            raise ValueError(f"its rate is {rate:,} Hz, not {self.rate:,}; resample it first")
+        if signal.shape[1] != self.channels:
+            raise ValueError(f"its channels are {signal.shape[1]}, not {self.channels}")
+        return fitted(signal, self.length)
+
+
+@dataclass(frozen=True)
+class SpokenDigits:
+    """The Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz, mono.
+
+    50 recordings of each speaker and digit, of which the published test set is the first five; cut or padded with
+    silence to one length. From one file, ``fsdd.npz``, that holds ``audio`` int16 end to end, ``offsets``, ``label``,
+    ``speaker``, ``index`` and ``sample_rate``.
+
+    Attributes:
+      root: the folder of ``fsdd.npz``; None takes $GENJAX_DATA/audio.
+      length: time steps of an example; 19 of 20 recordings are shorter than 5,300.
+      label: "digit" or "speaker".
+    """
+
+    root: str | None = None
+    length: int = 4_096
+    label: Told = "digit"
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise UserError(f"length must be at least 1, not {self.length}")
+        if self.label not in get_args(Told):
+            raise unknown("label", self.label, get_args(Told))
+
+    def open(self) -> Dataset:
+        """Batches of ``signal`` float32 [B, T, 1] and ``label`` int32 [B].
+
+        Raises:
+          UserError: no such file, or a damaged one.
+        """
+        path = Path("$GENJAX_DATA/audio" if self.root is None else self.root) / "fsdd.npz"
+        path = Path(os.path.expandvars(path)).expanduser()
+        if not path.is_file():
+            raise UserError(f"there is no {path}; set GENJAX_DATA to the folder of audio/fsdd.npz, or give data.root")
+        try:
+            with np.load(path) as stored:
+                audio, offsets, index, rate = (stored[k] for k in ("audio", "offsets", "index", "sample_rate"))
+                label = stored["label" if self.label == "digit" else "speaker"].astype(np.int32)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
+        raw = np.stack([fitted(audio[a:b, None], self.length) for a, b in itertools.pairwise(offsets)])
+        everything = Arrays("signal", raw, label, SignalCodec(int(rate), self.length))
+        test = index < TEST_INDEX
+        splits = {"train": everything.take(np.flatnonzero(~test)), "test": everything.take(np.flatnonzero(test))}
+        return dataset(splits, classes=int(label.max()) + 1, fingerprint=array_fingerprint(splits))
+
+
+def _found(root: str) -> Path:
+    """The folder, where it is not here that below $GENJAX_DATA."""
+    here, data = Path(root).expanduser(), os.environ.get("GENJAX_DATA")
+    there = Path(data).expanduser() / root if data and not here.is_absolute() else here
+    return there if there.is_dir() and not here.exists() else here
