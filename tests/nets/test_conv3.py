@@ -16,7 +16,10 @@ def _normal(seed, shape):
 
 
 @pytest.mark.parametrize("up", [False, True])
-@pytest.mark.parametrize(("sizes", "inputs", "outputs"), [((5, 4), 3, 2), ((5, 4), 2, 5), ((7,), 4, 3), ((1, 2), 2, 2)])
+@pytest.mark.parametrize(
+    ("sizes", "inputs", "outputs"),
+    [((5, 4), 3, 2), ((5, 4), 2, 5), ((7,), 4, 3), ((1, 2), 2, 2), ((16, 3), 33, 32)],  # the last with rows cut off
+)
 def test_forms_agree(sizes, inputs, outputs, up):
     x = _normal(0, (3, *sizes, inputs))
     params = {"kernel": _normal(1, (*(3,) * len(sizes), inputs, outputs)), "bias": _normal(2, (outputs,))}
