@@ -72,6 +72,7 @@ from genjax.experiment import (
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
+from genjax.families.latent import LatentDiffusion
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
@@ -208,6 +209,7 @@ COMPONENTS = [
         4.0,
         0.5,
         32,
+        50.0,
         (2, 3),
         True,
         0.2,
@@ -217,6 +219,7 @@ COMPONENTS = [
         NonLeaking(0.1),
         Denoising(Euler(3), 1.5),
     ),
+    LatentDiffusion("runs/there", Diffusion(width=16)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
