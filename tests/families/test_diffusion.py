@@ -273,6 +273,7 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
         ({"drop_label": 1.0}, "drop_label"),
         ({"gamma": 0.0}, "gamma"),
         ({"width": 0}, "width"),
+        ({"time_frequency": 0.1}, "time_frequency"),
         ({"weighting": "snr"}, "weighting"),
         ({"target": "eps"}, "target"),
         ({"coupling": "best"}, "coupling"),

@@ -29,6 +29,13 @@ def test_time_features_are_ddpms_at_its_steps():
     np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=2e-4)
 
 
+def test_time_features_turn_no_faster_than_their_highest_frequency():
+    t = jnp.linspace(0, 1, 1001)
+    rate = np.abs(np.diff(np.asarray(time_features(t, 8, 2.0)), axis=0)).max(0) * 1000
+    np.testing.assert_allclose(rate[:4], [2.0, 2 * 20**-0.25, 2 * 20**-0.5, 2 * 20**-0.75], rtol=1e-3)  # of the sines
+    assert rate.max() <= 2.0 + 1e-3
+
+
 def test_time_matters():
     run = _net()
     assert (np.abs(run() - run(t=1 - T)) > 1e-4).all(1)[0]
