@@ -1,6 +1,5 @@
 """Latent diffusion: what it borrows of another run, keeps, and gives back."""
 
-import dataclasses
 import shutil
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import runs
+from genjax import records, runs
 from genjax.__main__ import main
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
@@ -20,7 +19,7 @@ from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.latent import LatentDiffusion
 from genjax.families.vae import VAE
 from genjax.families.vqvae import VQVAE, codes, decode_codes, nearest
-from genjax.family import State, Trained
+from genjax.family import Trained
 from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
@@ -55,9 +54,15 @@ def on(bases, name):
     return LatentDiffusion(str(bases[name].run_dir), diffusion)
 
 
+@pytest.fixture(scope="module")
+def standing(bases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("standing")
+    return {name: trained(on(bases, name), folder / name) for name in bases}
+
+
 @pytest.mark.parametrize(("name", "shape"), [("vqvae", (4, 4, 3)), ("vae", (5,))])
-def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, name, shape, tmp_path):
-    run = trained(on(bases, name), tmp_path / "run")
+def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, standing, name, shape):
+    run = standing[name]
     assert run.state.variables["mean"].shape == shape
     base = bases[name].state
     kept = run.state.frozen["autoencoder"]
@@ -111,10 +116,10 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
         np.testing.assert_array_equal(SPATIAL.from_latents(state.params, state.variables, near), again)
 
 
-def test_a_run_needs_the_other_no_more_wherever_it_is_copied(bases, tmp_path):
+def test_a_run_needs_the_other_no_more_wherever_it_is_copied(bases, standing, tmp_path):
     shutil.copytree(bases["vqvae"].run_dir, tmp_path / "base")
     family = LatentDiffusion(str(tmp_path / "base"), GRID)
-    whole = trained(family, tmp_path / "whole")
+    whole = standing["vqvae"]
     trained(family, tmp_path / "parts", steps=2)
     shutil.rmtree(tmp_path / "base")
     resumed = trained(family, tmp_path / "parts")
@@ -137,9 +142,9 @@ def test_a_run_goes_on_with_what_it_has_kept_though_the_other_has_trained_on(bas
 
 
 @pytest.mark.parametrize("devices", [Devices(8, "sharded"), Devices(8, "pmapped")], ids=lambda d: d.mode)
-def test_it_trains_on_eight_devices(bases, devices, tmp_path):
-    one = trained(on(bases, "vqvae"), tmp_path / "one")
-    settings = replace(one.experiment, family=on(bases, "vqvae"), devices=devices)
+def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
+    one = standing["vae"]
+    settings = replace(one.experiment, family=on(bases, "vae"), devices=devices)
     eight = genjax.train(settings, tmp_path / "eight", quiet=True)
     pairs = zip(jax.tree.leaves(one.state.params), jax.tree.leaves(eight.state.params), strict=True)
     # Adam's first steps are of the size of the learning rate, whatever noise each device draws.
@@ -194,15 +199,17 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_pat
     assert main(["show", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
 
 
-def test_a_run_that_stands_on_another_is_no_foundation(bases, tmp_path):
-    trained(on(bases, "vae"), tmp_path / "run")
-    experiment = Experiment(LatentDiffusion(str(tmp_path / "run"), VECTOR), toy.Pictures(), Adam(), steps=4)
+def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
+    experiment = Experiment(LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4)
     with pytest.raises(UserError, match="stands on other runs itself"):
         runs.resolved(experiment, bases["vae"].spec)
 
 
-def test_an_unresolved_family_is_what_a_run_is_known_by(bases, tmp_path):
-    run = trained(on(bases, "vae"), tmp_path / "run")
-    assert isinstance(run.state, State) and run.experiment.family.autoencoder == FLAT
-    stored = genjax.records.experiment_of(tmp_path / "run").family
-    assert stored == on(bases, "vae") and dataclasses.asdict(stored)["autoencoder"] == str(bases["vae"].run_dir)
+def test_a_run_is_known_by_the_directory_of_the_other_and_keeps_its_family(bases, standing, tmp_path):
+    run = standing["vae"]
+    assert run.experiment.family.autoencoder == FLAT
+    assert records.experiment_of(run.run_dir).family == on(bases, "vae")
+    shutil.copytree(run.run_dir, tmp_path / "run")
+    (tmp_path / "run" / records.OTHERS).write_text('{"autoencoder": ')
+    with pytest.raises(UserError, match="others.json is damaged"):
+        genjax.load(tmp_path / "run")
