@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from genjax import runs
 from genjax.data.dataset import Dataset
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
+from genjax.family import Trained
 from genjax.parallel import Devices
 from tests import toy
 
@@ -30,6 +32,16 @@ def opened(data) -> tuple[object, Dataset]:
     return toy.Pictures(), toy.Pictures().open()
 
 
+def on_tiny_runs(family, source, folder):
+    """The family on tiny runs of the configs that it names."""
+    made = {}
+    for role, run_dir in family.runs.items():
+        experiment, path = load_config(Path(run_dir).name, tiny=True)
+        experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
+        made[role] = str(genjax.train(experiment, folder / role, source=path, quiet=True).run_dir)
+    return dataclasses.replace(family, **made)
+
+
 def test_there_are_configs():
     assert {"vae_digits", "vae_mnist", "vae_fashion_mnist", "vae_points"} <= set(CONFIGS)
     assert {"classifier_digits", "classifier_mnist", "classifier_fashion_mnist"} <= set(CONFIGS)
@@ -41,7 +53,10 @@ def test_the_whole_form_is_sound_and_survives_its_json(name):
     assert loads(dumps(experiment)) == experiment
     assert path.read_text().startswith('"""'), "a config's docstring is its lab note"
     _, data = opened(experiment.data)
-    state = jax.eval_shape(runs.initial_state(experiment, data.spec))
+    wanted = {role: load_config(Path(run_dir).name)[0].family for role, run_dir in experiment.family.runs.items()}
+    others = {role: Trained(role, family, data.spec) for role, family in wanted.items()}
+    experiment = dataclasses.replace(experiment, family=experiment.family.on(others, data.spec))
+    state = jax.eval_shape(runs.initial_state(experiment, data.spec, others))
     experiment.optimizer.check(state.params)
 
 
@@ -49,7 +64,8 @@ def test_the_whole_form_is_sound_and_survives_its_json(name):
 def test_the_tiny_form_trains_samples_and_is_judged(name, tmp_path):
     experiment, path = load_config(name, tiny=True)
     source, data = opened(experiment.data)
-    experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
+    family = on_tiny_runs(experiment.family, source, tmp_path)
+    experiment = dataclasses.replace(experiment, family=family, data=toy.Shortened(source), devices=Devices(count=1))
     first = dataclasses.replace(experiment, steps=experiment.steps // 2)
     genjax.train(first, tmp_path / "run", source=path, quiet=True)
     run = genjax.train(experiment, tmp_path / "run", source=path, quiet=True)

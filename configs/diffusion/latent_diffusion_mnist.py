@@ -51,9 +51,6 @@ def get_config(tiny: bool = False) -> Experiment:
         steps=8 if tiny else 6000,
         batch_size=16 if tiny else 128,
         ema=0.998,
-        evaluators=(
-            Memorisation(samples=100 if tiny else 1000, while_training=False),
-            *(() if tiny else judged_by_classifier),
-        ),
+        evaluators=() if tiny else (Memorisation(samples=1000, while_training=False), *judged_by_classifier),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 2000, 2000, 1000),
     )
