@@ -30,6 +30,7 @@ from genjax.family import State, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
+WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Run:
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
-        named = epath.Path(str(out).removesuffix(".png").removesuffix(".csv")).expanduser() if out else None
-        stem = named or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
+        stem = _without_suffix(epath.Path(out).expanduser()) if out else None
+        stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
 
@@ -83,6 +84,11 @@ class Run:
     def model(self) -> Model:
         """What is judged, and what evaluators of other runs look at."""
         return model(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
+
+
+def _without_suffix(out: epath.Path) -> epath.Path:
+    """A codec adds the suffix of what it writes; no more than those is cut, as of "step_1.5"."""
+    return out.with_suffix("") if out.suffix in WRITTEN else out
 
 
 def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
@@ -199,9 +205,8 @@ def initial_state(experiment: Experiment, spec: Spec) -> Any:
 
 def _initial_state(experiment: Experiment, spec: Spec) -> State:
     init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
-    example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1)}
-    if spec.classes is not None:
-        example["label"] = jnp.zeros(1, jnp.int32)
+    example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
+    example["mask"] = jnp.ones(1)
     params, variables = experiment.family.init(init_key, example, spec)
     return init_state(params, variables, update_rule(experiment), base_key)
 
