@@ -1,9 +1,26 @@
 """Where examples come from: each source is a frozen dataclass whose ``open()`` gives a ``Dataset``."""
 
+from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
+from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
+from genjax.data.sources.python_docs import PythonDocs
 from genjax.data.sources.stacked import Stacked
+from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.sources.tfds import TFDS
+from genjax.data.sources.tfds_text import TFDSText
 
-__all__ = ["TFDS", "Digits", "ImageFolder", "Points", "Stacked"]
+__all__ = [
+    "TFDS",
+    "Chorales",
+    "Digits",
+    "ImageFolder",
+    "Points",
+    "PythonDocs",
+    "SentencePairs",
+    "Stacked",
+    "TFDSText",
+    "TextFiles",
+    "TextTables",
+]
