@@ -18,11 +18,30 @@ from genjax import experiment as experiments
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
-from genjax.data.curriculum import Resolutions
+from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
+from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
-from genjax.data.sources import TFDS, Digits, ImageFolder, Points, Stacked
+from genjax.data.sources import (
+    TFDS,
+    Chorales,
+    Digits,
+    ImageFolder,
+    Points,
+    PythonDocs,
+    SentencePairs,
+    Stacked,
+    TextFiles,
+    TextTables,
+    TFDSText,
+)
+from genjax.data.sources.pairs import PairCodec
+from genjax.data.subwords import Subwords
+from genjax.data.text_codecs import Bytes, Characters, Words
+from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
@@ -112,6 +131,29 @@ COMPONENTS = [
     ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
     Points("two_moons", 500, 50, 3, 0.2, True),
     TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
+    Characters("abc", True, "token"),
+    Bytes(True),
+    Words(("the", "cat"), 2, False),
+    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", "token", "there.json", "{}"),
+    PairCodec(Words(("der",)), Bytes(True)),
+    ChoraleCodec(30, 90, 4, 120.0),
+    RandomWindows(7),
+    Blocks(8),
+    Documents(9, "drop"),
+    Packed(10, "drop"),
+    ByCharacters(0.2, 0.3),
+    ByDocuments(0.2, 0.3, 4),
+    ByFiles("t*", "v*"),
+    TextFiles("/texts", "*.gz", "lines", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
+    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache"),
+    Chorales("/music", "16th", Packed(5), 100.0),
+    TokenDropout(3, 0.25, (1, 2)),
+    TokenSwaps(0.25, (1, 2)),
+    Substitution((((1, 2), (3,)),), 0.25),
+    Lengths((2, 4), (3,)),
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
     MLPBackbone((32, 8), "silu", 0.25),
@@ -235,6 +277,8 @@ COMPONENTS = [
 # Made at run time, or what components inherit from.
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
+NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk"}
 
 
@@ -498,6 +542,11 @@ BOUND = {
 def test_these_may_differ_on_resume(name):
     before = dataclasses.replace(full(), data=TFDS(root="/here"))
     check_resumable(before, dataclasses.replace(before, **{name: FREE[name]}))
+
+
+def test_the_cache_of_a_source_may_differ():
+    before, after = (dataclasses.replace(full(), data=TextFiles("/here", cache=cache)) for cache in (None, "/there"))
+    check_resumable(before, after)
 
 
 def test_the_root_of_a_source_within_a_source_may_differ():
