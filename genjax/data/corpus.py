@@ -73,8 +73,11 @@ def fitted(codec: Any, texts: Texts, cache: Path) -> Any:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with _Writing(cache):
         part.write_text(text)
-        if _stored_codec(path, codec) is None:  # of several processes the first has the word
-            part.replace(path)
+        try:
+            os.link(part, path)  # of several processes the first has the word
+        except OSError:  # or a file is there that is none, or there are no links on this disk
+            if _stored_codec(path, codec) is None:
+                part.replace(path)
         part.unlink(missing_ok=True)
     return _stored_codec(path, codec) or made
 

@@ -25,7 +25,7 @@ from genjax.data.images import note
 from genjax.data.text_codecs import TextCodec
 from genjax.errors import UserError, unknown
 
-STARTS = 2**24  # windows whose order fits in memory
+STARTS = 2**22  # windows whose order takes 32 MB
 Long = Literal["split", "drop"]
 
 
@@ -59,8 +59,8 @@ def _check_length(length: int) -> None:
 class RandomWindows:
     """Every window of T + 1 tokens is an example, so an epoch in shuffled order draws windows without repetition.
 
-    Documents follow on each other. Of more than 2^24 windows those at every second, third, … token are
-    taken, so that there are no more. Held-out text comes in ``Blocks``.
+    Documents follow on each other. Of more than 2^22 windows those at every second, third, … token are
+    taken, so that there are no more, but none farther apart than T. Held-out text comes in ``Blocks``.
 
     Attributes:
       length: predictions in a row, T.
@@ -83,7 +83,7 @@ class RandomWindows:
         starts = len(corpus.tokens) - self.length
         if starts < 1:
             raise UserError(f"{title} is of {len(corpus.tokens):,} tokens, too short for windows of {self.length + 1}")
-        stride = -(-starts // STARTS)
+        stride = min(-(-starts // STARTS), self.length)  # no farther apart, so that no token is left out
         return Windows(corpus, self.length, stride, -(-starts // stride), codec.pad or 0)
 
 
@@ -316,21 +316,30 @@ class Rows:
         return len(self.first) - 1
 
     def batch(self, indices: np.ndarray) -> Batch:
-        shape = len(indices), self.length + 1
-        tokens = np.full(shape, self.pad, np.int32)
-        loss_mask = np.zeros(shape, np.float32)
-        segment_ids, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-        for i, row in enumerate(np.asarray(indices).tolist()):
-            at = 0
-            for segment, run in enumerate(range(self.first[row], self.first[row + 1]), 1):
-                begin, size, lead = self.runs.begin[run], self.runs.size[run], int(self.runs.leads[run])
-                stop = at + size
-                tokens[i, at + lead : stop] = self.corpus.tokens[begin + lead : begin + size]
-                if lead and self.start is not None:
-                    tokens[i, at] = self.start
-                loss_mask[i, at + 1 : stop] = 1
-                segment_ids[i, at:stop] = segment
-                positions[i, at:stop] = np.arange(size)
-                at = stop
+        rows = np.asarray(indices, np.int64)
+        count = self.first[rows + 1] - self.first[rows]  # runs of each row [B]
+        nth = _within(count)  # place of each run in its row [P]
+        run = np.repeat(self.first[rows], count) + nth
+        size, row = self.runs.size[run], np.repeat(np.arange(len(rows)), count)
+        position = _within(size)  # of each token in its run [N]
+        filled = np.bincount(row, size, len(rows)).astype(np.int64)  # tokens of each row [B]
+        place = np.repeat(np.arange(len(rows)), filled), _within(filled)
+        leads = np.repeat(self.runs.leads[run], size) & (position == 0)
+        token = self.corpus.tokens[np.where(leads, 0, np.repeat(self.runs.begin[run], size) + position)]
+
+        shape = len(rows), self.length + 1
+        tokens, loss_mask = np.full(shape, self.pad, np.int32), np.zeros(shape, np.float32)
+        tokens[place] = np.where(leads, 0 if self.start is None else self.start, token)
+        loss_mask[place] = position > 0
         batch = {"tokens": tokens, "loss_mask": loss_mask}
-        return batch | {"segment_ids": segment_ids, "positions": positions} if self.packed else batch
+        if self.packed:
+            segment_ids, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+            segment_ids[place] = np.repeat(nth + 1, size)
+            positions[place] = position
+            batch |= {"segment_ids": segment_ids, "positions": positions}
+        return batch
+
+
+def _within(sizes: np.ndarray) -> np.ndarray:
+    """0, 1, … within each of groups of ``sizes`` [G], one group after another."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -46,9 +46,10 @@ def test_an_epoch_of_windows_is_a_permutation_and_goes_on_from_any_position():
 
 def test_of_too_many_windows_only_so_many_are_taken(monkeypatch):
     monkeypatch.setattr("genjax.data.layouts.STARTS", 10)
-    split = RandomWindows(4).split(Corpus(np.arange(100, dtype=np.uint16), np.array([0, 100])), PLAIN)
-    starts = everything(split)["tokens"][:, 0]
-    assert len(split) == 10 and np.array_equal(starts, np.arange(0, 100, 10)) and starts[-1] + 4 < 100
+    text = Corpus(np.arange(100, dtype=np.uint16), np.array([0, 100]))
+    for length, stride, count in ((4, 4, 24), (20, 8, 10), (95, 1, 5)):
+        starts = everything(RandomWindows(length).split(text, PLAIN))["tokens"][:, 0]
+        assert np.array_equal(starts, stride * np.arange(count)) and starts[-1] + length < 100
 
 
 @pytest.mark.parametrize("size", [2, 5, 9, 10, 13])
