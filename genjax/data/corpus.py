@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def fitted(codec: Any, texts: Texts, cache: Path) -> Any:
     if not made.is_fitted:
         raise UserError(f"{texts.title} holds no text")
     text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = _part(path)
     with _Writing(cache):
         part.write_text(text)
         try:
@@ -105,16 +106,18 @@ def tokenised(texts: Texts, codec: TextCodec, cache: Path) -> Corpus:
         if found is not None:
             return found
         note(f"the token cache {folder} is damaged or of another version: it is made anew")
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    part = _part(folder)
     with _Writing(cache):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.mkdir()
         try:
             _write(part, texts, codec)
             if folder.exists() and _stored(folder) is None:
                 shutil.rmtree(folder)
-            if not folder.exists():
+            try:
                 part.rename(folder)  # whole or not at all
+            except OSError:
+                if _stored(folder) is None:  # another process has not made the same meanwhile
+                    raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
     found = _stored(folder)
@@ -125,6 +128,11 @@ def tokenised(texts: Texts, codec: TextCodec, cache: Path) -> Corpus:
 
 def _key(texts: Texts, codec: Any) -> str:
     return digest(f"{part}\n".encode("utf-8", "surrogatepass") for part in (FORMAT, texts.fingerprint, repr(codec)))
+
+
+def _part(path: Path) -> Path:
+    """Where to write what becomes ``path``: no two processes, of several hosts either, write at one place."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
 class _Writing:

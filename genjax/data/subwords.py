@@ -123,6 +123,13 @@ class Subwords(WritesText):
         if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
             first, last = encoding.offsets[int((ids == self._unknown_id).argmax())]
             raise Unencodable(f"{text[first:last]!r}", first, self.vocabulary, "unknown='token' takes one for such")
+        if self._drops_unknown:
+            covered = np.array([character.isspace() for character in text], bool)
+            for first, last in encoding.offsets:
+                covered[first:last] = True
+            if not covered.all():
+                first = int(covered.argmin())
+                raise Unencodable(f"{text[first]!r}", first, self.vocabulary, "the tokenizer has no token for such")
         return ids
 
     def decode(self, ids: np.ndarray) -> str:
@@ -150,6 +157,14 @@ class Subwords(WritesText):
             return int(model["unk_id"])
         name = model.get("unk_token")
         return None if name is None else self._loaded.token_to_id(name)
+
+    @functools.cached_property
+    def _drops_unknown(self) -> bool:
+        """Whether the library leaves out, without a word, what the vocabulary cannot spell: BPE of letters does."""
+        stored = json.loads(self.tokenizer)
+        model, decoder = stored["model"], stored.get("decoder") or {}
+        of_bytes = decoder.get("type") == "ByteLevel" or model.get("byte_fallback")
+        return model.get("type") == "BPE" and self._unknown_id is None and not of_bytes
 
     def _id(self, name: str | None) -> int | None:
         if name is None:

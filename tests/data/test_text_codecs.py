@@ -118,6 +118,19 @@ def test_a_tokenizer_json_is_loaded_and_kept_with_the_codec(tmp_path):
     assert (again.start, again.end, again.vocabulary) == (0, 1, made.vocabulary)
 
 
+def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator([PROSE], trainers.BpeTrainer(vocab_size=60, show_progress=False))
+    tokenizer.save(str(tmp_path / "t.json"))
+    codec = Subwords(file=str(tmp_path / "t.json"), end_token=None).fit([])
+    assert len(codec.encode("the lazy  dog\n")) > 0
+    with pytest.raises(Unencodable, match="'é' at character 7 of the text.*has no token for such"):
+        codec.encode("the dogé")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -1,5 +1,6 @@
 """Sources of text from file to batch: contents, splits, the cache, and every way in which files can be wrong."""
 
+import dataclasses
 import gzip
 import json
 import tracemalloc
@@ -153,6 +154,22 @@ def test_text_is_tokenised_once(folder, monkeypatch):
     assert again.fingerprint == first.fingerprint and again.codec == first.codec
     assert np.array_equal(again.splits["train"].corpus.tokens, first.splits["train"].corpus.tokens)
     assert isinstance(again.splits["train"].corpus.tokens, np.memmap)
+
+
+def test_of_two_processes_that_fit_at_once_the_first_has_the_word(folder, monkeypatch):
+    source = TextFiles(str(folder), "a.txt", codec=Subwords("bpe", 300), layout=RandomWindows(8))
+    fit, others = Subwords.fit, []
+
+    def slow(self, read):
+        read = list(read)
+        if not others:
+            others.append(None)
+            others[0] = source.open().codec  # the other one comes and is done meanwhile
+            return dataclasses.replace(fit(self, read), size=299)
+        return fit(self, read)
+
+    monkeypatch.setattr(Subwords, "fit", slow)
+    assert source.open().codec == others[0] == source.open().codec
 
 
 def test_what_changes_the_tokens_is_not_taken_from_the_cache(folder):
