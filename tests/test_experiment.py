@@ -18,23 +18,36 @@ from genjax import experiment as experiments
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
-from genjax.data.curriculum import Resolutions
+from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
+from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
 from genjax.data.hashed_text import HashedText
+from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
     TFDS,
     CaptionedShapes,
+    Chorales,
     Digits,
     ImageFolder,
     Points,
+    PythonDocs,
+    SentencePairs,
     SpokenDigits,
     Stacked,
+    TextFiles,
+    TextTables,
+    TFDSText,
     Tones,
     WavFolder,
 )
+from genjax.data.sources.pairs import PairCodec
+from genjax.data.subwords import Subwords
+from genjax.data.text_codecs import Bytes, Characters, Words
+from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
@@ -71,6 +84,7 @@ from genjax.experiment import (
 )
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.latent import LatentDiffusion
 from genjax.families.gan import GAN, LatentSampler
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
@@ -129,6 +143,29 @@ COMPONENTS = [
     HashedText(8),
     CaptionedShapes(500, 50, 3, 12, HashedText(8)),
     TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
+    Characters("abc", True, "token"),
+    Bytes(True),
+    Words(("the", "cat"), 2, False),
+    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", "token", "there.json", "{}"),
+    PairCodec(Words(("der",)), Bytes(True)),
+    ChoraleCodec(30, 90, 4, 120.0),
+    RandomWindows(7),
+    Blocks(8),
+    Documents(9, "drop"),
+    Packed(10, "drop"),
+    ByCharacters(0.2, 0.3),
+    ByDocuments(0.2, 0.3, 4),
+    ByFiles("t*", "v*"),
+    TextFiles("/texts", "*.gz", "lines", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
+    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache"),
+    Chorales("/music", "16th", Packed(5), 100.0),
+    TokenDropout(3, 0.25, (1, 2)),
+    TokenSwaps(0.25, (1, 2)),
+    Substitution((((1, 2), (3,)),), 0.25),
+    Lengths((2, 4), (3,)),
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
     MLPBackbone((32, 8), "silu", 0.25),
@@ -208,6 +245,7 @@ COMPONENTS = [
         4.0,
         0.5,
         32,
+        50.0,
         (2, 3),
         True,
         0.2,
@@ -217,6 +255,7 @@ COMPONENTS = [
         NonLeaking(0.1),
         Denoising(Euler(3), 1.5),
     ),
+    LatentDiffusion("runs/there", Diffusion(width=16)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -255,6 +294,9 @@ COMPONENTS = [
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
+NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen"}
+NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk"}
 
 
 def name_of(component):
@@ -517,6 +559,11 @@ BOUND = {
 def test_these_may_differ_on_resume(name):
     before = dataclasses.replace(full(), data=TFDS(root="/here"))
     check_resumable(before, dataclasses.replace(before, **{name: FREE[name]}))
+
+
+def test_the_cache_of_a_source_may_differ():
+    before, after = (dataclasses.replace(full(), data=TextFiles("/here", cache=cache)) for cache in (None, "/there"))
+    check_resumable(before, after)
 
 
 def test_the_root_of_a_source_within_a_source_may_differ():
