@@ -1,4 +1,4 @@
-"""The Transformer: what it may see, and that every form of it (cached, packed, scanned, blocked) is the same function."""
+"""The Transformer: what it may see, and that each form (cached, packed, scanned, blocked) is the same function."""
 
 from __future__ import annotations
 
