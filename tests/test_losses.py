@@ -89,4 +89,4 @@ def test_peak_memory_at_a_large_vocabulary_is_at_most_half_of_the_plain_form():
         return jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
 
     small, large = peak(512), peak(4096)  # one chunk is the plain form
-    assert large > 4096 * 50_304 * 4 and small < 0.3 * large, (small, large)
+    assert large >= 4096 * 50_304 * 4 and small < 0.3 * large, (small, large)

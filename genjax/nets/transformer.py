@@ -179,9 +179,8 @@ class Transformer:
 
     def rates(self) -> tuple[tuple[str, float], ...]:
         """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by."""
-        return ((r"layers?(_\d+)?/.*kernel", self.shrink), (r"transform/kernel", self.shrink))[
-            : 1 + self.head_transform
-        ]
+        blocks = (r"^layers?(_\d+)?/.*kernel", self.shrink)
+        return (blocks, ("^transform/kernel", self.shrink)) if self.head_transform else (blocks,)
 
     def new_cache(self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32) -> Cache:
         """An empty cache for `capacity` tokens a row, and for memories [batch, memory, C] with cross-attention.

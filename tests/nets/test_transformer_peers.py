@@ -56,7 +56,9 @@ def logits_of(peer, **inputs):
 
 
 def test_gpt2():
-    peer = transformers.GPT2LMHeadModel(transformers.GPT2Config(V, n_positions=16, n_embd=12, n_layer=2, n_head=3))
+    peer = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=V, n_positions=16, n_embd=12, n_layer=2, n_head=3)
+    )
     w = arrays(peer)
     params = {
         "embedding": w["transformer.wte.weight"],
@@ -95,9 +97,17 @@ def test_llama(scaled):
             "original_max_position_embeddings": 16,
         }
     config = transformers.LlamaConfig(
-        V, 16, 20, 2, 4, 2, max_position_embeddings=64, rms_norm_eps=1e-6, tie_word_embeddings=False
+        vocab_size=V,
+        hidden_size=16,
+        intermediate_size=20,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=False,
+        rope_parameters=rope,
     )
-    config.rope_parameters = rope
     peer = transformers.LlamaForCausalLM(config)
     w = arrays(peer)
     params = {
@@ -135,7 +145,14 @@ def test_llama(scaled):
 
 def test_bert():
     config = transformers.BertConfig(
-        V, 12, 2, 3, 20, max_position_embeddings=16, type_vocab_size=2, layer_norm_eps=1e-12
+        vocab_size=V,
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=20,
+        max_position_embeddings=16,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
     )
     peer = transformers.BertForMaskedLM(config)
     w = arrays(peer)
