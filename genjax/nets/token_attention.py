@@ -192,8 +192,12 @@ class TokenAttention(nn.Module):
             return self._attend(query, key, value, self.rule, segments, train), None
         assert scene.slots is not None
         key, value = write(cache.keys, key, scene.slots), write(cache.values, value, scene.slots)
-        mixed = attend_xla(query, key.astype(x.dtype), value.astype(x.dtype), self.rule, scene.mask)
-        return mixed, cache._replace(keys=key, values=value)
+        cache = cache._replace(keys=key, values=value)
+        return attend_xla(query, self._kept(key, x), self._kept(value, x), self.rule, scene.mask), cache
+
+    def _kept(self, array: jax.Array, x: jax.Array) -> jax.Array:
+        """Of a cache, as attention reads it: [B*K, S, D] -> [B, K, S, D]."""
+        return array.astype(x.dtype).reshape(len(x), self.kv_heads, *array.shape[1:])
 
     def _cross(
         self, query: jax.Array, cache: LayerCache | None, scene: Scene, train: bool
@@ -202,11 +206,12 @@ class TokenAttention(nn.Module):
             key, value = (self._heads(scene.memory, self.kv_heads, name) for name in ("key", "value"))
             if cache is not None:
                 assert cache.memory_keys is not None and cache.memory_values is not None
-                kept = key.astype(cache.memory_keys.dtype), value.astype(cache.memory_values.dtype)
+                shape, dtype = cache.memory_keys.shape, cache.memory_keys.dtype
+                kept = key.astype(dtype).reshape(shape), value.astype(dtype).reshape(shape)
                 cache = cache._replace(memory_keys=kept[0], memory_values=kept[1])
         else:
             assert cache is not None and cache.memory_keys is not None and cache.memory_values is not None
-            key, value = cache.memory_keys.astype(query.dtype), cache.memory_values.astype(query.dtype)
+            key, value = self._kept(cache.memory_keys, query), self._kept(cache.memory_values, query)
         rule = dataclasses.replace(self.rule, causal=False, window=None)
         segments = None
         if scene.memory_mask is not None:

@@ -216,7 +216,8 @@ class TokenNet(nn.Module):
         """What the layers need to know, positions [B, T], and the cache with its new lengths."""
         real = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
         order = cache.lengths[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1
-        slots = jnp.where(real, order, cache.capacity)  # what is padding goes nowhere
+        several = tokens.shape[1] > 1  # of which padding goes nowhere; a single one past the row's end
+        slots = jnp.where(real, order, cache.capacity) if several else cache.lengths[:, None]
         mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None)
         if memory is not None:
             kept = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0

@@ -196,7 +196,7 @@ class Transformer:
             raise UserError("a cache of a model with cross-attention needs the length of its memory")
 
         def zeros(slots: int) -> jax.Array:
-            shape = (batch, self.keys_of_heads, slots, self.head_size)
+            shape = (batch * self.keys_of_heads, slots, self.head_size)
             return jnp.zeros((self.layers, *shape) if self.scan_layers else shape, dtype)
 
         def layer() -> LayerCache:
