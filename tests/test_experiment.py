@@ -94,14 +94,18 @@ from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone,
 from genjax.nets.conv import ConvCoder
 from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPBackbone, MLPCoder
+from genjax.nets.positions import Rotary
 from genjax.nets.progressive import Progressive
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.resnet import ResNet
 from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.spatial import SpatialCoder
+from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
+from genjax.samplers.beam import BeamSearch
+from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from tests import toy
 
@@ -113,6 +117,7 @@ COMMON = {
     "decay": ("kernel", "a.*b"),
     "freeze": ("encoder/.*",),
     "accumulate": 4,
+    "rates": (("kernel", 0.25), ("head", 2.0)),
 }
 COMPONENTS = [
     Constant(0.1 + 0.2),
@@ -133,7 +138,7 @@ COMPONENTS = [
         clipping_threshold=None,
         multiply_by_parameter_scale=False,
     ),
-    optim.Muon(**COMMON, beta=0.9, b1=0.8, b2=0.99, adam=("head",), stacked=()),
+    optim.Muon(**COMMON, beta=0.9, b1=0.8, b2=0.99, adam=("head",), stacked=(), adam_rate=0.5),
     Digits(),
     ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
     Points("two_moons", 500, 50, 3, 0.2, True),
@@ -256,6 +261,43 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
+    TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
+    BeamSearch(9, 3, 0.7),
+    Rotary(500_000.0, 8.0, 8192, 2.0, 5.0),
+    MuP(64, 16),
+    Transformer(
+        layers=3,
+        heads=4,
+        width=32,
+        context=48,
+        kv_heads=2,
+        head_width=6,
+        hidden=40,
+        positions="rotary",
+        rotary=Rotary(1000.0, 2.0),
+        norm="rms",
+        norm_first=False,
+        norm_embeddings=True,
+        norm_epsilon=1e-6,
+        activation="swiglu",
+        biases=("head",),
+        qk_norm=True,
+        causal=False,
+        window=7,
+        cross_attention=True,
+        attention_softcap=50.0,
+        logit_softcap=30.0,
+        tied=False,
+        head_transform=True,
+        token_types=2,
+        dropout=0.1,
+        attention_dropout=0.2,
+        attention="blocked",
+        scan_layers=True,
+        remat="products",
+        init_std=0.05,
+        mup=MuP(16, 4),
+    ),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -295,8 +337,7 @@ NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
-NO_COMPONENTS |= {"Sentences", "Span", "Chosen"}
-NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule"}
 
 
 def name_of(component):
