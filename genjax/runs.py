@@ -58,7 +58,8 @@ class Run:
         if family.no_samples is not None:
             raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        return sampled(self.layout, family, family.judged(self.state), key, num, options or family.sampler)
+        options = family.prepared(options or family.sampler, self.codec)
+        return sampled(self.layout, family, family.judged(self.state), key, num, options)
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""

@@ -84,8 +84,8 @@ from genjax.experiment import (
 )
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.latent import LatentDiffusion
 from genjax.families.gan import GAN, LatentSampler
+from genjax.families.latent import LatentDiffusion
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE

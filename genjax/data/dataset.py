@@ -62,6 +62,7 @@ class Spec:
       condition: the width of ``condition``, an example's embedded text; None without.
       vocabulary: tokens are 0 .. vocabulary - 1; None where the entry holds none.
       packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``.
+      token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
     """
@@ -74,6 +75,7 @@ class Spec:
     condition: int | None = None
     vocabulary: int | None = None
     packed: bool = False
+    token_bytes: tuple[int, ...] | None = None
     source_length: int | None = None
     source_vocabulary: int | None = None
 

@@ -38,6 +38,14 @@ def token_dataset(
     }
     shape = (layout.length + 1,)
     mean = np.zeros(shape, np.float32)
-    spec = Spec("tokens", shape, mean, vocabulary=codec.vocabulary, packed=layout.packed)
+    token_bytes = getattr(codec, "token_bytes", None)  # music has none
+    spec = Spec(
+        "tokens",
+        shape,
+        mean,
+        vocabulary=codec.vocabulary,
+        packed=layout.packed,
+        token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
+    )
     parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))
     return Dataset(splits, spec, codec, digest(parts))
