@@ -64,6 +64,7 @@ from genjax.evaluation.likelihood import ImportanceBound
 from genjax.evaluation.memorisation import Memorisation
 from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
+from genjax.evaluation.positions import LossByPosition
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.sheet import Sheet
@@ -82,7 +83,9 @@ from genjax.experiment import (
     loads,
     to_json,
 )
+from genjax.families.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
+from genjax.families.decoding import Decoding
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
 from genjax.families.latent import LatentDiffusion
@@ -91,6 +94,7 @@ from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
 from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+from genjax.nets.bigram import Bigram
 from genjax.nets.conv import ConvCoder
 from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPBackbone, MLPCoder
@@ -222,6 +226,7 @@ COMPONENTS = [
     StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
     FlowLikelihood(100, None, 1e-3, 1e-5, 20),
     Inpainting(4, 2, "centre"),
+    LossByPosition(50),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
     processes.Linear(0.2, 10.0, 1e-2),
     processes.Cosine(12.0, -1.0),
@@ -261,6 +266,9 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
+    Autoregressive(Bigram(16), 512, 1e-4, Decoding(9, prompt="a")),
+    Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", None, (1, 2), (3,), (0,)),
+    Bigram(64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
     BeamSearch(9, 3, 0.7),
     Rotary(500_000.0, 8.0, 8192, 2.0, 5.0),

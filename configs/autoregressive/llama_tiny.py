@@ -2,8 +2,8 @@
 
     python -m genjax train llama_tiny
 
-Rotary positions, RMS norm, SwiGLU, an untied head, no biases, queries in groups of two that share keys and values (Ainslie
-et al., arXiv 2305.13245). Chapters are packed into rows and do not see each other.
+Rotary positions, RMS norm, SwiGLU, an untied head, no biases, queries in groups of two that share keys and values
+(Ainslie et al., arXiv 2305.13245). Chapters are packed into rows and do not see each other.
 
 Not yet trained to its end: only its tiny form has run.
 """

@@ -3,8 +3,8 @@
     python -m genjax train makemore_bigram            # text/names.txt of $GENJAX_DATA
     python -m genjax evaluate runs/makemore_bigram --split train
 
-All names train, as in Karpathy's makemore, where the counts give 2.4540 nats a letter over their 228,146 pairs, one symbol
-standing before and after every name: the least that any table reaches.
+All names train, as in Karpathy's makemore, where the counts give 2.4540 nats a letter over their 228,146 pairs, one
+symbol standing before and after every name: the least that any table reaches.
 """
 
 from genjax.data.layouts import Documents
