@@ -6,6 +6,9 @@
 4 layers, 4 heads, 128 wide, context 64, no biases, no dropout, 0.80M parameters; AdamW 1e-3 to 1e-4 by a cosine after
 100 steps of warm-up, betas 0.9 and 0.99, weight decay 0.1 on matrices, clip 1; 2,000 steps of 12 rows. The first 90 %
 of the raw file train. Published: 1.88 nats a character on 20 random batches of the rest (nanoGPT's README).
+
+Not yet trained to its end. Seed 0 stood at 2.437 nats a character after 250 steps and at 2.297 after 500, on all of the
+held-out part in blocks of 64; the floors of that split are 3.347 for single characters and 2.482 for pairs of them.
 """
 
 from genjax.data.layouts import RandomWindows

@@ -5,6 +5,8 @@
 
 All names train, as in Karpathy's makemore, where the counts give 2.4540 nats a letter over their 228,146 pairs, one
 symbol standing before and after every name: the least that any table reaches.
+
+Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.layouts import Documents
