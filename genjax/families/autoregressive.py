@@ -99,10 +99,10 @@ class Autoregressive(Family):
     ) -> tuple[State, Metrics]:
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             found = self.predictions(params, batch, key)
-            nll = _mean(found.nll, found.weight)
+            nll = Mean.of(found.nll, found.weight)
             if not self.z_loss:
                 return {"loss": nll}, variables
-            z_loss = _mean(self.z_loss * jnp.square(found.log_total), found.weight)
+            z_loss = Mean.of(self.z_loss * jnp.square(found.log_total), found.weight)
             return {"loss": Mean(nll.sum + z_loss.sum, nll.weight), "nll": nll, "z_loss": z_loss}, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
@@ -110,7 +110,7 @@ class Autoregressive(Family):
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         found = self.predictions(state.params, batch)
-        metrics = {"loss": _mean(found.nll, found.weight)}
+        metrics = {"loss": Mean.of(found.nll, found.weight)}
         if "token_bytes" in state.variables:
             in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
             bits = metrics["loss"].sum / math.log(2)
@@ -216,7 +216,8 @@ class Autoregressive(Family):
         """The tokens of the prompt and of the source."""
         prompt, source = options.tokens or (0,), options.source_tokens
         for name, tokens, known in (
-            ("prompt", (*prompt, *options.ends), vocabulary),
+            ("prompt", prompt, vocabulary),
+            ("end", options.ends, vocabulary),
             ("source", source, self._vocabulary(params["encoder"]) if "encoder" in params else 0),
         ):
             if tokens and not known:
@@ -233,10 +234,6 @@ class Autoregressive(Family):
 
 def _module(net: Any, vocabulary: int) -> Any:
     return TokenNet(net, vocabulary) if isinstance(net, Transformer) else BigramNet(vocabulary)
-
-
-def _mean(values: jax.Array, weight: jax.Array) -> Mean:
-    return Mean(jnp.sum(values * weight), jnp.sum(weight))
 
 
 def _rngs(key: jax.Array | None) -> dict[str, jax.Array]:

@@ -291,6 +291,8 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
     assert {"loss", "bits_per_byte"} <= straight.evaluate().numbers.keys()
     (tmp_path / "names.txt").unlink()
     run = genjax.load(tmp_path / "parts")
+    full = replace(family.sampler, prompt="a" * 14)  # with the start as long as the context
+    assert run.sample(1, options=full).shape == (1, 16)
     options = replace(family.sampler, prompt="oli")
     assert run.write_samples(tmp_path / "out", 3, options=options).read_text().count("oli") >= 3
     with pytest.raises(UserError, match="the prompt is of 16 tokens, more than the context of 15"):
@@ -343,6 +345,7 @@ def test_what_does_not_fit_is_refused():
         (Decoding(tokens=(V,)), "outside the model's vocabulary of 11"),
         (Decoding(tokens=(1,) * 9), "is of 9 tokens, more than the context of 8"),
         (Decoding(source_tokens=(1,)), "reads no source"),
+        (Decoding(ends=(-1,)), "the end holds a token outside"),
     ):
         with pytest.raises(UserError, match=words):
             SMALL.sample(state, KEY, 1, options)
