@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel, runs
@@ -120,20 +119,12 @@ def peak_flops(device_kind: str) -> float | None:
 def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> int:
     """FLOPs of one step on the whole batch: its matrix products and convolutions."""
     batch = {
-        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype) for name, shape, dtype in _batch_shapes(spec)
+        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
+        for name, (shape, dtype) in spec.entries.items()
     }
     state = jax.eval_shape(runs.initial_state(experiment, spec, others))
     step = make_step(experiment)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
-
-
-def _batch_shapes(spec: Spec) -> list[tuple[str, tuple[int, ...], Any]]:
-    shapes: list[tuple[str, tuple[int, ...], Any]] = [(spec.entry, spec.shape, jnp.float32), ("mask", (), jnp.float32)]
-    if spec.classes is not None:
-        shapes.append(("label", (), jnp.int32))
-    if spec.condition is not None:
-        shapes.append(("condition", (spec.condition,), jnp.float32))
-    return shapes
 
 
 def _loop_seconds(

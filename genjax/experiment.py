@@ -24,7 +24,7 @@ from genjax.parallel import Devices
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.source.root")
+FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source.root")
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 

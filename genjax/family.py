@@ -146,6 +146,10 @@ class Family:
         """The metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
+    def prepared(self, options: Any, codec: Any) -> Any:
+        """The sampler's options with what a person writes, such as a prompt, as the model reads it by the codec."""
+        return options
+
     def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,3 +70,118 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
     hot = label[:, None] == jnp.arange(logits.shape[-1])[None]
     nll = jnp.where(hot.any(-1), -jnp.where(hot, log_p, 0.0).sum(-1), jnp.nan)
     return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * log_p.mean(-1)
+
+
+def chunked_cross_entropy(
+    hidden: jax.Array,
+    kernel: jax.Array,
+    targets: jax.Array,
+    *,
+    bias: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    softcap: float | None = None,
+    chunk: int = 1024,
+) -> tuple[jax.Array, jax.Array]:
+    """-log p(target) [N], and the logarithm of the sum of exponentials of each token's logits [N]; reverse mode only.
+
+    Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They stand in memory for ``chunk``
+    tokens at a time, and are made again for the gradient. Products are in the type of ``hidden``, sums in float32. The
+    square of the second result, weighted and averaged, is the z-loss (Chowdhery et al., arXiv 2204.02311).
+
+    Args:
+      hidden: [N, D].
+      kernel: [V, D], such as the table of embeddings.
+      targets: int [N]; one that is no token costs NaN.
+      bias: [V]; None for none.
+      weights: [N]; tokens of weight 0 take no work and give 0, the others are not scaled. None for all.
+      chunk: tokens.
+    """
+    n = len(hidden)
+    targets = targets.astype(jnp.int32)
+    if n <= chunk and weights is None:
+        logits = _capped(_logits(hidden, kernel, bias), softcap)
+        return cross_entropy(logits, targets), jax.nn.logsumexp(logits, -1)
+    size = min(chunk, n)
+    count = jnp.asarray(n, jnp.int32)
+    if weights is not None:  # what counts comes first, and chunks past it are never begun
+        order = jnp.argsort(weights == 0, stable=True)
+        back = jnp.zeros_like(order).at[order].set(jnp.arange(n, dtype=order.dtype))
+        hidden, targets, count = hidden[order], targets[order], (weights != 0).sum(dtype=jnp.int32)
+    hidden = jnp.pad(hidden, ((0, -n % size), (0, 0)))
+    nll, log_total = _chunked(softcap, size, hidden, kernel, bias, jnp.pad(targets, (0, -n % size)), count)
+    return (nll[:n], log_total[:n]) if weights is None else (nll[back], log_total[back])
+
+
+def _logits(hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """[C, D], [V, D], [V] -> float32 [C, V]."""
+    logits = jnp.einsum("nd,vd->nv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return logits if bias is None else logits + bias.astype(jnp.float32)[None]
+
+
+def _capped(logits: jax.Array, softcap: float | None) -> jax.Array:
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(
+    softcap: float | None,
+    size: int,
+    hidden: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    targets: jax.Array,
+    count: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for the others."""
+
+    def one(i: jax.Array, results: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        rows, wanted = (jax.lax.dynamic_slice_in_dim(a, i * size, size) for a in (hidden, targets))
+        logits = _capped(_logits(rows, kernel, bias), softcap)
+        log_total = jax.nn.logsumexp(logits, -1)
+        own = logits.at[jnp.arange(size), wanted].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        real = i * size + jnp.arange(size) < count
+        new = (jnp.where(real, x, 0.0) for x in (log_total - own, log_total))
+        a, b = (jax.lax.dynamic_update_slice_in_dim(all_, x, i * size, 0) for all_, x in zip(results, new, strict=True))
+        return a, b
+
+    zeros = jnp.zeros(len(hidden), jnp.float32)
+    return jax.lax.fori_loop(0, -(-count // size), one, (zeros, zeros))
+
+
+def _chunked_fwd(softcap: float | None, size: int, *inputs: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+    results = _chunked(softcap, size, *inputs)
+    return results, (*inputs, results[1])
+
+
+def _chunked_bwd(softcap: float | None, size: int, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
+    hidden, kernel, bias, targets, count, log_total = saved
+    own, total = cotangents
+
+    def one(i: jax.Array, grads: Any) -> Any:
+        d_hidden, d_kernel, d_bias = grads
+        rows, wanted, log_z, g, z = (
+            jax.lax.dynamic_slice_in_dim(a, i * size, size) for a in (hidden, targets, log_total, own, total)
+        )
+        real = i * size + jnp.arange(size) < count
+        g, z = jnp.where(real, g, 0.0), jnp.where(real, z, 0.0)
+        logits = _capped(_logits(rows, kernel, bias), softcap)
+        hot = wanted[:, None] == jnp.arange(len(kernel))[None]
+        slope = jnp.exp(logits - log_z[:, None]) * (g + z)[:, None] - jnp.where(hot, g[:, None], 0.0)
+        slope = jnp.where(real[:, None], slope, 0.0)
+        if softcap is not None:
+            slope = slope * (1 - jnp.square(logits / softcap))
+        if bias is not None:
+            d_bias = d_bias + slope.sum(0)
+        slope = slope.astype(hidden.dtype)
+        d_rows = jnp.einsum("nv,vd->nd", slope, kernel.astype(hidden.dtype))
+        d_kernel = d_kernel + jnp.einsum("nv,nd->vd", slope, rows, preferred_element_type=jnp.float32)
+        return jax.lax.dynamic_update_slice_in_dim(d_hidden, d_rows, i * size, 0), d_kernel, d_bias
+
+    d_bias = None if bias is None else jnp.zeros(bias.shape, jnp.float32)
+    start = jnp.zeros_like(hidden), jnp.zeros(kernel.shape, jnp.float32), d_bias
+    d_hidden, d_kernel, d_bias = jax.lax.fori_loop(0, -(-count // size), one, start)
+    d_bias = None if bias is None or d_bias is None else d_bias.astype(bias.dtype)
+    return d_hidden, d_kernel.astype(kernel.dtype), d_bias, None, None
+
+
+_chunked.defvjp(_chunked_fwd, _chunked_bwd)

@@ -85,6 +85,8 @@ class Optimizer:
       decay: regular expressions on parameter paths that are decayed; empty for all with two or more axes.
       freeze: regular expressions on parameter paths that are never moved.
       accumulate: microbatches that each batch is split into, to save memory.
+      rates: pairs of a regular expression on parameter paths and what the learning rate of those is multiplied by, its
+        weight decay not; where several match, all factors count.
     """
 
     learning_rate: Schedule = Constant(1e-3)
@@ -93,6 +95,7 @@ class Optimizer:
     decay: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     accumulate: int = 1
+    rates: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
@@ -105,6 +108,9 @@ class Optimizer:
             raise UserError(f"weight_decay is not negative, but {self.weight_decay} is")
         trees.check_syntax("optimizer.decay", self.decay)
         trees.check_syntax("optimizer.freeze", self.freeze)
+        trees.check_syntax("optimizer.rates", self._rated)
+        if any(not factor > 0 for _, factor in self.rates):
+            raise UserError(f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still")
 
     def scale(self) -> optax.GradientTransformation:
         """The part that differs: gradients to a direction of ascent."""
@@ -113,6 +119,8 @@ class Optimizer:
     def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> UpdateRule:
         """Resolve open schedules over ``total_steps`` and chain the transformations."""
         direction = self.scale()
+        if self.rates:
+            direction = optax.chain(direction, optax.stateless(self._multiply))
         if self.weight_decay:
             direction = optax.chain(direction, optax.add_decayed_weights(self.weight_decay, self._decayed))
         if self.freeze:  # no moments are kept for what stands still
@@ -124,6 +132,17 @@ class Optimizer:
         """Refuse path rules that match none of ``params``."""
         trees.check_patterns("optimizer.decay", self.decay, params)
         trees.check_patterns("optimizer.freeze", self.freeze, params)
+        trees.check_patterns("optimizer.rates", self._rated, params)
+
+    @property
+    def _rated(self) -> tuple[str, ...]:
+        return tuple(pattern for pattern, _ in self.rates)
+
+    def _multiply(self, direction: Params, params: Params) -> Params:
+        for pattern, factor in self.rates:
+            named = trees.matches((pattern,), direction)
+            direction = jax.tree.map(lambda d, found, f=factor: f * d if found else d, direction, named)
+        return direction
 
     def _decayed(self, params: Params) -> Any:
         if self.decay:
@@ -222,7 +241,8 @@ class Adafactor(Optimizer):
 class Muon(Optimizer):
     """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
 
-    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves both.
+    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves both; with
+    ``adam_rate`` each has a rate of its own.
     A convolution's kernel is one matrix, [height * width * in, out].
 
     Attributes:
@@ -231,6 +251,7 @@ class Muon(Optimizer):
       b2: Adam's.
       adam: regular expressions on the paths of matrices that Adam updates: embeddings and heads.
       stacked: regular expressions on the paths of layers stacked by a scan: each layer is orthogonalised alone.
+      adam_rate: learning rate of what Adam updates over ``learning_rate``; the schedule is one.
     """
 
     beta: float = 0.95
@@ -238,6 +259,12 @@ class Muon(Optimizer):
     b2: float = 0.999
     adam: tuple[str, ...] = ("[Ee]mbed", "[Hh]ead", "output")
     stacked: tuple[str, ...] = ("layers",)
+    adam_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.adam_rate > 0:
+            raise UserError(f"adam_rate is above 0, not {self.adam_rate}")
 
     def scale(self) -> optax.GradientTransformation:
         muon = optax.chain(
@@ -245,7 +272,10 @@ class Muon(Optimizer):
             optax.stateless(self._match_adam),
         )
         # Not optax.contrib.muon: that one gives its Adam part Nesterov's momentum.
-        return optax.partition({"muon": muon, "adam": optax.scale_by_adam(self.b1, self.b2)}, self._labels_by_shape)
+        adam = optax.scale_by_adam(self.b1, self.b2)
+        if self.adam_rate != 1:
+            adam = optax.chain(adam, optax.scale(self.adam_rate))
+        return optax.partition({"muon": muon, "adam": adam}, self._labels_by_shape)
 
     def _match_adam(self, updates: Params, params: Params) -> Params:
         """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have about 0.2."""

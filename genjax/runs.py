@@ -25,6 +25,7 @@ from genjax.family import State, Trained, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
+WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ class Run:
         if family.no_samples is not None:
             raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        return sampled(self.layout, family, family.judged(self.state), key, num, options or family.sampler)
+        options = family.prepared(options or family.sampler, self.codec)
+        return sampled(self.layout, family, family.judged(self.state), key, num, options)
 
     def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
         """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
-        bare = functools.reduce(str.removesuffix, (".png", ".csv", ".wav"), str(out))
-        named = epath.Path(bare).expanduser() if out else None
-        stem = named or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
+        stem = _without_suffix(epath.Path(out).expanduser()) if out else None
+        stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
         return self.codec.write(self.sample(num, seed, options), stem)
 
@@ -79,6 +80,11 @@ class Run:
     def model(self) -> Model:
         """What is judged, and what evaluators of other runs look at."""
         return model(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
+
+
+def _without_suffix(out: epath.Path) -> epath.Path:
+    """A codec adds the suffix of what it writes; no more than those is cut, as of "step_1.5"."""
+    return out.with_suffix("") if out.suffix in WRITTEN else out
 
 
 def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
@@ -250,12 +256,8 @@ def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trai
 
 
 def _example(spec: Spec) -> dict[str, jax.Array]:
-    example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1)}
-    if spec.classes is not None:
-        example["label"] = jnp.zeros(1, jnp.int32)
-    if spec.condition is not None:
-        example["condition"] = jnp.zeros((1, spec.condition))
-    return example
+    example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
+    return example | {"mask": jnp.ones(1)}
 
 
 def update_rule(experiment: Experiment) -> Any:

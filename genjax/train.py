@@ -230,7 +230,8 @@ def run_loop(
                         out.say(f"keep.best {experiment.keep.best!r} is none of {', '.join(scores)}: no best is kept")
                 if sampling:
                     key = jax.random.fold_in(state.key, runs.SAMPLES)
-                    samples = sampled(layout, family, family.judged(state), key, data.codec.shown, family.sampler)
+                    options = family.prepared(family.sampler, data.codec)
+                    samples = sampled(layout, family, family.judged(state), key, data.codec.shown, options)
                     if layout.is_main:
                         data.codec.write(samples, run_dir / "samples" / f"{step:08d}")
                 # A bad step was skipped, but its state is saved only where no better step follows.

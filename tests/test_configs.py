@@ -12,6 +12,8 @@ import pytest
 import genjax
 from genjax import runs
 from genjax.data.dataset import Dataset
+from genjax.data.sources import PythonDocs, TextFiles
+from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
 from genjax.family import Trained
@@ -23,7 +25,10 @@ CONFIGS = sorted(path.stem for path in configs_folder().glob("*/*.py"))
 
 def opened(data) -> tuple[object, Dataset]:
     """The config's data, or something like them in the place of a set that is not on this machine."""
-    others = [dataclasses.replace(data, name="cifar10_jpeg")] if getattr(data, "name", "") == "cifar10" else []
+    others: list = [dataclasses.replace(data, name="cifar10_jpeg")] if getattr(data, "name", "") == "cifar10" else []
+    if isinstance(data, TextFiles):
+        test = getattr(data.split, "test", 0.1)
+        others = [PythonDocs(data.codec, data.layout, ByDocuments(test))]
     for source in (data, *others):
         try:
             return source, source.open()
@@ -73,18 +78,22 @@ def test_the_tiny_form_trains_samples_and_is_judged(name, tmp_path):
 
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["loss"] is not None for row in rows)
-    assert {row["split"] for row in rows} == {"train", "eval"}
-    assert list((tmp_path / "run" / "samples").glob("*.png"))
+    held_out = "test" if "test" in data.splits else "train"  # all examples may train
+    assert {row["split"] for row in rows} == {"train"} | ({"eval"} if held_out == "test" else set())
+    suffixes = {path.suffix for path in (tmp_path / "run" / "samples").iterdir()}
+    assert suffixes & ({".txt", ".mid"} if data.spec.entry == "tokens" else {".png"})
 
     loaded = genjax.load(tmp_path / "run")
     if experiment.family.no_samples is None:
         samples = loaded.sample(num=3)
-        assert samples.shape == (3, *data.spec.shape) and np.isfinite(samples).all()
+        tokens = data.spec.entry == "tokens"  # of texts a prompt and the sampler decide the length
+        assert samples.shape == (3, *(samples.shape[1:] if tokens else data.spec.shape)) and np.isfinite(samples).all()
         np.testing.assert_array_equal(samples, run.sample(num=3))
     else:
         with pytest.raises(UserError, match=re.escape(experiment.family.no_samples)):
             loaded.sample(num=3)
-    found = loaded.evaluate()
-    last = [row for row in rows if row["split"] == "eval"][-1]
-    if "validation" not in data.splits:
+    found = loaded.evaluate(held_out)
+    assert np.isfinite(found.numbers["loss"])
+    if "validation" not in data.splits and held_out == "test":
+        last = [row for row in rows if row["split"] == "eval"][-1]
         np.testing.assert_allclose(found.numbers["loss"], last["loss"], rtol=1e-6)

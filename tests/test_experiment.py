@@ -18,23 +18,36 @@ from genjax import experiment as experiments
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
-from genjax.data.curriculum import Resolutions
+from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
+from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
 from genjax.data.hashed_text import HashedText
+from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
     TFDS,
     CaptionedShapes,
+    Chorales,
     Digits,
     ImageFolder,
     Points,
+    PythonDocs,
+    SentencePairs,
     SpokenDigits,
     Stacked,
+    TextFiles,
+    TextTables,
+    TFDSText,
     Tones,
     WavFolder,
 )
+from genjax.data.sources.pairs import PairCodec
+from genjax.data.subwords import Subwords
+from genjax.data.text_codecs import Bytes, Characters, Words
+from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
@@ -51,6 +64,7 @@ from genjax.evaluation.likelihood import ImportanceBound
 from genjax.evaluation.memorisation import Memorisation
 from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
+from genjax.evaluation.positions import LossByPosition
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.sheet import Sheet
@@ -69,7 +83,9 @@ from genjax.experiment import (
     loads,
     to_json,
 )
+from genjax.families.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
+from genjax.families.decoding import Decoding
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
 from genjax.families.latent import LatentDiffusion
@@ -78,17 +94,22 @@ from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
 from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+from genjax.nets.bigram import Bigram
 from genjax.nets.conv import ConvCoder
 from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPBackbone, MLPCoder
+from genjax.nets.positions import Rotary
 from genjax.nets.progressive import Progressive
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.resnet import ResNet
 from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.spatial import SpatialCoder
+from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
+from genjax.samplers.beam import BeamSearch
+from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from tests import toy
 
@@ -100,6 +121,7 @@ COMMON = {
     "decay": ("kernel", "a.*b"),
     "freeze": ("encoder/.*",),
     "accumulate": 4,
+    "rates": (("kernel", 0.25), ("head", 2.0)),
 }
 COMPONENTS = [
     Constant(0.1 + 0.2),
@@ -120,7 +142,7 @@ COMPONENTS = [
         clipping_threshold=None,
         multiply_by_parameter_scale=False,
     ),
-    optim.Muon(**COMMON, beta=0.9, b1=0.8, b2=0.99, adam=("head",), stacked=()),
+    optim.Muon(**COMMON, beta=0.9, b1=0.8, b2=0.99, adam=("head",), stacked=(), adam_rate=0.5),
     Digits(),
     ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
     Points("two_moons", 500, 50, 3, 0.2, True),
@@ -130,6 +152,29 @@ COMPONENTS = [
     HashedText(8),
     CaptionedShapes(500, 50, 3, 12, HashedText(8)),
     TFDS("cifar10:3.0.2", "/sets", 100, (28, 30), 0.5, False),
+    Characters("abc", True, "token"),
+    Bytes(True),
+    Words(("the", "cat"), 2, False),
+    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", "token", "there.json", "{}"),
+    PairCodec(Words(("der",)), Bytes(True)),
+    ChoraleCodec(30, 90, 4, 120.0),
+    RandomWindows(7),
+    Blocks(8),
+    Documents(9, "drop"),
+    Packed(10, "drop"),
+    ByCharacters(0.2, 0.3),
+    ByDocuments(0.2, 0.3, 4),
+    ByFiles("t*", "v*"),
+    TextFiles("/texts", "*.gz", "lines", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
+    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache"),
+    Chorales("/music", "16th", Packed(5), 100.0),
+    TokenDropout(3, 0.25, (1, 2)),
+    TokenSwaps(0.25, (1, 2)),
+    Substitution((((1, 2), (3,)),), 0.25),
+    Lengths((2, 4), (3,)),
     MLPCoder((64, 32, 8), "gelu"),
     ConvCoder((8, 16), 6, 32, "tanh"),
     MLPBackbone((32, 8), "silu", 0.25),
@@ -181,6 +226,7 @@ COMPONENTS = [
     StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
     FlowLikelihood(100, None, 1e-3, 1e-5, 20),
     Inpainting(4, 2, "centre"),
+    LossByPosition(50),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
     processes.Linear(0.2, 10.0, 1e-2),
     processes.Cosine(12.0, -1.0),
@@ -220,6 +266,46 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
+    Autoregressive(Bigram(16), 512, 1e-4, Decoding(9, prompt="a")),
+    Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", None, (1, 2), (3,), (0,)),
+    Bigram(64),
+    TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
+    BeamSearch(9, 3, 0.7),
+    Rotary(500_000.0, 8.0, 8192, 2.0, 5.0),
+    MuP(64, 16),
+    Transformer(
+        layers=3,
+        heads=4,
+        width=32,
+        context=48,
+        kv_heads=2,
+        head_width=6,
+        hidden=40,
+        positions="rotary",
+        rotary=Rotary(1000.0, 2.0),
+        norm="rms",
+        norm_first=False,
+        norm_embeddings=True,
+        norm_epsilon=1e-6,
+        activation="swiglu",
+        biases=("head",),
+        qk_norm=True,
+        causal=False,
+        window=7,
+        cross_attention=True,
+        attention_softcap=50.0,
+        logit_softcap=30.0,
+        tied=False,
+        head_transform=True,
+        token_types=2,
+        dropout=0.1,
+        attention_dropout=0.2,
+        attention="blocked",
+        scan_layers=True,
+        remat="products",
+        init_std=0.05,
+        mup=MuP(16, 4),
+    ),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -258,6 +344,8 @@ COMPONENTS = [
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
+NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule"}
 
 
 def name_of(component):
@@ -520,6 +608,11 @@ BOUND = {
 def test_these_may_differ_on_resume(name):
     before = dataclasses.replace(full(), data=TFDS(root="/here"))
     check_resumable(before, dataclasses.replace(before, **{name: FREE[name]}))
+
+
+def test_the_cache_of_a_source_may_differ():
+    before, after = (dataclasses.replace(full(), data=TextFiles("/here", cache=cache)) for cache in (None, "/there"))
+    check_resumable(before, after)
 
 
 def test_the_root_of_a_source_within_a_source_may_differ():

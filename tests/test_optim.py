@@ -121,10 +121,38 @@ def test_a_rule_that_matches_nothing_is_refused():
         Adam(freeze=("encodr",)).check(PARAMS)
     with pytest.raises(UserError, match="not a regular expression"):
         Adam(decay=("(",)).check(PARAMS)
+    with pytest.raises(UserError, match="optimizer.rates.*kernal.*matches no parameter"):
+        Adam(rates=(("kernal", 2.0),)).check(PARAMS)
+
+
+def test_rates_multiply_the_step_of_what_they_name_but_not_its_decay():
+    plain, rated = (
+        run(Adam(Constant(0.1), weight_decay=0.5, freeze=("embed",), rates=rates), steps=1)["dense"]
+        for rates in ((), (("kernel", 0.25), ("dense", 2.0)))
+    )
+    decayed = 0.95 * PARAMS["dense"]["kernel"]
+    assert_trees_close(rated["kernel"] - decayed, 0.5 * (plain["kernel"] - decayed), rtol=1e-4)
+    assert_trees_close(rated["bias"] - 1, 2 * (plain["bias"] - 1), rtol=1e-4)
+
+
+def test_adams_part_of_muon_has_a_rate_of_its_own():
+    params = {"head": jnp.zeros((4, 3)), "kernel": jnp.zeros((4, 4))}
+    (one, _), (half, _) = (direction(Muon(adam_rate=rate), params) for rate in (1.0, 0.5))
+    assert_trees_close(half["head"], 0.5 * one["head"])
+    assert_trees_close(half["kernel"], one["kernel"])
+    with pytest.raises(UserError, match="adam_rate"):
+        Muon(adam_rate=0.0)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("accumulate", 0), ("clip", 0.0), ("weight_decay", -1.0), ("learning_rate", 1e-3)]
+    ("field", "value"),
+    [
+        ("accumulate", 0),
+        ("clip", 0.0),
+        ("weight_decay", -1.0),
+        ("learning_rate", 1e-3),
+        ("rates", (("kernel", 0.0),)),
+    ],
 )
 def test_bad_values_are_refused(field, value):
     with pytest.raises(UserError, match=field):

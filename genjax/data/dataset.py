@@ -54,12 +54,17 @@ class Spec:
     """What a family must know of the data before it sees a batch.
 
     Attributes:
-      entry: the batch entry that is modelled, "image", "signal" or "points".
-      shape: the shape of one example, [H, W, C], [T, C] or [D].
-      mean: the mean of the training examples in model space, of that shape.
+      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens".
+      shape: the shape of one example, [H, W, C], [T, C], [D] or [T].
+      mean: the mean of the training examples in model space, of that shape; zeros of tokens.
       classes: the number of labels, None without labels.
       levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
       condition: the width of ``condition``, an example's embedded text; None without.
+      vocabulary: tokens are 0 .. vocabulary - 1; None where the entry holds none.
+      packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``.
+      token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
+      source_length: tokens in a row of ``source_tokens``; None where there is no source.
+      source_vocabulary: of the source's tokens.
     """
 
     entry: str
@@ -68,6 +73,32 @@ class Spec:
     classes: int | None = None
     levels: int | None = None
     condition: int | None = None
+    vocabulary: int | None = None
+    packed: bool = False
+    token_bytes: tuple[int, ...] | None = None
+    source_length: int | None = None
+    source_vocabulary: int | None = None
+
+    @property
+    def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+        """The shape of one example and the dtype of every entry of a batch, ``mask`` among them."""
+        tokens = self.vocabulary is not None
+        found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            self.entry: (self.shape, np.int32 if tokens else np.float32),
+            "mask": ((), np.float32),
+        }
+        if self.classes is not None:
+            found["label"] = (), np.int32
+        if self.condition is not None:
+            found["condition"] = (self.condition,), np.float32
+        if tokens:
+            found["loss_mask"] = self.shape, np.float32
+        if self.packed:
+            found |= {"segment_ids": (self.shape, np.int32), "positions": (self.shape, np.int32)}
+        if self.source_length is not None:
+            found["source_tokens"] = (self.source_length,), np.int32
+            found["source_mask"] = (self.source_length,), np.float32
+        return found
 
 
 @dataclass(frozen=True)

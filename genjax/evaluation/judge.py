@@ -157,6 +157,7 @@ class Subject:
 
     def samples_by(self, options: Any, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
+        options = self.model.family.prepared(options, self.model.codec)
         return sampled(self.layout, self.model.family, self.model.state, self.key, n, options)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genjax.data.curriculum import Resolutions
+from genjax.data.curriculum import Lengths, Resolutions
 from genjax.errors import UserError
 
 BATCH = {"image": np.random.default_rng(0).normal(size=(2, 8, 4, 3)).astype(np.float32), "label": np.arange(2)}
@@ -54,3 +54,33 @@ def test_data_that_do_not_fit_are_refused():
         Resolutions((2, 4), (5,))(0, BATCH)
     with pytest.raises(UserError, match="for images"):
         GROWING(0, {"points": np.zeros((2, 2))})
+
+
+ROWS = {
+    "tokens": np.arange(18, dtype=np.int32).reshape(2, 9),
+    "loss_mask": np.ones((2, 9), np.float32),
+    "segment_ids": np.ones((2, 9), np.int32),
+    "positions": np.arange(18, dtype=np.int32).reshape(2, 9) % 9,
+    "source_tokens": np.zeros((2, 9), np.int32),
+    "mask": np.ones(2, np.float32),
+}
+
+
+@pytest.mark.parametrize(("step", "length"), [(0, 2), (9, 2), (10, 4), (29, 4), (30, 8), (999, 8)])
+def test_rows_of_tokens_grow_where_they_should(step, length):
+    found = Lengths((2, 4, 8), steps=(10, 20))(step, ROWS)
+    for name in ("tokens", "loss_mask", "segment_ids", "positions"):
+        np.testing.assert_array_equal(found[name], ROWS[name][:, : length + 1])
+    assert found["source_tokens"].shape == (2, 9) and found["mask"].shape == (2,)
+    assert Lengths((2, 4, 8), steps=(10, 20)).starts == (0, 10, 30)
+
+
+def test_rows_that_do_not_fit_the_curriculum_are_refused():
+    with pytest.raises(UserError, match="the last length of the curriculum is that of the data, 8"):
+        Lengths((2, 9), (5,))(0, ROWS)
+    with pytest.raises(UserError, match="for tokens"):
+        Lengths()(0, BATCH)
+    with pytest.raises(UserError, match="curriculum.lengths rise from 1"):
+        Lengths((4, 2), (5,))
+    with pytest.raises(UserError, match="all 2 stages but the last"):
+        Lengths((2, 4), (5, 6))

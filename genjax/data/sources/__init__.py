@@ -1,22 +1,33 @@
 """Where examples come from: each source is a frozen dataclass whose ``open()`` gives a ``Dataset``."""
 
 from genjax.data.sources.captioned import CaptionedShapes
+from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
+from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
+from genjax.data.sources.python_docs import PythonDocs
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
+from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.sources.tfds import TFDS
+from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
 
 __all__ = [
     "TFDS",
     "CaptionedShapes",
+    "Chorales",
     "Digits",
     "ImageFolder",
     "Points",
+    "PythonDocs",
+    "SentencePairs",
     "SpokenDigits",
     "Stacked",
+    "TFDSText",
+    "TextFiles",
+    "TextTables",
     "Tones",
     "WavFolder",
 ]

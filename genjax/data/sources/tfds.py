@@ -15,11 +15,10 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.images import check_size, decode, note
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest, hold_out
+from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown
 
 NOTED = 20_000  # images whose decoding takes long enough to say so
-WHOLE = 2**30  # bytes of a set on disk up to which its fingerprint hashes them all
-END = 2**16  # bytes at both ends of each file that it hashes beyond
 CHUNK = 1_024  # records read at once
 DEFAULT_TEST = 0.1  # of the training examples, for a set that has neither a test nor a validation split
 
@@ -61,7 +60,7 @@ class TFDS:
         Raises:
           UserError: a name that does not exist, a set that is not prepared, damaged or without images.
         """
-        builder = _builder(self.name, _root(self.root))
+        builder = prepared(self.name, data_folder("tfds", self.root))
         info = builder.info
         image, label = _features(info)
         shape = _shape(info, image, self.size)
@@ -72,7 +71,7 @@ class TFDS:
         if self.validation and "validation" in names and "test" in names:
             raise UserError(f"{self.name} has a validation split of its own; leave validation at 0")
 
-        fingerprint = _fingerprint(info, names)
+        fingerprint = prepared_fingerprint(info, names)
         counts = {name: info.splits[name].num_examples for name in names}
         in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
         splits: dict[str, Stored] = {}
@@ -94,8 +93,7 @@ class TFDS:
 
     def _decoded(self, reader: Reader, count: int, key: str) -> Raw:
         """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        path = base / "genjax" / f"{digest([key.encode()])}.npz"
+        path = cache_folder() / f"{digest([key.encode()])}.npz"
         if self.cache:
             try:
                 with np.load(path) as stored:
@@ -149,16 +147,12 @@ class Reader:
             raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
 
 
-def _root(root: str | None) -> str | None:
-    """Where the prepared sets are; None leaves it to TFDS."""
-    if root is not None:
-        return os.path.expanduser(root)
-    home = os.environ.get("GENJAX_DATA")
-    return os.path.join(os.path.expanduser(home), "tfds") if home else None
+def prepared(name: str, root: str | None) -> Any:
+    """The TFDS builder of a prepared set; a ``root`` of None leaves the place to TFDS.
 
-
-def _builder(name: str, root: str | None) -> Any:
-    """The TFDS builder of a prepared set."""
+    Raises:
+      UserError: the set does not exist, is not prepared, or only TensorFlow reads it.
+    """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -169,8 +163,8 @@ def _builder(name: str, root: str | None) -> Any:
     try:
         builder = tfds.builder(name, data_dir=root)
     except tfds.core.registered.DatasetNotFoundError as error:
-        prepared = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
-        known = prepared | set(tfds.list_builders(with_community_datasets=False))
+        found = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
+        known = found | set(tfds.list_builders(with_community_datasets=False))
         raise unknown("TFDS data set", name, known) from error
     except (AssertionError, RuntimeError, ValueError) as error:  # a version or config that does not exist
         raise UserError(f"TFDS cannot open {name}: {str(error).splitlines()[0]}") from error
@@ -221,21 +215,13 @@ def _records(builder: Any, split: str, image: str) -> Sequence[Any]:
     return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
 
 
-def _fingerprint(info: Any, splits: Sequence[str]) -> str:
-    """A hash of the prepared files: of all their bytes, or of a large set's names, sizes and ends."""
-    paths = [Path(path) for split in splits for path in info.splits[split].filepaths]
+def prepared_fingerprint(info: Any, splits: Sequence[str]) -> str:
+    """A hash of the prepared files of ``splits``.
+
+    Raises:
+      UserError: some are missing.
+    """
     try:
-        whole = sum(path.stat().st_size for path in paths) <= WHOLE
-        return digest(part for path in paths for part in _hashed(path, whole))
+        return files_fingerprint(Path(path) for split in splits for path in info.splits[split].filepaths)
     except OSError as error:
         raise UserError(f"{info.full_name}: its files are not all there, prepare it again ({error})") from error
-
-
-def _hashed(path: Path, whole: bool) -> list[bytes]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if whole:
-            return [path.name.encode(), file.read()]
-        head = file.read(END)
-        file.seek(max(size - END, 0))
-        return [path.name.encode(), str(size).encode(), head, file.read(END)]

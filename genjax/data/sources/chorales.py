@@ -1,0 +1,77 @@
+"""Bach's chorales in equal steps."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from genjax.data.corpus import Corpus, token_dtype
+from genjax.data.dataset import Dataset
+from genjax.data.layouts import Documents
+from genjax.data.music import ChoraleCodec
+from genjax.data.storage import data_folder
+from genjax.data.text_dataset import token_dataset
+from genjax.data.texts import fingerprint_of
+from genjax.errors import UserError, unknown
+
+Resolution = Literal["quarter", "16th"]
+PARTS = {"train": "train", "validation": "valid", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Chorales:
+    """The JSB chorales as tokens: 229 pieces to train on, 76 to validate and 77 to test on.
+
+    The split is that of Boulanger-Lewandowski et al. (https://arxiv.org/abs/1206.6392). A likelihood a step is the sum
+    over all tokens of a piece but its end, over the number of ``codec.step`` in it. Where others leave the first step
+    out (a model of each step from the steps before it), it is counted here.
+
+    Attributes:
+      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of $GENJAX_DATA.
+      resolution: "quarter", which published likelihoods are of, or "16th" notes.
+      layout: how pieces become rows; the longest has 789 tokens in quarters and 3,168 in 16ths.
+      quarters_per_minute: how fast samples are played.
+    """
+
+    root: str | None = None
+    resolution: Resolution = "quarter"
+    layout: Any = Documents(800)
+    quarters_per_minute: float = 90.0
+
+    def __post_init__(self) -> None:
+        if self.resolution not in get_args(Resolution):
+            raise unknown("resolution", self.resolution, get_args(Resolution))
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: the file is missing or damaged.
+        """
+        folder = data_folder("music", self.root)
+        if folder is None:
+            raise UserError("name the folder of the chorales as root, or set GENJAX_DATA")
+        path = Path(folder) / f"jsb_{self.resolution}.json.gz"
+        fingerprint = fingerprint_of([path])
+        codec = ChoraleCodec(
+            steps_per_quarter=1 if self.resolution == "quarter" else 4, quarters_per_minute=self.quarters_per_minute
+        )
+        try:
+            stored = json.loads(gzip.decompress(path.read_bytes()))
+            corpora = {part: _corpus(stored[name], codec) for part, name in PARTS.items()}
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} holds no chorales: {type(error).__name__} {error}") from error
+        titles = {part: f"{path}, {part}" for part in corpora}
+        return token_dataset(corpora, codec, self.layout, [fingerprint], titles)
+
+
+def _corpus(pieces: list[list[list[int]]], codec: ChoraleCodec) -> Corpus:
+    documents = [np.append(codec.encode(piece), np.int32(codec.end)) for piece in pieces]
+    starts = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
+    return Corpus(np.concatenate(documents).astype(token_dtype(codec.vocabulary)), starts.astype(np.int64))

@@ -1,0 +1,278 @@
+"""Pairs of sentences: one line of a file is the source of the same line of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from genjax.data.corpus import Corpus, fitted, tokenised
+from genjax.data.dataset import Batch, Dataset, Spec
+from genjax.data.images import note
+from genjax.data.splits import digest
+from genjax.data.storage import cache_folder, data_folder
+from genjax.data.text_codecs import Words
+from genjax.data.texts import Piece, fingerprint_of, lines
+from genjax.errors import UserError, unknown
+
+LongPair = Literal["drop", "cut"]
+
+
+@dataclass(frozen=True)
+class PairCodec:
+    """The codecs of both sides. Samples are of the target's.
+
+    Attributes:
+      source: of what is read.
+      target: of what is predicted.
+    """
+
+    source: Any
+    target: Any
+
+    @property
+    def vocabulary(self) -> int:
+        return self.target.vocabulary
+
+    @property
+    def start(self) -> int | None:
+        return self.target.start
+
+    @property
+    def end(self) -> int | None:
+        return self.target.end
+
+    @property
+    def pad(self) -> int | None:
+        return self.target.pad
+
+    @property
+    def shown(self) -> int:
+        return self.target.shown
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def encode(self, text: str) -> np.ndarray:
+        return self.target.encode(text)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return self.target.decode(ids)
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        return self.target.write(samples, stem)
+
+    def source_row(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to fit, as in a batch."""
+        ids = _bounded(self.source, self.source.encode(text))
+        return _padded(_cut(ids, length, self.source), length, self.source.pad)
+
+
+@dataclass(frozen=True)
+class SentencePairs:
+    """Sentences and their translations, in files named part.language or part.language.gz with a sentence a line.
+
+    The defaults are Multi30k from German to English (https://arxiv.org/abs/1605.00459), words in lower case that come
+    twice.
+
+    Attributes:
+      root: the folder; None takes multi30k/task1 of $GENJAX_DATA.
+      source: the language that is read, as the files end.
+      target: the language that is predicted.
+      train: the name of the files to train on.
+      validation: the name of those to watch, None for none.
+      test: the name of those to judge on, None for none.
+      source_codec: without a vocabulary, it is fitted to the training sentences.
+      target_codec: without a vocabulary, it is fitted to the training sentences; it needs a start and an end.
+      source_length: tokens in a row of the source, S, a start and an end included.
+      length: predictions in a row of the target, T.
+      long: "drop" pairs of which one side does not fit, or "cut" that side before its end.
+      encoding: of the files.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str | None = None
+    source: str = "de"
+    target: str = "en"
+    train: str = "train"
+    validation: str | None = "val"
+    test: str | None = "test_2016_flickr"
+    source_codec: Any = Words(min_frequency=2)
+    target_codec: Any = Words(min_frequency=2)
+    source_length: int = 48
+    length: int = 48
+    long: LongPair = "cut"
+    encoding: str = "utf-8"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.long not in get_args(LongPair):
+            raise unknown("choice for long pairs", self.long, get_args(LongPair))
+        if min(self.length, self.source_length) < 2:
+            raise UserError(f"rows hold two tokens or more, not {self.source_length} and {self.length}")
+
+    def open(self) -> Dataset:
+        """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and 0 for padding,
+        ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1].
+
+        Raises:
+          UserError: a file is missing, the two sides differ in length, or the target's codec has no start or end.
+        """
+        folder = data_folder("multi30k/task1", self.root)
+        if folder is None:
+            raise UserError("name the folder of the sentence pairs as root, or set GENJAX_DATA")
+        names = {"train": self.train, "validation": self.validation, "test": self.test}
+        sides = {
+            part: [self._side(Path(folder), name, language) for language in (self.source, self.target)]
+            for part, name in names.items()
+            if name is not None
+        }
+        cache = cache_folder(self.cache)
+        codecs = [fitted(c, s, cache) for c, s in zip(self._codecs, sides["train"], strict=True)]
+        codec = PairCodec(*codecs)
+        if codec.start is None or codec.end is None:
+            raise UserError("the target's codec needs tokens for start and end: they tell when a translation is over")
+        splits = {}
+        for part, texts in sides.items():
+            source, target = (tokenised(t, c, cache) for t, c in zip(texts, codecs, strict=True))
+            splits[part] = self._pairs(source, target, codec, part, (texts[0], texts[1]))
+        spec = Spec(
+            entry="tokens",
+            shape=(self.length + 1,),
+            mean=np.zeros(self.length + 1, np.float32),
+            vocabulary=codec.vocabulary,
+            source_length=self.source_length,
+            source_vocabulary=codec.source.vocabulary,
+        )
+        contents = [f"{part} {side.fingerprint}" for part, pair in sorted(sides.items()) for side in pair]
+        return Dataset(splits, spec, codec, digest(part.encode() for part in (*contents, repr(codec))))
+
+    @property
+    def _codecs(self) -> tuple[Any, Any]:
+        return self.source_codec, self.target_codec
+
+    def _side(self, folder: Path, name: str, language: str) -> Sentences:
+        plain = folder / f"{name}.{language}"
+        path = plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
+        if not path.exists():
+            raise UserError(f"there is no file {plain}, nor {path.name}")
+        return Sentences(path, self.encoding)
+
+    def _pairs(
+        self, source: Corpus, target: Corpus, codec: PairCodec, part: str, texts: tuple[Sentences, Sentences]
+    ) -> Pairs:
+        if len(source) != len(target):
+            raise UserError(f"{texts[0].title} has {len(source):,} lines, {texts[1].title} {len(target):,}: no pairs")
+        size = np.diff(source.starts) + (codec.source.start is not None), np.diff(target.starts) + 1
+        over = (size[0] > self.source_length) | (size[1] > self.length + 1)
+        rows = np.arange(len(source))
+        if over.any():
+            fate = "dropped" if self.long == "drop" else "cut"
+            note(f"{part}: {int(over.sum()):,} of {len(over):,} pairs are too long and are {fate}")
+        if self.long == "drop":
+            rows = rows[~over]
+        if not len(rows):
+            raise UserError(f"no pair of {texts[0].title} and {texts[1].title} is left; all are too long")
+        return Pairs(source, target, codec, rows, self.source_length, self.length, texts)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The lines of a file as documents, empty ones too, as they have to keep step with those of another file."""
+
+    path: Path
+    encoding: str
+
+    @property
+    def title(self) -> str:
+        return str(self.path)
+
+    @property
+    def fingerprint(self) -> str:
+        return digest([fingerprint_of([self.path]).encode(), f"sentences {self.encoding}".encode()])
+
+    def pieces(self) -> Iterator[Piece]:
+        for number, line in enumerate(lines(self.path, self.encoding), 1):
+            yield Piece(line.rstrip("\r\n") or " ", f"line {number:,} of {self.path}", True)
+
+    def sentences(self) -> list[str]:
+        """All of them, as they are written."""
+        return [line.rstrip("\r\n") for line in lines(self.path, self.encoding)]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A split of sentence pairs.
+
+    Attributes:
+      source: the tokens of one side.
+      target: of the other.
+      codec: of both.
+      rows: the pairs [N] that make up the split.
+      source_length: tokens in a row of the source, S.
+      length: predictions in a row of the target, T.
+      texts: the files, for what compares translations with the sentences as they are written.
+    """
+
+    source: Corpus
+    target: Corpus
+    codec: PairCodec
+    rows: np.ndarray
+    source_length: int
+    length: int
+    texts: tuple[Sentences, Sentences]
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        found: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("source_tokens", "source_mask", "tokens", "loss_mask")
+        }
+        for row in self.rows[indices].tolist():
+            source = _bounded(self.codec.source, self.source.document(row), ended=True)
+            target = _bounded(self.codec.target, self.target.document(row), ended=True)
+            tokens, real = _padded(
+                _cut(source, self.source_length, self.codec.source), self.source_length, self.codec.source.pad
+            )
+            found["source_tokens"].append(tokens)
+            found["source_mask"].append(real)
+            tokens, real = _padded(_cut(target, self.length + 1, self.codec.target), self.length + 1, self.codec.pad)
+            real[0] = 0  # the start is given
+            found["tokens"].append(tokens)
+            found["loss_mask"].append(real)
+        return {name: np.stack(rows) for name, rows in found.items()}
+
+    def references(self) -> list[str]:
+        """The target sentences of the split, in its order, as they are written."""
+        sentences = self.texts[1].sentences()
+        return [sentences[row] for row in self.rows.tolist()]
+
+
+def _bounded(codec: Any, ids: np.ndarray, ended: bool = False) -> np.ndarray:
+    """The tokens of a sentence between its start and its end, where the codec has these."""
+    before = [] if codec.start is None else [codec.start]
+    after = [] if ended or codec.end is None else [codec.end]
+    return np.concatenate([before, ids, after]).astype(np.int32)
+
+
+def _cut(ids: np.ndarray, length: int, codec: Any) -> np.ndarray:
+    """At most ``length`` tokens, of which the last is the end where there is one."""
+    if len(ids) <= length:
+        return ids
+    return ids[:length] if codec.end is None else np.append(ids[: length - 1], np.int32(codec.end))
+
+
+def _padded(ids: np.ndarray, length: int, pad: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [length] int32, 1 for each that is real [length] float32)."""
+    tokens = np.full(length, pad or 0, np.int32)
+    tokens[: len(ids)] = ids
+    return tokens, (np.arange(length) < len(ids)).astype(np.float32)

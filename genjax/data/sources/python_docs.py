@@ -1,0 +1,48 @@
+"""Text that ships with every Python: real prose and code that needs no download."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from genjax.data.dataset import Dataset
+from genjax.data.layouts import RandomWindows
+from genjax.data.text_codecs import Characters
+from genjax.data.text_dataset import text_dataset
+from genjax.data.text_splits import ByDocuments
+from genjax.data.texts import StoredTexts
+from genjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class PythonDocs:
+    """The chapters of Python's language reference that its ``help()`` shows, about half a million characters.
+
+    They are ``pydoc_data.topics`` of the Python that runs, in the order of their names. Each release of Python has its
+    own, so numbers compare within one release; 3.11.7 has 79 chapters of 464,970 characters, 103 distinct.
+
+    Attributes:
+      codec: without a vocabulary, it is fitted to the training text.
+      layout: how documents become rows.
+      split: what is held out.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    codec: Any = Characters(unknown="token")
+    layout: Any = RandomWindows()
+    split: Any = ByDocuments()
+    cache: str | None = None
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: this Python came without its documentation.
+        """
+        try:
+            topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+        except ImportError:
+            raise UserError("this Python came without pydoc_data; install its standard library in full") from None
+        texts = StoredTexts("Python's language reference", tuple(sorted(topics.items())))
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)

@@ -1,0 +1,119 @@
+"""Text of one's own: files, and columns of tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genjax.data.dataset import Dataset
+from genjax.data.layouts import RandomWindows
+from genjax.data.storage import data_folder
+from genjax.data.tables import KINDS, TableTexts, kind
+from genjax.data.text_codecs import Characters
+from genjax.data.text_dataset import text_dataset
+from genjax.data.text_splits import ByCharacters
+from genjax.data.texts import FileTexts, Unit
+from genjax.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """Text files, plain or (".gz") compressed by gzip; hidden ones are passed over.
+
+    Attributes:
+      root: a file or a folder; None takes the folder text of $GENJAX_DATA.
+      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt".
+      unit: what makes a document, "files" or "lines".
+      encoding: of the files.
+      codec: without a vocabulary, it is fitted to the training text.
+      layout: how documents become rows.
+      split: what is held out.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str | None = None
+    pattern: str = "*.txt"
+    unit: Unit = "files"
+    encoding: str = "utf-8"
+    codec: Any = Characters()
+    layout: Any = RandomWindows()
+    split: Any = ByCharacters()
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("files", "lines"):
+            raise unknown("unit", self.unit, ("files", "lines"))
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: no files, no text, a wrong encoding (file and byte are named), text outside the vocabulary.
+        """
+        folder = _folder(self.root)
+        texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+
+
+@dataclass(frozen=True)
+class TextTables:
+    """A column of JSONL, CSV, TSV or Parquet files; each row is a document.
+
+    Attributes:
+      root: a file or a folder; None takes the folder text of $GENJAX_DATA.
+      pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed (".jsonl.gz").
+      column: that holds the text.
+      encoding: of JSONL, CSV and TSV.
+      codec: without a vocabulary, it is fitted to the training text.
+      layout: how documents become rows.
+      split: what is held out.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str | None = None
+    pattern: str = "*.jsonl"
+    column: str = "text"
+    encoding: str = "utf-8"
+    codec: Any = Characters()
+    layout: Any = RandomWindows()
+    split: Any = ByCharacters()
+    cache: str | None = None
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: no files, a missing column, a damaged row, no text, text outside the vocabulary.
+        """
+        folder = _folder(self.root)
+        paths = _files(folder, self.pattern)
+        for path in paths:
+            kind(path)
+        texts = TableTexts(folder, paths, self.column, self.encoding)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+
+
+def _folder(root: str | None) -> Path:
+    folder = data_folder("text", root)
+    if folder is None:
+        raise UserError("name a file or a folder as root, or set GENJAX_DATA to a folder with a folder text")
+    return Path(folder)
+
+
+def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
+    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted."""
+    if folder.is_file():
+        return (folder,)
+    if not folder.is_dir():
+        raise UserError(f"there is no file or folder {folder}")
+    try:
+        found = [path for path in folder.glob(pattern) if path.is_file()]
+    except (ValueError, NotImplementedError) as error:
+        raise UserError(f"{pattern!r} is no pattern for files of {folder}: {error}") from None
+    seen = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    if not seen:
+        kinds = sorted({path.suffix for path in folder.iterdir() if path.suffix in (".txt", ".gz", *KINDS)})
+        hint = f"; it holds files that end in {', '.join(kinds)}" if kinds else ""
+        raise UserError(f"no file of {folder} fits {pattern!r}{hint}")
+    return tuple(sorted(seen))

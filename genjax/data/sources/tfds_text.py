@@ -1,0 +1,106 @@
+"""Texts prepared by TensorFlow Datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genjax.data.dataset import Dataset
+from genjax.data.layouts import RandomWindows
+from genjax.data.sources.tfds import CHUNK, prepared, prepared_fingerprint
+from genjax.data.splits import digest
+from genjax.data.storage import data_folder
+from genjax.data.text_codecs import Characters
+from genjax.data.text_dataset import text_dataset
+from genjax.data.texts import Piece, Texts
+from genjax.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class TFDSText:
+    """A text feature of a data set prepared by TensorFlow Datasets as array_record; each example is a document.
+
+    The set's own splits "train", "validation" and "test" are taken.
+
+    Attributes:
+      name: as TFDS spells it, with "/config" and ":version" if wanted.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else TFDS's own folder.
+      feature: that holds the text; None takes the first one that does.
+      codec: without a vocabulary, it is fitted to the training text.
+      layout: how documents become rows.
+      split: what is held out of a set that has a training split alone; None holds out nothing.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    name: str = "tiny_shakespeare"
+    root: str | None = None
+    feature: str | None = None
+    codec: Any = Characters()
+    layout: Any = RandomWindows()
+    split: Any = None
+    cache: str | None = None
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: a name that does not exist, a set that is not prepared, damaged or without text.
+        """
+        builder = prepared(self.name, data_folder("tfds", self.root))
+        names = [name for name in ("train", "validation", "test") if name in builder.info.splits]
+        if "train" not in names:
+            raise UserError(f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}")
+        feature = _feature(builder.info, self.feature)
+        parts: dict[str, Texts] = {name: RecordTexts(builder, name, feature) for name in names}
+        if self.split is not None:
+            if len(parts) > 1:
+                raise UserError(f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None")
+            parts = dict(self.split.parts(parts["train"]))
+        return text_dataset(parts, self.codec, self.layout, self.cache)
+
+
+@dataclass(frozen=True)
+class RecordTexts:
+    """The texts of one split of a prepared set."""
+
+    builder: Any
+    name: str
+    feature: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.builder.info.full_name}, {self.name}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return digest([prepared_fingerprint(self.builder.info, [self.name]).encode(), self.feature.encode()])
+
+    def pieces(self) -> Iterator[Piece]:
+        records: Sequence[Any] = self.builder.as_data_source(self.name)
+        for first in range(0, len(records), CHUNK):
+            rows = range(first, min(first + CHUNK, len(records)))
+            try:
+                found = records.__getitems__(list(rows))  # type: ignore[attr-defined]
+            except (RuntimeError, ValueError, OSError, IndexError) as error:
+                reason = (str(error).splitlines() or [""])[0]
+                raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
+            for row, record in zip(rows, found, strict=True):
+                document = f"example {row:,} of {self.title}"
+                try:
+                    yield Piece(record[self.feature].decode("utf-8"), document, True)
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{document} is not utf-8: byte {error.start:,} cannot be decoded") from None
+
+
+def _feature(info: Any, wanted: str | None) -> str:
+    """The name of the text feature."""
+    import tensorflow_datasets as tfds
+
+    texts = [name for name, feature in info.features.items() if type(feature) is tfds.features.Text]
+    if not texts:
+        raise UserError(f"{info.full_name} holds no texts; its features: {', '.join(info.features)}")
+    if wanted is not None and wanted not in texts:
+        raise unknown(f"text feature of {info.full_name}", wanted, texts)
+    return wanted or texts[0]

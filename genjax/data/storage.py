@@ -1,0 +1,53 @@
+"""Where data lie on a machine: shared sets, caches, and what tells whether files have changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from genjax.data.splits import digest
+
+WHOLE = 2**30  # bytes of a set on disk up to which its fingerprint hashes them all
+END = 2**16  # bytes at both ends of each file that it hashes beyond
+BLOCK = 2**18  # bytes hashed at once
+
+
+def data_folder(part: str, root: str | None) -> str | None:
+    """``root``, or the folder ``part`` of $GENJAX_DATA where ``root`` is None; None where neither is given."""
+    if root is not None:
+        return os.path.expanduser(root)
+    home = os.environ.get("GENJAX_DATA")
+    return os.path.join(os.path.expanduser(home), part) if home else None
+
+
+def cache_folder(cache: str | None = None) -> Path:
+    """``cache``, or ~/.cache/genjax ($XDG_CACHE_HOME/genjax) where it is None."""
+    if cache is not None:
+        return Path(cache).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax"
+
+
+def files_fingerprint(paths: Iterable[Path]) -> str:
+    """A hash of files: of all their bytes, or of a large set's names, sizes and ends.
+
+    Raises:
+      OSError: a file is not there or cannot be read.
+    """
+    paths = list(paths)
+    whole = sum(path.stat().st_size for path in paths) <= WHOLE
+    return digest(part for path in paths for part in _hashed(path, whole))
+
+
+def _hashed(path: Path, whole: bool) -> Iterable[bytes]:
+    yield path.name.encode()
+    with path.open("rb") as file:
+        if whole:
+            while block := file.read(BLOCK):
+                yield block
+        else:
+            size = path.stat().st_size
+            yield str(size).encode()
+            yield file.read(END)
+            file.seek(max(size - END, 0))
+            yield file.read(END)

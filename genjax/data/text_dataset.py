@@ -1,0 +1,51 @@
+"""What every source of text does: fit the codec, tokenise, lay out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from genjax.data.corpus import Corpus, fitted, tokenised
+from genjax.data.dataset import Dataset, Spec
+from genjax.data.layouts import Layout
+from genjax.data.splits import digest
+from genjax.data.storage import cache_folder
+from genjax.data.texts import Texts
+
+
+def text_dataset(parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: str | None) -> Dataset:
+    """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the ``corpus`` that they are of.
+
+    Raises:
+      UserError: a part without text, or text outside the vocabulary.
+    """
+    folder = cache_folder(cache)
+    codec = fitted(codec, parts["train"], folder)
+    corpora = {name: tokenised(texts, codec, folder) for name, texts in parts.items()}
+    contents = [f"{name} {texts.fingerprint}" for name, texts in sorted(parts.items())]
+    return token_dataset(corpora, codec, layout, contents, {name: texts.title for name, texts in parts.items()})
+
+
+def token_dataset(
+    corpora: Mapping[str, Corpus], codec: Any, layout: Layout, contents: list[str], titles: Mapping[str, str]
+) -> Dataset:
+    """The ``Dataset`` of documents that are tokens already; ``contents`` tell whether they have changed."""
+    splits = {
+        name: (layout if name == "train" else layout.held_out).split(corpus, codec, titles[name])
+        for name, corpus in corpora.items()
+    }
+    shape = (layout.length + 1,)
+    mean = np.zeros(shape, np.float32)
+    token_bytes = getattr(codec, "token_bytes", None)  # music has none
+    spec = Spec(
+        "tokens",
+        shape,
+        mean,
+        vocabulary=codec.vocabulary,
+        packed=layout.packed,
+        token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
+    )
+    parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))
+    return Dataset(splits, spec, codec, digest(parts))

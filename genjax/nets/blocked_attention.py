@@ -1,0 +1,180 @@
+"""Attention whose scores are made a block at a time and again for the gradient: memory grows with T, not with T^2.
+
+The running maximum and sum are those of Milakov & Gimelshein (arXiv 1805.02867); the gradient from the kept logarithm
+of the sums that of Dao et al. (arXiv 2205.14135).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+HIDDEN = -1e30  # finite, so that a query that sees nothing gives no NaN
+BLOCK = 128  # queries, and keys, of a block
+Segments = tuple[jax.Array, jax.Array] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How scores are made of queries and keys, and which of them count.
+
+    Attributes:
+        scale: Factor of the scores.
+        causal: A query sees keys up to its own place.
+        window: It sees keys less than so many places away; None for all.
+        softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for no bound.
+    """
+
+    scale: float
+    causal: bool = False
+    window: int | None = None
+    softcap: float | None = None
+
+
+def visible(rule: Rule, rows: jax.Array, columns: jax.Array, segments: Segments) -> jax.Array | None:
+    """bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j]; None if all see all.
+
+    `rows` [T] or [B, T], `columns` [S]; of `segments` [B, T] and [B, S] only equal ones see one another.
+    """
+    rows = jnp.atleast_2d(rows)[:, :, None]
+    before = rows - columns[None, None]
+    parts = []
+    if rule.causal:
+        parts.append(before >= 0)
+    if rule.window is not None:
+        parts.append((before < rule.window) & (before > -rule.window))
+    if segments is not None:
+        parts.append(segments[0][:, :, None] == segments[1][:, None])
+    return functools.reduce(jnp.logical_and, parts) if parts else None
+
+
+def blocked(query: jax.Array, key: jax.Array, value: jax.Array, rule: Rule, segments: Segments = None) -> jax.Array:
+    """As `token_attention.attend`: [B, H, T, D], [B, K, S, D], [B, K, S, D] -> [B, H, T, D]; reverse mode only."""
+    b, h, t, d = query.shape
+    kv, s = key.shape[1:3]
+    block = min(BLOCK, max(t, s))
+    rows, columns = -t % block, -s % block
+    if segments is None and columns and not rule.causal:  # what is padded to whole blocks is a segment of its own
+        segments = jnp.ones((b, t), jnp.int32), jnp.ones((b, s), jnp.int32)
+    if segments is not None:
+        segments = (
+            jnp.pad(segments[0], ((0, 0), (0, rows)), constant_values=-1),
+            jnp.pad(segments[1], ((0, 0), (0, columns)), constant_values=-1),
+        )
+    pad = lambda x, n: jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, n), (0, 0)))  # noqa: E731
+    grouped = pad(query.reshape(b, kv, h // kv, t, d), rows)
+    out = _blocked(rule, block, grouped, pad(key, columns), pad(value, columns), segments)
+    return out[..., :t, :].reshape(b, h, t, d)
+
+
+def _slice(x: jax.Array, i: jax.Array, block: int, axis: int) -> jax.Array:
+    return lax.dynamic_slice_in_dim(x, i * block, block, axis)
+
+
+def _scores(rule: Rule, block: int, i: Any, j: Any, q: jax.Array, k: jax.Array, segments: Segments) -> Any:
+    """Capped scores [B, K, G, c, c] of query block i and key block j before masking, and the mask [B|1, 1, 1, c, c]."""
+    scores = rule.scale * jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
+    if rule.softcap is not None:
+        scores = rule.softcap * jnp.tanh(scores / rule.softcap)
+    places = jnp.arange(block)
+    if segments is not None:
+        segments = _slice(segments[0], i, block, 1), _slice(segments[1], j, block, 1)
+    mask = visible(rule, i * block + places, j * block + places, segments)
+    return scores, None if mask is None else mask[:, None, None]
+
+
+def _range(rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool) -> tuple[Any, Any]:
+    """First and last-plus-one key block that query block i sees; `of_queries` swaps the two."""
+    first: Any = 0
+    last: Any = blocks
+    reach = block - 1 if rule.window is None else block - 1 + rule.window - 1
+    ahead = (i * block + reach) // block + 1
+    behind = jnp.maximum((i * block - (reach - block + 1)) // block, 0)
+    if rule.window is not None:
+        first, last = behind, jnp.minimum(ahead, blocks)
+    if rule.causal and of_queries:
+        first = i
+    elif rule.causal:
+        last = jnp.minimum(i + 1, blocks)
+    return first, last
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _blocked(rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments) -> jax.Array:
+    """[B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
+    return _forward(rule, block, q, k, v, segments)[0]
+
+
+def _forward(
+    rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments
+) -> tuple[jax.Array, jax.Array]:
+    """The mixed values and the logarithm of the sum of exponentials [B, K, G, T, 1]."""
+
+    def row(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        q_i = _slice(q, i, block, 3)
+
+        def add(j: jax.Array, carry: Any) -> Any:
+            top, total, mixed = carry
+            scores, mask = _scores(rule, block, i, j, q_i, _slice(k, j, block, 2), segments)
+            scores = scores if mask is None else jnp.where(mask, scores, HIDDEN)
+            higher = jnp.maximum(top, scores.max(-1, keepdims=True))
+            weights, kept = jnp.exp(scores - higher), jnp.exp(top - higher)
+            v_j = _slice(v, j, block, 2)
+            new = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v_j, preferred_element_type=jnp.float32)
+            return higher, total * kept + weights.sum(-1, keepdims=True), mixed * kept + new
+
+        column = jnp.zeros((*q_i.shape[:-1], 1), jnp.float32)
+        start = column - jnp.inf, column, jnp.zeros(q_i.shape, jnp.float32)
+        first, last = _range(rule, block, i, k.shape[2] // block, of_queries=False)
+        top, total, mixed = lax.fori_loop(first, last, add, start)
+        return (mixed / total).astype(q.dtype), top + jnp.log(total)
+
+    parts = lax.map(row, jnp.arange(q.shape[3] // block))
+    out, log_total = (jnp.moveaxis(part, 0, 3).reshape(*q.shape[:4], -1) for part in parts)
+    return out, log_total
+
+
+def _fwd(rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments) -> tuple[jax.Array, Any]:
+    out, log_total = _forward(rule, block, q, k, v, segments)
+    return out, (q, k, v, segments, out, log_total)
+
+
+def _bwd(rule: Rule, block: int, saved: Any, g: jax.Array) -> Any:
+    q, k, v, segments, out, log_total = saved
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    delta = (g.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True)
+
+    def column(dq: jax.Array, j: jax.Array) -> Any:
+        k_j, v_j = _slice(k, j, block, 2), _slice(v, j, block, 2)
+
+        def add(i: jax.Array, carry: Any) -> Any:
+            dq, dk, dv = carry
+            q_i, g_i, delta_i, log_i = (_slice(x, i, block, 3) for x in (q, g, delta, log_total))
+            scores, mask = _scores(rule, block, i, j, q_i, k_j, segments)
+            weights = jnp.exp(scores - log_i)
+            weights = weights if mask is None else jnp.where(mask, weights, 0.0)
+            slope = weights * (product("bkgtd,bksd->bkgts", g_i, v_j) - delta_i)
+            if rule.softcap is not None:
+                slope = slope * (1 - jnp.square(scores / rule.softcap))
+            slope, weights = (rule.scale * slope).astype(q.dtype), weights.astype(q.dtype)
+            dq_i = _slice(dq, i, block, 3) + product("bkgts,bksd->bkgtd", slope, k_j)
+            dk = dk + product("bkgts,bkgtd->bksd", slope, q_i)
+            dv = dv + product("bkgts,bkgtd->bksd", weights, g_i)
+            return lax.dynamic_update_slice_in_dim(dq, dq_i, i * block, 3), dk, dv
+
+        zero = jnp.zeros(k_j.shape, jnp.float32)
+        first, last = _range(rule, block, j, q.shape[3] // block, of_queries=True)
+        dq, dk, dv = lax.fori_loop(first, last, add, (dq, zero, zero))
+        return dq, (dk, dv)
+
+    dq, parts = lax.scan(column, jnp.zeros(q.shape, jnp.float32), jnp.arange(k.shape[2] // block))
+    dk, dv = (jnp.moveaxis(part, 0, 2).reshape(k.shape) for part in parts)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None
+
+
+_blocked.defvjp(_fwd, _bwd)

@@ -1,0 +1,79 @@
+"""Keys and values of the tokens seen so far, so that each new one costs one row of attention."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class LayerCache(NamedTuple):
+    """What one layer keeps; entry s of the slots is the token at position s of its row.
+
+    Rows and heads are one axis: an array that products with it had to reshape, XLA would write twice.
+
+    Attributes:
+        keys: [B*K, S, D], rotated.
+        values: [B*K, S, D].
+        memory_keys: [B*K, M, D] of cross-attention; None without it.
+        memory_values: The same.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    memory_keys: jax.Array | None = None
+    memory_values: jax.Array | None = None
+
+
+class Cache(NamedTuple):
+    """The layers' caches, and how far each row is.
+
+    Attributes:
+        layers: A tuple of `LayerCache`, or one with a leading axis L where layers are scanned.
+        lengths: int32 [B], tokens of each row so far, which is the position of its next one.
+        memory_mask: bool [B, M], where the memory is real; None without cross-attention.
+    """
+
+    layers: Any
+    lengths: jax.Array
+    memory_mask: jax.Array | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that a row has room for."""
+        return (self.layers if isinstance(self.layers, LayerCache) else self.layers[0]).keys.shape[-2]
+
+
+def take(cache: Cache, rows: jax.Array) -> Cache:
+    """The rows [N] of a cache, in this order and as often as they are named: what a beam search does."""
+    batch = len(cache.lengths)
+
+    def taken(a: jax.Array) -> jax.Array:  # [..., B*K, S, D]
+        *first, heads, slots, width = a.shape
+        parts = a.reshape(*first, batch, heads // batch, slots, width)
+        return jnp.take(parts, rows, axis=-4).reshape(*first, -1, slots, width)
+
+    layers = jax.tree.map(taken, cache.layers)
+    mask = None if cache.memory_mask is None else cache.memory_mask[rows]
+    return Cache(layers, cache.lengths[rows], mask)
+
+
+def rewind(cache: Cache, tokens: jax.Array) -> Cache:
+    """A cache without the last `tokens` [B] of each row: what stands in the slots past its end is never read."""
+    return cache._replace(lengths=cache.lengths - tokens)
+
+
+def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
+    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are no slot are dropped.
+
+    A single token is not: past the end of a row nothing is read, and without the choice XLA writes it in place.
+    """
+    b, kv, t, d = new.shape
+    new = new.astype(cache.dtype).reshape(b * kv, t, d)
+    if t == 1 and b == 1:
+        return jax.lax.dynamic_update_slice_in_dim(cache, new, slots[0, 0], 1)
+    heads, slots = jnp.arange(b * kv), slots.repeat(kv, 0)
+    if t == 1:
+        return cache.at[heads, slots[:, 0]].set(new[:, 0], mode="clip", unique_indices=True)
+    return cache.at[heads[:, None], slots].set(new, mode="drop")

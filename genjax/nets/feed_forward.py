@@ -1,0 +1,70 @@
+"""The perceptron of a transformer's block, plain or gated."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import unknown
+
+Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"]
+GATED = ("swiglu", "geglu")
+
+
+def check_activation(name: str) -> None:
+    """Refuse the name of no activation, with the nearest that there is."""
+    if name not in get_args(Activation):
+        raise unknown("activation", name, get_args(Activation))
+
+
+def activate(name: Activation, x: jax.Array) -> jax.Array:
+    """The function alone, of a gated form that of its gate; the shape stays.
+
+    "gelu" is exact, "gelu_tanh" its approximation (GPT-2's); "relu2" the square of relu (So et al., arXiv 2109.08668).
+    """
+    match name:
+        case "relu2":
+            return jnp.square(nn.relu(x))
+        case "gelu":
+            return nn.gelu(x, approximate=False)
+        case "gelu_tanh" | "geglu":
+            return nn.gelu(x, approximate=True)
+        case "silu" | "swiglu":
+            return nn.silu(x)
+        case _:
+            return nn.relu(x)
+
+
+class FeedForward(nn.Module):
+    """Two matrices with an activation between: [N, D] -> the same, on flat rows.
+
+    A gated form (Shazeer, arXiv 2002.05202) multiplies the activated `gate` by `up`, a third matrix.
+
+    Attributes:
+        hidden: Width between.
+        activation: See `activate`.
+        bias: Whether each matrix has one.
+        kernel_init: Of `gate` and `up`.
+        last_init: Of `down`.
+    """
+
+    hidden: int
+    activation: Activation
+    bias: bool
+    kernel_init: nn.initializers.Initializer
+    last_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def dense(width: int, name: str, init: nn.initializers.Initializer = self.kernel_init) -> nn.Dense:
+            return nn.Dense(width, self.bias, dtype=x.dtype, kernel_init=init, name=name)
+
+        y = dense(self.hidden, "up")(x)
+        if self.activation in GATED:
+            y = activate(self.activation, dense(self.hidden, "gate")(x)) * y
+        else:
+            y = activate(self.activation, y)
+        return dense(x.shape[-1], "down", self.last_init)(y)

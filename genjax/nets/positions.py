@@ -1,0 +1,72 @@
+"""Where a token stands: sinusoids added to it, or its queries and keys turned by an angle."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.errors import UserError
+
+
+def sinusoids(positions: jax.Array, width: int) -> jax.Array:
+    """Sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [..., T] -> [..., T, width]."""
+    frequencies = jnp.asarray(10_000.0 ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
+    angles = positions[..., None].astype(jnp.float32) * frequencies.reshape((1,) * positions.ndim + (-1,))
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotary:
+    """Rotary positions (Su et al., arXiv 2104.09864), entry i of a head paired with entry i + D/2.
+
+    Attributes:
+        base: The slowest pair turns by base^(2/D - 1) a token.
+        factor: By how much the context is stretched; 1 for not. All angles shrink by it (position interpolation,
+            Chen et al., arXiv 2306.15595), unless `trained` is given.
+        trained: The context before stretching. With it only slow pairs shrink: those that turn fewer than `low` times
+            in it by the whole factor, those that turn more than `high` times not at all (Llama 3, arXiv 2407.21783).
+        low: See `trained`.
+        high: See `trained`.
+    """
+
+    base: float = 10_000.0
+    factor: float = 1.0
+    trained: int | None = None
+    low: float = 1.0
+    high: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not self.base > 1 or not self.factor >= 1:
+            raise UserError(f"rotary positions need base > 1 and factor >= 1, not {self.base=}, {self.factor=}")
+        if self.trained is not None and (self.trained < 1 or not 0 < self.low < self.high):
+            raise UserError(f"rotary positions need trained >= 1 and 0 < low < high, not {self}")
+
+    def frequencies(self, head_width: int) -> np.ndarray:
+        """Radians a token of each pair: float64 [head_width / 2]."""
+        plain = self.base ** (-2 * np.arange(head_width // 2) / head_width)
+        if self.trained is None:
+            return plain / self.factor
+        turns = self.trained * plain / (2 * math.pi)
+        kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
+        return plain * (kept + (1 - kept) / self.factor)
+
+    def table(self, positions: jax.Array | np.ndarray, head_width: int) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each, for all heads."""
+        frequencies = self.frequencies(head_width)[None, None]
+        if isinstance(positions, np.ndarray):  # known while tracing: constants
+            angles = positions[..., None] * frequencies
+            cos, sin = np.cos(angles), np.sin(angles)
+            return jnp.asarray(cos, jnp.float32)[:, None], jnp.asarray(sin, jnp.float32)[:, None]
+        turned = positions[..., None].astype(jnp.float32) * jnp.asarray(frequencies, jnp.float32)
+        return jnp.cos(turned)[:, None], jnp.sin(turned)[:, None]
+
+
+def rotated(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Heads [B, H, T, D] turned by the angles of `Rotary.table`."""
+    cos, sin = (part.astype(x.dtype) for part in table)
+    a, b = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)

@@ -1,0 +1,92 @@
+"""Cross-entropy in chunks is the plain one, in value, gradient and not in memory."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.losses import chunked_cross_entropy
+
+KEY = jax.random.key(0)
+N, D, V = 10, 4, 7
+HIDDEN = jax.random.normal(KEY, (N, D))
+KERNEL = jax.random.normal(jax.random.key(1), (V, D))
+BIAS = jax.random.normal(jax.random.key(2), (V,))
+TARGETS = jax.random.randint(KEY, (N,), 0, V)
+WEIGHTS = jnp.asarray([1.0, 0, 0.5, 1, 0, 0, 0, 1, 1, 0])
+
+
+def plain(hidden, kernel, bias, softcap):
+    logits = hidden @ kernel.T + (0 if bias is None else bias[None])
+    logits = logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+    log_total = jnp.log(jnp.exp(logits).sum(-1))
+    return log_total - logits[jnp.arange(len(hidden)), TARGETS], log_total
+
+
+@pytest.mark.parametrize("chunk", [3, 5, 100])
+@pytest.mark.parametrize(("bias", "softcap", "weights"), [(None, None, None), (BIAS, 2.0, WEIGHTS), (BIAS, None, None)])
+def test_chunked_equals_plain_in_value_and_gradient(chunk, bias, softcap, weights):
+    mask = jnp.ones(N) if weights is None else weights
+
+    @jax.jit
+    def both(*inputs):
+        def loss(f):
+            def total(inputs):
+                nll, log_total = f(*inputs)
+                # Uneven, so that no token's gradient can stand for another's; the second term is a z-loss.
+                return (mask * (1 + jnp.arange(N)) * (nll + 0.1 * jnp.square(log_total))).sum(), (nll, log_total)
+
+            return jax.value_and_grad(total, has_aux=True)(inputs)
+
+        def chunked(hidden, kernel, bias):
+            return chunked_cross_entropy(
+                hidden, kernel, TARGETS, bias=bias, weights=weights, softcap=softcap, chunk=chunk
+            )
+
+        return loss(chunked), loss(lambda *inputs: plain(*inputs, softcap))
+
+    ((value, results), grads), ((want, plain_results), plain_grads) = both(HIDDEN, KERNEL, bias)
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), grads, plain_grads)
+    for got, expected in zip(results, plain_results, strict=True):
+        np.testing.assert_allclose(got, jnp.where(mask > 0, expected, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_masked_token_may_hold_anything_and_one_that_is_none_costs_nan():
+    hidden = HIDDEN.at[1].set(jnp.nan)
+    targets = TARGETS.at[4].set(-1)
+    value, grads = jax.value_and_grad(
+        lambda h: (chunked_cross_entropy(h, KERNEL, targets, weights=WEIGHTS, chunk=3)[0] * WEIGHTS).sum()
+    )(hidden)
+    assert np.isfinite(value) and np.isfinite(grads).all()
+    nll, _ = chunked_cross_entropy(HIDDEN, KERNEL, TARGETS.at[2].set(V).at[3].set(-1), chunk=3)
+    np.testing.assert_array_equal(np.isnan(nll), [False, False, True, True] + [False] * 6)
+
+
+def test_all_masked_is_zero_with_a_gradient_of_zero():
+    loss = lambda h: chunked_cross_entropy(h, KERNEL, TARGETS, weights=jnp.zeros(N), chunk=3)[0].sum()  # noqa: E731
+    value, grads = jax.value_and_grad(loss)(HIDDEN)
+    assert value == 0 and not grads.any()
+
+
+def test_bfloat16_sums_in_float32():
+    n = 4096
+    hidden, kernel = jnp.ones((n, D), jnp.bfloat16), jnp.zeros((V, D), jnp.bfloat16)
+    targets = jnp.zeros(n, jnp.int32)
+    grad = jax.jit(jax.grad(lambda k: chunked_cross_entropy(hidden, k, targets, chunk=16)[0].sum()))(kernel)
+    assert grad.dtype == jnp.bfloat16  # a running sum of its own type would stick at 256 times its addend
+    np.testing.assert_allclose(grad[1], n / V, rtol=1e-2)
+
+
+def test_peak_memory_at_a_large_vocabulary_is_at_most_half_of_the_plain_form():
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4096, 64), (50_304, 64))]
+    targets = jnp.zeros(4096, jnp.int32)
+
+    def peak(chunk):
+        loss = lambda h, k: chunked_cross_entropy(h, k, targets, chunk=chunk)[0].mean()  # noqa: E731
+        return jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    small, large = peak(512), peak(4096)  # one chunk is the plain form
+    assert large >= 4096 * 50_304 * 4 and small < 0.3 * large, (small, large)
