@@ -17,34 +17,52 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # The module of benchmarks that has both sides.
-CASES = {"vae": "vae", "vae_conv": "vae", "dcgan": "dcgan", "unet": "unet", "diffusion_sample": "unet"}
+CASES = {
+    "vae": "vae",
+    "vae_conv": "vae",
+    "dcgan": "dcgan",
+    "unet": "unet",
+    "diffusion_sample": "unet",
+    "gpt": "gpt",
+    "gpt_compiled": "gpt",
+    "generate_small": "gpt",
+    "generate_small_16": "gpt",
+    "generate_124m": "gpt",
+}
 
 
-def stepping(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:
+def image_steps(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:
     """``run(steps)``: the whole train step of an experiment on random images of a shape [H, W, C]."""
+    import numpy as np
+
+    from genjax.data.dataset import Spec
+
+    images = np.random.default_rng(0).uniform(-1, 1, (experiment.batch_size, *shape)).astype(np.float32)
+    return stepping(experiment, Spec("image", shape, images.mean(0)), {"image": images})
+
+
+def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[int], None]:
+    """``run(steps)``: the whole train step of an experiment on a batch of data of that spec."""
     import jax
     import numpy as np
 
     from genjax import parallel, runs
-    from genjax.data.dataset import Spec
     from genjax.train import make_step
 
     layout = parallel.start(parallel.Devices(count=1))
-    rows = experiment.batch_size
-    images = np.random.default_rng(0).uniform(-1, 1, (rows, *shape)).astype(np.float32)
-    make = runs.initial_state(experiment, Spec("image", shape, images.mean(0)))
+    make = runs.initial_state(experiment, spec)
     step = layout.compile_step(make_step(experiment), layout.abstract(make))
-    batch = layout.place({"image": images, "mask": np.ones(rows, np.float32)})
+    placed = layout.place({**batch, "mask": np.ones(experiment.batch_size, np.float32)})
     state = layout.init(make)
 
     def run(steps: int) -> None:
         nonlocal state
         for _ in range(steps):
-            state, metrics = step(state, batch)
+            state, metrics = step(state, placed)
         jax.block_until_ready((state, metrics))
 
     return run

@@ -11,7 +11,7 @@ CHANNELS = (32, 64)
 
 def genjax_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of genjax."""
-    from benchmarks.peers import stepping
+    from benchmarks.peers import image_steps
     from genjax.experiment import Experiment
     from genjax.families.vae import VAE
     from genjax.nets.conv import ConvCoder
@@ -20,7 +20,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     coder = MLPCoder((400,)) if case == "vae" else ConvCoder(CHANNELS)
     family = VAE(LATENT[case], coder)
-    return stepping(Experiment(family, data=None, optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1))
+    return image_steps(Experiment(family, data=None, optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1))
 
 
 def torch_step(case: str) -> Callable[[int], None]:

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 pytest.importorskip("torch", reason="the peer is PyTorch: pip install '.[reference]'")
+pytest.importorskip("transformers", reason="the peer of generation: pip install '.[reference]'")
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample"])
+@pytest.mark.parametrize("case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small"])
 def test_peers_print_one_json_line(case):
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
