@@ -84,6 +84,11 @@ class LatentDiffusion(Family):
         return self.diffusion.conditional
 
     @property
+    def text(self) -> Any:
+        """What embeds the captions that the network sees; None for none."""
+        return self.diffusion.text
+
+    @property
     def protocol(self) -> str:  # type: ignore[override]
         return f"of standardised latents; {self.diffusion.protocol}"
 
@@ -99,7 +104,9 @@ class LatentDiffusion(Family):
             return self.autoencoder.to_latents(params, variables, modelled(example), key)
 
         shape = jax.eval_shape(latents).shape
-        within = Spec(_entry(len(shape)), shape[1:], np.zeros(shape[1:], np.float32), spec.classes)
+        within = Spec(
+            _entry(len(shape)), shape[1:], np.zeros(shape[1:], np.float32), spec.classes, condition=spec.condition
+        )
         return self.diffusion.init(key, self._within(example, jnp.zeros(shape)), within)
 
     def train_step(

@@ -12,6 +12,7 @@ import genjax
 from genjax import records, runs
 from genjax.__main__ import main
 from genjax.data.dataset import Spec
+from genjax.data.hashed_text import HashedText
 from genjax.data.nonleaking import NonLeaking
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
@@ -86,6 +87,16 @@ def test_its_step_is_that_of_a_diffusion_on_standardised_latents(bases):
     wanted, its = VECTOR.train_step(state, {"points": z, "mask": jnp.ones(16)}, optimizer=rule)
     jax.tree.map(np.testing.assert_array_equal, stepped.params, wanted.params)
     assert metrics["loss"].value == its["loss"].value
+
+
+def test_it_sees_labels_and_captions_as_a_diffusion_does(bases):
+    spec = replace(bases["vae"].spec, condition=6)
+    family = LatentDiffusion("there", replace(VECTOR, conditional=True, text=HashedText(6)))
+    family = family.on({"autoencoder": Trained("there", FLAT, bases["vae"].spec)}, spec)
+    example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
+    params, _ = jax.jit(lambda: family.init(KEY, example, spec))()
+    assert {"label", "text"} <= params["net"].keys()
+    assert family.conditional and family.text == HashedText(6)
 
 
 def test_latents_of_a_vae_are_draws_of_its_posterior(bases):
