@@ -4,9 +4,15 @@
     python -m genjax train flow_points --family.coupling optimal --run-dir runs/flow_points_optimal
     python -m genjax evaluate runs/flow_points     # squared W2 after one step of Euler and by an adaptive solver
 
-Optimal pairs are those of each batch of 256.
+Optimal pairs are those of each batch of 256. Squared W2 to held-out points, averaged parameters (decay 0.999),
+adaptive solver at tolerance 1e-5, 20,000 steps, November 2026, jax 0.10.2, on one 2.5 GHz x86 core in 5 to 9 min.
+Independent pairs, seeds 0 and 1: one step of Euler 6.25 (on 3,000 points) and 6.19, adaptive 0.016 and 0.018. Optimal
+pairs, seed 0: 0.073 (on 10,000 points) and 0.020. Other seeds have not run to their ends.
 
-Not yet trained to its end: only its tiny form has run.
+Published (arXiv 2503.10636, ten seeds, 10,000 points): 6.232±0.186 and 0.120±0.045, optimal 0.072±0.025 and
+0.050±0.040. Between two draws of 10,000 of the data it is 0.006 to 0.012, of 3,000 0.02 to 0.06. What one step from
+independent pairs gives says how sharply the network sees time: the exact flow would collapse to the mean, at 9.05.
+With sharper features of time (width 128, frequency 1,000) it was 7.5, otherwise all was alike.
 """
 
 from genjax.couplings import Ring
@@ -22,7 +28,10 @@ from genjax.schedules import Constant
 
 
 def get_config(tiny: bool = False) -> Experiment:
-    solvers = (Euler(1), Adaptive(1e-2, 1e-2)) if tiny else (Euler(1), Adaptive())
+    scored = (
+        TransportDistance((Euler(1),), samples=100 if tiny else 5000),  # pairing is slow where samples lie close
+        TransportDistance((Adaptive(1e-2, 1e-2) if tiny else Adaptive(),), samples=100 if tiny else 10_000),
+    )
     return Experiment(
         family=Diffusion(
             net=ResidualMLP(8, 1, 8) if tiny else ResidualMLP(128, 3, 512),
@@ -38,7 +47,7 @@ def get_config(tiny: bool = False) -> Experiment:
         steps=8 if tiny else 20_000,
         batch_size=16 if tiny else 256,
         ema=0.999,
-        evaluators=(TransportDistance(solvers, samples=100 if tiny else 10_000),),
+        evaluators=scored,
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(200, 2000, 5000, 2000),
         steps_per_dispatch=1 if tiny else 20,
     )
