@@ -116,7 +116,7 @@ def peak_flops(device_kind: str) -> float | None:
     return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
 
 
-def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> int:
+def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> int:
     """FLOPs of one step on the whole batch: its matrix products and convolutions."""
     batch = {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)

@@ -55,7 +55,8 @@ def run_toy(experiment, run_dir):
     layout = parallel.start(experiment.devices)
     run_dir.mkdir()
     with Stop() as stop, Checkpoints(run_dir) as checkpoints:
-        run_loop(experiment, epath.Path(run_dir), layout, experiment.data.open(), checkpoints, stop, float("inf"), True)
+        data = experiment.data.open()
+        run_loop(experiment, {}, epath.Path(run_dir), layout, data, checkpoints, stop, float("inf"), True)
 
 
 def test_it_learns_and_returns_what_load_returns(run_dir):
