@@ -34,7 +34,8 @@ def opened(data) -> tuple[object, Dataset]:
             return source, source.open()
         except UserError as error:
             print(f"on other data: {error}")
-    return toy.Pictures(), toy.Pictures().open()
+    pictures = toy.Pictures(28 if "mnist" in getattr(data, "name", "") else 16)
+    return pictures, pictures.open()
 
 
 def on_tiny_runs(family, source, folder):

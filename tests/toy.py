@@ -85,13 +85,15 @@ class ToyData:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures of 16x16 pixels and 256 levels whose brightness tells their label."""
+    """Square pictures of 256 levels whose brightness tells their label."""
+
+    side: int = 16
 
     def open(self) -> Dataset:
         draw = np.random.default_rng(0)
         label = draw.integers(0, 10, 128).astype(np.int32)
-        raw = (25 * label[:, None, None, None] + draw.integers(0, 25, (128, 16, 16, 1))).astype(np.uint8)
-        codec = ImageCodec(16, 16, 1)
+        raw = (25 * label[:, None, None, None] + draw.integers(0, 25, (128, self.side, self.side, 1))).astype(np.uint8)
+        codec = ImageCodec(self.side, self.side, 1)
         splits = {
             "train": Arrays("image", raw[:96], label[:96], codec),
             "test": Arrays("image", raw[96:], label[96:], codec),
