@@ -53,12 +53,11 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
         spec, codec = experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
-    of_bytes = getattr(codec, "token_bytes", None) if spec.token_bytes is not None else None
-    if spec.vocabulary is not None and (
-        codec.vocabulary != spec.vocabulary
-        or (of_bytes is not None and not np.array_equal(of_bytes, np.asarray(spec.token_bytes)))
-    ):
-        raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
+    known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
+    for name, of_codec in known.items():
+        learned = getattr(spec, name)
+        if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
+            raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
     return spec, codec
 
 
