@@ -79,6 +79,9 @@ class SampleOptions:
 
     Attributes:
       sampler: how they are drawn.
+      prompt: what texts begin with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
+        texts take the prompts in turn.
+      stream: print text as it is drawn: the first of them a token at a time, the others after it.
       num: how many.
       seed: of the draws.
       out: the file to write; samples/STEP_seed_SEED under the run directory by default.
@@ -86,6 +89,8 @@ class SampleOptions:
     """
 
     sampler: Any
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    stream: bool = False
     num: int = 64
     seed: int = 0
     out: str | None = None
@@ -146,8 +151,19 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     if family.no_samples is not None:
         raise UserError(family.no_samples)
     options = _parse(SampleOptions(family.sampler), f"sample {target}", arguments)
+    sampler = options.sampler
+    if options.prompt:
+        if not hasattr(sampler, "prompted"):
+            raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
+        sampler = sampler.prompted(options.prompt)
     run = runs.load(target, best=options.best)
-    print(run.write_samples(options.out, options.num, options.seed, options.sampler))
+    print(run.write_samples(options.out, options.num, options.seed, sampler, _show if options.stream else None))
+
+
+def _show(text: str) -> None:
+    """Print a piece of a text at once; what the terminal has no letters for, as "?"."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:

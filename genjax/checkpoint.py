@@ -112,6 +112,7 @@ class Checkpoints:
     def restore(self, target: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
         """State and progress of ``step``, or of the newest checkpoint that can be read; None if there is none.
 
+        One of other parameters than the target's is refused with a ``UserError``.
         A damaged checkpoint is named on stderr and set aside under ``damaged/``, and the one before it is taken;
         if none can be read, nothing is moved and a ``UserError`` says why.
         ``target`` gives shapes, dtypes and places, so that a run goes on on other devices.
@@ -120,12 +121,14 @@ class Checkpoints:
             try:
                 return self._read(step, target)
             except Exception as error:
+                self._check_shapes(step, target)
                 raise UserError(f"checkpoint {step} in {self._folder} cannot be read ({_first_line(error)})") from error
         damaged: list[tuple[int, str]] = []
         for newest in reversed(self.steps()):
             try:
                 restored = self._read(newest, target)
             except Exception as error:  # whatever a half-written file raises in the layers below
+                self._check_shapes(newest, target)
                 damaged.append((newest, _first_line(error)))
                 continue
             for number, reason in damaged:
@@ -143,6 +146,25 @@ class Checkpoints:
             ),
         )
         return restored["state"].replace(frozen=self.frozen(target)), restored["progress"]
+
+    def _check_shapes(self, step: int, target: State) -> None:
+        """Refuse a checkpoint that is whole but of other parameters; one that cannot be read is let pass."""
+        try:
+            with ocp.StandardCheckpointer() as kept:
+                found = kept.metadata(self._folder / str(step) / "state").item_metadata.tree["params"]
+            shapes = [
+                {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
+                for leaves in map(jax.tree.leaves_with_path, (found, target.params))
+            ]
+        except Exception:
+            return
+        for name in sorted(shapes[0].keys() | shapes[1].keys()):
+            kept_shape, wanted = (of.get(name, "missing") for of in shapes)
+            if kept_shape != wanted:
+                raise UserError(
+                    f"the config and codec in {self._run_dir} are not those of its checkpoint {step}: "
+                    f"parameter {name} is {kept_shape} there, {wanted} by them"
+                )
 
     def frozen(self, target: State) -> Any:
         """What the run has kept of other runs; None where it stands on none or has kept nothing yet."""

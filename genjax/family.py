@@ -107,13 +107,16 @@ class Family:
     Both are kept with the run, which from then on needs the others no more.
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
-    Most families have none. ``no_samples`` says why a family cannot draw samples and what to do instead, None where
-    it can; ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound.
+    Most families have none. ``stream(state, key, n, options, codec, show) -> samples`` gives what ``sample`` does, on
+    the host, and shows the first text as it is drawn; None of a family that draws all of a sample at once.
+    ``no_samples`` says why a family cannot draw samples and what to do instead, None where it can; ``protocol`` what
+    its own metrics depend on besides the data, such as the draws of a bound.
     """
 
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
     collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
+    stream: ClassVar[Callable[..., Any] | None] = None
 
     @property
     def runs(self) -> Mapping[str, str]:
@@ -146,9 +149,24 @@ class Family:
         """The metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
-    def prepared(self, options: Any, codec: Any) -> Any:
-        """The sampler's options with what a person writes, such as a prompt, as the model reads it by the codec."""
+    def sampler_runs(self, options: Any) -> Mapping[str, str]:
+        """Directories of the runs of the same data that drawing by ``options`` stands on, by role; none by default."""
+        return {}
+
+    def prepared(self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None) -> Any:
+        """The sampler's options with what a person writes, such as a prompt, as the model reads it by the codec.
+
+        Args:
+          options: the sampler's.
+          codec: of the run.
+          others: the runs of ``sampler_runs``, whose arrays are in ``State.frozen`` by role when samples are drawn.
+            None where there are none, as in training: then samples are drawn without.
+        """
         return options
+
+    def finished(self, samples: Any, options: Any, codec: Any) -> Any:
+        """Samples on the host with what only the codec can do to them; ``options`` are prepared."""
+        return samples
 
     def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""

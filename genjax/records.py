@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
@@ -49,9 +50,15 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
         raise UserError(f"{run_dir} has no codec.json: the run had not begun")
     try:
         stored = json.loads(path.read_text())
-        return experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
+        spec, codec = experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
+    known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
+    for name, of_codec in known.items():
+        learned = getattr(spec, name)
+        if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
+            raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
+    return spec, codec
 
 
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:

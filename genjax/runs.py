@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from genjax import experiment as experiments
 from genjax import parallel, records
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
+from genjax.data.text_codecs import written
 from genjax.errors import UserError, unknown
-from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, judge, sampled
+from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, in_chunks, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, init_state
 
@@ -50,23 +51,78 @@ class Run:
     codec: Codec
     layout: parallel.Layout
 
-    def sample(self, num: int = 64, seed: int = 0, options: Any = None) -> np.ndarray:
-        """``num`` samples in model space; ``options`` default to the family's own sampler."""
+    def sample(
+        self, num: int = 64, seed: int = 0, options: Any = None, show: Callable[[str], None] | None = None
+    ) -> np.ndarray:
+        """``num`` samples in model space.
+
+        Args:
+          num: how many.
+          seed: of the draws.
+          options: the family's own sampler by default.
+          show: takes pieces of text, which together are what a file of the samples holds: the first text as it is
+            drawn, the others, which are drawn beside it, after it. None draws without a stop.
+        """
         if num < 1:
             raise UserError(f"the number of samples is at least 1, not {num}")
         family = self.experiment.family
         if family.no_samples is not None:
             raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        options = family.prepared(options or family.sampler, self.codec)
-        return sampled(self.layout, family, family.judged(self.state), key, num, options)
+        options, state = self._prepared(options or family.sampler)
+        if show is None:
+            samples = sampled(self.layout, family, state, key, num, options)
+            return family.finished(samples, options, self.codec)
+        if family.stream is None:
+            raise UserError(f"a {type(family).__name__} does not draw text a token at a time: there is no stream")
+        told: list[str] = []
 
-    def write_samples(self, out: Path | None = None, num: int = 64, seed: int = 0, options: Any = None) -> Path:
-        """Samples in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
+        def heard(text: str) -> None:
+            told.append(text)
+            show(text)
+
+        def silent(text: str) -> None:
+            pass
+
+        def draw(key: jax.Array, size: int) -> np.ndarray:
+            return family.stream(state, key, size, options, self.codec, silent if told else heard)
+
+        samples = family.finished(in_chunks(draw, key, num), options, self.codec)
+        whole, heard_so_far = written(self.codec, samples), "".join(told)
+        show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
+        return samples
+
+    def _prepared(self, options: Any) -> tuple[Any, State]:
+        """The options as the model reads them, and the state to draw from, with the arrays of ``sampler_runs``."""
+        family = self.experiment.family
+        state = family.judged(self.state)
+        others: dict[str, Trained] = {}
+        arrays: dict[str, Any] = {}
+        for role, run_dir in family.sampler_runs(options).items():
+            _there(run_dir, f"sampler.{role}")
+            run = load(run_dir, layout=self.layout)
+            if run.codec != self.codec:
+                raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
+            other = run.experiment.family.judged(run.state)
+            others[role] = Trained(run_dir, run.experiment.family, run.spec)
+            arrays[role] = {"params": other.params, "variables": other.variables}
+        if arrays:
+            state = state.replace(frozen={**(state.frozen or {}), **arrays})
+        return family.prepared(options, self.codec, others or None), state
+
+    def write_samples(
+        self,
+        out: Path | None = None,
+        num: int = 64,
+        seed: int = 0,
+        options: Any = None,
+        show: Callable[[str], None] | None = None,
+    ) -> Path:
+        """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
         stem = _without_suffix(epath.Path(out).expanduser()) if out else None
         stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return self.codec.write(self.sample(num, seed, options), stem)
+        return self.codec.write(self.sample(num, seed, options, show), stem)
 
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""

@@ -233,6 +233,7 @@ def run_loop(
                     options = family.prepared(family.sampler, data.codec)
                     samples = sampled(layout, family, family.judged(state), key, data.codec.shown, options)
                     if layout.is_main:
+                        samples = family.finished(samples, options, data.codec)
                         data.codec.write(samples, run_dir / "samples" / f"{step:08d}")
                 # A bad step was skipped, but its state is saved only where no better step follows.
                 if saving and meter.non_finite and step < steps:

@@ -267,7 +267,9 @@ COMPONENTS = [
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
     Autoregressive(Bigram(16), 512, 1e-4, Decoding(9, prompt="a")),
-    Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", None, (1, 2), (3,), (0,)),
+    Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
+    Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
+    Decoding(9, draft="runs/small", draft_tokens=2),
     Bigram(64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
     BeamSearch(9, 3, 0.7),
@@ -345,7 +347,7 @@ NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
-NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop"}
 
 
 def name_of(component):

@@ -350,6 +350,12 @@ def test_the_help_of_sample_lists_the_sampler_of_the_run(trained):
     assert "--sampler.temperature FLOAT standard deviation of the topmost latents" in text and "--num INT" in text
 
 
+def test_pictures_take_no_prompt_and_are_no_stream(trained):
+    assert "--prompt STR what texts begin with" in flat(cli("sample", trained[0], "--help").out)
+    refused(cli("sample", trained[0], "--prompt", "a three"), "the samples of .*run, a VAE, take no prompt")
+    refused(cli("sample", trained[0], "--stream"), "a VAE does not draw text a token at a time: there is no stream")
+
+
 IMAGES = """
 from genjax.data.sources import ImageFolder
 from genjax.experiment import Experiment

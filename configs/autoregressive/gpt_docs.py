@@ -1,7 +1,7 @@
 """A small GPT over the characters of Python's language reference, which ships with Python: no download.
 
     python -m genjax train gpt_docs
-    python -m genjax sample runs/gpt_docs --sampler.prompt "The for statement" --num 2
+    python -m genjax sample runs/gpt_docs --prompt "The for statement" --num 2
 
 Chapters are held out whole. Each release of Python has its own text, so numbers compare within one.
 

@@ -1,7 +1,7 @@
 """GPT over the characters of Shakespeare's plays, by the published protocol of nanoGPT for a CPU.
 
     python -m genjax train gpt_shakespeare_char       # text/tinyshakespeare.txt of $GENJAX_DATA
-    python -m genjax sample runs/gpt_shakespeare_char --sampler.prompt "ROMEO:" --num 4
+    python -m genjax sample runs/gpt_shakespeare_char --prompt "ROMEO:" --num 4
 
 4 layers, 4 heads, 128 wide, context 64, no biases, no dropout, 0.80M parameters; AdamW 1e-3 to 1e-4 by a cosine after
 100 steps of warm-up, betas 0.9 and 0.99, weight decay 0.1 on matrices, clip 1; 2,000 steps of 12 rows. The first 90 %

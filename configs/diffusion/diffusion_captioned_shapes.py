@@ -1,7 +1,7 @@
 """A text-conditional diffusion on generated pictures with captions: a prompt tells it what to draw.
 
     python -m genjax train diffusion_captioned_shapes
-    python -m genjax sample runs/diffusion_captioned_shapes --sampler.prompt "a red circle at the top left" \
+    python -m genjax sample runs/diffusion_captioned_shapes --prompt "a red circle at the top left" \
         --sampler.guidance-scale 3
     python -m genjax evaluate runs/diffusion_captioned_shapes
 

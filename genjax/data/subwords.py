@@ -98,6 +98,10 @@ class Subwords(WritesText):
             lengths[i] = 0 if i in added and added[i].special else len(token)
         return lengths
 
+    @property
+    def one_spelling(self) -> bool:
+        return False
+
     def fit(self, texts: Iterable[str]) -> Subwords:
         """Reads ``file``, or trains on ``texts``, which stream through.
 

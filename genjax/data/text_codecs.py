@@ -20,6 +20,7 @@ from genjax.errors import UserError, unknown
 
 OnUnknown = Literal["refuse", "token"]
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
+NOTHING = -1  # in a row of tokens, what follows a text that has stopped without a token for its end
 RULE = "\n" + "-" * 40 + "\n"  # between samples of several lines
 
 
@@ -54,6 +55,11 @@ class TextCodec(Protocol):
     @property
     def token_bytes(self) -> np.ndarray | None:
         """Bytes of UTF-8 text [V] int32 that a token stands for; None for a codec that loses some of the text."""
+        ...
+
+    @property
+    def one_spelling(self) -> bool:
+        """Whether a text is made of the same tokens wherever it stands, so that its tokens are found where it is."""
         ...
 
     def fit(self, texts: Iterable[str]) -> Any:
@@ -100,19 +106,25 @@ class WritesText:
 
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
-        texts = [self.decode(until_end(row, self.end)) for row in np.asarray(samples)]
-        between = RULE if any("\n" in text for text in texts) else "\n"
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((between.join(texts) + "\n").encode("utf-8", "replace"))
+        path.write_bytes(written(self, samples).encode("utf-8", "replace"))
         return path
 
 
+def written(codec: Any, samples: np.ndarray) -> str:
+    """What a file of samples [N, T] holds: each up to its first end, with rules between where there are lines."""
+    texts = [codec.decode(until_end(row, codec.end)) for row in np.asarray(samples)]
+    between = RULE if any("\n" in text for text in texts) else "\n"
+    return between.join(texts) + "\n"
+
+
 def until_end(ids: np.ndarray, end: int | None) -> np.ndarray:
-    """The tokens [M] before the first ``end`` of ids [N], one at the very start, which begins a document, apart."""
-    if end is None:
-        return ids
-    stops = np.flatnonzero(ids[1:] == end) + 1
+    """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very start begins a document."""
+    over = ids[1:] == NOTHING
+    if end is not None:
+        over |= ids[1:] == end
+    stops = np.flatnonzero(over) + 1
     return ids[: stops[0]] if len(stops) else ids
 
 
@@ -185,6 +197,10 @@ class Characters(WritesText):
         lengths = [len(character.encode("utf-8", "surrogatepass")) for character in self.characters]
         return np.array([0] * self._first + lengths, np.int32)
 
+    @property
+    def one_spelling(self) -> bool:
+        return self.unknown == "refuse"
+
     def fit(self, texts: Iterable[str]) -> Characters:
         return dataclasses.replace(self, characters="".join(sorted(set().union(*map(set, texts)))))
 
@@ -243,6 +259,10 @@ class Bytes(WritesText):
     @property
     def token_bytes(self) -> np.ndarray:
         return np.array([1] * 256 + [0] * self.delimiter, np.int32)
+
+    @property
+    def one_spelling(self) -> bool:
+        return True
 
     def fit(self, texts: Iterable[str]) -> Bytes:
         return self
@@ -305,6 +325,10 @@ class Words(WritesText):
     @property
     def token_bytes(self) -> None:
         return None
+
+    @property
+    def one_spelling(self) -> bool:
+        return False  # nor are the spaces between words tokens
 
     def split(self, text: str) -> list[str]:
         """The words and marks of a text."""

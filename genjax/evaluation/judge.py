@@ -157,8 +157,9 @@ class Subject:
 
     def samples_by(self, options: Any, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
-        options = self.model.family.prepared(options, self.model.codec)
-        return sampled(self.layout, self.model.family, self.model.state, self.key, n, options)
+        family, codec = self.model.family, self.model.codec
+        options = family.prepared(options, codec)
+        return family.finished(sampled(self.layout, family, self.model.state, self.key, n, options), options, codec)
 
 
 @dataclass(frozen=True)
@@ -292,9 +293,14 @@ def sampled(
 ) -> np.ndarray:
     """``n`` samples in model space, in chunks of one compiled size, so that any number fits in memory."""
     draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
+    return in_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
+
+
+def in_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK) -> np.ndarray:
+    """``n`` samples by ``draw(key, size)``, of one size always, so that any number fits in memory."""
     size = min(n, chunk)
     # Each chunk leaves the device before the next is drawn.
-    chunks = [np.asarray(draw(family, state, jax.random.fold_in(key, i), size, options)) for i in range(-(-n // size))]
+    chunks = [np.asarray(draw(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))]
     return np.concatenate(chunks)[:n]
 
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.decoding import Decoding
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
+from genjax.families.decoding import DRAFT, Decoding, Request
+from genjax.families.generation import Loop, Reader, check_stream, streamed, texts
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.bigram import BigramNet
 from genjax.nets.token_net import TokenNet, unstacked
 from genjax.nets.transformer import Transformer
-from genjax.samplers.decoding import generate
 
 
 class Predictions(NamedTuple):
@@ -117,21 +119,59 @@ class Autoregressive(Family):
             metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
         return metrics
 
-    def sample(self, state: State, key: jax.Array, n: int, options: Decoding) -> jax.Array:
+    def sample(self, state: State, key: jax.Array, n: int, options: Decoding | Request) -> jax.Array:
         """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with their end.
 
-        T is the length of the prompt and ``options.steps``, but no more than the context and the token after it.
+        T is the length of the longest prompt and ``options.steps``. Without an end, what follows a shorter text is
+        ``text_codecs.NOTHING``.
 
         Raises:
           UserError: a prompt longer than the context, or of tokens outside the vocabulary.
         """
+        request = options.request()
+        draft = None if request.draft is None else request.draft.reader(state.frozen[DRAFT]["params"], request)
+        return texts(self.reader(state.params, request), request, key, n, draft)
+
+    def stream(
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        options: Decoding | Request,
+        codec: Any,
+        show: Callable[[str], None],
+    ) -> np.ndarray:
+        request = options.request()
+        check_stream(request, codec)
+        first = jax.jit(lambda params: Loop(self.reader(params, request), request, n).first(key))
+        following = jax.jit(
+            lambda params, drawing: Loop(self.reader(params, request), request, n).next(drawing), donate_argnums=1
+        )
         params = state.params
-        vocabulary = self._vocabulary(params)
-        prompt, source = self._asked(params, options, vocabulary)
-        steps = min(options.steps, self.net.context + 1 - len(prompt))
-        reads = "encoder" in params
-        decoder = params["decoder"] if reads else params
-        net = self._net(reads)
+        return streamed(lambda: first(params), lambda drawing: following(params, drawing), request, codec, show)
+
+    def prepared(self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
+        for other in (others or {}).values():
+            if not hasattr(other.family, "reader"):
+                raise UserError(f"the run {other.run_dir} is a {type(other.family).__name__}, which guesses no tokens")
+        return options.encoded(codec, others)
+
+    def finished(self, samples: np.ndarray, options: Request, codec: Any) -> np.ndarray:
+        return options.cut(samples, codec)
+
+    def sampler_runs(self, options: Decoding) -> Mapping[str, str]:
+        return {} if options.draft is None else {DRAFT: options.draft}
+
+    def reader(self, params: Params, request: Request) -> Reader:
+        """The model as it reads what is asked for.
+
+        Raises:
+          UserError: it cannot: see ``Request.check``.
+        """
+        reads, vocabulary = "encoder" in params, self._vocabulary(params)
+        known = self._vocabulary(params["encoder"]) if reads else None
+        request.check(vocabulary, self.net.context, known)
+        net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
         module = _module(net, vocabulary)
@@ -140,31 +180,16 @@ class Autoregressive(Family):
             hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache)
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
-        capacity = len(prompt) + steps - 1
-        if reads:
-            rows = jnp.broadcast_to(jnp.asarray(source, jnp.int32), (n, len(source)))
-            memory = self._read(params["encoder"], rows, jnp.ones(rows.shape))
-            cache = net.new_cache(n, capacity, len(source))
-            nothing = jnp.zeros((n, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
-            _, cache = module.apply({"params": decoder}, nothing, None, nothing, memory, cache=cache)
-        else:
-            cache = net.new_cache(n, capacity)
-        prompts = jnp.broadcast_to(jnp.asarray(prompt, jnp.int32), (n, len(prompt)))
-        stops = tuple((end,) for end in options.ends)
-        drawing = generate(
-            model,
-            cache,
-            prompts,
-            jnp.ones(prompts.shape, bool),
-            dataclasses.replace(options, steps=steps),
-            key,
-            stops,
-            pad=options.ends[0] if options.ends else 0,
-        )
-        return jnp.concatenate([prompts, drawing.tokens], 1)
+        def new_cache(rows: int, room: int) -> Any:
+            if not reads:
+                return net.new_cache(rows, room)
+            source = jnp.broadcast_to(jnp.asarray(request.source, jnp.int32), (rows, len(request.source)))
+            memory = self._read(params["encoder"], source, jnp.ones(source.shape))
+            nothing = jnp.zeros((rows, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
+            cache = net.new_cache(rows, room, len(request.source))
+            return module.apply({"params": decoder}, nothing, None, nothing, memory, cache=cache)[1]
 
-    def prepared(self, options: Decoding, codec: Any) -> Decoding:
-        return options.encoded(codec)
+        return Reader(model, new_cache, self.net.context)
 
     def predictions(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
         """Of the tokens 1 to T of each row from those before them; a key says training."""
@@ -211,25 +236,6 @@ class Autoregressive(Family):
     def _vocabulary(self, params: Params) -> int:
         params = params.get("decoder", params)
         return len(params["embedding" if "embedding" in params else "table"])
-
-    def _asked(self, params: Params, options: Decoding, vocabulary: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens of the prompt and of the source."""
-        prompt, source = options.tokens or (0,), options.source_tokens
-        for name, tokens, known in (
-            ("prompt", prompt, vocabulary),
-            ("end", options.ends, vocabulary),
-            ("source", source, self._vocabulary(params["encoder"]) if "encoder" in params else 0),
-        ):
-            if tokens and not known:
-                raise UserError("this model reads no source: leave sampler.source out")
-            if not all(0 <= token < known for token in tokens):
-                raise UserError(f"the {name} holds a token outside the model's vocabulary of {known:,}")
-            if len(tokens) > self.net.context:
-                size = f"{len(tokens):,} tokens, more than the context of {self.net.context:,}"
-                raise UserError(f"the {name} is of {size}")
-        if "encoder" in params and not source:
-            raise UserError("this model writes what a source says: give one (sampler.source)")
-        return prompt, source
 
 
 def _module(net: Any, vocabulary: int) -> Any:

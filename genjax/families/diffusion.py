@@ -7,6 +7,7 @@ guidance: Ho & Salimans, arXiv 2207.12598. The bound and learned schedules: ``ge
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -62,6 +63,12 @@ class Denoising:
     def __post_init__(self) -> None:
         if not self.guidance_scale >= 0:
             raise UserError(f"guidance_scale is not negative, but {self.guidance_scale} is")
+
+    def prompted(self, prompts: tuple[str, ...]) -> Denoising:
+        """With this prompt; it takes one alone."""
+        if len(prompts) != 1:
+            raise UserError(f"a diffusion takes one prompt, not {len(prompts)}")
+        return dataclasses.replace(self, prompt=prompts[0])
 
 
 @dataclass(frozen=True)

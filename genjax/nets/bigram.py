@@ -13,6 +13,12 @@ import jax.numpy as jnp
 class NoCache(NamedTuple):
     """What a table keeps of the tokens before the last: nothing."""
 
+    def take(self, rows: jax.Array) -> NoCache:
+        return self
+
+    def rewind(self, tokens: jax.Array) -> NoCache:
+        return self
+
 
 @dataclass(frozen=True)
 class Bigram:

@@ -44,24 +44,22 @@ class Cache(NamedTuple):
         """Tokens that a row has room for."""
         return (self.layers if isinstance(self.layers, LayerCache) else self.layers[0]).keys.shape[-2]
 
+    def take(self, rows: jax.Array) -> Cache:
+        """The rows [N], in this order and as often as they are named: what a beam search does."""
+        batch = len(self.lengths)
 
-def take(cache: Cache, rows: jax.Array) -> Cache:
-    """The rows [N] of a cache, in this order and as often as they are named: what a beam search does."""
-    batch = len(cache.lengths)
+        def taken(a: jax.Array) -> jax.Array:  # [..., B*K, S, D]
+            *first, heads, slots, width = a.shape
+            parts = a.reshape(*first, batch, heads // batch, slots, width)
+            return jnp.take(parts, rows, axis=-4).reshape(*first, -1, slots, width)
 
-    def taken(a: jax.Array) -> jax.Array:  # [..., B*K, S, D]
-        *first, heads, slots, width = a.shape
-        parts = a.reshape(*first, batch, heads // batch, slots, width)
-        return jnp.take(parts, rows, axis=-4).reshape(*first, -1, slots, width)
+        layers = jax.tree.map(taken, self.layers)
+        mask = None if self.memory_mask is None else self.memory_mask[rows]
+        return Cache(layers, self.lengths[rows], mask)
 
-    layers = jax.tree.map(taken, cache.layers)
-    mask = None if cache.memory_mask is None else cache.memory_mask[rows]
-    return Cache(layers, cache.lengths[rows], mask)
-
-
-def rewind(cache: Cache, tokens: jax.Array) -> Cache:
-    """A cache without the last `tokens` [B] of each row: what stands in the slots past its end is never read."""
-    return cache._replace(lengths=cache.lengths - tokens)
+    def rewind(self, tokens: jax.Array) -> Cache:
+        """Without the last `tokens` [B] of each row: what stands in the slots past its end is never read."""
+        return self._replace(lengths=self.lengths - tokens)
 
 
 def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +28,22 @@ class Model(Protocol):
           last: how many of the T are asked for.
         """
         ...
+
+
+class Sliding(NamedTuple):
+    """How a row goes on once its cache is full: its last tokens are read anew into the emptied cache.
+
+    So a token depends on the ``keep`` to ``room`` tokens before it, and on nothing but its own row.
+
+    Attributes:
+      room: tokens that the cache holds of a row.
+      keep: tokens that are read anew, the one that found no room among them; 1 to ``room``.
+      rewind: cache and tokens [B] to the cache without so many of the last ones of each row.
+    """
+
+    room: int
+    keep: int
+    rewind: Callable[[Any, jax.Array], Any]
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,8 @@ class Drawing(NamedTuple):
       step: int32 [], the longest length.
       seen: bool [B, V], tokens that the penalty is for; None without one.
       cache: the model's, without the last token.
+      held: int32 [B], tokens of each row in the cache.
+      prompts: int32 [B, T].
       key: of the draws.
     """
 
@@ -113,6 +131,8 @@ class Drawing(NamedTuple):
     step: jax.Array
     seen: jax.Array | None
     cache: Any
+    held: jax.Array
+    prompts: jax.Array
     key: jax.Array
 
 
@@ -143,7 +163,7 @@ def begin(
 ) -> Drawing:
     """Read the prompts and draw the first token of each row; arguments as in ``generate``."""
     check_stops(stops)
-    b = len(prompts)
+    prompts, mask, b = jnp.asarray(prompts), jnp.asarray(mask), len(prompts)
     logits, cache = model(prompts, mask, cache, 1)
     seen = None
     if sampler.repetition_penalty != 1:
@@ -157,16 +177,39 @@ def begin(
         jnp.zeros((), jnp.int32),
         seen,
         cache,
+        mask.sum(1, dtype=jnp.int32),
+        prompts,
         key,
     )
     return _drawn(empty, logits[:, 0], sampler, stops)
 
 
-def advance(model: Model, drawing: Drawing, sampler: TokenSampler, stops: Stops = ()) -> Drawing:
+def advance(
+    model: Model, drawing: Drawing, sampler: TokenSampler, stops: Stops = (), sliding: Sliding | None = None
+) -> Drawing:
     """Draw one more token of each row that is not done; compiled by itself it serves a stream."""
     last = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step - 1, 1, 1)
-    logits, cache = model(last, ~drawing.done[:, None], drawing.cache, 1)
-    return _drawn(drawing._replace(cache=cache), logits[:, 0], sampler, stops)
+    going = ~drawing.done
+    if sliding is None:
+        logits, cache = model(last, going[:, None], drawing.cache, 1)
+        drawing = drawing._replace(cache=cache, held=drawing.held + going)
+        return _drawn(drawing, logits[:, 0], sampler, stops)
+    room, keep, rewind = sliding
+    full = going & (drawing.held >= room)
+
+    def read(cache: Any) -> tuple[jax.Array, Any]:
+        return model(last, going[:, None], cache, 1)
+
+    def read_anew(cache: Any) -> tuple[jax.Array, Any]:
+        """Of full rows the last tokens, of others the last one."""
+        text = jnp.concatenate([drawing.prompts, drawing.tokens], 1)
+        tokens = jax.lax.dynamic_slice_in_dim(text, drawing.prompts.shape[1] + drawing.step - keep, keep, 1)
+        mask = going[:, None] & (full[:, None] | (jnp.arange(keep) == keep - 1)[None])
+        return model(tokens, mask, rewind(cache, jnp.where(full, drawing.held, 0)), 1)
+
+    logits, cache = jax.lax.cond(full.any(), read_anew, read, drawing.cache)
+    drawing = drawing._replace(cache=cache, held=jnp.where(full, keep, drawing.held + going))
+    return _drawn(drawing, logits[:, 0], sampler, stops)
 
 
 def generate(
@@ -178,22 +221,24 @@ def generate(
     key: jax.Array,
     stops: Stops = (),
     pad: int = 0,
+    sliding: Sliding | None = None,
 ) -> Drawing:
     """Draw until every row has met a stop or has ``sampler.steps`` tokens.
 
     Args:
       model: logits with a cache.
-      cache: empty, with room for prompt and new tokens.
+      cache: empty, with room for the prompt and, unless it slides, the new tokens.
       prompts: int32 [B, T], padded at the beginning, see ``padded``.
       mask: bool [B, T], True for real tokens.
       sampler: its options.
       key: of the draws.
       stops: sequences of tokens that end a row once its new tokens end with one; single tokens are sequences of one.
       pad: what stands behind the end of a row.
+      sliding: what is done when the cache is full; None where all tokens have room.
     """
     drawing = begin(model, cache, prompts, mask, sampler, key, stops, pad)
     going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
-    return jax.lax.while_loop(going, lambda d: advance(model, d, sampler, stops), drawing)
+    return jax.lax.while_loop(going, lambda d: advance(model, d, sampler, stops, sliding), drawing)
 
 
 def check_stops(stops: Stops) -> None:

@@ -19,7 +19,7 @@ from genjax.data.text_splits import ByCharacters
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.decoding import Decoding, Request
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer import Transformer
@@ -157,9 +157,8 @@ def test_a_token_that_is_hidden_from_the_model_is_predicted_still():
 def test_greedy_texts_are_those_of_a_model_that_reads_all_of_them_anew(scan):
     family = replace(SMALL, net=replace(NET, scan_layers=scan))
     state = state_of(family)
-    greedy = Decoding(steps=20, temperature=0.0, tokens=(3, 1, 4))
+    greedy = Decoding(steps=T + 1 - 3, temperature=0.0, tokens=(3, 1, 4))
     found = np.asarray(jax.jit(lambda: family.sample(state, KEY, 2, greedy))())
-    assert found.shape == (2, T + 1)  # no more than the context and the token after it
     row = [3, 1, 4]
     score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
     for _ in range(T + 1 - 3):
@@ -203,12 +202,13 @@ def test_a_text_that_has_ended_is_filled_up_with_its_end():
 
 def test_a_prompt_is_encoded_by_the_codec_of_the_run():
     codec = Characters(characters="\nabc", delimiter=True)
-    assert Decoding(prompt="cab").encoded(codec) == Decoding(tokens=(0, 4, 2, 3), ends=(0,))
-    assert Decoding().encoded(codec).tokens == (0,)
-    assert Decoding().encoded(Characters(characters="\nabc")).tokens == (0,) and not Decoding().encoded(Bytes()).ends
-    assert Decoding().encoded(Bytes()).tokens == (10,)  # a new line
-    assert Decoding().encoded(Characters(characters="abc")).tokens == (0,)
-    assert Decoding(tokens=(1, 2)).encoded(codec).tokens == (1, 2)
+    asked = Decoding(prompt="cab")
+    assert asked.encoded(codec) == Request(asked, ((0, 4, 2, 3),), ends=(0,))
+    assert Decoding().encoded(codec).prompts == ((0,),)
+    assert Decoding().encoded(Characters(characters="\nabc")).prompts == ((0,),)
+    assert Decoding().encoded(Bytes()).prompts == ((10,),) and not Decoding().encoded(Bytes()).ends  # a new line
+    assert Decoding().encoded(Characters(characters="abc")).prompts == ((0,),)
+    assert Decoding(tokens=(1, 2)).encoded(codec).prompts == ((1, 2),)
     with pytest.raises(UserError, match="'d'.*character 1 of the prompt is not in the vocabulary of 5"):
         Decoding(prompt="ad").encoded(codec)
     with pytest.raises(UserError, match="have no source"):
@@ -292,7 +292,7 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
     (tmp_path / "names.txt").unlink()
     run = genjax.load(tmp_path / "parts")
     full = replace(family.sampler, prompt="a" * 14)  # with the start as long as the context
-    assert run.sample(1, options=full).shape == (1, 16)
+    assert run.sample(1, options=full).shape == (1, 15 + 8)
     options = replace(family.sampler, prompt="oli")
     assert run.write_samples(tmp_path / "out", 3, options=options).read_text().count("oli") >= 3
     with pytest.raises(UserError, match="the prompt is of 16 tokens, more than the context of 15"):
@@ -320,6 +320,8 @@ def test_a_model_of_pairs_learns_from_files_and_translates(tmp_path):
     assert run.write_samples(tmp_path / "dog", 1).read_text() == "a dog\n"
     cat = replace(family.sampler, source="eine katze")
     assert run.write_samples(tmp_path / "cat", 1, options=cat).read_text() == "a cat\n"
+    beams = replace(cat, beams=2, temperature=1.0, prompts=("a", ""))
+    assert run.write_samples(tmp_path / "cats", 2, options=beams).read_text() == "a cat\na cat\n"
     with pytest.raises(UserError, match="give one"):
         run.sample(1, options=Decoding(steps=4))
 

@@ -76,6 +76,12 @@ def test_guidance_extrapolates_from_no_text_to_the_prompt(state):
     np.testing.assert_allclose(three, zero + 3 * (one - zero), rtol=1e-4, atol=1e-5)
 
 
+def test_the_command_line_gives_it_one_prompt():
+    assert Denoising(DDIM(2), 3.0).prompted(("a disc",)) == Denoising(DDIM(2), 3.0, prompt="a disc")
+    with pytest.raises(UserError, match="takes one prompt, not 2"):
+        Denoising().prompted(("a disc", "a cross"))
+
+
 def test_without_a_prompt_samples_are_unconditional_at_any_scale(state):
     plain = FAMILY.denoise(state, 4, Denoising(guidance_scale=0.0, prompt="a red circle"))(X, T)
     for scale in (0.0, 1.0, 4.0):

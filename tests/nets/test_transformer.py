@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.cache import rewind, take
 from genjax.nets.positions import Rotary
 from genjax.nets.token_net import TokenNet, stacked, unstacked
 from genjax.nets.transformer import MuP, Transformer
@@ -128,7 +127,7 @@ def test_a_cache_is_rewound_and_its_rows_are_taken():
     for net in (GPT, dataclasses.replace(GPT, scan_layers=True)):
         params = stacked(params_of(GPT)) if net.scan_layers else params_of(GPT)
         _, cache = features(net, TOKENS[:, :6], params, cache=net.new_cache(2, 9))
-        cache = take(rewind(cache, jnp.asarray([2, 3])), jnp.asarray([1, 0, 1]))
+        cache = cache.rewind(jnp.asarray([2, 3])).take(jnp.asarray([1, 0, 1]))
         np.testing.assert_array_equal(cache.lengths, [3, 4, 3])
         y, _ = features(net, TOKENS[jnp.asarray([1, 0, 1]), 7:8], params, cache=cache)
         alone = [jnp.append(TOKENS[r, :n], TOKENS[r, 7])[None] for r, n in ((1, 3), (0, 4), (1, 3))]

@@ -50,6 +50,14 @@ class PairCodec:
         return self.target.pad
 
     @property
+    def token_bytes(self) -> np.ndarray | None:
+        return self.target.token_bytes
+
+    @property
+    def one_spelling(self) -> bool:
+        return self.target.one_spelling
+
+    @property
     def shown(self) -> int:
         return self.target.shown
 
