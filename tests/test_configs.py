@@ -11,8 +11,8 @@ import pytest
 
 import genjax
 from genjax import runs
-from genjax.data.dataset import Dataset
-from genjax.data.sources import PythonDocs, TextFiles
+from genjax.data.dataset import Dataset, Spec
+from genjax.data.sources import Chorales, PythonDocs, SentencePairs, TextFiles
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
@@ -29,6 +29,8 @@ def opened(data) -> tuple[object, Dataset]:
     if isinstance(data, TextFiles):
         test = getattr(data.split, "test", 0.1)
         others = [PythonDocs(data.codec, data.layout, ByDocuments(test))]
+    elif isinstance(data, Chorales | SentencePairs):
+        others = [dataclasses.replace(data, root=toy.sequences())]
     for source in (data, *others):
         try:
             return source, source.open()
@@ -46,6 +48,26 @@ def on_tiny_runs(family, source, folder):
         experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
         made[role] = str(genjax.train(experiment, folder / role, source=path, quiet=True).run_dir)
     return dataclasses.replace(family, **made)
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "source", "published"),
+    [
+        ("makemore_mlp", 27, None, 11_897),
+        ("multi30k_de_en", 5893, 7853, 9_038_341),
+        ("gpt2_124m", 50_257, None, 124_439_808),
+        ("gpt_shakespeare_gpu", 65, None, 10_646_784 + 256 * 384),  # nanoGPT counts no positions: 10.65M
+        ("gpt_shakespeare_char", 65, None, 795_904 + 64 * 128),  # 0.80M
+    ],
+)
+def test_nets_have_the_published_sizes(name, vocabulary, source, published):
+    family = load_config(name)[0].family
+    spec = Spec("tokens", (9,), np.zeros(9, np.float32), vocabulary=vocabulary)
+    if source is not None:
+        spec = dataclasses.replace(spec, source_length=8, source_vocabulary=source)
+    example = {entry: np.zeros((1, *shape), kind) for entry, (shape, kind) in spec.entries.items()}
+    params, _ = jax.eval_shape(lambda: family.init(jax.random.key(0), example, spec))
+    assert sum(p.size for p in jax.tree.leaves(params)) == published
 
 
 def test_there_are_configs():

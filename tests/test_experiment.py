@@ -18,6 +18,7 @@ from genjax import experiment as experiments
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
+from genjax.data.augment_music import Transposition
 from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
 from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
@@ -55,6 +56,7 @@ from genjax.evaluation.classification import Calibration, Confusions
 from genjax.evaluation.codebook import CodebookUsage
 from genjax.evaluation.diversity import Diversity
 from genjax.evaluation.flow_likelihood import FlowLikelihood
+from genjax.evaluation.frames import FrameLikelihood
 from genjax.evaluation.gauges import GameGauges
 from genjax.evaluation.generalisation import GeneralisationGap
 from genjax.evaluation.guidance import GuidanceCurve
@@ -98,6 +100,7 @@ from genjax.nets.bigram import Bigram
 from genjax.nets.conv import ConvCoder
 from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPBackbone, MLPCoder
+from genjax.nets.ngram_mlp import NgramMLP
 from genjax.nets.positions import Rotary
 from genjax.nets.progressive import Progressive
 from genjax.nets.residual_mlp import ResidualMLP
@@ -169,9 +172,10 @@ COMPONENTS = [
     TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
     TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
     PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
-    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache"),
+    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache", True),
     Chorales("/music", "16th", Packed(5), 100.0),
     TokenDropout(3, 0.25, (1, 2)),
+    Transposition(3, 4, 5, 9),
     TokenSwaps(0.25, (1, 2)),
     Substitution((((1, 2), (3,)),), 0.25),
     Lengths((2, 4), (3,)),
@@ -227,6 +231,7 @@ COMPONENTS = [
     FlowLikelihood(100, None, 1e-3, 1e-5, 20),
     Inpainting(4, 2, "centre"),
     LossByPosition(50),
+    FrameLikelihood(while_training=False),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
     processes.Linear(0.2, 10.0, 1e-2),
     processes.Cosine(12.0, -1.0),
@@ -271,6 +276,7 @@ COMPONENTS = [
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
     Decoding(9, draft="runs/small", draft_tokens=2),
     Bigram(64),
+    NgramMLP(2, 3, 4, 64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
     BeamSearch(9, 3, 0.7),
     Rotary(500_000.0, 8.0, 8192, 2.0, 5.0),
@@ -347,7 +353,7 @@ NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
-NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop"}
+NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
 
 
 def name_of(component):

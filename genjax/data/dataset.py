@@ -61,7 +61,8 @@ class Spec:
       levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
       condition: the width of ``condition``, an example's embedded text; None without.
       vocabulary: tokens are 0 .. vocabulary - 1; None where the entry holds none.
-      packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``.
+      packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``, of a
+        source by ``source_segment_ids`` and ``source_positions``; in training alone where there is a source.
       token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
@@ -98,6 +99,9 @@ class Spec:
         if self.source_length is not None:
             found["source_tokens"] = (self.source_length,), np.int32
             found["source_mask"] = (self.source_length,), np.float32
+            if self.packed:
+                names = "source_segment_ids", "source_positions"
+                found |= {name: ((self.source_length,), np.int32) for name in names}
         return found
 
 

@@ -22,7 +22,6 @@ from genjax.families.decoding import DRAFT, Decoding, Request
 from genjax.families.generation import Loop, Reader, check_stream, streamed, texts
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
-from genjax.nets.bigram import BigramNet
 from genjax.nets.token_net import TokenNet, unstacked
 from genjax.nets.transformer import Transformer
 
@@ -51,7 +50,7 @@ class Autoregressive(Family):
     Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to.
 
     Attributes:
-      net: ``Transformer``, or ``Bigram`` for the floor.
+      net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
       chunk: tokens whose logits stand in memory at once; rows of more tokens in all are done in several parts.
       z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
         loss in training, to hold logits in the range that bfloat16 tells apart.
@@ -200,8 +199,9 @@ class Autoregressive(Family):
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"] = self._read(params["encoder"], batch["source_tokens"], batch["source_mask"], keys[0])
-            told["memory_mask"] = batch["source_mask"]
+            told["memory_mask"] = batch.get("source_segment_ids", batch["source_mask"])
+            places = batch.get("source_positions")
+            told["memory"] = self._read(params["encoder"], batch["source_tokens"], told["memory_mask"], keys[0], places)
         module = _module(self._net(reads), self._vocabulary(params))
         hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
@@ -227,11 +227,18 @@ class Autoregressive(Family):
         net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
         return TokenNet(dataclasses.replace(net, head_transform=False), vocabulary)
 
-    def _read(self, params: Params, tokens: jax.Array, mask: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] marks the real ones."""
+    def _read(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        mask: jax.Array,
+        key: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> jax.Array:
+        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the real ones' segments."""
         segments = mask.astype(jnp.int32)
         module = self._encoder(self._vocabulary(params))
-        return module.apply({"params": params}, tokens, None, segments, rngs=_rngs(key), train=key is not None)[0]
+        return module.apply({"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None)[0]
 
     def _vocabulary(self, params: Params) -> int:
         params = params.get("decoder", params)
@@ -239,7 +246,7 @@ class Autoregressive(Family):
 
 
 def _module(net: Any, vocabulary: int) -> Any:
-    return TokenNet(net, vocabulary) if isinstance(net, Transformer) else BigramNet(vocabulary)
+    return TokenNet(net, vocabulary) if isinstance(net, Transformer) else net.module(vocabulary)
 
 
 def _rngs(key: jax.Array | None) -> dict[str, jax.Array]:

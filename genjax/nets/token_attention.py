@@ -26,7 +26,8 @@ class Scene(NamedTuple):
         slots: int32 [B, T], where in the cache the tokens go; None without a cache.
         segments: int32 [B, T]; None for one segment a row.
         memory: [B, M, C], or None where there is none or the cache has its keys and values.
-        memory_mask: bool [B, M], or None where all of it is real.
+        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is segment 1. None where
+            all of it is real.
     """
 
     table: tuple[jax.Array, jax.Array] | None
@@ -216,7 +217,7 @@ class TokenAttention(nn.Module):
         segments = None
         if scene.memory_mask is not None:
             ones = jnp.ones((query.shape[0], query.shape[2]), jnp.int32)
-            segments = ones, scene.memory_mask.astype(jnp.int32)
+            segments = ones if scene.segments is None else scene.segments, scene.memory_mask.astype(jnp.int32)
         if cache is None:
             return self._attend(query, key, value, rule, segments, train), None
         return attend(query, key, value, rule, segments=segments), cache

@@ -132,7 +132,8 @@ class TokenNet(nn.Module):
             segment_ids: int32 [B, T], tokens of different segments do not see each other, 0 for padding; with a cache
                 only what is 0 counts: those tokens are not kept, wherever in the row they stand.
             memory: [B, M, C] for cross-attention; None when the cache has it from an earlier call.
-            memory_mask: [B, M], 0 where it is padding; all real by default.
+            memory_mask: [B, M], 0 where it is padding; all real by default. With segment_ids and no cache int32, the
+                segment that each part of the memory is for.
             cache: Of `Transformer.new_cache`, of enough capacity: tokens past it are lost.
             types: int32 [B, T], kinds of tokens; all 0 by default.
             train: Whether dropout (of the rng "dropout") acts.

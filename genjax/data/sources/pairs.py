@@ -12,6 +12,7 @@ import numpy as np
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
+from genjax.data.packed_pairs import PackedPairs, packed
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder, data_folder
 from genjax.data.text_codecs import Words
@@ -99,6 +100,7 @@ class SentencePairs:
       source_length: tokens in a row of the source, S, a start and an end included.
       length: predictions in a row of the target, T.
       long: "drop" pairs of which one side does not fit, or "cut" that side before its end.
+      packed: train on rows of as many pairs as both lengths hold, told apart, which is as many times as fast.
       encoding: of the files.
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
@@ -116,6 +118,7 @@ class SentencePairs:
     long: LongPair = "cut"
     encoding: str = "utf-8"
     cache: str | None = None
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if self.long not in get_args(LongPair):
@@ -125,7 +128,8 @@ class SentencePairs:
 
     def open(self) -> Dataset:
         """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and 0 for padding,
-        ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1].
+        ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1]. Packed ones have ``source_segment_ids`` and
+        ``source_positions`` [B, S], ``segment_ids`` and ``positions`` [B, T + 1], int32, too.
 
         Raises:
           UserError: a file is missing, the two sides differ in length, or the target's codec has no start or end.
@@ -144,15 +148,17 @@ class SentencePairs:
         codec = PairCodec(*codecs)
         if codec.start is None or codec.end is None:
             raise UserError("the target's codec needs tokens for start and end: they tell when a translation is over")
-        splits = {}
+        splits: dict[str, Pairs | PackedPairs] = {}
         for part, texts in sides.items():
             source, target = (tokenised(t, c, cache) for t, c in zip(texts, codecs, strict=True))
-            splits[part] = self._pairs(source, target, codec, part, (texts[0], texts[1]))
+            pairs = self._pairs(source, target, codec, part, (texts[0], texts[1]))
+            splits[part] = packed(pairs) if self.packed and part == "train" else pairs
         spec = Spec(
             entry="tokens",
             shape=(self.length + 1,),
             mean=np.zeros(self.length + 1, np.float32),
             vocabulary=codec.vocabulary,
+            packed=self.packed,
             source_length=self.source_length,
             source_vocabulary=codec.source.vocabulary,
         )
@@ -245,19 +251,23 @@ class Pairs:
         found: dict[str, list[np.ndarray]] = {
             name: [] for name in ("source_tokens", "source_mask", "tokens", "loss_mask")
         }
-        for row in self.rows[indices].tolist():
-            source = _bounded(self.codec.source, self.source.document(row), ended=True)
-            target = _bounded(self.codec.target, self.target.document(row), ended=True)
-            tokens, real = _padded(
-                _cut(source, self.source_length, self.codec.source), self.source_length, self.codec.source.pad
-            )
+        for number in np.asarray(indices).tolist():
+            source, target = self.pair(number)
+            tokens, real = _padded(source, self.source_length, self.codec.source.pad)
             found["source_tokens"].append(tokens)
             found["source_mask"].append(real)
-            tokens, real = _padded(_cut(target, self.length + 1, self.codec.target), self.length + 1, self.codec.pad)
+            tokens, real = _padded(target, self.length + 1, self.codec.pad)
             real[0] = 0  # the start is given
             found["tokens"].append(tokens)
             found["loss_mask"].append(real)
         return {name: np.stack(rows) for name, rows in found.items()}
+
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of both sides [M] and [N] of a pair as they stand in its row, between start and end."""
+        row = int(self.rows[number])
+        source = _bounded(self.codec.source, self.source.document(row), ended=True)
+        target = _bounded(self.codec.target, self.target.document(row), ended=True)
+        return _cut(source, self.source_length, self.codec.source), _cut(target, self.length + 1, self.codec.target)
 
     def references(self) -> list[str]:
         """The target sentences of the split, in its order, as they are written."""

@@ -1,0 +1,48 @@
+"""German to English by an encoder and a decoder, by a published protocol for Multi30k.
+
+    python -m genjax train multi30k_de_en             # multi30k/task1 of $GENJAX_DATA
+    python -m genjax evaluate runs/multi30k_de_en --best --split test
+    python -m genjax sample runs/multi30k_de_en --best --sampler.source "ein mann steht an einem strand." --num 1
+
+3 and 3 layers, 8 heads, 256 wide, feed-forward 512, post-norm, dropout 0.1, 100 learned positions; Adam at a constant
+5e-4, clip 1, batches of 128, 10 epochs, of which the best on the validation sentences is taken.
+"""
+
+import dataclasses
+
+from genjax.data.sources import SentencePairs
+from genjax.experiment import Every, Experiment
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.decoding import Decoding
+from genjax.nets.transformer import Transformer
+from genjax.optim import Adam
+from genjax.schedules import Constant
+
+EPOCH = 226  # steps: the 29,000 pairs fill 7,218 rows
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    net = Transformer(
+        layers=3,
+        heads=8,
+        width=256,
+        context=100,
+        hidden=512,
+        norm_first=False,
+        activation="relu",
+        biases=("attention", "mix", "feed_forward", "norm", "head"),
+        tied=False,
+        dropout=0.1,
+        attention_dropout=0.1,
+    )
+    if tiny:
+        net = dataclasses.replace(net, layers=1, heads=2, width=16, hidden=32)
+    asked = "ein mann in einem blauen hemd steht auf einer leiter und putzt ein fenster."
+    return Experiment(
+        family=Autoregressive(net, chunk=2048, sampler=Decoding(steps=63, temperature=0.0, source=asked)),
+        data=SentencePairs(source_length=64, length=63, packed=True),
+        optimizer=Adam(Constant(5e-4), clip=1.0),
+        steps=4 if tiny else 10 * EPOCH,
+        batch_size=4 if tiny else 32,
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, EPOCH, EPOCH, EPOCH),
+    )

@@ -1,0 +1,97 @@
+"""Several pairs of sentences a row, as sentences are short beside the longest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from genjax.data.dataset import Batch
+
+OPEN = 256  # rows that a pair is tried in
+
+
+class PairRows(Protocol):
+    """What is packed: pairs of a source of at most S and a target of at most T + 1 tokens."""
+
+    @property
+    def codec(self) -> Any: ...
+
+    @property
+    def source_length(self) -> int: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class PackedPairs:
+    """Rows of pairs; a target reads its own source alone.
+
+    Attributes:
+      pairs: all of them.
+      members: the numbers of the pairs, row after row, [N] int64.
+      first: the first member of each row and their number, [R + 1] int64.
+    """
+
+    pairs: PairRows
+    members: np.ndarray
+    first: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        pairs, count = self.pairs, len(indices)
+        source, target = (count, pairs.source_length), (count, pairs.length + 1)
+        batch = {
+            "source_tokens": np.full(source, pairs.codec.source.pad or 0, np.int32),
+            "source_segment_ids": np.zeros(source, np.int32),
+            "source_positions": np.zeros(source, np.int32),
+            "tokens": np.full(target, pairs.codec.pad or 0, np.int32),
+            "segment_ids": np.zeros(target, np.int32),
+            "positions": np.zeros(target, np.int32),
+        }
+        for b, row in enumerate(np.asarray(indices).tolist()):
+            at = [0, 0]
+            for segment, number in enumerate(self.members[self.first[row] : self.first[row + 1]].tolist(), 1):
+                for side, (prefix, ids) in enumerate(zip(("source_", ""), pairs.pair(number), strict=True)):
+                    part = b, slice(at[side], at[side] + len(ids))
+                    batch[f"{prefix}tokens"][part] = ids
+                    batch[f"{prefix}segment_ids"][part] = segment
+                    batch[f"{prefix}positions"][part] = np.arange(len(ids))
+                    at[side] += len(ids)
+        real = (batch["segment_ids"] > 0) & (batch["positions"] > 0)  # the start of each is given
+        mask = (batch["source_segment_ids"] > 0).astype(np.float32)
+        return batch | {"source_mask": mask, "loss_mask": real.astype(np.float32)}
+
+
+def packed(pairs: PairRows) -> PackedPairs:
+    """Each pair in the row that it leaves the least room in, of those opened last that have room for both sides."""
+    sizes = np.array([[len(side) for side in pairs.pair(number)] for number in range(len(pairs))])  # [N, 2]
+    rooms = np.zeros((OPEN, 2), np.int64)
+    rows = np.full(OPEN, -1)  # which one each of the open ones is
+    row = np.empty(len(sizes), np.int64)
+    count = 0
+    for number, size in enumerate(sizes):
+        left = rooms - size
+        fits = (left >= 0).all(1)
+        if fits.any():
+            place = int(np.argmin(np.where(fits, left.sum(1), np.iinfo(np.int64).max)))
+        else:
+            place = count % OPEN  # in the place of the oldest
+            rooms[place], rows[place] = (pairs.source_length, pairs.length + 1), count
+            count += 1
+        rooms[place] -= size
+        row[number] = rows[place]
+    order = np.argsort(row, kind="stable")
+    return PackedPairs(pairs, order, np.searchsorted(row[order], np.arange(count + 1)))

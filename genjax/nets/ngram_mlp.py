@@ -1,0 +1,140 @@
+"""The neural language model of Bengio et al. (JMLR 3, 2003): a perceptron of the last few tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError
+
+NOTHING = -1  # stands in a cache where no token does
+
+
+class PastTokens(NamedTuple):
+    """The last tokens of each row, int32 [B, past - 1]; -1 before its first one."""
+
+    tokens: jax.Array
+
+
+@dataclass(frozen=True)
+class NgramMLP:
+    """Logits of the next token from the embeddings of the last few, side by side through one layer of tanh.
+
+    Before the first token of a row, or of a document, that token stands again: with a codec whose texts begin with a
+    delimiter the first letter is predicted from delimiters alone. There are no direct connections to the logits.
+
+    Attributes:
+      past: tokens that are read, the last one among them.
+      width: of an embedding.
+      hidden: units of the layer.
+      context: the longest row.
+    """
+
+    past: int = 3
+    width: int = 10
+    hidden: int = 200
+    context: int = 1024
+
+    logit_softcap: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        for name in ("past", "width", "hidden", "context"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} of an NgramMLP is at least 1, not {getattr(self, name)}")
+
+    def module(self, vocabulary: int) -> NgramMLPNet:
+        """The network over tokens 0 to vocabulary - 1."""
+        return NgramMLPNet(self, vocabulary)
+
+    def new_cache(self, batch: int, capacity: int) -> PastTokens:
+        """An empty one; it is as long for any capacity."""
+        return PastTokens(jnp.full((batch, self.past - 1), NOTHING, jnp.int32))
+
+
+class NgramMLPNet(nn.Module):
+    """``NgramMLP`` with the methods of ``TokenNet``; its features are the hidden units.
+
+    First weights are normal: embeddings of deviation 1, the matrix of the hidden layer 5/3 over the root of its rows,
+    which leaves tanh units a deviation near 1, that of the head 0.01, so that all tokens begin about equally likely.
+
+    Attributes:
+      net: its hyper-parameters.
+      vocabulary: V.
+    """
+
+    net: NgramMLP
+    vocabulary: int
+
+    def setup(self) -> None:
+        net = self.net
+        rows = net.past * net.width
+        self.embedding = self.param("embedding", nn.initializers.normal(1.0), (self.vocabulary, net.width))
+        self.hidden_kernel = self.param("hidden_kernel", nn.initializers.normal(5 / 3 / rows**0.5), (rows, net.hidden))
+        self.hidden_bias = self.param("hidden_bias", nn.initializers.zeros, (net.hidden,))
+        self.head_kernel = self.param("head_kernel", nn.initializers.normal(0.01), (self.vocabulary, net.hidden))
+        self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.vocabulary,))
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        segment_ids: jax.Array | None = None,
+        cache: PastTokens | None = None,
+        *,
+        train: bool = False,
+    ) -> tuple[jax.Array, PastTokens | None]:
+        """Features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in it.
+
+        Args:
+          positions: change nothing, as tokens are told by how far back they lie.
+          segment_ids: int32 [B, T]: nothing is read across a change of segment. With a cache only what is 0, padding,
+            counts: it is left out wherever it stands.
+        """
+        past = _past(tokens, segment_ids, self.net.past) if cache is None else None
+        if cache is not None:
+            past, cache = _past_of_cache(tokens, segment_ids, cache)
+        embedded = self.embedding.at[past].get(mode="fill", fill_value=jnp.nan)  # [B, T, past, width]
+        flat = embedded.reshape(tokens.size, -1)
+        hidden = jnp.tanh(flat @ self.hidden_kernel + self.hidden_bias[None])
+        return hidden.reshape(*tokens.shape, -1), cache
+
+    def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What logits are made of: rows [..., hidden], kernel [V, hidden] and bias [V]."""
+        return hidden, self.head_kernel, self.head_bias
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Features [..., hidden] to logits [..., V] in float32."""
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        out = jnp.einsum("nd,vd->nv", flat, self.head_kernel, preferred_element_type=jnp.float32)
+        return (out + self.head_bias.astype(jnp.float32)[None]).reshape(*hidden.shape[:-1], -1)
+
+
+def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Array:
+    """The last tokens at each place, the newest first, int32 [B, T, past]."""
+    place = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+    first = jnp.zeros_like(place)
+    if segment_ids is not None:
+        begins = jnp.diff(segment_ids, axis=1, prepend=segment_ids[:, :1]) != 0
+        first = jax.lax.cummax(jnp.where(begins, place, 0), axis=1)
+    each = jnp.maximum(place[..., None] - jnp.arange(past)[None, None], first[..., None])
+    return jnp.take_along_axis(tokens[:, None], each.transpose(0, 2, 1), 2).transpose(0, 2, 1)
+
+
+def _past_of_cache(tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens) -> tuple[jax.Array, PastTokens]:
+    """The same with the cache's tokens before, and the cache after them; at padding it is that of the token before."""
+    kept = cache.tokens.shape[1]
+    known = jnp.concatenate([cache.tokens, tokens], 1)
+    new = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
+    real = jnp.concatenate([cache.tokens != NOTHING, new], 1)
+    order = jnp.argsort(~real, axis=1, stable=True)  # real ones first, as they follow on each other
+    together = jnp.take_along_axis(known, order, 1)
+    last = jnp.cumsum(real, 1)[:, kept:] - 1  # of each token among the real ones, [B, T]
+    each = jnp.maximum(last[..., None] - jnp.arange(kept + 1)[None, None], 0)
+    past = jnp.take_along_axis(together[:, None], each.transpose(0, 2, 1), 2).transpose(0, 2, 1)
+    back = last[:, -1:] - jnp.arange(kept)[::-1][None]
+    after = jnp.take_along_axis(together, jnp.maximum(back, 0), 1)
+    return past, PastTokens(jnp.where(back < 0, NOTHING, after))
