@@ -19,8 +19,7 @@ from genjax.errors import UserError
 from genjax.families.decoding import Decoding
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
 from genjax.losses import chunked_cross_entropy
-from genjax.nets.bigram import BigramNet
-from genjax.nets.token_net import TokenNet, unstacked
+from genjax.nets.token_net import unstacked
 from genjax.nets.transformer import Transformer
 from genjax.samplers.decoding import generate
 
@@ -82,12 +81,12 @@ class Autoregressive(Family):
         variables = {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
         tokens = example["tokens"][:, :1]
         if spec.source_length is None:
-            return _module(self.net, spec.vocabulary).init(key, tokens)["params"], variables
+            return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
         if self.sampler.source is None and not self.sampler.source_tokens:
             raise UserError("these data have a source: samples need one, too (family.sampler.source)")
         one, two = jax.random.split(key)
-        encoder, decoder = self._encoder(spec.source_vocabulary), _module(self._net(True), spec.vocabulary)
+        encoder, decoder = self._encoder(spec.source_vocabulary), self._net(True).module(spec.vocabulary)
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
@@ -134,7 +133,7 @@ class Autoregressive(Family):
         net = self._net(reads)
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
-        module = _module(net, vocabulary)
+        module = net.module(vocabulary)
 
         def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
             hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache)
@@ -177,7 +176,7 @@ class Autoregressive(Family):
             decoder = params["decoder"]
             told["memory"] = self._read(params["encoder"], batch["source_tokens"], batch["source_mask"], keys[0])
             told["memory_mask"] = batch["source_mask"]
-        module = _module(self._net(reads), self._vocabulary(params))
+        module = self._net(reads).module(self._vocabulary(params))
         hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)
@@ -196,11 +195,11 @@ class Autoregressive(Family):
         """The hyper-parameters of what predicts, which may read a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
-    def _encoder(self, vocabulary: int) -> TokenNet:
+    def _encoder(self, vocabulary: int) -> Any:
         """What reads the source; it has no head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
-        return TokenNet(dataclasses.replace(net, head_transform=False), vocabulary)
+        return dataclasses.replace(net, head_transform=False).module(vocabulary)
 
     def _read(self, params: Params, tokens: jax.Array, mask: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] marks the real ones."""
@@ -230,10 +229,6 @@ class Autoregressive(Family):
         if "encoder" in params and not source:
             raise UserError("this model writes what a source says: give one (sampler.source)")
         return prompt, source
-
-
-def _module(net: Any, vocabulary: int) -> Any:
-    return TokenNet(net, vocabulary) if isinstance(net, Transformer) else BigramNet(vocabulary)
 
 
 def _rngs(key: jax.Array | None) -> dict[str, jax.Array]:

@@ -26,6 +26,10 @@ class Bigram:
 
     logit_softcap: ClassVar[None] = None
 
+    def module(self, vocabulary: int) -> BigramNet:
+        """The network over tokens 0 to vocabulary - 1."""
+        return BigramNet(vocabulary)
+
     def new_cache(self, batch: int, capacity: int) -> NoCache:
         """Stands where a transformer's cache does."""
         return NoCache()

@@ -16,10 +16,11 @@ from genjax.nets.cache import Cache, LayerCache
 from genjax.nets.feed_forward import FeedForward, activate
 from genjax.nets.positions import sinusoids
 from genjax.nets.token_attention import Scene, TokenAttention
-from genjax.nets.transformer import Transformer
+
+Net = Any  # a `Transformer`, which stands above: its `module` makes what is here
 
 
-def _norm(net: Transformer, dtype: Any, name: str | None = None) -> nn.Module:
+def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
     """[..., C] -> the same; statistics are float32."""
     if net.norm == "rms":
         return nn.RMSNorm(net.norm_epsilon, dtype=dtype, name=name)
@@ -29,7 +30,7 @@ def _norm(net: Transformer, dtype: Any, name: str | None = None) -> nn.Module:
 class Block(nn.Module):
     """Attention, cross-attention if any, and the perceptron, each added to what it read: [B, T, C] -> the same."""
 
-    net: Transformer
+    net: Net
     train: bool
 
     @nn.compact
@@ -77,14 +78,14 @@ class Block(nn.Module):
 
 
 class TokenNet(nn.Module):
-    """A Transformer over tokens 0 to vocabulary - 1.
+    """A Transformer over tokens 0 to vocabulary - 1; `Transformer.module` makes it.
 
     Attributes:
-        net: Its hyper-parameters.
+        net: Its hyper-parameters, a `Transformer`.
         vocabulary: Tokens that there are.
     """
 
-    net: Transformer
+    net: Net
     vocabulary: int
 
     def setup(self) -> None:
