@@ -183,9 +183,12 @@ class Transformer:
         return TokenNet(self, vocabulary)
 
     def rates(self) -> tuple[tuple[str, float], ...]:
-        """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by."""
-        blocks = (r"^layers?(_\d+)?/.*kernel", self.shrink)
-        return (blocks, ("^transform/kernel", self.shrink)) if self.head_transform else (blocks,)
+        """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by.
+
+        The same for a model whose parts, such as encoder and decoder, are all of these hyper-parameters.
+        """
+        blocks = (r"(^|/)layers?(_\d+)?/.*kernel", self.shrink)
+        return (blocks, ("(^|/)transform/kernel", self.shrink)) if self.head_transform else (blocks,)
 
     def new_cache(self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32) -> Cache:
         """An empty cache for `capacity` tokens a row, and for memories [batch, memory, C] with cross-attention.
