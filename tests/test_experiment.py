@@ -26,6 +26,7 @@ from genjax.data.hashed_text import HashedText
 from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
 from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
+from genjax.data.prefixes import Prefixed
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
     TFDS,
@@ -162,6 +163,7 @@ COMPONENTS = [
     Blocks(8),
     Documents(9, "drop"),
     Packed(10, "drop"),
+    Prefixed(Packed(10, "drop"), "\n", 3),
     ByCharacters(0.2, 0.3),
     ByDocuments(0.2, 0.3, 4),
     ByFiles("t*", "v*"),
@@ -266,7 +268,7 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
-    Autoregressive(Bigram(16), 512, 1e-4, Decoding(9, prompt="a")),
+    Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", None, (1, 2), (3,), (0,)),
     Bigram(64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
@@ -344,7 +346,18 @@ COMPONENTS = [
 NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
 NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
-NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
+NO_COMPONENTS |= {
+    "Corpus",
+    "Runs",
+    "Rows",
+    "PrefixedRows",
+    "Windows",
+    "Pairs",
+    "StoredTexts",
+    "FileTexts",
+    "TableTexts",
+    "RecordTexts",
+}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule"}
 
 

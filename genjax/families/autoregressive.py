@@ -45,7 +45,8 @@ class Autoregressive(Family):
     Where the data's codec tells how many bytes a token stands for, ``bits_per_byte`` stands beside it when held-out
     text is judged: what lets models of different vocabularies be compared.
 
-    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to.
+    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to. Data with a
+    prefix (layout ``Prefixed``) have what follows it predicted alone.
 
     Attributes:
       net: ``Transformer``, or ``Bigram`` for the floor.
@@ -53,12 +54,15 @@ class Autoregressive(Family):
       z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
         loss in training, to hold logits in the range that bfloat16 tells apart.
       sampler: how texts are drawn.
+      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
+        section 3.2.1); of a sample the prompt is the prefix.
     """
 
     net: Any = Transformer()
     chunk: int = 1024
     z_loss: float = 0.0
     sampler: Decoding = Decoding()
+    prefix_lm: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -67,6 +71,10 @@ class Autoregressive(Family):
             raise UserError(f"z_loss is not negative, but {self.z_loss} is")
         if not getattr(self.net, "causal", True):
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
+        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+            raise UserError(f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it")
+        if self.prefix_lm and self.net.attention == "cudnn":
+            raise UserError('attention="cudnn" knows no prefix_lm; use "xla" or "blocked" (family.net.attention)')
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.vocabulary is None:
@@ -78,6 +86,8 @@ class Autoregressive(Family):
                 + (f" of {spec.source_length} source tokens" if spec.source_length else "")
                 + f", more than the context of {self.net.context} (family.net.context)"
             )
+        if self.prefix_lm and not spec.prefixed:
+            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
         variables = {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
         tokens = example["tokens"][:, :1]
         if spec.source_length is None:
@@ -136,7 +146,10 @@ class Autoregressive(Family):
         module = net.module(vocabulary)
 
         def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
-            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache)
+            told = {}
+            if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
+                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told)
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
         capacity = len(prompt) + steps - 1
@@ -170,6 +183,9 @@ class Autoregressive(Family):
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
         told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        if self.prefix_lm:
+            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
