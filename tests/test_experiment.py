@@ -27,6 +27,7 @@ from genjax.data.hashed_text import HashedText
 from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
 from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
+from genjax.data.prefixes import Prefixed
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
     TFDS,
@@ -165,6 +166,7 @@ COMPONENTS = [
     Blocks(8),
     Documents(9, "drop"),
     Packed(10, "drop"),
+    Prefixed(Packed(10, "drop"), "\n", 3),
     ByCharacters(0.2, 0.3),
     ByDocuments(0.2, 0.3, 4),
     ByFiles("t*", "v*"),
@@ -271,7 +273,7 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
-    Autoregressive(Bigram(16), 512, 1e-4, Decoding(9, prompt="a")),
+    Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
     Decoding(9, draft="runs/small", draft_tokens=2),
@@ -354,6 +356,7 @@ NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
+NO_COMPONENTS |= {"PrefixedRows"}
 
 
 def name_of(component):

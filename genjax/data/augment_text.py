@@ -1,6 +1,7 @@
 """Text augmentations, for `Experiment.augment`: each is a frozen dataclass, called as `augment(key, batch) -> batch`.
 
-A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape and, of packed rows, `segment_ids` and `positions`.
+A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape, of packed rows `segment_ids` and `positions`, and
+where there is a prefix `prefix_mask`.
 
 `TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch comes back with
 `inputs` [B, T + 1] int32 beside `tokens`. A family reads `inputs` where there are such and predicts `tokens` always;
@@ -147,7 +148,7 @@ class Substitution:
         if "inputs" in batch:
             raise UserError("Substitution comes before the augmentations that change inputs alone")
         wanted = jax.random.bernoulli(key, self.prob, tokens.shape)
-        entries = {name: batch[name] for name in ("loss_mask", "segment_ids") if name in batch}
+        entries = {name: batch[name] for name in ("loss_mask", "segment_ids", "prefix_mask") if name in batch}
         size, emitted = self._emitted(tokens, jnp.where(wanted, self._matches(tokens, _segments(batch)), -1), entries)
         changed = jax.vmap(_scattered)(jnp.where(real(batch), size, 0), emitted)  # padding is emitted nowhere
         filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real(batch), size, 0).sum(1, keepdims=True)

@@ -9,7 +9,9 @@ import numpy as np
 from genjax.data.dataset import Batch
 from genjax.errors import UserError
 
-OF_TOKENS = frozenset({"tokens", "loss_mask", "segment_ids", "positions"})  # entries [B, T + 1] of a batch
+OF_TOKENS = frozenset(
+    {"tokens", "loss_mask", "segment_ids", "positions", "prefix_mask"}
+)  # entries [B, T + 1] of a batch
 
 
 @dataclass(frozen=True)

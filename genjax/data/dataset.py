@@ -64,6 +64,7 @@ class Spec:
       packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``, of a
         source by ``source_segment_ids`` and ``source_positions``; in training alone where there is a source.
       token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
+      prefixed: a ``prefix_mask`` tells the tokens of the prefix, which is given, not predicted.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
     """
@@ -76,6 +77,7 @@ class Spec:
     condition: int | None = None
     vocabulary: int | None = None
     packed: bool = False
+    prefixed: bool = False
     token_bytes: tuple[int, ...] | None = None
     source_length: int | None = None
     source_vocabulary: int | None = None
@@ -96,6 +98,8 @@ class Spec:
             found["loss_mask"] = self.shape, np.float32
         if self.packed:
             found |= {"segment_ids": (self.shape, np.int32), "positions": (self.shape, np.int32)}
+        if self.prefixed:
+            found["prefix_mask"] = self.shape, np.float32
         if self.source_length is not None:
             found["source_tokens"] = (self.source_length,), np.int32
             found["source_mask"] = (self.source_length,), np.float32

@@ -10,12 +10,13 @@ Batches hold
     loss_mask[:, 1:], and the column before is 0.
   segment_ids [B, T + 1] int32, packed rows only: 1, 2, … for the documents of a row, 0 for padding.
   positions [B, T + 1] int32, packed rows only: of a token within its document, or its piece of one.
+  prefix_mask [B, T + 1] float32, of ``Prefixed`` alone: 1 for what is given, which is not predicted either.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -43,6 +44,11 @@ class Layout(Protocol):
         ...
 
     @property
+    def prefixed(self) -> bool:
+        """Whether ``prefix_mask`` tells what is given and not predicted."""
+        ...
+
+    @property
     def held_out(self) -> Layout:
         """How held-out text is laid out, so that each of its tokens is predicted once."""
         ...
@@ -67,6 +73,8 @@ class RandomWindows:
     """
 
     length: int = 256
+
+    prefixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_length(self.length)
@@ -98,6 +106,8 @@ class Blocks:
     """
 
     length: int = 256
+
+    prefixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_length(self.length)
@@ -164,6 +174,8 @@ class Documents:
     length: int = 64
     long: Long = "split"
 
+    prefixed: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         _check_length(self.length)
         _check_long(self.long)
@@ -194,6 +206,8 @@ class Packed:
 
     length: int = 256
     long: Long = "split"
+
+    prefixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_length(self.length)

@@ -45,6 +45,7 @@ def token_dataset(
         mean,
         vocabulary=codec.vocabulary,
         packed=layout.packed,
+        prefixed=layout.prefixed,
         token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
     )
     parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))

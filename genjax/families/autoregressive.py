@@ -22,7 +22,7 @@ from genjax.families.decoding import DRAFT, Decoding, Request
 from genjax.families.generation import Loop, Reader, check_stream, streamed, texts
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
-from genjax.nets.token_net import TokenNet, unstacked
+from genjax.nets.token_net import unstacked
 from genjax.nets.transformer import Transformer
 
 
@@ -47,7 +47,8 @@ class Autoregressive(Family):
     Where the data's codec tells how many bytes a token stands for, ``bits_per_byte`` stands beside it when held-out
     text is judged: what lets models of different vocabularies be compared.
 
-    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to.
+    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to. Data with a
+    prefix (layout ``Prefixed``) have what follows it predicted alone.
 
     Attributes:
       net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
@@ -55,12 +56,15 @@ class Autoregressive(Family):
       z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
         loss in training, to hold logits in the range that bfloat16 tells apart.
       sampler: how texts are drawn.
+      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
+        section 3.2.1); of a sample the prompt is the prefix.
     """
 
     net: Any = Transformer()
     chunk: int = 1024
     z_loss: float = 0.0
     sampler: Decoding = Decoding()
+    prefix_lm: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -69,6 +73,10 @@ class Autoregressive(Family):
             raise UserError(f"z_loss is not negative, but {self.z_loss} is")
         if not getattr(self.net, "causal", True):
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
+        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+            raise UserError(f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it")
+        if self.prefix_lm and self.net.attention == "cudnn":
+            raise UserError('attention="cudnn" knows no prefix_lm; use "xla" or "blocked" (family.net.attention)')
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.vocabulary is None:
@@ -80,15 +88,17 @@ class Autoregressive(Family):
                 + (f" of {spec.source_length} source tokens" if spec.source_length else "")
                 + f", more than the context of {self.net.context} (family.net.context)"
             )
+        if self.prefix_lm and not spec.prefixed:
+            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
         variables = {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
         tokens = example["tokens"][:, :1]
         if spec.source_length is None:
-            return _module(self.net, spec.vocabulary).init(key, tokens)["params"], variables
+            return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
         if self.sampler.source is None and not self.sampler.source_tokens:
             raise UserError("these data have a source: samples need one, too (family.sampler.source)")
         one, two = jax.random.split(key)
-        encoder, decoder = self._encoder(spec.source_vocabulary), _module(self._net(True), spec.vocabulary)
+        encoder, decoder = self._encoder(spec.source_vocabulary), self._net(True).module(spec.vocabulary)
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
@@ -173,10 +183,13 @@ class Autoregressive(Family):
         net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
-        module = _module(net, vocabulary)
+        module = net.module(vocabulary)
 
         def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
-            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache)
+            told = {}
+            if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
+                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told)
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
         def new_cache(rows: int, room: int) -> Any:
@@ -195,6 +208,9 @@ class Autoregressive(Family):
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
         told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        if self.prefix_lm:
+            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
@@ -202,7 +218,7 @@ class Autoregressive(Family):
             told["memory_mask"] = batch.get("source_segment_ids", batch["source_mask"])
             places = batch.get("source_positions")
             told["memory"] = self._read(params["encoder"], batch["source_tokens"], told["memory_mask"], keys[0], places)
-        module = _module(self._net(reads), self._vocabulary(params))
+        module = self._net(reads).module(self._vocabulary(params))
         hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)
@@ -221,11 +237,11 @@ class Autoregressive(Family):
         """The hyper-parameters of what predicts, which may read a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
-    def _encoder(self, vocabulary: int) -> TokenNet:
+    def _encoder(self, vocabulary: int) -> Any:
         """What reads the source; it has no head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
-        return TokenNet(dataclasses.replace(net, head_transform=False), vocabulary)
+        return dataclasses.replace(net, head_transform=False).module(vocabulary)
 
     def _read(
         self,
@@ -243,10 +259,6 @@ class Autoregressive(Family):
     def _vocabulary(self, params: Params) -> int:
         params = params.get("decoder", params)
         return len(params["embedding" if "embedding" in params else "table"])
-
-
-def _module(net: Any, vocabulary: int) -> Any:
-    return TokenNet(net, vocabulary) if isinstance(net, Transformer) else net.module(vocabulary)
 
 
 def _rngs(key: jax.Array | None) -> dict[str, jax.Array]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.nets.blocked_attention import HIDDEN, Rule, blocked, visible
+from genjax.nets.blocked_attention import HIDDEN, Prefix, Rule, Segments, blocked, visible
 from genjax.nets.cache import LayerCache, write
 from genjax.nets.positions import rotated
 
@@ -25,6 +25,7 @@ class Scene(NamedTuple):
         mask: bool [B, T, S], what of the cache each query sees; None without a cache.
         slots: int32 [B, T], where in the cache the tokens go; None without a cache.
         segments: int32 [B, T]; None for one segment a row.
+        prefix: bool [B, T], tokens that see one another both ways; None for none.
         memory: [B, M, C], or None where there is none or the cache has its keys and values.
         memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is segment 1. None where
             all of it is real.
@@ -34,6 +35,7 @@ class Scene(NamedTuple):
     mask: jax.Array | None
     slots: jax.Array | None
     segments: jax.Array | None
+    prefix: jax.Array | None
     memory: jax.Array | None
     memory_mask: jax.Array | None
 
@@ -44,7 +46,8 @@ def attend(
     value: jax.Array,
     rule: Rule,
     *,
-    segments: tuple[jax.Array, jax.Array] | None = None,
+    segments: Segments = None,
+    prefix: Prefix = None,
     implementation: Implementation = "xla",
 ) -> jax.Array:
     """Softmax attention [B, H, T, D] of queries [B, H, T, D] to keys and values [B, K, S, D].
@@ -54,6 +57,7 @@ def attend(
     Args:
         rule: Its scale, and what each query sees.
         segments: int32 [B, T] of queries and [B, S] of keys: only equal ones see one another.
+        prefix: bool [B, T] of queries and [B, S] of keys: where both are true a causal rule is off.
         implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, and memory grows with T
             alone; "cudnn" is a GPU's fused kernel.
 
@@ -61,11 +65,11 @@ def attend(
         UserError: "cudnn" is asked for what it would silently leave out.
     """
     if implementation == "cudnn":
-        return _cudnn(query, key, value, rule, segments)
+        return _cudnn(query, key, value, rule, segments, prefix)
     if implementation == "blocked":
-        return blocked(query, key, value, rule, segments)
+        return blocked(query, key, value, rule, segments, prefix)
     t, s = query.shape[2], key.shape[2]
-    return attend_xla(query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments))
+    return attend_xla(query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments, prefix))
 
 
 def attend_xla(
@@ -98,8 +102,11 @@ def _cudnn(
     key: jax.Array,
     value: jax.Array,
     rule: Rule,
-    segments: tuple[jax.Array, jax.Array] | None,
+    segments: Segments,
+    prefix: Prefix,
 ) -> jax.Array:
+    if prefix is not None:
+        raise UserError('attention="cudnn" knows no prefix that is read both ways; use "xla" or "blocked"')
     if segments is not None:
         raise UserError('attention="cudnn" knows no segment ids or padding; use "xla" or "blocked" for packed rows')
     if rule.softcap is not None:
@@ -190,7 +197,8 @@ class TokenAttention(nn.Module):
             query, key = rotated(query, scene.table), rotated(key, scene.table)
         if cache is None:
             segments = None if scene.segments is None else (scene.segments, scene.segments)
-            return self._attend(query, key, value, self.rule, segments, train), None
+            prefix = None if scene.prefix is None else (scene.prefix, scene.prefix)
+            return self._attend(query, key, value, self.rule, segments, train, prefix), None
         assert scene.slots is not None
         key, value = write(cache.keys, key, scene.slots), write(cache.values, value, scene.slots)
         cache = cache._replace(keys=key, values=value)
@@ -228,11 +236,13 @@ class TokenAttention(nn.Module):
         key: jax.Array,
         value: jax.Array,
         rule: Rule,
-        segments: tuple[jax.Array, jax.Array] | None,
+        segments: Segments,
         train: bool,
+        prefix: Prefix = None,
     ) -> jax.Array:
         if not (train and self.dropout):
-            return attend(query, key, value, rule, segments=segments, implementation=self.implementation)
-        mask = visible(rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments)
+            form = self.implementation
+            return attend(query, key, value, rule, segments=segments, prefix=prefix, implementation=form)
+        mask = visible(rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments, prefix)
         dropout = nn.Dropout(self.dropout, deterministic=False, name="dropout")
         return attend_xla(query, key, value, rule, mask, dropout)

@@ -16,10 +16,11 @@ from genjax.nets.cache import Cache, LayerCache
 from genjax.nets.feed_forward import FeedForward, activate
 from genjax.nets.positions import sinusoids
 from genjax.nets.token_attention import Scene, TokenAttention
-from genjax.nets.transformer import Transformer
+
+Net = Any  # a `Transformer`, which stands above: its `module` makes what is here
 
 
-def _norm(net: Transformer, dtype: Any, name: str | None = None) -> nn.Module:
+def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
     """[..., C] -> the same; statistics are float32."""
     if net.norm == "rms":
         return nn.RMSNorm(net.norm_epsilon, dtype=dtype, name=name)
@@ -29,7 +30,7 @@ def _norm(net: Transformer, dtype: Any, name: str | None = None) -> nn.Module:
 class Block(nn.Module):
     """Attention, cross-attention if any, and the perceptron, each added to what it read: [B, T, C] -> the same."""
 
-    net: Transformer
+    net: Net
     train: bool
 
     @nn.compact
@@ -77,14 +78,14 @@ class Block(nn.Module):
 
 
 class TokenNet(nn.Module):
-    """A Transformer over tokens 0 to vocabulary - 1.
+    """A Transformer over tokens 0 to vocabulary - 1; `Transformer.module` makes it.
 
     Attributes:
-        net: Its hyper-parameters.
+        net: Its hyper-parameters, a `Transformer`.
         vocabulary: Tokens that there are.
     """
 
-    net: Transformer
+    net: Net
     vocabulary: int
 
     def setup(self) -> None:
@@ -121,6 +122,7 @@ class TokenNet(nn.Module):
         memory_mask: jax.Array | None = None,
         cache: Cache | None = None,
         types: jax.Array | None = None,
+        prefix: jax.Array | None = None,
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
@@ -136,6 +138,8 @@ class TokenNet(nn.Module):
                 segment that each part of the memory is for.
             cache: Of `Transformer.new_cache`, of enough capacity: tokens past it are lost.
             types: int32 [B, T], kinds of tokens; all 0 by default.
+            prefix: bool [B, T], tokens that see one another both ways within their segment (prefix LM: Raffel et al.,
+                arXiv 1910.10683, section 3.2.1); with a cache those of one call.
             train: Whether dropout (of the rng "dropout") acts.
 
         Raises:
@@ -151,9 +155,11 @@ class TokenNet(nn.Module):
             raise UserError("this transformer reads no memory; set cross_attention")
         places: jax.Array | np.ndarray = np.arange(t, dtype=np.int32)[None] if positions is None else positions
         if cache is not None:
-            scene, places, cache = self._scene_of_cache(tokens, positions, segment_ids, memory, memory_mask, cache)
+            scene, places, cache = self._scene_of_cache(
+                tokens, positions, segment_ids, memory, memory_mask, cache, prefix
+            )
         else:
-            scene = Scene(None, None, None, segment_ids, memory, memory_mask)
+            scene = Scene(None, None, None, segment_ids, prefix, memory, memory_mask)
         if net.positions == "rotary":
             scene = scene._replace(table=net.rotary.table(places, net.head_size))
         x = self._embedded(tokens, places, types)
@@ -213,17 +219,23 @@ class TokenNet(nn.Module):
         memory: jax.Array | None,
         memory_mask: jax.Array | None,
         cache: Cache,
+        prefix: jax.Array | None,
     ) -> tuple[Scene, jax.Array, Cache]:
         """What the layers need to know, positions [B, T], and the cache with its new lengths."""
         real = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
         order = cache.lengths[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1
         several = tokens.shape[1] > 1  # of which padding goes nowhere; a single one past the row's end
         slots = jnp.where(real, order, cache.capacity) if several else cache.lengths[:, None]
-        mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None)
+        both_ways = None
+        if prefix is not None and several:
+            rows = jnp.arange(len(tokens))[:, None]
+            kept = jnp.zeros((len(tokens), cache.capacity), bool).at[rows, slots].set(prefix, mode="drop")
+            both_ways = prefix, kept
+        mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
         if memory is not None:
-            kept = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
-            cache = cache._replace(memory_mask=kept)
-        scene = Scene(None, mask, slots, None, memory, cache.memory_mask)
+            real_memory = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
+            cache = cache._replace(memory_mask=real_memory)
+        scene = Scene(None, mask, slots, None, None, memory, cache.memory_mask)
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
         return scene, jnp.maximum(order, 0) if positions is None else positions, cache
 

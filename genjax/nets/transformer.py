@@ -14,6 +14,7 @@ from genjax.nets.cache import Cache, LayerCache
 from genjax.nets.feed_forward import GATED, Activation, check_activation
 from genjax.nets.positions import Rotary
 from genjax.nets.token_attention import Implementation
+from genjax.nets.token_net import TokenNet
 
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
 Norm = Literal["layer", "rms"]
@@ -177,10 +178,17 @@ class Transformer:
         base = self.head_size if self.mup is None else self.mup.head_width
         return Rule(base**0.5 / self.head_size, self.causal, self.window, self.attention_softcap)
 
+    def module(self, vocabulary: int) -> TokenNet:
+        """The network over tokens 0 to vocabulary - 1."""
+        return TokenNet(self, vocabulary)
+
     def rates(self) -> tuple[tuple[str, float], ...]:
-        """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by."""
-        blocks = (r"^layers?(_\d+)?/.*kernel", self.shrink)
-        return (blocks, ("^transform/kernel", self.shrink)) if self.head_transform else (blocks,)
+        """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by.
+
+        The same for a model whose parts, such as encoder and decoder, are all of these hyper-parameters.
+        """
+        blocks = (r"(^|/)layers?(_\d+)?/.*kernel", self.shrink)
+        return (blocks, ("(^|/)transform/kernel", self.shrink)) if self.head_transform else (blocks,)
 
     def new_cache(self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32) -> Cache:
         """An empty cache for `capacity` tokens a row, and for memories [batch, memory, C] with cross-attention.

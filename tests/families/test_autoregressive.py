@@ -13,6 +13,7 @@ import genjax
 from genjax import parallel, runs
 from genjax.data.dataset import Spec
 from genjax.data.layouts import Documents, Packed
+from genjax.data.prefixes import Prefixed
 from genjax.data.sources import SentencePairs, TextFiles
 from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.data.text_splits import ByCharacters
@@ -103,6 +104,76 @@ def test_a_packed_row_predicts_what_its_documents_predict_alone():
     np.testing.assert_allclose(together.nll[0, 4:7], apart.nll[1], rtol=1e-5)
     metrics = SMALL.evaluate(state, jax.tree.map(jnp.asarray, packed), KEY)
     np.testing.assert_allclose(metrics["loss"].value, apart.nll.mean(), rtol=1e-5)
+
+
+def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_past():
+    """By what changes with each token, and packed with another document as alone."""
+    family = replace(SMALL, prefix_lm=True)
+    state = state_of(family, replace(PACKED, prefixed=True))
+    tokens = jax.random.randint(KEY, (1, T + 1), 0, V)
+    # Five tokens of which three are given, then four of which two are.
+    given = jnp.asarray([[1.0] * 3 + [0] * 2 + [1] * 2 + [0] * 2])
+    places = {"positions": jnp.asarray([[0, 1, 2, 3, 4, 0, 1, 2, 3]])}
+    packed = places | {"prefix_mask": given, "loss_mask": jnp.ones((1, T + 1)), "mask": jnp.ones(1)}
+    packed["segment_ids"] = jnp.asarray([[1] * 5 + [2] * 4])
+
+    @jax.jit
+    def predicted(tokens):
+        found = family.predictions(state.params, packed | {"tokens": tokens})
+        return found.nll[0], found.weight[0]
+
+    nll, weight = predicted(tokens)
+    np.testing.assert_array_equal(weight, [0, 0, 1, 1, 0, 0, 1, 1])  # nothing that is seen before
+    changes = {0: [2, 3], 1: [2, 3], 2: [2, 3], 3: [2, 3], 4: [3], 5: [6, 7], 6: [6, 7], 7: [6, 7], 8: [7]}
+    for place, wanted in changes.items():
+        moved = np.abs(np.asarray(predicted(tokens.at[0, place].add(1).__mod__(V))[0] - nll)) * np.asarray(weight)
+        assert np.flatnonzero(moved > 1e-6).tolist() == wanted
+    early = jnp.asarray([1.0, 0, 0])  # the second of three tokens of a prefix feels the third
+    hidden = lambda t: family.predictions(state.params, packed | {"tokens": t}).nll[0, 0]  # noqa: E731
+    assert jnp.abs(hidden(tokens.at[0, 2].add(1).__mod__(V)) - nll[0]) > 1e-6 and early.sum() == 1
+    for first, last in ((0, 5), (5, 9)):
+        alone = {name: packed[name][:, first:last] for name in ("prefix_mask", "loss_mask")} | {"mask": jnp.ones(1)}
+        apart = family.predictions(state.params, alone | {"tokens": tokens[:, first:last]})
+        np.testing.assert_allclose(apart.nll[0], nll[first : last - 1], rtol=1e-5)
+
+
+def test_the_prompt_of_a_prefix_lm_is_its_prefix():
+    family = replace(SMALL, prefix_lm=True)
+    state = state_of(family, replace(TEXT, prefixed=True))
+    options = Decoding(steps=20, temperature=0.0, tokens=(3, 1, 4))
+    found = np.asarray(jax.jit(lambda: family.sample(state, KEY, 2, options))())
+    row = [3, 1, 4]
+    score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
+    for _ in range(T + 1 - 3):
+        rows = jnp.concatenate([jnp.tile(jnp.asarray([row]), (V, 1)), jnp.arange(V)[:, None]], 1)
+        given = jnp.broadcast_to(jnp.arange(rows.shape[1]) < 3, rows.shape).astype(jnp.float32)
+        batch = {"tokens": rows, "prefix_mask": given, "loss_mask": jnp.ones(rows.shape), "mask": jnp.ones(V)}
+        row.append(int(score(batch).argmin()))
+    assert found.tolist() == [row, row]
+    causal = np.asarray(jax.jit(lambda: SMALL.sample(state, KEY, 1, options))())
+    assert causal[0].tolist() != row
+
+
+def test_a_prefix_lm_learns_answers_from_what_stands_anywhere_in_their_prompt(tmp_path):
+    """The answer to a prompt is its last letter, told to the first place of a prefix alone by what follows it."""
+    rng = np.random.default_rng(0)
+    prompts = ["".join(rng.choice(list("abcd"), 4)) for _ in range(60)]
+    (tmp_path / "talk.txt").write_text("\n".join(f"{prompt}={prompt[0] + prompt[3]}" for prompt in prompts))
+    data = TextFiles(
+        str(tmp_path / "talk.txt"),
+        unit="lines",
+        codec=Characters(delimiter=True),
+        layout=Prefixed(Packed(23, "drop"), until="="),
+        split=ByCharacters(0.2),
+        cache=str(tmp_path / "cache"),
+    )
+    net = Transformer(layers=2, heads=2, width=16, context=23, positions="learned")
+    family = Autoregressive(net, sampler=Decoding(steps=4, temperature=0.0, prompt="bacd="), prefix_lm=True)
+    every = Every(log=100, evaluate=300, sample=300, checkpoint=300)
+    experiment = Experiment(family, data, Adam(Constant(0.01)), steps=300, batch_size=16, every=every)
+    run = genjax.train(replace(experiment, devices=Devices(count=1)), tmp_path / "run", quiet=True)
+    assert run.evaluate("test").numbers["loss"] < 0.1
+    assert run.write_samples(tmp_path / "answer", 1).read_text().strip() == "bacd=bd"
 
 
 @pytest.mark.parametrize("spec", [TEXT, PAIRS], ids=["text", "pairs"])
@@ -331,6 +402,8 @@ def test_what_does_not_fit_is_refused():
         ({"chunk": 0}, "chunk"),
         ({"z_loss": -1.0}, "z_loss"),
         ({"net": replace(NET, causal=False)}, "is causal"),
+        ({"net": Bigram(T), "prefix_lm": True}, "a Bigram has none of it"),
+        ({"net": replace(NET, attention="cudnn"), "prefix_lm": True}, "cudnn"),
     ):
         with pytest.raises(UserError, match=words):
             replace(SMALL, **fields)
@@ -339,6 +412,7 @@ def test_what_does_not_fit_is_refused():
         (SMALL, replace(TEXT, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
         (SMALL, replace(PAIRS, source_length=20), "of 20 source tokens, more than the context of 8"),
         (SMALL, PAIRS, "samples need one, too"),
+        (replace(SMALL, prefix_lm=True), TEXT, "a layout Prefixed"),
     ):
         with pytest.raises(UserError, match=words):
             family.init(KEY, batch_of(1, spec=PAIRS), spec)

@@ -17,6 +17,7 @@ from genjax.nets.token_attention import attend
 
 KEY = jax.random.key(0)
 SEGMENTS = jnp.asarray([[1] * 4 + [2] * 5 + [0] * 2, [3] * 11])
+PREFIX = jnp.asarray([[1] * 3 + [0] + [1] * 2 + [0] * 5, [1] * 7 + [0] * 4], bool)
 
 
 def inputs(queries=11, keys=11):
@@ -24,7 +25,7 @@ def inputs(queries=11, keys=11):
     return [2 * jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
 
 
-def by_hand(query, key, value, rule, segments=None):
+def by_hand(query, key, value, rule, segments=None, prefix=None):
     """One softmax a query, in loops of numpy."""
     query, key, value = (np.asarray(a, np.float64) for a in (query, key, value))
     out = np.zeros_like(query)
@@ -33,7 +34,7 @@ def by_hand(query, key, value, rule, segments=None):
         seen = [
             j
             for j in range(key.shape[2])
-            if (not rule.causal or j <= i)
+            if (not rule.causal or j <= i or (prefix is not None and prefix[b, i] and prefix[b, j]))
             and (rule.window is None or abs(i - j) < rule.window)
             and (segments is None or segments[0][b, i] == segments[1][b, j])
         ]
@@ -52,6 +53,8 @@ RULES = {
     "both ways": (Rule(0.4, False, 3), False),
     "segments": (Rule(0.4, True, softcap=1.5), True),
     "encoder": (Rule(0.4), True),
+    "prefix": (Rule(0.4, True), False),
+    "prefixes": (Rule(0.4, True, 3, 1.5), True),
 }
 
 
@@ -60,19 +63,21 @@ def test_blocked_equals_xla_in_value_and_gradient_and_both_a_loop(monkeypatch, n
     monkeypatch.setattr(blocked_attention, "BLOCK", 4)  # 11 tokens are three blocks, one not full
     rule, packed = RULES[name]
     segments = (SEGMENTS, SEGMENTS) if packed else None
+    prefix = PREFIX if "prefix" in name else None
     arrays = inputs()
 
     @jax.jit
     def forms(*arrays):
         def run(form):
-            y, vjp = jax.vjp(lambda *a: attend(*a, rule, segments=segments, implementation=form), *arrays)
+            told = {"segments": segments, "prefix": None if prefix is None else (prefix, prefix)}
+            y, vjp = jax.vjp(lambda *a: attend(*a, rule, **told, implementation=form), *arrays)
             return y, vjp(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
         return run("blocked"), run("xla")
 
     blocked, plain = forms(*arrays)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), blocked, plain)
-    np.testing.assert_allclose(plain[0], by_hand(*arrays, rule, segments), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(plain[0], by_hand(*arrays, rule, segments, prefix), rtol=1e-4, atol=1e-5)
 
 
 def test_blocked_equals_a_loop_for_a_memory_of_another_length(monkeypatch):
@@ -106,6 +111,8 @@ def test_cudnn_refuses_what_it_would_leave_out():
     half = [a.astype(jnp.bfloat16) for a in inputs()]
     with pytest.raises(UserError, match="segment ids"):
         attend(*half, Rule(1.0), segments=(SEGMENTS, SEGMENTS), implementation="cudnn")
+    with pytest.raises(UserError, match="no prefix"):
+        attend(*half, Rule(1.0, True), prefix=(PREFIX, PREFIX), implementation="cudnn")
     with pytest.raises(UserError, match="soft-cap"):
         attend(*half, Rule(1.0, softcap=1.0), implementation="cudnn")
     with pytest.raises(UserError, match="bfloat16"):

@@ -96,6 +96,29 @@ def test_packed_equals_unpacked(name, attention):
 
 
 @pytest.mark.parametrize("name", NETS)
+def test_a_prefix_is_read_both_ways_and_what_follows_is_causal(name):
+    """By gradients: rows of the table are tokens of the row."""
+    net = dataclasses.replace(NETS[name], layers=1)
+    module = TokenNet(net, VOCABULARY)
+    params = {k: v for k, v in params_of(NETS[name]).items() if k != "layer_1"}
+    table = jax.random.normal(KEY, (VOCABULARY, net.width))
+    segments = jnp.asarray([[1] * 5 + [2] * 4])
+    prefix = jnp.asarray([[1, 1, 1, 0, 0, 1, 1, 0, 0]], bool)
+
+    def run(x):
+        told = {"segment_ids": segments, "prefix": prefix}
+        return module.apply({"params": params | {"embedding": x}}, jnp.arange(9)[None], **told)[0][0]
+
+    slopes = jnp.abs(jax.jit(jax.jacrev(run))(table)).sum((1, 3))[:, :9]
+    i, j = np.indices((9, 9))
+    same, both = (np.asarray(a)[0] for a in (segments, prefix))
+    seen = (same[i] == same[j]) & ((j <= i) | (both[i] & both[j]))
+    if net.window:
+        seen &= np.abs(i - j) < net.window
+    np.testing.assert_array_equal(np.asarray(slopes) > 1e-9, seen)
+
+
+@pytest.mark.parametrize("name", NETS)
 def test_cached_equals_uncached(name):
     net = NETS[name]
     want = features(net)[0]
@@ -106,6 +129,25 @@ def test_cached_equals_uncached(name):
         y, cache = features(net, TOKENS[:, i : i + 1], cache=cache)
         close(y[:, 0], want[:, i])
     np.testing.assert_array_equal(cache.lengths, [9, 9])
+
+
+@pytest.mark.parametrize("name", ["gpt", "windowed"])
+def test_a_cache_filled_with_a_prefix_equals_all_at_once(name):
+    net = NETS[name]
+    prefix = jnp.asarray([[1, 1, 1, 1], [0, 0, 1, 1]], bool)  # of the second row two tokens, after padding
+    row = jnp.concatenate([TOKENS[1:, :2], TOKENS[1:, 4:]], 1)
+    marks = [jnp.arange(n)[None] < size for n, size in ((9, 4), (7, 2))]
+    alone = [features(net, tokens, prefix=mark)[0][0] for tokens, mark in zip((TOKENS[:1], row), marks, strict=True)]
+    assert jnp.abs(alone[0] - features(net)[0][0]).max() > 1e-3
+    prompts = TOKENS[:, :4].at[1].set(jnp.asarray([7, 7, *TOKENS[1, :2].tolist()]))
+    told = {"segment_ids": jnp.asarray([[1] * 4, [0, 0, 1, 1]]), "prefix": prefix}
+    y, cache = features(net, prompts, cache=net.new_cache(2, 12), **told)
+    close(y[0], alone[0][:4])
+    close(y[1, 2:], alone[1][:2])
+    for i in range(4, 9):
+        y, cache = features(net, TOKENS[:, i : i + 1], cache=cache)
+        close(y[0, 0], alone[0][i])
+        close(y[1, 0], alone[1][i - 2])
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
