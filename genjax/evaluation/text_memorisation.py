@@ -15,7 +15,7 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.bias import quantile, wilson
-from genjax.evaluation.drawn_texts import data_texts, drawn_texts, matched
+from genjax.evaluation.drawn_texts import check_texts, data_texts, drawn_texts, matched
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.memorisation import SIGNIFICANT, Threshold
 from genjax.evaluation.overlap import longest_overlaps
@@ -69,8 +69,7 @@ class TextMemorisation(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if spec.entry != "tokens":
-            raise UserError(f"TextMemorisation needs texts, but the data are {spec.entry}")
+        check_texts("TextMemorisation", spec)
         if self.prefix + self.size > spec.shape[0]:
             raise UserError(
                 f"TextMemorisation gives {self.prefix} tokens and asks for {self.size}, but rows are of {spec.shape[0]}"
@@ -214,8 +213,6 @@ def _continued(
         jnp.ones((len(tokens), prefix), bool),
         TokenSampler(size, temperature=0),
         key,
-        source=batch.get("source_tokens"),
-        source_mask=batch.get("source_mask"),
     )
     return drawn.tokens, tokens[:, prefix : prefix + size], whole
 
