@@ -56,6 +56,7 @@ from genjax.evaluation.bias import Bias
 from genjax.evaluation.classification import Calibration, Confusions
 from genjax.evaluation.codebook import CodebookUsage
 from genjax.evaluation.diversity import Diversity
+from genjax.evaluation.domains import DomainPerplexity
 from genjax.evaluation.flow_likelihood import FlowLikelihood
 from genjax.evaluation.frames import FrameLikelihood
 from genjax.evaluation.gauges import GameGauges
@@ -72,6 +73,10 @@ from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.sheet import Sheet
 from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.text_bias import Probe, TextBias
+from genjax.evaluation.text_diversity import TextDiversity
+from genjax.evaluation.text_memorisation import TextMemorisation
+from genjax.evaluation.translation import TranslationQuality
 from genjax.evaluation.transport import TransportDistance
 from genjax.experiment import (
     Every,
@@ -171,7 +176,7 @@ COMPONENTS = [
     ByDocuments(0.2, 0.3, 4),
     ByFiles("t*", "v*"),
     TextFiles("/texts", "*.gz", "lines", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
-    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
+    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache", "kind"),
     TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
     PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
     SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache", True),
@@ -234,6 +239,12 @@ COMPONENTS = [
     Inpainting(4, 2, "centre"),
     LossByPosition(50),
     FrameLikelihood(while_training=False),
+    DomainPerplexity(50, 3, 0.9),
+    TextDiversity(30, 3, "tokens", while_training=False),
+    TextMemorisation(30, 0.1, 40, 8, 9, 0.2, while_training=False),
+    Probe("doctor", ("{} is a doctor", "{} was a doctor"), (("he", "she"), ("Jo", "Ann"), ("a man", "a woman"))),
+    TextBias((Probe("a", ("{} is",) * 3, (("he", "she"),) * 2),), "sentence", 0.1, 0.9, 300),
+    TranslationQuality(70, 20),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
     processes.Linear(0.2, 10.0, 1e-2),
     processes.Cosine(12.0, -1.0),
@@ -356,7 +367,7 @@ NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
-NO_COMPONENTS |= {"PrefixedRows"}
+NO_COMPONENTS |= {"PrefixedRows", "Asked"}
 
 
 def name_of(component):

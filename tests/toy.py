@@ -152,8 +152,15 @@ class Head:
     def __len__(self):
         return min(self.size, len(self.whole))
 
+    @property
+    def corpus(self):
+        return self.whole.corpus
+
     def batch(self, indices):
         return self.whole.batch(indices)
+
+    def documents(self, indices):
+        return self.whole.documents(indices)
 
 
 @dataclass(frozen=True)

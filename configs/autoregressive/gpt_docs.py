@@ -12,7 +12,11 @@ import dataclasses
 
 from genjax.data.layouts import RandomWindows
 from genjax.data.sources import PythonDocs
+from genjax.evaluation.domains import DomainPerplexity
+from genjax.evaluation.generalisation import GeneralisationGap
 from genjax.evaluation.positions import LossByPosition
+from genjax.evaluation.text_diversity import TextDiversity
+from genjax.evaluation.text_memorisation import TextMemorisation
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
@@ -32,6 +36,18 @@ def get_config(tiny: bool = False) -> Experiment:
         optimizer=AdamW(WarmUp(2 if tiny else 100, Cosine(2e-3, 2e-4)), b2=0.99, weight_decay=0.1, clip=1.0),
         steps=4 if tiny else 2000,
         batch_size=4 if tiny else 16,
-        evaluators=(LossByPosition(),),
+        evaluators=(
+            LossByPosition(),
+            GeneralisationGap(200),
+            DomainPerplexity(200),
+            TextDiversity(8 if tiny else 100, while_training=False),
+            TextMemorisation(
+                samples=8 if tiny else 100,
+                rows=20 if tiny else 300,
+                prefix=length // 4,
+                size=length // 4,
+                while_training=False,
+            ),
+        ),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 500, 500, 500),
     )

@@ -15,7 +15,10 @@ from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
 from genjax.data.text_codecs import Characters
 from genjax.data.text_splits import ByCharacters
+from genjax.evaluation.generalisation import GeneralisationGap
 from genjax.evaluation.positions import LossByPosition
+from genjax.evaluation.text_diversity import TextDiversity
+from genjax.evaluation.text_memorisation import TextMemorisation
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
@@ -50,6 +53,17 @@ def get_config(tiny: bool = False) -> Experiment:
         optimizer=Muon(Linear(0.0088, 0.0), adam_rate=3e-3 / 0.0088, b2=0.99, clip=1.0),
         steps=4 if tiny else 2000,
         batch_size=4 if tiny else 12,
-        evaluators=(LossByPosition(),),
+        evaluators=(
+            LossByPosition(),
+            GeneralisationGap(2_000, while_training=False),
+            TextDiversity(8 if tiny else 200, while_training=False),
+            TextMemorisation(
+                samples=8 if tiny else 200,
+                rows=20 if tiny else 500,
+                prefix=length // 2,
+                size=length // 2,
+                while_training=False,
+            ),
+        ),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 500, 500, 500),
     )
