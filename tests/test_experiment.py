@@ -601,6 +601,7 @@ BOUND = {
     "keep": Keep(),
     "steps_per_dispatch": 2,
     "workers": 3,
+    "start_from": StartFrom("runs/other"),
 }
 
 

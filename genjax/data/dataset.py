@@ -48,6 +48,8 @@ class Codec(Protocol):
         """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its path."""
         ...
 
+CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -63,6 +65,9 @@ class Spec:
       vocabulary: tokens are 0 .. vocabulary - 1; None where the entry holds none.
       packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``.
       token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
+      token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` that hold of it;
+        None where that is not known.
+      mask_token: stands for a token that is to be found out; None where the vocabulary has none.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
     """
@@ -76,6 +81,8 @@ class Spec:
     vocabulary: int | None = None
     packed: bool = False
     token_bytes: tuple[int, ...] | None = None
+    token_kinds: tuple[int, ...] | None = None
+    mask_token: int | None = None
     source_length: int | None = None
     source_vocabulary: int | None = None
 
