@@ -21,7 +21,7 @@ from genjax.data.text_codecs import TextCodec, Unencodable
 from genjax.data.texts import Piece, Texts
 from genjax.errors import UserError
 
-FORMAT = 1  # of the cache; raised when what an older genjax wrote is no longer what this one would write
+FORMAT = 2  # of the cache; raised when what an older genjax wrote is no longer what this one would write
 NOTED = 20_000_000  # characters that take long enough to say so
 
 
@@ -34,12 +34,16 @@ class Corpus:
       starts: where each document begins, and N, [D + 1] int64.
       text_characters: of the text that the tokens stand for.
       text_bytes: of it in UTF-8.
+      domain: each document's place in ``domains`` [D] int32; None where no source has told it.
+      domains: names.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     text_characters: int = 0
     text_bytes: int = 0
+    domain: np.ndarray | None = None
+    domains: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Documents."""
@@ -48,6 +52,10 @@ class Corpus:
     def document(self, number: int) -> np.ndarray:
         """The tokens [M] int32 of a document."""
         return self.tokens[self.starts[number] : self.starts[number + 1]].astype(np.int32)
+
+    def documents(self, places: np.ndarray) -> np.ndarray:
+        """The documents int64 that the tokens at ``places`` are of, of the same shape."""
+        return np.searchsorted(self.starts, places, side="right") - 1
 
 
 def token_dtype(vocabulary: int) -> type[np.generic]:
@@ -168,15 +176,17 @@ def _told(texts: Texts, doing: str) -> Iterator[Piece]:
 
 
 def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
-    starts = array("q")
+    starts, domain = array("q"), array("i")
+    domains: dict[str, int] = {}
     characters = text_bytes = 0
     end = [] if codec.end is None else [codec.end]
     with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
         within = 0  # characters of this document that are done
-        for text, document, ends in _told(texts, "tokenising (once)"):
+        for text, document, ends, name in _told(texts, "tokenising (once)"):
             if text:
                 if not within:
                     starts.append(len(tokens))
+                    domain.append(domains.setdefault(name, len(domains)))
                 try:
                     tokens.append(codec.encode(text))
                 except Unencodable as error:
@@ -192,8 +202,10 @@ def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
     if not count:
         raise UserError(f"{texts.title} holds no text")
     np.save(folder / "starts.npy", np.array([*starts, count], np.int64))
+    np.save(folder / "domain.npy", np.array(domain, np.int32))
     header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
-    (folder / "header.json").write_text(json.dumps(header | {"bytes": text_bytes, "title": texts.title}))
+    told = {"bytes": text_bytes, "title": texts.title, "domains": list(domains)}
+    (folder / "header.json").write_text(json.dumps(header | told))
 
 
 def _stored(folder: Path) -> Corpus | None:
@@ -204,9 +216,14 @@ def _stored(folder: Path) -> Corpus | None:
             return None
         tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
         starts = np.load(folder / "starts.npy", mmap_mode="r", allow_pickle=False)
+        domain = np.load(folder / "domain.npy", mmap_mode="r", allow_pickle=False)
         if tokens.shape != (header["tokens"],) or starts.shape != (header["documents"] + 1,):
             return None
-        return Corpus(tokens, starts, header["characters"], header["bytes"])
+        if domain.shape != (header["documents"],):
+            return None
+        domains = tuple(header["domains"])
+        told = None if domains == ("",) else domain
+        return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

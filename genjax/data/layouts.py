@@ -150,6 +150,11 @@ class Windows:
         loss_mask = (inside & (column > 0)).astype(np.float32)
         return {"tokens": np.where(inside, tokens, np.int32(self.pad)), "loss_mask": loss_mask}
 
+    def documents(self, indices: np.ndarray) -> np.ndarray:
+        """The document [B, T + 1] int64 that each token is of, -1 for padding."""
+        place = np.asarray(indices, np.int64)[:, None] * self.stride + np.arange(self.length + 1)
+        return np.where(place < len(self.corpus.tokens), self.corpus.documents(place), -1)
+
 
 @dataclass(frozen=True)
 class Documents:
@@ -338,6 +343,16 @@ class Rows:
             positions[place] = position
             batch |= {"segment_ids": segment_ids, "positions": positions}
         return batch
+
+    def documents(self, indices: np.ndarray) -> np.ndarray:
+        """The document [B, T + 1] int64 that each token is of, -1 for padding."""
+        found = np.full((len(indices), self.length + 1), -1)
+        for row, number in enumerate(np.asarray(indices, np.int64).tolist()):
+            runs = slice(self.first[number], self.first[number + 1])
+            size = self.runs.size[runs]
+            of_run = self.corpus.documents(self.runs.begin[runs] + self.runs.leads[runs])
+            found[row, : size.sum()] = np.repeat(of_run, size)
+        return found
 
 
 def _within(sizes: np.ndarray) -> np.ndarray:

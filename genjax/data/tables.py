@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.data.splits import digest
-from genjax.data.texts import Piece, fingerprint_of, lines, shown
+from genjax.data.texts import Piece, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -28,12 +28,14 @@ class TableTexts:
       paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
       column: that holds the text.
       encoding: of JSONL, CSV and TSV.
+      domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
     """
 
     root: Path
     paths: tuple[Path, ...]
     column: str = "text"
     encoding: str = "utf-8"
+    domain: str | None = None
 
     @property
     def title(self) -> str:
@@ -41,7 +43,8 @@ class TableTexts:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return digest([fingerprint_of(self.paths).encode(), f"{self.column} {self.encoding}".encode()])
+        how = f"{self.column} {self.encoding} {self.domain or ''}"
+        return digest([fingerprint_of(self.paths).encode(), how.encode()])
 
     def pieces(self) -> Iterator[Piece]:
         """
@@ -51,17 +54,24 @@ class TableTexts:
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
         for path in self.paths:
             name = shown(path, self.root)
-            for place, value in read[kind(path)](path, name):
+            for place, row in read[kind(path)](path, name):
+                value = row[self.column]
                 if value is not None and not isinstance(value, str):
                     raise UserError(f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text")
                 if value:
-                    yield Piece(value, f"{place} of {name}", True)
+                    domain = domain_of(path, self.root) if self.domain is None else row[self.domain]
+                    yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
 
-    def _missing(self, name: str, known: list[str]) -> UserError:
-        error = unknown("column", self.column, known)
-        return UserError(f"{name}: {error}")
+    @property
+    def _columns(self) -> list[str]:
+        return [column for column in (self.column, self.domain) if column is not None]
 
-    def _jsonl(self, path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    def _check(self, name: str, known: list[str]) -> None:
+        for column in self._columns:
+            if column not in known:
+                raise UserError(f"{name}: {unknown('column', column, known)}")
+
+    def _jsonl(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, line in enumerate(lines(path, self.encoding), 1):
             if not line.strip():
                 continue
@@ -71,35 +81,32 @@ class TableTexts:
                 raise UserError(f"line {number:,} of {name} is no JSON: {error}") from None
             if not isinstance(row, dict):
                 raise UserError(f"line {number:,} of {name} is no JSON object")
-            if self.column not in row:
-                raise self._missing(f"line {number:,} of {name}", list(row))
-            yield f"line {number:,}", row[self.column]
+            self._check(f"line {number:,} of {name}", list(row))
+            yield f"line {number:,}", row
 
-    def _csv(self, path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    def _csv(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)  # the module's own limit is one for tables of numbers
         tabs = ".tsv" in path.suffixes
         reader = csv.DictReader(lines(path, self.encoding), delimiter="\t" if tabs else ",", strict=True)
         try:
-            if self.column not in (reader.fieldnames or ()):
-                raise self._missing(name, list(reader.fieldnames or ()))
+            self._check(name, list(reader.fieldnames or ()))
             for number, row in enumerate(reader, 1):
-                yield f"row {number:,}", row[self.column]
+                yield f"row {number:,}", row
         except csv.Error as error:
             raise UserError(f"{name} cannot be read as a table, near line {reader.line_num:,}: {error}") from None
 
-    def _parquet(self, path: Path, name: str) -> Iterator[tuple[str, Any]]:
+    def _parquet(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
-            if self.column not in file.schema_arrow.names:
-                raise self._missing(name, file.schema_arrow.names)
+            self._check(name, file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(ROWS, columns=[self.column]):
-                for value in batch.column(0).to_pylist():
+            for batch in file.iter_batches(ROWS, columns=self._columns):
+                for row in batch.to_pylist():
                     number += 1
-                    yield f"row {number:,}", value
+                    yield f"row {number:,}", row
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 

@@ -78,10 +78,10 @@ class Span:
         total = sum(len(piece.text) for piece in self.texts.pieces())
         begin, end = int(total * self.begin), int(total * self.end)
         at = 0
-        for text, document, ends in self.texts.pieces():
+        for text, document, ends, domain in self.texts.pieces():
             low, high = max(begin - at, 0), min(end - at, len(text))
             if low < high:
-                yield Piece(text[low:high], document, ends or at + high == end)
+                yield Piece(text[low:high], document, ends or at + high == end, domain)
             at += len(text)
             if at >= end:
                 return

@@ -28,11 +28,13 @@ class Piece(NamedTuple):
       text: of it.
       document: what a person finds the document by.
       ends: whether it is the last part.
+      domain: what kind of text the document is, as its source tells it; "" where that is unknown.
     """
 
     text: str
     document: str
     ends: bool
+    domain: str = ""
 
 
 class Texts(Protocol):
@@ -53,7 +55,7 @@ class Texts(Protocol):
 
 @dataclass(frozen=True)
 class StoredTexts:
-    """Documents in memory.
+    """Documents in memory, each a domain of its own.
 
     Attributes:
       title: what a person calls them.
@@ -69,12 +71,14 @@ class StoredTexts:
 
     def pieces(self) -> Iterator[Piece]:
         for name, text in self.documents:
-            yield Piece(text, name, True)
+            yield Piece(text, name, True, name)
 
 
 @dataclass(frozen=True)
 class FileTexts:
     """Text files, plain or (".gz") compressed by gzip; each one a document, or each line that is not empty.
+
+    The domain of a text is the folder of the root that its file is in, or else the file.
 
     Attributes:
       root: the folder that messages leave out of the paths.
@@ -98,19 +102,25 @@ class FileTexts:
 
     def pieces(self) -> Iterator[Piece]:
         for path in self.paths:
-            name = shown(path, self.root)
+            name, domain = shown(path, self.root), domain_of(path, self.root)
             if self.unit == "lines":
                 for number, line in enumerate(lines(path, self.encoding), 1):
                     if line := line.rstrip("\r\n"):
-                        yield Piece(line, f"line {number:,} of {name}", True)
+                        yield Piece(line, f"line {number:,} of {name}", True, domain)
             else:
                 for text, last in _with_last(_pieces(path, self.encoding)):
-                    yield Piece(text, name, last)
+                    yield Piece(text, name, last, domain)
 
 
 def shown(path: Path, root: Path) -> str:
     """A path as messages name it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else str(path)
+
+
+def domain_of(path: Path, root: Path) -> str:
+    """The folder directly below the root that a file is in, or the name of the file."""
+    parts = path.relative_to(root).parts if path.is_relative_to(root) and path != root else ()
+    return parts[0] if parts else path.name
 
 
 def fingerprint_of(paths: Iterable[Path]) -> str:

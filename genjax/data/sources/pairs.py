@@ -233,6 +233,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def corpus(self) -> Corpus:
+        """What is predicted."""
+        return self.target
+
     def batch(self, indices: np.ndarray) -> Batch:
         found: dict[str, list[np.ndarray]] = {
             name: [] for name in ("source_tokens", "source_mask", "tokens", "loss_mask")

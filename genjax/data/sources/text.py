@@ -69,6 +69,8 @@ class TextTables:
       layout: how documents become rows.
       split: what is held out.
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      domain: the column that tells what kind of text it is, for ``DomainPerplexity``; None takes the folder of the root
+        that the file is in, or else the file.
     """
 
     root: str | None = None
@@ -79,6 +81,7 @@ class TextTables:
     layout: Any = RandomWindows()
     split: Any = ByCharacters()
     cache: str | None = None
+    domain: str | None = None
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.
@@ -90,7 +93,7 @@ class TextTables:
         paths = _files(folder, self.pattern)
         for path in paths:
             kind(path)
-        texts = TableTexts(folder, paths, self.column, self.encoding)
+        texts = TableTexts(folder, paths, self.column, self.encoding, self.domain)
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
 
 
