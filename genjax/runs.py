@@ -157,7 +157,9 @@ def borrowed(others: Mapping[str, Trained], layout: parallel.Layout, target: Any
     return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), arrays, target)
 
 
-def begun(state: State, experiment: Experiment, data: Dataset, layout: parallel.Layout) -> tuple[State, tuple[str, ...]]:
+def begun(
+    state: State, experiment: Experiment, data: Dataset, layout: parallel.Layout
+) -> tuple[State, tuple[str, ...]]:
     """A state of step 0 with the parameters of ``start_from`` in it, and the lines that tell which they are.
 
     Raises:

@@ -128,6 +128,13 @@ class Head:
     def __len__(self):
         return min(self.size, len(self.whole))
 
+    @property
+    def corpus(self):
+        return self.whole.corpus
+
+    def documents(self, indices):
+        return self.whole.documents(indices)
+
     def batch(self, indices):
         return self.whole.batch(indices)
 

@@ -48,6 +48,7 @@ class Codec(Protocol):
         """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its path."""
         ...
 
+
 CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
 
 

@@ -116,7 +116,7 @@ class Subwords(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """By the letters of the tokens: "##" goes on with a word in WordPiece, elsewhere a letter that no space leads."""
+        """By the letters of tokens: "##" goes on with a word in WordPiece, elsewhere a letter that no space leads."""
         kinds = np.full(self.vocabulary, SPECIAL, np.uint8)  # an id without a token is no text, either
         wordpiece = json.loads(self.tokenizer)["model"].get("type") == "WordPiece"
         added = self._loaded.get_added_tokens_decoder()

@@ -145,26 +145,25 @@ class MaskedLM(Family):
 
     def features(self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
         """[B, T, C] of ``tokens`` [B, T] in the places of the batch's; a key for dropout says training."""
-        told = {"positions": batch["positions"]} if "positions" in batch else {}
+        told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
         segments = batch["segment_ids"] if "segment_ids" in batch else real(batch).astype(jnp.int32)
         rngs = {} if dropout is None else {"dropout": dropout}
-        module = TokenNet(self.net, len(params["embedding"]))
-        return module.apply(
+        return self._network(params).apply(
             {"params": params}, tokens, segment_ids=segments, rngs=rngs, train=dropout is not None, **told
         )[0]
 
     def asked_nll(self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array) -> jax.Array:
         """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0; 0 elsewhere."""
-        module = TokenNet(self.net, len(params["embedding"]))
-        rows, kernel, bias = module.apply({"params": params}, hidden, method="head")
+        rows, kernel, bias = self._network(params).apply({"params": params}, hidden, method="head")
         cap, weights = self.net.logit_softcap, asked.astype(jnp.float32)
-        return chunked_cross_entropy(
-            rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk
-        )[0]
+        return chunked_cross_entropy(rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk)[0]
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """[..., V] float32 of features [..., C]."""
-        return TokenNet(self.net, len(params["embedding"])).apply({"params": params}, hidden, method="logits")
+        return self._network(params).apply({"params": params}, hidden, method="logits")
+
+    def _network(self, params: Params) -> Any:
+        return TokenNet(self.net, len(params["embedding"]))
 
     def _metrics(
         self, params: Params, variables: Any, batch: Batch, key: jax.Array, dropout: jax.Array | None = None

@@ -65,9 +65,7 @@ class Masking:
         if not 0 < self.span_end <= 1 or self.longest < 1:
             raise UserError(f"span_end is above 0 and at most 1, longest at least 1, not {self}")
 
-    def __call__(
-        self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds) -> tuple[jax.Array, jax.Array]:
         """What is read [B, T] int32 and what is asked for [B, T] bool, of tokens [B, T], where ``real`` is no padding.
 
         A span that would leave its document goes on in the next one of the row, which costs nothing.
@@ -86,7 +84,7 @@ class Masking:
         return jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
 
     def _in_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Tokens that a span covers, whose starts lie anywhere, before the row as well, so that none is covered less."""
+        """Tokens that a span covers; spans may start before the row as well, so that no token is covered less."""
         one, two = jax.random.split(key)
         b, t = shape
         starts = jax.random.bernoulli(one, self.span_start, (b, t + self.longest - 1))
