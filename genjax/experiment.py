@@ -21,6 +21,7 @@ import numpy as np
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.start import StartFrom
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
@@ -94,6 +95,7 @@ class Experiment:
       devices: on what it runs.
       steps_per_dispatch: steps in one compiled call; more hides the host's share of small steps.
       workers: processes that read data which do not fit in memory; 0 for threads.
+      start_from: another run whose parameters it begins with; None for random ones.
     """
 
     family: Any
@@ -112,6 +114,7 @@ class Experiment:
     devices: Devices = Devices()
     steps_per_dispatch: int = 1
     workers: int = 0
+    start_from: StartFrom | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "steps_per_dispatch"):

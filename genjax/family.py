@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from genjax.data.augment_text import real
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.optim import UpdateRule
@@ -174,7 +175,12 @@ class Family:
 
 
 def modelled(batch: Batch) -> jax.Array:
-    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D]."""
+    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D].
+
+    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding.
+    """
+    if "tokens" in batch:
+        return jnp.where(real(batch), batch["tokens"], -1)
     for entry in ("image", "signal"):
         if entry in batch:
             return batch[entry]
@@ -196,12 +202,16 @@ def conditions(batch: Batch) -> jax.Array:
 
 
 def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any) -> Any:
-    """``net.apply`` in the dtype of ``params``: inputs are cast to it, outputs come back as float32.
+    """``net.apply`` in the dtype of ``params``: inputs but whole numbers are cast to it, outputs come back as float32.
 
     ``variables`` are the other collections of the net, such as {"batch_stats": ...}.
     """
     dtype = jnp.result_type(*(p for p in jax.tree.leaves(params) if p.ndim))
-    outputs = net.apply({"params": params, **(variables or {})}, *(x.astype(dtype) for x in inputs), **kwargs)
+
+    def typed(x: jax.Array) -> jax.Array:
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    outputs = net.apply({"params": params, **(variables or {})}, *map(typed, inputs), **kwargs)
     return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
 
 

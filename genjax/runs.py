@@ -16,6 +16,7 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel, records
+from genjax import start as starting
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.data.text_codecs import written
@@ -210,6 +211,28 @@ def borrowed(others: Mapping[str, Trained], layout: parallel.Layout, target: Any
     loaded = {role: load(other.run_dir, layout=layout).model().state for role, other in others.items()}
     arrays = {role: {"params": state.params, "variables": state.variables} for role, state in loaded.items()}
     return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), arrays, target)
+
+
+def begun(
+    state: State, experiment: Experiment, data: Dataset, layout: parallel.Layout
+) -> tuple[State, tuple[str, ...]]:
+    """A state of step 0 with the parameters of ``start_from`` in it, and the lines that tell which they are.
+
+    Raises:
+      UserError: that run is missing, does not fit, or its tokens are not those of the data.
+    """
+    start = experiment.start_from
+    if start is None:
+        return state, ()
+    _there(start.run, "start_from")
+    run = load(start.run, best=start.best, layout=layout)
+    if data.spec.vocabulary is not None and run.codec != data.codec:
+        raise UserError(f"the tokens of {start.run} are not those of these data: their codecs differ")
+    learned = run.experiment.family.judged(run.state).params
+    found = starting.begun(state.params, learned, start)
+    params = jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), found.params, state.params)
+    ema = None if state.ema is None else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
+    return state.replace(params=params, ema=ema), found.told(f"{start.run}, step {run.step}")
 
 
 @dataclass(frozen=True)

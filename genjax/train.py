@@ -152,9 +152,11 @@ def run_loop(
     layout.check_rules(target.params)
     _check_stages(experiment, data, target)
     restored = checkpoints.restore(target)
+    remarks: tuple[str, ...] = ()
     if restored is None:
         frozen = checkpoints.frozen(target) or runs.borrowed(others, layout, target.frozen)
         state = layout.init(runs.initial_state(experiment, data.spec)).replace(frozen=frozen)
+        state, remarks = runs.begun(state, experiment, data, layout)
         restored = state, {"step": 0, "position": 0, "meter": None}
     state, progress = restored
     step, meter = progress["step"], Meter(progress["meter"])
@@ -176,6 +178,8 @@ def run_loop(
             out.say(f"going on from step {step}")
         elif rows_before:
             out.say("there is no checkpoint yet: beginning anew")
+        for remark in remarks:
+            out.say(remark)
         clock = Clock(step)
         pending: tuple[int, Packed] | None = None
 

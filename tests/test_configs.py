@@ -12,7 +12,7 @@ import pytest
 import genjax
 from genjax import runs
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.sources import Chorales, PythonDocs, SentencePairs, TextFiles
+from genjax.data.sources import Chorales, LabelledTexts, PythonDocs, SentencePairs, TextFiles
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
@@ -31,6 +31,9 @@ def opened(data) -> tuple[object, Dataset]:
         others = [PythonDocs(data.codec, data.layout, ByDocuments(test))]
     elif isinstance(data, Chorales | SentencePairs):
         others = [dataclasses.replace(data, root=toy.sequences())]
+    elif isinstance(data, LabelledTexts):  # which folder of genjax a paragraph of its source is from
+        own = TextFiles(str(Path(genjax.__file__).parent), "*/*.py", "paragraphs", layout=data.source.layout)
+        others = [LabelledTexts(dataclasses.replace(own, codec=data.source.codec, split=data.source.split))]
     for source in (data, *others):
         try:
             return source, source.open()
@@ -48,6 +51,17 @@ def on_tiny_runs(family, source, folder):
         experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
         made[role] = str(genjax.train(experiment, folder / role, source=path, quiet=True).run_dir)
     return dataclasses.replace(family, **made)
+
+
+def from_tiny_run(start, source, folder):
+    """The start on a tiny run of the config that it names, of the texts without their labels if it is of texts."""
+    if start is None:
+        return None
+    experiment, path = load_config(Path(start.run).name, tiny=True)
+    data = toy.Shortened(source.source if isinstance(source, LabelledTexts) else source)
+    experiment = dataclasses.replace(experiment, data=data, devices=Devices(count=1))
+    run = genjax.train(experiment, folder / "start", source=path, quiet=True)
+    return dataclasses.replace(start, run=str(run.run_dir))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +107,9 @@ def test_the_tiny_form_trains_samples_and_is_judged(name, tmp_path):
     experiment, path = load_config(name, tiny=True)
     source, data = opened(experiment.data)
     family = on_tiny_runs(experiment.family, source, tmp_path)
-    experiment = dataclasses.replace(experiment, family=family, data=toy.Shortened(source), devices=Devices(count=1))
+    start = from_tiny_run(experiment.start_from, source, tmp_path)
+    experiment = dataclasses.replace(experiment, family=family, data=toy.Shortened(source), start_from=start)
+    experiment = dataclasses.replace(experiment, devices=Devices(count=1))
     first = dataclasses.replace(experiment, steps=experiment.steps // 2)
     genjax.train(first, tmp_path / "run", source=path, quiet=True)
     run = genjax.train(experiment, tmp_path / "run", source=path, quiet=True)

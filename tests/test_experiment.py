@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import couplings, likelihoods, optim, parallel, processes, schedules
+from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start
 from genjax import experiment as experiments
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
@@ -35,6 +35,7 @@ from genjax.data.sources import (
     Chorales,
     Digits,
     ImageFolder,
+    LabelledTexts,
     Points,
     PythonDocs,
     SentencePairs,
@@ -69,8 +70,10 @@ from genjax.evaluation.memorisation import Memorisation
 from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.positions import LossByPosition
+from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.sheet import Sheet
 from genjax.evaluation.steps_curve import StepsCurve
 from genjax.evaluation.text_bias import Probe, TextBias
@@ -97,6 +100,8 @@ from genjax.families.decoding import Decoding
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
 from genjax.families.latent import LatentDiffusion
+from genjax.families.masked_lm import Filling, MaskedLM
+from genjax.families.masking import Masking
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
@@ -113,6 +118,7 @@ from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.resnet import ResNet
 from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.spatial import SpatialCoder
+from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
@@ -120,6 +126,7 @@ from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, H
 from genjax.samplers.beam import BeamSearch
 from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
+from genjax.start import StartFrom
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.
@@ -327,6 +334,14 @@ COMPONENTS = [
         init_std=0.05,
         mup=MuP(16, 4),
     ),
+    TokenBackbone(Transformer(1, 1, 8, 9), "last"),
+    Masking("spans", 0.2, 0.7, 0.2, 0.5, 4),
+    Filling("a [MASK]", 5, 0.5, ()),
+    MaskedLM(Transformer(1, 1, 8, 9, causal=False), Masking("words"), 7, Filling(length=3)),
+    PseudoPerplexity(9, while_training=True),
+    SentenceNeighbours(9, while_training=False),
+    LabelledTexts(TextTables("/tables", domain="kind", layout=Documents(5))),
+    StartFrom("runs/other", (("^", "backbone/"),), True),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -367,7 +382,7 @@ NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
-NO_COMPONENTS |= {"PrefixedRows", "Asked"}
+NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows"}
 
 
 def name_of(component):
@@ -376,7 +391,7 @@ def name_of(component):
 
 def test_the_list_above_misses_no_component():
     packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation, genjax.samplers]
-    modules = [optim, schedules, parallel, likelihoods, processes, couplings] + [
+    modules = [optim, schedules, parallel, likelihoods, processes, couplings, start] + [
         importlib.import_module(f"{package.__name__}.{found.name}")
         for package in packages
         for found in pkgutil.iter_modules(package.__path__)
@@ -459,6 +474,8 @@ CUSTOM = """
 from dataclasses import dataclass
 from genjax.data.sources import Points
 from genjax.experiment import Experiment
+from genjax.families.masked_lm import Filling, MaskedLM
+from genjax.families.masking import Masking
 from genjax.families.vae import VAE
 from genjax.nets.dit import DiT
 from genjax.nets.mlp import MLPCoder
@@ -623,6 +640,7 @@ BOUND = {
     "keep": Keep(),
     "steps_per_dispatch": 2,
     "workers": 3,
+    "start_from": StartFrom("runs/other"),
 }
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
     {"adversarial", "couplings", "errors", "flops", "processes", "schedules", "stop", "trees", "losses", "samplers"},
     {"nets", "data", "optim", "parallel"},
-    {"experiment", "family", "likelihoods", "checkpoint", "meter", "writers"},
+    {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop"},
     {"train", "runs", "records"},

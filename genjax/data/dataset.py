@@ -49,6 +49,9 @@ class Codec(Protocol):
         ...
 
 
+CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a family must know of the data before it sees a batch.
@@ -65,6 +68,9 @@ class Spec:
         source by ``source_segment_ids`` and ``source_positions``; in training alone where there is a source.
       token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
       prefixed: a ``prefix_mask`` tells the tokens of the prefix, which is given, not predicted.
+      token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` that hold of it;
+        None where that is not known.
+      mask_token: stands for a token that is to be found out; None where the vocabulary has none.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
     """
@@ -79,6 +85,8 @@ class Spec:
     packed: bool = False
     prefixed: bool = False
     token_bytes: tuple[int, ...] | None = None
+    token_kinds: tuple[int, ...] | None = None
+    mask_token: int | None = None
     source_length: int | None = None
     source_vocabulary: int | None = None
 

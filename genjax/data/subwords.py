@@ -12,10 +12,20 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from genjax.data.text_codecs import OnUnknown, Unencodable, WritesText, checked_ids, require_vocabulary
+from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
+from genjax.data.text_codecs import (
+    OnUnknown,
+    Unencodable,
+    WritesText,
+    checked_ids,
+    in_words,
+    require_vocabulary,
+)
 from genjax.errors import UserError, unknown
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
+SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")  # how tokenizers write space, new line, tab, return; and Unigram its space
+NAMES = ("start_token", "end_token", "pad_token", "mask_token")  # fields that name special tokens
 UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and know every text
 
 
@@ -38,6 +48,7 @@ class Subwords(WritesText):
       start_token: the special token before a document that has a row for itself, None for none.
       end_token: the special token after every document, None for none.
       pad_token: the special token that fills rows up, None for id 0.
+      mask_token: the special token that stands for one to be found out, None for none.
       unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for that.
       file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source is opened.
       tokenizer: the JSON of a tokenizer that is trained or read already.
@@ -49,6 +60,7 @@ class Subwords(WritesText):
     start_token: str | None = None
     end_token: str | None = "<|endoftext|>"
     pad_token: str | None = None
+    mask_token: str | None = None
     unknown: OnUnknown = "refuse"
     file: str | None = None
     tokenizer: str = ""
@@ -59,7 +71,7 @@ class Subwords(WritesText):
         if self.unknown not in get_args(OnUnknown):
             raise unknown("choice for unknown", self.unknown, get_args(OnUnknown))
         if self.file is None and not self.tokenizer:
-            for name in ("start_token", "end_token", "pad_token"):
+            for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:
                     raise unknown(f"special token for {name}", getattr(self, name), self.special)
             least = len(self.special) + (1 if self.model == "wordpiece" else 256)
@@ -87,6 +99,10 @@ class Subwords(WritesText):
         return self._id(self.pad_token)
 
     @property
+    def mask(self) -> int | None:
+        return self._id(self.mask_token)
+
+    @property
     def token_bytes(self) -> np.ndarray | None:
         """Of a tokenizer of bytes alone: each letter of its tokens is one byte."""
         decoder = json.loads(self.tokenizer).get("decoder") or {}
@@ -101,6 +117,18 @@ class Subwords(WritesText):
     @property
     def one_spelling(self) -> bool:
         return False
+
+    @property
+    def token_kinds(self) -> np.ndarray:
+        """By the letters of tokens: "##" goes on with a word in WordPiece, elsewhere a letter that no space leads."""
+        kinds = np.full(self.vocabulary, SPECIAL, np.uint8)  # an id without a token is no text, either
+        wordpiece = json.loads(self.tokenizer)["model"].get("type") == "WordPiece"
+        added = self._loaded.get_added_tokens_decoder()
+        for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
+            if i not in added or not added[i].special:
+                goes_on = token.startswith("##") if wordpiece else token[:1] not in SPACES and in_words(token[0])
+                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and in_words(token[-1])) * CONTINUED
+        return kinds
 
     def fit(self, texts: Iterable[str]) -> Subwords:
         """Reads ``file``, or trains on ``texts``, which stream through.
@@ -117,7 +145,7 @@ class Subwords(WritesText):
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} cannot be read as a tokenizer: {error}") from None
         fitted = dataclasses.replace(self, tokenizer=text)
-        for name in ("start_token", "end_token", "pad_token"):
+        for name in NAMES:
             fitted._id(getattr(self, name))
         return fitted
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.data.splits import digest
-from genjax.data.texts import Piece, domain_of, fingerprint_of, lines, shown
+from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -51,6 +51,7 @@ class TableTexts:
         Raises:
           UserError: a file is damaged, has no such column, or something other than text in it.
         """
+        base = common_folder(self.paths)
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
         for path in self.paths:
             name = shown(path, self.root)
@@ -59,7 +60,7 @@ class TableTexts:
                 if value is not None and not isinstance(value, str):
                     raise UserError(f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text")
                 if value:
-                    domain = domain_of(path, self.root) if self.domain is None else row[self.domain]
+                    domain = domain_of(path, base) if self.domain is None else row[self.domain]
                     yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
 
     @property

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.errors import UserError, unknown
 
 OnUnknown = Literal["refuse", "token"]
@@ -62,6 +63,16 @@ class TextCodec(Protocol):
         """Whether a text is made of the same tokens wherever it stands, so that its tokens are found where it is."""
         ...
 
+    @property
+    def mask(self) -> int | None:
+        """Stands for a token that is to be found out."""
+        ...
+
+    @property
+    def token_kinds(self) -> np.ndarray:
+        """Of each token [V] uint8 which of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` hold, as one sum."""
+        ...
+
     def fit(self, texts: Iterable[str]) -> Any:
         """The codec with the vocabulary of ``texts``."""
         ...
@@ -104,6 +115,10 @@ class WritesText:
     def levels(self) -> None:
         return None
 
+    @property
+    def mask(self) -> int | None:
+        return None
+
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
         path = stem.parent / f"{stem.name}.txt"
@@ -136,6 +151,11 @@ def require_vocabulary(codec: Any) -> None:
 def _code_points(text: str) -> np.ndarray:
     """[N] uint32."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def in_words(character: str) -> bool:
+    """Whether a word is made of such."""
+    return character.isalnum() or character == "_"
 
 
 def checked_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
@@ -201,6 +221,13 @@ class Characters(WritesText):
     def one_spelling(self) -> bool:
         return self.unknown == "refuse"
 
+    @property
+    def token_kinds(self) -> np.ndarray:
+        """A word is of letters, digits and underscores."""
+        kinds = [in_words(character) * (CONTINUES + CONTINUED) for character in self.characters]
+        unknown = [CONTINUES + CONTINUED] * (self.unknown == "token")
+        return np.array([SPECIAL] * self.delimiter + unknown + kinds, np.uint8)
+
     def fit(self, texts: Iterable[str]) -> Characters:
         return dataclasses.replace(self, characters="".join(sorted(set().union(*map(set, texts)))))
 
@@ -264,6 +291,12 @@ class Bytes(WritesText):
     def one_spelling(self) -> bool:
         return True
 
+    @property
+    def token_kinds(self) -> np.ndarray:
+        """A word is of letters, digits and underscores, and of all bytes that are no ASCII."""
+        kinds = [(i > 127 or in_words(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
+        return np.array(kinds + [SPECIAL] * self.delimiter, np.uint8)
+
     def fit(self, texts: Iterable[str]) -> Bytes:
         return self
 
@@ -277,7 +310,7 @@ class Bytes(WritesText):
 
 
 PAD, UNKNOWN, START, END = range(4)  # of Words
-SPECIAL = 4
+NAMED = 4
 WORD = re.compile(r"(?<=\w)['’]\w+|\w+|[^\w\s]")  # "isn't" is two, as 't comes in other words as well
 NOT_SPACED = re.compile(r" ([.,!?;:%)\]]|['’]\w+)")  # what a word before it is not parted from
 
@@ -308,7 +341,7 @@ class Words(WritesText):
 
     @property
     def vocabulary(self) -> int:
-        return SPECIAL + len(self.words)
+        return NAMED + len(self.words)
 
     @property
     def start(self) -> int:
@@ -330,6 +363,13 @@ class Words(WritesText):
     def one_spelling(self) -> bool:
         return False  # nor are the spaces between words tokens
 
+    @property
+    def token_kinds(self) -> np.ndarray:
+        """Each token is a word."""
+        kinds = np.zeros(self.vocabulary, np.uint8)
+        kinds[[PAD, START, END]] = SPECIAL
+        return kinds
+
     def split(self, text: str) -> list[str]:
         """The words and marks of a text."""
         return WORD.findall(text.lower() if self.lower else text)
@@ -345,7 +385,7 @@ class Words(WritesText):
 
     @functools.cached_property
     def _number(self) -> dict[str, int]:
-        return {word: i for i, word in enumerate(self.words, SPECIAL)}
+        return {word: i for i, word in enumerate(self.words, NAMED)}
 
     def encode(self, text: str) -> np.ndarray:
         require_vocabulary(self)
@@ -356,6 +396,6 @@ class Words(WritesText):
         """Words with spaces between, none before closing marks; "<unk>" for the unknown one."""
         require_vocabulary(self)
         ids = checked_ids(ids, self.vocabulary)
-        kept = ids[(ids == UNKNOWN) | (ids >= SPECIAL)].tolist()
-        text = " ".join("<unk>" if i == UNKNOWN else self.words[i - SPECIAL] for i in kept)
+        kept = ids[(ids == UNKNOWN) | (ids >= NAMED)].tolist()
+        text = " ".join("<unk>" if i == UNKNOWN else self.words[i - NAMED] for i in kept)
         return NOT_SPACED.sub(r"\1", text)

@@ -38,7 +38,7 @@ def token_dataset(
     }
     shape = (layout.length + 1,)
     mean = np.zeros(shape, np.float32)
-    token_bytes = getattr(codec, "token_bytes", None)  # music has none
+    token_bytes, token_kinds = (getattr(codec, name, None) for name in ("token_bytes", "token_kinds"))  # of text alone
     spec = Spec(
         "tokens",
         shape,
@@ -47,6 +47,8 @@ def token_dataset(
         packed=layout.packed,
         prefixed=layout.prefixed,
         token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
+        token_kinds=None if token_kinds is None else tuple(token_kinds.tolist()),
+        mask_token=getattr(codec, "mask", None),
     )
     parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))
     return Dataset(splits, spec, codec, digest(parts))

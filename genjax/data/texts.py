@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import gzip
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from genjax.errors import UserError
 BLOCK = 2**20  # bytes read at once; a piece of text is about as long
 BOM = "\ufeff"
 
-Unit = Literal["files", "lines"]
+Unit = Literal["files", "lines", "paragraphs"]
 
 
 class Piece(NamedTuple):
@@ -76,9 +77,10 @@ class StoredTexts:
 
 @dataclass(frozen=True)
 class FileTexts:
-    """Text files, plain or (".gz") compressed by gzip; each one a document, or each line that is not empty.
+    """Text files, plain or (".gz") compressed by gzip; each one a document, or each line or paragraph of it.
 
-    The domain of a text is the folder of the root that its file is in, or else the file.
+    A paragraph is of lines without an empty one between them. The domain of a text is the folder that its file is in,
+    below the one that all have in common, or else the file.
 
     Attributes:
       root: the folder that messages leave out of the paths.
@@ -101,15 +103,16 @@ class FileTexts:
         return digest([fingerprint_of(self.paths).encode(), f"{self.unit} {self.encoding}".encode()])
 
     def pieces(self) -> Iterator[Piece]:
+        base = common_folder(self.paths)
         for path in self.paths:
-            name, domain = shown(path, self.root), domain_of(path, self.root)
-            if self.unit == "lines":
-                for number, line in enumerate(lines(path, self.encoding), 1):
-                    if line := line.rstrip("\r\n"):
-                        yield Piece(line, f"line {number:,} of {name}", True, domain)
-            else:
+            name, domain = shown(path, self.root), domain_of(path, base)
+            if self.unit == "files":
                 for text, last in _with_last(_pieces(path, self.encoding)):
                     yield Piece(text, name, last, domain)
+            else:
+                kind = self.unit.removesuffix("s")
+                for number, text in _blocks(path, self.encoding, self.unit == "lines"):
+                    yield Piece(text, f"{kind} {number:,} of {name}", True, domain)
 
 
 def shown(path: Path, root: Path) -> str:
@@ -117,10 +120,14 @@ def shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else str(path)
 
 
-def domain_of(path: Path, root: Path) -> str:
-    """The folder directly below the root that a file is in, or the name of the file."""
-    parts = path.relative_to(root).parts if path.is_relative_to(root) and path != root else ()
-    return parts[0] if parts else path.name
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The folder deepest down that all files are in."""
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def domain_of(path: Path, base: Path) -> str:
+    """The folder directly below the base that a file is in, or the name of the file."""
+    return path.relative_to(base).parts[0]
 
 
 def fingerprint_of(paths: Iterable[Path]) -> str:
@@ -201,3 +208,25 @@ def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
             yield line + "\n"
     if rest:
         yield rest
+
+
+def _blocks(path: Path, encoding: str, single: bool) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, each by itself or with those next to it, and the number of each from 1.
+
+    Lines are counted with the empty ones, as an editor does.
+    """
+    together: list[str] = []
+    paragraph = 0
+    for number, line in enumerate(lines(path, encoding), 1):
+        text = line.rstrip("\r\n")
+        if single:
+            if text:
+                yield number, text
+        elif text.strip():
+            together.append(text)
+        elif together:
+            paragraph += 1
+            yield paragraph, "\n".join(together)
+            together = []
+    if together:
+        yield paragraph + 1, "\n".join(together)

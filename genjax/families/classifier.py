@@ -43,7 +43,7 @@ class Classifier(Family):
     of the parameters (``Experiment.ema``) is refused with batch normalisation: its statistics belong to the live ones.
 
     Attributes:
-      net: the backbone, a ``ResNet`` or ``MLPBackbone``.
+      net: the backbone, a ``ResNet`` or ``MLPBackbone``, for texts a ``TokenBackbone``.
       label_smoothing: part of each target that is spread over all classes, in training alone.
       dropout: share of the features that a training step drops before the head.
       top: also judge how often the label is among this many of the most probable classes; None does not.
@@ -68,7 +68,9 @@ class Classifier(Family):
             raise UserError("a classifier needs labels, but the data have none")
         if self.top is not None and self.top >= spec.classes:
             raise UserError(f"family.top is below the number of classes, {spec.classes}, not {self.top}")
-        made = self._network(spec.classes).init(key, modelled(example))
+        if (spec.vocabulary is not None) != _reads_tokens(self.net):
+            raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
+        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(key, modelled(example))
         return made["params"], {"mean": jnp.asarray(spec.mean), "batch_stats": made.get("batch_stats", {})}
 
     def train_step(
@@ -79,9 +81,9 @@ class Classifier(Family):
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             (_, logits), changed = apply(
-                self._network(_classes(params), axis),
+                self._network(_classes(params), axis, self._vocabulary(params)),
                 params,
-                modelled(batch) - variables["mean"][None],
+                _centred(modelled(batch), variables),
                 batch["mask"],
                 variables={"batch_stats": variables["batch_stats"]},
                 mutable=["batch_stats"],
@@ -111,8 +113,12 @@ class Classifier(Family):
             metrics[f"top{self.top}"] = Mean.of((nearest == label[:, None]).any(-1), mask)
         return metrics
 
-    def _network(self, classes: int, axis: str | None = None) -> nn.Module:
-        return Network(self.net.backbone(axis), classes, self.dropout)
+    def _network(self, classes: int, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
+        backbone = self.net.backbone(axis) if vocabulary is None else self.net.backbone(axis, vocabulary)
+        return Network(backbone, classes, self.dropout)
+
+    def _vocabulary(self, params: Params) -> int | None:
+        return len(params["backbone"]["tokens"]["embedding"]) if _reads_tokens(self.net) else None
 
 
 def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
@@ -127,8 +133,18 @@ def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
 
 def _judged(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Features and logits by the running statistics."""
-    net, stats = family._network(_classes(state.params)), state.variables["batch_stats"]
-    return apply(net, state.params, x - state.variables["mean"][None], variables={"batch_stats": stats})
+    net = family._network(_classes(state.params), vocabulary=family._vocabulary(state.params))
+    stats = {"batch_stats": state.variables["batch_stats"]}
+    return apply(net, state.params, _centred(x, state.variables), variables=stats)
+
+
+def _reads_tokens(net: Any) -> bool:
+    return getattr(net, "reads_tokens", False)
+
+
+def _centred(x: jax.Array, variables: Any) -> jax.Array:
+    """x without the mean of the training data; tokens as they are."""
+    return x if jnp.issubdtype(x.dtype, jnp.integer) else x - variables["mean"][None]
 
 
 def _classes(params: Params) -> int:

@@ -4,6 +4,7 @@ from genjax.data.sources.captioned import CaptionedShapes
 from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
+from genjax.data.sources.labelled import LabelledTexts
 from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
 from genjax.data.sources.python_docs import PythonDocs
@@ -20,6 +21,7 @@ __all__ = [
     "Chorales",
     "Digits",
     "ImageFolder",
+    "LabelledTexts",
     "Points",
     "PythonDocs",
     "SentencePairs",

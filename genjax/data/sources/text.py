@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import RandomWindows
@@ -24,7 +24,7 @@ class TextFiles:
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA.
       pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt".
-      unit: what makes a document, "files" or "lines".
+      unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between them.
       encoding: of the files.
       codec: without a vocabulary, it is fitted to the training text.
       layout: how documents become rows.
@@ -42,8 +42,8 @@ class TextFiles:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.unit not in ("files", "lines"):
-            raise unknown("unit", self.unit, ("files", "lines"))
+        if self.unit not in get_args(Unit):
+            raise unknown("unit", self.unit, get_args(Unit))
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.

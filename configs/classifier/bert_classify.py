@@ -1,0 +1,50 @@
+"""Which of five novels a paragraph is from: the network of `bert_books`, fine-tuned.
+
+    python -m genjax train bert_books
+    python -m genjax train bert_classify
+    python -m genjax train bert_classify --start-from None --run-dir runs/bert_classify_from_scratch
+
+Not yet trained to its end: only its tiny form has run.
+"""
+
+import dataclasses
+
+from genjax.data.layouts import Documents
+from genjax.data.sources import LabelledTexts, TextFiles
+from genjax.data.subwords import Subwords
+from genjax.data.text_splits import ByDocuments
+from genjax.evaluation.classification import Calibration, Confusions
+from genjax.experiment import Every, Experiment, Keep
+from genjax.families.classifier import Classifier
+from genjax.nets.token_backbone import TokenBackbone
+from genjax.nets.transformer import Transformer
+from genjax.optim import AdamW
+from genjax.schedules import Linear, WarmUp
+from genjax.start import StartFrom
+
+SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    length = 15 if tiny else 63
+    net = Transformer(layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True)
+    if tiny:
+        net = dataclasses.replace(net, layers=1, heads=2, width=16)
+    paragraphs = TextFiles(
+        pattern="books/*.txt.gz",
+        unit="paragraphs",
+        codec=Subwords("bpe", 300 if tiny else 2048, SPECIAL, "[CLS]", "[SEP]", "[PAD]", "[MASK]"),
+        layout=Documents(length),
+        split=ByDocuments(test=0.1),
+    )
+    return Experiment(
+        family=Classifier(TokenBackbone(net)),
+        data=LabelledTexts(paragraphs),
+        optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(5e-4, 0.0)), weight_decay=0.01, clip=1.0),
+        steps=4 if tiny else 300,
+        batch_size=4 if tiny else 32,
+        evaluators=(Calibration(), Confusions()),
+        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(25, 50, 0, 300),
+        keep=Keep(best="accuracy", larger_is_better=True),
+        start_from=StartFrom("runs/bert_books", (("^", "backbone/tokens/"),)),
+    )

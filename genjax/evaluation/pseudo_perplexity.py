@@ -1,0 +1,53 @@
+"""How well a masked language model predicts each token of a text from all the others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.families.masked_lm import MaskedLM, pseudo_log_likelihood
+from genjax.family import Batch, State
+
+
+@dataclass(frozen=True)
+class PseudoPerplexity(Evaluator):
+    """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
+
+    It is no perplexity of a distribution over texts, and lower than one of a model that reads from one side. Its
+    standard error takes rows for independent (the delta method for a ratio of sums).
+
+    Attributes:
+      limit: rows, spread evenly; each costs as many passes as it has tokens.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (MaskedLM,)
+
+    limit: int = 64
+    while_training: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.limit < 2:
+            raise UserError(f"PseudoPerplexity needs at least 2 rows, not {self.limit}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        log_likelihood, count = subject.collect(_judged, limit=self.limit)
+        total = count.sum()
+        if not total:
+            raise UserError("PseudoPerplexity: these rows hold no token but special ones")
+        nll = -float(log_likelihood.sum() / total)
+        spread = np.square(-log_likelihood - nll * count).sum()
+        error = math.sqrt(spread * len(count) / max(1, len(count) - 1)) / float(total)
+        return Findings(
+            {"pseudo_perplexity": math.exp(nll), "pseudo_nll": nll, "pseudo_nll_error": error},
+            protocol=f"{len(count):,} rows of {subject.split}, {int(total):,} tokens, each masked alone",
+        )
+
+
+def _judged(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return pseudo_log_likelihood(family, state, batch)

@@ -1,0 +1,227 @@
+"""Masked language models: tokens are predicted from those on both sides.
+
+BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Texts are filled in one
+token after another, the surest first, as in mask-predict (Ghazvininejad et al., arXiv 1904.09324).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.augment_text import real
+from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
+from genjax.errors import UserError
+from genjax.families.masking import Kinds, Masking
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
+from genjax.losses import chunked_cross_entropy
+from genjax.nets.token_net import TokenNet
+from genjax.nets.transformer import Transformer
+
+GAP = "[MASK]"  # what a person writes for a token to be filled in
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How the gaps of a text are filled.
+
+    Attributes:
+      prompt: a text with gaps, each written [MASK]; without one a text of gaps alone is filled.
+      length: tokens of such a text.
+      temperature: logits are divided by it; 0 takes the likeliest token.
+      tokens: the text as tokens, in its place.
+    """
+
+    prompt: str = ""
+    length: int = 32
+    temperature: float = 1.0
+    tokens: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise UserError(f"length of a text to fill is at least 1 token, not {self.length}")
+        if not self.temperature >= 0:
+            raise UserError(f"temperature is not negative, but {self.temperature} is")
+
+
+@dataclass(frozen=True)
+class MaskedLM(Family):
+    """Cross-entropy of tokens that were masked; ``loss`` is in nats a token asked for.
+
+    All T + 1 tokens of a row are read. A codec without a mask token gets one more, after the others.
+
+    Attributes:
+      net: a ``Transformer`` that is not causal.
+      masking: which tokens are asked for.
+      chunk: tokens whose logits stand in memory at once.
+      sampler: how gaps are filled.
+    """
+
+    net: Transformer = Transformer(causal=False)
+    masking: Masking = Masking()
+    chunk: int = 1024
+    sampler: Filling = Filling()
+
+    def __post_init__(self) -> None:
+        if self.net.causal:
+            raise UserError("a masked language model sees both sides of a gap: its net is not causal")
+        if self.net.cross_attention:
+            raise UserError("a masked language model reads nothing besides its text: no cross_attention")
+        if self.chunk < 1:
+            raise UserError(f"chunk is at least 1 token, not {self.chunk}")
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        if spec.vocabulary is None:
+            raise UserError(f"a masked language model is of tokens, but the data are of {spec.entry}")
+        if spec.shape[0] > self.net.context:
+            raise UserError(
+                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of {self.net.context} "
+                "(family.net.context)"
+            )
+        if spec.token_kinds is None:
+            raise UserError("a masked language model is of text; these data do not say which tokens are special")
+        flags = np.array(spec.token_kinds)
+        continues, continued, special = (flags & kind > 0 for kind in (CONTINUES, CONTINUED, SPECIAL))
+        if special.all():
+            raise UserError("all tokens of the vocabulary are special: there is nothing to mask")
+        mask = spec.vocabulary if spec.mask_token is None else spec.mask_token
+        more = int(spec.mask_token is None)
+        kinds = {
+            "mask": jnp.asarray(mask, jnp.int32),
+            "special": jnp.asarray(np.pad(special, (0, more), constant_values=True)),
+            "ordinary": jnp.asarray(np.flatnonzero(~special), jnp.int32),
+            "continues": jnp.asarray(np.pad(continues, (0, more))),
+            "continued": jnp.asarray(np.pad(continued, (0, more))),
+        }
+        return TokenNet(self.net, spec.vocabulary + more).init(key, example["tokens"][:, :1])["params"], kinds
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            masking, dropout = jax.random.split(key)
+            return self._metrics(params, variables, batch, masking, dropout), variables
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        return self._metrics(state.params, state.variables, batch, key)
+
+    def sample(self, state: State, key: jax.Array, n: int, options: Filling) -> jax.Array:
+        """Texts [n, T] int32 with their gaps filled.
+
+        Raises:
+          UserError: a text longer than the context, or of tokens outside the vocabulary.
+        """
+        known = len(state.params["embedding"])
+        tokens = jnp.asarray(options.tokens, jnp.int32)
+        if not options.tokens:
+            tokens = jnp.full(min(options.length, self.net.context), state.variables["mask"], jnp.int32)
+        if not all(0 <= token < known for token in options.tokens):
+            raise UserError(f"the text holds a token outside the model's vocabulary of {known:,}")
+        if len(tokens) > self.net.context:
+            raise UserError(f"the text is of {len(tokens):,} tokens, more than the context of {self.net.context:,}")
+        return fill_in(self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature)
+
+    def prepared(self, options: Filling, codec: Any) -> Filling:
+        if options.tokens or not options.prompt:
+            return options
+        mask = codec.vocabulary if codec.mask is None else codec.mask
+        if GAP not in options.prompt:
+            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
+        parts = [codec.encode(part).tolist() if part else [] for part in options.prompt.split(GAP)]
+        tokens = parts[0]
+        for part in parts[1:]:
+            tokens = [*tokens, mask, *part]
+        lead = [] if codec.start is None else [codec.start]
+        trail = [] if codec.end is None else [codec.end]
+        return dataclasses.replace(options, tokens=(*lead, *tokens, *trail))
+
+    def features(self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
+        """[B, T, C] of ``tokens`` [B, T] in the places of the batch's; a key for dropout says training."""
+        told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
+        segments = batch["segment_ids"] if "segment_ids" in batch else real(batch).astype(jnp.int32)
+        rngs = {} if dropout is None else {"dropout": dropout}
+        return self._network(params).apply(
+            {"params": params}, tokens, segment_ids=segments, rngs=rngs, train=dropout is not None, **told
+        )[0]
+
+    def asked_nll(self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array) -> jax.Array:
+        """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0; 0 elsewhere."""
+        rows, kernel, bias = self._network(params).apply({"params": params}, hidden, method="head")
+        cap, weights = self.net.logit_softcap, asked.astype(jnp.float32)
+        return chunked_cross_entropy(rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk)[0]
+
+    def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
+        """[..., V] float32 of features [..., C]."""
+        return self._network(params).apply({"params": params}, hidden, method="logits")
+
+    def _network(self, params: Params) -> Any:
+        return TokenNet(self.net, len(params["embedding"]))
+
+    def _metrics(
+        self, params: Params, variables: Any, batch: Batch, key: jax.Array, dropout: jax.Array | None = None
+    ) -> Metrics:
+        tokens = batch["tokens"]
+        inputs, asked = self.masking(key, tokens, real(batch), Kinds(**variables))
+        hidden = self.features(params, batch, inputs, dropout)
+        weight = (asked * batch["mask"][:, None]).reshape(-1)
+        nll = self.asked_nll(params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight)
+        return {"loss": Mean.of(nll, weight)}
+
+
+def fill_in(family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0) -> jax.Array:
+    """tokens int32 [B, T] with every mask replaced, the surest gap of each row first, each in view of those before.
+
+    ``temperature`` divides the logits that a token is drawn from; 0 takes the likeliest one. No special token is put
+    into a gap.
+    """
+    kinds = Kinds(**state.variables)
+    places = jnp.arange(tokens.shape[1])[None]
+    batch = {"loss_mask": jnp.ones(tokens.shape)}
+
+    def one(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        step, tokens = carry
+        gaps = tokens == kinds.mask
+        logits = family.logits(state.params, family.features(state.params, batch, tokens))
+        logits = jax.nn.log_softmax(jnp.where(kinds.special[None, None], -jnp.inf, logits))
+        surest = jnp.where(gaps, logits.max(-1), -jnp.inf).argmax(-1)  # [B]
+        row = jnp.take_along_axis(logits, surest[:, None, None], 1)[:, 0]
+        if temperature == 0:
+            drawn = row.argmax(-1)
+        else:
+            drawn = jax.random.categorical(jax.random.fold_in(key, step), row / temperature)
+        return step + 1, jnp.where(gaps & (places == surest[:, None]), drawn[:, None].astype(jnp.int32), tokens)
+
+    return jax.lax.while_loop(lambda carry: (carry[1] == kinds.mask).any(), one, (jnp.zeros((), jnp.int32), tokens))[1]
+
+
+def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
+    """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row that has none."""
+    hidden = family.features(state.params, batch, batch["tokens"]).astype(jnp.float32)
+    weight = (real(batch) & ~state.variables["special"][batch["tokens"]]).astype(jnp.float32)
+    return jnp.einsum("btc,bt->bc", hidden, weight) / jnp.maximum(weight.sum(-1, keepdims=True), 1)
+
+
+def pseudo_log_likelihood(family: MaskedLM, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The sum [B] over a row's ordinary tokens of log p(token | all others), and their number [B].
+
+    Each is masked in turn, so that a row costs as many passes as it has tokens.
+    """
+    tokens, kinds = batch["tokens"], Kinds(**state.variables)
+    counts = real(batch) & ~kinds.special[tokens]
+    places = jnp.arange(tokens.shape[1])
+
+    def one(place: jax.Array) -> jax.Array:
+        inputs = jnp.where((places == place)[None], kinds.mask, tokens)
+        hidden = family.features(state.params, batch, inputs)[:, place]
+        return family.asked_nll(state.params, hidden, tokens[:, place], counts[:, place])
+
+    nll = jax.lax.map(one, places)  # [T, B]
+    return -nll.sum(0), counts.sum(1).astype(jnp.float32)

@@ -1,0 +1,122 @@
+"""Which tokens of a text a masked language model is asked for, and what it reads in their place.
+
+Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv 1810.04805), drawn anew
+each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT (Joshi et al., arXiv 1907.10529).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError, unknown
+
+Unit = Literal["tokens", "words", "spans"]
+
+
+class Kinds(NamedTuple):
+    """What masking has to know of the tokens of a vocabulary.
+
+    Attributes:
+      mask: the token that stands for what is asked for.
+      special: bool [V], tokens that are no text and never asked for.
+      ordinary: int32 [A], all the others.
+      continues: bool [V], tokens that go on with a word where ``continued`` holds of the one before.
+      continued: bool [V], tokens after which a word may go on.
+    """
+
+    mask: jax.Array
+    special: jax.Array
+    ordinary: jax.Array
+    continues: jax.Array
+    continued: jax.Array
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How many tokens are asked for, which, and what stands in their place.
+
+    Attributes:
+      unit: "tokens" each for itself, whole "words", or "spans" of tokens in a row.
+      rate: of all tokens the share that is asked for, in expectation.
+      masked: of those the share that the mask stands for.
+      random: the share that any other token stands for, evenly drawn; the rest stays as it is.
+      span_end: the probability that a span ends after each of its tokens.
+      longest: where it ends at the latest.
+    """
+
+    unit: Unit = "tokens"
+    rate: float = 0.15
+    masked: float = 0.8
+    random: float = 0.1
+    span_end: float = 0.2
+    longest: int = 10
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise unknown("unit of masking", str(self.unit), get_args(Unit))
+        if not 0 < self.rate < 1:
+            raise UserError(f"the rate of masking is between 0 and 1, not {self.rate}")
+        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+            raise UserError(f"masked and random are shares of one whole, not {self.masked} and {self.random}")
+        if not 0 < self.span_end <= 1 or self.longest < 1:
+            raise UserError(f"span_end is above 0 and at most 1, longest at least 1, not {self}")
+
+    def __call__(self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds) -> tuple[jax.Array, jax.Array]:
+        """What is read [B, T] int32 and what is asked for [B, T] bool, of tokens [B, T], where ``real`` is no padding.
+
+        A span that would leave its document goes on in the next one of the row, which costs nothing.
+        """
+        which, how, what = jax.random.split(key, 3)
+        asked = self._chosen(which, tokens, kinds) & real & ~kinds.special[tokens]
+        share = jax.random.uniform(how, tokens.shape)
+        drawn = kinds.ordinary[jax.random.randint(what, tokens.shape, 0, len(kinds.ordinary))]
+        placed = jnp.where(share < self.masked, kinds.mask, jnp.where(share < self.masked + self.random, drawn, tokens))
+        return jnp.where(asked, placed, tokens), asked
+
+    def _chosen(self, key: jax.Array, tokens: jax.Array, kinds: Kinds) -> jax.Array:
+        if self.unit == "spans":
+            return self._in_spans(key, tokens.shape)
+        chosen = jax.random.bernoulli(key, self.rate, tokens.shape)
+        return jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
+
+    def _in_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Tokens that a span covers; spans may start before the row as well, so that no token is covered less."""
+        one, two = jax.random.split(key)
+        b, t = shape
+        starts = jax.random.bernoulli(one, self.span_start, (b, t + self.longest - 1))
+        if self.span_end == 1:
+            return starts[:, self.longest - 1 :]
+        # The length is above l with probability (1 - span_end)^l.
+        length = 1 + jnp.floor(jnp.log1p(-jax.random.uniform(two, starts.shape)) / jnp.log1p(-self.span_end))
+        covered = jnp.zeros(shape, bool)
+        for ago in range(self.longest):
+            first = self.longest - 1 - ago
+            covered |= (starts & (length > ago))[:, first : first + t]
+        return covered
+
+    @property
+    def span_start(self) -> float:
+        """With what probability a span starts at a token, so that spans cover ``rate`` of all.
+
+        A token is left out where none of the last ``longest`` tokens has started a span that comes as far:
+        1 - rate = prod over l of (1 - start (1 - span_end)^l).
+        """
+        low, high = 0.0, self.rate
+        for _ in range(60):
+            start = (low + high) / 2
+            left = 1.0
+            for ago in range(self.longest):
+                left *= 1 - start * (1 - self.span_end) ** ago
+            low, high = (start, high) if 1 - left < self.rate else (low, start)
+        return (low + high) / 2
+
+
+def words(tokens: jax.Array, kinds: Kinds) -> jax.Array:
+    """The number of the word in its row, from 0, that each of tokens [B, T] belongs to."""
+    before = jnp.pad(kinds.continued[tokens[:, :-1]], ((0, 0), (1, 0)))
+    begins = ~(kinds.continues[tokens] & before)
+    return jnp.cumsum(begins, 1) - 1
