@@ -55,11 +55,11 @@ def get_config(tiny: bool = False) -> Experiment:
         batch_size=4 if tiny else 12,
         evaluators=(
             LossByPosition(),
-            GeneralisationGap(2_000, while_training=False),
+            GeneralisationGap(1_000, while_training=False),
             TextDiversity(8 if tiny else 200, while_training=False),
             TextMemorisation(
                 samples=8 if tiny else 200,
-                rows=20 if tiny else 500,
+                rows=20 if tiny else 300,
                 prefix=length // 2,
                 size=length // 2,
                 while_training=False,

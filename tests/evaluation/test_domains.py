@@ -15,6 +15,7 @@ from genjax.data.text_codecs import Bytes
 from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.domains import REST, DomainPerplexity, ratio_interval, remarks_on
+from genjax.evaluation.generalisation import GeneralisationGap
 from tests.evaluation.bigrams import subject
 
 TABLE = np.random.default_rng(0).dirichlet(np.full(257, 0.3), 257)
@@ -144,3 +145,17 @@ def test_what_does_not_fit_is_refused(tmp_path):
     untold = Packed(64).split(Corpus(np.arange(9, dtype=np.uint16), np.array([0, 9])), data.codec)
     with pytest.raises(UserError, match="these data do not"):
         DomainPerplexity()(dataclasses.replace(subject(data, TABLE), splits={"test": untold}))
+
+
+def test_the_gap_of_a_table_between_training_and_held_out_text_is_that_of_their_laws(folder):
+    data = TextFiles(
+        str(folder), "**/*.txt", codec=Bytes(True), layout=Packed(40), split=ByFiles("play/*"), cache=str(folder / "c")
+    ).open()
+    found = GeneralisationGap()(subject(data, TABLE)).numbers
+    held_out = np.concatenate([nll(text) for text in TEXTS["play"]]).mean()
+    train = np.concatenate([nll(text) for text in (*TEXTS["code"], "abc", "one by itself")]).mean()
+    rows = {name: len(split) for name, split in data.splits.items()}
+    assert rows == {"train": 2, "test": 2}  # as many rows of either, so all of both
+    np.testing.assert_allclose(found["train_loss"], train, rtol=1e-4)
+    np.testing.assert_allclose(found["gap_loss"], held_out - train, rtol=1e-3)
+    assert "gap_bits_per_byte" in found

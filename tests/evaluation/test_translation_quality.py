@@ -3,6 +3,7 @@
 import collections
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import genjax
 from genjax.data.sources import SentencePairs
 from genjax.data.text_codecs import Words
 from genjax.errors import UserError
+from genjax.evaluation.judge import Subject
 from genjax.evaluation.translation import TranslationQuality, corpus_scores, tokenised_bleu
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive import Autoregressive
@@ -19,7 +21,6 @@ from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
 from tests import toy
-from tests.evaluation.bigrams import subject
 
 
 def plain_bleu(translations, references):
@@ -106,6 +107,9 @@ def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_pat
     np.testing.assert_allclose(found.numbers["bleu_tokenised"], plain)
     protocol = found.protocols["bleu"]
     assert signature in protocol and "3 pairs of test" in protocol and "at most 9 tokens" in protocol
+    splits = toy.Shortened(run.experiment.data).open().splits
+    with pytest.raises(UserError, match="no sentences as they are written"):
+        TranslationQuality()(Subject(run.model(), splits, "test", jax.random.key(0), run.layout, 4))
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -118,6 +122,3 @@ def test_what_does_not_fit_is_refused(tmp_path):
     text = type(spec)("tokens", (5,), np.zeros(5, np.float32), vocabulary=256)
     with pytest.raises(UserError, match="no source"):
         TranslationQuality().check(Autoregressive(), text, {})
-    data = toy.Shortened(pairs(tmp_path, Words()).data).open()
-    with pytest.raises(UserError, match="no sentences as they are written"):
-        TranslationQuality()(subject(data, np.full((spec.vocabulary,) * 2, 0.1)))
