@@ -11,6 +11,7 @@
 import dataclasses
 
 from genjax.data.sources import SentencePairs
+from genjax.evaluation.translation import TranslationQuality
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
@@ -44,5 +45,6 @@ def get_config(tiny: bool = False) -> Experiment:
         optimizer=Adam(Constant(5e-4), clip=1.0),
         steps=4 if tiny else 10 * EPOCH,
         batch_size=4 if tiny else 32,
+        evaluators=(TranslationQuality(8 if tiny else None, while_training=False),),
         every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, EPOCH, EPOCH, EPOCH),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax.data.dataset import Spec
-from genjax.data.text_codecs import Words
+from genjax.data.text_codecs import NOTHING, Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
 
@@ -17,9 +17,10 @@ WORDS = Words(lower=False)  # what splits a text into words
 def drawn_texts(subject: Subject, count: int) -> list[np.ndarray]:
     """``count`` samples after their prompt and before their end."""
     family = subject.model.family
-    options = family.prepared(family.sampler, subject.model.codec)
-    rows = subject.samples(count)[:, len(options.tokens) :]
-    return [_before(row, options.ends) for row in rows.astype(np.int64)]
+    request = family.prepared(family.sampler, subject.model.codec)
+    ends = (*request.ends, NOTHING)
+    rows = subject.samples(count).astype(np.int64)
+    return [_before(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:

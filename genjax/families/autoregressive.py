@@ -177,13 +177,25 @@ class Autoregressive(Family):
         Raises:
           UserError: it cannot: see ``Request.check``.
         """
-        reads, vocabulary = "encoder" in params, self._vocabulary(params)
-        known = self._vocabulary(params["encoder"]) if reads else None
-        request.check(vocabulary, self.net.context, known)
+        known = self._vocabulary(params["encoder"]) if "encoder" in params else None
+        request.check(self._vocabulary(params), self.net.context, known)
+        if known is None:
+            return self.reading(params)
+        source = jnp.asarray(request.source, jnp.int32)[None]
+        return self.reading(params, source, jnp.ones(source.shape))
+
+    def reading(self, params: Params, source: jax.Array | None = None, source_mask: jax.Array | None = None) -> Reader:
+        """The model as it reads rows of tokens.
+
+        Args:
+          source: int32 [B, S] or [1, S], of a model that reads one.
+          source_mask: of the same shape, 0 where it is padding.
+        """
+        reads = "encoder" in params
         net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
-        module = net.module(vocabulary)
+        module = net.module(self._vocabulary(params))
 
         def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
             told = {}
@@ -195,11 +207,12 @@ class Autoregressive(Family):
         def new_cache(rows: int, room: int) -> Any:
             if not reads:
                 return net.new_cache(rows, room)
-            source = jnp.broadcast_to(jnp.asarray(request.source, jnp.int32), (rows, len(request.source)))
-            memory = self._read(params["encoder"], source, jnp.ones(source.shape))
+            assert source is not None and source_mask is not None, "a model with an encoder reads a source"
+            told, real = (jnp.broadcast_to(a, (rows, source.shape[1])) for a in (source, source_mask))
+            memory = self._read(params["encoder"], told, real)
             nothing = jnp.zeros((rows, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
-            cache = net.new_cache(rows, room, len(request.source))
-            return module.apply({"params": decoder}, nothing, None, nothing, memory, cache=cache)[1]
+            cache = net.new_cache(rows, room, source.shape[1])
+            return module.apply({"params": decoder}, nothing, None, nothing, memory, real, cache=cache)[1]
 
         return Reader(model, new_cache, self.net.context)
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 
-from genjax.families.autoregressive import Autoregressive, _module
+from genjax.families.autoregressive import Autoregressive
 from genjax.family import Params
-from genjax.nets.token_net import unstacked
 from genjax.samplers.decoding import Drawing, Stops, TokenSampler, generate
 
 
@@ -38,24 +33,6 @@ def continued(
     Raises:
       UserError: prompt and new tokens together are more than the context and the token after it.
     """
-    reads = "encoder" in params
-    decoder = params["decoder"] if reads else params
-    net = family._net(reads)
-    if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
-        net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
-    module = _module(net, family._vocabulary(params))
-    capacity = prompts.shape[1] + options.steps - 1
-    if reads:
-        assert source is not None and source_mask is not None, "a model with an encoder reads a source"
-        memory = family._read(params["encoder"], source, source_mask)
-        cache = net.new_cache(len(prompts), capacity, source.shape[1])
-        nothing = jnp.zeros((len(prompts), 1), jnp.int32)  # padding, which leaves the memory alone in the cache
-        _, cache = module.apply({"params": decoder}, nothing, None, nothing, memory, source_mask, cache=cache)
-    else:
-        cache = net.new_cache(len(prompts), capacity)
-
-    def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
-        hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache)
-        return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
-
-    return generate(model, cache, prompts, mask, options, key, stops, pad)
+    reader = family.reading(params, source, source_mask)
+    cache = reader.new_cache(len(prompts), prompts.shape[1] + options.steps - 1)
+    return generate(reader.model, cache, prompts, mask, options, key, stops, pad)

@@ -157,6 +157,10 @@ class Request:
     def request(self) -> Request:
         return self
 
+    def prompt_of(self, number: int) -> tuple[int, ...]:
+        """What a sample begins with; chunks of ``MOST_PROMPTS`` begin with the first prompt anew."""
+        return self.prompts[number % MOST_PROMPTS % len(self.prompts)]
+
     def check(self, vocabulary: int, context: int, source_vocabulary: int | None) -> None:
         """
         Raises:
@@ -182,9 +186,8 @@ class Request:
         """
         if not self._found_in_text(codec):
             return samples
-        prompts = (self.prompts[i % MOST_PROMPTS % len(self.prompts)] for i in range(len(samples)))
-        pairs = zip(samples, prompts, strict=True)
-        rows = [self.before_stop(until_end(row, codec.end), len(prompt), codec)[0] for row, prompt in pairs]
+        texts = (until_end(row, codec.end) for row in samples)
+        rows = [self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)]
         width = max(samples.shape[1], *map(len, rows))
         filled = np.full((len(rows), width), self.fill, np.int32)
         for target, row in zip(filled, rows, strict=True):

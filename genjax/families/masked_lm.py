@@ -7,6 +7,7 @@ token after another, the surest first, as in mask-predict (Ghazvininejad et al.,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from genjax.data.augment_text import real
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.errors import UserError
 from genjax.families.masking import Kinds, Masking
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.token_net import TokenNet
 from genjax.nets.transformer import Transformer
@@ -129,7 +130,7 @@ class MaskedLM(Family):
             raise UserError(f"the text is of {len(tokens):,} tokens, more than the context of {self.net.context:,}")
         return fill_in(self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature)
 
-    def prepared(self, options: Filling, codec: Any) -> Filling:
+    def prepared(self, options: Filling, codec: Any, others: Mapping[str, Trained] | None = None) -> Filling:
         if options.tokens or not options.prompt:
             return options
         mask = codec.vocabulary if codec.mask is None else codec.mask
