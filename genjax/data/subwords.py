@@ -41,6 +41,7 @@ class Subwords(WritesText):
       unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for that.
       file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source is opened.
       tokenizer: the JSON of a tokenizer that is trained or read already.
+      rows: tokens that a model was made for, where they are more than the tokenizer's; those stand for no text.
     """
 
     model: SubwordModel = "bpe"
@@ -52,6 +53,7 @@ class Subwords(WritesText):
     unknown: OnUnknown = "refuse"
     file: str | None = None
     tokenizer: str = ""
+    rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
         if self.model not in get_args(SubwordModel):
@@ -72,7 +74,8 @@ class Subwords(WritesText):
 
     @property
     def vocabulary(self) -> int:
-        return 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())  # ids may leave gaps
+        tokens = 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())  # ids may leave gaps
+        return max(tokens, self.rows or 0)
 
     @property
     def start(self) -> int | None:
