@@ -48,6 +48,8 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
         raise unknown("form of an export", to, get_args(Form))
     if num < 1:
         raise UserError(f"the number of samples is at least 1, not {num}")
+    if out is None and "://" in str(run.run_dir):
+        raise UserError(f"{run.run_dir} is a bucket: name a folder here to export to (--out)")
     folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to
     if (folder / "checkpoints").exists():
         raise UserError(f"{folder} is a run directory: export to a folder of its own")

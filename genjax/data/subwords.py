@@ -121,7 +121,10 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
-        encoding = self._loaded.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._loaded.encode(text, add_special_tokens=False)
+        except Exception as error:  # of a vocabulary that does not spell everything, and has no token for the rest
+            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
         ids = np.array(encoding.ids, np.int32)
         if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
             first, last = encoding.offsets[int((ids == self._unknown_id).argmax())]

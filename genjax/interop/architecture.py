@@ -103,7 +103,8 @@ class Architecture:
       fixed: options that change the numbers, each with the one value that is supported.
       ignored: a regular expression of names that tell nothing: buffers, other heads.
       read: the hyper-parameters that options describe.
-      write: the options that describe hyper-parameters, as far as they can: ``read`` of them tells what is lost.
+      write: the options that describe hyper-parameters and the number of the padding token, as far as they can:
+        ``read`` of them tells what is lost.
       tensors: the table of a net; the options are those of the checkpoint.
       copies: names that may stand beside the tensor of which they are a copy.
       causal: whether it predicts the next token.
@@ -115,7 +116,7 @@ class Architecture:
     fixed: Mapping[str, Any]
     ignored: str
     read: Callable[[Options], Transformer]
-    write: Callable[[Transformer], dict[str, Any]]
+    write: Callable[[Transformer, int | None], dict[str, Any]]
     tensors: Callable[[Transformer, Options], Sequence[Tensor]]
     copies: Mapping[str, str]
     causal: bool
@@ -137,8 +138,10 @@ class Architecture:
 
     def in_the_way(self, net: Transformer) -> list[str]:
         """What of a net this architecture cannot say; empty where it fits."""
-        options = Options(self.write(net), self.kind)
-        mine, theirs = _essence(net), _essence(self.net(options))
+        try:
+            mine, theirs = _essence(net), _essence(self.net(Options(self.write(net, None), self.kind)))
+        except UserError as error:  # what it does say makes no whole
+            return [str(error)]
         if (mine["positions"], theirs["positions"]) != ("rotary", "rotary"):
             del mine["rotary"], theirs["rotary"]
         lost = set(net.biases) - set(theirs.pop("biases"))  # where it has more, zeros do

@@ -48,7 +48,7 @@ def _unused(options: Options) -> int:
     return int(options.number("pad_token_id", PAD)) + 1
 
 
-def _write(net: Transformer) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     return {
         "hidden_size": net.width,
         "num_hidden_layers": net.layers,
@@ -62,12 +62,13 @@ def _write(net: Transformer) -> dict[str, Any]:
         "hidden_dropout_prob": net.dropout,
         "attention_probs_dropout_prob": net.attention_dropout,
         "initializer_range": net.init_std,
+        "pad_token_id": pad,
     }
 
 
-def _write_roberta(net: Transformer) -> dict[str, Any]:
-    more = {"hidden_act": "gelu", "max_position_embeddings": net.context + PAD + 1, "pad_token_id": PAD}
-    return _write(net) | more
+def _write_roberta(net: Transformer, pad: int | None) -> dict[str, Any]:
+    fields = _write(net, PAD if pad is None else pad) | {"hidden_act": "gelu"}
+    return fields | {"max_position_embeddings": net.context + fields["pad_token_id"] + 1}
 
 
 def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:

@@ -26,7 +26,7 @@ def _read(options: Options) -> Transformer:
     )
 
 
-def _write(net: Transformer) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     return {
         "n_embd": net.width,
         "n_layer": net.layers,
@@ -40,6 +40,7 @@ def _write(net: Transformer) -> dict[str, Any]:
         "embd_pdrop": net.dropout,
         "attn_pdrop": net.attention_dropout,
         "initializer_range": net.init_std,
+        "pad_token_id": pad,
     }
 
 

@@ -92,10 +92,10 @@ def save(model: Pretrained, folder: str | Path) -> None:
     """
     folder = Path(folder).expanduser()
     architecture = _fitting(model.net, model.kind)
-    ids = tokenizers.special_ids(model.codec)
+    ends = tokenizers.ends(model.codec)
     options = Options(
-        ids
-        | architecture.write(model.net)
+        architecture.write(model.net, model.codec.pad)
+        | ends
         | {
             "architectures": [architecture.models[0]],
             "model_type": architecture.kind,
@@ -105,7 +105,9 @@ def save(model: Pretrained, folder: str | Path) -> None:
         architecture.kind,
     )
     texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types))
-    texts |= {CONFIG: _dumped(options.values), "generation_config.json": _dumped(ids)}
+    texts[CONFIG] = _dumped(options.values)
+    if architecture.causal:
+        texts["generation_config.json"] = _dumped(ends | {"pad_token_id": model.codec.pad})
     tensors = _tensors(architecture, model, options)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(folder / weights.WHOLE, tensors)

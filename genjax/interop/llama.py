@@ -119,7 +119,7 @@ def _qwen3(options: Options) -> Transformer:
     )
 
 
-def _write(net: Transformer) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     scaling = _scaling(net.rotary)
     return {
         "hidden_size": net.width,
@@ -137,23 +137,24 @@ def _write(net: Transformer) -> dict[str, Any]:
         "tie_word_embeddings": net.tied,
         "attention_dropout": net.attention_dropout,
         "initializer_range": net.init_std,
+        "pad_token_id": pad,
     }
 
 
-def _with_biases(net: Transformer) -> dict[str, Any]:
-    return _write(net) | {
+def _with_biases(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return _write(net, pad) | {
         "attention_bias": bool({"attention", "mix"} & set(net.biases)),
         "mlp_bias": "feed_forward" in net.biases,
     }
 
 
-def _with_window(net: Transformer) -> dict[str, Any]:
-    return _write(net) | {"sliding_window": net.window}
+def _with_window(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return _write(net, pad) | {"sliding_window": net.window}
 
 
-def _of_qwen(net: Transformer) -> dict[str, Any]:
+def _of_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
     slides = net.window is not None
-    return _with_biases(net) | {
+    return _with_biases(net, pad) | {
         "use_sliding_window": slides,
         "sliding_window": net.window,
         "max_window_layers": 0 if slides else net.layers,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters
@@ -74,8 +74,13 @@ def files(codec: Any, context: int, types: bool) -> dict[str, str]:
       UserError: the codec has no such form.
     """
     tokenizer = _tokenizer(codec)
-    roles = {"bos": codec.start if codec.start is not None else codec.end, "eos": codec.end, "pad": codec.pad}
-    names = {f"{role}_token": tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
+    roles = ends(codec) | {"pad_token_id": codec.pad}
+    names = {role.removesuffix("_id"): tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
+    if codec.start is not None and _around(tokenizer)[0] is None:
+        start = tokenizer.id_to_token(codec.start)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[start, "$A"], pair=[start, "$A", start, "$B"], special_tokens=[(start, codec.start)]
+        )
     unknown = json.loads(tokenizer.to_str())["model"].get("unk_token")
     if unknown is not None:
         names["unk_token"] = unknown
@@ -92,15 +97,17 @@ def files(codec: Any, context: int, types: bool) -> dict[str, str]:
     return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
 
 
-def special_ids(codec: Any) -> dict[str, int]:
-    """The fields of config.json and generation_config.json that number a codec's special tokens."""
-    roles = {"bos": codec.start if codec.start is not None else codec.end, "eos": codec.end, "pad": codec.pad}
-    return {f"{role}_token_id": i for role, i in roles.items() if i is not None}
+def ends(codec: Any) -> dict[str, int | None]:
+    """The numbers of what begins and ends a text, as fields of config.json and generation_config.json."""
+    return {"bos_token_id": codec.start if codec.start is not None else codec.end, "eos_token_id": codec.end}
 
 
 def _around(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     """The special tokens that a tokenizer puts before and after a text, where it is one each."""
-    whole = tokenizer.encode("a")
+    try:
+        whole = tokenizer.encode("a")
+    except Exception:  # a vocabulary without this letter, which the library refuses by Exception itself
+        return None, None
     mask = whole.special_tokens_mask
     before = mask.index(0) if 0 in mask else 0
     after = mask[::-1].index(0) if 0 in mask else 0

@@ -157,6 +157,7 @@ def test_logits_are_equal_there_and_back(case, tmp_path):
     again, told = type(peer).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
     agree(logits_of(again.eval()), expected)
+    assert kind != "Roberta" or again.config.pad_token_id == fields["pad_token_id"]
     back = load(tmp_path / "ours")
     assert dataclasses.replace(back.net, dropout=0, attention_dropout=0) == dataclasses.replace(
         model.net, dropout=0, attention_dropout=0
@@ -258,8 +259,15 @@ def test_a_codec_of_our_own_becomes_a_tokenizer(name, tmp_path):
     assert theirs.decode(codec.encode(TEXT)) == TEXT
     assert (theirs.eos_token_id, theirs.bos_token_id) == (codec.end, codec.end)
     if codec is CODECS["characters with an end"]:
-        assert theirs("Ω")["input_ids"] == codec.encode("Ω").tolist() == [1]
-    assert load(tmp_path).codec.encode(TEXT).tolist() == codec.encode(TEXT).tolist()
+        assert theirs("Ω", add_special_tokens=False)["input_ids"] == codec.encode("Ω").tolist() == [1]
+    start = [] if codec.start is None else [codec.start]  # a codec with an end has it at the start, too
+    assert theirs(TEXT)["input_ids"] == start + codec.encode(TEXT).tolist()
+    again = load(tmp_path).codec
+    assert again.encode(TEXT).tolist() == codec.encode(TEXT).tolist()
+    assert (again.start, again.end, again.pad) == (codec.start, codec.end, codec.pad)
+    if name == "characters":
+        with pytest.raises(UserError, match="the tokenizer cannot encode the text: .*Missing"):
+            again.encode("Ω")
 
 
 def parameters(net, vocabulary, seed=0):
@@ -303,10 +311,11 @@ def test_a_net_of_our_own_opens_there_with_equal_logits(name, tmp_path):
         ({**ROTARY, "activation": "gelu"}, "nearest is llama, but activation is 'gelu' (llama: 'swiglu')"),
         ({"biases": ("head",)}, "head has biases"),
         ({"kv_heads": 1}, "kv_heads is 1 (gpt2: 2)"),
+        ({"heads": 3, "head_width": 4}, "nearest is gpt2, but heads divides the width"),
     ],
 )
 def test_what_stands_in_the_way_of_saving_is_named(options, said, tmp_path):
-    net = Transformer(1, 2, 8, 16, **options)
+    net = Transformer(**{"layers": 1, "heads": 2, "width": 8, "context": 16, **options})
     with pytest.raises(UserError) as refusal:
         save(Pretrained(net, {"embedding": np.zeros((V, 8))}, Bytes()), tmp_path / "out")
     assert said in str(refusal.value)
