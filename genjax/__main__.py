@@ -1,4 +1,4 @@
-"""The command line: ``python -m genjax train | sample | evaluate | bench | show``."""
+"""The command line: ``python -m genjax train | sample | evaluate | export | bench | show``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import records, runs, writers
+from genjax import exports, records, runs, writers
 from genjax.bench import bench
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
@@ -30,6 +30,7 @@ USAGE = """usage: genjax COMMAND ... [--debug]
   train    CONFIG   train, or go on where the newest checkpoint stands
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
+  export   RUN_DIR  write weights, config and sampling function for others: safetensors, jax.export, Hugging Face
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too
 
@@ -102,6 +103,34 @@ class SampleOptions:
 
 
 @dataclass(frozen=True)
+class ExportOptions:
+    """Write a run as files that others read.
+
+    Attributes:
+      to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what transformers opens.
+      out: the folder; export/TO under the run directory by default.
+      num: samples that the function draws.
+      best: the best checkpoint instead of the newest.
+    """
+
+    to: exports.Form = "jax"
+    out: str | None = None
+    num: int = 64
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class SamplingExportOptions(ExportOptions):
+    """Write a run as files that others read.
+
+    Attributes:
+      sampler: of the sampling function.
+    """
+
+    sampler: Any = None
+
+
+@dataclass(frozen=True)
 class EvaluateOptions:
     """Judge a run.
 
@@ -164,6 +193,17 @@ def _show(text: str) -> None:
     """Print a piece of a text at once; what the terminal has no letters for, as "?"."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
+
+
+def export_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax export RUN_DIR``."""
+    family = records.experiment_of(target).family
+    sampler = None if family.no_samples is not None else family.sampler
+    default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
+    options = _parse(default, f"export {target}", arguments)
+    run = runs.load(target, best=options.best)
+    for path in exports.export(run, options.to, options.out, options.num, getattr(options, "sampler", None)):
+        print(path)
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
@@ -233,6 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train_command,
         "sample": sample_command,
         "evaluate": evaluate_command,
+        "export": export_command,
         "bench": bench_command,
         "show": show_command,
     }
@@ -243,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in commands:
             raise unknown("command", given[0], commands)
         if len(given) < 2 or given[1].startswith("-"):
-            target = "RUN_DIR" if given[0] in ("sample", "evaluate") else "CONFIG"
+            target = "RUN_DIR" if given[0] in ("sample", "evaluate", "export") else "CONFIG"
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
         commands[given[0]](given[1], given[2:])
     except Diverged as error:

@@ -5,12 +5,14 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import genjax
 from genjax import __main__ as command_line
 from genjax.data.sources import ImageFolder
 from genjax.experiment import load_config
+from genjax.exports import export
 from genjax.parallel import Devices
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -25,7 +27,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    for name in ("vae_digits", "classifier_digits"):
+    for name in ("vae_digits", "classifier_digits", "gpt_docs"):
         experiment, path = load_config(name, tiny=True)
         experiment = dataclasses.replace(experiment, devices=Devices(count=1))
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
@@ -33,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def test_it_is_whole():
-    assert len(COMMANDS) >= 8 and len(BLOCKS) == 3
+    assert len(COMMANDS) >= 8 and len(BLOCKS) == 4
     assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", README.replace("RUN_DIR", "").replace("GENJAX_DATA", ""))
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links and all((Path(__file__).parent.parent / link).exists() for link in links)
@@ -44,7 +46,7 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
     """Training commands are read to the last option but not run; `bench` is left to its own tests."""
     monkeypatch.chdir(folder)
     name, target, *options = shlex.split(command)
-    if name in ("sample", "evaluate", "show"):
+    if name in ("sample", "evaluate", "export", "show"):
         assert command_line.main([name, target, *options]) == 0
         assert capsys.readouterr().out
         return
@@ -63,6 +65,17 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     scope: dict = {}
     exec(BLOCKS[0], scope)
     assert scope["run"].step == scope["experiment"].steps
+
+
+def test_weights_go_out_and_come_in_as_the_readme_says(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = genjax.load(folder / "runs" / "vae_digits")
+    export(run, out="runs/vae_digits/export/jax", num=3)
+    export(genjax.load(folder / "runs" / "gpt_docs"), "huggingface", "models/gpt2")
+    scope: dict = {}
+    exec(BLOCKS[3], scope)
+    np.testing.assert_allclose(scope["images"], run.sample(3), rtol=1e-5, atol=1e-6)
+    assert 0 < scope["numbers"]["loss"] < 20
 
 
 def test_the_config_of_the_readme_is_one(tmp_path):

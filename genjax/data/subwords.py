@@ -52,6 +52,7 @@ class Subwords(WritesText):
       unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for that.
       file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source is opened.
       tokenizer: the JSON of a tokenizer that is trained or read already.
+      rows: tokens that a model was made for, where they are more than the tokenizer's; those stand for no text.
     """
 
     model: SubwordModel = "bpe"
@@ -64,6 +65,7 @@ class Subwords(WritesText):
     unknown: OnUnknown = "refuse"
     file: str | None = None
     tokenizer: str = ""
+    rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
         if self.model not in get_args(SubwordModel):
@@ -84,7 +86,8 @@ class Subwords(WritesText):
 
     @property
     def vocabulary(self) -> int:
-        return 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())  # ids may leave gaps
+        tokens = 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())  # ids may leave gaps
+        return max(tokens, self.rows or 0)
 
     @property
     def start(self) -> int | None:
@@ -150,7 +153,10 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
-        encoding = self._loaded.encode(text, add_special_tokens=False)
+        try:
+            encoding = self._loaded.encode(text, add_special_tokens=False)
+        except Exception as error:  # of a vocabulary that does not spell everything, and has no token for the rest
+            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
         ids = np.array(encoding.ids, np.int32)
         if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
             first, last = encoding.offsets[int((ids == self._unknown_id).argmax())]

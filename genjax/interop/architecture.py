@@ -1,0 +1,188 @@
+"""What is known of an architecture of Hugging Face's: its options and its tensors, and the same here."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from genjax.errors import UserError
+from genjax.nets.feed_forward import Activation
+from genjax.nets.transformer import Bias, Transformer
+
+PLAIN: Mapping[str, Activation] = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "silu": "silu",
+    "swish": "silu",
+}
+GATES: Mapping[str, Activation] = {
+    "silu": "swiglu",
+    "swish": "swiglu",
+    "gelu_pytorch_tanh": "geglu",
+    "gelu_new": "geglu",
+    "gelu_fast": "geglu",
+}
+COMMON = {"quantization_config": None, "is_encoder_decoder": False}
+# What changes no logit: how it is trained and how it is computed.
+FREE = ("dropout", "attention_dropout", "attention", "scan_layers", "remat", "init_std")
+
+
+class Tensor(NamedTuple):
+    """A tensor of a checkpoint and what it is here.
+
+    Attributes:
+      theirs: its name.
+      ours: paths of parameters; several lie side by side along its last axis.
+      transposed: whether it is kept as [out, in], PyTorch's way.
+      before: rows of it before the first that is used.
+    """
+
+    theirs: str
+    ours: tuple[str, ...]
+    transposed: bool = False
+    before: int = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """The fields of a ``config.json``.
+
+    Attributes:
+      values: of the fields.
+      where: the file, for messages.
+    """
+
+    values: Mapping[str, Any]
+    where: str
+
+    def whole(self, name: str, default: int | None = None) -> int:
+        """A whole number of at least 1, unless there is a default for a field that is not there or null."""
+        value = self.values.get(name)
+        value = default if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"{name} in {self.where} is a whole number above 0, not {value!r}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self.values.get(name)
+        value = default if value is None else value
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"{name} in {self.where} is a number, not {value!r}")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.values.get(name)
+        return default if value is None else bool(value)
+
+    def activation(self, name: str, known: Mapping[str, Activation], default: str) -> Activation:
+        value = self.values.get(name) or default
+        if value not in known:
+            raise self.unsupported(name, f"only {', '.join(known)}")
+        return known[value]
+
+    def unsupported(self, name: str, remedy: str) -> UserError:
+        """The error for a field whose value there is no form of here."""
+        return UserError(f"{name} {self.values.get(name)!r} in {self.where} is not supported, {remedy}")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ``model_type`` of transformers.
+
+    Attributes:
+      kind: its name.
+      models: classes whose weights are read; the first is the one that is written.
+      prefix: what all names but those of the head begin with; checkpoints of the bare model lack it.
+      fixed: options that change the numbers, each with the one value that is supported.
+      ignored: a regular expression of names that tell nothing: buffers, other heads.
+      read: the hyper-parameters that options describe.
+      write: the options that describe hyper-parameters and the number of the padding token, as far as they can:
+        ``read`` of them tells what is lost.
+      tensors: the table of a net; the options are those of the checkpoint.
+      copies: names that may stand beside the tensor of which they are a copy.
+      causal: whether it predicts the next token.
+    """
+
+    kind: str
+    models: tuple[str, ...]
+    prefix: str
+    fixed: Mapping[str, Any]
+    ignored: str
+    read: Callable[[Options], Transformer]
+    write: Callable[[Transformer, int | None], dict[str, Any]]
+    tensors: Callable[[Transformer, Options], Sequence[Tensor]]
+    copies: Mapping[str, str]
+    causal: bool
+
+    def net(self, options: Options) -> Transformer:
+        """The hyper-parameters that options describe.
+
+        Raises:
+          UserError: an option has no form here; it is named.
+        """
+        wrong = [
+            f"{name} {options.values[name]!r} (only {value!r})"
+            for name, value in (COMMON | dict(self.fixed)).items()
+            if options.values.get(name, value) != value and options.values[name] is not None
+        ]
+        if wrong:
+            raise UserError(f"{options.where} asks for what is not supported: {'; '.join(wrong)}")
+        return self.read(options)
+
+    def in_the_way(self, net: Transformer) -> list[str]:
+        """What of a net this architecture cannot say; empty where it fits."""
+        try:
+            mine, theirs = _essence(net), _essence(self.net(Options(self.write(net, None), self.kind)))
+        except UserError as error:  # what it does say makes no whole
+            return [str(error)]
+        if (mine["positions"], theirs["positions"]) != ("rotary", "rotary"):
+            del mine["rotary"], theirs["rotary"]
+        lost = set(net.biases) - set(theirs.pop("biases"))  # where it has more, zeros do
+        lines = [
+            f"{name} is {mine[name]!r} ({self.kind}: {other!r})"
+            for name, other in theirs.items()
+            if mine[name] != other
+        ]
+        without_bias = {"norm"} if net.norm == "rms" else set()
+        return lines + [f"{bias} has biases" for bias in sorted(lost - without_bias)]
+
+    def named(self, name: str, bare: bool) -> str:
+        """The name of a tensor as the table has it, of one in a checkpoint."""
+        name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))  # BERT's first checkpoints
+        return self.prefix + name if bare and not name.startswith(("lm_head.", "cls.")) else name
+
+
+def _essence(net: Transformer) -> dict[str, Any]:
+    """What of a net the logits depend on, defaults written out."""
+    found = {field.name: getattr(net, field.name) for field in dataclasses.fields(net) if field.name not in FREE}
+    return found | {"kv_heads": net.keys_of_heads, "head_width": net.head_size, "hidden": net.hidden_width}
+
+
+def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
+    """The names of those that are there."""
+    return tuple(name for name, there in chosen.items() if there)
+
+
+def spelling(known: Mapping[str, Activation], activation: Activation) -> str:
+    """The first name that transformers has for an activation; the first of all where there is none."""
+    return next((name for name, ours in known.items() if ours == activation), next(iter(known)))
+
+
+def linear(theirs: str, ours: str, bias: bool) -> Iterator[Tensor]:
+    """A matrix that is kept as [out, in], and its bias if there is any."""
+    yield Tensor(f"{theirs}.weight", (f"{ours}/kernel",), True)
+    if bias:
+        yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))
+
+
+def norm(theirs: str, ours: str, bias: bool = True) -> Iterator[Tensor]:
+    yield Tensor(f"{theirs}.weight", (f"{ours}/scale",))
+    if bias:
+        yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))

@@ -1,0 +1,146 @@
+"""BERT (arXiv 1810.04805) and RoBERTa (arXiv 1907.11692) with their head, as Hugging Face keeps them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, linear, norm, spelling
+from genjax.nets.transformer import Transformer
+
+FIXED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
+PAD = 1  # RoBERTa counts positions from the one after its padding token's number
+
+
+def _common(options: Options, context: int) -> Transformer:
+    return Transformer(
+        layers=options.whole("num_hidden_layers"),
+        heads=options.whole("num_attention_heads"),
+        width=options.whole("hidden_size"),
+        context=context,
+        hidden=options.whole("intermediate_size"),
+        norm_first=False,
+        norm_embeddings=True,
+        norm_epsilon=options.number("layer_norm_eps", 1e-12),
+        activation=options.activation("hidden_act", PLAIN, "gelu"),
+        biases=("attention", "mix", "feed_forward", "norm", "head"),
+        causal=False,
+        tied=options.flag("tie_word_embeddings", True),
+        head_transform=True,
+        token_types=options.whole("type_vocab_size", 2),
+        dropout=options.number("hidden_dropout_prob", 0.1),
+        attention_dropout=options.number("attention_probs_dropout_prob", 0.1),
+        init_std=options.number("initializer_range", 0.02),
+    )
+
+
+def _bert(options: Options) -> Transformer:
+    return _common(options, options.whole("max_position_embeddings", 512))
+
+
+def _roberta(options: Options) -> Transformer:
+    if options.activation("hidden_act", PLAIN, "gelu") != "gelu":
+        raise options.unsupported("hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'")
+    return _common(options, options.whole("max_position_embeddings", 512) - _unused(options))
+
+
+def _unused(options: Options) -> int:
+    """Rows of RoBERTa's table of positions that no real token uses: they come before the first."""
+    return int(options.number("pad_token_id", PAD)) + 1
+
+
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return {
+        "hidden_size": net.width,
+        "num_hidden_layers": net.layers,
+        "num_attention_heads": net.heads,
+        "intermediate_size": net.hidden_width,
+        "max_position_embeddings": net.context,
+        "type_vocab_size": max(net.token_types, 1),
+        "layer_norm_eps": net.norm_epsilon,
+        "hidden_act": spelling(PLAIN, net.activation),
+        "tie_word_embeddings": net.tied,
+        "hidden_dropout_prob": net.dropout,
+        "attention_probs_dropout_prob": net.attention_dropout,
+        "initializer_range": net.init_std,
+        "pad_token_id": pad,
+    }
+
+
+def _write_roberta(net: Transformer, pad: int | None) -> dict[str, Any]:
+    fields = _write(net, PAD if pad is None else pad) | {"hidden_act": "gelu"}
+    return fields | {"max_position_embeddings": net.context + fields["pad_token_id"] + 1}
+
+
+def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
+    table = [
+        Tensor(f"{prefix}.embeddings.word_embeddings.weight", ("embedding",)),
+        Tensor(f"{prefix}.embeddings.position_embeddings.weight", ("position_embedding",), before=before),
+        Tensor(f"{prefix}.embeddings.token_type_embeddings.weight", ("type_embedding",)),
+        *norm(f"{prefix}.embeddings.LayerNorm", "embedding_norm"),
+    ]
+    for i in range(net.layers):
+        theirs, ours = f"{prefix}.encoder.layer.{i}", f"layer_{i}"
+        for name in ("query", "key", "value"):
+            table += linear(f"{theirs}.attention.self.{name}", f"{ours}/attention/{name}", True)
+        table += [
+            *linear(f"{theirs}.attention.output.dense", f"{ours}/attention/mix", True),
+            *norm(f"{theirs}.attention.output.LayerNorm", f"{ours}/attention_norm"),
+            *linear(f"{theirs}.intermediate.dense", f"{ours}/feed_forward/up", True),
+            *linear(f"{theirs}.output.dense", f"{ours}/feed_forward/down", True),
+            *norm(f"{theirs}.output.LayerNorm", f"{ours}/feed_forward_norm"),
+        ]
+    return table
+
+
+def _head(net: Transformer, transform: str, transform_norm: str, head: str) -> list[Tensor]:
+    # An untied decoder has a bias of its own; the one beside it is then not read by transformers.
+    own = [Tensor(f"{head}.decoder.weight", ("head_kernel",)), Tensor(f"{head}.decoder.bias", ("head_bias",))]
+    return [
+        *linear(transform, "transform", True),
+        *norm(transform_norm, "transform_norm"),
+        *([Tensor(f"{head}.bias", ("head_bias",))] if net.tied else own),
+    ]
+
+
+def _bert_tensors(net: Transformer, options: Options) -> list[Tensor]:
+    transform = "cls.predictions.transform"
+    head = _head(net, f"{transform}.dense", f"{transform}.LayerNorm", "cls.predictions")
+    return _encoder(net, "bert", 0) + head
+
+
+def _roberta_tensors(net: Transformer, options: Options) -> list[Tensor]:
+    return _encoder(net, "roberta", _unused(options)) + _head(net, "lm_head.dense", "lm_head.layer_norm", "lm_head")
+
+
+BERT = Architecture(
+    kind="bert",
+    models=("BertForMaskedLM", "BertForPreTraining"),
+    prefix="bert.",
+    fixed=FIXED,
+    ignored=r"bert\.embeddings\.position_ids|bert\.pooler\..*|cls\.seq_relationship\..*",
+    read=_bert,
+    write=_write,
+    tensors=_bert_tensors,
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+        "cls.predictions.bias": "cls.predictions.decoder.bias",
+    },
+    causal=False,
+)
+ROBERTA = Architecture(
+    kind="roberta",
+    models=("RobertaForMaskedLM",),
+    prefix="roberta.",
+    fixed=FIXED,
+    ignored=r"roberta\.embeddings\.(position_ids|token_type_ids)|roberta\.pooler\..*",
+    read=_roberta,
+    write=_write_roberta,
+    tensors=_roberta_tensors,
+    copies={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+        "lm_head.bias": "lm_head.decoder.bias",
+    },
+    causal=False,
+)

@@ -1,0 +1,84 @@
+"""GPT-2 (Radford et al., 2019) as Hugging Face keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, norm, spelling
+from genjax.nets.transformer import Transformer
+
+
+def _read(options: Options) -> Transformer:
+    width = options.whole("n_embd")
+    return Transformer(
+        layers=options.whole("n_layer"),
+        heads=options.whole("n_head"),
+        width=width,
+        context=options.whole("n_positions"),
+        hidden=options.whole("n_inner", 4 * width),
+        norm_epsilon=options.number("layer_norm_epsilon", 1e-5),
+        activation=options.activation("activation_function", PLAIN, "gelu_new"),
+        tied=options.flag("tie_word_embeddings", True),
+        dropout=options.number("resid_pdrop", 0.1),
+        attention_dropout=options.number("attn_pdrop", 0.1),
+        init_std=options.number("initializer_range", 0.02),
+    )
+
+
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return {
+        "n_embd": net.width,
+        "n_layer": net.layers,
+        "n_head": net.heads,
+        "n_positions": net.context,
+        "n_inner": net.hidden_width,
+        "layer_norm_epsilon": net.norm_epsilon,
+        "activation_function": spelling(PLAIN, net.activation),
+        "tie_word_embeddings": net.tied,
+        "resid_pdrop": net.dropout,
+        "embd_pdrop": net.dropout,
+        "attn_pdrop": net.attention_dropout,
+        "initializer_range": net.init_std,
+        "pad_token_id": pad,
+    }
+
+
+def _conv(theirs: str, *ours: str) -> Iterator[Tensor]:
+    """Its matrices are kept as [in, out], those of queries, keys and values side by side."""
+    yield Tensor(f"{theirs}.weight", tuple(f"{name}/kernel" for name in ours))
+    yield Tensor(f"{theirs}.bias", tuple(f"{name}/bias" for name in ours))
+
+
+def _tensors(net: Transformer, options: Options) -> list[Tensor]:
+    table = [
+        Tensor("transformer.wte.weight", ("embedding",)),
+        Tensor("transformer.wpe.weight", ("position_embedding",)),
+        *norm("transformer.ln_f", "final_norm"),
+    ]
+    for i in range(net.layers):
+        theirs, ours = f"transformer.h.{i}", f"layer_{i}"
+        attention = f"{ours}/attention"
+        table += [
+            *norm(f"{theirs}.ln_1", f"{ours}/attention_norm"),
+            *_conv(f"{theirs}.attn.c_attn", *(f"{attention}/{name}" for name in ("query", "key", "value"))),
+            *_conv(f"{theirs}.attn.c_proj", f"{attention}/mix"),
+            *norm(f"{theirs}.ln_2", f"{ours}/feed_forward_norm"),
+            *_conv(f"{theirs}.mlp.c_fc", f"{ours}/feed_forward/up"),
+            *_conv(f"{theirs}.mlp.c_proj", f"{ours}/feed_forward/down"),
+        ]
+    return table if net.tied else [*table, Tensor("lm_head.weight", ("head_kernel",))]
+
+
+GPT2 = Architecture(
+    kind="gpt2",
+    models=("GPT2LMHeadModel", "GPT2Model"),
+    prefix="transformer.",
+    fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+    ignored=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",
+    read=_read,
+    write=_write,
+    tensors=_tensors,
+    copies={"lm_head.weight": "transformer.wte.weight"},
+    causal=True,
+)

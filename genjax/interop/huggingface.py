@@ -1,0 +1,261 @@
+"""Models in Hugging Face's layout, both ways: a folder with config, safetensors and tokenizer, or a name at the hub.
+
+GPT-2, Llama and its kin (Mistral, Qwen2, Qwen3), BERT and RoBERTa. What there is no form of on the other side is
+refused by name; logits are those of transformers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from genjax.errors import UserError, unknown
+from genjax.interop import tokenizers, weights
+from genjax.interop.architecture import Architecture, Options, Tensor
+from genjax.interop.bert import BERT, ROBERTA
+from genjax.interop.gpt2 import GPT2
+from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from genjax.nets.token_net import TokenNet, unstacked
+from genjax.nets.transformer import Transformer
+
+ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
+CONFIG = "config.json"
+NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model at the hub
+# Nothing that could be a pickle or a program is ever fetched, nor what lies in folders: copies in other forms.
+WANTED = ("*.safetensors", weights.INDEX, CONFIG, tokenizers.FILE, tokenizers.CONFIG)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model of tokens with its weights.
+
+    Attributes:
+      net: its hyper-parameters.
+      params: of ``TokenNet(net, vocabulary)``, float32, a row of ``embedding`` for each token.
+      codec: its tokenizer.
+      kind: the ``model_type`` that transformers knows it as; None for the first that fits.
+    """
+
+    net: Transformer
+    params: Mapping[str, Any]
+    codec: Any
+    kind: str | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that there is a row for; they may be more than the codec's."""
+        return len(self.params["embedding"])
+
+    def logits(self, tokens: jax.Array, **told: Any) -> jax.Array:
+        """[B, T, V] float32 of tokens int32 [B, T]; ``told`` goes to ``TokenNet``: segment_ids, types."""
+        module: Any = TokenNet(self.net, self.vocabulary)
+        variables = {"params": self.params}
+        hidden, _ = module.apply(variables, tokens, **told)
+        return module.apply(variables, hidden, method="logits")
+
+
+def load(source: str | Path) -> Pretrained:
+    """The model of a folder, or of a name at the hub such as "openai-community/gpt2" (``fetch`` gives its revision).
+
+    Dropout is what it was trained with, that of the branches. Layers stand side by side: ``token_net.stacked`` with
+    ``scan_layers`` stacks them.
+
+    Raises:
+      UserError: config, tokenizer or weights are missing, cut off or pickles; the architecture or an option is not
+        supported; tensors are missing, too many or of another shape, all of which are named.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = fetch(str(source))
+    architecture, options = _described(folder)
+    net, rows = architecture.net(options), options.whole("vocab_size")
+    codec = tokenizers.read(folder, options.values, rows)
+    found = weights.weights(folder)
+    return Pretrained(net, _params(architecture, net, rows, options, found), codec, architecture.kind)
+
+
+def save(model: Pretrained, folder: str | Path) -> None:
+    """Write a folder that ``transformers`` opens, with the same logits; biases that are not there are zeros in it.
+
+    Raises:
+      UserError: no architecture fits the model, with what stands in the way; its codec has no such form.
+    """
+    folder = Path(folder).expanduser()
+    architecture = _fitting(model.net, model.kind)
+    ends = tokenizers.ends(model.codec)
+    options = Options(
+        architecture.write(model.net, model.codec.pad)
+        | ends
+        | {
+            "architectures": [architecture.models[0]],
+            "model_type": architecture.kind,
+            "vocab_size": model.vocabulary,
+            "torch_dtype": "float32",
+        },
+        architecture.kind,
+    )
+    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types))
+    texts[CONFIG] = _dumped(options.values)
+    if architecture.causal:
+        texts["generation_config.json"] = _dumped(ends | {"pad_token_id": model.codec.pad})
+    tensors = _tensors(architecture, model, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write(folder / weights.WHOLE, tensors)
+    (folder / weights.INDEX).unlink(missing_ok=True)  # of shards that lay here before
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """The folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and safetensors alone.
+
+    Raises:
+      UserError: the extra ``hub`` is not installed, there is no network, or no such model.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f"there is no folder {name}")
+    try:
+        from huggingface_hub import snapshot_download
+    except ModuleNotFoundError:
+        raise UserError(f"there is no folder {name}; a name at the hub needs pip install 'genjax-train[hub]'") from None
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=["*/*"]))
+    except Exception as error:  # its own, and those of the HTTP library below it
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"there is no folder {name}, and the hub does not give one: {reason}") from None
+
+
+def _described(folder: Path) -> tuple[Architecture, Options]:
+    """The architecture that a config.json names, and its options."""
+    path = folder / CONFIG
+    if not path.exists():
+        raise UserError(f"{folder} has no {CONFIG}: it is no model in Hugging Face's layout")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kind, models = values.get("model_type"), values.get("architectures") or ()
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"{path} is damaged: it is no table of fields in JSON") from None
+    known = {architecture.kind: architecture for architecture in ARCHITECTURES}
+    if kind not in known:
+        raise UserError(f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}")
+    for model in models:
+        if model not in known[kind].models:
+            raise UserError(f"{path}: {model} is not supported, only {', '.join(known[kind].models)}")
+    return known[kind], Options(values, str(path))
+
+
+def _params(
+    architecture: Architecture, net: Transformer, rows: int, options: Options, found: weights.Weights
+) -> dict[str, Any]:
+    """The parameters of a net by the table of its architecture."""
+    table = architecture.tensors(net, options)
+    wanted = {tensor.theirs: tensor for tensor in table}
+    there = _names(architecture, found, wanted)
+    shapes = _shapes(net, rows)
+    expected = {tensor.theirs: _their_shape(tensor, shapes) for tensor in table}
+    missing = [name for name in wanted if name not in there]
+    extra = sorted(
+        name
+        for name in there
+        if name not in wanted and name not in architecture.copies and not re.fullmatch(architecture.ignored, name)
+    )
+    misshapen = [
+        f"{name} {list(found.shapes[there[name]])} instead of {list(expected[name])}"
+        for name in wanted
+        if name in there and found.shapes[there[name]] != expected[name]
+    ]
+    problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
+    if missing or extra or misshapen:
+        said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
+        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}")
+    if net.tied:
+        _check_copies(architecture, found, there, wanted)
+    flat: dict[str, jax.Array] = {}
+    for tensor, array in zip(table, found.read([there[tensor.theirs] for tensor in table]), strict=True):
+        array = (array.T if tensor.transposed else array)[tensor.before :]
+        for path, part in zip(tensor.ours, np.split(array, len(tensor.ours), -1), strict=True):
+            flat[path] = jnp.asarray(part)
+    return unflatten_dict(flat, sep="/")
+
+
+def _names(architecture: Architecture, found: weights.Weights, wanted: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names of the file's tensors by those that the table has for them."""
+    bare = not any(name.startswith(architecture.prefix) for name in found.shapes)
+    there = {architecture.named(name, bare): name for name in found.shapes}
+    for copy, original in architecture.copies.items():
+        if original in wanted and original not in there and copy in there:  # of two that are one either may be kept
+            there[original] = there.pop(copy)
+    return there
+
+
+def _check_copies(
+    architecture: Architecture, found: weights.Weights, there: Mapping[str, str], wanted: Mapping[str, Tensor]
+) -> None:
+    """Refuse a head of its own in a checkpoint whose config says that there is none."""
+    for copy, original in architecture.copies.items():
+        if copy in there and original in wanted:
+            one, two = found.read([there[copy], there[original]])
+            if not np.array_equal(one, two):
+                raise UserError(
+                    f"{copy} in {found.folder} differs from {original}, although tie_word_embeddings says that "
+                    "they are one: set it to false"
+                )
+
+
+def _shapes(net: Transformer, rows: int) -> dict[str, tuple[int, ...]]:
+    """Of the parameters of a net whose layers stand side by side, by path."""
+    module = TokenNet(dataclasses.replace(net, scan_layers=False), rows)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))["params"]
+    return {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
+
+
+def _their_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    *others, last = shapes[tensor.ours[0]]
+    first, *others = (*others, last * len(tensor.ours))
+    shape = (first + tensor.before, *others)
+    return shape[::-1] if tensor.transposed else shape
+
+
+def _fitting(net: Transformer, kind: str | None) -> Architecture:
+    """The architecture of that kind, or the first that can say all of a net."""
+    known = {architecture.kind: architecture for architecture in ARCHITECTURES}
+    if kind is not None and kind not in known:
+        raise unknown("architecture", kind, known)
+    chosen: Sequence[Architecture] = ARCHITECTURES if kind is None else (known[kind],)
+    ways = [(architecture, architecture.in_the_way(net)) for architecture in chosen]
+    nearest, lines = min(ways, key=lambda way: len(way[1]))  # the first of equals
+    if lines:
+        raise UserError(
+            f"no architecture of Hugging Face's fits this model; nearest is {nearest.kind}, but {'; '.join(lines)}"
+        )
+    return nearest
+
+
+def _tensors(architecture: Architecture, model: Pretrained, options: Options) -> dict[str, np.ndarray]:
+    """What the file of a model holds, by name."""
+    net = architecture.net(options)  # which may have biases that the model has not
+    params = unstacked(model.params) if model.net.scan_layers else model.params
+    flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
+    made = {}
+    for tensor in architecture.tensors(net, options):
+        parts = [np.asarray(flat[p], np.float32) if p in flat else np.zeros(shapes[p], np.float32) for p in tensor.ours]
+        whole = np.concatenate(parts, -1)
+        whole = np.concatenate([np.zeros((tensor.before, *whole.shape[1:]), np.float32), whole])
+        made[tensor.theirs] = whole.T if tensor.transposed else whole
+    if not net.tied:  # transformers looks for all of them, also for one that it does not use
+        made |= {copy: made[original] for copy, original in architecture.copies.items() if original in made} | made
+    return made
+
+
+def _dumped(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2) + "\n"

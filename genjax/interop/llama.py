@@ -1,0 +1,199 @@
+"""Llama (arXiv 2302.13971) and its kin as Hugging Face keeps them: Mistral, Qwen2 and Qwen3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from genjax.interop.architecture import GATES, Architecture, Options, Tensor, biases, linear, norm, spelling
+from genjax.nets.positions import Rotary
+from genjax.nets.transformer import Transformer
+
+BUFFERS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\..*"
+
+
+def _rotary(options: Options) -> Rotary:
+    """Of ``rope_parameters``, or of ``rope_theta`` and ``rope_scaling`` as they stood apart before.
+
+    Raises:
+      UserError: the scaling is none of "default", "linear" and "llama3".
+    """
+    given = options.values.get("rope_parameters") or options.values.get("rope_scaling") or {}
+    if not isinstance(given, Mapping):
+        raise options.unsupported("rope_parameters", "only a table of numbers")
+    scaling = Options(given, options.where)
+    base = scaling.number("rope_theta", options.number("rope_theta", 10_000.0))
+    if scaling.number("partial_rotary_factor", options.number("partial_rotary_factor", 1.0)) != 1:
+        raise scaling.unsupported("partial_rotary_factor", "only 1")
+    kind = given.get("rope_type") or given.get("type") or "default"
+    if kind == "default":
+        return Rotary(base)
+    if kind == "linear":
+        return Rotary(base, scaling.number("factor", 1.0))
+    if kind == "llama3":
+        return Rotary(
+            base,
+            scaling.number("factor", 1.0),
+            scaling.whole("original_max_position_embeddings"),
+            scaling.number("low_freq_factor", 1.0),
+            scaling.number("high_freq_factor", 4.0),
+        )
+    shown = Options({"rope_type": kind}, options.where)
+    raise shown.unsupported("rope_type", "only 'default', 'linear' and 'llama3'")
+
+
+def _scaling(rotary: Rotary) -> dict[str, Any]:
+    if rotary.trained is not None:
+        return {
+            "rope_type": "llama3",
+            "factor": rotary.factor,
+            "original_max_position_embeddings": rotary.trained,
+            "low_freq_factor": rotary.low,
+            "high_freq_factor": rotary.high,
+        }
+    return {"rope_type": "default"} if rotary.factor == 1 else {"rope_type": "linear", "factor": rotary.factor}
+
+
+def _window(options: Options, default: bool) -> int | None:
+    """The sliding window of all layers; ``default`` says whether they slide where the option is not there.
+
+    Raises:
+      UserError: some layers have one and others not.
+    """
+    layers, window = options.whole("num_hidden_layers"), options.values.get("sliding_window", 4096)
+    if not options.flag("use_sliding_window", default) or window is None:
+        return None
+    sliding = layers
+    if "max_window_layers" in options.values:  # layers from there on slide
+        sliding = max(0, layers - int(options.values["max_window_layers"]))
+    if options.values.get("layer_types") is not None:
+        sliding = list(options.values["layer_types"]).count("sliding_attention")
+    if sliding not in (0, layers):
+        raise options.unsupported("sliding_window", f"as {sliding} of {layers} layers have it: only all or none")
+    return options.whole("sliding_window", 4096) if sliding else None
+
+
+def _common(options: Options, **fields: Any) -> Transformer:
+    width, heads = options.whole("hidden_size"), options.whole("num_attention_heads")
+    values: dict[str, Any] = {
+        "layers": options.whole("num_hidden_layers"),
+        "heads": heads,
+        "width": width,
+        "context": options.whole("max_position_embeddings", 2048),
+        "kv_heads": options.whole("num_key_value_heads", heads),
+        "head_width": options.whole("head_dim", max(1, width // heads)),
+        "hidden": options.whole("intermediate_size"),
+        "positions": "rotary",
+        "rotary": _rotary(options),
+        "norm": "rms",
+        "norm_epsilon": options.number("rms_norm_eps", 1e-6),
+        "activation": options.activation("hidden_act", GATES, "silu"),
+        "tied": options.flag("tie_word_embeddings", False),
+        "attention_dropout": options.number("attention_dropout", 0.0),
+        "init_std": options.number("initializer_range", 0.02),
+    }
+    return Transformer(**values | fields)
+
+
+def _llama(options: Options) -> Transformer:
+    attention, perceptron = options.flag("attention_bias", False), options.flag("mlp_bias", False)
+    return _common(options, biases=biases({"attention": attention, "mix": attention, "feed_forward": perceptron}))
+
+
+def _mistral(options: Options) -> Transformer:
+    return _common(options, biases=(), window=_window(options, True))
+
+
+def _qwen2(options: Options) -> Transformer:
+    return _common(options, biases=("attention",), window=_window(options, False))
+
+
+def _qwen3(options: Options) -> Transformer:
+    there = options.flag("attention_bias", False)
+    return _common(
+        options,
+        biases=biases({"attention": there, "mix": there}),
+        head_width=options.whole("head_dim", 128),
+        window=_window(options, False),
+        qk_norm=True,
+    )
+
+
+def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+    scaling = _scaling(net.rotary)
+    return {
+        "hidden_size": net.width,
+        "intermediate_size": net.hidden_width,
+        "num_hidden_layers": net.layers,
+        "num_attention_heads": net.heads,
+        "num_key_value_heads": net.keys_of_heads,
+        "head_dim": net.head_size,
+        "max_position_embeddings": net.context,
+        "hidden_act": spelling(GATES, net.activation),
+        "rms_norm_eps": net.norm_epsilon,
+        "rope_theta": net.rotary.base,
+        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,  # transformers 4 reads these two
+        "rope_parameters": {"rope_theta": net.rotary.base} | scaling,
+        "tie_word_embeddings": net.tied,
+        "attention_dropout": net.attention_dropout,
+        "initializer_range": net.init_std,
+        "pad_token_id": pad,
+    }
+
+
+def _with_biases(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return _write(net, pad) | {
+        "attention_bias": bool({"attention", "mix"} & set(net.biases)),
+        "mlp_bias": "feed_forward" in net.biases,
+    }
+
+
+def _with_window(net: Transformer, pad: int | None) -> dict[str, Any]:
+    return _write(net, pad) | {"sliding_window": net.window}
+
+
+def _of_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
+    slides = net.window is not None
+    return _with_biases(net, pad) | {
+        "use_sliding_window": slides,
+        "sliding_window": net.window,
+        "max_window_layers": 0 if slides else net.layers,
+        "layer_types": ["sliding_attention" if slides else "full_attention"] * net.layers,
+    }
+
+
+def _tensors(net: Transformer, options: Options) -> list[Tensor]:
+    table = [Tensor("model.embed_tokens.weight", ("embedding",)), *norm("model.norm", "final_norm", False)]
+    for i in range(net.layers):
+        theirs, ours = f"model.layers.{i}", f"layer_{i}"
+        for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
+            table += linear(f"{theirs}.self_attn.{part}_proj", f"{ours}/attention/{name}", "attention" in net.biases)
+            if net.qk_norm and name != "value":
+                table += norm(f"{theirs}.self_attn.{part}_norm", f"{ours}/attention/{name}_norm", False)
+        table += linear(f"{theirs}.self_attn.o_proj", f"{ours}/attention/mix", "mix" in net.biases)
+        for name in ("gate", "up", "down"):
+            table += linear(f"{theirs}.mlp.{name}_proj", f"{ours}/feed_forward/{name}", "feed_forward" in net.biases)
+        table += norm(f"{theirs}.input_layernorm", f"{ours}/attention_norm", False)
+        table += norm(f"{theirs}.post_attention_layernorm", f"{ours}/feed_forward_norm", False)
+    return table if net.tied else [*table, Tensor("lm_head.weight", ("head_kernel",))]
+
+
+def _kin(kind: str, model: str, read: Any, write: Any) -> Architecture:
+    return Architecture(
+        kind=kind,
+        models=(model,),
+        prefix="model.",
+        fixed={},
+        ignored=BUFFERS,
+        read=read,
+        write=write,
+        tensors=_tensors,
+        copies={"lm_head.weight": "model.embed_tokens.weight"},
+        causal=True,
+    )
+
+
+LLAMA = _kin("llama", "LlamaForCausalLM", _llama, _with_biases)
+MISTRAL = _kin("mistral", "MistralForCausalLM", _mistral, _with_window)
+QWEN2 = _kin("qwen2", "Qwen2ForCausalLM", _qwen2, _of_qwen)
+QWEN3 = _kin("qwen3", "Qwen3ForCausalLM", _qwen3, _of_qwen)

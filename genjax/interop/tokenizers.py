@@ -1,0 +1,154 @@
+"""Codecs of text as the tokenizer files of Hugging Face's, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from genjax.data.subwords import Subwords
+from genjax.data.text_codecs import Bytes, Characters
+from genjax.errors import UserError
+
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+DELIMITER, UNKNOWN = "<|endoftext|>", "<unk>"
+MASKS = ("[MASK]", "<mask>")
+
+
+def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
+    """The codec of a folder's ``tokenizer.json``.
+
+    Documents begin with what the tokenizer itself puts first, and end with what it puts last, else with its
+    end-of-text token.
+
+    Args:
+      config: the fields of config.json, for special tokens that the tokenizer's own config does not name.
+      rows: tokens that the model has a row for.
+
+    Raises:
+      UserError: the file is missing or no tokenizer, or it has more tokens than the model.
+    """
+    path = folder / FILE
+    if not path.exists():
+        convert = (
+            f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
+        )
+        raise UserError(f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"')
+    codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
+    tokens = codec.vocabulary  # refuses what is no tokenizer
+    if tokens > rows:
+        raise UserError(f"{path} has {tokens:,} tokens, but the model has rows for {rows:,}")
+    tokenizer = Tokenizer.from_str(codec.tokenizer)
+    named = _json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+
+    def special(role: str) -> str | None:
+        value = named.get(f"{role}_token")
+        value = value.get("content") if isinstance(value, Mapping) else value
+        number = config.get(f"{role}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        name = value or (tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None)
+        return name if name is not None and tokenizer.token_to_id(name) is not None else None
+
+    before, after = _around(tokenizer)
+    return dataclasses.replace(
+        codec,
+        start_token=before,
+        end_token=after or special("eos"),
+        pad_token=special("pad"),
+        rows=rows if rows > tokens else None,
+    )
+
+
+def files(codec: Any, context: int, types: bool) -> dict[str, str]:
+    """The text of each tokenizer file for a codec, by name.
+
+    Args:
+      context: the longest sequence of the model.
+      types: whether the model reads kinds of tokens.
+
+    Raises:
+      UserError: the codec has no such form.
+    """
+    tokenizer = _tokenizer(codec)
+    roles = ends(codec) | {"pad_token_id": codec.pad}
+    names = {role.removesuffix("_id"): tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
+    if codec.start is not None and _around(tokenizer)[0] is None:
+        start = tokenizer.id_to_token(codec.start)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[start, "$A"], pair=[start, "$A", start, "$B"], special_tokens=[(start, codec.start)]
+        )
+    unknown = json.loads(tokenizer.to_str())["model"].get("unk_token")
+    if unknown is not None:
+        names["unk_token"] = unknown
+    masks = [name for name in MASKS if tokenizer.token_to_id(name) is not None]
+    if masks:
+        names["mask_token"] = masks[0]
+    inputs = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
+    fields = names | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "model_input_names": inputs,
+        "clean_up_tokenization_spaces": False,
+    }
+    return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
+
+
+def ends(codec: Any) -> dict[str, int | None]:
+    """The numbers of what begins and ends a text, as fields of config.json and generation_config.json."""
+    return {"bos_token_id": codec.start if codec.start is not None else codec.end, "eos_token_id": codec.end}
+
+
+def _around(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
+    """The special tokens that a tokenizer puts before and after a text, where it is one each."""
+    try:
+        whole = tokenizer.encode("a")
+    except Exception:  # a vocabulary without this letter, which the library refuses by Exception itself
+        return None, None
+    mask = whole.special_tokens_mask
+    before = mask.index(0) if 0 in mask else 0
+    after = mask[::-1].index(0) if 0 in mask else 0
+    return whole.tokens[0] if before == 1 else None, whole.tokens[-1] if after == 1 else None
+
+
+def _tokenizer(codec: Any) -> Tokenizer:
+    if isinstance(codec, Subwords):
+        return Tokenizer.from_str(codec.tokenizer)
+    special = [DELIMITER] if getattr(codec, "delimiter", False) else []
+    if isinstance(codec, Characters):
+        unknown = [UNKNOWN] if codec.unknown == "token" else []
+        names = [*special, *unknown, *codec.characters]
+        vocabulary = {name: i for i, name in enumerate(names)}
+        model = models.WordLevel(vocabulary, UNKNOWN) if unknown else models.WordLevel(vocabulary)
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    elif isinstance(codec, Bytes):
+        letters = _letters() + special
+        tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+    else:
+        raise UserError(f"{type(codec).__name__} has no form among Hugging Face's tokenizers")
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
+def _letters() -> list[str]:
+    """The letter that stands for each byte in tokenizers of bytes: itself where it is seen, else one from 256 on."""
+    seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    unseen = sorted(set(range(256)) - seen)
+    return [chr(byte if byte in seen else 256 + unseen.index(byte)) for byte in range(256)]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (OSError, ValueError):
+        pass
+    raise UserError(f"{path} is damaged: it is no table of fields in JSON")

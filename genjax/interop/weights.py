@@ -1,0 +1,138 @@
+"""Tensors by name in safetensors files, whole or in shards. Nothing here is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from genjax.errors import UserError
+
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLOATS = ("F64", "F32", "F16", "BF16")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What files hold; the tensors themselves are read when they are asked for.
+
+    Attributes:
+      folder: of the files.
+      files: the file of each tensor, by its name.
+      shapes: of each tensor.
+      types: of each tensor, in the words of the format: "F32", "BF16".
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, str]
+
+    def read(self, names: list[str]) -> Iterator[np.ndarray]:
+        """The tensors of these names as float32, one after another.
+
+        Raises:
+          UserError: some are of no type of floats.
+        """
+        strange = [f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS]
+        if strange:
+            raise UserError(f"the weights in {self.folder} are quantised or no floats: {', '.join(strange)}")
+        opened: dict[Path, Any] = {}
+        for name in names:
+            path = self.files[name]
+            if path not in opened:
+                opened[path] = safe_open(path, framework="flax")  # NumPy's own form knows no bfloat16
+            yield np.asarray(opened[path].get_tensor(name), np.float32)
+
+
+def weights(folder: Path) -> Weights:
+    """The tensors of a folder: those of its one file, or those that its index names.
+
+    Raises:
+      UserError: there is no weights file, or none but pickles; a file is cut off; shards are missing.
+    """
+    whole, index = folder / WHOLE, folder / INDEX
+    if whole.exists():
+        placed = _contents(whole)
+    elif index.exists():
+        placed = _sharded(index)
+    else:
+        raise _without(folder)
+    return Weights(
+        folder,
+        {name: path for name, (path, _, _) in placed.items()},
+        {name: shape for name, (_, shape, _) in placed.items()},
+        {name: kind for name, (_, _, kind) in placed.items()},
+    )
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a whole file or none, in the layout that PyTorch's users read, too."""
+    new = path.with_name(path.name + ".new")
+    # The library writes the memory of an array as it lies, a transposed one in the wrong order.
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, new, metadata={"format": "pt"})
+    new.replace(path)
+
+
+def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
+    """File, shape and type of each tensor of a file."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+        raise _pickled(path.parent, [path.name])
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a pointer of Git LFS, not the weights: git lfs pull fetches them")
+    try:
+        with safe_open(path, framework="flax") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
+    except SafetensorError as error:
+        raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}") from None
+
+
+def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
+    folder = index.parent
+    try:
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(named.values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index} is damaged: fetch it again") from None
+    if any(Path(name).name != name for name in files):
+        raise UserError(f"{index} names files outside its folder")
+    missing = [name for name in files if not (folder / name).exists()]
+    if missing:
+        raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {', '.join(missing)}")
+    found = {name: entry for file in files for name, entry in _contents(folder / file).items()}
+    wrong = sorted(name for name, file in named.items() if name not in found or found[name][0].name != file)
+    if wrong:
+        raise UserError(f"{index} names tensors that its shards do not hold: {', '.join(wrong)}")
+    return found
+
+
+def _without(folder: Path) -> UserError:
+    """The error for a folder that has no weights to read, with what is there instead."""
+    shards = [match for path in sorted(folder.glob("*.safetensors")) if (match := SHARD.fullmatch(path.name))]
+    if shards:
+        return UserError(f"{folder} has {len(shards)} of {int(shards[0][2])} shards, but no {INDEX}")
+    pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
+    if pickles:
+        return _pickled(folder, pickles)
+    return UserError(f"{folder} has no weights: neither {WHOLE} nor {INDEX}")
+
+
+def _pickled(folder: Path, names: list[str]) -> UserError:
+    return UserError(
+        f"{', '.join(names)} in {folder} is a pickle, which could run any program as it is read, and is refused; "
+        'if you trust where it comes from, convert it: python -c "from transformers import AutoModelForCausalLM as M; '
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}')\" (AutoModelForMaskedLM for BERT)"
+    )

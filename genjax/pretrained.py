@@ -1,0 +1,66 @@
+"""A model that others have trained as a run: what ``sample``, ``evaluate`` and other runs start from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from genjax import parallel, records, runs
+from genjax.checkpoint import Checkpoints
+from genjax.data.layouts import RandomWindows
+from genjax.data.sources import PythonDocs
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.decoding import Decoding
+from genjax.family import init_state
+from genjax.interop import huggingface, tokenizers
+from genjax.optim import SGD
+
+LENGTH = 256  # of the rows that it is judged on and of the texts that it draws, where its context is longer
+
+
+def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Run:
+    """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
+
+    Args:
+      source: a folder in Hugging Face's layout, or a name at the hub.
+      run_dir: made; ``genjax sample``, ``evaluate``, ``show`` and ``export`` work on it.
+      data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``.
+
+    Raises:
+      UserError: the model cannot be read, see ``huggingface.load``, or predicts no next token; the directory is not
+        empty; the data's rows are longer than the context.
+    """
+    model = huggingface.load(source)
+    if not model.net.causal:
+        raise UserError(
+            f"{source} is a {model.kind} model, which predicts no next token: it makes no autoregressive run"
+        )
+    folder = epath.Path(run_dir).expanduser()
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{run_dir} is not empty")
+    length = min(model.net.context, LENGTH)
+    codec = dataclasses.replace(model.codec, file=str(folder / tokenizers.FILE), tokenizer="")
+    data = dataclasses.replace(data or PythonDocs(layout=RandomWindows(length)), codec=codec)
+    family = Autoregressive(model.net, sampler=Decoding(steps=length))
+    experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
+    layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
+
+    records.claim(folder, experiment, None)
+    records.write_whole(folder / tokenizers.FILE, model.codec.tokenizer)
+    opened = data.open()
+    records.describe(folder, opened, layout)
+    example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}
+    key = jax.random.key(experiment.seed)
+    variables = jax.jit(lambda: family.init(key, example, opened.spec)[1])()
+    state = init_state(model.params, variables, runs.update_rule(experiment), jax.random.split(key)[1])
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
+        checkpoints.wait()
+    return runs.load(folder)
