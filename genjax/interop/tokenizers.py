@@ -59,6 +59,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         start_token=before,
         end_token=after or special("eos"),
         pad_token=special("pad"),
+        mask_token=special("mask"),
         rows=rows if rows > tokens else None,
     )
 
