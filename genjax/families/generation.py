@@ -142,7 +142,7 @@ def joined(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array
 
 def _beams(reader: Reader, request: Request, n: int) -> jax.Array:
     """Of each prompt the best text, then of each the second, and after the last beam the best again."""
-    decoding, count = request.decoding, len(request.prompts)
+    decoding, count = request.decoding, min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
     prompts, mask = prompts_of(request, count)
     cache = reader.new_cache(count, _room(request))

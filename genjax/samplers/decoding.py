@@ -194,8 +194,8 @@ def advance(
         logits, cache = model(last, going[:, None], drawing.cache, 1)
         drawing = drawing._replace(cache=cache, held=drawing.held + going)
         return _drawn(drawing, logits[:, 0], sampler, stops)
-    room, keep, rewind = sliding
-    full = going & (drawing.held >= room)
+    _, keep, rewind = sliding
+    full = _full(drawing, sliding)
 
     def read(cache: Any) -> tuple[jax.Array, Any]:
         return model(last, going[:, None], cache, 1)
@@ -238,7 +238,21 @@ def generate(
     """
     drawing = begin(model, cache, prompts, mask, sampler, key, stops, pad)
     going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
-    return jax.lax.while_loop(going, lambda d: advance(model, d, sampler, stops, sliding), drawing)
+    plain = lambda d: advance(model, d, sampler, stops)  # noqa: E731
+    if sliding is None:
+        return jax.lax.while_loop(going, plain, drawing)
+
+    def until_full(drawing: Drawing) -> Drawing:
+        # The choice of what to read stands outside of the inner loop: XLA copies a cache that a branch may change.
+        drawing = advance(model, drawing, sampler, stops, sliding)
+        return jax.lax.while_loop(lambda d: going(d) & ~_full(d, sliding).any(), plain, drawing)
+
+    return jax.lax.while_loop(going, until_full, drawing)
+
+
+def _full(drawing: Drawing, sliding: Sliding) -> jax.Array:
+    """bool [B]: rows that go on and have no room for one more token."""
+    return ~drawing.done & (drawing.held >= sliding.room)
 
 
 def check_stops(stops: Stops) -> None:
