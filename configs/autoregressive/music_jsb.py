@@ -6,6 +6,15 @@
 
 A recipe of our own: rotary positions, pieces packed into rows, every piece transposed by -5 to 6 semitones as it is
 trained on; the model of the best step on the validation pieces is taken.
+
+Published, nats a step on the test pieces: 8.10 for a TCN, 8.45 for an LSTM (Bai et al., arXiv 1803.01271). Those give
+each of 88 keys a probability by the steps before alone; here a note knows those above it in its step, too, and the
+probabilities of the notes multiply to that of the step. There no step is predicted from nothing: beside them stands
+``nll_per_later_frame``, which leaves the first step of each piece out.
+
+Measured, seed 0, after 1,000 steps of 4 rows: 5.204 nats a step on the 77 test pieces, 5.221 with their first steps
+(4,725 in all); 5.192 and 5.214 on the validation pieces, where the last step was the best and the loss still fell. 39
+minutes on a third of a 2.5 GHz x86 core.
 """
 
 import dataclasses
