@@ -5,7 +5,16 @@
     python -m genjax sample runs/multi30k_de_en --best --sampler.source "ein mann steht an einem strand." --num 1
 
 3 and 3 layers, 8 heads, 256 wide, feed-forward 512, post-norm, dropout 0.1, 100 learned positions; Adam at a constant
-5e-4, clip 1, batches of 128, 10 epochs, of which the best on the validation sentences is taken.
+5e-4, clip 1, batches of 128 pairs, 10 epochs, of which the best on the validation sentences is taken; words in lower
+case that come twice, greedy translations. Published: 9.04M parameters, perplexity 5.316 on the 2016 test sentences.
+The perplexity is that of English tokens, the end of each sentence among them: exp of the ``loss``.
+
+Otherwise than there words are split by a rule of our own and not by spaCy, which makes 7,882 German and 5,900 English
+ones of 7,853 and 5,893; with those this net has the 9,038,341 parameters of the original. Weights begin normal with a
+deviation of 0.02, embeddings are not scaled, the hidden units of the feed-forward are not dropped. Pairs are packed
+into rows, 32 of which hold 128.3 pairs on average; padded to the longest a step takes nearly three times as long.
+
+Not yet trained to its end.
 """
 
 import dataclasses
@@ -19,7 +28,7 @@ from genjax.nets.transformer import Transformer
 from genjax.optim import Adam
 from genjax.schedules import Constant
 
-EPOCH = 226  # steps: the 29,000 pairs fill 7,218 rows
+EPOCH = 226  # steps: the 29,000 pairs fill 7,231 rows
 
 
 def get_config(tiny: bool = False) -> Experiment:

@@ -6,6 +6,15 @@
 
 A recipe of our own: rotary positions, pieces packed into rows, every piece transposed by -5 to 6 semitones as it is
 trained on; the model of the best step on the validation pieces is taken.
+
+Published, nats a step on the test pieces: 8.10 for a TCN, 8.45 for an LSTM (Bai et al., arXiv 1803.01271). Those give
+each of 88 keys a probability by the steps before alone; here a note knows those above it in its step, too, and the
+probabilities of the notes multiply to that of the step. There no step is predicted from nothing: beside them stands
+``nll_per_later_frame``, which leaves the first step of each piece out.
+
+Measured, seed 0, after 1,000 steps of 4 rows: 5.204 nats a step on the 77 test pieces, 5.221 with their first steps
+(4,725 in all); 5.192 and 5.214 on the validation pieces, where the last step was the best and the loss still fell. 39
+minutes on a third of a 2.5 GHz x86 core.
 """
 
 import dataclasses
@@ -23,11 +32,12 @@ from genjax.schedules import Cosine, WarmUp
 
 
 def get_config(tiny: bool = False) -> Experiment:
+    length = 64 if tiny else 800  # the longest piece has 789 tokens
     net = Transformer(
         layers=3,
         heads=4,
         width=128,
-        context=800,
+        context=length,
         positions="rotary",
         norm="rms",
         activation="relu2",
@@ -39,7 +49,7 @@ def get_config(tiny: bool = False) -> Experiment:
         net = dataclasses.replace(net, layers=1, heads=2, width=16)
     return Experiment(
         family=Autoregressive(net, sampler=Decoding(steps=16 if tiny else 500)),
-        data=Chorales(layout=Packed(800)),
+        data=Chorales(layout=Packed(length)),
         optimizer=AdamW(WarmUp(2 if tiny else 100, Cosine(2e-3, 1e-4)), b2=0.99, weight_decay=0.1, clip=1.0),
         augment=(Transposition(down=5, up=6),),
         steps=4 if tiny else 1000,

@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax.data.dataset import Batch
 
-OPEN = 256  # rows that a pair is tried in
+OPEN = 64  # rows that a pair is tried in
 
 
 class PairRows(Protocol):
@@ -24,7 +24,10 @@ class PairRows(Protocol):
     @property
     def length(self) -> int: ...
 
-    def __len__(self) -> int: ...
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of both sides of each pair [N, 2]."""
+        ...
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -77,17 +80,16 @@ class PackedPairs:
 
 def packed(pairs: PairRows) -> PackedPairs:
     """Each pair in the row that it leaves the least room in, of those opened last that have room for both sides."""
-    sizes = np.array([[len(side) for side in pairs.pair(number)] for number in range(len(pairs))])  # [N, 2]
+    sizes = pairs.sizes
     rooms = np.zeros((OPEN, 2), np.int64)
     rows = np.full(OPEN, -1)  # which one each of the open ones is
     row = np.empty(len(sizes), np.int64)
-    count = 0
+    count, none = 0, np.iinfo(np.int64).max
     for number, size in enumerate(sizes):
         left = rooms - size
-        fits = (left >= 0).all(1)
-        if fits.any():
-            place = int(np.argmin(np.where(fits, left.sum(1), np.iinfo(np.int64).max)))
-        else:
+        space = np.where(left.min(1) >= 0, left.sum(1), none)
+        place = int(space.argmin())
+        if space[place] == none:
             place = count % OPEN  # in the place of the oldest
             rooms[place], rows[place] = (pairs.source_length, pairs.length + 1), count
             count += 1

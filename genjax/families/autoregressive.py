@@ -95,6 +95,8 @@ class Autoregressive(Family):
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
+        if not hasattr(self.net, "cross_attention"):
+            raise UserError(f"these data have a source, which a {type(self.net).__name__} does not read")
         if self.sampler.source is None and not self.sampler.source_tokens:
             raise UserError("these data have a source: samples need one, too (family.sampler.source)")
         one, two = jax.random.split(key)

@@ -40,6 +40,8 @@ def test_each_pair_stands_once_beside_its_own_source(data):
     split, codec = opened.splits["train"], opened.codec
     assert len(split) < len(GERMAN) and sorted(split.members.tolist()) == list(range(len(GERMAN)))
     found = split.batch(np.arange(len(split)))
+    sizes = [[len(side) for side in split.pairs.pair(number)] for number in range(len(GERMAN))]
+    assert split.pairs.sizes.tolist() == sizes
     seen = []
     for row in range(len(split)):
         source, target = (found[f"{side}segment_ids"][row] for side in ("source_", ""))
@@ -65,12 +67,6 @@ class Sizes:
     sizes: np.ndarray
     source_length = 10
     length = 7
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def pair(self, number):
-        return tuple(np.zeros(size) for size in self.sizes[number])
 
 
 def test_rows_are_full_and_none_overflows():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
@@ -97,6 +98,12 @@ def test_greedy_samples_are_the_likeliest_tokens_one_by_one():
 
 def test_a_token_outside_the_vocabulary_shows():
     assert np.isnan(apply(jnp.asarray([[1, 7]]))[0][0, 1]).all()
+
+
+def test_it_reads_no_source():
+    spec = Spec("tokens", (9,), np.zeros(9, np.float32), vocabulary=7, source_length=4, source_vocabulary=5)
+    with pytest.raises(UserError, match="have a source, which a NgramMLP does not read"):
+        Autoregressive(NET).init(KEY, {"tokens": TOKENS, "source_tokens": TOKENS}, spec)
 
 
 @pytest.mark.parametrize("name", ["past", "width", "hidden", "context"])

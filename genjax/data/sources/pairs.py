@@ -262,6 +262,13 @@ class Pairs:
             found["loss_mask"].append(real)
         return {name: np.stack(rows) for name, rows in found.items()}
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of both sides of each pair as they stand in its row [N, 2] int64."""
+        source, target = (np.diff(side.starts)[self.rows] for side in (self.source, self.target))
+        source = np.minimum(source + (self.codec.source.start is not None), self.source_length)
+        return np.stack([source, np.minimum(target + 1, self.length + 1)], 1)
+
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of both sides [M] and [N] of a pair as they stand in its row, between start and end."""
         row = int(self.rows[number])
