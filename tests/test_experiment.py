@@ -171,7 +171,7 @@ COMPONENTS = [
     Characters("abc", True, "token"),
     Bytes(True),
     Words(("the", "cat"), 2, False),
-    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", "token", "there.json", "{}", 1024),
+    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", None, "token", "there.json", "{}", 1024),
     PairCodec(Words(("der",)), Bytes(True)),
     ChoraleCodec(30, 90, 4, 120.0),
     RandomWindows(7),
