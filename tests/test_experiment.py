@@ -96,6 +96,7 @@ from genjax.experiment import (
 )
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
+from genjax.families.code_prior import CodePrior, CodeSampler
 from genjax.families.decoding import Decoding
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN, LatentSampler
@@ -291,6 +292,8 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
+    CodeSampler(0.7, 5, 0.9, 2.0, 3),
+    CodePrior("runs/there", Transformer(width=48), True, 0.2, CodeSampler(0.7)),
     Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),

@@ -18,6 +18,7 @@ from genjax.evaluation.distances import mean_pairwise_distance
 from genjax.evaluation.features import feature_space
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
 from genjax.evaluation.predictions import class_probabilities
+from genjax.families.code_prior import CodePrior
 from genjax.families.diffusion import Diffusion
 from genjax.families.latent import LatentDiffusion
 
@@ -28,7 +29,7 @@ class GuidanceCurve(Evaluator):
 
     Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was asked for, and
     ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked label in the classifier's
-    features, the mean over labels. All scales begin with the same noise.
+    features, the mean over labels. All scales are drawn with the same noise.
 
     Attributes:
       classifier: its run directory; it tells the classes apart that the model is asked for.
@@ -36,7 +37,7 @@ class GuidanceCurve(Evaluator):
       samples: that are drawn at each scale, all labels in turn.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion)
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, CodePrior)
     images_only: ClassVar[bool] = True
 
     classifier: str

@@ -1,4 +1,4 @@
-"""Labels and texts that a diffusion is told: what may be asked for, and what training hides.
+"""Labels and texts that a model is told: what may be asked for, and what training hides.
 
 Classifier-free guidance: Ho & Salimans, arXiv 2207.12598.
 """
@@ -25,11 +25,7 @@ def check(options: Any, conditional: bool, text: Any, drop_label: float) -> None
     Raises:
       UserError: naming the field.
     """
-    if options.guidance_scale != 1 and not ((conditional or text is not None) and drop_label):
-        raise UserError(
-            "guidance_scale other than 1 needs a class-conditional model, or one of text, that has also learned "
-            "without (family.conditional or family.text, and drop_label above 0)"
-        )
+    check_guidance(options.guidance_scale, conditional or text is not None, drop_label)
     if text is None:
         if options.prompt is not None:
             raise UserError("sampler.prompt needs a model of text (family.text)")
@@ -40,6 +36,30 @@ def check(options: Any, conditional: bool, text: Any, drop_label: float) -> None
         raise UserError("a model of text that has not learned without (drop_label above 0) needs sampler.prompt")
     if conditional and (options.prompt is None) != (options.label is None):
         raise UserError("a model of labels and text needs sampler.label and sampler.prompt, or neither of them")
+
+
+def check_guidance(scale: float, told: bool, drop_label: float) -> None:
+    """Refuse guidance of a model that is ``told`` nothing, or has not learned without what it is told."""
+    if scale != 1 and not (told and drop_label):
+        raise UserError(
+            "guidance_scale other than 1 needs a class-conditional model, or one of text, that has also learned "
+            "without (family.conditional or family.text, and drop_label above 0)"
+        )
+
+
+def asked(label: int | None, n: int, classes: int) -> jax.Array | None:
+    """Labels [n] of samples: all in turn, or one; None of a model of no classes.
+
+    Raises:
+      UserError: it is no label of the model's.
+    """
+    if not classes:
+        if label is not None:
+            raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+        return None
+    if label is not None and not 0 <= label < classes:
+        raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+    return jnp.arange(n) % classes if label is None else jnp.full(n, label)
 
 
 def hide(

@@ -222,7 +222,7 @@ class Diffusion(Family):
           UserError: for a sampler, guidance or label that does not fit the model.
         """
         self.check_sampler(options)
-        label = self._asked(state.params, n, options.label)
+        label = conditioning.asked(options.label, n, self._classes(state.params))
         parametrization = self.parametrization(state.params)
 
         def estimate(label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
@@ -330,17 +330,6 @@ class Diffusion(Family):
     def _classes(self, params: Params) -> int:
         """The number of labels, which is the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
-
-    def _asked(self, params: Params, n: int, label: int | None) -> jax.Array | None:
-        """Labels [n] of samples: all in turn, or one; None of an unconditional model."""
-        if not self.conditional:
-            if label is not None:
-                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
-            return None
-        classes = self._classes(params)
-        if label is not None and not 0 <= label < classes:
-            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
-        return jnp.arange(n) % classes if label is None else jnp.full(n, label)
 
 
 def fill_in(
