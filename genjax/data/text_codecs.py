@@ -224,9 +224,8 @@ class Characters(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores."""
-        kinds = [in_words(character) * (CONTINUES + CONTINUED) for character in self.characters]
-        unknown = [CONTINUES + CONTINUED] * (self.unknown == "token")
-        return np.array([SPECIAL] * self.delimiter + unknown + kinds, np.uint8)
+        inside = [True] * (self.unknown == "token") + [in_words(character) for character in self.characters]
+        return np.array([SPECIAL] * self.delimiter + [(CONTINUES + CONTINUED) * i for i in inside], np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Characters:
         return dataclasses.replace(self, characters="".join(sorted(set().union(*map(set, texts)))))
