@@ -155,6 +155,5 @@ def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
         axes.plot([low, high], [at, at], color="tab:blue")
         axes.plot([value], [at], "o", color="tab:blue")
     axes.set_yticks(range(len(order)), [names[i][:40] for i in order])
-    axes.set_xscale("log")
     axes.set_xlabel("perplexity")
     return figure_pixels(figure)
