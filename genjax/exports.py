@@ -117,7 +117,11 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
 
 
 def exported(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) -> jax_export.Exported:
-    """The function of ``sampling`` lowered for all platforms, or those for which it can be."""
+    """The function of ``sampling`` lowered for all platforms, or those for which it can be.
+
+    Raises:
+      UserError: there is none.
+    """
     described = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
@@ -126,8 +130,11 @@ def exported(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) 
 
     try:
         return lowered(*PLATFORMS)
-    except (NotImplementedError, ValueError):  # a kernel of one platform alone
-        return lowered(*(platform for platform in PLATFORMS if _lowers(lowered, platform)))
+    except (NotImplementedError, ValueError) as error:  # an operation or a kernel that not every platform has
+        able = [platform for platform in PLATFORMS if _lowers(lowered, platform)]
+        if not able:
+            raise UserError(f"the sampling function can be lowered for no platform: {error}") from None
+        return lowered(*able)
 
 
 def _lowers(lowered: Callable[[str], Any], platform: str) -> bool:

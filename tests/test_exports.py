@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export as jax_export
@@ -15,7 +16,7 @@ from genjax.data.layouts import RandomWindows
 from genjax.data.sources import PythonDocs
 from genjax.errors import UserError
 from genjax.experiment import Every, load_config
-from genjax.exports import export, pretrained, sampling
+from genjax.exports import export, exported, pretrained, sampling
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer import Transformer
 from genjax.parallel import Devices
@@ -91,6 +92,23 @@ def test_the_command_prints_what_it_wrote(gpt, tmp_path, capsys):
     assert np.array_equal(texts[0], texts[1])
     assert command_line.main(["export", str(gpt.run_dir), "--to", "safetensors"]) == 0
     assert str(gpt.run_dir / "export" / "safetensors" / "model.safetensors") in capsys.readouterr().out
+
+
+def test_a_platform_that_lacks_an_operation_is_left_out():
+    def sample(weights, key):
+        return jnp.linalg.eigvals(weights["a"]).real + key.sum()
+
+    weights = {"a": np.diag([1.0, 2.0]).astype(np.float32)}
+    function = exported(sample, weights)
+    assert "cpu" in function.platforms and "tpu" not in function.platforms
+    again = jax_export.deserialize(function.serialize())
+    np.testing.assert_allclose(again.call(weights, np.zeros(2, np.uint32)), [1, 2])
+
+    def nowhere(weights, key):
+        raise NotImplementedError("no such kernel")
+
+    with pytest.raises(UserError, match="for no platform: no such kernel"):
+        exported(nowhere, weights)
 
 
 def test_a_family_without_samples_has_weights_alone(folder, capsys):
