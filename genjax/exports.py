@@ -13,6 +13,7 @@ from jax import export as jax_export
 
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive import Autoregressive
+from genjax.families.masked_lm import MaskedLM
 from genjax.family import State
 from genjax.interop import huggingface, weights
 from genjax.interop.huggingface import Pretrained
@@ -74,15 +75,18 @@ def pretrained(run: Run) -> Pretrained:
     """The model of a run as ``interop`` knows models of tokens, with averaged parameters where there are any.
 
     Raises:
-      UserError: it is no autoregressive Transformer, or one that reads a source.
+      UserError: it is no Transformer over tokens, or one that reads a source, or it masks with a token that its codec
+        does not have.
     """
     family, params = run.experiment.family, run.model().state.params
-    if not isinstance(family, Autoregressive):
+    if not isinstance(family, Autoregressive | MaskedLM):
         raise UserError(f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}")
     if not isinstance(family.net, Transformer):
         raise UserError(f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}")
     if "encoder" in params:
         raise UserError("a model that reads a source has no form among the architectures of Hugging Face's known here")
+    if isinstance(family, MaskedLM) and run.codec.mask is None:
+        raise UserError("this model masks with a token that its tokenizer lacks: train it with a mask_token")
     return Pretrained(family.net, params, run.codec)
 
 

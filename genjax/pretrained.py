@@ -12,12 +12,13 @@ from etils import epath
 
 from genjax import parallel, records, runs
 from genjax.checkpoint import Checkpoints
-from genjax.data.layouts import RandomWindows
+from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import PythonDocs
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
+from genjax.families.masked_lm import MaskedLM
 from genjax.family import init_state
 from genjax.interop import huggingface, tokenizers
 from genjax.optim import SGD
@@ -34,21 +35,22 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
       data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``.
 
     Raises:
-      UserError: the model cannot be read, see ``huggingface.load``, or predicts no next token; the directory is not
-        empty; the data's rows are longer than the context.
+      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the data's rows are
+        longer than the context.
     """
     model = huggingface.load(source)
-    if not model.net.causal:
-        raise UserError(
-            f"{source} is a {model.kind} model, which predicts no next token: it makes no autoregressive run"
-        )
     folder = epath.Path(run_dir).expanduser()
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{run_dir} is not empty")
     length = min(model.net.context, LENGTH)
+    family: Any
+    rows: Any
     codec = dataclasses.replace(model.codec, file=str(folder / tokenizers.FILE), tokenizer="")
-    data = dataclasses.replace(data or PythonDocs(layout=RandomWindows(length)), codec=codec)
-    family = Autoregressive(model.net, sampler=Decoding(steps=length))
+    if model.net.causal:
+        family, rows = Autoregressive(model.net, sampler=Decoding(steps=length)), RandomWindows(length)
+    else:
+        family, rows = MaskedLM(model.net), Documents(length - 1)  # the last token of a row is read, too
+    data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 

@@ -17,6 +17,7 @@ from genjax.data.sources import PythonDocs
 from genjax.data.sources.text import TextFiles
 from genjax.data.subwords import Subwords
 from genjax.errors import UserError
+from genjax.families.masked_lm import MaskedLM
 from genjax.interop.huggingface import Pretrained, load, save
 from genjax.nets.token_net import TokenNet
 from genjax.nets.transformer import Transformer
@@ -27,12 +28,12 @@ CODEC = Subwords("bpe", 280).fit([TEXT])
 ROWS = 290  # more than the tokenizer has tokens
 
 
-def stored(folder, **options):
+def stored(folder, codec=CODEC, **options):
     net = Transformer(1, 2, 8, 24, **options)
     shapes = jax.eval_shape(lambda: TokenNet(net, ROWS).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
     draw = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"])
-    model = Pretrained(net, params, CODEC)
+    model = Pretrained(net, params, codec)
     save(model, folder)
     return model
 
@@ -90,15 +91,33 @@ def test_text_that_ships_with_python_judges_it_where_no_data_are_given(tmp_path,
     assert isinstance(run.experiment.data, PythonDocs) and run.experiment.data.layout.length == 24
 
 
+def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    encoder = {"norm_first": False, "norm_embeddings": True, "causal": False, "head_transform": True, "token_types": 2}
+    special = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+    codec = Subwords("bpe", 280, special, "[CLS]", "[SEP]", "[PAD]", "[MASK]").fit([TEXT])
+    biases = ("attention", "mix", "feed_forward", "norm", "head")
+    before = stored(tmp_path / "bert", codec, **encoder, biases=biases)
+    run = as_run(tmp_path / "bert", tmp_path / "run")
+    assert run.codec.mask == 3 and isinstance(run.experiment.family, MaskedLM)
+    tokens = jnp.asarray([codec.encode("The for statement")])
+    found = run.experiment.family.features(run.state.params, {"loss_mask": np.ones(tokens.shape)}, tokens)
+    logits = run.experiment.family.logits(run.state.params, found)
+    np.testing.assert_allclose(logits, before.logits(tokens), rtol=1e-5, atol=1e-5)
+    asked = ["--num", "1", "--prompt", "The [MASK] statement"]
+    assert command_line.main(["sample", str(run.run_dir), *asked]) == 0
+    assert Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8").startswith("The")
+    assert command_line.main(["export", str(run.run_dir), "--to", "huggingface"]) == 0
+    again = load(tmp_path / "run" / "export" / "huggingface")
+    assert again.kind == "bert"
+    jax.tree.map(np.testing.assert_array_equal, dict(again.params), dict(before.params))
+
+
 def test_what_makes_no_run_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
         as_run(run.run_dir.parent / "model", run.run_dir)
     with pytest.raises(UserError, match="has no config.json"):
         as_run(tmp_path, tmp_path / "run")
-    encoder = {"norm_first": False, "norm_embeddings": True, "causal": False, "head_transform": True, "token_types": 2}
-    stored(tmp_path / "bert", **encoder, biases=("attention", "mix", "feed_forward", "norm", "head"))
-    with pytest.raises(UserError, match="is a bert model, which predicts no next token"):
-        as_run(tmp_path / "bert", tmp_path / "run")
     data = dataclasses.replace(run.experiment.data, layout=Blocks(99))
     with pytest.raises(UserError, match="more than the context of 24"):
         as_run(run.run_dir.parent / "model", tmp_path / "run", data)

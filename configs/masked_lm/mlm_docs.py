@@ -1,7 +1,7 @@
 """A small masked language model of Python's language reference, which ships with Python: no download.
 
     python -m genjax train mlm_docs
-    python -m genjax sample runs/mlm_docs --sampler.prompt "the [MASK] statement" --sampler.temperature 0 --num 1
+    python -m genjax sample runs/mlm_docs --prompt "the [MASK] statement" --sampler.temperature 0 --num 1
 
 Subwords of bytes, trained on the text; words are masked whole. Chapters are held out whole.
 

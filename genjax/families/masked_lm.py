@@ -43,6 +43,12 @@ class Filling:
     temperature: float = 1.0
     tokens: tuple[int, ...] = ()
 
+    def prompted(self, prompts: tuple[str, ...]) -> Filling:
+        """With this prompt; it takes one alone."""
+        if len(prompts) != 1:
+            raise UserError(f"gaps are filled in one text, not in {len(prompts)}")
+        return dataclasses.replace(self, prompt=prompts[0])
+
     def __post_init__(self) -> None:
         if self.length < 1:
             raise UserError(f"length of a text to fill is at least 1 token, not {self.length}")
