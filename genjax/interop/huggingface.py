@@ -92,6 +92,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
     """
     folder = Path(folder).expanduser()
     architecture = _fitting(model.net, model.kind)
+    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types))
     ends = tokenizers.ends(model.codec)
     options = Options(
         architecture.write(model.net, model.codec.pad)
@@ -104,7 +105,6 @@ def save(model: Pretrained, folder: str | Path) -> None:
         },
         architecture.kind,
     )
-    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types))
     texts[CONFIG] = _dumped(options.values)
     if architecture.causal:
         texts["generation_config.json"] = _dumped(ends | {"pad_token_id": model.codec.pad})

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from genjax.data.music import ChoraleCodec
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.errors import UserError
@@ -331,6 +332,8 @@ def test_other_kinds_and_codecs_are_refused(tmp_path):
         save(dataclasses.replace(model, kind="gtp2"), tmp_path)
     with pytest.raises(UserError, match="Words has no form among Hugging Face's tokenizers"):
         save(dataclasses.replace(model, kind=None, codec=Words(("a",))), tmp_path)
+    with pytest.raises(UserError, match="ChoraleCodec has no form"):
+        save(dataclasses.replace(model, kind=None, codec=ChoraleCodec(30, 90, 4, 120.0)), tmp_path)
 
 
 def change(folder, **fields):
