@@ -95,7 +95,7 @@ class Experiment:
       devices: on what it runs.
       steps_per_dispatch: steps in one compiled call; more hides the host's share of small steps.
       workers: processes that read data which do not fit in memory; 0 for threads.
-      start_from: another run whose parameters it begins with; None for random ones.
+      start_from: another run whose parameters it begins with, if any.
     """
 
     family: Any
@@ -114,7 +114,7 @@ class Experiment:
     devices: Devices = Devices()
     steps_per_dispatch: int = 1
     workers: int = 0
-    start_from: StartFrom | None = None
+    start_from: StartFrom = StartFrom()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "steps_per_dispatch"):

@@ -222,7 +222,7 @@ def begun(
       UserError: that run is missing, does not fit, or its tokens are not those of the data.
     """
     start = experiment.start_from
-    if start is None:
+    if start.run is None:
         return state, ()
     _there(start.run, "start_from")
     run = load(start.run, best=start.best, layout=layout)

@@ -20,18 +20,18 @@ class StartFrom:
     """Another run whose parameters, averaged ones where it has them, a run begins with instead of random ones.
 
     Attributes:
-      run: its directory.
+      run: its directory; None for no other: all parameters are random.
       rules: pairs of a regular expression and what stands in its place: a path of that run's parameters goes where the
         first that is found in it says, and is left out where none is. Without rules all go to the path of their own.
       best: from its best checkpoint instead of the newest.
     """
 
-    run: str
+    run: str | None = None
     rules: tuple[Rule, ...] = ()
     best: bool = False
 
     def __post_init__(self) -> None:
-        if not self.run:
+        if self.run == "":
             raise UserError("start_from.run names the directory of a run")
         trees.check_syntax("start_from.rules", tuple(pattern for pattern, _ in self.rules))
 

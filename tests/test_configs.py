@@ -55,8 +55,8 @@ def on_tiny_runs(family, source, folder):
 
 def from_tiny_run(start, source, folder):
     """The start on a tiny run of the config that it names, of the texts without their labels if it is of texts."""
-    if start is None:
-        return None
+    if start.run is None:
+        return start
     experiment, path = load_config(Path(start.run).name, tiny=True)
     data = toy.Shortened(source.source if isinstance(source, LabelledTexts) else source)
     experiment = dataclasses.replace(experiment, data=data, devices=Devices(count=1))

@@ -140,6 +140,7 @@ def test_padding_does_not_change_what_a_text_is_taken_for():
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="names the directory of a run"):
         StartFrom("")
+    assert StartFrom().run is None
     with pytest.raises(UserError, match="is no net for tokens"):
         genjax.train(Experiment(Classifier(), LabelledTexts(texts(tmp_path, Words()))), tmp_path / "a", quiet=True)
     with pytest.raises(UserError, match="is no net for image"):

@@ -2,7 +2,7 @@
 
     python -m genjax train bert_books
     python -m genjax train bert_classify
-    python -m genjax train bert_classify --start-from None --run-dir runs/bert_classify_from_scratch
+    python -m genjax train bert_classify --start-from.run None --run-dir runs/bert_classify_from_scratch
 
 Not yet trained to its end: only its tiny form has run.
 """
