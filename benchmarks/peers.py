@@ -32,6 +32,7 @@ CASES = {
     "generate_small": "gpt",
     "generate_small_16": "gpt",
     "generate_124m": "gpt",
+    "mlm": "mlm",
 }
 
 

@@ -11,7 +11,9 @@ pytest.importorskip("transformers", reason="the peer of generation: pip install 
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small"])
+@pytest.mark.parametrize(
+    "case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small", "mlm"]
+)
 def test_peers_print_one_json_line(case):
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
