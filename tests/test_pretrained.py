@@ -103,7 +103,7 @@ def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, mon
     tokens = jnp.asarray([codec.encode("The for statement")])
     found = run.experiment.family.features(run.state.params, {"loss_mask": np.ones(tokens.shape)}, tokens)
     logits = run.experiment.family.logits(run.state.params, found)
-    np.testing.assert_allclose(logits, jax.jit(before.logits)(tokens), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logits, jax.jit(load(tmp_path / "bert").logits)(tokens), rtol=1e-5, atol=1e-5)
     asked = ["--num", "1", "--prompt", "The [MASK] statement"]
     assert command_line.main(["sample", str(run.run_dir), *asked]) == 0
     assert Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8").startswith("The")

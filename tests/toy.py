@@ -162,6 +162,9 @@ class Head:
     def documents(self, indices):
         return self.whole.documents(indices)
 
+    def references(self):
+        return self.whole.references()
+
 
 @dataclass(frozen=True)
 class Shortened:

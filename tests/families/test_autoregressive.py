@@ -140,7 +140,7 @@ def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_p
 def test_the_prompt_of_a_prefix_lm_is_its_prefix():
     family = replace(SMALL, prefix_lm=True)
     state = state_of(family, replace(TEXT, prefixed=True))
-    options = Decoding(steps=20, temperature=0.0, tokens=(3, 1, 4))
+    options = Decoding(steps=T + 1 - 3, temperature=0.0, tokens=(3, 1, 4))
     found = np.asarray(jax.jit(lambda: family.sample(state, KEY, 2, options))())
     row = [3, 1, 4]
     score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
