@@ -13,6 +13,7 @@ from genjax.errors import UserError
 from genjax.evaluation import agreement
 from genjax.evaluation.agreement import LabelAgreement, confusion
 from genjax.evaluation.judge import CHUNK, asked_labels, sampled
+from genjax.families import conditioning
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.gan import GAN
@@ -58,8 +59,7 @@ def test_labels_are_those_that_a_sampler_of_all_in_turn_is_asked_for(layout, cla
 
 def test_labels_are_those_that_diffusion_is_asked_for(layout):
     """Its chunks begin anew, which the labels of one long row do not."""
-    params = {"net": {"label": {"embedding": jnp.zeros((10 + 1, 2))}}}
-    np.testing.assert_array_equal(CONDITIONAL._asked(params, CHUNK, None), asked_labels(CHUNK, 10))
+    np.testing.assert_array_equal(conditioning.asked(None, CHUNK, 10), asked_labels(CHUNK, 10))
     assert asked_labels(CHUNK + 1, 10)[-1] == 0 != CHUNK % 10
 
 
