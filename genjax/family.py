@@ -98,6 +98,14 @@ class Trained:
     family: Any
     spec: Spec
 
+    def check(self, spec: Spec) -> None:
+        """Refuse data of another kind or shape than it has learned, with a ``UserError``."""
+        if (self.spec.entry, tuple(self.spec.shape)) != (spec.entry, tuple(spec.shape)):
+            raise UserError(
+                f"the run {self.run_dir} has learned {self.spec.entry} of shape {list(self.spec.shape)}, "
+                f"but the data are {spec.entry} of shape {list(spec.shape)}"
+            )
+
 
 @dataclass(frozen=True)
 class Family:

@@ -5,9 +5,10 @@
     python -m genjax evaluate runs/flow_points     # squared W2 after one step of Euler and by an adaptive solver
 
 Optimal pairs are those of each batch of 256. Squared W2 to held-out points, seeds 0, 1 and 2, averaged parameters
-(decay 0.999), adaptive solver at tolerance 1e-5, 20,000 steps, November 2026, jax 0.10.2, 5 to 9 min on one 2.5 GHz x86
-core. Independent pairs: one step of Euler 6.25, 6.19, 5.99, adaptive 0.016, 0.018, 0.019. Optimal pairs: 0.073, 0.077,
-0.078 and 0.020, 0.015, 0.016. Steps of Euler are scored on 5,000 points, of seed 0 on 3,000 and 10,000.
+(decay 0.999), adaptive solver at tolerance 1e-5, 20,000 steps, November 2026, jax 0.10.2, 5 to 20 min on one 2.5 GHz
+x86 core, alone or beside other jobs. Independent pairs: one step of Euler 6.25, 6.19, 5.99, adaptive 0.016, 0.018,
+0.019. Optimal pairs: 0.073, 0.077, 0.078 and 0.020, 0.015, 0.016. Steps of Euler are scored on 5,000 points, of seed 0
+on 3,000 and 10,000.
 
 Published (arXiv 2503.10636, ten seeds, 10,000 points): 6.232±0.186 and 0.120±0.045, optimal 0.072±0.025 and
 0.050±0.040. Between two draws of 10,000 of the data it is 0.006 to 0.012, of 3,000 0.02 to 0.06. What one step from

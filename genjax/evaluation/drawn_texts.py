@@ -20,7 +20,7 @@ def drawn_texts(subject: Subject, count: int) -> list[np.ndarray]:
     request = family.prepared(family.sampler, subject.model.codec)
     ends = (*request.ends, NOTHING)
     rows = subject.samples(count).astype(np.int64)
-    return [_before(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
+    return [before_end(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
@@ -32,7 +32,7 @@ def data_texts(subject: Subject, count: int, split: str | None = None) -> list[n
         real &= batch["segment_ids"] == 1
     end = getattr(subject.model.codec, "end", None)
     ends = () if end is None else (end,)
-    return [_before(row[mask].astype(np.int64), ends) for row, mask in zip(batch["tokens"], real, strict=True)]
+    return [before_end(row[mask].astype(np.int64), ends) for row, mask in zip(batch["tokens"], real, strict=True)]
 
 
 def matched(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -65,7 +65,7 @@ def in_words(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.array([numbers.setdefault(w, len(numbers)) for w in WORDS.split(text)], np.int64) for text in found]
 
 
-def _before(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """The tokens before the first of ``ends``."""
+def before_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
+    """The tokens [M] of row [T] before the first of ``ends``."""
     stops = np.flatnonzero(np.isin(row, ends))
     return row[: stops[0]] if len(stops) else row

@@ -13,6 +13,7 @@ import numpy as np
 from genjax.data.dataset import Spec
 from genjax.data.text_codecs import Words
 from genjax.errors import UserError
+from genjax.evaluation.drawn_texts import before_end
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.continuation import continued
@@ -64,7 +65,7 @@ class TranslationQuality(Evaluator):
         family = subject.model.family
         steps = min(self.steps or subject.model.spec.shape[0] - 1, family.net.context)
         written = subject.collect(_translated, steps, codec.start, codec.end, limit=self.limit)
-        translations = [_before(row, codec.end) for row in written]
+        translations = [before_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
         lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
         scores, signature = corpus_scores([codec.decode(row) for row in translations], references, lower)
@@ -136,11 +137,6 @@ def _words(codec: Any, row: np.ndarray) -> list[str]:
     if splitter is WORDS:
         return WORDS.split(codec.decode(row))
     return [codec.decode(row[i : i + 1]) for i in range(len(row))]
-
-
-def _before(row: np.ndarray, end: int) -> np.ndarray:
-    stops = np.flatnonzero(row == end)
-    return row[: stops[0]] if len(stops) else row
 
 
 def _sacrebleu() -> Any:

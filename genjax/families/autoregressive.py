@@ -57,7 +57,7 @@ class Autoregressive(Family):
         loss in training, to hold logits in the range that bfloat16 tells apart.
       sampler: how texts are drawn.
       prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
-        section 3.2.1); of a sample the prompt is the prefix.
+        section 3.2.1); of a sample the prompt is the prefix, past the context what is read anew.
     """
 
     net: Any = Transformer()

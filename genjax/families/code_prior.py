@@ -95,14 +95,10 @@ class CodePrior(Family):
         return {AUTOENCODER: self.autoencoder}
 
     def on(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
-        run_dir, family, learned = (getattr(others[AUTOENCODER], name) for name in ("run_dir", "family", "spec"))
+        run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not isinstance(family, VQVAE):
             raise UserError(f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE")
-        if (learned.entry, tuple(learned.shape)) != (spec.entry, tuple(spec.shape)):
-            raise UserError(
-                f"the autoencoder {run_dir} has learned {learned.entry} of shape {list(learned.shape)}, "
-                f"but the data are {spec.entry} of shape {list(spec.shape)}"
-            )
+        others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
 
     @property

@@ -61,16 +61,12 @@ class LatentDiffusion(Family):
         return {AUTOENCODER: self.autoencoder}
 
     def on(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
-        run_dir, family, learned = (getattr(others[AUTOENCODER], name) for name in ("run_dir", "family", "spec"))
+        run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not hasattr(family, "from_latents"):
             raise UserError(f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or VQVAE")
         if getattr(family, "conditional", False):
             raise UserError(f"the autoencoder {run_dir} needs labels for its latents (conditional); take one without")
-        if (learned.entry, tuple(learned.shape)) != (spec.entry, tuple(spec.shape)):
-            raise UserError(
-                f"the autoencoder {run_dir} has learned {learned.entry} of shape {list(learned.shape)}, "
-                f"but the data are {spec.entry} of shape {list(spec.shape)}"
-            )
+        others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,11 @@ from lm_eval.api.model import TemplateLM
 
 from genjax.data.text_codecs import until_end
 from genjax.errors import UserError
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.continuation import continued
 from genjax.families.decoding import Decoding
 from genjax.interop.huggingface import Pretrained
-from genjax.nets.token_net import TokenNet, unstacked
-from genjax.samplers.decoding import TokenSampler, generate, padded
+from genjax.samplers.decoding import TokenSampler, padded
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
 MOST = 256  # tokens that are drawn where a task does not say
@@ -42,10 +42,7 @@ class GenjaxLM(TemplateLM):
             raise UserError("the harness asks for the next token, which this model does not predict")
         self._codec, self._net, self.batch_size = model.codec, model.net, batch_size
         self._params = dict(model.params)
-        if model.net.scan_layers:  # token by token a loop over layers is slow
-            self._net = dataclasses.replace(model.net, scan_layers=False)
-            self._params = unstacked(model.params)
-        self._module: Any = TokenNet(self._net, model.vocabulary)
+        self._module: Any = self._net.module(model.vocabulary)
         self._keys = (jax.random.fold_in(jax.random.key(seed), i) for i in itertools.count())
 
     @property
@@ -165,15 +162,10 @@ class GenjaxLM(TemplateLM):
     def _generate(self) -> Any:
         stops = () if self._codec.end is None else ((self._codec.end,),)
 
-        def drawn(params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler) -> jax.Array:
-            def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
-                segments = mask.astype(jnp.int32)
-                hidden, cache = self._module.apply({"params": params}, tokens, None, segments, cache=cache)
-                return self._module.apply({"params": params}, hidden[:, -last:], method="logits"), cache
+        family, pad = Autoregressive(self._net), stops[0][0] if stops else 0
 
-            cache = self._net.new_cache(len(tokens), tokens.shape[1] + sampler.steps)
-            pad = stops[0][0] if stops else 0
-            return generate(model, cache, tokens, mask, sampler, key, stops, pad).tokens
+        def drawn(params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler) -> jax.Array:
+            return continued(family, params, tokens, mask, sampler, key, stops, pad).tokens
 
         return jax.jit(drawn, static_argnums=4)
 
