@@ -143,7 +143,9 @@ class Layout:
 
     def init(self, make: Callable[[], T]) -> T:
         """``make()`` compiled so that every leaf is made where it belongs."""
-        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)))()
+        # It runs once, and on CPUs optimising the draws of many parameters takes longer than the rest of a start.
+        options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)), compiler_options=options)()
 
     def abstract(self, make: Callable[[], T]) -> T:
         """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
