@@ -9,6 +9,8 @@ from typing import ClassVar
 import jax
 import numpy as np
 
+from genjax.data.augment_text import real
+from genjax.data.dataset import Split
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.masked_lm import MaskedLM, pseudo_log_likelihood
@@ -20,7 +22,9 @@ class PseudoPerplexity(Evaluator):
     """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
 
     It is no perplexity of a distribution over texts, and lower than one of a model that reads from one side. Its
-    standard error takes rows for independent (the delta method for a ratio of sums).
+    standard error takes rows for independent (the delta method for a ratio of sums). ``unigram_nll`` is the floor for
+    what looks at no context, the entropy of the frequencies of all the split's ordinary tokens: the ``loss`` of a
+    model that has learned to read is below it.
 
     Attributes:
       limit: rows, spread evenly; each costs as many passes as it has tokens.
@@ -43,10 +47,30 @@ class PseudoPerplexity(Evaluator):
         nll = -float(log_likelihood.sum() / total)
         spread = np.square(-log_likelihood - nll * count).sum()
         error = math.sqrt(spread * len(count) / max(1, len(count) - 1)) / float(total)
-        return Findings(
-            {"pseudo_perplexity": math.exp(nll), "pseudo_nll": nll, "pseudo_nll_error": error},
-            protocol=f"{len(count):,} rows of {subject.split}, {int(total):,} tokens, each masked alone",
+        unigram, tokens = unigram_nll(
+            subject.splits[subject.split], np.asarray(subject.model.state.variables["special"])
         )
+        return Findings(
+            {
+                "pseudo_perplexity": math.exp(nll),
+                "pseudo_nll": nll,
+                "pseudo_nll_error": error,
+                "unigram_nll": unigram,
+            },
+            protocol=f"{len(count):,} rows of {subject.split}, {int(total):,} tokens, each masked alone; unigrams of "
+            f"all {tokens:,} tokens",
+        )
+
+
+def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
+    """The entropy in nats of how often each token of a split is there, ``special`` [V] ones aside, and their number."""
+    counts = np.zeros(len(special), np.int64)
+    for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):
+        batch = split.batch(rows)
+        counts += np.bincount(batch["tokens"][np.asarray(real(batch))], minlength=len(special))
+    counts = counts[(counts > 0) & ~special]
+    shares = counts / counts.sum()
+    return -float((shares * np.log(shares)).sum()), int(counts.sum())
 
 
 def _judged(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -44,6 +44,8 @@ def test_the_others_tell_the_file_and_no_more(run):
     assert least - 0.05 < found["pseudo_nll"] < least + 0.25
     assert found["pseudo_perplexity"] == pytest.approx(np.exp(found["pseudo_nll"]))
     assert 0 < found["pseudo_nll_error"] < 0.05
+    # "the" and "is" are a tenth each, ten words share the rest; the special tokens do not count.
+    assert found["unigram_nll"] == pytest.approx(0.2 * np.log(10) + 0.8 * np.log(10 / 0.8), abs=0.03)
 
 
 def test_texts_of_one_file_are_neighbours(run):
