@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -66,7 +66,7 @@ def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
     """The entropy in nats of how often each token of a split is there, ``special`` [V] ones aside, and their number."""
     counts = np.zeros(len(special), np.int64)
     for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):
-        batch = split.batch(rows)
+        batch: Any = split.batch(rows)
         counts += np.bincount(batch["tokens"][np.asarray(real(batch))], minlength=len(special))
     counts = counts[(counts > 0) & ~special]
     shares = counts / counts.sum()

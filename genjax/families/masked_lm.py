@@ -65,13 +65,13 @@ class MaskedLM(Family):
     Attributes:
       net: a ``Transformer`` that is not causal.
       masking: which tokens are asked for.
-      chunk: tokens whose logits stand in memory at once.
+      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens asked for.
       sampler: how gaps are filled.
     """
 
     net: Transformer = Transformer(causal=False)
     masking: Masking = Masking()
-    chunk: int = 1024
+    chunk: int = 256
     sampler: Filling = Filling()
 
     def __post_init__(self) -> None:
