@@ -40,8 +40,8 @@ def get_config(tiny: bool = False) -> Experiment:
             split=ByDocuments(test=0.1),
         ),
         optimizer=AdamW(WarmUp(2 if tiny else 200, Linear(3e-3, 0.0)), b2=0.98, weight_decay=0.01, clip=1.0),
-        steps=4 if tiny else 4000,
+        steps=4 if tiny else 2000,
         batch_size=4 if tiny else 32,
         evaluators=(SentenceNeighbours(16 if tiny else 1000), PseudoPerplexity(4 if tiny else 64)),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 1000, 1000, 1000),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 500, 1000, 500),
     )
