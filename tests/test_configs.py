@@ -20,6 +20,7 @@ from genjax.family import Trained
 from genjax.parallel import Devices
 from tests import toy
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 CONFIGS = sorted(path.stem for path in configs_folder().glob("*/*.py"))
 
 
