@@ -143,8 +143,9 @@ class Layout:
 
     def init(self, make: Callable[[], T]) -> T:
         """``make()`` compiled so that every leaf is made where it belongs."""
-        # It runs once, and on CPUs optimising the draws of many parameters takes longer than the rest of a start.
-        options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+        # It runs once, and on CPUs optimising the draws of many parameters can take as long as compiling a step.
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        options = {"xla_backend_optimization_level": 1} if on_cpu else None
         return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)), compiler_options=options)()
 
     def abstract(self, make: Callable[[], T]) -> T:

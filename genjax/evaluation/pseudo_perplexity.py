@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+import scipy.stats
 
 from genjax.data.augment_text import real
 from genjax.data.dataset import Split
@@ -68,9 +69,8 @@ def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
     for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):
         batch: Any = split.batch(rows)
         counts += np.bincount(batch["tokens"][np.asarray(real(batch))], minlength=len(special))
-    counts = counts[(counts > 0) & ~special]
-    shares = counts / counts.sum()
-    return -float((shares * np.log(shares)).sum()), int(counts.sum())
+    counts = counts[~special]
+    return float(scipy.stats.entropy(counts)), int(counts.sum())
 
 
 def _judged(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
