@@ -1,4 +1,4 @@
-"""The command line: ``python -m genjax train | sample | evaluate | export | bench | show``."""
+"""The command line: ``python -m genjax train | sample | evaluate | compare | export | bench | show``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import exports, records, runs, writers
+from genjax import exports, pretrained, records, runs, writers
 from genjax.bench import bench
+from genjax.compare import compare, reward_of
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
 from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
@@ -30,6 +31,7 @@ USAGE = """usage: genjax COMMAND ... [--debug]
   train    CONFIG   train, or go on where the newest checkpoint stands
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
+  compare  RUN_A RUN_B  draw from both: win rate under a reward, KL, diversity, samples side by side
   export   RUN_DIR  write weights, config and sampling function for others: safetensors, jax.export, Hugging Face
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too
@@ -47,12 +49,15 @@ class TrainOptions:
     Attributes:
       experiment: the config's fields.
       run_dir: where everything is written; runs/NAME by default.
+      from_: the run to go on with in the place of the config's, or a model in Hugging Face's layout: a folder, or a
+        name at the hub.
       max_minutes: save and stop after so long; the same command goes on.
       tiny: the config's small form, for a first look.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     run_dir: str | None = None
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
     max_minutes: float | None = None
     tiny: bool = False
 
@@ -150,6 +155,28 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Compare run B with run A.
+
+    Attributes:
+      reward: the run of a reward model that judges texts; without one no winner is told.
+      prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
+        conversations of B's data.
+      num: samples of each.
+      seed: of the draws.
+      split: of B's data, whose prompts are taken.
+      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+    """
+
+    reward: str | None = None
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    num: int = 64
+    seed: int = 0
+    split: str = "test"
+    out: str | None = None
+
+
+@dataclass(frozen=True)
 class ShowRunOptions:
     """Show a run. It is what it was trained as: there is nothing to set."""
 
@@ -158,9 +185,13 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax train CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
     options = _parse(TrainOptions(experiment), f"train {target}", arguments)
+    run_dir = options.run_dir or str(Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem))
+    experiment = options.experiment
+    if options.from_ is not None:
+        experiment = pretrained.going_on(experiment, options.from_, run_dir)
     run = train(
-        options.experiment,
-        options.run_dir or Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem),
+        experiment,
+        run_dir,
         max_minutes=options.max_minutes,
         source=path,
     )
@@ -176,7 +207,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    family = records.experiment_of(target).family
+    family = runs.family_of(target)
     if family.no_samples is not None:
         raise UserError(family.no_samples)
     options = _parse(SampleOptions(family.sampler), f"sample {target}", arguments)
@@ -197,7 +228,7 @@ def _show(text: str) -> None:
 
 def export_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax export RUN_DIR``."""
-    family = records.experiment_of(target).family
+    family = runs.family_of(target)
     sampler = None if family.no_samples is not None else family.sampler
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = _parse(default, f"export {target}", arguments)
@@ -235,6 +266,21 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     records.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
+def compare_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax compare RUN_A RUN_B``."""
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("compare wants two run directories before its options: genjax compare RUN_A RUN_B")
+    options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
+    reward = None if options.reward is None else reward_of(options.reward)
+    a, b = runs.load(target), runs.load(arguments[0])
+    found = compare(a, b, reward, options.num, options.seed, options.prompt, options.split, options.out)
+    print(f"A  {target}\nB  {arguments[0]}\n {found.protocol}")
+    width = max(map(len, found.numbers))
+    for name, value in found.numbers.items():
+        print(f"  {name:<{width}}  {value:.6g}")
+    print(found.path)
+
+
 def bench_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax bench CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
@@ -254,7 +300,7 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
         return
     experiment, _ = load_config(target, "--tiny" in arguments)
     options = _parse(ConfigOptions(experiment), f"show {target}", arguments)
-    print(describe(options.experiment, options.experiment.data.open().spec))
+    print(describe(options.experiment, runs.opened(options.experiment).spec))
 
 
 def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
@@ -273,6 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": train_command,
         "sample": sample_command,
         "evaluate": evaluate_command,
+        "compare": compare_command,
         "export": export_command,
         "bench": bench_command,
         "show": show_command,
@@ -284,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in commands:
             raise unknown("command", given[0], commands)
         if len(given) < 2 or given[1].startswith("-"):
-            target = "RUN_DIR" if given[0] in ("sample", "evaluate", "export") else "CONFIG"
+            target = "RUN_DIR" if given[0] in ("sample", "evaluate", "compare", "export") else "CONFIG"
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
         commands[given[0]](given[1], given[2:])
     except Diverged as error:

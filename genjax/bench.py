@@ -60,7 +60,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     """
     layout = parallel.start(experiment.devices)
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
-    data = experiment.data.open()
+    data = runs.opened(experiment)
     experiment, others = runs.resolved(experiment, data.spec)
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     several = experiment.steps_per_dispatch
@@ -72,7 +72,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
 
     state = layout.init(runs.initial_state(experiment, data.spec))
-    state = state.replace(frozen=runs.borrowed(others, layout, target.frozen))
+    state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
     begin = time.perf_counter()
     compiled = layout.compile_step(make_step(experiment), target, several > 1).lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin

@@ -23,6 +23,13 @@ from genjax.experiment import Keep
 from genjax.family import State
 
 
+def newest_step(run_dir: epath.Path) -> int | None:
+    """The step of the newest checkpoint of a run directory; None where there is none."""
+    folder = run_dir / "checkpoints"
+    steps = [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()] if folder.exists() else []
+    return max(steps, default=None)
+
+
 class Checkpoints:
     """The checkpoints of one run: written in the background, each whole or not there at all.
 

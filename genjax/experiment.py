@@ -166,6 +166,13 @@ def known_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
+def config_of(run_dir: str) -> tuple[Experiment, Path] | None:
+    """The experiment and the file of the config that a run directory is named after; its tiny form of NAME_tiny."""
+    name = Path(run_dir).name
+    config = name.removesuffix("_tiny")
+    return load_config(config, tiny=name != config) if config in known_configs() else None
+
+
 def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
     """The experiment that the config's ``get_config`` builds, and the file it came from.
 

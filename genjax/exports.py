@@ -65,7 +65,7 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
         if (run.run_dir / name).exists():
             (folder / name).write_text((run.run_dir / name).read_text())
             written.append(folder / name)
-    if to == "jax" and run.experiment.family.no_samples is None:
+    if to == "jax" and run.experiment.family.plain.no_samples is None:
         (folder / FUNCTION).write_bytes(exported(sampling(run, num, options), arrays).serialize())
         written.append(folder / FUNCTION)
     return written
@@ -78,7 +78,7 @@ def pretrained(run: Run) -> Pretrained:
       UserError: it is no Transformer over tokens, or one that reads a source, or it masks with a token that its codec
         does not have.
     """
-    family, params = run.experiment.family, run.model().state.params
+    family, params = run.experiment.family.plain, run.model().state.params
     if not isinstance(family, Autoregressive | MaskedLM):
         raise UserError(f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}")
     if not isinstance(family.net, Transformer):
@@ -102,7 +102,7 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     Raises:
       UserError: the family draws none.
     """
-    family, state = run.experiment.family, run.model().state
+    family, state = run.experiment.family.plain, run.model().state
     if family.no_samples is not None:
         raise UserError(family.no_samples)
     options = family.prepared(options or family.sampler, run.codec)

@@ -144,6 +144,10 @@ class Family:
         """Parameters and variables, from a batch of one example and the data's spec."""
         raise NotImplementedError
 
+    def begun(self, state: State) -> State:
+        """A state of step 0 with what it takes over from the runs that it stands on; by default nothing."""
+        return state
+
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
@@ -153,6 +157,11 @@ class Family:
     def judged(self, state: State) -> State:
         """What is evaluated and sampled from, made once each time: the averaged parameters where there are any."""
         return state.for_eval()
+
+    @property
+    def plain(self) -> Family:
+        """The family that a judged state is of: another where this one is a way to train that."""
+        return self
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         """The metrics of a held-out batch; ``loss`` is the main one."""
@@ -180,6 +189,12 @@ class Family:
     def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
+
+
+def example_of(spec: Spec) -> dict[str, jax.Array]:
+    """A batch of one example of zeros."""
+    example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
+    return example | {"mask": jnp.ones(1)}
 
 
 def modelled(batch: Batch) -> jax.Array:
@@ -223,12 +238,6 @@ def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, *
     return jax.tree.map(lambda y: y.astype(jnp.float32), outputs)
 
 
-def cast(params: Params, dtype: Any) -> Params:
-    """Parameters in the type that networks compute in."""
-    # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
-    return jax.tree.map(lambda p: p.astype(dtype) if p.ndim else p, params)
-
-
 def gradient_step(
     loss: Loss,
     optimizer: Any,
@@ -262,7 +271,7 @@ def gradient_step(
     whole = rule.accumulate == 1
 
     def objective(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
-        metrics, variables = loss(cast(params, rule.compute_dtype), variables, batch, key)
+        metrics, variables = loss(rule.used(params), variables, batch, key)
         total, weight = metrics["loss"]
         if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them
             total = total / _positive(weight if axis is None else jax.lax.psum(weight, axis))
@@ -277,6 +286,7 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _positive(metrics["loss"].weight), grads)
 
+    grads = rule.thawed(grads, opt_state.updates)
     norm = rule.norm(grads)
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 

@@ -72,6 +72,15 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
     return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * log_p.mean(-1)
 
 
+def preference_loss(margin: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """-log sigmoid(margin) [B]: that of two things the one is preferred whose score is higher by ``margin`` [B].
+
+    The model is that of Bradley and Terry (1952). With ``smoothing`` that share of the choices is taken for wrong.
+    """
+    nll = -jax.nn.log_sigmoid(margin)
+    return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * jax.nn.log_sigmoid(-margin)
+
+
 def chunked_cross_entropy(
     hidden: jax.Array,
     kernel: jax.Array,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from genjax import trees
@@ -20,6 +23,8 @@ from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
 Params = Any
+Factor = float | tuple[float, ...]  # several are of layers that a scan has stacked, one each
+First = int | tuple[int, ...]
 FLOAT32 = jnp.dtype("float32")
 
 
@@ -43,6 +48,9 @@ class UpdateRule:
       ema: decay of the exponential moving average of the parameters; None keeps none.
       compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
       repeats: updates that a train step makes, each on its share of the batch.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which those are moved, as in
+        ``Optimizer``.
+      through: from the trained parameters to those that the networks use; None where they are the same.
     """
 
     direction: optax.GradientTransformation
@@ -53,9 +61,26 @@ class UpdateRule:
     ema: float | None = None
     compute_dtype: Any = FLOAT32
     repeats: int = 1
+    unfreeze: tuple[tuple[str, First], ...] = ()
+    through: Callable[[Params], Params] | None = None
 
     def init(self, params: Params) -> OptState:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
+
+    def used(self, params: Params) -> Params:
+        """The parameters as networks compute with them."""
+        params = params if self.through is None else self.through(params)
+        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
+        return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
+
+    def thawed(self, tree: Params, updates: jax.Array) -> Params:
+        """Gradients or directions, 0 for what is not yet moved at that update."""
+        for pattern, first in self.unfreeze:
+            named = trees.matches((pattern,), tree)
+            tree = jax.tree.map(
+                lambda x, found, f=first: jnp.where(updates >= _beside(f, x), x, 0) if found else x, tree, named
+            )
+        return tree
 
     def norm(self, grads: Params) -> jax.Array:
         """The global norm of the gradient, frozen parameters left out."""
@@ -69,6 +94,7 @@ class UpdateRule:
             scale = self.clip / jnp.maximum(norm, self.clip)
             grads = jax.tree.map(lambda g: g * scale, grads)
         direction, inner = self.direction.update(grads, state.inner, params)
+        direction = self.thawed(direction, state.updates)
         rate = self.learning_rate(state.updates)
         params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)
         return params, OptState(state.updates + 1, inner)
@@ -86,7 +112,10 @@ class Optimizer:
       freeze: regular expressions on parameter paths that are never moved.
       accumulate: microbatches that each batch is split into, to save memory.
       rates: pairs of a regular expression on parameter paths and what the learning rate of those is multiplied by, its
-        weight decay not; where several match, all factors count.
+        weight decay not; where several match, all factors count. Several numbers are for the layers that a scan has
+        stacked, one each.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which those are moved; until then
+        they stand still (gradual unfreezing, Howard & Ruder, arXiv 1801.06146). Several updates are for stacked layers.
     """
 
     learning_rate: Schedule = Constant(1e-3)
@@ -95,7 +124,8 @@ class Optimizer:
     decay: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     accumulate: int = 1
-    rates: tuple[tuple[str, float], ...] = ()
+    rates: tuple[tuple[str, Factor], ...] = ()
+    unfreeze: tuple[tuple[str, First], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
@@ -109,8 +139,11 @@ class Optimizer:
         trees.check_syntax("optimizer.decay", self.decay)
         trees.check_syntax("optimizer.freeze", self.freeze)
         trees.check_syntax("optimizer.rates", self._rated)
-        if any(not factor > 0 for _, factor in self.rates):
+        trees.check_syntax("optimizer.unfreeze", self._unfrozen)
+        if any(not np.all(np.asarray(factor) > 0) for _, factor in self.rates):
             raise UserError(f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still")
+        if any(not np.all(np.asarray(first) >= 0) for _, first in self.unfreeze):
+            raise UserError(f"the updates of unfreeze are whole numbers of at least 0, unlike {self.unfreeze}")
 
     def scale(self) -> optax.GradientTransformation:
         """The part that differs: gradients to a direction of ascent."""
@@ -126,22 +159,32 @@ class Optimizer:
         if self.freeze:  # no moments are kept for what stands still
             direction = optax.partition({"train": direction, "freeze": optax.set_to_zero()}, self._labels)
         rate = self.learning_rate.over(total_steps)
-        return UpdateRule(direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype)
+        rule = UpdateRule(direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype)
+        return dataclasses.replace(rule, unfreeze=self.unfreeze)
 
     def check(self, params: Params) -> None:
         """Refuse path rules that match none of ``params``."""
         trees.check_patterns("optimizer.decay", self.decay, params)
         trees.check_patterns("optimizer.freeze", self.freeze, params)
         trees.check_patterns("optimizer.rates", self._rated, params)
+        trees.check_patterns("optimizer.unfreeze", self._unfrozen, params)
+        for pattern, values in (*self.rates, *self.unfreeze):
+            for path, leaf in trees.named_leaves(params):
+                if isinstance(values, tuple) and re.search(pattern, path) and leaf.shape[:1] != (len(values),):
+                    raise UserError(f"the optimizer has {values} for {pattern!r}, one a layer, and {path} other layers")
 
     @property
     def _rated(self) -> tuple[str, ...]:
         return tuple(pattern for pattern, _ in self.rates)
 
+    @property
+    def _unfrozen(self) -> tuple[str, ...]:
+        return tuple(pattern for pattern, _ in self.unfreeze)
+
     def _multiply(self, direction: Params, params: Params) -> Params:
         for pattern, factor in self.rates:
             named = trees.matches((pattern,), direction)
-            direction = jax.tree.map(lambda d, found, f=factor: f * d if found else d, direction, named)
+            direction = jax.tree.map(lambda d, found, f=factor: _beside(f, d) * d if found else d, direction, named)
         return direction
 
     def _decayed(self, params: Params) -> Any:
@@ -151,6 +194,11 @@ class Optimizer:
 
     def _labels(self, params: Params) -> Any:
         return jax.tree.map(lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params))
+
+
+def _beside(values: Factor | First, x: jax.Array) -> Any:
+    """One number for all of x, or one for each of its leading axis."""
+    return jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1)) if isinstance(values, tuple) else values
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from genjax.checkpoint import Checkpoints
 from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import PythonDocs
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, config_of
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import Decoding
 from genjax.families.masked_lm import MaskedLM
@@ -66,3 +67,38 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
         checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
         checkpoints.wait()
     return runs.load(folder)
+
+
+def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
+    """The experiment on another model than the one that its config names, with that one's net in the place of its own.
+
+    Args:
+      source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
+      run_dir: of the experiment; a model of Hugging Face's becomes a run in ``run_dir``_from.
+
+    Raises:
+      UserError: there is no such model, or the experiment goes on with none.
+    """
+    config = epath.Path(source).expanduser() / "config.json"
+    ours = "experiment" in json.loads(config.read_text()) if config.exists() else config_of(source) is not None
+    if not ours:
+        made = f"{run_dir}_from"
+        if records.stored_experiment(epath.Path(made)) is None:
+            as_run(source, made)
+        source = made
+    family = experiment.family
+    if "base" in family.runs:
+        return dataclasses.replace(experiment, family=dataclasses.replace(family, base=source))
+    start = dataclasses.replace(experiment.start_from, run=source)
+    stored = records.stored_experiment(epath.Path(source))
+    if stored is not None:
+        family = _with_net(family, getattr(runs.family_of(source), "net", None))
+    return dataclasses.replace(experiment, family=family, start_from=start)
+
+
+def _with_net(family: Any, net: Any) -> Any:
+    """A family, or what its net stands on, with hyper-parameters of that kind of net in the place of its own."""
+    own = getattr(family, "net", None)
+    if own is None or net is None:
+        return family
+    return dataclasses.replace(family, net=net if type(own) is type(net) else _with_net(own, net))

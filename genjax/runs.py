@@ -19,11 +19,13 @@ from genjax import parallel, records
 from genjax import start as starting
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
+from genjax.data.images import note
 from genjax.data.text_codecs import written
+from genjax.data.text_dataset import spelt, tokens_of
 from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, in_chunks, judge, sampled
 from genjax.experiment import Experiment
-from genjax.family import State, Trained, init_state
+from genjax.family import State, Trained, example_of, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -66,7 +68,7 @@ class Run:
         """
         if num < 1:
             raise UserError(f"the number of samples is at least 1, not {num}")
-        family = self.experiment.family
+        family = self.experiment.family.plain
         if family.no_samples is not None:
             raise UserError(family.no_samples)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
@@ -95,8 +97,7 @@ class Run:
 
     def _prepared(self, options: Any) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of ``sampler_runs``."""
-        family = self.experiment.family
-        state = family.judged(self.state)
+        family, state = self.experiment.family.plain, self.experiment.family.judged(self.state)
         others: dict[str, Trained] = {}
         arrays: dict[str, Any] = {}
         for role, run_dir in family.sampler_runs(options).items():
@@ -105,7 +106,7 @@ class Run:
             if run.codec != self.codec:
                 raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
             other = run.experiment.family.judged(run.state)
-            others[role] = Trained(run_dir, run.experiment.family, run.spec)
+            others[role] = Trained(run_dir, run.experiment.family.plain, run.spec)
             arrays[role] = {"params": other.params, "variables": other.variables}
         if arrays:
             state = state.replace(frozen={**(state.frozen or {}), **arrays})
@@ -128,7 +129,7 @@ class Run:
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""
         others = needed(self.experiment.evaluators, self.layout)
-        data = self.experiment.data.open()
+        data = opened(self.experiment, self.run_dir)
         records.check_data(self.run_dir, data)
         if split not in data.splits:
             raise unknown("split", split, data.splits)
@@ -148,7 +149,7 @@ def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix
     """A state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
-    return Model(experiment.family, experiment.family.judged(state), spec, codec, origin)
+    return Model(experiment.family.plain, experiment.family.judged(state), spec, codec, origin)
 
 
 def needed(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str, Model]:
@@ -163,6 +164,29 @@ def needed(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str
             _there(run_dir, type(evaluator).__name__)
             found[run_dir] = load(run_dir, layout=layout).model()
     return found
+
+
+def continued(experiment: Experiment) -> str | None:
+    """The run whose model this one goes on with; None where it begins with a random one."""
+    return experiment.start_from.run or experiment.family.runs.get("base")
+
+
+def opened(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
+    """The data, opened. Text of a codec without a vocabulary is read by that of the run that this one goes on with.
+
+    Args:
+      run_dir: of this run; what it has kept of its codec comes before that of the other run, which may be gone.
+    """
+    base = continued(experiment)
+    for place in () if base is None else filter(None, (run_dir, base)):
+        folder = epath.Path(place).expanduser()
+        if (folder / "codec.json").exists():
+            spec, codec = records.stored_codec(folder)
+            data = experiment.data if spec.vocabulary is None else spelt(experiment.data, codec)
+            if data is not experiment.data and place is base:
+                note(f"text is in the tokens of {folder}")
+            return data.open()
+    return experiment.data.open()
 
 
 def resolved(
@@ -185,10 +209,12 @@ def resolved(
 
 
 def _trained(run_dir: str, who: str) -> Trained:
-    stored = _there(run_dir, who)
-    if stored.family.runs:
+    stored, folder = _there(run_dir, who), epath.Path(run_dir).expanduser()
+    spec = records.stored_codec(folder)[0]
+    family = resolved(stored, spec, folder)[0].family.plain
+    if family.runs:
         raise UserError(f"the run {run_dir} stands on other runs itself: {who} cannot stand on it")
-    return Trained(run_dir, stored.family, records.stored_codec(epath.Path(run_dir).expanduser())[0])
+    return Trained(run_dir, family, spec)
 
 
 def _there(run_dir: str, who: str) -> Experiment:
@@ -202,6 +228,14 @@ def _there(run_dir: str, who: str) -> Experiment:
             f"make it: python -m genjax train {config} --run-dir {run_dir}"
         )
     return stored
+
+
+def family_of(run_dir: str | Path) -> Any:
+    """The family that a run is judged and sampled as, with others in the place of the runs that it stands on."""
+    stored, folder = records.experiment_of(run_dir), epath.Path(run_dir).expanduser()
+    if not stored.family.runs:
+        return stored.family
+    return resolved(stored, records.stored_codec(folder)[0], folder)[0].family.plain
 
 
 def borrowed(others: Mapping[str, Trained], layout: parallel.Layout, target: Any) -> Any:
@@ -226,13 +260,19 @@ def begun(
         return state, ()
     _there(start.run, "start_from")
     run = load(start.run, best=start.best, layout=layout)
-    if data.spec.vocabulary is not None and run.codec != data.codec:
+    if None not in (data.spec.vocabulary, run.spec.vocabulary) and tokens_of(run.codec) != tokens_of(data.codec):
         raise UserError(f"the tokens of {start.run} are not those of these data: their codecs differ")
-    learned = run.experiment.family.judged(run.state).params
-    found = starting.begun(state.params, learned, start)
-    params = jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), found.params, state.params)
+    learned = run.experiment.family.judged(run.state)
+    found = starting.begun(state.params, learned.params, start)
+    variables = starting.carried(state.variables, learned.variables, start)
+
+    def placed(tree: Any, like: Any) -> Any:
+        return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), tree, like)
+
+    params = placed(found.params, state.params)
     ema = None if state.ema is None else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
-    return state.replace(params=params, ema=ema), found.told(f"{start.run}, step {run.step}")
+    state = state.replace(params=params, ema=ema, variables=placed(variables, state.variables))
+    return state, found.told(f"{start.run}, step {run.step}")
 
 
 @dataclass(frozen=True)
@@ -269,8 +309,8 @@ class Judge:
           UserError: one of the experiment's evaluators cannot look at this family or these data.
         """
         for evaluator in experiment.evaluators:
-            evaluator.check(experiment.family, data.spec, others)
-        compiled = layout.compile_evaluation(experiment.family.evaluate)
+            evaluator.check(experiment.family.plain, data.spec, others)
+        compiled = layout.compile_evaluation(experiment.family.plain.evaluate)
         return cls(experiment, layout, data, evaluators, others, compiled)
 
     def __call__(self, state: State, split: str) -> Report:
@@ -326,17 +366,12 @@ def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Train
 
 def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> State:
     init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
-    params, variables = experiment.family.init(init_key, _example(spec), spec)
+    params, variables = experiment.family.init(init_key, example_of(spec), spec)
     state = init_state(params, variables, update_rule(experiment), base_key)
     if not others:
         return state
-    made = {role: other.family.init(init_key, _example(other.spec), other.spec) for role, other in others.items()}
+    made = {role: other.family.init(init_key, example_of(other.spec), other.spec) for role, other in others.items()}
     return state.replace(frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()})
-
-
-def _example(spec: Spec) -> dict[str, jax.Array]:
-    example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
-    return example | {"mask": jnp.ones(1)}
 
 
 def update_rule(experiment: Experiment) -> Any:

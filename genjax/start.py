@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from genjax import trees
 from genjax.errors import UserError
@@ -24,16 +25,24 @@ class StartFrom:
       rules: pairs of a regular expression and what stands in its place: a path of that run's parameters goes where the
         first that is found in it says, and is left out where none is. Without rules all go to the path of their own.
       best: from its best checkpoint instead of the newest.
+      reshape: regular expressions on paths here, of parameters that may be of another shape there, such as a longer
+        table of positions: what both have in common is loaded, the rest is random.
+      variables: regular expressions on paths of what changes without a gradient, such as statistics and codebooks;
+        where both have such of one path and shape, it is loaded, too.
     """
 
     run: str | None = None
     rules: tuple[Rule, ...] = ()
     best: bool = False
+    reshape: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ("^(batch_stats|spectral)/", "^(codebook|counts|sums)$")
 
     def __post_init__(self) -> None:
         if self.run == "":
             raise UserError("start_from.run names the directory of a run")
         trees.check_syntax("start_from.rules", tuple(pattern for pattern, _ in self.rules))
+        trees.check_syntax("start_from.reshape", self.reshape)
+        trees.check_syntax("start_from.variables", self.variables)
 
     def place(self, path: str) -> str | None:
         """Where a parameter of that run goes."""
@@ -53,17 +62,21 @@ class Started(NamedTuple):
       loaded: those taken from the other run.
       new: those that it has none for.
       left: those of the other run that were not asked for, or have no place here.
+      reshaped: those of which a part is loaded, with both shapes.
     """
 
     params: Any
     loaded: tuple[str, ...]
     new: tuple[str, ...]
     left: tuple[str, ...]
+    reshaped: tuple[str, ...] = ()
 
     def told(self, run: str) -> tuple[str, ...]:
         """The table, a line each."""
-        lines = [f"began from {run}: {len(self.loaded)} parameters loaded, {len(self.new)} new, {len(self.left)} left"]
-        return (*lines, *(f"  new   {path}" for path in self.new), *(f"  left  {path}" for path in self.left))
+        counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
+        told = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
+        rows = [f"  {name:<8}  {path}" for name, paths in counts.items() for path in paths if name != "loaded"]
+        return (f"began from {run}, parameters: {told}", *rows)
 
 
 def begun(params: Any, learned: Any, start: StartFrom) -> Started:
@@ -84,16 +97,44 @@ def begun(params: Any, learned: Any, start: StartFrom) -> Started:
             raise UserError(f"start_from.rules: {coming[place][0]} and {path} both go to {place}")
         else:
             coming[place] = path, leaf
-    wrong = [
-        f"{path} {list(leaf.shape)} to {place} {list(here[place].shape)}"
-        for place, (path, leaf) in coming.items()
-        if leaf.shape != here[place].shape
-    ]
+    other = [place for place, (_, leaf) in coming.items() if leaf.shape != here[place].shape]
+    told = {place: f"{coming[place][0]} {_shape(coming[place][1])} to {place} {_shape(here[place])}" for place in other}
+    wrong = [line for place, line in told.items() if not _partly(start, coming[place][1], here[place], place)]
     if wrong:
         raise UserError(f"parameters of {start.run} do not fit: {'; '.join(wrong)}")
     if not coming:
         raise UserError(f"no parameter of {start.run} has a place here; there are {', '.join(here)}")
-    return Started(_with(params, coming), tuple(coming), tuple(here.keys() - coming.keys()), tuple(left))
+    trees.check_patterns("start_from.reshape", start.reshape, params)
+    for place in other:
+        coming[place] = coming[place][0], _overlaid(here[place], coming[place][1])
+    loaded = tuple(place for place in coming if place not in told)
+    new = tuple(path for path in here if path not in coming)
+    return Started(_with(params, coming), loaded, new, tuple(left), tuple(told.values()))
+
+
+def carried(variables: Any, learned: Any, start: StartFrom) -> Any:
+    """``variables`` with those of another run that ``start`` asks for and that are of the same shape."""
+    here, coming = dict(trees.named_leaves(variables)), {}
+    for path, leaf in trees.named_leaves(learned):
+        wanted = any(re.search(pattern, path) for pattern in start.variables)
+        if wanted and path in here and here[path].shape == leaf.shape:
+            coming[path] = path, leaf
+    return _with(variables, coming)
+
+
+def _shape(array: Any) -> list[int]:
+    return list(array.shape)
+
+
+def _partly(start: StartFrom, there: Any, here: Any, place: str) -> bool:
+    """Whether a parameter may be of another shape, and can."""
+    return there.ndim == here.ndim and any(re.search(pattern, place) for pattern in start.reshape)
+
+
+def _overlaid(here: Any, there: Any) -> Any:
+    """``here`` with what ``there`` has of the same places."""
+    common = tuple(slice(min(a, b)) for a, b in zip(here.shape, there.shape, strict=True))
+    return jnp.asarray(here).at[common].set(there[common])
 
 
 def _with(params: Any, coming: Mapping[str, tuple[str, Any]]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import itertools
@@ -16,8 +17,9 @@ import jax
 import numpy as np
 from etils import epath
 
+from genjax import experiment as experiments
 from genjax import parallel, records, runs, writers
-from genjax.checkpoint import Checkpoints
+from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import batches
 from genjax.errors import UserError
@@ -105,6 +107,9 @@ def train(
 ) -> Run:
     """Train, or go on where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
 
+    Runs that the experiment stands on or starts from and that are named as a config is are trained first, where they
+    are missing or not at their end.
+
     Args:
       max_minutes: save and stop after so long; the same call goes on.
       source: the config's file, copied into the run directory.
@@ -119,9 +124,11 @@ def train(
     layout = parallel.start(experiment.devices)
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     folder = epath.Path(run_dir).expanduser()
+    if newest_step(folder) is None:
+        _make_first(experiment, deadline, quiet)
     with _disk_full(folder):
         records.claim(folder, experiment, source)
-        data = experiment.data.open()
+        data = runs.opened(experiment, None if newest_step(folder) is None else folder)
         records.describe(folder, data, layout)
         experiment, others = runs.resolved(experiment, data.spec, folder)
         if records.kept_others(folder) is None:
@@ -132,6 +139,31 @@ def train(
             writers.plot_losses(folder)
         stop.raise_remembered()
     return Run(experiment, folder, int(state.step), state, data.spec, data.codec, layout)
+
+
+def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
+    """Train the runs that another begins with, as far as they are named after configs and not at their end.
+
+    Raises:
+      SystemExit: the time is over before they are made; the same command goes on.
+    """
+    for run_dir in dict.fromkeys(filter(None, (experiment.start_from.run, *experiment.family.runs.values()))):
+        found = experiments.config_of(run_dir)
+        if found is None:
+            continue
+        stored, (base, source) = records.stored_experiment(epath.Path(run_dir)), found
+        wanted = dataclasses.replace(base, devices=experiment.devices) if stored is None else stored
+        step = newest_step(epath.Path(run_dir).expanduser())
+        if step is not None and step >= wanted.steps:
+            continue
+        if jax.process_index() == 0 and not quiet:
+            stands = "is not there" if step is None else f"stands at step {step} of {wanted.steps}"
+            print(f"{run_dir} {stands}: it is trained first", flush=True)
+        minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
+        made = train(wanted, run_dir, max_minutes=minutes, source=source, quiet=quiet)
+        if made.step < wanted.steps:
+            print(f"stopped at step {made.step} of {wanted.steps} of {run_dir}; the same command goes on", flush=True)
+            raise SystemExit(0)
 
 
 def run_loop(
@@ -147,6 +179,7 @@ def run_loop(
 ) -> State:
     """All that happens between the opened data and the last checkpoint; returns the final state."""
     family, every, steps = experiment.family, experiment.every, experiment.steps
+    plain = family.plain
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
@@ -156,6 +189,7 @@ def run_loop(
     if restored is None:
         frozen = checkpoints.frozen(target) or runs.borrowed(others, layout, target.frozen)
         state = layout.init(runs.initial_state(experiment, data.spec)).replace(frozen=frozen)
+        state = family.begun(state)
         state, remarks = runs.begun(state, experiment, data, layout)
         restored = state, {"step": 0, "position": 0, "meter": None}
     state, progress = restored
@@ -215,7 +249,7 @@ def run_loop(
             # Several processes have to stop at the same step, and asking each other costs a round trip.
             stopping = (jax.process_count() == 1 or _due(step, every.log or 1, steps)) and parallel.agree(told)
             evaluating = _due(step, every.evaluate, steps)
-            sampling = _due(step, every.sample, steps) and family.no_samples is None
+            sampling = _due(step, every.sample, steps) and plain.no_samples is None
             saving = _due(step, every.checkpoint, steps) or step == steps or stopping
             if not (evaluating or sampling or saving):
                 continue
@@ -234,10 +268,10 @@ def run_loop(
                         out.say(f"keep.best {experiment.keep.best!r} is none of {', '.join(scores)}: no best is kept")
                 if sampling:
                     key = jax.random.fold_in(state.key, runs.SAMPLES)
-                    options = family.prepared(family.sampler, data.codec)
-                    samples = sampled(layout, family, family.judged(state), key, data.codec.shown, options)
+                    options = plain.prepared(plain.sampler, data.codec)
+                    samples = sampled(layout, plain, family.judged(state), key, data.codec.shown, options)
                     if layout.is_main:
-                        samples = family.finished(samples, options, data.codec)
+                        samples = plain.finished(samples, options, data.codec)
                         data.codec.write(samples, run_dir / "samples" / f"{step:08d}")
                 # A bad step was skipped, but its state is saved only where no better step follows.
                 if saving and meter.non_finite and step < steps:

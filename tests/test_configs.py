@@ -12,7 +12,7 @@ import pytest
 import genjax
 from genjax import runs
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.sources import Chorales, LabelledTexts, PythonDocs, SentencePairs, TextFiles
+from genjax.data.sources import Chorales, Instructions, LabelledTexts, PythonDocs, SentencePairs, TextFiles, TextPairs
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
@@ -30,7 +30,7 @@ def opened(data) -> tuple[object, Dataset]:
     if isinstance(data, TextFiles):
         test = getattr(data.split, "test", 0.1)
         others = [PythonDocs(data.codec, data.layout, ByDocuments(test))]
-    elif isinstance(data, Chorales | SentencePairs):
+    elif isinstance(data, Chorales | SentencePairs | TextPairs | Instructions):
         others = [dataclasses.replace(data, root=toy.sequences())]
     elif isinstance(data, LabelledTexts):  # which folder of genjax a paragraph of its source is from
         own = TextFiles(str(Path(genjax.__file__).parent), "*/*.py", "paragraphs", layout=data.source.layout)
@@ -48,7 +48,7 @@ def on_tiny_runs(family, source, folder):
     """The family on tiny runs of the configs that it names."""
     made = {}
     for role, run_dir in family.runs.items():
-        experiment, path = load_config(Path(run_dir).name, tiny=True)
+        experiment, path = load_config(Path(run_dir).name.removesuffix("_tiny"), tiny=True)
         experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
         made[role] = str(genjax.train(experiment, folder / role, source=path, quiet=True).run_dir)
     return dataclasses.replace(family, **made)
@@ -58,7 +58,7 @@ def from_tiny_run(start, source, folder):
     """The start on a tiny run of the config that it names, of the texts without their labels if it is of texts."""
     if start.run is None:
         return start
-    experiment, path = load_config(Path(start.run).name, tiny=True)
+    experiment, path = load_config(Path(start.run).name.removesuffix("_tiny"), tiny=True)
     data = toy.Shortened(source.source if isinstance(source, LabelledTexts) else source)
     experiment = dataclasses.replace(experiment, data=data, devices=Devices(count=1))
     run = genjax.train(experiment, folder / "start", source=path, quiet=True)

@@ -14,7 +14,7 @@ FLOORS = [
     {"families"},
     {"posttrain", "evaluation", "interop"},
     {"train", "runs", "records", "exports", "pretrained"},
-    {"bench", "show", "__main__", "__init__"},
+    {"bench", "compare", "show", "__main__", "__init__"},
 ]
 
 

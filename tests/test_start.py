@@ -21,7 +21,7 @@ from genjax.nets.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
-from genjax.start import StartFrom, begun
+from genjax.start import StartFrom, begun, carried
 from tests import toy
 
 NET = Transformer(layers=1, heads=2, width=8, context=13, causal=False, biases=("head",), head_transform=True)
@@ -64,6 +64,34 @@ def test_a_run_begins_where_the_other_ended(tmp_path):
     averaged = jax.device_get(base.state.ema)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(run.state.params), averaged)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), jax.device_get(run.state.ema), averaged)
+
+
+def test_what_both_have_of_a_reshaped_parameter_is_loaded():
+    learned = {"positions": np.arange(6.0).reshape(3, 2), "head": np.ones((2, 4)), "kept": np.ones(2)}
+    params = {"positions": np.full((5, 2), -1.0), "head": np.full((2, 3), -1.0), "kept": np.zeros(2)}
+    start = StartFrom("run", reshape=("positions", "head"))
+    found = begun(params, learned, start)
+    wanted = [[0, 1], [2, 3], [4, 5], [-1, -1], [-1, -1]]
+    np.testing.assert_array_equal(found.params["positions"], wanted)
+    assert (np.asarray(found.params["head"]) == 1).all() and found.loaded == ("kept",)
+    assert set(found.reshaped) == {"positions [3, 2] to positions [5, 2]", "head [2, 4] to head [2, 3]"}
+    told = found.told("run")
+    assert told[0] == "began from run, parameters: 1 loaded, 2 reshaped, 0 new, 0 left"
+    assert "  reshaped  positions [3, 2] to positions [5, 2]" in told
+    with pytest.raises(UserError, match=r"head \[2, 4\] to head \[2, 3\]"):
+        begun(params, learned, StartFrom("run", reshape=("positions",)))
+    with pytest.raises(UserError, match=r"positions \[6\] to positions"):
+        begun(params, learned | {"positions": np.zeros(6)}, start)
+    with pytest.raises(UserError, match="start_from.reshape: 'nothing' matches no parameter"):
+        begun(params, params, StartFrom("run", reshape=("nothing",)))
+
+
+def test_statistics_come_along_where_they_fit():
+    mine = {"mean": np.zeros(2), "batch_stats": {"a": np.zeros(3), "b": np.zeros(2)}}
+    learned = {"mean": np.ones(2), "batch_stats": {"a": np.ones(3), "b": np.ones(4), "c": np.ones(1)}}
+    found = carried(mine, learned, StartFrom("run"))
+    assert found["batch_stats"]["a"].all() and not found["batch_stats"]["b"].any() and not found["mean"].any()
+    assert not carried(mine, learned, StartFrom("run", variables=()))["batch_stats"]["a"].any()
 
 
 def test_it_goes_on_bitwise_and_without_the_other(tmp_path):
@@ -122,7 +150,8 @@ def test_a_classifier_of_texts_starts_from_a_masked_language_model(tmp_path):
     )
     assert moved.evaluate().numbers["accuracy"] > 0.9
 
-    other = dataclasses.replace(told, data=LabelledTexts(dataclasses.replace(source, codec=Characters())))
+    letters = Characters("\n abcdefghijklmnopqrstuvwxyz")
+    other = dataclasses.replace(told, data=LabelledTexts(dataclasses.replace(source, codec=letters)))
     with pytest.raises(UserError, match="the tokens of .*mlm are not those of these data"):
         genjax.train(other, tmp_path / "other", quiet=True)
 

@@ -113,7 +113,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 @functools.cache
 def sequences() -> str:
-    """A folder of a few chorales and sentence pairs, in the places of those of $GENJAX_DATA."""
+    """A folder of a few chorales, sentence pairs and instructions, in the places of those of $GENJAX_DATA."""
     folder, draw = Path(_folder().name), np.random.default_rng(0)
     pieces = {part: [[[60, 64, 67], [62, 65], []]] * size for part, size in (("train", 9), ("valid", 3), ("test", 3))}
     (folder / "jsb_quarter.json.gz").write_bytes(gzip.compress(json.dumps(pieces).encode()))
@@ -122,6 +122,8 @@ def sequences() -> str:
         for language, words in (("de", ("ein mann", "steht")), ("en", ("a man", "stands"))):
             lines = [" ".join([words[0]] * (1 + number % 3) + [words[1]] * (number // 3)) for number in numbers]
             (folder / f"{part}.{language}").write_text("\n".join(lines) + "\n")
+    records = [{"instruction": f"say {n}", "output": "a" * (1 + n % 5)} for n in range(40)]
+    (folder / "instruction_data_1100.json").write_text(json.dumps(records))
     return str(folder)
 
 
@@ -164,6 +166,9 @@ class Head:
 
     def references(self):
         return self.whole.references()
+
+    def questions(self):
+        return self.whole.questions()
 
 
 @dataclass(frozen=True)

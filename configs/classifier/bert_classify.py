@@ -39,12 +39,12 @@ def get_config(tiny: bool = False) -> Experiment:
     )
     return Experiment(
         family=Classifier(TokenBackbone(net)),
-        data=LabelledTexts(paragraphs),
-        optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(5e-4, 0.0)), weight_decay=0.01, clip=1.0),
-        steps=4 if tiny else 300,
+        data=LabelledTexts(paragraphs, size=None if tiny else 500),
+        optimizer=AdamW(WarmUp(2 if tiny else 10, Linear(2e-3, 0.0)), weight_decay=0.01, clip=1.0),
+        steps=4 if tiny else 100,
         batch_size=4 if tiny else 32,
         evaluators=(Calibration(), Confusions()),
-        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(25, 50, 0, 300),
+        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(25, 50, 0, 100),
         keep=Keep(best="accuracy", larger_is_better=True),
         start_from=StartFrom("runs/bert_books", (("^", "backbone/tokens/"),)),
     )

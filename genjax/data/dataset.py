@@ -73,6 +73,8 @@ class Spec:
       mask_token: stands for a token that is to be found out; None where the vocabulary has none.
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
+      image: shape of the picture that a text is about; None where there is none.
+      preferences: an example is two texts to choose from, as ``genjax.data.preferences`` has them.
     """
 
     entry: str
@@ -89,6 +91,8 @@ class Spec:
     mask_token: int | None = None
     source_length: int | None = None
     source_vocabulary: int | None = None
+    image: tuple[int, ...] | None = None
+    preferences: bool = False
 
     @property
     def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
@@ -102,7 +106,10 @@ class Spec:
             found["label"] = (), np.int32
         if self.condition is not None:
             found["condition"] = (self.condition,), np.float32
-        if tokens:
+        if self.preferences:
+            parts = (("tokens", np.int32), ("mask", np.float32), ("response", np.float32))
+            found |= {f"{side}_{part}": (self.shape, kind) for side in ("chosen", "rejected") for part, kind in parts}
+        elif tokens:
             found["loss_mask"] = self.shape, np.float32
         if self.packed:
             found |= {"segment_ids": (self.shape, np.int32), "positions": (self.shape, np.int32)}
@@ -114,6 +121,8 @@ class Spec:
             if self.packed:
                 names = "source_segment_ids", "source_positions"
                 found |= {name: ((self.source_length,), np.int32) for name in names}
+        if self.image is not None:
+            found["image"] = self.image, np.float32
         return found
 
 

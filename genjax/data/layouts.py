@@ -10,7 +10,7 @@ Batches hold
     loss_mask[:, 1:], and the column before is 0.
   segment_ids [B, T + 1] int32, packed rows only: 1, 2, … for the documents of a row, 0 for padding.
   positions [B, T + 1] int32, packed rows only: of a token within its document, or its piece of one.
-  prefix_mask [B, T + 1] float32, of ``Prefixed`` alone: 1 for what is given, which is not predicted either.
+  prefix_mask [B, T + 1] float32, of ``Prefixed`` and of conversations: 1 for what is given, which is not predicted.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,23 @@ from genjax.data.layouts import Layout
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.texts import Texts
+
+
+def tokens_of(codec: Any) -> Any:
+    """What makes the tokens of a codec, which may be one of conversations."""
+    return getattr(codec, "tokens", codec)
+
+
+def spelt(source: Any, codec: Any) -> Any:
+    """A source whose text, and that of a source within it, is read by ``codec`` unless its own has a vocabulary."""
+    changed: dict[str, Any] = {}
+    for name in ("codec", "source"):
+        part = getattr(source, name, None)
+        if name == "codec" and part is not None and not getattr(part, "is_fitted", True):
+            changed[name] = tokens_of(codec)
+        elif name == "source" and dataclasses.is_dataclass(part):
+            changed[name] = spelt(part, codec)
+    return dataclasses.replace(source, **changed) if changed else source
 
 
 def text_dataset(parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: str | None) -> Dataset:

@@ -50,7 +50,7 @@ class TranslationQuality(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if spec.source_length is None:
+        if spec.source_length is None and not spec.prefixed:
             raise UserError("TranslationQuality needs pairs of texts, but these data have no source")
         _sacrebleu()
 
@@ -62,9 +62,14 @@ class TranslationQuality(Evaluator):
             raise UserError(f"the {subject.split} split has no sentences as they are written to compare with")
         references = whole.references()
         references = [references[row] for row in part.rows]
-        family = subject.model.family
-        steps = min(self.steps or subject.model.spec.shape[0] - 1, family.net.context)
-        written = subject.collect(_translated, steps, codec.start, codec.end, limit=self.limit)
+        steps, context = self.steps or subject.model.spec.shape[0] - 1, subject.model.family.net.context
+        if subject.model.spec.source_length is None:
+            longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
+            steps = min(steps, context + 1 - longest)
+            written = subject.collect(_answered, steps, longest, codec.end, limit=self.limit)
+        else:
+            steps = min(steps, context)
+            written = subject.collect(_translated, steps, codec.start, codec.end, limit=self.limit)
         translations = [before_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
         lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
@@ -95,6 +100,28 @@ def translate(
     return continued(family, state.params, prompts, real, options, key, ((end,),), end, source, source_mask).tokens
 
 
+def answer(
+    family: Autoregressive,
+    state: State,
+    tokens: jax.Array,
+    prefix_mask: jax.Array,
+    longest: int,
+    end: int,
+    steps: int,
+) -> jax.Array:
+    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] begin with, which ``prefix_mask`` [B, T + 1] tells;
+    ended ones are filled up with ``end``.
+
+    Args:
+      longest: tokens of the longest prompt.
+    """
+    sizes = jnp.sum(prefix_mask > 0, 1, keepdims=True)
+    place = jnp.arange(longest)[None] - longest + sizes  # prompts end side by side
+    prompts = jnp.take_along_axis(tokens, jnp.maximum(place, 0), 1)
+    options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
+    return continued(family, state.params, prompts, place >= 0, options, key, ((end,),), end).tokens
+
+
 def corpus_scores(
     translations: Sequence[str], references: Sequence[str], lower: bool = False
 ) -> tuple[dict[str, float], str]:
@@ -123,6 +150,12 @@ def _translated(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, start: int, end: int
 ) -> jax.Array:
     return translate(family, state, batch["source_tokens"], batch["source_mask"], start, end, steps)
+
+
+def _answered(
+    family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, longest: int, end: int
+) -> jax.Array:
+    return answer(family, state, batch["tokens"], batch["prefix_mask"], longest, end, steps)
 
 
 def _splitter(codec: Any) -> Words:

@@ -79,19 +79,9 @@ class Autoregressive(Family):
             raise UserError('attention="cudnn" knows no prefix_lm; use "xla" or "blocked" (family.net.attention)')
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
-        if spec.vocabulary is None:
-            raise UserError(f"an autoregressive model is of tokens, but the data are of {spec.entry}")
-        length = spec.shape[0] - 1
-        if max(length, spec.source_length or 0) > self.net.context:
-            raise UserError(
-                f"the rows of the data make {length} predictions"
-                + (f" of {spec.source_length} source tokens" if spec.source_length else "")
-                + f", more than the context of {self.net.context} (family.net.context)"
-            )
-        if self.prefix_lm and not spec.prefixed:
-            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
-        variables = {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
-        tokens = example["tokens"][:, :1]
+        self._check(spec)
+        variables, tokens = self._constants(spec), example["tokens"][:, :1]
+        assert spec.vocabulary is not None
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
@@ -106,6 +96,24 @@ class Autoregressive(Family):
             "encoder": params["params"],
             "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
         }, variables
+
+    def _check(self, spec: Spec) -> None:
+        """Refuse data that it does not model, with a ``UserError``."""
+        if spec.vocabulary is None:
+            raise UserError(f"an autoregressive model is of tokens, but the data are of {spec.entry}")
+        length = spec.shape[0] - 1
+        if max(length, spec.source_length or 0) > self.net.context:
+            raise UserError(
+                f"the rows of the data make {length} predictions"
+                + (f" of {spec.source_length} source tokens" if spec.source_length else "")
+                + f", more than the context of {self.net.context} (family.net.context)"
+            )
+        if self.prefix_lm and not spec.prefixed:
+            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
+
+    def _constants(self, spec: Spec) -> dict[str, jax.Array]:
+        """What of the data is kept beside the parameters."""
+        return {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -193,7 +201,15 @@ class Autoregressive(Family):
           source: int32 [B, S] or [1, S], of a model that reads one.
           source_mask: of the same shape, 0 where it is padding.
         """
-        reads = "encoder" in params
+        if "encoder" not in params:
+            return self._reading(params)
+        assert source is not None and source_mask is not None, "a model with an encoder reads a source"
+        return self._reading(params, (self._read(params["encoder"], source, source_mask), source_mask))
+
+    def _reading(self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None) -> Reader:
+        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features [B, S, C] or [1, S, C]
+        and a mask [B, S] or [1, S], 0 where they are padding."""
+        reads = memory is not None
         net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
@@ -207,14 +223,12 @@ class Autoregressive(Family):
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
         def new_cache(rows: int, room: int) -> Any:
-            if not reads:
+            if memory is None:
                 return net.new_cache(rows, room)
-            assert source is not None and source_mask is not None, "a model with an encoder reads a source"
-            told, real = (jnp.broadcast_to(a, (rows, source.shape[1])) for a in (source, source_mask))
-            memory = self._read(params["encoder"], told, real)
+            features, real = (jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in memory)
             nothing = jnp.zeros((rows, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
-            cache = net.new_cache(rows, room, source.shape[1])
-            return module.apply({"params": decoder}, nothing, None, nothing, memory, real, cache=cache)[1]
+            cache = net.new_cache(rows, room, features.shape[1])
+            return module.apply({"params": decoder}, nothing, None, nothing, features, real, cache=cache)[1]
 
         return Reader(model, new_cache, self.net.context)
 
@@ -230,9 +244,7 @@ class Autoregressive(Family):
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory_mask"] = batch.get("source_segment_ids", batch["source_mask"])
-            places = batch.get("source_positions")
-            told["memory"] = self._read(params["encoder"], batch["source_tokens"], told["memory_mask"], keys[0], places)
+            told["memory"], told["memory_mask"] = self._memory(params["encoder"], batch, keys[0])
         module = self._net(reads).module(self._vocabulary(params))
         hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
@@ -257,6 +269,13 @@ class Autoregressive(Family):
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
         return dataclasses.replace(net, head_transform=False).module(vocabulary)
+
+    def _memory(self, params: Params, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B, S] that numbers the
+        segments that they are for, 0 for padding; a key says training."""
+        mask = batch.get("source_segment_ids", batch["source_mask"])
+        places = batch.get("source_positions")
+        return self._read(params, batch["source_tokens"], mask, key, places), mask
 
     def _read(
         self,

@@ -111,7 +111,7 @@ class Decoding(TokenSampler):
         """
         lead = () if codec.start is None else (codec.start,)
         texts = self.prompts or (self.prompt,)
-        prompts = tuple((*lead, *_tokens(codec, text, "the prompt")) or _new_line(codec) for text in texts)
+        prompts = tuple((*lead, *_tokens(codec, text, "the prompt", True)) or _new_line(codec) for text in texts)
         stops = tuple(_tokens(codec, stop, "the stop") for stop in self.stop)
         draft = (others or {}).get(DRAFT)
         return Request(
@@ -221,9 +221,11 @@ class Request:
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
-def _tokens(codec: Any, text: str, where: str) -> tuple[int, ...]:
+def _tokens(codec: Any, text: str, where: str, prompt: bool = False) -> tuple[int, ...]:
+    """Of a text; of a prompt as the codec has it, which may be a turn of a conversation."""
+    encode = getattr(codec, "as_prompt", codec.encode) if prompt else codec.encode
     try:
-        return tuple(codec.encode(text).tolist()) if text else ()
+        return tuple(encode(text).tolist()) if text else ()
     except Unencodable as error:
         raise error.moved(0, where) from None
     except TypeError:

@@ -210,13 +210,19 @@ class Diffusion(Family):
         return self._measured(state.params, state.variables, batch, key, False)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
+        return self._drawn(state, key, n, options)
+
+    def _drawn(
+        self, state: State, key: jax.Array, n: int, options: Denoising, text: jax.Array | None = None
+    ) -> jax.Array:
+        """Samples from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
         process, shape = self.bound(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
-        return options.solver(self.denoise(state, n, options), process, x, way)
+        return options.solver(self.denoise(state, n, options, text), process, x, way)
 
-    def denoise(self, state: State, n: int, options: Denoising) -> Denoise:
-        """The posterior mean as samplers take it, for ``n`` samples.
+    def denoise(self, state: State, n: int, options: Denoising, text: jax.Array | None = None) -> Denoise:
+        """The posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D], embedded, in the prompt's place.
 
         Raises:
           UserError: for a sampler, guidance or label that does not fit the model.
@@ -233,10 +239,10 @@ class Diffusion(Family):
 
         null = jnp.full(n, self._classes(state.params)) if self.conditional else None
         unconditional = functools.partial(estimate, null, None)
-        if not self.conditioned or (self.text is not None and options.prompt is None):
+        told = text is not None or options.prompt is not None
+        if not self.conditioned or (self.text is not None and not told):
             return unconditional
-        text = None
-        if options.prompt is not None:
+        if text is None and options.prompt is not None:
             text = jnp.broadcast_to(self.text.embed(options.prompt), (n, self.text.width))
         return guided(functools.partial(estimate, label, text), unconditional, options.guidance_scale)
 
@@ -347,6 +353,19 @@ def fill_in(
     process = family.bound(state.params)
     x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
     return options.solver(known(family.denoise(state, len(image), options), image, mask), process, x, way)
+
+
+def illustrated(
+    family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
+) -> jax.Array:
+    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt`` does not count.
+
+    Raises:
+      UserError: the model is not one of text alone, or its texts are of another width.
+    """
+    if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
+        raise UserError("samples of prompts, one each, need a model of text alone (family.text) and of their width")
+    return family._drawn(state, key, len(conditions), options, conditions)
 
 
 def log_prob(

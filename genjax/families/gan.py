@@ -21,7 +21,7 @@ from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
 from genjax.errors import UserError, unknown
 from genjax.families.players import NORMALISED, Nets, Normalised
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, cast, gradient_step, labels, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step, labels, modelled
 from genjax.nets.adversarial import MLPGenerator
 from genjax.nets.mlp import MLPBackbone
 from genjax.nets.progressive import Progressive
@@ -189,7 +189,7 @@ class GAN(Family):
         last = jax.tree.map(lambda x: x[-1], shares)
         # The generator answers for the very fakes that the discriminator saw last; XLA makes them once.
         key = jax.random.fold_in(state.step_key, len(shares["mask"]) - 1)
-        judge = cast(state.params["discriminator"], optimizer["discriminator"].compute_dtype)
+        judge = optimizer["discriminator"].used(state.params["discriminator"])
         loss = functools.partial(self._generator_loss, judge, axis)
         state, metrics = gradient_step(loss, optimizer, state, last, key, part="generator", axis=axis)
 
@@ -245,7 +245,7 @@ class GAN(Family):
         self, state: State, shares: Batch, optimizer: Any, axis: str | None
     ) -> tuple[State, Metrics]:
         """An update on each share [R, B, ...] of the batch, and the sums of their metrics."""
-        maker = cast(state.params["generator"], optimizer["generator"].compute_dtype)
+        maker = optimizer["generator"].used(state.params["generator"])
         due = state.step % self.penalty_every == 0
         loss = functools.partial(self._discriminator_loss, maker, due, axis)
 

@@ -33,7 +33,7 @@ class Normalised(nn.Module):
 
 
 class ResNetBackbone(nn.Module):
-    """Images to features: [B, H, W, C] -> [B, channels[-1]]."""
+    """Images to features: [B, H, W, C] -> [B, channels[-1]], not `pooled` [B, h, w, channels[-1]]."""
 
     channels: tuple[int, ...]
     blocks: tuple[int, ...]
@@ -42,6 +42,7 @@ class ResNetBackbone(nn.Module):
     groups: int
     stem: int
     axis: str | None = None
+    pooled: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
@@ -65,7 +66,7 @@ class ResNetBackbone(nn.Module):
                 y = activate(self.activation, normalised(conv(x, features, f"conv_{name}a"), f"norm_{name}a"))
                 y = normalised(conv(y, features, f"conv_{name}b"), f"norm_{name}b")
                 x = activate(self.activation, x + y)
-        return x.mean((1, 2))
+        return x.mean((1, 2)) if self.pooled else x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,3 +109,14 @@ class ResNet:
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics span."""
         return ResNetBackbone(self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis)
+
+    def grid(self) -> nn.Module:
+        """[B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of `backbone`.
+
+        Raises:
+            UserError: it has batch statistics, which are a classifier's.
+        """
+        if self.norm == "batch":
+            raise UserError('a ResNet that gives a grid of features keeps no batch statistics: norm="group" or "none"')
+        settings = self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem
+        return ResNetBackbone(*settings, pooled=False)

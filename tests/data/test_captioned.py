@@ -10,19 +10,22 @@ import pytest
 from genjax.data.hashed_text import HashedText
 from genjax.data.sources import CaptionedShapes
 from genjax.data.sources.captioned import (
+    ATTRIBUTES,
     COLOURS,
     COMBINATIONS,
     PLACES,
     SHAPES,
+    SHIFTS,
     SIZES,
     Scene,
+    attributes,
     captions_of,
     held_out,
     render,
+    rendered,
 )
 from genjax.errors import UserError
 
-SHIFTS = tuple(itertools.product((-1, 0, 1), repeat=2))
 SOURCE = CaptionedShapes(300, 200, text=HashedText(16))
 
 
@@ -43,6 +46,7 @@ def test_every_example_is_its_scene_its_caption_and_its_shape(data, split):
         assert SHAPES[batch["label"][row]] == scene.shape
         assert held_out(scene) == (split == "test")
     assert {scene.shift for scene, _ in examples} == set(SHIFTS)
+    assert data.splits[split].scenes == tuple(scene for scene, _ in examples)
 
 
 def test_the_spec_tells_of_the_condition(data):
@@ -93,6 +97,37 @@ def test_captions_tell_the_attributes():
     every = [caption for scene in COMBINATIONS for caption in captions_of(scene)[:3]]
     assert len(set(every)) == 3 * 240
     assert "a small red circle at the top left" in every
+
+
+def test_a_sentence_is_read_back_to_its_attributes_and_nothing_else_is():
+    for scene in COMBINATIONS:
+        named = dict(zip(ATTRIBUTES, scene[:4], strict=True))
+        for number, caption in enumerate(captions_of(scene)):
+            assert attributes(caption) == (named if number < 3 else {n: v for n, v in named.items() if n != "size"})
+    whole = "a small red circle at the top left"
+    for other in (
+        "",
+        whole[:-1],
+        whole + ".",
+        whole.replace("red", "red red"),
+        whole.title(),
+        whole.replace("red", ""),
+    ):
+        assert attributes(other) == {}
+    attributes(whole).clear()  # what is given is the caller's own
+    assert len(attributes(whole)) == 4
+
+
+def test_forms_choose_the_sentences_and_leave_the_pictures():
+    chosen, every = SOURCE.examples("train", (1, 3)), SOURCE.examples("train")
+    assert [scene for scene, _ in chosen] == [scene for scene, _ in every]
+    forms = {captions_of(scene).index(caption) for scene, caption in chosen}
+    assert forms == {1, 3} and {captions_of(scene).index(caption) for scene, caption in every} == set(range(5))
+
+
+def test_each_picture_is_that_of_its_scene():
+    scenes = [COMBINATIONS[3], COMBINATIONS[100]._replace(shift=(1, 0)), COMBINATIONS[3]]
+    np.testing.assert_array_equal(rendered(scenes, 20), [render(scene, 20) for scene in scenes])
 
 
 def test_pictures_depend_on_the_seed_and_their_place_alone(data):

@@ -197,12 +197,12 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_pat
             "from genjax.experiment import Experiment",
             "from genjax.families.latent import LatentDiffusion",
             "def get_config(tiny=False):",
-            "    return Experiment(LatentDiffusion(), Digits(), steps=2)",
+            "    return Experiment(LatentDiffusion('runs/autoencoder'), Digits(), steps=2)",
         ]
     )
     (tmp_path / "small.py").write_text(small)
     assert main(["train", "small.py"]) == 2
-    assert "needs the run runs/vqvae_mnist, which is not there; make it: python -m genjax train vqvae_mnist" in (
+    assert "needs the run runs/autoencoder, which is not there; make it: python -m genjax train CONFIG" in (
         capsys.readouterr().err
     )
     assert main(["train", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2

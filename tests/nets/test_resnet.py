@@ -113,6 +113,14 @@ def test_a_block_adds_to_its_input():
     np.testing.assert_allclose(with_block.apply(made, x, train=False), plain + 1, rtol=1e-6)
 
 
+def test_a_grid_is_what_is_pooled_of_the_same_parameters():
+    net, x = ResNet((4, 8), (1, 1), norm="group", groups=4, stem=4), jax.random.normal(KEY, (2, 9, 14, 3))
+    made = net.backbone().init(KEY, x, train=False)
+    grid = net.grid().apply(made, x, train=False)
+    assert grid.shape == (2, 3, 4, 8)
+    np.testing.assert_allclose(grid.mean((1, 2)), net.backbone().apply(made, x, train=False), rtol=1e-5)
+
+
 def test_gradients_reach_every_parameter_in_bfloat16_too():
     net, x = ResNet((4, 8), (1, 1), "gelu").backbone(), jax.random.normal(KEY, (4, 8, 8, 1))
     made = net.init(KEY, x, train=False)
@@ -156,6 +164,7 @@ def test_a_perceptron_takes_any_shape_and_drops_in_training_alone():
         (lambda: ResNet((4, 8), (1, 1), norm="group", groups=4, stem=2), "does not divide"),
         (lambda: ResNet(stem=-1), "stem"),
         (lambda: ResNet(activation="rel"), "relu"),
+        (lambda: ResNet().grid(), "keeps no batch statistics"),
         (lambda: MLPBackbone((0,)), "hidden"),
         (lambda: MLPBackbone(dropout=1.0), "dropout"),
         (lambda: MLPBackbone(activation="rel"), "relu"),

@@ -4,13 +4,17 @@ from genjax.data.sources.captioned import CaptionedShapes
 from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
+from genjax.data.sources.instructions import Instructions
 from genjax.data.sources.labelled import LabelledTexts
 from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
+from genjax.data.sources.preferences import Preferences, RulePreferences
 from genjax.data.sources.python_docs import PythonDocs
+from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
 from genjax.data.sources.text import TextFiles, TextTables
+from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
 from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
@@ -21,14 +25,19 @@ __all__ = [
     "Chorales",
     "Digits",
     "ImageFolder",
+    "Instructions",
     "LabelledTexts",
     "Points",
+    "Preferences",
     "PythonDocs",
+    "RulePreferences",
     "SentencePairs",
+    "ShapeCaptions",
     "SpokenDigits",
     "Stacked",
     "TFDSText",
     "TextFiles",
+    "TextPairs",
     "TextTables",
     "Tones",
     "WavFolder",

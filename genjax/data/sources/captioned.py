@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -32,6 +34,9 @@ PLACES = {  # (down, across) in [0, 1]
     "in the middle": (0.5, 0.5),
 }
 SIZES = {"small": 0.16, "large": 0.25}  # the radius over the side
+ATTRIBUTES = ("shape", "colour", "place", "size")
+SENTENCES = 5  # forms of ``captions_of``
+NAME_ALL = (0, 1, 2)  # of them, those that name all attributes
 FINER = 4  # points an axis at which each pixel's coverage is measured
 HELD_OUT = 5  # one combination in so many is of the test split alone
 
@@ -54,6 +59,7 @@ class Scene(NamedTuple):
     shift: tuple[int, int] = (0, 0)
 
 
+SHIFTS = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
 COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, PLACES, SIZES)))
 
 
@@ -89,24 +95,27 @@ class CaptionedShapes:
         """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,
         and ``label`` int32 [B], the shape."""
         codec = ImageCodec(self.side, self.side, 3)
-        arrays, captions = {}, {}
+        arrays, scenes, captions = {}, {}, {}
         for split in ("train", "test"):
-            scenes, captions[split] = zip(*self.examples(split), strict=True)
-            pictures = {scene: render(scene, self.side) for scene in set(scenes)}
-            label = np.array([SHAPES.index(scene.shape) for scene in scenes], np.int32)
-            arrays[split] = Arrays("image", np.stack([pictures[scene] for scene in scenes]), label, codec)
+            scenes[split], captions[split] = zip(*self.examples(split), strict=True)
+            label = np.array([SHAPES.index(scene.shape) for scene in scenes[split]], np.int32)
+            arrays[split] = Arrays("image", rendered(scenes[split], self.side), label, codec)
         vectors = {caption: self.text.embed(caption) for caption in {c for part in captions.values() for c in part}}
         data = dataset(arrays, classes=len(SHAPES), fingerprint=array_fingerprint(arrays))
         conditions = {split: np.stack([vectors[c] for c in captions[split]]) for split in captions}
         return replace(
             data,
-            splits={split: Captioned(data.splits[split], conditions[split]) for split in arrays},
+            splits={split: Captioned(data.splits[split], conditions[split], scenes[split]) for split in arrays},
             spec=replace(data.spec, condition=self.text.width),
             fingerprint=digest([data.fingerprint.encode(), *(c.data for c in conditions.values())]),
         )
 
-    def examples(self, split: str) -> list[tuple[Scene, str]]:
-        """What each picture of a split shows, and its caption, in the split's order."""
+    def examples(self, split: str, forms: Sequence[int] = range(SENTENCES)) -> list[tuple[Scene, str]]:
+        """What each picture of a split shows, and its caption, in the split's order.
+
+        Args:
+          forms: the sentences of ``captions_of`` that captions are taken from.
+        """
         streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
         if split not in streams:
             raise unknown("split", split, streams)
@@ -118,7 +127,7 @@ class CaptionedShapes:
         for which, down, across, sentence in uniform:
             scene = pool[int(which * len(pool))]._replace(shift=(int(3 * down) - 1, int(3 * across) - 1))
             texts = captions_of(scene)
-            found.append((scene, texts[int(sentence * len(texts))]))
+            found.append((scene, texts[forms[int(sentence * len(forms))]]))
         return found
 
 
@@ -129,10 +138,12 @@ class Captioned:
     Attributes:
       whole: the split of pictures and labels.
       condition: float32 [N, D].
+      scenes: what each picture shows.
     """
 
     whole: Any
     condition: np.ndarray
+    scenes: tuple[Scene, ...]
 
     @property
     def in_memory(self) -> bool:
@@ -161,6 +172,31 @@ def captions_of(scene: Scene) -> tuple[str, ...]:
         f"a {colour} {shape} {place}",
         f"a picture of a {colour} {shape}, {place}",
     )
+
+
+def attributes(caption: str) -> dict[str, str]:
+    """The attributes that a sentence of ``captions_of`` names: "shape", "colour", "place" and, if told, "size".
+
+    Empty for what is none of these sentences, to the letter.
+    """
+    return dict(_attributes().get(caption, {}))
+
+
+@functools.cache
+def _attributes() -> dict[str, dict[str, str]]:
+    """Of every sentence."""
+    found = {}
+    for scene in COMBINATIONS:
+        named = {name: getattr(scene, name) for name in ATTRIBUTES}
+        for form, caption in enumerate(captions_of(scene)):
+            found[caption] = {name: value for name, value in named.items() if form in NAME_ALL or name != "size"}
+    return found
+
+
+def rendered(scenes: Sequence[Scene], side: int = 16) -> np.ndarray:
+    """The pictures uint8 [N, side, side, 3] of scenes, each drawn once."""
+    pictures = {scene: render(scene, side) for scene in set(scenes)}
+    return np.stack([pictures[scene] for scene in scenes])
 
 
 def render(scene: Scene, side: int = 16) -> np.ndarray:

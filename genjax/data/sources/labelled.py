@@ -23,9 +23,15 @@ class LabelledTexts:
 
     Attributes:
       source: of texts, with a layout of one document a row (``Documents``).
+      size: training texts that have a label, spread evenly over all; None for all of them.
     """
 
     source: Any = TextFiles(layout=Documents())
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise UserError(f"LabelledTexts.size is at least 1 text, not {self.size}")
 
     def open(self) -> Dataset:
         """Batches of the source's and ``label`` int32 [B].
@@ -50,9 +56,11 @@ class LabelledTexts:
             if strange:
                 raise UserError(f"no training text is of the domain {strange[0]!r}, but one of {part} is")
             label = np.array([domains.index(domain) for domain in corpora[part].domains], np.int32)
-            splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)])
+            kept = _rows_of(split, self.size if part == "train" else None)
+            splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)], kept)
         spec = dataclasses.replace(inner.spec, classes=len(domains))
-        return Dataset(splits, spec, inner.codec, digest([inner.fingerprint.encode(), b"labelled"]))
+        told = inner.fingerprint, f"labelled {self.size}"
+        return Dataset(splits, spec, inner.codec, digest(part.encode() for part in told))
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,12 @@ class LabelledRows:
     Attributes:
       rows: of tokens.
       label: of each document [D] int32.
+      kept: the rows that make up the split [N] int64.
     """
 
     rows: Rows
     label: np.ndarray
+    kept: np.ndarray
 
     @property
     def in_memory(self) -> bool:
@@ -77,11 +87,22 @@ class LabelledRows:
         return self.rows.corpus
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.kept)
 
     def documents(self, indices: np.ndarray) -> np.ndarray:
         """The document [B, T + 1] int64 that each token is of, -1 for padding."""
-        return self.rows.documents(indices)
+        return self.rows.documents(self.kept[indices])
 
     def batch(self, indices: np.ndarray) -> Batch:
-        return self.rows.batch(indices) | {"label": self.label[self.rows.documents(indices)[:, 0]]}
+        return self.rows.batch(self.kept[indices]) | {"label": self.label[self.documents(indices)[:, 0]]}
+
+
+def _rows_of(rows: Rows, size: int | None) -> np.ndarray:
+    """The rows [N] of ``size`` documents spread evenly over those that have any."""
+    numbers = np.arange(len(rows))
+    if size is None:
+        return numbers
+    document = np.concatenate([rows.documents(part)[:, 0] for part in np.array_split(numbers, -(-len(rows) // 1024))])
+    there = np.unique(document)
+    chosen = there[np.arange(min(size, len(there))) * len(there) // min(size, len(there))]
+    return numbers[np.isin(document, chosen)]

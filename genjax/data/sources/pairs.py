@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -134,15 +134,8 @@ class SentencePairs:
         Raises:
           UserError: a file is missing, the two sides differ in length, or the target's codec has no start or end.
         """
-        folder = data_folder("multi30k/task1", self.root)
-        if folder is None:
-            raise UserError("name the folder of the sentence pairs as root, or set GENJAX_DATA")
         names = {"train": self.train, "validation": self.validation, "test": self.test}
-        sides = {
-            part: [self._side(Path(folder), name, language) for language in (self.source, self.target)]
-            for part, name in names.items()
-            if name is not None
-        }
+        sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
         cache = cache_folder(self.cache)
         codecs = [fitted(c, s, cache) for c, s in zip(self._codecs, sides["train"], strict=True)]
         codec = PairCodec(*codecs)
@@ -169,18 +162,10 @@ class SentencePairs:
     def _codecs(self) -> tuple[Any, Any]:
         return self.source_codec, self.target_codec
 
-    def _side(self, folder: Path, name: str, language: str) -> Sentences:
-        plain = folder / f"{name}.{language}"
-        path = plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
-        if not path.exists():
-            raise UserError(f"there is no file {plain}, nor {path.name}")
-        return Sentences(path, self.encoding)
-
     def _pairs(
         self, source: Corpus, target: Corpus, codec: PairCodec, part: str, texts: tuple[Sentences, Sentences]
     ) -> Pairs:
-        if len(source) != len(target):
-            raise UserError(f"{texts[0].title} has {len(source):,} lines, {texts[1].title} {len(target):,}: no pairs")
+        check_lines(texts, (len(source), len(target)))
         size = np.diff(source.starts) + (codec.source.start is not None), np.diff(target.starts) + 1
         over = (size[0] > self.source_length) | (size[1] > self.length + 1)
         rows = np.arange(len(source))
@@ -216,6 +201,45 @@ class Sentences:
     def sentences(self) -> list[str]:
         """All of them, as they are written."""
         return [line.rstrip("\r\n") for line in lines(self.path, self.encoding)]
+
+
+def sentence_files(
+    root: str | None, names: Mapping[str, str | None], languages: Sequence[str], encoding: str
+) -> dict[str, list[Sentences]]:
+    """The files name.language or name.language.gz of each part that has a name, in the order of the languages.
+
+    Args:
+      root: their folder; None takes multi30k/task1 of $GENJAX_DATA.
+      names: of the files of each part.
+
+    Raises:
+      UserError: a file is missing.
+    """
+    folder = data_folder("multi30k/task1", root)
+    if folder is None:
+        raise UserError("name the folder of the sentence pairs as root, or set GENJAX_DATA")
+    return {
+        part: [_side(Path(folder), name, language, encoding) for language in languages]
+        for part, name in names.items()
+        if name is not None
+    }
+
+
+def _side(folder: Path, name: str, language: str, encoding: str) -> Sentences:
+    plain = folder / f"{name}.{language}"
+    path = plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
+    if not path.exists():
+        raise UserError(f"there is no file {plain}, nor {path.name}")
+    return Sentences(path, encoding)
+
+
+def check_lines(texts: Sequence[Sentences], counts: Sequence[int]) -> None:
+    """
+    Raises:
+      UserError: one side has more lines than the other.
+    """
+    if counts[0] != counts[1]:
+        raise UserError(f"{texts[0].title} has {counts[0]:,} lines, {texts[1].title} {counts[1]:,}: no pairs")
 
 
 @dataclass(frozen=True)

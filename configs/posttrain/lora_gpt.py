@@ -1,0 +1,38 @@
+"""LoRA (Hu et al., arXiv 2106.09685): `gpt_books` goes on with a novel that it has not read, by adapters of rank 4.
+
+    python -m genjax train lora_gpt                # trains gpt_books first where it is missing
+    python -m genjax train finetune_gpt            # all parameters, for comparison
+    python -m genjax sample runs/lora_gpt --prompt "My dear Watson" --num 4
+
+Not yet trained to its end: only its tiny form has run.
+"""
+
+from genjax.data.layouts import RandomWindows
+from genjax.data.sources import TextFiles
+from genjax.data.subwords import Subwords
+from genjax.data.text_splits import ByDocuments
+from genjax.experiment import Every, Experiment
+from genjax.optim import AdamW
+from genjax.posttrain.lora import LoRA
+from genjax.schedules import Linear, WarmUp
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    return Experiment(
+        family=LoRA(
+            base="runs/gpt_books_tiny" if tiny else "runs/gpt_books",
+            rank=2 if tiny else 4,
+            targets=("attention/.*kernel", "feed_forward/.*kernel"),
+        ),
+        data=TextFiles(
+            pattern="books/the_adventures_of_sherlock_holmes.txt.gz",
+            unit="paragraphs",
+            codec=Subwords(),  # that of the base, as it has no vocabulary of its own
+            layout=RandomWindows(16 if tiny else 128),
+            split=ByDocuments(test=0.1),
+        ),
+        optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(2e-3, 0.0)), weight_decay=0.0, clip=1.0),
+        steps=4 if tiny else 600,
+        batch_size=4 if tiny else 16,
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(25, 100, 600, 300),
+    )

@@ -1,0 +1,50 @@
+"""A reward model of 1,100 pairs of responses to short instructions, on the language model of `gpt_books`.
+
+    python -m genjax train reward_preferences     # instruct/preference_1100.json of $GENJAX_DATA
+    python -m genjax train reward_preferences --start-from.run None --run-dir runs/reward_preferences_from_scratch
+
+The pairs are those of Raschka's "Build a Large Language Model (From Scratch)", polite responses against impolite ones.
+Six of them are twice the same response and are dropped.
+
+Not yet trained to its end: only its tiny form has run.
+"""
+
+import dataclasses
+
+from genjax.data.sources import Preferences
+from genjax.data.subwords import Subwords
+from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.experiment import Every, Experiment, Keep
+from genjax.nets.token_backbone import TokenBackbone
+from genjax.nets.transformer import Transformer
+from genjax.optim import AdamW
+from genjax.posttrain.reward import RewardModel
+from genjax.schedules import Linear, WarmUp
+from genjax.start import StartFrom
+
+END = "<|endoftext|>"
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    net = Transformer(layers=4, heads=4, width=128, context=256, dropout=0.1)
+    if tiny:
+        net = dataclasses.replace(net, layers=1, heads=2, width=16)
+    return Experiment(
+        family=RewardModel(TokenBackbone(net, "last")),
+        data=Preferences(
+            codec=Subwords("bpe", 300 if tiny else 2048, (END,), start_token=END, end_token=END),
+            length=256 if tiny else 160,
+            equal="drop",
+        ),
+        optimizer=AdamW(WarmUp(2 if tiny else 20, Linear(2e-4, 0.0)), weight_decay=0.01, clip=1.0),
+        steps=4 if tiny else 200,
+        batch_size=4 if tiny else 16,
+        evaluators=(PreferenceQuality(),),
+        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(10, 50, 0, 200),
+        keep=Keep(best="accuracy", larger_is_better=True),
+        start_from=StartFrom(
+            "runs/gpt_books_tiny" if tiny else "runs/gpt_books",
+            (("^", "backbone/tokens/"),),
+            reshape=("position_embedding$",) if tiny else (),  # that one has a shorter context
+        ),
+    )

@@ -1,0 +1,271 @@
+"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied each is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from genjax import records, runs, writers
+from genjax.data.codecs import ImageCodec
+from genjax.data.pictures import grid, png_bytes
+from genjax.data.text_codecs import NOTHING, RULE
+from genjax.data.text_dataset import tokens_of
+from genjax.errors import UserError, unknown
+from genjax.evaluation.bias import wilson
+from genjax.evaluation.distances import mean_pairwise_distance
+from genjax.evaluation.drawn_texts import before_end, in_words
+from genjax.evaluation.judge import Model, sampled
+from genjax.evaluation.ngrams import distinct, self_bleu
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.decoding import MOST_PROMPTS
+from genjax.posttrain.reward import RewardModel, rewards_of
+from genjax.runs import SAMPLES, Run
+
+Reward = Callable[[Sequence[Any], Sequence[Any]], Any]  # of prompts and responses, [N]; the higher the better
+Z = 1.96  # standard deviations on either side of an interval of 95 %
+PAIRS = 20_000  # of samples whose mean distance is measured, at most
+SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found of two runs, A and B.
+
+    Attributes:
+      numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and ``win_rate_high`` of
+        its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts ``kl_b_from_a``, nats a response that B's
+        samples are likelier under B than under A, and ``kl_a_from_b``; measures of diversity of each.
+      protocol: how many samples of what.
+      path: of samples side by side, and of compare.json beside them.
+    """
+
+    numbers: Mapping[str, float]
+    protocol: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run drew.
+
+    Attributes:
+      tokens: int32 [N, T], prompts and what follows.
+      counts: bool [N, T], the tokens of responses and their ends, which the model has drawn.
+      responses: as text, [N].
+    """
+
+    tokens: np.ndarray
+    counts: np.ndarray
+    responses: list[str]
+
+
+def compare(
+    a: Run,
+    b: Run,
+    reward: Reward | None = None,
+    num: int = 64,
+    seed: int = 0,
+    prompts: Sequence[str] = (),
+    split: str = "test",
+    out: str | Path | None = None,
+) -> Comparison:
+    """Draw from both runs by their own samplers, with the same keys and, of texts, the same prompts.
+
+    Args:
+      reward: of (prompts, responses), lists of text, or of images uint8 [H, W, C] with "" for prompts; a number each.
+        None compares without.
+      num: samples of each run.
+      prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data, and of other data
+        none.
+      split: of B's data, for such prompts.
+      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+
+    Raises:
+      UserError: the runs draw different things, or a reward is no number for each response.
+    """
+    if num < 2:
+        raise UserError(f"a comparison needs at least 2 samples of each run, not {num}")
+    models = a.model(), b.model()
+    for run, model in zip((a, b), models, strict=True):
+        if model.family.no_samples is not None:
+            raise UserError(f"{run.run_dir}: {model.family.no_samples}")
+    folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
+    text = [isinstance(model.family, Autoregressive) and model.spec.source_length is None for model in models]
+    if all(text):
+        if tokens_of(a.codec) != tokens_of(b.codec):
+            raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
+        found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _asked(b, split, num), folder)
+    elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
+        found = _images((a, b), models, reward, num, seed, folder)
+    else:
+        raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
+    told = {
+        "a": str(a.run_dir),
+        "b": str(b.run_dir),
+        "protocol": found.protocol,
+        "numbers": writers.finite(found.numbers),
+    }
+    records.write_whole(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    return found
+
+
+def reward_of(run_dir: str | Path) -> Reward:
+    """The reward of a trained reward model; that of an empty response is NaN, which loses against any other.
+
+    Raises:
+      UserError: the run is of another family.
+    """
+    run = runs.load(run_dir)
+    model = run.model()
+    if not isinstance(model.family, RewardModel):
+        raise UserError(f"the run {run_dir} is a {type(model.family).__name__}, which gives no rewards")
+    family, state, length = model.family, model.state, run.spec.shape[0]
+    codec: Any = run.codec
+
+    def reward(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        there = [number for number, response in enumerate(responses) if response.strip()]
+        found = np.full(len(responses), np.nan)
+        asked = [prompts[number] for number in there], [responses[number] for number in there]
+        found[there] = rewards_of(family, state, codec, *asked, length)
+        return found
+
+    return reward
+
+
+def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
+    a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
+    won = float((b > a).sum() + (b == a).sum() / 2)
+    rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
+    means = {
+        f"reward_{name}": float(r[np.isfinite(r)].mean()) for name, r in (("a", a), ("b", b)) if np.isfinite(r).any()
+    }
+    return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
+
+
+def _rewarded(reward: Reward, prompts: Sequence[Any], responses: Sequence[Any]) -> np.ndarray:
+    found = np.asarray(reward(prompts, responses), np.float64)
+    if found.shape != (len(responses),):
+        raise UserError(
+            f"a reward gives a number for each of {len(responses)} responses, not shape {list(found.shape)}"
+        )
+    return found
+
+
+def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
+    """Prompts of held-out conversations, ("",) of data that have none."""
+    data = runs.opened(run.experiment, run.run_dir)
+    if split not in data.splits:
+        raise unknown("split", split, data.splits)
+    chosen = data.splits[split]
+    questions = chosen.questions() if hasattr(chosen, "questions") else []
+    count = min(num, len(questions), MOST_PROMPTS)
+    return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
+
+
+def _texts(
+    both: tuple[Run, Run],
+    models: tuple[Model, Model],
+    reward: Reward | None,
+    num: int,
+    seed: int,
+    prompts: tuple[str, ...],
+    folder: Path,
+) -> Comparison:
+    drawn = [_answers(run, model, num, seed, prompts) for run, model in zip(both, models, strict=True)]
+    told = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
+    numbers: dict[str, float] = {}
+    rewards: list[np.ndarray] = []
+    if reward is not None:
+        rewards = [_rewarded(reward, told, answers.responses) for answers in drawn]
+        numbers |= wins(*rewards)
+    for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
+        likelihoods = [_log_likelihood(both[i], models[i], answers) for i in (mine, other)]
+        numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
+    for name, run, answers in zip("ab", both, drawn, strict=True):
+        words = in_words(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
+        numbers |= {f"distinct_2_{name}": distinct(words, 2), f"self_bleu_{name}": float(self_bleu(words).mean())}
+        numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
+    path = folder / "side_by_side.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_pages(told, drawn, rewards), encoding="utf-8", errors="replace")
+    of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
+    samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
+    return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}", path)
+
+
+def _answers(run: Run, model: Model, num: int, seed: int, prompts: tuple[str, ...]) -> Answers:
+    family, codec = model.family, model.codec
+    request = family.prepared(dataclasses.replace(family.sampler, draft=None).prompted(prompts), codec)
+    key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
+    rows = sampled(run.layout, family, model.state, key, num, request)
+    rows = family.finished(rows, request, codec)
+    counts = np.zeros(rows.shape, bool)
+    texts: list[str] = []
+    for number, row in enumerate(rows):
+        first = len(request.prompt_of(number))
+        response = before_end(row[first:], (*request.ends, NOTHING))
+        last = min(first + len(response) + 1, len(row))  # with its end, where it has come to one
+        counts[number, first:last] = row[first:last] != NOTHING
+        texts.append(str(codec.decode(response)))
+    return Answers(np.where(rows == NOTHING, 0, rows).astype(np.int32), counts, texts)
+
+
+def _log_likelihood(run: Run, model: Model, answers: Answers) -> np.ndarray:
+    """log p(response | prompt) [N] in nats, of as many tokens as the model sees at once."""
+    family = model.family
+    room = family.net.context + 1
+
+    def judged(params: Any, tokens: jax.Array, counts: jax.Array) -> jax.Array:
+        mask = jnp.asarray(counts, jnp.float32)
+        batch = {"tokens": tokens, "loss_mask": mask, "mask": jnp.ones(len(tokens)), "prefix_mask": 1 - mask}
+        found = family.predictions(params, batch)
+        return -(found.nll * found.weight).sum(-1)
+
+    compiled = run.layout.compile_evaluation(judged)
+    size = min(32, len(answers.tokens))
+    found = []
+    for first in range(0, len(answers.tokens), size):
+        rows = np.arange(first, first + size) % len(answers.tokens)  # one compiled size
+        found.append(np.asarray(compiled(model.state.params, answers.tokens[rows, :room], answers.counts[rows, :room])))
+    return np.concatenate(found)[: len(answers.tokens)]
+
+
+def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[np.ndarray]) -> str:
+    """The first responses of both to one prompt, one after another."""
+    pages = []
+    for number, prompt in enumerate(prompts[:SHOWN]):
+        lines = [f"prompt: {prompt}"] if prompt else []
+        for side, answers in enumerate(drawn):
+            score = f" ({rewards[side][number]:.3f})" if rewards else ""
+            lines.append(f"{'AB'[side]}{score}: {answers.responses[number]}")
+        pages.append("\n\n".join(lines))
+    return RULE.join(pages) + "\n"
+
+
+def _images(
+    both: tuple[Run, Run], models: tuple[Model, Model], reward: Reward | None, num: int, seed: int, folder: Path
+) -> Comparison:
+    drawn = [run.codec.decode(run.sample(num, seed)) for run in both]
+    numbers: dict[str, float] = {}
+    if reward is not None:
+        numbers |= wins(*(_rewarded(reward, [""] * num, list(images)) for images in drawn))
+    for name, images in zip("ab", drawn, strict=True):
+        pixels = images.reshape(num, -1) / 255.0
+        numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)
+    path = folder / "side_by_side.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = [grid(images[: SHOWN * 2], 4) for images in drawn]
+    between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)
+    path.write_bytes(png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
+    samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
+    return Comparison(numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path)

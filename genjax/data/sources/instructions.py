@@ -1,0 +1,111 @@
+"""Instructions and the answers to them, and whole conversations, for supervised fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.dataset import Dataset
+from genjax.data.json_records import json_records
+from genjax.data.storage import data_folder
+from genjax.data.subwords import Subwords
+from genjax.data.text_splits import ByDocuments
+from genjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant does.
+
+    A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps an ``input`` and a
+    ``system`` text, or a conversation, ``messages`` of a ``role`` and a ``content`` each, of which the assistant has
+    the last.
+
+    Attributes:
+      root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA.
+      name: of the file in its folder.
+      template: what stands around what each side says.
+      joint: what stands between an instruction and its input.
+      codec: without a vocabulary, it is fitted to the training text; it needs an end.
+      length: predictions in a row, T.
+      packed: train on rows of several conversations, told apart; held-out ones have a row each.
+      long: "drop" conversations of more than T + 1 tokens, or "cut" the end of their answer; a prompt that leaves no
+        room for one is dropped, or refused with "cut".
+      split: which records are held out.
+      cache: the folder where the codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str | None = None
+    name: str = "instruction_data_1100.json"
+    template: ChatTemplate = ChatTemplate()
+    joint: str = "\n\n### Input:\n"
+    codec: Any = Subwords(start_token="<|endoftext|>")
+    length: int = 256
+    packed: bool = False
+    long: LongChat = "drop"
+    split: ByDocuments = ByDocuments()
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        ChatLayout(self.length, self.packed, self.long)  # refuses what cannot be
+
+    def open(self) -> Dataset:
+        """Batches as of ``chat_dataset``.
+
+        Raises:
+          UserError: the file is missing or damaged, or a record is no conversation that ends with an answer; the record
+            is named.
+        """
+        folder = data_folder("instruct", self.root)
+        if folder is None:
+            raise UserError("name the file of the instructions as root, or set GENJAX_DATA to a folder with instruct")
+        path = Path(folder) / self.name if Path(folder).is_dir() else Path(folder)
+        records = [Record(where, self._turns(record, where)) for where, record in json_records(path)]
+        if not records:
+            raise UserError(f"{path} holds no records")
+        held_out = {"validation": self.split.validation, "test": self.split.test}
+        names = ["train", *(name for name, share in held_out.items() if share)]
+        chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
+        parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
+        return chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+
+    @property
+    def _layout(self) -> ChatLayout:
+        return ChatLayout(self.length, self.packed, self.long)
+
+    def _turns(self, record: Any, where: str) -> tuple[Turn, ...]:
+        if not isinstance(record, dict):
+            raise UserError(f"{where} is no JSON object")
+        if "messages" in record:
+            return _messages(record["messages"], where)
+        if not {"instruction", "output"} <= record.keys():
+            known = ", ".join(record) or "none"
+            raise UserError(f"{where} has neither messages nor instruction and output, but {known}")
+        system, asked, added, answer = (_text(record, f, where) for f in ("system", "instruction", "input", "output"))
+        question = asked + self.joint + added if added else asked
+        turns = Turn(self.template.user, question), Turn(self.template.assistant, answer)
+        return (Turn("system", system), *turns) if system else turns
+
+
+def _messages(messages: Any, where: str) -> tuple[Turn, ...]:
+    if not isinstance(messages, list):
+        raise UserError(f"{where} has messages that are no list")
+    turns = []
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise UserError(f"message {number} of {where} has no role and content")
+        place = f"message {number} of {where}"
+        turns.append(Turn(_text(message, "role", place), _text(message, "content", place)))
+    return tuple(turns)
+
+
+def _text(record: Mapping[str, Any], field: str, where: str) -> str:
+    """A field, "" where there is none."""
+    value = record.get(field)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{where} holds {type(value).__name__} in {field!r}, not text")
+    return value or ""

@@ -1,0 +1,88 @@
+"""Pairs of sentences as conversations, for a model that translates without an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.dataset import Dataset
+from genjax.data.sources.pairs import Sentences, check_lines, sentence_files
+from genjax.data.subwords import Subwords
+from genjax.errors import UserError
+
+PLACE = "{source}"  # where a prompt takes its sentence
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """Sentences that are asked for in another language, and their translations as the answers to that.
+
+    The files are those of ``SentencePairs``, which has an encoder read the source.
+
+    Attributes:
+      root: the folder; None takes multi30k/task1 of $GENJAX_DATA.
+      source: the language that is read, as the files end.
+      target: the language that is predicted.
+      train: the name of the files to train on.
+      validation: the name of those to watch, None for none.
+      test: the name of those to judge on, None for none.
+      prompt: what is asked, with {source} in the place of the sentence.
+      template: what stands around what each side says.
+      codec: without a vocabulary, it is fitted to the training text; it needs an end.
+      length: predictions in a row, T, prompt and answer together.
+      packed: train on rows of several pairs, told apart; held-out ones have a row each.
+      long: "drop" pairs of more than T + 1 tokens, or "cut" the end of the translation; a source that leaves no room
+        for one is dropped, or refused with "cut".
+      encoding: of the files.
+      cache: the folder where the codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str | None = None
+    source: str = "de"
+    target: str = "en"
+    train: str = "train"
+    validation: str | None = "val"
+    test: str | None = "test_2016_flickr"
+    prompt: str = "Translate to English: {source}"
+    template: ChatTemplate = ChatTemplate()
+    codec: Any = Subwords(start_token="<|endoftext|>")
+    length: int = 128
+    packed: bool = False
+    long: LongChat = "drop"
+    encoding: str = "utf-8"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if PLACE not in self.prompt:
+            raise UserError(f"the prompt of a translation says where its sentence stands, by {PLACE}: {self.prompt!r}")
+        ChatLayout(self.length, self.packed, self.long)  # refuses what cannot be
+
+    def open(self) -> Dataset:
+        """Batches as of ``chat_dataset``.
+
+        Raises:
+          UserError: a file is missing, the two sides differ in length, or a sentence has no translation.
+        """
+        names = {"train": self.train, "validation": self.validation, "test": self.test}
+        sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
+        parts = {part: self._records(texts) for part, texts in sides.items()}
+        return chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+
+    @property
+    def _layout(self) -> ChatLayout:
+        return ChatLayout(self.length, self.packed, self.long)
+
+    def _records(self, texts: Sequence[Sentences]) -> list[Record]:
+        sources, targets = (text.sentences() for text in texts)
+        check_lines(texts, (len(sources), len(targets)))
+        user, assistant = self.template.user, self.template.assistant
+        return [
+            Record(
+                f"line {number:,} of {texts[1].path.name}",
+                (Turn(user, self.prompt.replace(PLACE, source)), Turn(assistant, target)),
+            )
+            for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1)
+        ]

@@ -1,0 +1,1 @@
+"""What makes a trained model useful: each method continues one."""
