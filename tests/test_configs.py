@@ -12,7 +12,17 @@ import pytest
 import genjax
 from genjax import runs
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.sources import Chorales, Instructions, LabelledTexts, PythonDocs, SentencePairs, TextFiles, TextPairs
+from genjax.data.sources import (
+    Chorales,
+    Instructions,
+    LabelledTexts,
+    Preferences,
+    PythonDocs,
+    RulePreferences,
+    SentencePairs,
+    TextFiles,
+    TextPairs,
+)
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
@@ -32,6 +42,8 @@ def opened(data) -> tuple[object, Dataset]:
         others = [PythonDocs(data.codec, data.layout, ByDocuments(test))]
     elif isinstance(data, Chorales | SentencePairs | TextPairs | Instructions):
         others = [dataclasses.replace(data, root=toy.sequences())]
+    elif isinstance(data, Preferences):
+        others = [RulePreferences(64, 32, template=data.template, codec=data.codec, length=data.length)]
     elif isinstance(data, LabelledTexts):  # which folder of genjax a paragraph of its source is from
         own = TextFiles(str(Path(genjax.__file__).parent), "*/*.py", "paragraphs", layout=data.source.layout)
         others = [LabelledTexts(dataclasses.replace(own, codec=data.source.codec, split=data.source.split))]

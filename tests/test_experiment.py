@@ -20,6 +20,7 @@ from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.augment_music import Transposition
 from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
+from genjax.data.chat import ChatCodec, ChatTemplate
 from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
@@ -35,13 +36,17 @@ from genjax.data.sources import (
     Chorales,
     Digits,
     ImageFolder,
+    Instructions,
     LabelledTexts,
     Points,
+    Preferences,
     PythonDocs,
+    RulePreferences,
     SentencePairs,
     SpokenDigits,
     Stacked,
     TextFiles,
+    TextPairs,
     TextTables,
     TFDSText,
     Tones,
@@ -70,6 +75,7 @@ from genjax.evaluation.memorisation import Memorisation
 from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.positions import LossByPosition
+from genjax.evaluation.preference_quality import PreferenceQuality
 from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
@@ -123,6 +129,8 @@ from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
+from genjax.posttrain.lora import LoRA
+from genjax.posttrain.reward import RewardModel
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.beam import BeamSearch
 from genjax.samplers.decoding import TokenSampler
@@ -138,7 +146,8 @@ COMMON = {
     "decay": ("kernel", "a.*b"),
     "freeze": ("encoder/.*",),
     "accumulate": 4,
-    "rates": (("kernel", 0.25), ("head", 2.0)),
+    "rates": (("kernel", 0.25), ("layers", (2.0, 0.5))),
+    "unfreeze": (("embedding", 9), ("layers", (4, 2))),
 }
 COMPONENTS = [
     Constant(0.1 + 0.2),
@@ -343,8 +352,36 @@ COMPONENTS = [
     MaskedLM(Transformer(1, 1, 8, 9, causal=False), Masking("words"), 7, Filling(length=3)),
     PseudoPerplexity(9, while_training=True),
     SentenceNeighbours(9, while_training=False),
-    LabelledTexts(TextTables("/tables", domain="kind", layout=Documents(5))),
-    StartFrom("runs/other", (("^", "backbone/"),), True),
+    LabelledTexts(TextTables("/tables", domain="kind", layout=Documents(5)), 70),
+    StartFrom("runs/other", (("^", "backbone/"),), True, ("positions",), ("stats",)),
+    ChatTemplate((("user", "Q:", "\n"), ("bot", "A:", "\n"), ("asker", "", "")), "asker", "bot"),
+    ChatCodec(Bytes(True), ChatTemplate(user="system")),
+    Instructions(
+        "/chats", "a.jsonl", ChatTemplate(user="system"), "|", Bytes(True), 5, True, "cut", ByDocuments(0.2), "/cache"
+    ),
+    TextPairs(
+        "/pairs",
+        "fr",
+        "de",
+        "a",
+        "b",
+        "c",
+        "{source}?",
+        ChatTemplate(user="system"),
+        Bytes(True),
+        5,
+        True,
+        "cut",
+        "latin-1",
+        "/cache",
+    ),
+    Preferences(
+        "/pairs.json", ChatTemplate(user="system"), "|", Bytes(True), 5, "drop", "drop", ByDocuments(0.2), "/cache"
+    ),
+    RulePreferences(50, 20, 3, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
+    PreferenceQuality(7, while_training=False),
+    RewardModel(TokenBackbone(Transformer(1, 1, 8, 9), "last"), 0.1, 0.2, 0.9),
+    LoRA("runs/other", 3, 6.0, ("query",), ("norm",), ("blocks",), Decoding(5)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),
@@ -385,7 +422,8 @@ NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
-NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows"}
+NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows", "Conversation", "ChatLayout", "ChatRows"}
+NO_COMPONENTS |= {"Side", "PreferencePairs"}
 
 
 def name_of(component):
@@ -394,6 +432,7 @@ def name_of(component):
 
 def test_the_list_above_misses_no_component():
     packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation, genjax.samplers]
+    packages += [genjax.posttrain]
     modules = [optim, schedules, parallel, likelihoods, processes, couplings, start] + [
         importlib.import_module(f"{package.__name__}.{found.name}")
         for package in packages

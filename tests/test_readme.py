@@ -50,6 +50,10 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert command_line.main([name, target, *options]) == 0
         assert capsys.readouterr().out
         return
+    if name == "compare":
+        parsed = command_line._parse(command_line.CompareOptions(), name, options[1:])
+        assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
+        return
     experiment, _ = load_config(target)
     if "--help" in options:
         with pytest.raises(SystemExit, match="0"):

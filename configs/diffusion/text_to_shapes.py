@@ -15,7 +15,7 @@ from genjax.data.sources import CaptionedShapes
 from genjax.evaluation.prompt_agreement import PromptAgreement
 from genjax.experiment import Every, Experiment
 from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.nets.dit import DiT
 from genjax.optim import Adam
 from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
@@ -26,7 +26,7 @@ def get_config(tiny: bool = False) -> Experiment:
     text = HashedText(16 if tiny else 64)
     return Experiment(
         family=Diffusion(
-            net=UNet((8,), 1, ()) if tiny else UNet((32, 64), 1, (8,)),
+            net=DiT(4, 16, 1, 2) if tiny else DiT(4, 128, 4, 4),
             process=Cosine(),
             target="v",
             data_std=0.4,

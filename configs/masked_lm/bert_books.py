@@ -5,8 +5,9 @@
 
 One paragraph a row, between [CLS] and [SEP]; every tenth is held out.
 
-Not yet trained to its end. Halfway, at step 1,000 with seed 0, the held-out loss is 5.770 nats a token asked for, where
-unigrams have 6.353; the nearest of 1,000 held-out paragraphs is from the same book for 43.9 %, by chance for 23.7 %.
+2,000 steps in 13 min on two x86 cores beside other jobs, November 2026, jax 0.10.2, seed 0: the held-out loss is 5.614
+nats a token asked for, where unigrams have 6.353 (1,000 steps: 5.770); masked one at a time, 6.001 ± 0.031 in 64 rows.
+The nearest of 1,000 held-out paragraphs is from the same book for 54.9 % (standard error 1.6), by chance for 23.7 %.
 """
 
 import dataclasses

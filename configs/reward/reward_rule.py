@@ -3,11 +3,11 @@
     python -m genjax train reward_rule
     python -m genjax evaluate runs/reward_rule
 
-250 steps in 55 s on two x86 cores that had little else to do, jax 0.10.2, seed 0; seeds 1 and 2 beside other runs in 114
-and 124 s. Seeds 0, 1, 2: 100 % of 1,000 held-out pairs, where taking the longer response is right in 47.7 %; 0.041,
-0.046, 0.092 nats, calibration error 0.039, 0.042, 0.079: it is right more often than it says. After 125 steps it was 99.9,
-99.9, 91.4 %. Rewards of held-out responses correlate with the true ones by 0.990, 0.983, 0.960, with the length by -0.006,
--0.026, -0.019. Scores of 1,000 pairs of the training set have mean -0.04 and standard deviation 1.00 (seed 0).
+250 steps in 55 s on two x86 cores that had little else to do, jax 0.10.2, seed 0; seeds 1 and 2 beside other runs in
+114 and 124 s. Seeds 0, 1, 2: 100 % of 1,000 held-out pairs, where taking the longer response is right in 47.7 %; 0.041,
+0.046, 0.092 nats, calibration error 0.039, 0.042, 0.079: it is right more often than it says. After 125 steps it was
+99.9, 99.9, 91.4 %. Rewards of held-out responses correlate with the true ones by 0.990, 0.983, 0.960, with the length
+by -0.006, -0.026, -0.019. Scores of 1,000 training pairs have mean -0.04 and standard deviation 1.00 (seed 0).
 """
 
 import dataclasses

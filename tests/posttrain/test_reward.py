@@ -288,7 +288,6 @@ def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
         genjax.load(tmp_path / "run").sample(num=1)
 
 
-@pytest.mark.long
 def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
     changes = {"data": RulePreferences(), "steps": 300, "batch_size": 32, "optimizer": Adam(Cosine(2e-3))}
     run = genjax.train(rule(**changes, family=RewardModel(TokenBackbone(SMALL, "last"))), tmp_path / "r", quiet=True)
