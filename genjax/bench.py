@@ -62,6 +62,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
     data = runs.opened(experiment)
     experiment, others = runs.resolved(experiment, data.spec)
+    experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     several = experiment.steps_per_dispatch
     with contextlib.closing(feed(experiment, layout, data.splits["train"], 0)) as source:

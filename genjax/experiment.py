@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -221,7 +221,7 @@ def _blaming(path: Path) -> Iterator[None]:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``."""
+    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``, so do functions."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if "<locals>" in type(value).__qualname__:
             raise UserError(f"{type(value).__qualname__} is defined in a function, where no later run finds it")
@@ -229,6 +229,10 @@ def to_json(value: Any) -> Any:
         return {"class": f"{type(value).__module__}:{type(value).__qualname__}"} | fields
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
+    if isinstance(value, FunctionType):
+        if "<" in value.__qualname__:  # a lambda, or within a function
+            raise UserError(f"{value.__qualname__} has no name by which a later run finds it: define it in the config")
+        return {"function": f"{value.__module__}:{value.__qualname__}"}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if value is None or isinstance(value, bool | int | float | str):
@@ -245,6 +249,11 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         return tuple(from_json(item, config_source) for item in value)
     if not isinstance(value, dict):
         return value
+    if "function" in value:
+        function = _named(str(value["function"]), config_source)
+        if not isinstance(function, FunctionType):
+            raise UserError(f"{value['function']} is not a function")
+        return function
     cls = _class(str(value.get("class")), config_source)
     fields = {f.name for f in dataclasses.fields(cls) if f.init}
     given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
@@ -259,22 +268,28 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
 
 
 def _class(name: str, config_source: Path | None) -> type:
+    found = _named(name, config_source)
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise UserError(f"{name} is not a dataclass")
+    return found
+
+
+def _named(name: str, config_source: Path | None) -> Any:
+    """What a module, or the config, calls ``module:Name``."""
     module_name, _, class_name = name.partition(":")
     try:
         if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
-            cls: Any = _execute(config_source)
+            found: Any = _execute(config_source)
         else:
-            cls = importlib.import_module(module_name)
+            found = importlib.import_module(module_name)
     except (ImportError, ValueError, TypeError):  # the last two for what is no module's name
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
     for part in class_name.split("."):
-        if not hasattr(cls, part):
-            classes = (name for name, found in vars(cls).items() if isinstance(found, type))
+        if not hasattr(found, part):
+            classes = (name for name, known in vars(found).items() if isinstance(known, type | FunctionType))
             raise unknown(f"class of {module_name}", class_name, classes)
-        cls = getattr(cls, part)
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        raise UserError(f"{name} is not a dataclass")
-    return cls
+        found = getattr(found, part)
+    return found
 
 
 def dumps(experiment: Experiment) -> str:

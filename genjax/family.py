@@ -140,6 +140,10 @@ class Family:
         """
         return self
 
+    def knowing(self, codec: Any) -> Family:
+        """This family told the codec of its data, where it has to do with what a person writes while it trains."""
+        return self
+
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         """Parameters and variables, from a batch of one example and the data's spec."""
         raise NotImplementedError

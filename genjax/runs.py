@@ -342,6 +342,7 @@ def load(
     stored = records.experiment_of(folder)
     spec, codec = records.stored_codec(folder)
     experiment, others = resolved(stored, spec, folder)
+    experiment = dataclasses.replace(experiment, family=experiment.family.knowing(codec))
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
         wanted = checkpoints.best_step() if best else step

@@ -8,6 +8,7 @@ import errno
 import functools
 import itertools
 import math
+import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -131,6 +132,7 @@ def train(
         data = runs.opened(experiment, None if newest_step(folder) is None else folder)
         records.describe(folder, data, layout)
         experiment, others = runs.resolved(experiment, data.spec, folder)
+        experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
         if records.kept_others(folder) is None:
             records.keep_others(folder, others)
         with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
@@ -158,11 +160,10 @@ def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
             continue
         if jax.process_index() == 0 and not quiet:
             stands = "is not there" if step is None else f"stands at step {step} of {wanted.steps}"
-            print(f"{run_dir} {stands}: it is trained first", flush=True)
+            print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
         made = train(wanted, run_dir, max_minutes=minutes, source=source, quiet=quiet)
         if made.step < wanted.steps:
-            print(f"stopped at step {made.step} of {wanted.steps} of {run_dir}; the same command goes on", flush=True)
             raise SystemExit(0)
 
 

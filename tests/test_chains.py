@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ONE = Devices(count=1)
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 TEXT = "The for statement is used to iterate over the elements of a sequence.\n" * 40
+STEPS = load_config("vae_digits", tiny=True)[0].steps
 CHAINED = """import dataclasses
 from genjax.experiment import load_config
 from genjax.start import StartFrom
@@ -61,36 +62,36 @@ def test_a_run_directory_names_its_config():
 def test_the_run_that_another_starts_from_is_trained_first_and_once(here, capsys):
     options = ["train", "chained.py", "--devices.count", "1"]
     assert command_line.main(options) == 0
-    out = capsys.readouterr().out
-    assert "runs/vae_digits_tiny is not there: it is trained first" in out
-    assert "began from runs/vae_digits_tiny, step 8, parameters: " in out
+    said = capsys.readouterr().err
+    assert "runs/vae_digits_tiny is not there: it is trained first" in said
+    assert f"began from runs/vae_digits_tiny, step {STEPS}, parameters: " in said
     base = here / "runs" / "vae_digits_tiny"
-    assert newest_step(base) == load_config("vae_digits", tiny=True)[0].steps
+    assert newest_step(base) == STEPS
     assert (base / "config.py").exists()
     rows = (base / "metrics.jsonl").read_text()
     assert command_line.main([*options, "--run-dir", "again"]) == 0
-    assert "trained first" not in capsys.readouterr().out and (base / "metrics.jsonl").read_text() == rows
+    assert "trained first" not in capsys.readouterr().err and (base / "metrics.jsonl").read_text() == rows
     base.rename(here / "gone")
     assert command_line.main([*options, "--steps", "8"]) == 0, "a run that has begun needs it no more"
-    assert "trained first" not in capsys.readouterr().out and not base.exists()
+    assert "trained first" not in capsys.readouterr().err and not base.exists()
 
 
 def test_one_that_was_stopped_goes_on_first(here, capsys):
-    assert command_line.main(["train", "chained.py", "--devices.count", "1", "--max-minutes", "0"]) == 0
-    out = capsys.readouterr().out
-    assert "of runs/vae_digits_tiny; the same command goes on" in out
+    with pytest.raises(SystemExit, match="0"):
+        command_line.main(["train", "chained.py", "--devices.count", "1", "--max-minutes", "0"])
+    assert f"of {STEPS}; the same command goes on" in capsys.readouterr().err
     step = newest_step(here / "runs" / "vae_digits_tiny")
-    assert 0 < step < 8 and newest_step(here / "runs" / "chained") is None
+    assert 0 < step < STEPS and newest_step(here / "runs" / "chained") is None
     assert command_line.main(["train", "chained.py", "--devices.count", "1"]) == 0
-    assert f"runs/vae_digits_tiny stands at step {step} of 8: it is trained first" in capsys.readouterr().out
-    assert newest_step(here / "runs" / "vae_digits_tiny") == 8 and newest_step(here / "runs" / "chained") == 4
+    assert f"runs/vae_digits_tiny stands at step {step} of {STEPS}: it is trained first" in capsys.readouterr().err
+    assert newest_step(here / "runs" / "vae_digits_tiny") == STEPS and newest_step(here / "runs" / "chained") == 4
 
 
 def test_another_run_may_take_its_place(here, capsys):
     base, _ = load_config("vae_digits", tiny=True)
     genjax.train(dataclasses.replace(base, seed=9, steps=4, devices=ONE), here / "mine", quiet=True)
     assert command_line.main(["train", "chained.py", "--from", "mine", "--devices.count", "1"]) == 0
-    assert "began from mine, step 4" in capsys.readouterr().out and not (here / "runs" / "vae_digits_tiny").exists()
+    assert "began from mine, step 4" in capsys.readouterr().err and not (here / "runs" / "vae_digits_tiny").exists()
     stored = json.loads((here / "runs" / "chained" / "config.json").read_text())
     assert stored["experiment"]["start_from"]["run"] == "mine"
     assert command_line.main(["train", "chained.py", "--from", "nowhere", "--run-dir", "b"]) == 2

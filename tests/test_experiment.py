@@ -834,3 +834,17 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
         Interpolations(**evaluator)
     with pytest.raises(UserError, match="num"):
         Reconstructions(num=0)
+
+
+def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
+    source = tmp_path / "config.py"
+    source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
+    reward = experiments._execute(source).reward
+    assert to_json(reward) == {"function": f"{experiments.CONFIG_MODULE}:reward"}
+    assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]
+    with pytest.raises(UserError, match="has no name by which a later run finds it"):
+        to_json(lambda prompts, responses: [])
+    with pytest.raises(UserError, match="NUMBER is not a function"):
+        from_json({"function": f"{experiments.CONFIG_MODULE}:NUMBER"}, source)
+    with pytest.raises(UserError, match="unknown class of genjax.errors 'nothing'"):
+        from_json({"function": "genjax.errors:nothing"})

@@ -95,6 +95,8 @@ class Captioner(Autoregressive):
         self._check(spec)
         if spec.image is None:
             raise UserError("a captioner writes of images, but these data have none beside their tokens")
+        if spec.packed:
+            raise UserError("a row of a captioner holds one caption, about its image: no packed rows")
         if self.sampler.image is None:
             raise UserError("captions are of a picture: samples need one, too (family.sampler.image)")
         assert spec.vocabulary is not None

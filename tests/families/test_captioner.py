@@ -191,15 +191,12 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
 
 
 def test_captions_are_learned_from_pictures(tmp_path):
-    """Of two scenes, by heart: what is written of each is a sentence about it."""
-    run = genjax.train(experiment(steps=60, every=Every(60, 0, 0, 60)), tmp_path / "run", quiet=True)
-    first = run.evaluate("train").numbers["loss"]
-    longer = genjax.train(experiment(steps=400, every=Every(400, 0, 0, 400)), tmp_path / "run", quiet=True)
-    assert longer.evaluate("train").numbers["loss"] < first
-    data = longer.experiment.data.open()
+    """By heart: what is written of each is a sentence about it."""
+    run = genjax.train(experiment(steps=300, every=Every(300, 0, 0, 300)), tmp_path / "run", quiet=True)
+    data = run.experiment.data.open()
     split = data.splits["train"]
     images = jnp.asarray(split.batch(np.arange(20))["image"])
-    rows = captions(longer.experiment.family, longer.state, images, data.codec.start, data.codec.end)
+    rows = captions(run.experiment.family, run.state, images, data.codec.start, data.codec.end)
     ends = [np.flatnonzero(np.asarray(row) == data.codec.end) for row in rows]
     said = [data.codec.decode(np.asarray(row)[: end[0]]) for row, end in zip(rows, ends, strict=True)]
     right = [text in captions_of(scene) for text, scene in zip(said, split.scenes, strict=False)]
@@ -224,6 +221,7 @@ def test_what_does_not_fit_is_refused(state):
         replace(SMALL, net=Bigram(T))
     for family, spec, words in (
         (SMALL, replace(SPEC, image=None), "have none beside their tokens"),
+        (SMALL, replace(SPEC, packed=True), "no packed rows"),
         (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
         (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
         (SMALL, Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)), "is of tokens, but the data are of image"),
