@@ -56,25 +56,22 @@ def opened(data) -> tuple[object, Dataset]:
     return pictures, pictures.open()
 
 
-def on_tiny_runs(family, source, folder):
+def tiny_run(run_dir, folder):
+    """A run of the tiny form of the config that a run directory is named after."""
+    experiment, path = load_config(Path(run_dir).name.removesuffix("_tiny"), tiny=True)
+    source, _ = opened(experiment.data)
+    experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
+    return str(genjax.train(experiment, folder, source=path, quiet=True).run_dir)
+
+
+def on_tiny_runs(family, folder):
     """The family on tiny runs of the configs that it names."""
-    made = {}
-    for role, run_dir in family.runs.items():
-        experiment, path = load_config(Path(run_dir).name.removesuffix("_tiny"), tiny=True)
-        experiment = dataclasses.replace(experiment, data=toy.Shortened(source), devices=Devices(count=1))
-        made[role] = str(genjax.train(experiment, folder / role, source=path, quiet=True).run_dir)
-    return dataclasses.replace(family, **made)
+    return dataclasses.replace(family, **{role: tiny_run(run, folder / role) for role, run in family.runs.items()})
 
 
-def from_tiny_run(start, source, folder):
-    """The start on a tiny run of the config that it names, of the texts without their labels if it is of texts."""
-    if start.run is None:
-        return start
-    experiment, path = load_config(Path(start.run).name.removesuffix("_tiny"), tiny=True)
-    data = toy.Shortened(source.source if isinstance(source, LabelledTexts) else source)
-    experiment = dataclasses.replace(experiment, data=data, devices=Devices(count=1))
-    run = genjax.train(experiment, folder / "start", source=path, quiet=True)
-    return dataclasses.replace(start, run=str(run.run_dir))
+def from_tiny_run(start, folder):
+    """The start on a tiny run of the config that it names."""
+    return start if start.run is None else dataclasses.replace(start, run=tiny_run(start.run, folder / "start"))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +116,8 @@ def test_the_whole_form_is_sound_and_survives_its_json(name):
 def test_the_tiny_form_trains_samples_and_is_judged(name, tmp_path):
     experiment, path = load_config(name, tiny=True)
     source, data = opened(experiment.data)
-    family = on_tiny_runs(experiment.family, source, tmp_path)
-    start = from_tiny_run(experiment.start_from, source, tmp_path)
+    family = on_tiny_runs(experiment.family, tmp_path)
+    start = from_tiny_run(experiment.start_from, tmp_path)
     experiment = dataclasses.replace(experiment, family=family, data=toy.Shortened(source), start_from=start)
     experiment = dataclasses.replace(experiment, devices=Devices(count=1))
     first = dataclasses.replace(experiment, steps=experiment.steps // 2)

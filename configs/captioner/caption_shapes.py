@@ -34,8 +34,8 @@ def get_config(tiny: bool = False) -> Experiment:
         ),
         data=ShapeCaptions(size=200, test_size=50) if tiny else ShapeCaptions(),
         optimizer=AdamW(WarmUp(4 if tiny else 100, Cosine(2e-3, 1e-5)), weight_decay=0.05),
-        steps=8 if tiny else 1500,
+        steps=8 if tiny else 3000,
         batch_size=16 if tiny else 64,
         evaluators=() if tiny else (CaptionAccuracy(),),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 250, 500, 250),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 500, 1000, 500),
     )

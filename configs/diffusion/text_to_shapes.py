@@ -7,7 +7,15 @@
 The test split holds combinations of shape, colour, place and size that training never shows; prompts about them are
 judged apart. The larger one is ``diffusion_captioned_shapes``.
 
-Not yet trained to its end: only its tiny form has run.
+Seed 0, 4,000 steps: 10.5 minutes on a shared machine of two x86 cores, 8.5 minutes of CPU time. Guidance scale 2, a
+sample of each of 240 prompts a group; what a sample shows is told by the nearest of the 2,160 pictures that there can
+be, which is right of all 1,000 held-out pictures of the data themselves.
+
+                     shape   colour  place   size    all
+    held out         75.8 %  99.6 %  100 %   96.3 %  92.9 %
+    seen             77.9 %  100 %   100 %   100 %   93.9 %
+
+Shapes are what it does not draw well yet: the edges of its patches of 4x4 pixels show.
 """
 
 from genjax.data.hashed_text import HashedText

@@ -2,7 +2,8 @@
 
     python -m genjax train finetune_gpt            # trains gpt_books first where it is missing
 
-Not yet trained to its end: only its tiny form has run.
+150 steps in about 2 min on two busy x86 cores, November 2026, jax 0.10.2, seeds 0 and 1: held-out loss of the novel
+3.779 and 3.773 nats a token, before 4.075; 600 steps 3.652 (seed 0).
 """
 
 import dataclasses
@@ -34,8 +35,8 @@ def get_config(tiny: bool = False) -> Experiment:
             split=ByDocuments(test=0.1),
         ),
         optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(5e-4, 0.0)), weight_decay=0.01, clip=1.0),
-        steps=4 if tiny else 600,
+        steps=4 if tiny else 150,
         batch_size=4 if tiny else 16,
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(25, 100, 600, 300),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(25, 50, 150, 150),
         start_from=StartFrom("runs/gpt_books_tiny" if tiny else "runs/gpt_books"),
     )

@@ -4,7 +4,12 @@
     python -m genjax train finetune_gpt            # all parameters, for comparison
     python -m genjax sample runs/lora_gpt --prompt "My dear Watson" --num 4
 
-Not yet trained to its end: only its tiny form has run.
+52,480 parameters are trained, 4.8 % of 1,088,256. 150 steps in about 2 min on two busy x86 cores, November 2026, jax
+0.10.2; held-out loss of the novel in nats a token, seeds 0 and 1: 3.832, 3.832, with all parameters (`finetune_gpt`)
+3.779, 3.773, before 4.075. Without the table of tokens, norms and biases the gap is wider: at rank 4 and a learning
+rate of 2e-3 3.910 after 100 of 600 steps, with all parameters 3.793. So it grows with the steps: the base is far from
+its end, and what it still learns in general is not of low rank (300 of 600 steps, rank 4 with the table: 3.829, all
+3.701).
 """
 
 from genjax.data.layouts import RandomWindows
@@ -22,7 +27,8 @@ def get_config(tiny: bool = False) -> Experiment:
         family=LoRA(
             base="runs/gpt_books_tiny" if tiny else "runs/gpt_books",
             rank=2 if tiny else 4,
-            targets=("attention/.*kernel", "feed_forward/.*kernel"),
+            targets=("attention/.*kernel", "feed_forward/.*kernel", "^embedding$"),
+            whole=("norm", "bias"),
         ),
         data=TextFiles(
             pattern="books/the_adventures_of_sherlock_holmes.txt.gz",
@@ -31,8 +37,8 @@ def get_config(tiny: bool = False) -> Experiment:
             layout=RandomWindows(16 if tiny else 128),
             split=ByDocuments(test=0.1),
         ),
-        optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(2e-3, 0.0)), weight_decay=0.0, clip=1.0),
-        steps=4 if tiny else 600,
+        optimizer=AdamW(WarmUp(2 if tiny else 30, Linear(8e-3, 0.0)), weight_decay=0.0, clip=1.0),
+        steps=4 if tiny else 150,
         batch_size=4 if tiny else 16,
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(25, 100, 600, 300),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(25, 50, 150, 150),
     )

@@ -33,7 +33,7 @@ def get_config(tiny: bool = False) -> Experiment:
     net = Transformer(layers=4, heads=4, width=128, context=256, dropout=0.1)
     if tiny:
         net = dataclasses.replace(net, layers=1, heads=2, width=16, context=64)
-    asked = "Rewrite the sentence in the past tense: She walks to school."
+    asked = "Say yes." if tiny else "Rewrite the sentence in the past tense: She walks to school."
     sampler = Decoding(steps=16 if tiny else 64, temperature=0.5, prompt=asked, stop=("### Instruction",))
     return Experiment(
         family=Autoregressive(net, sampler=sampler),

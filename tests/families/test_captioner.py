@@ -88,7 +88,8 @@ def test_gradients_reach_every_parameter_of_the_encoder_and_the_decoder(state):
 def test_bfloat16_parameters_give_nearly_the_same(state):
     batch = batch_of(3)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), state.params)
-    exact, near = (SMALL.predictions(params, batch).nll for params in (state.params, half))
+    nll = jax.jit(lambda params: SMALL.predictions(params, batch).nll)
+    exact, near = nll(state.params), nll(half)
     assert near.dtype == jnp.float32
     np.testing.assert_allclose(near, exact, atol=0.3)
 
@@ -98,9 +99,10 @@ def test_a_batch_of_captions_is_judged_as_it_is_trained(state):
     batch["loss_mask"] = batch["loss_mask"].at[::2].multiply(jnp.arange(T + 1)[None] < 4)
     weight = np.asarray(batch["loss_mask"][:, 1:])
     nll = np.asarray(SMALL.predictions(state.params, batch).nll)
-    loss = SMALL.evaluate(state, batch, KEY)["loss"].value
+    loss = jax.jit(lambda: SMALL.evaluate(state, batch, KEY))()["loss"].value
     np.testing.assert_allclose(loss, (nll * weight).sum() / weight.sum(), rtol=1e-6)
-    _, metrics = SMALL.train_step(state, batch, optimizer=SGD(Constant(0.1)).build(10))
+    rule = SGD(Constant(0.1)).build(10)
+    _, metrics = jax.jit(lambda state: SMALL.train_step(state, batch, optimizer=rule))(state)
     np.testing.assert_allclose(metrics["loss"].value, loss, rtol=1e-5)
 
 
@@ -128,22 +130,22 @@ def test_permuted_pictures_have_permuted_captions(state):
     images, order = batch_of(6)["image"], np.array([3, 0, 5, 1, 4, 2])
     drawn = jax.jit(lambda images: captions(SMALL, state, images, START, END))
     np.testing.assert_array_equal(drawn(images[order]), drawn(images)[order])
-    options, keys = TokenSampler(5, temperature=2.0), jax.random.split(KEY, 2)
-    one, two = (captions(SMALL, state, images, START, END, options, key) for key in keys)
+    options, keys = TokenSampler(5, temperature=2.0), list(jax.random.split(KEY, 2))
+    one, two = jax.jit(lambda: [captions(SMALL, state, images, START, END, options, key) for key in keys])()
     assert one.shape == (6, 5) and not np.array_equal(one, two)
 
 
 def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
     images = batch_of(2)["image"]
     greedy = replace(SMALL.sampler, steps=T, temperature=0.0, tokens=(START,), ends=(END,))
-    wanted = np.asarray(captions(SMALL, state, images, START, END))
+    wanted = np.asarray(jax.jit(lambda: captions(SMALL, state, images, START, END))())
     for image, row in zip(np.asarray(images), wanted, strict=True):
         request = replace(SMALL.prepared(replace(greedy, image=None), Words(("a",))), picture=Picture.of(image))
         hash(request)
         drawn = jax.jit(lambda r=request: SMALL.sample(state, KEY, 3, r))()
         np.testing.assert_array_equal(drawn[:, 1:], np.tile(row, (3, 1)))
         beams = replace(request, decoding=replace(greedy, temperature=1.0, beams=2))
-        best = SMALL.sample(state, KEY, 2, beams)
+        best = jax.jit(lambda r=beams: SMALL.sample(state, KEY, 2, r))()
         assert best.shape == (2, 1 + T) and not np.array_equal(best[0], best[1])
 
 
