@@ -74,6 +74,8 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
 
     state = layout.init(runs.initial_state(experiment, data.spec))
     state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
+    if experiment.family.collect is not None:
+        ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
     compiled = layout.compile_step(make_step(experiment), target, several > 1).lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin
@@ -93,7 +95,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         steps.append(bare(dispatches))
         loops.append(_loop_seconds(experiment, others, layout, data, dispatches * several))
     step, loop = statistics.median(steps), statistics.median(loops)
-    flops = step_flops(experiment, data.spec, others)
+    flops = step_flops(experiment, data.spec, others, ready[0] if experiment.family.collect is not None else None)
     peak = peak_flops(jax.devices()[0].device_kind)
     return {
         "compile_s": round(compile_s, 3),
@@ -117,12 +119,19 @@ def peak_flops(device_kind: str) -> float | None:
     return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
 
 
-def step_flops(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> int:
-    """FLOPs of one step on the whole batch: its matrix products and convolutions."""
-    batch = {
-        name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
-        for name, (shape, dtype) in spec.entries.items()
-    }
+def step_flops(
+    experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None, batch: Any = None
+) -> int:
+    """FLOPs of one step on the whole batch: its matrix products and convolutions.
+
+    Args:
+      batch: what the step works on, of a family that collects it on the host.
+    """
+    if batch is None:
+        batch = {
+            name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
+            for name, (shape, dtype) in spec.entries.items()
+        }
     state = jax.eval_shape(runs.initial_state(experiment, spec, others))
     step = make_step(experiment)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)

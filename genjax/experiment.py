@@ -131,8 +131,9 @@ class Experiment:
             for item in getattr(self, name):
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
-        if self.family.collect is not None and self.steps_per_dispatch > 1:
-            raise UserError(f"{type(self.family).__name__} collects on the host: steps_per_dispatch must be 1")
+        if self.family.collect is not None and (self.steps_per_dispatch > 1 or self.curriculum is not None):
+            name = type(self.family).__name__
+            raise UserError(f"{name} collects on the host: steps_per_dispatch must be 1, and there is no curriculum")
         intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
         if self.curriculum is not None:
             intervals |= {f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)}

@@ -124,7 +124,7 @@ class Family:
 
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
-    collect: ClassVar[Callable[[State, Batch, jax.Array], Batch] | None] = None
+    collect: ClassVar[Callable[..., Batch] | None] = None
     stream: ClassVar[Callable[..., Any] | None] = None
 
     @property

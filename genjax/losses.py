@@ -1,4 +1,7 @@
-"""Per-example losses: arrays [B, ...] in, [B] or [B, Z] out, in nats, never reduced over the batch."""
+"""Per-example losses: arrays [B, ...] in, [B] or [B, Z] out, in nats, never reduced over the batch.
+
+Those of PPO are of each token, [B, T].
+"""
 
 from __future__ import annotations
 
@@ -194,3 +197,87 @@ def _chunked_bwd(softcap: float | None, size: int, saved: Any, cotangents: tuple
 
 
 _chunked.defvjp(_chunked_fwd, _chunked_bwd)
+
+
+def gae(
+    rewards: jax.Array, values: jax.Array, mask: jax.Array, gamma: float, lam: float
+) -> tuple[jax.Array, jax.Array]:
+    """Generalised advantage estimates and the returns that values are to learn, [B, T] both.
+
+    Schulman et al., arXiv 1506.02438. An episode is over after its last step: nothing follows that is worth anything.
+
+    Args:
+      rewards: [B, T], of each step.
+      values: [B, T], what was expected before the step.
+      mask: [B, T], 1 for the steps of an episode and then 0, where both results are 0.
+      gamma: what a reward one step later counts for.
+      lam: 0 trusts the values, 1 the rewards that came.
+    """
+
+    def one(carry: tuple[jax.Array, jax.Array], step: Any) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        advantage, following = carry
+        reward, value, real = step
+        advantage = real * (reward + gamma * following - value + gamma * lam * advantage)
+        return (advantage, real * value), advantage
+
+    nothing = jnp.zeros_like(rewards[:, 0])
+    steps = (rewards.T, values.T, mask.T)
+    advantages = jax.lax.scan(one, (nothing, nothing), steps, reverse=True)[1].T
+    return advantages, (advantages + values) * mask
+
+
+def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
+    """x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless ``shift_mean`` is False.
+
+    The variance is the biased one. What is masked gives 0.
+    """
+    count = jnp.maximum(mask.sum(), 1)
+    mean = (x * mask).sum() / count
+    centred = (x - mean) * mask
+    scaled = centred * jax.lax.rsqrt(jnp.square(centred).sum() / count + 1e-8)
+    return scaled if shift_mean else scaled + mean * mask
+
+
+def clipped_policy_loss(log_ratio: jax.Array, advantages: jax.Array, clip: float) -> tuple[jax.Array, jax.Array]:
+    """PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where the clipping decides it.
+
+    Args:
+      log_ratio: log p(action) less what it was when the action was drawn.
+      advantages: of the actions.
+      clip: how far the ratio may be from 1 and still be rewarded for going farther.
+    """
+    ratio = jnp.exp(log_ratio)
+    plain, held = -advantages * ratio, -advantages * jnp.clip(ratio, 1 - clip, 1 + clip)
+    return jnp.maximum(plain, held), (held > plain).astype(jnp.float32)
+
+
+def clipped_value_loss(values: jax.Array, old: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
+    """Half the squared error of each value, the larger one of it and of a value held within ``clip`` of the ``old``."""
+    held = jnp.clip(values, old - clip, old + clip)
+    return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(held - returns))
+
+
+def kl_k1(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some (Schulman, 2020)."""
+    return log_p - log_q
+
+
+def kl_k3(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never below 0 (Schulman, 2020)."""
+    return jnp.expm1(log_q - log_p) - (log_q - log_p)
+
+
+def adapted_kl_coefficient(
+    coefficient: jax.Array | float, kl: jax.Array | float, target: float, examples: jax.Array | float, horizon: float
+) -> jax.Array:
+    """The weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et al., arXiv 1909.08593).
+
+    Args:
+      coefficient: the weight that gave this KL.
+      kl: the mean over examples.
+      target: of it, above 0.
+      examples: that were seen with this weight.
+      horizon: examples over which the weight moves by as much as the clipped relative error, 0.2 at most.
+    """
+    error = jnp.clip(kl / target - 1, -0.2, 0.2)
+    return coefficient * (1 + error * examples / horizon)

@@ -27,13 +27,17 @@ def describe(experiment: Experiment, spec: Spec, run_dir: epath.Path | None = No
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
-    flops = step_flops(resolved, spec, others)
+    if resolved.family.collect is not None:
+        cost = "works on what the family collects: `genjax bench` counts its FLOPs"
+    else:
+        flops = step_flops(resolved, spec, others)
+        cost = f"{flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
     return (
         "\n".join(_fields(experiment))
         + f"\n\ndata: {spec.entry} {list(spec.shape)}"
         + (f", {spec.classes} classes" if spec.classes is not None else "")
         + f"\n\nparameters\n{table}\n\n"
-        + f"one step: {flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
+        + f"one step: {cost}"
     )
 
 

@@ -20,6 +20,7 @@ from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.augment_music import Transposition
 from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
+from genjax.data.captions import CaptionCodec
 from genjax.data.chat import ChatCodec, ChatTemplate
 from genjax.data.curriculum import Lengths, Resolutions
 from genjax.data.dataset import Spec
@@ -41,8 +42,10 @@ from genjax.data.sources import (
     Points,
     Preferences,
     PythonDocs,
+    RandomWalks,
     RulePreferences,
     SentencePairs,
+    ShapeCaptions,
     SpokenDigits,
     Stacked,
     TextFiles,
@@ -53,12 +56,14 @@ from genjax.data.sources import (
     WavFolder,
 )
 from genjax.data.sources.pairs import PairCodec
+from genjax.data.sources.random_walks import optimality
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.agreement import LabelAgreement
 from genjax.evaluation.bias import Bias
+from genjax.evaluation.caption_accuracy import CaptionAccuracy
 from genjax.evaluation.classification import Calibration, Confusions
 from genjax.evaluation.codebook import CodebookUsage
 from genjax.evaluation.diversity import Diversity
@@ -76,9 +81,11 @@ from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
 from genjax.evaluation.positions import LossByPosition
 from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.evaluation.prompt_agreement import PromptAgreement
 from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.reward_of_samples import RewardOfSamples
 from genjax.evaluation.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.sheet import Sheet
 from genjax.evaluation.steps_curve import StepsCurve
@@ -101,6 +108,7 @@ from genjax.experiment import (
     to_json,
 )
 from genjax.families.autoregressive import Autoregressive
+from genjax.families.captioner import CaptionDecoding, Captioner
 from genjax.families.classifier import Classifier
 from genjax.families.code_prior import CodePrior, CodeSampler
 from genjax.families.decoding import Decoding
@@ -117,6 +125,7 @@ from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone,
 from genjax.nets.bigram import Bigram
 from genjax.nets.conv import ConvCoder
 from genjax.nets.dit import DiT
+from genjax.nets.image_encoder import ImageEncoder, Patches
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.ngram_mlp import NgramMLP
 from genjax.nets.positions import Rotary
@@ -130,6 +139,7 @@ from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.lora import LoRA
+from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.beam import BeamSearch
@@ -381,6 +391,42 @@ COMPONENTS = [
     RulePreferences(50, 20, 3, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
     PreferenceQuality(7, while_training=False),
     RewardModel(TokenBackbone(Transformer(1, 1, 8, 9), "last"), 0.1, 0.2, 0.9),
+    PPO(
+        "runs/other",
+        optimality,
+        None,
+        9,
+        7,
+        3,
+        2,
+        0.9,
+        0.8,
+        0.1,
+        0.3,
+        0.5,
+        0.01,
+        0.2,
+        6.0,
+        500,
+        False,
+        "separate",
+        1.0,
+        Decoding(5),
+        Bytes(True),
+    ),
+    PPO("runs/other", None, "runs/judge"),
+    RandomWalks(12, 0.2, 50, 20, 8, 3),
+    RewardOfSamples(optimality, "optimality", 9, 0.5, 7, while_training=False),
+    ShapeCaptions(50, 20, 3, 12, Words(), 9, (3, 4)),
+    CaptionCodec(Words(("a",)), codecs.ImageCodec(8, 9, 3, 17)),
+    Captioner(
+        Transformer(1, 1, 8, 9), 5, 0.1, CaptionDecoding(5, image="a.png"), True, ImageEncoder(Patches(2), 8, 1, 2, 3)
+    ),
+    ImageEncoder(Patches(2), 8, 1, 2, 3),
+    Patches(2),
+    CaptionDecoding(5, image="a.png"),
+    CaptionAccuracy(9, 3, while_training=False),
+    PromptAgreement(9, 3, while_training=False),
     LoRA("runs/other", 3, 6.0, ("query",), ("norm",), ("blocks",), Decoding(5)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
@@ -423,7 +469,7 @@ NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavR
 NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
 NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows", "Conversation", "ChatLayout", "ChatRows"}
-NO_COMPONENTS |= {"Side", "PreferencePairs"}
+NO_COMPONENTS |= {"Side", "PreferencePairs", "WalkRows", "PicturesWithCaptions", "Picture", "CaptionRequest"}
 
 
 def name_of(component):
@@ -520,6 +566,7 @@ from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
 from genjax.families.vae import VAE
 from genjax.nets.dit import DiT
+from genjax.nets.image_encoder import ImageEncoder, Patches
 from genjax.nets.mlp import MLPCoder
 
 

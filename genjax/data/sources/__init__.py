@@ -10,6 +10,7 @@ from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
 from genjax.data.sources.preferences import Preferences, RulePreferences
 from genjax.data.sources.python_docs import PythonDocs
+from genjax.data.sources.random_walks import RandomWalks
 from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
@@ -30,6 +31,7 @@ __all__ = [
     "Points",
     "Preferences",
     "PythonDocs",
+    "RandomWalks",
     "RulePreferences",
     "SentencePairs",
     "ShapeCaptions",

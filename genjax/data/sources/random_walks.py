@@ -1,0 +1,202 @@
+"""Random walks on a graph, and how near each comes to a shortest path: a reward whose best value is known.
+
+The task of trlX (Havrilla et al., 2023), after the illustration of Decision Transformers (Chen et al., arXiv
+2106.01345): imitation learns walks, and reinforcement learning finds the short ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.dataset import Batch, Dataset, Spec
+from genjax.data.splits import DRAW, digest
+from genjax.data.stream import raw_bits
+from genjax.data.text_codecs import Characters
+from genjax.errors import UserError
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+GOAL = 0
+TRIES = 10_000  # graphs that are drawn before it is given up
+
+
+@dataclass(frozen=True)
+class RandomWalks:
+    """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or cut.
+
+    From each node goes an edge to each other one with the same probability; graphs are drawn until every node has one
+    and reaches the goal in a walk that is not the longest. A step of a walk takes one of the edges, each as likely. The
+    first node is given, and stands alone as the prompt: of the training walks it is random, of the test walks each node
+    but the goal in turn. Walk i of a split depends on the seed and i alone.
+
+    Attributes:
+      nodes: of the graph.
+      edge_probability: of each edge.
+      size: training walks.
+      test_size: test walks.
+      longest: nodes of a walk, the first and the goal among them; a longer one is cut.
+      seed: of the graph and the walks.
+    """
+
+    nodes: int = 21
+    edge_probability: float = 0.1
+    size: int = 1_000
+    test_size: int = 400
+    longest: int = 10
+    seed: int = 1_000
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.nodes <= len(LETTERS):
+            raise UserError(f"nodes are letters, so from 2 to {len(LETTERS)}, not {self.nodes}")
+        if not 0 < self.edge_probability <= 1:
+            raise UserError(f"edge_probability is above 0 and at most 1, not {self.edge_probability}")
+        if self.size < 1 or self.test_size < 1:
+            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        if self.longest < 3:
+            raise UserError(f"longest is at least 3 nodes, so that some path is not the shortest, not {self.longest}")
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` int32 [B, longest + 2]: a delimiter, the nodes, and a delimiter after the goal; with
+        ``loss_mask`` and ``prefix_mask``, 1 for the delimiter and the first node, which are given.
+
+        Raises:
+          UserError: no graph of so few edges was found.
+        """
+        codec = Characters(LETTERS[: self.nodes], delimiter=True)
+        walks = {"train": self.walks("train"), "test": self.walks("test")}
+        splits = {name: _rows(texts, codec, self.longest) for name, texts in walks.items()}
+        shape = (self.longest + 2,)
+        token_bytes = codec.token_bytes
+        assert token_bytes is not None  # all characters are known
+        spec = Spec(
+            "tokens",
+            shape,
+            np.zeros(shape, np.float32),
+            vocabulary=codec.vocabulary,
+            prefixed=True,
+            token_bytes=tuple(token_bytes.tolist()),
+            token_kinds=tuple(codec.token_kinds.tolist()),
+        )
+        contents = (f"{name} {' '.join(texts)}".encode() for name, texts in walks.items())
+        return Dataset(splits, spec, codec, digest(contents))
+
+    def walks(self, split: str) -> list[str]:
+        """The walks of "train" or "test", in their order."""
+        edges = self.edges
+        stream, count = (DRAW, self.size) if split == "train" else (DRAW + 1, self.test_size)
+        words = raw_bits(self.seed, stream, count * self.longest).reshape(count, self.longest)
+        uniform = (words >> np.uint64(11)) * 2.0**-53
+        starts = np.arange(count) % (self.nodes - 1) if split == "test" else (uniform[:, 0] * (self.nodes - 1))
+        found = []
+        for start, steps in zip(starts.astype(int), uniform[:, 1:], strict=True):
+            walk = [int(start) + 1]  # any node but the goal
+            for step in steps:
+                after = np.flatnonzero(edges[walk[-1]])
+                walk.append(int(after[int(step * len(after))]))
+                if walk[-1] == GOAL:
+                    break
+            found.append("".join(LETTERS[node] for node in walk))
+        return found
+
+    @functools.cached_property
+    def edges(self) -> np.ndarray:
+        """Whether an edge goes from a node to another, bool [nodes, nodes]; none goes from the goal.
+
+        Raises:
+          UserError: none was found on which every node reaches the goal.
+        """
+        random = np.random.RandomState(self.seed)  # which gives the graph of trlX's task for its seed
+        for _ in range(TRIES):
+            edges = random.rand(self.nodes, self.nodes) > 1 - self.edge_probability
+            np.fill_diagonal(edges, False)
+            whole = edges.any(1).all()
+            edges[GOAL] = False
+            if whole and (_shortest(edges) < self.longest).all():
+                return edges
+        raise UserError(
+            f"of {TRIES:,} graphs with an edge_probability of {self.edge_probability} none lets all of {self.nodes} "
+            f"nodes reach the goal within {self.longest - 1} nodes: raise it"
+        )
+
+    @functools.cached_property
+    def shortest(self) -> np.ndarray:
+        """Nodes on the shortest path from each node to the goal, both counted, int64 [nodes]."""
+        return _shortest(self.edges)
+
+    def optimality(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+        """How near each walk, a prompt and its response together, comes to a shortest path: from 0 to 1.
+
+        A walk that reaches the goal as its n-th node has (longest - n) / (longest - the fewest nodes possible); what
+        comes after the goal does not count. A walk has 0 that takes an edge that is not there, or never arrives.
+        """
+        return [self._optimality(prompt + response) for prompt, response in zip(prompts, responses, strict=True)]
+
+    def _optimality(self, walk: str) -> float:
+        nodes = [LETTERS.find(letter) for letter in walk]
+        if GOAL not in nodes or not all(0 <= node < self.nodes for node in nodes[: nodes.index(GOAL)]):
+            return 0.0
+        path = nodes[: nodes.index(GOAL) + 1]
+        if not all(self.edges[a, b] for a, b in itertools.pairwise(path)):
+            return 0.0
+        best = int(self.shortest[path[0]])
+        return max(0.0, (self.longest - len(path)) / (self.longest - best))
+
+
+def optimality(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    """``RandomWalks.optimality`` on the graph of the default source: a reward that a config can name."""
+    return _default().optimality(prompts, responses)
+
+
+@functools.cache
+def _default() -> RandomWalks:
+    return RandomWalks()
+
+
+@dataclass(frozen=True)
+class WalkRows:
+    """Walks as rows of tokens.
+
+    Attributes:
+      tokens: int32 [N, T].
+      lengths: tokens of each row, int64 [N].
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        tokens, place = self.tokens[indices], np.arange(self.tokens.shape[1])[None]
+        prefix = np.broadcast_to(place < 2, tokens.shape)
+        real = place < self.lengths[indices][:, None]
+        loss_mask = (real & ~prefix).astype(np.float32)
+        return {"tokens": tokens, "loss_mask": loss_mask, "prefix_mask": prefix.astype(np.float32)}
+
+
+def _rows(walks: Sequence[str], codec: Characters, longest: int) -> WalkRows:
+    assert codec.end is not None
+    tokens = np.full((len(walks), longest + 2), codec.end, np.int32)
+    for row, walk in zip(tokens, walks, strict=True):
+        row[1 : len(walk) + 1] = codec.encode(walk)
+    over = np.array([walk[-1] == LETTERS[GOAL] for walk in walks])
+    return WalkRows(tokens, np.array([len(walk) + 1 for walk in walks]) + over)
+
+
+def _shortest(edges: np.ndarray) -> np.ndarray:
+    """Nodes on the shortest path to the goal, int64; more than there are nodes where there is no path."""
+    found = np.full(len(edges), len(LETTERS) + 1)
+    found[GOAL] = 1
+    for _ in range(len(edges)):
+        after = np.where(edges, found[None], len(LETTERS) + 1).min(1) + 1
+        found = np.minimum(found, after)
+    return found

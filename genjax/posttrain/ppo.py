@@ -1,0 +1,352 @@
+"""PPO: a language model learns by reinforcement from a reward of what it writes, held near to where it began.
+
+Schulman et al., arXiv 1707.06347; for language models Ziegler et al., arXiv 1909.08593, and Ouyang et al., arXiv
+2203.02155.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError, unknown
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.losses import (
+    adapted_kl_coefficient,
+    clipped_policy_loss,
+    clipped_value_loss,
+    gae,
+    kl_k1,
+    kl_k3,
+    whiten,
+)
+from genjax.posttrain.reward import RewardModel, score
+from genjax.posttrain.rollouts import Rollout, features, from_the_left, heard, rollout
+
+BASE, REWARD = "base", "reward_run"
+RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
+Critic = Literal["shared", "separate"]
+
+
+@dataclass(frozen=True)
+class PPO(Family):
+    """A trained model of texts goes on learning from rewards, by proximal policy optimisation.
+
+    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
+    filters. The reward comes at the last token of a response, and at each one a penalty of the KL coefficient times
+    log p - log p of the model that it began as. A train step draws a response to each row of a batch, and makes
+    epochs x minibatches updates; the learning rate's schedule counts train steps.
+
+    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its ``loss`` is that of the
+    texts of the data.
+
+    Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in nats; ``approx_kl`` a
+    token to the policy that drew it; ``clip_fraction``; ``explained_variance`` of the returns by the values;
+    ``entropy`` a token; ``response_length``; ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
+
+    Attributes:
+      base: the run directory of an Autoregressive model: where the policy begins, and the reference.
+      reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
+        template puts around them, responses without their end.
+      reward_run: in its place, the run directory of a RewardModel of the same tokens.
+      new_tokens: the longest response.
+      longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
+      epochs: passes over the responses.
+      minibatches: updates in a pass.
+      gamma: what a reward one token later counts for.
+      lam: of the advantages, see ``losses.gae``.
+      clip: how far the ratio of probabilities may be from 1.
+      value_clip: how far a value may move.
+      value_coefficient: weight of the value loss.
+      entropy_coefficient: weight of a bonus for the entropy.
+      kl: coefficient of the penalty; where it begins if it adapts.
+      kl_target: KL in nats a response that the coefficient is adapted to; None keeps the coefficient.
+      kl_horizon: responses over which it adapts.
+      whiten: give advantages mean 0 and standard deviation 1 over a batch.
+      critic: values are a linear function of the policy's features, "shared", or of those of a "separate" model,
+        which begins as the base, too.
+      unended: taken off the reward of a response without an end.
+      sampler: how samples are drawn; None takes the base's.
+      codec: turns tokens to the texts that are rewarded; None takes that of the data.
+    """
+
+    base: Any = "runs/gpt_docs"
+    reward: Any = None
+    reward_run: Any = None
+    new_tokens: int = 64
+    longest_prompt: int | None = None
+    epochs: int = 4
+    minibatches: int = 4
+    gamma: float = 1.0
+    lam: float = 0.95
+    clip: float = 0.2
+    value_clip: float = 0.2
+    value_coefficient: float = 1.0
+    entropy_coefficient: float = 0.0
+    kl: float = 0.1
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+    whiten: bool = True
+    critic: Critic = "shared"
+    unended: float = 0.0
+    sampler: Any = None
+    codec: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("new_tokens", "epochs", "minibatches", "kl_horizon"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
+        if self.longest_prompt is not None and self.longest_prompt < 1:
+            raise UserError(f"longest_prompt is at least 1 or None, not {self.longest_prompt}")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is from 0 to 1, not {getattr(self, name)}")
+        for name in ("clip", "value_clip"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is above 0, not {getattr(self, name)}")
+        for name in ("value_coefficient", "entropy_coefficient", "kl", "unended"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} is not negative, but {getattr(self, name)} is")
+        if self.kl_target is not None and not self.kl_target > 0:
+            raise UserError(f"the KL coefficient adapts to a target above 0, not {self.kl_target} (kl_target)")
+        if self.kl_target is not None and not self.kl > 0:
+            raise UserError("a KL coefficient that begins at 0 adapts to nothing: give a kl above 0 beside kl_target")
+        if self.critic not in get_args(Critic):
+            raise unknown("critic", str(self.critic), get_args(Critic))
+        if (self.reward is None) == (self.reward_run is None):
+            raise UserError("PPO learns from a reward, a function, or from a reward_run: give one of the two")
+        if self.reward is not None and not callable(self.reward):
+            raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {BASE: self.base} | ({} if self.reward_run is None else {REWARD: self.reward_run})
+
+    def on(self, others: Mapping[str, Trained], spec: Spec) -> PPO:
+        base = others[BASE]
+        if not isinstance(base.family, Autoregressive):
+            raise UserError(
+                f"PPO begins with an Autoregressive model, but the run {base.run_dir} is of a "
+                f"{type(base.family).__name__} (family.base)"
+            )
+        if not spec.prefixed or spec.packed or spec.vocabulary is None:
+            raise UserError("PPO answers prompts: its data are rows of one text each with a prefix_mask, not packed")
+        if spec.source_length is not None or spec.image is not None or base.family.prefix_lm:
+            raise UserError("PPO is for models of texts alone: no source, no image, no prefix_lm")
+        room = (self.longest_prompt or spec.shape[0]) + self.new_tokens
+        if room - 1 > base.family.net.context:
+            raise UserError(
+                f"a prompt and its response are of up to {room} tokens, more than the context of "
+                f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt or new_tokens"
+            )
+        models = {BASE: base} | ({} if self.reward_run is None else {REWARD: others[REWARD]})
+        for other in models.values():
+            if other.spec.vocabulary != spec.vocabulary:
+                raise UserError(
+                    f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have {spec.vocabulary}"
+                )
+        if self.reward_run is None:
+            return dataclasses.replace(self, base=base.family)
+        judge = others[REWARD]
+        if not isinstance(judge.family, RewardModel):
+            raise UserError(f"reward_run is a RewardModel, but {judge.run_dir} is of a {type(judge.family).__name__}")
+        if room > judge.family.net.net.context:
+            raise UserError(
+                f"a prompt and its response are of up to {room} tokens, more than the context of "
+                f"{judge.family.net.net.context} of {judge.run_dir}"
+            )
+        return dataclasses.replace(self, base=base.family, reward_run=judge.family)
+
+    def knowing(self, codec: Any) -> PPO:
+        if self.unended and codec.end is None:
+            raise UserError("unended needs data whose codec has a token for the end")
+        return self if self.codec is not None else dataclasses.replace(self, codec=codec)
+
+    @property
+    def plain(self) -> Family:
+        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        policy, _ = self.base.init(key, example, spec)
+        two = example["tokens"][:, :2]
+        width = jax.eval_shape(lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)).shape[-1]
+        # Values begin at 0: advantages are the rewards themselves, until more is known.
+        value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
+        if self.critic == "separate":
+            value["net"] = jax.tree.map(jnp.copy, policy)
+        return {"policy": policy, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
+
+    def begun(self, state: State) -> State:
+        learned = lambda: jax.tree.map(jnp.copy, state.frozen[BASE]["params"])  # noqa: E731  (each has its own buffers)
+        value = {name: learned() if name == "net" else part for name, part in state.params["value"].items()}
+        params = {"policy": learned(), "value": value}
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
+        return state.replace(params=params, ema=ema)
+
+    def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
+        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
+
+        Raises:
+          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several processes.
+        """
+        if jax.process_count() > 1:
+            raise UserError("PPO draws and rewards its responses in one process")
+        longest = self.longest_prompt or batch["tokens"].shape[1]
+        sizes = np.asarray(batch["prefix_mask"]).sum(1)
+        if not 0 < sizes.min() <= sizes.max() <= longest:
+            raise UserError(
+                f"prompts are of 1 to {longest} tokens (family.longest_prompt), but there is one of "
+                f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}"
+            )
+        end = self.codec.end
+        ends, pad = ((), self.codec.pad or 0) if end is None else (((end,),), end)
+        frozen = state.frozen[BASE]["params"]
+        prompts, asked = prompts_of(batch["tokens"], batch["prefix_mask"], longest)
+        draws = jax.random.split(key)[0]  # the other one is of ``update``
+        drawn = rollout(self.base, state.params, frozen, prompts, asked, self.new_tokens, draws, ends, pad)
+        if self.reward_run is None:
+            rewards = jnp.asarray(self._rewards(drawn, longest))
+        else:
+            judge = State(state.step, **state.frozen[REWARD], opt_state=None, ema=None, key=key)
+            rewards = score(self.reward_run, judge, *from_the_left(drawn.tokens, drawn.real))
+        return experience(self, drawn, rewards, state.variables["kl_coefficient"], batch["mask"])
+
+    def _rewards(self, drawn: Rollout, longest: int) -> np.ndarray:
+        tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
+        prompts = texts_of(self.codec, tokens[:, :longest], real[:, :longest])
+        return rewards_of_texts(self.reward, prompts, texts_of(self.codec, tokens[:, longest:], real[:, longest:]))
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        return update(self, state, batch, optimizer=optimizer, axis=axis)
+
+    def judged(self, state: State) -> State:
+        state = state.for_eval()
+        variables = state.frozen[BASE]["variables"]
+        return self.base.judged(
+            state.replace(params=state.params["policy"], variables=variables, ema=None, frozen=None)
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def experience(
+    family: PPO, drawn: Rollout, rewards: jax.Array, coefficient: jax.Array, weight: jax.Array
+) -> dict[str, jax.Array]:
+    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that only fill it up.
+
+    The entries are those of the rollout, ``advantages``, ``returns`` and ``response_mask`` [B, N], and of each response
+    ``reward``, ``kl``, ``response_length``, and its share of the variance of the returns, ``spread``, and of what of
+    it the values do not explain, ``unexplained``, [B].
+    """
+    mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
+    kl = kl_k1(drawn.log_probs, drawn.reference) * mask
+    lengths = mask.sum(1)
+    last = jnp.arange(mask.shape[1])[None] == lengths[:, None] - 1
+    given = rewards - family.unended * ~drawn.ended
+    steps = jnp.where(last, given[:, None], 0.0) - coefficient * kl
+    advantages, returns = gae(steps, drawn.values, mask, family.gamma, family.lam)
+    weighed = mask * weight[:, None]
+    return {
+        "mask": weight,
+        "tokens": drawn.tokens,
+        "real": drawn.real,
+        "response_mask": mask,
+        "log_probs": drawn.log_probs,
+        "values": drawn.values,
+        "advantages": whiten(advantages, weighed) if family.whiten else advantages,
+        "returns": returns,
+        "reward": rewards,
+        "kl": kl.sum(1),
+        "response_length": lengths,
+        "spread": _spread(returns, weighed),
+        "unexplained": _spread(returns - drawn.values, weighed),
+    }
+
+
+def _spread(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Of each row of x [B, N] the sum of squared distances [B] from the mean of all, where ``mask`` is 1."""
+    mean = (x * mask).sum() / jnp.maximum(mask.sum(), 1)
+    return (jnp.square(x - mean) * mask).sum(1)
+
+
+def update(
+    family: PPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+) -> tuple[State, Metrics]:
+    """Epochs over a batch of ``experience``, an update for each minibatch; ``step`` counts one.
+
+    Of every ``minibatches`` rows that follow on each other each minibatch has one, dealt anew in each epoch: so it
+    makes no difference how many devices share a batch. Metrics are means over all updates.
+
+    Raises:
+      UserError: a device's rows do not divide into the minibatches.
+    """
+    parts, rows = family.minibatches, len(batch["mask"])
+    if rows % (parts * optimizer.accumulate):
+        of_those = f" of {optimizer.accumulate} microbatches each" if optimizer.accumulate > 1 else ""
+        raise UserError(f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}")
+    blocks = rows // parts
+    first = 0 if axis is None else jax.lax.axis_index(axis) * blocks
+    key = jax.random.split(state.step_key)[1]
+
+    rule = dataclasses.replace(
+        optimizer, learning_rate=lambda updates: optimizer.learning_rate(updates // (family.epochs * parts))
+    )
+
+    def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        return _losses(family, params, batch), variables
+
+    def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
+        epoch = jax.random.fold_in(key, number // parts)
+        deal = lambda block: jax.random.permutation(jax.random.fold_in(epoch, block), parts)  # noqa: E731
+        chosen = jax.vmap(deal)(first + jnp.arange(blocks))[:, number % parts]
+
+        def taken(x: jax.Array) -> jax.Array:
+            dealt = x.reshape(blocks, parts, *x.shape[1:])  # so that a row stays on its device
+            return jnp.take_along_axis(dealt, chosen.reshape(-1, *[1] * (dealt.ndim - 1)), 1)[:, 0]
+
+        minibatch = {name: taken(x) for name, x in batch.items()}
+        return gradient_step(loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis)
+
+    state, several = jax.lax.scan(one, state, jnp.arange(family.epochs * parts))
+    metrics: Metrics = jax.tree.map(lambda x: x.sum(0), several)
+    coefficient = state.variables["kl_coefficient"]
+    metrics["kl_coefficient"] = Mean(coefficient, jnp.ones(()))
+    if family.kl_target is not None:
+        seen = metrics["kl"].weight / family.epochs
+        moved = adapted_kl_coefficient(coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon)
+        moved = jnp.where(metrics["skipped"].sum > 0, coefficient, moved)
+        state = state.replace(variables={**state.variables, "kl_coefficient": moved})
+    return state.replace(step=state.step + 1), metrics
+
+
+def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
+    mask = batch["response_mask"] * batch["mask"][:, None]
+    now = heard(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
+    log_ratio = (now.log_probs - batch["log_probs"]) * mask
+    losses, clipped = clipped_policy_loss(log_ratio, batch["advantages"], family.clip)
+    policy = Mean.of(losses, mask)
+    value = Mean.of(clipped_value_loss(now.values, batch["values"], batch["returns"], family.value_clip), mask)
+    entropy = Mean.of(now.entropy, mask)
+    total = policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
+    of_response = {name: Mean.of(batch[name], batch["mask"]) for name in RESPONSES}
+    explained = jnp.sum((batch["spread"] - batch["unexplained"]) * batch["mask"])
+    return of_response | {
+        "explained_variance": Mean(explained, jnp.sum(batch["spread"] * batch["mask"])),
+        "loss": Mean(total, policy.weight),
+        "policy_loss": policy,
+        "value_loss": value,
+        "entropy": entropy,
+        "approx_kl": Mean.of(kl_k3(batch["log_probs"], batch["log_probs"] + log_ratio), mask),
+        "clip_fraction": Mean.of(clipped, mask),
+    }
