@@ -7,7 +7,11 @@
 The test split shows combinations of shape, colour, place and size that training never does. Samples during training
 are captions of the small red circle that is written out below; greedy, all of them are the same.
 
-Not yet trained to its end: only its tiny form has run.
+3,000 steps take 2.2 minutes of CPU time, 7 to 8 minutes on a busy machine of two x86 cores. Of the attributes of 1,000
+held-out pictures greedy captions name 99.98 %, 99.83 % and 99.40 % as they are, of seeds 0, 1 and 2 (of the data, too);
+99.9 %, 99.3 % and 97.6 % of the captions are right in all four. What is wrong is the shape, nearly always: circle or
+square. The loss is 0.110 nats a token on held-out pictures of seed 0; which of three sentences a caption is, which no
+picture tells, is about 0.1 of them. After 1,500 steps the attributes were 99.7 %, 99.1 % and 95.2 %.
 """
 
 from genjax.data.captions import inline

@@ -6,8 +6,9 @@
 The pairs are those of Raschka's "Build a Large Language Model (From Scratch)", polite responses against impolite ones.
 Six of them are twice the same response and are dropped.
 
-Not yet trained to its end: only its tiny form has run. From scratch (the second command), 200 steps, seed 0: 79.1 % of
-110 held-out pairs (standard error 3.9 %), 0.540 nats, calibration error 0.174; the longer response is right in 50.5 %.
+200 steps, November 2026, jax 0.10.2, seed 0: 89.1 % of 110 held-out pairs (standard error 3.0 %), 0.370 nats,
+calibration error 0.124; 92.6 % where the chosen response is the longer one, 85.2 % where it is the shorter. From
+scratch 79.1 % (3.9 %), 0.540 nats, calibration error 0.174. The longer response is right in half of the pairs.
 """
 
 import dataclasses
