@@ -15,7 +15,7 @@ be, which is right of all 1,000 held-out pictures of the data themselves.
     held out         75.8 %  99.6 %  100 %   96.3 %  92.9 %
     seen             77.9 %  100 %   100 %   100 %   93.9 %
 
-Shapes are what it does not draw well yet: the edges of its patches of 4x4 pixels show.
+Shapes are what it draws worst, of combinations seen in training as well.
 """
 
 from genjax.data.hashed_text import HashedText
