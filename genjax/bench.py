@@ -23,6 +23,7 @@ from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
 from genjax.family import Trained
 from genjax.flops import count_flops
+from genjax.start import StartFrom
 from genjax.stop import Stop
 from genjax.train import feed, make_step, run_loop
 from genjax.writers import read_rows
@@ -145,6 +146,7 @@ def _loop_seconds(
     log = max(1, min(experiment.every.log, steps // 8) // several) * several
     every = Every(log=log, evaluate=0, sample=0, checkpoint=0)
     longer = dataclasses.replace(experiment, steps=steps + steps // 3 // several * several, every=every)
+    longer = dataclasses.replace(longer, start_from=StartFrom())  # what it begins with takes no time of a step
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         run_dir = epath.Path(folder)
         with Checkpoints(run_dir) as checkpoints:

@@ -98,13 +98,18 @@ def compare(
     for run, model in zip((a, b), models, strict=True):
         if model.family.no_samples is not None:
             raise UserError(f"{run.run_dir}: {model.family.no_samples}")
+    if out is None and "://" in str(b.run_dir):
+        raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
-    text = [isinstance(model.family, Autoregressive) and model.spec.source_length is None for model in models]
+    text = [_writes(model) for model in models]
     if all(text):
         if tokens_of(a.codec) != tokens_of(b.codec):
             raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
         found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _asked(b, split, num), folder)
     elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
+        if a.codec != b.codec or prompts:
+            why = "of different sizes" if a.codec != b.codec else "which take no prompts here"
+            raise UserError(f"{a.run_dir} and {b.run_dir} draw images {why}")
         found = _images((a, b), models, reward, num, seed, folder)
     else:
         raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
@@ -132,6 +137,8 @@ def reward_of(run_dir: str | Path) -> Reward:
     codec: Any = run.codec
 
     def reward(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        if not all(isinstance(response, str) for response in responses):
+            raise UserError(f"the reward of {run_dir} is of texts, not of images")
         there = [number for number, response in enumerate(responses) if response.strip()]
         found = np.full(len(responses), np.nan)
         asked = [prompts[number] for number in there], [responses[number] for number in there]
@@ -150,6 +157,12 @@ def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
         f"reward_{name}": float(r[np.isfinite(r)].mean()) for name, r in (("a", a), ("b", b)) if np.isfinite(r).any()
     }
     return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
+
+
+def _writes(model: Model) -> bool:
+    """Whether a model writes texts of its own accord."""
+    alone = model.spec.source_length is None and model.spec.image is None
+    return alone and isinstance(model.family, Autoregressive)
 
 
 def _rewarded(reward: Reward, prompts: Sequence[Any], responses: Sequence[Any]) -> np.ndarray:
@@ -188,8 +201,9 @@ def _texts(
     if reward is not None:
         rewards = [_rewarded(reward, told, answers.responses) for answers in drawn]
         numbers |= wins(*rewards)
+    room = min(model.family.net.context for model in models) + 1
     for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
-        likelihoods = [_log_likelihood(both[i], models[i], answers) for i in (mine, other)]
+        likelihoods = [_log_likelihood(both[i], models[i], answers, room) for i in (mine, other)]
         numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
     for name, run, answers in zip("ab", both, drawn, strict=True):
         words = in_words(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
@@ -200,7 +214,9 @@ def _texts(
     path.write_text(_pages(told, drawn, rewards), encoding="utf-8", errors="replace")
     of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
-    return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}", path)
+    longest = max(answers.tokens.shape[1] for answers in drawn)
+    cut = f"; divergence of the first {room:,} tokens" if longest > room else ""
+    return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path)
 
 
 def _answers(run: Run, model: Model, num: int, seed: int, prompts: tuple[str, ...]) -> Answers:
@@ -214,16 +230,16 @@ def _answers(run: Run, model: Model, num: int, seed: int, prompts: tuple[str, ..
     for number, row in enumerate(rows):
         first = len(request.prompt_of(number))
         response = before_end(row[first:], (*request.ends, NOTHING))
-        last = min(first + len(response) + 1, len(row))  # with its end, where it has come to one
-        counts[number, first:last] = row[first:last] != NOTHING
+        # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were to be drawn.
+        ended = len(response) < request.decoding.steps and bool(request.ends) and not request.decoding.stop
+        counts[number, first : first + len(response) + ended] = True
         texts.append(str(codec.decode(response)))
     return Answers(np.where(rows == NOTHING, 0, rows).astype(np.int32), counts, texts)
 
 
-def _log_likelihood(run: Run, model: Model, answers: Answers) -> np.ndarray:
-    """log p(response | prompt) [N] in nats, of as many tokens as the model sees at once."""
+def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.ndarray:
+    """log p(response | prompt) [N] in nats, of what of both lies in the first ``room`` tokens."""
     family = model.family
-    room = family.net.context + 1
 
     def judged(params: Any, tokens: jax.Array, counts: jax.Array) -> jax.Array:
         mask = jnp.asarray(counts, jnp.float32)

@@ -340,4 +340,6 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_short, value))}]"
-    return value["class"].partition(":")[2] if isinstance(value, dict) else repr(value)
+    if isinstance(value, dict):
+        return str(value.get("class", value.get("function"))).partition(":")[2]
+    return repr(value)

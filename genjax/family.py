@@ -290,8 +290,7 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _positive(metrics["loss"].weight), grads)
 
-    grads = rule.thawed(grads, opt_state.updates)
-    norm = rule.norm(grads)
+    norm = rule.norm(rule.thawed(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:

@@ -74,7 +74,8 @@ class UpdateRule:
         return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
 
     def thawed(self, tree: Params, updates: jax.Array) -> Params:
-        """Gradients or directions, 0 for what is not yet moved at that update."""
+        """Gradients or directions, 0 for what is not yet moved at that update. Its moments are kept from the start:
+        Adam's first steps along moments of 0 would be several times too long."""
         for pattern, first in self.unfreeze:
             named = trees.matches((pattern,), tree)
             tree = jax.tree.map(

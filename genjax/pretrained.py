@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel, records, runs
-from genjax.checkpoint import Checkpoints
+from genjax.checkpoint import Checkpoints, newest_step
+from genjax.data.images import note
 from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import PythonDocs
 from genjax.errors import UserError
@@ -72,28 +74,53 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
 def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     """The experiment on another model than the one that its config names, with that one's net in the place of its own.
 
+    A run that has begun goes on with what it has kept, so that the other may be gone.
+
     Args:
       source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
-      run_dir: of the experiment; a model of Hugging Face's becomes a run in ``run_dir``_from.
+      run_dir: of the experiment; a model of Hugging Face's becomes a run beside it, ``run_dir``_from.
 
     Raises:
-      UserError: there is no such model, or the experiment goes on with none.
+      UserError: there is no such model, or it is to be read by several processes.
     """
+    folder = epath.Path(run_dir).expanduser()
+    own = records.stored_experiment(folder) if newest_step(folder) is not None else None
+    if own is not None:
+        if "base" in experiment.family.runs:
+            family = dataclasses.replace(experiment.family, base=own.family.runs["base"])
+            return dataclasses.replace(experiment, family=family)
+        family = _with_net(experiment.family, getattr(own.family, "net", None))
+        return dataclasses.replace(experiment, family=family, start_from=own.start_from)
     config = epath.Path(source).expanduser() / "config.json"
     ours = "experiment" in json.loads(config.read_text()) if config.exists() else config_of(source) is not None
     if not ours:
-        made = f"{run_dir}_from"
-        if records.stored_experiment(epath.Path(made)) is None:
-            as_run(source, made)
-        source = made
-    family = experiment.family
-    if "base" in family.runs:
-        return dataclasses.replace(experiment, family=dataclasses.replace(family, base=source))
+        if experiment.devices.distributed or experiment.devices.coordinator is not None:
+            raise UserError(f"{source} becomes a run first, in one process: genjax.pretrained.as_run(source, run_dir)")
+        source = _made(source, Path(f"{Path(run_dir)}_from"))
+    if "base" in experiment.family.runs:
+        return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
     start = dataclasses.replace(experiment.start_from, run=source)
-    stored = records.stored_experiment(epath.Path(source))
-    if stored is not None:
-        family = _with_net(family, getattr(runs.family_of(source), "net", None))
+    named = config_of(source)
+    there = records.stored_experiment(epath.Path(source)) is not None
+    learned = runs.family_of(source) if there else None if named is None else named[0].family
+    family = _with_net(experiment.family, getattr(learned, "net", None))
+    if family != experiment.family:
+        note(f"the net is that of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
+
+
+def _made(source: str, made: Path) -> str:
+    """The run directory that a model of Hugging Face's becomes, or has become before."""
+    origin = made.with_name(f"{made.name}.txt")
+    if newest_step(epath.Path(made)) is None:
+        if origin.exists():
+            shutil.rmtree(made, ignore_errors=True)  # half made
+        made.parent.mkdir(parents=True, exist_ok=True)
+        origin.write_text(source)
+        as_run(source, made)
+    elif not origin.exists() or origin.read_text() != source:
+        raise UserError(f"{made} is of another model than {source}: remove it, or give another --run-dir")
+    return str(made)
 
 
 def _with_net(family: Any, net: Any) -> Any:

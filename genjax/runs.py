@@ -103,7 +103,7 @@ class Run:
         for role, run_dir in family.sampler_runs(options).items():
             _there(run_dir, f"sampler.{role}")
             run = load(run_dir, layout=self.layout)
-            if run.codec != self.codec:
+            if tokens_of(run.codec) != tokens_of(self.codec):
                 raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
             other = run.experiment.family.judged(run.state)
             others[role] = Trained(run_dir, run.experiment.family.plain, run.spec)
@@ -228,6 +228,16 @@ def _there(run_dir: str, who: str) -> Experiment:
             f"make it: python -m genjax train {config} --run-dir {run_dir}"
         )
     return stored
+
+
+def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
+    """Refuse other runs, as far as they are there, whose tokens are not those of the data, with a ``UserError``."""
+    for other in others.values():
+        folder = epath.Path(other.run_dir).expanduser()
+        if None in (other.spec.vocabulary, data.spec.vocabulary) or not (folder / "codec.json").exists():
+            continue
+        if tokens_of(records.stored_codec(folder)[1]) != tokens_of(data.codec):
+            raise UserError(f"the tokens of {other.run_dir} are not those of these data: their codecs differ")
 
 
 def family_of(run_dir: str | Path) -> Any:

@@ -50,7 +50,10 @@ class StartFrom:
             return path
         for pattern, to in self.rules:
             if re.search(pattern, path):
-                return re.sub(pattern, to, path, count=1)
+                try:
+                    return re.sub(pattern, to, path, count=1)
+                except re.error as error:
+                    raise UserError(f"start_from.rules: {to!r} cannot stand for {pattern!r}: {error}") from None
         return None
 
 

@@ -132,6 +132,7 @@ def train(
         data = runs.opened(experiment, None if newest_step(folder) is None else folder)
         records.describe(folder, data, layout)
         experiment, others = runs.resolved(experiment, data.spec, folder)
+        runs.check_tokens(others, data)
         experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
         if records.kept_others(folder) is None:
             records.keep_others(folder, others)
@@ -154,7 +155,7 @@ def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
         if found is None:
             continue
         stored, (base, source) = records.stored_experiment(epath.Path(run_dir)), found
-        wanted = dataclasses.replace(base, devices=experiment.devices) if stored is None else stored
+        wanted = dataclasses.replace(base if stored is None else stored, devices=experiment.devices)
         step = newest_step(epath.Path(run_dir).expanduser())
         if step is not None and step >= wanted.steps:
             continue
@@ -162,7 +163,8 @@ def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
             stands = "is not there" if step is None else f"stands at step {step} of {wanted.steps}"
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
-        made = train(wanted, run_dir, max_minutes=minutes, source=source, quiet=quiet)
+        file = source if stored is None else None  # a run that has begun has a config of its own
+        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet)
         if made.step < wanted.steps:
             raise SystemExit(0)
 

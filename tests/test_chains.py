@@ -129,6 +129,13 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     lora = going_on(dataclasses.replace(told, family=LoRA("unused", rank=2)), str(model / "model"), str(tmp_path / "l"))
     adapted = genjax.train(lora, tmp_path / "l", quiet=True)
     learned = genjax.load(tmp_path / "whole_from").state.params
+    (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has begun needs it no more
+    again = dataclasses.replace(told, steps=2)
+    assert genjax.train(going_on(again, str(model / "model"), str(tmp_path / "whole")), tmp_path / "whole").step == 2
+    (tmp_path / "gone").rename(tmp_path / "whole_from")
+    assert going_on(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(tmp_path / "m_from")
+    with pytest.raises(UserError, match="m_from is of another model than .*texts: remove it"):
+        going_on(told, str(model / "texts"), str(tmp_path / "m"))
     for found in (run.state.params, adapted.state.frozen[BASE]["params"]):
         jax.tree.map(np.testing.assert_array_equal, dict(jax.device_get(found)), dict(jax.device_get(learned)))
     assert genjax.load(tmp_path / "l").evaluate().numbers == adapted.evaluate().numbers

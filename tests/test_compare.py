@@ -88,12 +88,23 @@ def test_prompts_are_answered_in_turn_and_divergence_is_of_the_answers(runs, tmp
 
     found = compare(*runs, reward, num=6, prompts=("b", "na"), out=tmp_path)
     assert all(prompts == ["b", "na"] * 3 for prompts, _ in heard)
-    model, prompt, answer = runs[1].model(), "b", heard[1][1][0]
-    tokens = np.concatenate([[0], LETTERS.encode(prompt + answer), [0]])[None, :13].astype(np.int32)
-    counts = np.arange(tokens.shape[1])[None] >= 2
-    batch = {"tokens": tokens, "loss_mask": counts.astype(np.float32), "mask": np.ones(1)}
-    nll = model.family.predictions(model.state.params, batch)
-    assert np.isfinite(float((nll.nll * nll.weight).sum())) and found.numbers["tokens_b"] <= 9
+    for name, drawer, other in (("b_from_a", 1, 0), ("a_from_b", 0, 1)):
+        each, sizes = [], []
+        for prompt, answer in zip(*heard[drawer], strict=True):
+            given, drawn = [0, *LETTERS.encode(prompt)], LETTERS.encode(answer).tolist()
+            drawn += [0] * (len(drawn) < 8)  # its end, where it has come to one
+            tokens = np.array([[*given, *drawn]], np.int32)
+            counts = (np.arange(tokens.shape[1]) >= len(given)).astype(np.float32)[None]
+            batch = {"tokens": tokens, "loss_mask": counts, "mask": np.ones(1)}
+            nll = []
+            for run in (runs[drawer], runs[other]):
+                model = run.model()
+                told = model.family.predictions(model.state.params, batch)
+                nll.append(float((told.nll * told.weight).sum()))
+            each.append(nll[1] - nll[0])
+            sizes.append(len(drawn))
+        np.testing.assert_allclose(found.numbers[f"kl_{name}"], np.mean(each), rtol=1e-4, atol=1e-4)
+        assert found.numbers[f"tokens_{'ab'[drawer]}"] == np.mean(sizes)
 
 
 def test_images_stand_side_by_side(tmp_path):
@@ -135,3 +146,5 @@ def test_what_does_not_compare_is_refused(runs, tmp_path):
     images = genjax.train(dataclasses.replace(base, devices=ONE), tmp_path / "images", quiet=True)
     with pytest.raises(UserError, match="do not both draw texts, or both images"):
         compare(runs[0], images, out=tmp_path)
+    with pytest.raises(UserError, match="draw images which take no prompts here"):
+        compare(images, images, prompts=("a",), out=tmp_path)

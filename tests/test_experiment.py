@@ -895,3 +895,8 @@ def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
         from_json({"function": f"{experiments.CONFIG_MODULE}:NUMBER"}, source)
     with pytest.raises(UserError, match="unknown class of genjax.errors 'nothing'"):
         from_json({"function": "genjax.errors:nothing"})
+
+
+def test_a_changed_function_is_told_by_its_name():
+    one, other = {"function": "genjax_config:short"}, {"class": "genjax_config:Judge", "strict": True}
+    assert list(experiments.differences({"reward": one}, {"reward": other})) == ["reward: short -> Judge"]

@@ -17,8 +17,10 @@ from genjax.data.texts import Texts
 
 
 def tokens_of(codec: Any) -> Any:
-    """What makes the tokens of a codec, which may be one of conversations."""
-    return getattr(codec, "tokens", codec)
+    """What makes the tokens of a codec, which may be one of conversations; not the file that it was read from."""
+    tokens = getattr(codec, "tokens", codec)
+    read = getattr(tokens, "file", None) is not None and tokens.is_fitted
+    return dataclasses.replace(tokens, file=None) if read else tokens
 
 
 def spelt(source: Any, codec: Any) -> Any:

@@ -17,6 +17,7 @@ from genjax.evaluation.drawn_texts import before_end
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.continuation import continued
+from genjax.families.rewarded import prompts_of
 from genjax.family import Batch, Family, State
 from genjax.samplers.decoding import TokenSampler
 
@@ -115,11 +116,9 @@ def answer(
     Args:
       longest: tokens of the longest prompt.
     """
-    sizes = jnp.sum(prefix_mask > 0, 1, keepdims=True)
-    place = jnp.arange(longest)[None] - longest + sizes  # prompts end side by side
-    prompts = jnp.take_along_axis(tokens, jnp.maximum(place, 0), 1)
+    prompts, asked = prompts_of(tokens, prefix_mask, longest)
     options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
-    return continued(family, state.params, prompts, place >= 0, options, key, ((end,),), end).tokens
+    return continued(family, state.params, prompts, asked, options, key, ((end,),), end).tokens
 
 
 def corpus_scores(

@@ -67,6 +67,8 @@ class LoRA(Family):
 
     def on(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
         other = others[BASE]
+        if getattr(other.family, "weight_clip", None) is not None:
+            raise UserError(f"the run {other.run_dir} clips its weights (weight_clip): LoRA would clip the adapters")
         there, here = (_shapes(other.family, of) for of in (other.spec, spec))
         wrong = [
             f"{path} {there.get(path, 'nothing')} there and {here.get(path, 'nothing')} here"

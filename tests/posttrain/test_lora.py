@@ -250,6 +250,9 @@ def test_what_cannot_be_meant_is_refused(base, lora, tmp_path):
     fitted = dataclasses.replace(data, codec=Characters("\n abcdefghijklmnopqrstuvwxyz", True))
     with pytest.raises(UserError, match=r"has learned other data: embedding \[13, 8\] there and \[29, 8\] here"):
         genjax.train(experiment(LoRA(str(base.run_dir)), fitted), tmp_path / "b", quiet=True)
+    same_size = dataclasses.replace(data, codec=Characters("ABCDEFGHIJK", True, "token"))  # of 13 tokens, too
+    with pytest.raises(UserError, match="the tokens of .*run are not those of these data"):
+        genjax.train(experiment(LoRA(str(base.run_dir)), same_size), tmp_path / "e", quiet=True)
     with pytest.raises(UserError, match="LoRA needs the run .*nowhere, which is not there"):
         genjax.train(experiment(LoRA(str(tmp_path / "nowhere")), data), tmp_path / "c", quiet=True)
     longer = dataclasses.replace(data, layout=RandomWindows(20))

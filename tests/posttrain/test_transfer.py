@@ -19,7 +19,7 @@ from genjax.nets.resnet import ResNet
 from genjax.nets.token_net import stacked
 from genjax.nets.transformer import Transformer
 from genjax.nets.unet import UNet
-from genjax.optim import SGD, Players
+from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
 from genjax.posttrain.transfer import gradual_unfreezing, layer_rates
 from genjax.samplers import Euler
@@ -42,8 +42,9 @@ def moves(optimizer, net, steps=1):
     state = init_state(params, {}, rule, jax.random.key(0))
     after, opt_state = params, state.opt_state
     for _ in range(steps):
-        grads = rule.thawed(jax.tree.map(jnp.ones_like, params), opt_state.updates)
-        after, opt_state = rule.update(grads, rule.norm(grads), opt_state, after)
+        grads = jax.tree.map(jnp.ones_like, params)
+        norm = rule.norm(rule.thawed(grads, opt_state.updates))
+        after, opt_state = rule.update(grads, norm, opt_state, after)
     found = {}
     for (path, new), (_, old) in zip(named_leaves(after), named_leaves(params), strict=True):
         moved = np.asarray(old - new)
@@ -79,10 +80,17 @@ def test_what_is_not_yet_moved_does_not_count_in_the_norm_and_does_not_decay():
     params = {"a": jnp.ones(4), "b": jnp.ones((2, 2))}
     rule = SGD(Constant(0.1), weight_decay=0.5, unfreeze=(("b", 3),)).build(5)
     opt_state = rule.init(params)
-    grads = rule.thawed(params, opt_state.updates)
-    assert float(rule.norm(grads)) == 2.0
-    after, _ = rule.update(grads, rule.norm(grads), opt_state, params)
+    norm = rule.norm(rule.thawed(params, opt_state.updates))
+    assert float(norm) == 2.0
+    after, _ = rule.update(params, norm, opt_state, params)
     np.testing.assert_array_equal(after["b"], params["b"])
+
+
+def test_the_first_steps_of_adam_are_no_longer_than_its_rate():
+    optimizer = Adam(Constant(1.0), unfreeze=gradual_unfreezing(NET, 50))
+    for path, moved in moves(optimizer, NET, 53).items():
+        if path.startswith("layer_2/"):
+            np.testing.assert_allclose(moved, 3, rtol=1e-3, err_msg=path)
 
 
 def test_what_cannot_be_meant_is_refused():
