@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.around_text import AroundText
 from genjax.data.codecs import ImageCodec
 from genjax.data.images import decode, header
 from genjax.errors import UserError
@@ -18,7 +19,7 @@ INLINE = "data:image/png;base64,"  # a picture that is written out (RFC 2397) be
 
 
 @dataclass(frozen=True)
-class CaptionCodec:
+class CaptionCodec(AroundText):
     """The codec of the captions, and that of the pictures that they are about. Samples are captions.
 
     Attributes:
@@ -30,45 +31,8 @@ class CaptionCodec:
     image: ImageCodec
 
     @property
-    def vocabulary(self) -> int:
-        return self.tokens.vocabulary
-
-    @property
-    def start(self) -> int | None:
-        return self.tokens.start
-
-    @property
-    def end(self) -> int | None:
-        return self.tokens.end
-
-    @property
-    def pad(self) -> int | None:
-        return self.tokens.pad
-
-    @property
-    def token_bytes(self) -> np.ndarray | None:
-        return self.tokens.token_bytes
-
-    @property
-    def one_spelling(self) -> bool:
-        return self.tokens.one_spelling
-
-    @property
-    def shown(self) -> int:
-        return self.tokens.shown
-
-    @property
-    def levels(self) -> None:
-        return None
-
-    def encode(self, text: str) -> np.ndarray:
-        return self.tokens.encode(text)
-
-    def decode(self, ids: np.ndarray) -> str:
-        return self.tokens.decode(ids)
-
-    def write(self, samples: np.ndarray, stem: Path) -> Path:
-        return self.tokens.write(samples, stem)
+    def text(self) -> Any:
+        return self.tokens
 
     def picture(self, image: str) -> np.ndarray:
         """The picture float32 [H, W, C] in model space of a file, or of one that is written out as ``inline`` does.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax.data.around_text import AroundText
 from genjax.data.text_codecs import Unencodable
 from genjax.errors import UserError
 
@@ -76,7 +76,7 @@ class ChatTemplate:
 
 
 @dataclass(frozen=True)
-class ChatCodec:
+class ChatCodec(AroundText):
     """A codec of text whose prompts are turns of a conversation.
 
     Attributes:
@@ -88,66 +88,17 @@ class ChatCodec:
     template: ChatTemplate = ChatTemplate()
 
     @property
-    def is_fitted(self) -> bool:
-        return self.tokens.is_fitted
-
-    @property
-    def vocabulary(self) -> int:
-        return self.tokens.vocabulary
-
-    @property
-    def start(self) -> int | None:
-        return self.tokens.start
-
-    @property
-    def end(self) -> int | None:
-        return self.tokens.end
-
-    @property
-    def pad(self) -> int | None:
-        return self.tokens.pad
-
-    @property
-    def mask(self) -> int | None:
-        return self.tokens.mask
-
-    @property
-    def token_bytes(self) -> np.ndarray | None:
-        return self.tokens.token_bytes
-
-    @property
-    def token_kinds(self) -> np.ndarray:
-        return self.tokens.token_kinds
-
-    @property
-    def one_spelling(self) -> bool:
-        return self.tokens.one_spelling
-
-    @property
-    def shown(self) -> int:
-        return self.tokens.shown
-
-    @property
-    def levels(self) -> None:
-        return None
+    def text(self) -> Any:
+        return self.tokens
 
     @property
     def target(self) -> Any:
         """What answers are written in, as of a ``PairCodec``."""
         return self.tokens
 
-    def encode(self, text: str) -> np.ndarray:
-        return self.tokens.encode(text)
-
     def as_prompt(self, text: str) -> np.ndarray:
         """The tokens [N] of a turn of the user's and of what an answer follows."""
         return self.encode(self.template.prompt((Turn(self.template.user, text),)))
-
-    def decode(self, ids: np.ndarray) -> str:
-        return self.tokens.decode(ids)
-
-    def write(self, samples: np.ndarray, stem: Path) -> Path:
-        return self.tokens.write(samples, stem)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax.data.around_text import AroundText
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
@@ -23,7 +24,7 @@ LongPair = Literal["drop", "cut"]
 
 
 @dataclass(frozen=True)
-class PairCodec:
+class PairCodec(AroundText):
     """The codecs of both sides. Samples are of the target's.
 
     Attributes:
@@ -35,45 +36,8 @@ class PairCodec:
     target: Any
 
     @property
-    def vocabulary(self) -> int:
-        return self.target.vocabulary
-
-    @property
-    def start(self) -> int | None:
-        return self.target.start
-
-    @property
-    def end(self) -> int | None:
-        return self.target.end
-
-    @property
-    def pad(self) -> int | None:
-        return self.target.pad
-
-    @property
-    def token_bytes(self) -> np.ndarray | None:
-        return self.target.token_bytes
-
-    @property
-    def one_spelling(self) -> bool:
-        return self.target.one_spelling
-
-    @property
-    def shown(self) -> int:
-        return self.target.shown
-
-    @property
-    def levels(self) -> None:
-        return None
-
-    def encode(self, text: str) -> np.ndarray:
-        return self.target.encode(text)
-
-    def decode(self, ids: np.ndarray) -> str:
-        return self.target.decode(ids)
-
-    def write(self, samples: np.ndarray, stem: Path) -> Path:
-        return self.target.write(samples, stem)
+    def text(self) -> Any:
+        return self.target
 
     def source_row(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
         """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to fit, as in a batch."""

@@ -1,0 +1,70 @@
+"""What the codecs have in common that add something to the codec of a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class AroundText:
+    """All that has to do with tokens is that of the codec ``text``."""
+
+    @property
+    def text(self) -> Any:
+        """The codec that texts are written in."""
+        raise NotImplementedError
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.text.is_fitted
+
+    @property
+    def vocabulary(self) -> int:
+        return self.text.vocabulary
+
+    @property
+    def start(self) -> int | None:
+        return self.text.start
+
+    @property
+    def end(self) -> int | None:
+        return self.text.end
+
+    @property
+    def pad(self) -> int | None:
+        return self.text.pad
+
+    @property
+    def mask(self) -> int | None:
+        return self.text.mask
+
+    @property
+    def token_bytes(self) -> np.ndarray | None:
+        return self.text.token_bytes
+
+    @property
+    def token_kinds(self) -> np.ndarray:
+        return self.text.token_kinds
+
+    @property
+    def one_spelling(self) -> bool:
+        return self.text.one_spelling
+
+    @property
+    def shown(self) -> int:
+        return self.text.shown
+
+    @property
+    def levels(self) -> None:
+        return None
+
+    def encode(self, text: str) -> np.ndarray:
+        return self.text.encode(text)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return self.text.decode(ids)
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        return self.text.write(samples, stem)
