@@ -115,6 +115,8 @@ def _made(source: str, made: Path) -> str:
     if newest_step(epath.Path(made)) is None:
         if origin.exists():
             shutil.rmtree(made, ignore_errors=True)  # half made
+        elif made.exists():
+            raise UserError(f"{made}, where {source} would become a run, is there already: give another --run-dir")
         made.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(source)
         as_run(source, made)

@@ -141,6 +141,16 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     assert genjax.load(tmp_path / "l").evaluate().numbers == adapted.evaluate().numbers
 
 
+def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):
+    (tmp_path / "run_from").mkdir()
+    (tmp_path / "run_from" / "mine.txt").write_text("mine")
+    told = Experiment(LoRA("unused", rank=2), texts(model, RandomWindows(12), Characters()))
+    for _ in range(2):
+        with pytest.raises(UserError, match="run_from, where .*model would become a run, is there already"):
+            going_on(told, str(model / "model"), str(tmp_path / "run"))
+    assert (tmp_path / "run_from" / "mine.txt").read_text() == "mine"
+
+
 def test_what_stands_on_a_net_takes_that_of_the_other_run(model, tmp_path):
     from genjax.data.sources import LabelledTexts
 
