@@ -116,8 +116,10 @@ class Family:
     Both are kept with the run, which from then on needs the others no more.
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
-    Most families have none. ``stream(state, key, n, options, codec, show) -> samples`` gives what ``sample`` does, on
-    the host, and shows the first text as it is drawn; None of a family that draws all of a sample at once.
+    ``known(state, batch) -> entries`` gives what training examples get beside their own entries, arrays [B, ...] that
+    depend on ``frozen`` alone: they are computed once, before the first step. Most families have neither.
+    ``stream(state, key, n, options, codec, show) -> samples`` gives what ``sample`` does, on the host, and shows the
+    first text as it is drawn; None of a family that draws all of a sample at once.
     ``no_samples`` says why a family cannot draw samples and what to do instead, None where it can; ``protocol`` what
     its own metrics depend on besides the data, such as the draws of a bound.
     """
@@ -125,6 +127,7 @@ class Family:
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
     collect: ClassVar[Callable[..., Batch] | None] = None
+    known: ClassVar[Callable[..., Batch] | None] = None
     stream: ClassVar[Callable[..., Any] | None] = None
 
     @property
@@ -166,6 +169,15 @@ class Family:
     def plain(self) -> Family:
         """The family that a judged state is of: another where this one is a way to train that."""
         return self
+
+    @property
+    def examiner(self) -> Family:
+        """The family whose metrics held-out data get: ``plain``, unless the data are of a kind that it cannot read."""
+        return self.plain
+
+    def remarks(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        """What a person should be told of the means of training metrics in a row; by default nothing."""
+        return ()
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         """The metrics of a held-out batch; ``loss`` is the main one."""

@@ -319,12 +319,13 @@ class Judge:
           UserError: one of the experiment's evaluators cannot look at this family or these data.
         """
         for evaluator in experiment.evaluators:
-            evaluator.check(experiment.family.plain, data.spec, others)
-        compiled = layout.compile_evaluation(experiment.family.plain.evaluate)
+            evaluator.check(experiment.family.examiner, data.spec, others)
+        compiled = layout.compile_evaluation(experiment.family.examiner.evaluate)
         return cls(experiment, layout, data, evaluators, others, compiled)
 
     def __call__(self, state: State, split: str) -> Report:
         judged = model(self.experiment, state, self.data.spec, self.data.codec)
+        judged = dataclasses.replace(judged, family=self.experiment.family.examiner)
         size, chosen = self.experiment.batch_size, self.data.splits[split]
         key = jax.random.fold_in(state.key, EVALUATION)
         metrics = held_out_metrics(self.layout, self.compiled, judged.state, chosen, size, key)

@@ -27,6 +27,7 @@ from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained
+from genjax.known import enriched
 from genjax.meter import Meter, Packed
 from genjax.runs import Run
 from genjax.stop import Stop
@@ -207,7 +208,8 @@ def run_loop(
     saved = step if step else None
     rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
 
-    source = feed(experiment, layout, data.splits["train"], progress["position"])
+    examples = enriched(family, state, data.splits["train"], layout, experiment.batch_size)
+    source = feed(experiment, layout, examples, progress["position"])
     with contextlib.closing(source), writers.Writers(run_dir, step, steps, layout.is_main, quiet) as out:
         if step >= steps:
             out.say(f"{run_dir} is finished: step {step} of {steps}")
@@ -235,6 +237,8 @@ def run_loop(
             if _due(last, every.log, steps):
                 numbers = meter.means()
                 speed = clock.speed(last)
+                for remark in family.remarks(numbers):
+                    out.say(f"step {last}: {remark}")
                 rate = {"time/steps_per_second": speed, "time/examples_per_second": speed * experiment.batch_size}
                 out.row(last, "train", numbers | rate)
                 out.progress(last, numbers["loss"], speed * experiment.batch_size, speed)

@@ -25,6 +25,7 @@ from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import Transformer
 from genjax.optim import SGD
 from genjax.parallel import Devices
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
 from genjax.pretrained import going_on
 from genjax.schedules import Constant
@@ -126,7 +127,9 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     run = genjax.train(whole, tmp_path / "whole", quiet=True)
     assert type(run.codec) is Subwords and run.codec.vocabulary == 280
     assert "text is in the tokens of" in capsys.readouterr().err
-    lora = going_on(dataclasses.replace(told, family=LoRA("unused", rank=2)), str(model / "model"), str(tmp_path / "l"))
+    lora = going_on(
+        dataclasses.replace(told, family=LoRA("unused", Adapters(2))), str(model / "model"), str(tmp_path / "l")
+    )
     adapted = genjax.train(lora, tmp_path / "l", quiet=True)
     learned = genjax.load(tmp_path / "whole_from").state.params
     (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has begun needs it no more
@@ -144,7 +147,7 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
 def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):
     (tmp_path / "run_from").mkdir()
     (tmp_path / "run_from" / "mine.txt").write_text("mine")
-    told = Experiment(LoRA("unused", rank=2), texts(model, RandomWindows(12), Characters()))
+    told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
     for _ in range(2):
         with pytest.raises(UserError, match="run_from, where .*model would become a run, is there already"):
             going_on(told, str(model / "model"), str(tmp_path / "run"))

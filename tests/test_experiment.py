@@ -138,6 +138,7 @@ from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import LoRA
 from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
@@ -427,7 +428,8 @@ COMPONENTS = [
     CaptionDecoding(5, image="a.png"),
     CaptionAccuracy(9, 3, while_training=False),
     PromptAgreement(9, 3, while_training=False),
-    LoRA("runs/other", 3, 6.0, ("query",), ("norm",), ("blocks",), Decoding(5)),
+    Adapters(3, 6.0, ("query",), ("norm",), ("blocks",)),
+    LoRA("runs/other", Adapters(3), Decoding(5)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
     ConvGenerator((8, 4), 6, False, 3),

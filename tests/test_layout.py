@@ -13,7 +13,7 @@ FLOORS = [
     {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop"},
-    {"train", "runs", "records", "exports", "pretrained"},
+    {"train", "runs", "records", "exports", "pretrained", "known"},
     {"bench", "compare", "show", "__main__", "__init__"},
 ]
 

@@ -18,6 +18,7 @@ from genjax.data.subwords import Subwords
 from genjax.data.text_splits import ByDocuments
 from genjax.experiment import Every, Experiment
 from genjax.optim import AdamW
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import LoRA
 from genjax.schedules import Linear, WarmUp
 
@@ -26,9 +27,11 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=LoRA(
             base="runs/gpt_books_tiny" if tiny else "runs/gpt_books",
-            rank=2 if tiny else 4,
-            targets=("attention/.*kernel", "feed_forward/.*kernel", "^embedding$"),
-            whole=("norm", "bias"),
+            adapters=Adapters(
+                rank=2 if tiny else 4,
+                targets=("attention/.*kernel", "feed_forward/.*kernel", "^embedding$"),
+                whole=("norm", "bias"),
+            ),
         ),
         data=TextFiles(
             pattern="books/the_adventures_of_sherlock_holmes.txt.gz",

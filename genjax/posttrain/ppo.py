@@ -14,12 +14,9 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import (
     adapted_kl_coefficient,
@@ -30,10 +27,24 @@ from genjax.losses import (
     kl_k3,
     whiten,
 )
+from genjax.posttrain import adapters
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.reward import RewardModel, score
-from genjax.posttrain.rollouts import Rollout, features, from_the_left, heard, rollout
+from genjax.posttrain.rollouts import (
+    Rollout,
+    answered,
+    check_counts,
+    check_prompts,
+    check_vocabulary,
+    dealt,
+    features,
+    from_the_left,
+    heard,
+    rewards_of,
+)
 
 BASE, REWARD = "base", "reward_run"
+NEGATIVE_KL = -0.1  # nats a response; an estimate may be a little below 0 by chance
 RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
 Critic = Literal["shared", "separate"]
 
@@ -59,6 +70,8 @@ class PPO(Family):
       reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
         template puts around them, responses without their end.
       reward_run: in its place, the run directory of a RewardModel of the same tokens.
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they stand on, and no
+        second copy; None trains all parameters.
       new_tokens: the longest response.
       longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
       epochs: passes over the responses.
@@ -76,6 +89,7 @@ class PPO(Family):
       critic: values are a linear function of the policy's features, "shared", or of those of a "separate" model,
         which begins as the base, too.
       unended: taken off the reward of a response without an end.
+      kl_alarm: nats a response; a mean KL above it, or clearly below 0, is told while it trains.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """
@@ -83,6 +97,7 @@ class PPO(Family):
     base: Any = "runs/gpt_docs"
     reward: Any = None
     reward_run: Any = None
+    adapters: Adapters | None = None
     new_tokens: int = 64
     longest_prompt: int | None = None
     epochs: int = 4
@@ -99,19 +114,16 @@ class PPO(Family):
     whiten: bool = True
     critic: Critic = "shared"
     unended: float = 0.0
+    kl_alarm: float = 50.0
     sampler: Any = None
     codec: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("new_tokens", "epochs", "minibatches", "kl_horizon"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
-        if self.longest_prompt is not None and self.longest_prompt < 1:
-            raise UserError(f"longest_prompt is at least 1 or None, not {self.longest_prompt}")
+        check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is from 0 to 1, not {getattr(self, name)}")
-        for name in ("clip", "value_clip"):
+        for name in ("clip", "value_clip", "kl_alarm"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is above 0, not {getattr(self, name)}")
         for name in ("value_coefficient", "entropy_coefficient", "kl", "unended"):
@@ -134,29 +146,10 @@ class PPO(Family):
 
     def on(self, others: Mapping[str, Trained], spec: Spec) -> PPO:
         base = others[BASE]
-        if not isinstance(base.family, Autoregressive):
-            raise UserError(
-                f"PPO begins with an Autoregressive model, but the run {base.run_dir} is of a "
-                f"{type(base.family).__name__} (family.base)"
-            )
-        if not spec.prefixed or spec.packed or spec.vocabulary is None:
-            raise UserError("PPO answers prompts: its data are rows of one text each with a prefix_mask, not packed")
-        if spec.source_length is not None or spec.image is not None or base.family.prefix_lm:
-            raise UserError("PPO is for models of texts alone: no source, no image, no prefix_lm")
-        room = (self.longest_prompt or spec.shape[0]) + self.new_tokens
-        if room - 1 > base.family.net.context:
-            raise UserError(
-                f"a prompt and its response are of up to {room} tokens, more than the context of "
-                f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt or new_tokens"
-            )
-        models = {BASE: base} | ({} if self.reward_run is None else {REWARD: others[REWARD]})
-        for other in models.values():
-            if other.spec.vocabulary != spec.vocabulary:
-                raise UserError(
-                    f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have {spec.vocabulary}"
-                )
+        room = check_prompts("PPO", self, base, spec)
         if self.reward_run is None:
             return dataclasses.replace(self, base=base.family)
+        check_vocabulary(others[REWARD], spec)
         judge = others[REWARD]
         if not isinstance(judge.family, RewardModel):
             raise UserError(f"reward_run is a RewardModel, but {judge.run_dir} is of a {type(judge.family).__name__}")
@@ -182,16 +175,29 @@ class PPO(Family):
         width = jax.eval_shape(lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)).shape[-1]
         # Values begin at 0: advantages are the rewards themselves, until more is known.
         value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
+        trained = adapters.beginning(self.adapters, key, policy)
         if self.critic == "separate":
-            value["net"] = jax.tree.map(jnp.copy, policy)
-        return {"policy": policy, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
+            value["net"] = jax.tree.map(jnp.copy, trained)
+        return {"policy": trained, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
 
     def begun(self, state: State) -> State:
-        learned = lambda: jax.tree.map(jnp.copy, state.frozen[BASE]["params"])  # noqa: E731  (each has its own buffers)
-        value = {name: learned() if name == "net" else part for name, part in state.params["value"].items()}
-        params = {"policy": learned(), "value": value}
+        learned = state.frozen[BASE]["params"]
+        value = {
+            name: adapters.begun(self.adapters, part, learned) if name == "net" else part
+            for name, part in state.params["value"].items()
+        }
+        params = {"policy": adapters.begun(self.adapters, state.params["policy"], learned), "value": value}
         ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
         return state.replace(params=params, ema=ema)
+
+    def whole(self, frozen: Any, params: Params) -> Params:
+        """{"policy", "value"} as networks use them, of those that are trained."""
+        learned = frozen[BASE]["params"]
+        value = {
+            name: adapters.whole(self.adapters, learned, part) if name == "net" else part
+            for name, part in params["value"].items()
+        }
+        return {"policy": adapters.whole(self.adapters, learned, params["policy"]), "value": value}
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
@@ -199,32 +205,16 @@ class PPO(Family):
         Raises:
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several processes.
         """
-        if jax.process_count() > 1:
-            raise UserError("PPO draws and rewards its responses in one process")
-        longest = self.longest_prompt or batch["tokens"].shape[1]
-        sizes = np.asarray(batch["prefix_mask"]).sum(1)
-        if not 0 < sizes.min() <= sizes.max() <= longest:
-            raise UserError(
-                f"prompts are of 1 to {longest} tokens (family.longest_prompt), but there is one of "
-                f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}"
-            )
-        end = self.codec.end
-        ends, pad = ((), self.codec.pad or 0) if end is None else (((end,),), end)
-        frozen = state.frozen[BASE]["params"]
-        prompts, asked = prompts_of(batch["tokens"], batch["prefix_mask"], longest)
+        params = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
-        drawn = rollout(self.base, state.params, frozen, prompts, asked, self.new_tokens, draws, ends, pad)
+        drawn, longest = answered(self, params["policy"], batch, draws)
         if self.reward_run is None:
-            rewards = jnp.asarray(self._rewards(drawn, longest))
+            rewards = rewards_of(self.reward, self.codec, drawn, longest)
         else:
             judge = State(state.step, **state.frozen[REWARD], opt_state=None, ema=None, key=key)
             rewards = score(self.reward_run, judge, *from_the_left(drawn.tokens, drawn.real))
-        return experience(self, drawn, rewards, state.variables["kl_coefficient"], batch["mask"])
-
-    def _rewards(self, drawn: Rollout, longest: int) -> np.ndarray:
-        tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
-        prompts = texts_of(self.codec, tokens[:, :longest], real[:, :longest])
-        return rewards_of_texts(self.reward, prompts, texts_of(self.codec, tokens[:, longest:], real[:, longest:]))
+        reference, coefficient = state.frozen[BASE]["params"], state.variables["kl_coefficient"]
+        return experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -233,45 +223,90 @@ class PPO(Family):
 
     def judged(self, state: State) -> State:
         state = state.for_eval()
+        policy = adapters.whole(self.adapters, state.frozen[BASE]["params"], state.params["policy"])
         variables = state.frozen[BASE]["variables"]
-        return self.base.judged(
-            state.replace(params=state.params["policy"], variables=variables, ema=None, frozen=None)
+        return self.base.judged(state.replace(params=policy, variables=variables, ema=None, frozen=None))
+
+    def remarks(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        return kl_remarks(numbers["kl"], self.kl_alarm)
+
+
+def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
+    """What to tell of a mean KL, in nats a response, that is not what it should be."""
+    if kl < NEGATIVE_KL:
+        return (
+            f"the KL to the reference is {kl:.3g} nats a response, which a policy that draws its own responses cannot "
+            "have: it finds what the reference likes better",
         )
+    if kl > alarm:
+        return (
+            f"the KL to the reference is {kl:.3g} nats a response, above {alarm:g} (family.kl_alarm): the policy runs "
+            "away; raise family.kl or lower the learning rate",
+        )
+    return ()
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def experience(
-    family: PPO, drawn: Rollout, rewards: jax.Array, coefficient: jax.Array, weight: jax.Array
+    family: PPO,
+    params: Params,
+    reference: Params,
+    drawn: Rollout,
+    rewards: jax.Array,
+    coefficient: jax.Array,
+    weight: jax.Array,
 ) -> dict[str, jax.Array]:
     """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that only fill it up.
 
-    The entries are those of the rollout, ``advantages``, ``returns`` and ``response_mask`` [B, N], and of each response
-    ``reward``, ``kl``, ``response_length``, and its share of the variance of the returns, ``spread``, and of what of
-    it the values do not explain, ``unexplained``, [B].
+    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``values``, ``advantages``,
+    ``returns`` and ``response_mask`` [B, N], and of each response ``reward``, ``kl``, ``response_length``, and its
+    share of the variance of the returns, ``spread``, and of what of it the values do not explain, ``unexplained``, [B].
+
+    Args:
+      params: whole {"policy", "value"} that the responses were drawn from.
+      reference: parameters of the model that the policy began as.
+      drawn: the responses.
+      rewards: of them, [B].
+      coefficient: of the KL penalty.
+      weight: of the responses, [B].
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
-    kl = kl_k1(drawn.log_probs, drawn.reference) * mask
+    log_probs, values, _ = _spoken(family, params, drawn.tokens, drawn.real, mask.shape[1])
+    known = heard(family.base, reference, drawn.tokens, drawn.real, mask.shape[1]).log_probs
+    kl = kl_k1(log_probs, known) * mask
     lengths = mask.sum(1)
     last = jnp.arange(mask.shape[1])[None] == lengths[:, None] - 1
     given = rewards - family.unended * ~drawn.ended
     steps = jnp.where(last, given[:, None], 0.0) - coefficient * kl
-    advantages, returns = gae(steps, drawn.values, mask, family.gamma, family.lam)
+    advantages, returns = gae(steps, values, mask, family.gamma, family.lam)
     weighed = mask * weight[:, None]
     return {
         "mask": weight,
         "tokens": drawn.tokens,
         "real": drawn.real,
         "response_mask": mask,
-        "log_probs": drawn.log_probs,
-        "values": drawn.values,
+        "log_probs": log_probs,
+        "values": values,
         "advantages": whiten(advantages, weighed) if family.whiten else advantages,
         "returns": returns,
         "reward": rewards,
         "kl": kl.sum(1),
         "response_length": lengths,
         "spread": _spread(returns, weighed),
-        "unexplained": _spread(returns - drawn.values, weighed),
+        "unexplained": _spread(returns - values, weighed),
     }
+
+
+def _spoken(
+    family: PPO, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole {"policy", "value"}."""
+    own = heard(family.base, params["policy"], tokens, real, new_tokens)
+    value = params["value"]
+    read = features(family.base, value["net"], tokens, real, new_tokens) if "net" in value else own.features
+    flat = read.reshape(-1, read.shape[-1]).astype(jnp.float32)
+    values = flat @ value["head"]["kernel"].astype(jnp.float32) + value["head"]["bias"].astype(jnp.float32)[None]
+    return own.log_probs, values.reshape(own.log_probs.shape), own.entropy
 
 
 def _spread(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -285,8 +320,7 @@ def update(
 ) -> tuple[State, Metrics]:
     """Epochs over a batch of ``experience``, an update for each minibatch; ``step`` counts one.
 
-    Of every ``minibatches`` rows that follow on each other each minibatch has one, dealt anew in each epoch: so it
-    makes no difference how many devices share a batch. Metrics are means over all updates.
+    Metrics are means over all updates.
 
     Raises:
       UserError: a device's rows do not divide into the minibatches.
@@ -295,27 +329,19 @@ def update(
     if rows % (parts * optimizer.accumulate):
         of_those = f" of {optimizer.accumulate} microbatches each" if optimizer.accumulate > 1 else ""
         raise UserError(f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}")
-    blocks = rows // parts
-    first = 0 if axis is None else jax.lax.axis_index(axis) * blocks
+    first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
     key = jax.random.split(state.step_key)[1]
-
     rule = dataclasses.replace(
-        optimizer, learning_rate=lambda updates: optimizer.learning_rate(updates // (family.epochs * parts))
+        optimizer,
+        learning_rate=lambda updates: optimizer.learning_rate(updates // (family.epochs * parts)),
+        through=lambda params: family.whole(state.frozen, params),
     )
 
     def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
         return _losses(family, params, batch), variables
 
     def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
-        epoch = jax.random.fold_in(key, number // parts)
-        deal = lambda block: jax.random.permutation(jax.random.fold_in(epoch, block), parts)  # noqa: E731
-        chosen = jax.vmap(deal)(first + jnp.arange(blocks))[:, number % parts]
-
-        def taken(x: jax.Array) -> jax.Array:
-            dealt = x.reshape(blocks, parts, *x.shape[1:])  # so that a row stays on its device
-            return jnp.take_along_axis(dealt, chosen.reshape(-1, *[1] * (dealt.ndim - 1)), 1)[:, 0]
-
-        minibatch = {name: taken(x) for name, x in batch.items()}
+        minibatch = dealt(batch, key, number, parts, first)
         return gradient_step(loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis)
 
     state, several = jax.lax.scan(one, state, jnp.arange(family.epochs * parts))
@@ -332,12 +358,12 @@ def update(
 
 def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     mask = batch["response_mask"] * batch["mask"][:, None]
-    now = heard(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
-    log_ratio = (now.log_probs - batch["log_probs"]) * mask
+    log_probs, values, entropies = _spoken(family, params, batch["tokens"], batch["real"], mask.shape[1])
+    log_ratio = (log_probs - batch["log_probs"]) * mask
     losses, clipped = clipped_policy_loss(log_ratio, batch["advantages"], family.clip)
     policy = Mean.of(losses, mask)
-    value = Mean.of(clipped_value_loss(now.values, batch["values"], batch["returns"], family.value_clip), mask)
-    entropy = Mean.of(now.entropy, mask)
+    value = Mean.of(clipped_value_loss(values, batch["values"], batch["returns"], family.value_clip), mask)
+    entropy = Mean.of(entropies, mask)
     total = policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
     of_response = {name: Mean.of(batch[name], batch["mask"]) for name in RESPONSES}
     explained = jnp.sum((batch["spread"] - batch["unexplained"]) * batch["mask"])

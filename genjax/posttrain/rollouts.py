@@ -1,31 +1,22 @@
-"""Responses drawn to prompts, and what a policy and a value function say of each of their tokens."""
+"""Policies that go on learning: responses drawn to prompts, and what models say of each of their tokens."""
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.continuation import continued
-from genjax.family import Params
+from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
+from genjax.family import Batch, Params, Trained
 from genjax.samplers.decoding import Stops, TokenSampler
-
-
-class Heard(NamedTuple):
-    """What a policy and a value function say of drawn tokens; all float32 [B, N].
-
-    Attributes:
-      log_probs: log p(token | those before it).
-      values: what was expected before the token.
-      entropy: of the distribution that the token is drawn from, in nats.
-    """
-
-    log_probs: jax.Array
-    values: jax.Array
-    entropy: jax.Array
 
 
 class Rollout(NamedTuple):
@@ -34,32 +25,65 @@ class Rollout(NamedTuple):
     Attributes:
       tokens: int32 [B, P + N], prompts padded at the beginning, then responses.
       real: bool [B, P + N], False for padding and for what stands after the end of a response.
-      sampled: float32 [B, N], the log-probabilities as the sampler had them.
-      log_probs: float32 [B, N], of the policy.
-      values: float32 [B, N].
-      reference: float32 [B, N], log-probabilities of the model that it began as.
+      log_probs: float32 [B, N], as the sampler had them.
       ended: bool [B], whether the end was drawn.
     """
 
     tokens: jax.Array
     real: jax.Array
-    sampled: jax.Array
     log_probs: jax.Array
-    values: jax.Array
-    reference: jax.Array
     ended: jax.Array
 
 
+class Heard(NamedTuple):
+    """What a model says of drawn tokens; float32.
+
+    Attributes:
+      log_probs: log p(token | those before it), [B, N].
+      entropy: of the distribution that the token is drawn from, in nats, [B, N].
+      features: that it is predicted from, [B, N, D], in the type of the parameters.
+    """
+
+    log_probs: jax.Array
+    entropy: jax.Array
+    features: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 6, 7))
+def rollout(
+    family: Autoregressive,
+    params: Params,
+    prompts: jax.Array,
+    asked: jax.Array,
+    new_tokens: int,
+    key: jax.Array,
+    ends: Stops = (),
+    pad: int = 0,
+) -> Rollout:
+    """Responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters, in one compiled loop.
+
+    Args:
+      family: of the policy.
+      params: of the policy.
+      prompts: int32 [B, P], padded at the beginning.
+      asked: bool [B, P], True for real tokens.
+      key: of the draws.
+      ends: sequences of tokens that end a response.
+      pad: what stands behind the end.
+    """
+    drawn = continued(family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad)
+    inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
+    tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)
+    return Rollout(tokens, real, drawn.log_probs, drawn.done)
+
+
 def heard(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> Heard:
-    """What {"policy", "value"} say of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T]."""
-    hidden = features(family, params["policy"], tokens, real, new_tokens)
-    log_p = _log_softmax(family, params["policy"], hidden)
-    value = params["value"]
-    read = features(family, value["net"], tokens, real, new_tokens) if "net" in value else hidden
-    flat = read.reshape(-1, read.shape[-1]).astype(jnp.float32)
-    values = flat @ value["head"]["kernel"].astype(jnp.float32) + value["head"]["bias"].astype(jnp.float32)[None]
-    own = _of_tokens(log_p, tokens)
-    return Heard(own, values.reshape(own.shape), -(jnp.exp(log_p) * log_p).sum(-1))
+    """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T]."""
+    found = features(family, params, tokens, real, new_tokens)
+    logits = family.net.module(_vocabulary(params)).apply({"params": params}, found, method="logits")
+    log_p = jax.nn.log_softmax(logits)
+    own = jnp.take_along_axis(log_p, tokens[:, -new_tokens:, None], 2)[..., 0]
+    return Heard(own, -(jnp.exp(log_p) * log_p).sum(-1), found)
 
 
 def features(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> jax.Array:
@@ -71,56 +95,124 @@ def features(family: Autoregressive, params: Params, tokens: jax.Array, real: ja
     return hidden[:, -new_tokens:]
 
 
-def _log_softmax(family: Autoregressive, params: Params, hidden: jax.Array) -> jax.Array:
-    """[B, N, D] -> [B, N, V]."""
-    module = family.net.module(_vocabulary(params))
-    return jax.nn.log_softmax(module.apply({"params": params}, hidden, method="logits"))
-
-
-def _of_tokens(log_p: jax.Array, tokens: jax.Array) -> jax.Array:
-    """The log-probabilities [B, N] of the last N of tokens int32 [B, T], of log_p [B, N, V]."""
-    return jnp.take_along_axis(log_p, tokens[:, -log_p.shape[1] :, None], 2)[..., 0]
-
-
 def _vocabulary(params: Params) -> int:
     return len(params["embedding" if "embedding" in params else "table"])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 7, 8))
-def rollout(
-    family: Autoregressive,
-    params: Params,
-    reference: Params,
-    prompts: jax.Array,
-    asked: jax.Array,
-    new_tokens: int,
-    key: jax.Array,
-    ends: Stops = (),
-    pad: int = 0,
-) -> Rollout:
-    """Responses of up to ``new_tokens`` to prompts, in one compiled loop, and what models say of their tokens.
+def answered(
+    family: Any, policy: Params, batch: Batch, key: jax.Array, rows: slice = slice(None), copies: int = 1
+) -> tuple[Rollout, int]:
+    """Responses of a policy to the prompts of a batch, and the room that prompts have.
 
     Args:
-      family: of the policy.
-      params: {"policy", "value"}.
-      reference: parameters of another policy.
-      prompts: int32 [B, P], padded at the beginning.
-      asked: bool [B, P], True for real tokens.
+      family: what trains the policy: with its ``base``, ``codec``, ``new_tokens`` and ``longest_prompt``.
+      policy: whole parameters.
+      batch: with a ``prefix_mask``.
       key: of the draws.
-      ends: sequences of tokens that end a response.
-      pad: what stands behind the end.
+      rows: of the batch, whose prompts are answered.
+      copies: responses to each prompt, which follow on each other.
+
+    Raises:
+      UserError: a prompt that is empty or longer than ``longest_prompt``, or several processes.
     """
-    drawing = continued(family, params["policy"], prompts, asked, TokenSampler(new_tokens), key, ends, pad)
-    tokens = jnp.concatenate([prompts, drawing.tokens], 1)
-    inside = jnp.arange(new_tokens)[None] < drawing.lengths[:, None]
-    real = jnp.concatenate([asked, inside], 1)
-    own = heard(family, params, tokens, real, new_tokens)
-    before = _log_softmax(family, reference, features(family, reference, tokens, real, new_tokens))
-    known = _of_tokens(before, tokens)
-    return Rollout(tokens, real, drawing.log_probs, own.log_probs, own.values, known, drawing.done)
+    if jax.process_count() > 1:
+        raise UserError("responses are drawn and rewarded in one process")
+    longest = family.longest_prompt or batch["tokens"].shape[1]
+    sizes = np.asarray(batch["prefix_mask"][rows]).sum(1)
+    if not 0 < sizes.min() <= sizes.max() <= longest:
+        raise UserError(
+            f"prompts are of 1 to {longest} tokens (family.longest_prompt), but there is one of "
+            f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}"
+        )
+    end = family.codec.end
+    ends, pad = ((), family.codec.pad or 0) if end is None else (((end,),), end)
+    prompts, asked = prompts_of(batch["tokens"][rows], batch["prefix_mask"][rows], longest)
+    prompts, asked = (jnp.repeat(x, copies, 0) for x in (prompts, asked))
+    return rollout(family.base, policy, prompts, asked, family.new_tokens, key, ends, pad), longest
+
+
+def rewards_of(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.Array:
+    """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the prompt's.
+
+    Raises:
+      UserError: it fails; see ``rewards_of_texts``.
+    """
+    tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
+    prompts = texts_of(codec, tokens[:, :longest], real[:, :longest])
+    return jnp.asarray(rewards_of_texts(reward, prompts, texts_of(codec, tokens[:, longest:], real[:, longest:])))
+
+
+def check_policy(what: str, base: Trained, spec: Spec) -> None:
+    """Refuse a base run that is no language model of the data's tokens, with a ``UserError``."""
+    if not isinstance(base.family, Autoregressive):
+        raise UserError(
+            f"{what} begins with an Autoregressive model, but the run {base.run_dir} is of a "
+            f"{type(base.family).__name__} (family.base)"
+        )
+    if spec.source_length is not None or spec.image is not None or base.family.prefix_lm:
+        raise UserError(f"{what} is for models of texts alone: no source, no image, no prefix_lm")
+    check_vocabulary(base, spec)
+
+
+def check_vocabulary(other: Trained, spec: Spec) -> None:
+    """Refuse a run that knows another number of tokens, with a ``UserError``."""
+    if other.spec.vocabulary != spec.vocabulary:
+        raise UserError(
+            f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have {spec.vocabulary}"
+        )
+
+
+def check_prompts(what: str, family: Any, base: Trained, spec: Spec) -> int:
+    """The most tokens of a prompt and its response together.
+
+    Raises:
+      UserError: the base or the data are not for responses to prompts, or there is no room.
+    """
+    if not spec.prefixed or spec.packed or spec.vocabulary is None:
+        raise UserError(f"{what} answers prompts: its data are rows of one text each with a prefix_mask, not packed")
+    check_policy(what, base, spec)
+    room = (family.longest_prompt or spec.shape[0]) + family.new_tokens
+    if room - 1 > base.family.net.context:
+        raise UserError(
+            f"a prompt and its response are of up to {room} tokens, more than the context of "
+            f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt or new_tokens"
+        )
+    return room
+
+
+def check_counts(family: Any, names: Sequence[str]) -> None:
+    """Refuse hyper-parameters below 1, with a ``UserError``."""
+    for name in names:
+        value = getattr(family, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} is at least 1, not {value}")
 
 
 def from_the_left(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
+
+
+def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:
+    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it has one.
+
+    They are dealt anew in each epoch, so that it makes no difference how many devices share a batch.
+
+    Args:
+      batch: whose rows ``parts`` divides.
+      key: of all epochs.
+      number: of the minibatch, counted through all epochs.
+      parts: in an epoch.
+      first: which block of ``parts`` rows the batch begins with, where a device has a slice of it.
+    """
+    blocks = len(batch["mask"]) // parts
+    epoch = jax.random.fold_in(key, number // parts)
+    deal = lambda block: jax.random.permutation(jax.random.fold_in(epoch, block), parts)  # noqa: E731
+    chosen = jax.vmap(deal)(first + jnp.arange(blocks))[:, number % parts]
+
+    def taken(x: jax.Array) -> jax.Array:
+        blocked = x.reshape(blocks, parts, *x.shape[1:])  # so that a row stays on its device
+        return jnp.take_along_axis(blocked, chosen.reshape(-1, *[1] * (blocked.ndim - 1)), 1)[:, 0]
+
+    return {name: taken(x) for name, x in batch.items()}

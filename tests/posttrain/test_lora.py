@@ -28,6 +28,7 @@ from genjax.nets.mlp import MLPCoder
 from genjax.nets.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
 from genjax.schedules import Constant
 from genjax.start import StartFrom
@@ -65,7 +66,7 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lora(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora")
-    family = LoRA(str(base.run_dir), rank=2, targets=MATRICES)
+    family = LoRA(str(base.run_dir), Adapters(2, targets=MATRICES))
     data = words(folder, "others", "a sun set", "the moon is to set")
     return genjax.train(experiment(family, data), folder / "run", quiet=True)
 
@@ -92,7 +93,7 @@ def _targeted(name):
 
 
 def test_it_begins_as_the_base_and_learns(base, lora, tmp_path):
-    still = dataclasses.replace(lora.experiment, family=LoRA(str(base.run_dir), rank=2, targets=MATRICES), steps=2)
+    still = dataclasses.replace(lora.experiment, family=LoRA(str(base.run_dir), Adapters(2, targets=MATRICES)), steps=2)
     still = dataclasses.replace(still, optimizer=SGD(Constant(0.0)))
     start = genjax.train(still, tmp_path / "still", quiet=True)
     merged = flat(start.model().state.params)
@@ -107,7 +108,10 @@ def test_it_begins_as_the_base_and_learns(base, lora, tmp_path):
 def test_merged_logits_are_those_of_a_path_beside_each_matrix(lora):
     """The second form of the paper, x W + (alpha / rank) (x A) B, computed beside every targeted Dense."""
     frozen, adapters = lora.state.frozen[BASE]["params"], lora.state.params
-    merged, scale = lora.model().state.params, lora.experiment.family.alpha / lora.experiment.family.rank
+    merged, scale = (
+        lora.model().state.params,
+        lora.experiment.family.adapters.alpha / lora.experiment.family.adapters.rank,
+    )
     module = NET.module(len(frozen["embedding"]))
     tokens = jnp.arange(8)[None] % 5
 
@@ -133,7 +137,7 @@ def test_merged_logits_are_those_of_a_path_beside_each_matrix(lora):
 def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     """dL/dA = s dL/dW B^T and dL/dB = s A^T dL/dW."""
     family = runs.resolved(
-        experiment(LoRA(str(base.run_dir), rank=2, alpha=6.0, targets=("layer_0/attention/query/kernel",)), None),
+        experiment(LoRA(str(base.run_dir), Adapters(2, 6.0, ("layer_0/attention/query/kernel",))), None),
         base.spec,
     )[0].family
     params, _ = family.init(jax.random.key(0), {"tokens": jnp.zeros((1, 13), jnp.int32)}, base.spec)
@@ -152,7 +156,7 @@ def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
 
 
 def test_it_goes_on_bitwise_and_without_the_base(base, tmp_path):
-    family = LoRA(str(base.run_dir), rank=2, targets=("kernel",), whole=("norm",))
+    family = LoRA(str(base.run_dir), Adapters(2, whole=("norm",)))
     told = experiment(family, words(tmp_path, "others", "a sun set", "the moon is to set"), ema=0.9)
     whole = genjax.train(told, tmp_path / "whole", quiet=True)
     genjax.train(dataclasses.replace(told, steps=4), tmp_path / "parts", quiet=True)
@@ -192,7 +196,7 @@ def test_what_is_judged_drawn_and_exported_is_the_merged_model(lora, tmp_path):
 @pytest.mark.parametrize("mode", ["pmapped", "sharded"])
 def test_eight_devices_equal_one(base, tmp_path, mode):
     data = words(tmp_path, "others", "a sun set", "the moon is to set")
-    told = experiment(LoRA(str(base.run_dir), rank=2), data, optimizer=SGD(Constant(0.05)), steps=6)
+    told = experiment(LoRA(str(base.run_dir), Adapters(2)), data, optimizer=SGD(Constant(0.05)), steps=6)
     curves = []
     for number, devices in enumerate((Devices(count=1), Devices(count=8, mode=mode))):
         folder = tmp_path / str(number)
@@ -206,10 +210,12 @@ def test_scanned_layers_have_adapters_of_their_own_and_convolutions_are_one_matr
     data = words(tmp_path, "texts", "the sun is up", "a moon is out")
     scanned = Autoregressive(dataclasses.replace(NET, scan_layers=True))
     genjax.train(experiment(scanned, data, steps=2), tmp_path / "base", quiet=True)
-    run = genjax.train(experiment(LoRA(str(tmp_path / "base"), rank=3), data, steps=2), tmp_path / "run", quiet=True)
+    run = genjax.train(
+        experiment(LoRA(str(tmp_path / "base"), Adapters(3)), data, steps=2), tmp_path / "run", quiet=True
+    )
     adapter = run.state.params["layers"]["attention"]["query"]["kernel"]
     assert adapter["lora_a"].shape == (2, 8, 3) and adapter["lora_b"].shape == (2, 3, 8)
-    family, kernel = LoRA(rank=2, alpha=2.0), jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
+    family, kernel = Adapters(2, 2.0), jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
     thin = {"lora_a": jnp.ones((36, 2)), "lora_b": jnp.ones((2, 5))}
     np.testing.assert_allclose(family.merged({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6)
 
@@ -218,12 +224,14 @@ def test_any_family_takes_adapters(tmp_path):
     pictures = toy.Pictures(16)
     vae = VAE(latent_dim=3, coder=MLPCoder((8,)), likelihood=Gaussian())
     genjax.train(experiment(vae, pictures, steps=2), tmp_path / "vae", quiet=True)
-    run = genjax.train(experiment(LoRA(str(tmp_path / "vae"), 2), pictures, steps=4), tmp_path / "on_vae", quiet=True)
+    run = genjax.train(
+        experiment(LoRA(str(tmp_path / "vae"), Adapters(2)), pictures, steps=4), tmp_path / "on_vae", quiet=True
+    )
     assert run.sample(num=2).shape == (2, 16, 16, 1)
     gan = GAN(4, ConvGenerator((4, 4)), ConvBackbone((4, 4)))
     players = Players(SGD(Constant(0.1)), SGD(Constant(0.1)))
     genjax.train(experiment(gan, pictures, optimizer=players, steps=2), tmp_path / "gan", quiet=True)
-    told = experiment(LoRA(str(tmp_path / "gan"), 2), pictures, optimizer=players, steps=3)
+    told = experiment(LoRA(str(tmp_path / "gan"), Adapters(2)), pictures, optimizer=players, steps=3)
     run = genjax.train(told, tmp_path / "on_gan", quiet=True)
     for part in ("generator", "discriminator"):
         moved = flat(run.state.params[part])
@@ -234,19 +242,21 @@ def test_any_family_takes_adapters(tmp_path):
 def test_what_cannot_be_meant_is_refused(base, lora, tmp_path):
     data = words(tmp_path, "others", "a sun set", "the moon is to set")
     for targets, message in (
-        (("nothing",), "family.targets: 'nothing' matches no parameter"),
-        (("bias",), "family.targets: 'bias' matches no parameter"),
+        (("nothing",), "adapters.targets: 'nothing' matches no parameter"),
+        (("bias",), "adapters.targets: 'bias' matches no parameter"),
         (("(",), "not a regular expression"),
         ((), "needs targets"),
     ):
         with pytest.raises(UserError, match=message):
-            told = experiment(LoRA(str(base.run_dir), targets=targets), data)
+            told = experiment(LoRA(str(base.run_dir), Adapters(targets=targets)), data)
             genjax.train(told, tmp_path / "a", quiet=True)
-    with pytest.raises(UserError, match="family.whole: 'nothing' matches no parameter"):
-        genjax.train(experiment(LoRA(str(base.run_dir), whole=("nothing",)), data), tmp_path / "a", quiet=True)
+    with pytest.raises(UserError, match="adapters.whole: 'nothing' matches no parameter"):
+        genjax.train(
+            experiment(LoRA(str(base.run_dir), Adapters(whole=("nothing",))), data), tmp_path / "a", quiet=True
+        )
     for settings in ({"rank": 0}, {"alpha": 0.0}):
         with pytest.raises(UserError):
-            LoRA(str(base.run_dir), **settings)
+            Adapters(**settings)
     fitted = dataclasses.replace(data, codec=Characters("\n abcdefghijklmnopqrstuvwxyz", True))
     with pytest.raises(UserError, match=r"has learned other data: embedding \[13, 8\] there and \[29, 8\] here"):
         genjax.train(experiment(LoRA(str(base.run_dir)), fitted), tmp_path / "b", quiet=True)
@@ -273,5 +283,7 @@ def test_a_run_may_start_from_a_run_of_adapters_and_stand_on_it(lora, tmp_path):
     merged = flat(lora.model().state.params)
     for name, leaf in flat(run.state.params).items():
         np.testing.assert_array_equal(leaf, merged[name])
-    second = genjax.train(experiment(LoRA(str(lora.run_dir), 1), data, steps=1), tmp_path / "second", quiet=True)
+    second = genjax.train(
+        experiment(LoRA(str(lora.run_dir), Adapters(1)), data, steps=1), tmp_path / "second", quiet=True
+    )
     np.testing.assert_array_equal(flat(second.state.frozen[BASE]["params"])["embedding"], merged["embedding"])

@@ -27,10 +27,12 @@ from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.ppo import BASE, PPO, REWARD, experience, update
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import heard, rollout
 from genjax.schedules import Constant, Linear
+from genjax.trees import named_leaves
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
@@ -90,19 +92,21 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     params = moved(state.params)
     prompts = jnp.where(batch["prefix_mask"] > 0, batch["tokens"], 0)[:, ::-1]  # padded at the beginning
     asked = batch["prefix_mask"][:, ::-1] > 0
-    drawn = rollout(BASE_FAMILY, params, state.frozen[BASE]["params"], prompts, asked, N, KEY, ((0,),), 0)
+    drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     inside = np.asarray(drawn.real[:, P:])
     lengths = inside.sum(1)
-    np.testing.assert_allclose(drawn.log_probs[inside], drawn.sampled[inside], atol=1e-4)
-    assert abs(drawn.log_probs - drawn.reference)[inside].max() > 0.1, "another policy"
+    of_all = heard(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
+    np.testing.assert_allclose(of_all.log_probs[inside], drawn.log_probs[inside], atol=1e-4)
+    before = heard(BASE_FAMILY, state.frozen[BASE]["params"], drawn.tokens, drawn.real, N).log_probs
+    assert abs(of_all.log_probs - before)[inside].max() > 0.1, "another policy"
     ends = [row[:n].tolist().count(0) for row, n in zip(np.asarray(drawn.tokens[:, P:]), lengths, strict=True)]
     np.testing.assert_array_equal(drawn.ended, np.array(ends) == 1)
     assert drawn.ended.sum() > 0 and lengths.min() < N, "some ended early, and nothing after the end is real"
     np.testing.assert_array_equal(drawn.real[:, :P], asked)
     row = int(lengths.argmax())  # the same alone and without padding
     alone = drawn.tokens[row, np.asarray(drawn.real[row])][None]
-    found = heard(BASE_FAMILY, params, alone, jnp.ones(alone.shape, bool), int(lengths[row]))
-    for value, several in ((found.log_probs, drawn.log_probs), (found.values, drawn.values)):
+    found = heard(BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row]))
+    for value, several in zip(found, of_all, strict=True):
         np.testing.assert_allclose(value[0], several[row, : lengths[row]], atol=1e-4)
 
 
@@ -120,27 +124,33 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     family = family_of(whiten=False, gamma=0.9, lam=0.8, unended=0.5)
     state, batch = state_of(family), prompts_batch()
     prompts, asked = batch["tokens"], jnp.ones((B, P), bool)
-    drawn = rollout(BASE_FAMILY, moved(state.params), state.frozen[BASE]["params"], prompts, asked, N, KEY, ((0,),), 0)
+    params, reference = moved(state.params), state.frozen[BASE]["params"]
+    drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     rewards = jnp.linspace(-1, 1, B)
-    found = experience(family, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
+    found = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
+    own = heard(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
+    gained = own.log_probs - heard(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
+    head = params["value"]["head"]
+    values = (own.features @ head["kernel"])[..., 0] + head["bias"][None]
     lengths = np.asarray(drawn.real[:, P:]).sum(1)
     steps = np.zeros((B, N))
     for row, length in enumerate(lengths):
-        steps[row, :length] = -0.2 * (drawn.log_probs - drawn.reference)[row, :length]
+        steps[row, :length] = -0.2 * gained[row, :length]
         steps[row, length - 1] += rewards[row] - 0.5 * (not drawn.ended[row])
     mask = (np.arange(N)[None] < lengths[:, None]).astype(np.float32)
-    advantages, returns = gae(jnp.asarray(steps, jnp.float32), drawn.values, jnp.asarray(mask), 0.9, 0.8)
+    advantages, returns = gae(jnp.asarray(steps, jnp.float32), values, jnp.asarray(mask), 0.9, 0.8)
     np.testing.assert_allclose(found["advantages"], advantages, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["returns"], returns, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found["response_mask"], mask)
     np.testing.assert_array_equal(found["response_length"], lengths)
     np.testing.assert_array_equal(found["reward"], rewards)
-    np.testing.assert_allclose(found["kl"], ((drawn.log_probs - drawn.reference) * mask).sum(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["kl"], (gained * mask).sum(1), rtol=1e-4, atol=1e-5)
     real = mask > 0
     explained = 1 - found["unexplained"].sum() / found["spread"].sum()
-    wanted = 1 - np.var((returns - drawn.values)[real]) / np.var(returns[real])
+    wanted = 1 - np.var((returns - values)[real]) / np.var(returns[real])
     np.testing.assert_allclose(explained, wanted, rtol=1e-4)
-    whitened = experience(family_of(gamma=0.9, lam=0.8, unended=0.5), drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
+    family = family_of(gamma=0.9, lam=0.8, unended=0.5)
+    whitened = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
     np.testing.assert_allclose(whitened["advantages"], whiten(advantages, jnp.asarray(mask)), rtol=1e-4, atol=1e-5)
 
 
@@ -169,8 +179,8 @@ def test_a_train_step_makes_all_updates_and_counts_one():
     np.testing.assert_allclose(metrics["learning_rate"].value, 0.1, rtol=1e-6)  # that of the train step
     np.testing.assert_allclose(metrics["reward"].value, batch["reward"].mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["response_length"].value, batch["response_length"].mean(), rtol=1e-6)
-    before = heard(BASE_FAMILY, state_of().params, batch["tokens"], batch["real"], N).log_probs
-    after = heard(BASE_FAMILY, state.params, batch["tokens"], batch["real"], N).log_probs
+    before = heard(BASE_FAMILY, state_of().params["policy"], batch["tokens"], batch["real"], N).log_probs
+    after = heard(BASE_FAMILY, state.params["policy"], batch["tokens"], batch["real"], N).log_probs
     gained = (batch["advantages"] * batch["response_mask"] * (after - before)).sum()
     assert gained > 0, "what was better than expected is more probable"
 
@@ -188,6 +198,34 @@ def test_a_separate_critic_leaves_the_policy_alone():
         )
         assert any(changed) and any(policy) == (critic == "shared")
     jax.tree.map(np.testing.assert_array_equal, state.params["value"]["net"], state.frozen[BASE]["params"])
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(critic):
+    family = family_of(adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)), critic=critic)
+    state = state_of(family)
+    learned = state.frozen[BASE]["params"]
+    jax.tree.map(np.testing.assert_array_equal, family.judged(state).params, learned)
+    batch = family.collect(state, prompts_batch(), KEY)
+    assert not batch["kl"].any(), "it begins as the reference"
+    np.testing.assert_allclose(batch["log_probs"], collected()["log_probs"], atol=1e-6)
+    after, _ = updated(family, state, batch)
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(after.params["policy"]) < 0.5 * size(learned)
+    jax.tree.map(np.testing.assert_array_equal, after.frozen[BASE]["params"], learned)
+    judged = family.judged(after).params
+    changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
+    assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
+    again = family.collect(after, prompts_batch(), KEY)
+    known = heard(BASE_FAMILY, learned, again["tokens"], again["real"], N).log_probs
+    told = heard(BASE_FAMILY, judged, again["tokens"], again["real"], N).log_probs
+    np.testing.assert_allclose(again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_kl_that_cannot_be_or_runs_away_is_told():
+    assert FAMILY.remarks({"kl": 3.0}) == FAMILY.remarks({"kl": -0.01}) == ()
+    assert "-0.5 nats a response, which a policy that draws its own" in FAMILY.remarks({"kl": -0.5})[0]
+    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).remarks({"kl": 12.0})[0]
 
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():

@@ -1,0 +1,117 @@
+"""Adapters: matrices of a trained model are moved by products of two thin ones, which alone are trained.
+
+LoRA: Hu et al., arXiv 2106.09685.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genjax import trees
+from genjax.errors import UserError
+from genjax.family import Params
+
+DOWN, UP = "lora_a", "lora_b"  # the names of A and B
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
+
+    A, [m, rank], begins random and B, [rank, n], at 0, so that nothing is moved at first. The kernel of a convolution
+    [h, w, in, out] is one matrix [h w in, out].
+
+    Attributes:
+      rank: of the adapters.
+      alpha: the adapters' scale is alpha / rank, so that another rank needs no other learning rate.
+      targets: regular expressions on paths of parameters; the matrices among those get adapters.
+      whole: regular expressions on paths of parameters that are trained as they are, such as norms or a head.
+      stacked: regular expressions on paths of layers stacked by a scan: each layer has adapters of its own.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("kernel",)
+    whole: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ("(^|/)layers/",)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"rank of the adapters is at least 1, not {self.rank}")
+        if not self.alpha > 0:
+            raise UserError(f"alpha is above 0, but {self.alpha} is not")
+        if not self.targets:
+            raise UserError("LoRA needs targets: regular expressions on the paths of matrices, such as 'kernel'")
+        for name in ("targets", "whole", "stacked"):
+            trees.check_syntax(f"adapters.{name}", getattr(self, name))
+
+    def init(self, key: jax.Array, params: Params) -> Params:
+        """What is trained beside ``params``, of which the shapes alone matter: a tree of part of their paths.
+
+        Raises:
+          UserError: a pattern matches nothing.
+        """
+        matrices = [(path, leaf) for path, leaf in trees.named_leaves(params) if leaf.ndim >= 2]
+        trees.check_patterns("adapters.targets", self.targets, dict(matrices))
+        trees.check_patterns("adapters.whole", self.whole, params)
+        keys = iter(jax.random.split(key, len(matrices)))
+
+        def adapter(stacked: bool, leaf: Any) -> dict[str, jax.Array] | None:
+            count, rows, columns = _matrix(leaf.shape, stacked)
+            if min(rows, columns) == 0:
+                return None
+            bound = 1 / math.sqrt(rows)
+            lead = (count,) if stacked else ()
+            down = jax.random.uniform(next(keys), (*lead, rows, self.rank), minval=-bound, maxval=bound)
+            return {DOWN: down, UP: jnp.zeros((*lead, self.rank, columns))}
+
+        def chosen(tree: Any, whole: Any, target: Any, stacked: Any) -> Any:
+            if isinstance(tree, Mapping):
+                parts = {name: chosen(tree[name], whole[name], target[name], stacked[name]) for name in tree}
+                return {name: part for name, part in parts.items() if part is not None} or None
+            if whole:
+                return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one in its place
+            return adapter(stacked, tree) if target and tree.ndim >= 2 else None
+
+        return chosen(params, *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)))
+
+    def begun(self, mine: Params, learned: Params) -> Params:
+        """What ``init`` gave, with the learned parameters where they are trained as they are."""
+        if not isinstance(mine, Mapping):
+            return jnp.copy(learned)  # its own buffers: those of the state are donated
+        return mine if DOWN in mine else {name: self.begun(mine[name], learned[name]) for name in mine}
+
+    def merged(self, learned: Params, mine: Params) -> Params:
+        """The learned parameters with those that are trained put in or added."""
+        if not isinstance(mine, Mapping):
+            return mine
+        if DOWN in mine:
+            return learned + (self.alpha / self.rank) * (mine[DOWN] @ mine[UP]).reshape(learned.shape)
+        return {name: self.merged(learned[name], mine[name]) if name in mine else learned[name] for name in learned}
+
+
+def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:
+    """Layers, rows and columns of what is one matrix, or one a layer; 0 rows of what is none."""
+    count, rest = (shape[0], shape[1:]) if stacked else (1, shape)
+    return (count, math.prod(rest[:-1]), rest[-1]) if len(rest) >= 2 else (count, 0, 0)
+
+
+def beginning(adapters: Adapters | None, key: jax.Array, params: Params) -> Params:
+    """What is trained of a model with these parameters: they themselves, or adapters of theirs."""
+    return params if adapters is None else adapters.init(key, params)
+
+
+def begun(adapters: Adapters | None, mine: Params, learned: Params) -> Params:
+    """What is trained, at step 0, of learned parameters; with buffers of its own."""
+    return jax.tree.map(jnp.copy, learned) if adapters is None else adapters.begun(mine, learned)
+
+
+def whole(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
+    """The model's own parameters, of those that are trained and those that it began with."""
+    return mine if adapters is None else adapters.merged(learned, mine)
