@@ -18,6 +18,7 @@ from jax.errors import JaxRuntimeError
 
 from genjax import exports, pretrained, records, runs, writers
 from genjax.bench import bench
+from genjax.best_of import best_of
 from genjax.compare import compare, reward_of
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
@@ -92,6 +93,8 @@ class SampleOptions:
       seed: of the draws.
       out: the file to write; samples/STEP_seed_SEED under the run directory by default.
       best: from the best checkpoint instead of the newest.
+      best_of: draw so many for each sample and keep that of the highest reward.
+      reward: for best_of, the run of a reward model or a Python function of (prompts, responses) as "module:function".
     """
 
     sampler: Any
@@ -101,10 +104,16 @@ class SampleOptions:
     seed: int = 0
     out: str | None = None
     best: bool = False
+    best_of: int = 1
+    reward: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+        if (self.best_of != 1) != (self.reward is not None):
+            raise UserError("the best of several samples is told by a reward: give both best_of and reward")
+        if self.best_of != 1 and self.stream:
+            raise UserError("the best of several samples is known when all are drawn: leave stream out")
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,8 @@ class CompareOptions:
     """Compare run B with run A.
 
     Attributes:
-      reward: the run of a reward model that judges texts; without one no winner is told.
+      reward: the run of a reward model that judges texts, or a Python function of (prompts, responses) as
+        "module:function"; without one no winner is told.
       prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
         conversations of B's data.
       num: samples of each.
@@ -217,7 +227,12 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
             raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
         sampler = sampler.prompted(options.prompt)
     run = runs.load(target, best=options.best)
-    print(run.write_samples(options.out, options.num, options.seed, sampler, _show if options.stream else None))
+    if options.reward is None:
+        print(run.write_samples(options.out, options.num, options.seed, sampler, _show if options.stream else None))
+        return
+    found = best_of(run, reward_of(options.reward), options.best_of, options.num, options.seed, sampler)
+    print(found.told())
+    print(run.write(found.samples, options.out, options.seed))
 
 
 def _show(text: str) -> None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from genjax import experiment as experiments
 from genjax import records, runs, writers
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
@@ -26,7 +27,7 @@ from genjax.evaluation.drawn_texts import before_end, in_words
 from genjax.evaluation.judge import Model, sampled
 from genjax.evaluation.ngrams import distinct, self_bleu
 from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import MOST_PROMPTS
+from genjax.families.decoding import MOST_PROMPTS, Request
 from genjax.posttrain.reward import RewardModel, rewards_of
 from genjax.runs import SAMPLES, Run
 
@@ -101,7 +102,7 @@ def compare(
     if out is None and "://" in str(b.run_dir):
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
-    text = [_writes(model) for model in models]
+    text = [writes(model) for model in models]
     if all(text):
         if tokens_of(a.codec) != tokens_of(b.codec):
             raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
@@ -123,13 +124,17 @@ def compare(
     return found
 
 
-def reward_of(run_dir: str | Path) -> Reward:
-    """The reward of a trained reward model; that of an empty response is NaN, which loses against any other.
+def reward_of(name: str) -> Reward:
+    """A Python function, named as "module:function", or the reward of the run of a reward model.
+
+    That of a run for an empty response is NaN, which loses against any other.
 
     Raises:
-      UserError: the run is of another family.
+      UserError: there is no such function, or the run is of another family.
     """
-    run = runs.load(run_dir)
+    if ":" in name and not epath.Path(name).exists():
+        return experiments.from_json({"function": name})
+    run_dir, run = name, runs.load(name)
     model = run.model()
     if not isinstance(model.family, RewardModel):
         raise UserError(f"the run {run_dir} is a {type(model.family).__name__}, which gives no rewards")
@@ -159,13 +164,14 @@ def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
 
 
-def _writes(model: Model) -> bool:
+def writes(model: Model) -> bool:
     """Whether a model writes texts of its own accord."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
 
 
-def _rewarded(reward: Reward, prompts: Sequence[Any], responses: Sequence[Any]) -> np.ndarray:
+def rewarded(reward: Reward, prompts: Sequence[Any], responses: Sequence[Any]) -> np.ndarray:
+    """The rewards [N] float64, of which there have to be as many as responses."""
     found = np.asarray(reward(prompts, responses), np.float64)
     if found.shape != (len(responses),):
         raise UserError(
@@ -199,7 +205,7 @@ def _texts(
     numbers: dict[str, float] = {}
     rewards: list[np.ndarray] = []
     if reward is not None:
-        rewards = [_rewarded(reward, told, answers.responses) for answers in drawn]
+        rewards = [rewarded(reward, told, answers.responses) for answers in drawn]
         numbers |= wins(*rewards)
     room = min(model.family.net.context for model in models) + 1
     for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
@@ -224,7 +230,11 @@ def _answers(run: Run, model: Model, num: int, seed: int, prompts: tuple[str, ..
     request = family.prepared(dataclasses.replace(family.sampler, draft=None).prompted(prompts), codec)
     key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
     rows = sampled(run.layout, family, model.state, key, num, request)
-    rows = family.finished(rows, request, codec)
+    return answers_of(family.finished(rows, request, codec), request, codec)
+
+
+def answers_of(rows: np.ndarray, request: Request, codec: Any) -> Answers:
+    """Finished samples [N, T] told apart in prompts and responses."""
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):
@@ -274,7 +284,7 @@ def _images(
     drawn = [run.codec.decode(run.sample(num, seed)) for run in both]
     numbers: dict[str, float] = {}
     if reward is not None:
-        numbers |= wins(*(_rewarded(reward, [""] * num, list(images)) for images in drawn))
+        numbers |= wins(*(rewarded(reward, [""] * num, list(images)) for images in drawn))
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)

@@ -121,10 +121,14 @@ class Run:
         show: Callable[[str], None] | None = None,
     ) -> Path:
         """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
+        return self.write(self.sample(num, seed, options, show), out, seed)
+
+    def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0) -> Path:
+        """Samples as ``write_samples`` does."""
         stem = _without_suffix(epath.Path(out).expanduser()) if out else None
         stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return self.codec.write(self.sample(num, seed, options, show), stem)
+        return self.codec.write(samples, stem)
 
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""

@@ -1,0 +1,96 @@
+"""Best of n: the highest of the rewards of the same draws that sampling gives, each of its own prompt."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import genjax
+from genjax import __main__ as command_line
+from genjax.best_of import Best, best_of
+from genjax.data.layouts import Documents
+from genjax.data.sources import TextFiles
+from genjax.data.text_codecs import Characters
+from genjax.data.text_splits import ByDocuments
+from genjax.errors import UserError
+from genjax.experiment import Every, Experiment, load_config
+from genjax.families.autoregressive import Autoregressive
+from genjax.families.decoding import Decoding
+from genjax.nets.transformer import Transformer
+from genjax.optim import Adam
+from genjax.parallel import Devices
+from genjax.schedules import Constant
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+ONE = Devices(count=1)
+
+
+def share_of_b(prompts, responses):
+    return [response.count("b") / max(1, len(response)) for response in responses]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("words")
+    (folder / "a.txt").write_text("a ban ana\nnab b\n" * 40)
+    codec, split = Characters(" abn", delimiter=True), ByDocuments(test=0.2)
+    data = TextFiles(str(folder), "*.txt", "lines", codec=codec, layout=Documents(11), split=split)
+    family = Autoregressive(Transformer(layers=1, heads=2, width=8, context=12), sampler=Decoding(steps=8))
+    every = Every(log=10, evaluate=0, sample=0, checkpoint=0)
+    told = Experiment(family, data, Adam(Constant(0.03)), steps=10, batch_size=8, every=every, devices=ONE)
+    return genjax.train(told, folder / "run", quiet=True)
+
+
+def test_the_best_of_the_draws_of_several_seeds(run):
+    told = []
+
+    def reward(prompts, responses):
+        told.append((tuple(prompts), tuple(responses)))
+        return share_of_b(prompts, responses)
+
+    options = Decoding(steps=8, prompts=("a", "na", "b"))
+    found = best_of(run, reward, 4, num=7, seed=2, options=options)
+    draws = [run.sample(7, 8 + k, options) for k in range(4)]
+    turns = ("a", "na", "b", "a", "na", "b", "a")
+    assert found.rewards.shape == (4, 7) and [prompts for prompts, _ in told] == [turns] * 4
+    for number, (sample, value) in enumerate(zip(found.samples, found.reward, strict=True)):
+        which = int(found.rewards[:, number].argmax())
+        np.testing.assert_array_equal(sample, draws[which][number])
+        assert value == found.rewards[:, number].max() == share_of_b([""], [told[which][1][number]])[0]
+    assert found.reward.mean() > found.rewards.mean() + 0.1
+
+
+def test_what_was_gained_is_told_and_nan_loses():
+    found = Best(np.zeros((2, 3)), np.array([[1.0, np.nan], [0.0, np.nan], [2.0, 5.0]]))
+    np.testing.assert_array_equal(found.reward, [2.0, 5.0])
+    bound = math.log(3) - 2 / 3
+    assert found.told() == f"mean reward 3.5, of all drawn 2; best of 3, so at most {bound:.3g} nats from the model"
+
+
+def test_images_are_chosen_as_pixels(tmp_path):
+    told, _ = load_config("gan_digits", tiny=True)
+    gan = genjax.train(dataclasses.replace(told, devices=ONE), tmp_path / "gan", quiet=True)
+    light = lambda prompts, images: [float(image.mean()) for image in images]  # noqa: E731
+    found = best_of(gan, light, 3, num=4)
+    draws = [gan.codec.decode(gan.sample(4, k)).reshape(4, -1).mean(1) for k in range(3)]
+    np.testing.assert_allclose(gan.codec.decode(found.samples).reshape(4, -1).mean(1), np.max(draws, 0))
+
+
+def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
+    called = ["sample", str(run.run_dir), "--num", "3", "--best-of", "4"]
+    assert command_line.main([*called, "--reward", "tests.test_best_of:share_of_b"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("mean reward ") and "best of 4" in lines[0] and lines[1].endswith("seed_0.txt")
+    for more, words in (
+        ((), "give both best_of and reward"),
+        (("--reward", "tests.test_best_of:share_of_c"), "unknown class of tests.test_best_of 'share_of_c'"),
+        (("--reward", "no_such_module:f"), "no_such_module:f, which cannot be imported"),
+        (("--reward", "tests.test_best_of:share_of_b", "--stream"), "leave stream out"),
+    ):
+        assert command_line.main([*called, *more]) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(UserError, match="the best of at least 2 is chosen, not of 1"):
+        best_of(run, share_of_b, 1)
+    with pytest.raises(UserError, match="a number for each of 3 responses"):
+        best_of(run, lambda prompts, responses: [1.0], 2, num=3)
