@@ -33,6 +33,8 @@ CASES = {
     "generate_small_16": "gpt",
     "generate_124m": "gpt",
     "mlm": "mlm",
+    "ppo": "ppo",
+    "ppo_text": "ppo",
 }
 
 

@@ -9,14 +9,23 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Nearly all programs here are tiny: they run for less time than it takes to optimise them.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
-def compiled_quickly():
-    """For tiny programs, which run for less time than it takes to optimise them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimised():
+    """For programs that run for longer than it takes to optimise them."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """Each compiled program maps memory of its own, and Linux grants a process 65,530 maps."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("torch", reason="the peer is PyTorch: pip install '.[reference]'")
 pytest.importorskip("transformers", reason="the peer of generation: pip install '.[reference]'")
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 
 @pytest.mark.parametrize(
-    "case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small", "mlm"]
+    "case", ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small", "mlm", "ppo"]
 )
 def test_peers_print_one_json_line(case):
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]

@@ -22,7 +22,6 @@ from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ONE = Devices(count=1)
 
 

@@ -31,7 +31,6 @@ from genjax.pretrained import going_on
 from genjax.schedules import Constant
 from genjax.start import StartFrom
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ONE = Devices(count=1)
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 TEXT = "The for statement is used to iterate over the elements of a sequence.\n" * 40

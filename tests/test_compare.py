@@ -23,7 +23,6 @@ from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 NET = Transformer(layers=1, heads=2, width=8, context=12)
 ONE = Devices(count=1)
 LETTERS = Characters(" abn", delimiter=True)

@@ -44,6 +44,7 @@ from genjax.data.sources import (
     PythonDocs,
     RandomWalks,
     RulePreferences,
+    RuleResponses,
     SentencePairs,
     ShapeCaptions,
     SpokenDigits,
@@ -389,6 +390,7 @@ COMPONENTS = [
     Preferences(
         "/pairs.json", ChatTemplate(user="system"), "|", Bytes(True), 5, "drop", "drop", ByDocuments(0.2), "/cache"
     ),
+    RuleResponses(50, 20, 3, "chosen", False, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
     RulePreferences(50, 20, 3, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
     PreferenceQuality(7, while_training=False),
     RewardModel(TokenBackbone(Transformer(1, 1, 8, 9), "last"), 0.1, 0.2, 0.9),
@@ -396,6 +398,7 @@ COMPONENTS = [
         "runs/other",
         optimality,
         None,
+        Adapters(3),
         9,
         7,
         3,
@@ -412,6 +415,7 @@ COMPONENTS = [
         False,
         "separate",
         1.0,
+        9.0,
         Decoding(5),
         Bytes(True),
     ),

@@ -9,7 +9,7 @@ from genjax.experiment import Every, load_config
 from genjax.parallel import Devices
 from tests.test_configs import opened
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 
 def judged(name, run_dir, **changes):

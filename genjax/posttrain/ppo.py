@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
 from genjax.losses import (
     adapted_kl_coefficient,
     clipped_policy_loss,
@@ -29,6 +29,7 @@ from genjax.losses import (
 )
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.minibatches import updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
@@ -36,7 +37,6 @@ from genjax.posttrain.rollouts import (
     check_counts,
     check_prompts,
     check_vocabulary,
-    dealt,
     features,
     from_the_left,
     heard,
@@ -318,34 +318,17 @@ def _spread(x: jax.Array, mask: jax.Array) -> jax.Array:
 def update(
     family: PPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; ``step`` counts one.
-
-    Metrics are means over all updates.
-
-    Raises:
-      UserError: a device's rows do not divide into the minibatches.
-    """
-    parts, rows = family.minibatches, len(batch["mask"])
-    if rows % (parts * optimizer.accumulate):
-        of_those = f" of {optimizer.accumulate} microbatches each" if optimizer.accumulate > 1 else ""
-        raise UserError(f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}")
-    first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
-    key = jax.random.split(state.step_key)[1]
-    rule = dataclasses.replace(
-        optimizer,
-        learning_rate=lambda updates: optimizer.learning_rate(updates // (family.epochs * parts)),
-        through=lambda params: family.whole(state.frozen, params),
+    """Epochs over a batch of ``experience``, an update for each minibatch; see ``minibatches.updates``."""
+    state, metrics = updates(
+        functools.partial(_losses, family),
+        functools.partial(family.whole, state.frozen),
+        family.epochs,
+        family.minibatches,
+        state,
+        batch,
+        optimizer=optimizer,
+        axis=axis,
     )
-
-    def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
-        return _losses(family, params, batch), variables
-
-    def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
-        minibatch = dealt(batch, key, number, parts, first)
-        return gradient_step(loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis)
-
-    state, several = jax.lax.scan(one, state, jnp.arange(family.epochs * parts))
-    metrics: Metrics = jax.tree.map(lambda x: x.sum(0), several)
     coefficient = state.variables["kl_coefficient"]
     metrics["kl_coefficient"] = Mean(coefficient, jnp.ones(()))
     if family.kl_target is not None:
@@ -353,7 +336,7 @@ def update(
         moved = adapted_kl_coefficient(coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon)
         moved = jnp.where(metrics["skipped"].sum > 0, coefficient, moved)
         state = state.replace(variables={**state.variables, "kl_coefficient": moved})
-    return state.replace(step=state.step + 1), metrics
+    return state, metrics
 
 
 def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
@@ -363,6 +346,8 @@ def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     losses, clipped = clipped_policy_loss(log_ratio, batch["advantages"], family.clip)
     policy = Mean.of(losses, mask)
     value = Mean.of(clipped_value_loss(values, batch["values"], batch["returns"], family.value_clip), mask)
+    if family.entropy_coefficient == 0:  # it is told alone, and its gradient would cost a pass over the logits
+        entropies = jax.lax.stop_gradient(entropies)
     entropy = Mean.of(entropies, mask)
     total = policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
     of_response = {name: Mean.of(batch[name], batch["mask"]) for name in RESPONSES}

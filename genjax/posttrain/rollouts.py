@@ -81,9 +81,11 @@ def heard(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.A
     """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T]."""
     found = features(family, params, tokens, real, new_tokens)
     logits = family.net.module(_vocabulary(params)).apply({"params": params}, found, method="logits")
-    log_p = jax.nn.log_softmax(logits)
-    own = jnp.take_along_axis(log_p, tokens[:, -new_tokens:, None], 2)[..., 0]
-    return Heard(own, -(jnp.exp(log_p) * log_p).sum(-1), found)
+    log_total = jax.nn.logsumexp(logits, -1)
+    hot = tokens[:, -new_tokens:, None] == jnp.arange(logits.shape[-1])[None, None]
+    own = jnp.where(hot, logits, 0.0).sum(-1) - log_total
+    entropy = log_total - (jnp.exp(logits - log_total[..., None]) * logits).sum(-1)
+    return Heard(own, entropy, found)
 
 
 def features(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> jax.Array:
@@ -192,27 +194,3 @@ def from_the_left(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Ar
     """Rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
-
-
-def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:
-    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it has one.
-
-    They are dealt anew in each epoch, so that it makes no difference how many devices share a batch.
-
-    Args:
-      batch: whose rows ``parts`` divides.
-      key: of all epochs.
-      number: of the minibatch, counted through all epochs.
-      parts: in an epoch.
-      first: which block of ``parts`` rows the batch begins with, where a device has a slice of it.
-    """
-    blocks = len(batch["mask"]) // parts
-    epoch = jax.random.fold_in(key, number // parts)
-    deal = lambda block: jax.random.permutation(jax.random.fold_in(epoch, block), parts)  # noqa: E731
-    chosen = jax.vmap(deal)(first + jnp.arange(blocks))[:, number % parts]
-
-    def taken(x: jax.Array) -> jax.Array:
-        blocked = x.reshape(blocks, parts, *x.shape[1:])  # so that a row stays on its device
-        return jnp.take_along_axis(blocked, chosen.reshape(-1, *[1] * (blocked.ndim - 1)), 1)[:, 0]
-
-    return {name: taken(x) for name, x in batch.items()}

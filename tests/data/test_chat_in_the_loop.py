@@ -23,8 +23,6 @@ from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 KEY = jax.random.key(0)
 TEMPLATE = ChatTemplate((("user", "Q:", "\n"), ("assistant", "A:", "\n")))
 TURNS = [("user", "up"), ("assistant", "down"), ("user", "in"), ("assistant", "out")]

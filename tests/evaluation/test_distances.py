@@ -182,6 +182,7 @@ def test_density_and_coverage_of_one_law_are_their_expectations():
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 def test_draws_of_one_gaussian_give_the_published_figures():
     # 10,000 of N(0, I) in 1,000 dimensions against as many: the README of Naeem et al.'s own code (arXiv 2002.09797),
     # of one draw. Draws spread by 0.012 (precision, recall), 0.06 (density) and 0.007 (coverage).

@@ -78,6 +78,7 @@ def test_planted_copies_of_mnist_are_found_and_fresh_images_are_not():
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.skipif("GENJAX_DATA" not in os.environ, reason="needs image sets under GENJAX_DATA")
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10_jpeg"])
 def test_planted_copies_among_all_training_images_are_found(name):

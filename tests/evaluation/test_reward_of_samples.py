@@ -11,7 +11,6 @@ from genjax.families.autoregressive import Autoregressive
 from genjax.families.rewarded import rewards_of_texts
 from tests.evaluation.bigrams import subject
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 WALKS = RandomWalks(size=8, test_size=210)  # no multiple of the batch
 
 

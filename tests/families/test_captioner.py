@@ -32,7 +32,6 @@ from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant
 from genjax.start import StartFrom
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 V, T = 11, 8
 START, END = 2, 3

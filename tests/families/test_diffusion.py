@@ -33,7 +33,6 @@ from genjax.schedules import Constant
 from genjax.train import make_step
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 POINTS = Spec("points", (2,), np.zeros(2, np.float32), classes=3)
 IMAGES = Spec("image", (4, 4, 1), np.zeros((4, 4, 1), np.float32), classes=3, levels=17)

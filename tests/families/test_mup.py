@@ -100,6 +100,7 @@ def sizes(width, mup):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 def test_activations_and_logits_of_both_stay_as_they_are_when_the_width_doubles():
     base, mup = MuP(32, 16), {}
     for width in (32, 64, 128, 256):

@@ -143,6 +143,7 @@ def test_scanned_layers_score_alike():
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 def test_the_harness_runs_a_task_of_its_own_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -9,7 +9,6 @@ from genjax.errors import UserError
 from genjax.nets.image_encoder import EncoderBlock, ImageEncoder, Patches
 from genjax.nets.resnet import ResNet
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (2, 8, 12, 3))
 SMALL = ImageEncoder(Patches(4), 8, depth=0, heads=2)

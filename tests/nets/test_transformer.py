@@ -288,6 +288,7 @@ def mean_sizes(width, mup):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 def test_mup_keeps_logits_from_growing_with_the_width():
     mup = {width: mean_sizes(width, MuP(16, 8)) for width in (16, 256)}
     plain = {width: mean_sizes(width, None) for width in (16, 256)}

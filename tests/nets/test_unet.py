@@ -45,6 +45,7 @@ def test_it_begins_at_zero_and_then_sees_its_vector():
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("optimised")
 def test_it_drops_in_training_and_gradients_reach_every_parameter():
     net, x, vector, params = _small()
 

@@ -35,7 +35,6 @@ from genjax.start import StartFrom
 from genjax.trees import named_leaves
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 NET = Transformer(layers=2, heads=2, width=8, context=12)
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=2)
 MATRICES = ("attention/(query|value)/kernel", "feed_forward/.*kernel")

@@ -34,7 +34,6 @@ from genjax.posttrain.rollouts import heard, rollout
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 V, P, N, B = 6, 4, 5, 8
 NET = Transformer(layers=1, heads=2, width=8, context=16, init_std=0.3)

@@ -29,7 +29,6 @@ from genjax.schedules import Constant, Cosine
 from genjax.start import StartFrom
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 KEY = jax.random.key(0)
 V, T = 11, 8
 NET = Transformer(layers=1, heads=2, width=8, context=T, init_std=0.3)

@@ -28,7 +28,6 @@ from genjax.start import StartFrom
 from genjax.trees import named_leaves
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 NET = Transformer(layers=3, heads=2, width=8, context=6, tied=False)
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 

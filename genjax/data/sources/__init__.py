@@ -1,5 +1,6 @@
 """Where examples come from: each source is a frozen dataclass whose ``open()`` gives a ``Dataset``."""
 
+from genjax.data.sources.arithmetic import Arithmetic
 from genjax.data.sources.captioned import CaptionedShapes
 from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
@@ -11,6 +12,7 @@ from genjax.data.sources.points import Points
 from genjax.data.sources.preferences import Preferences, RulePreferences
 from genjax.data.sources.python_docs import PythonDocs
 from genjax.data.sources.random_walks import RandomWalks
+from genjax.data.sources.rule_responses import RuleResponses
 from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
@@ -22,6 +24,7 @@ from genjax.data.sources.tones import Tones
 
 __all__ = [
     "TFDS",
+    "Arithmetic",
     "CaptionedShapes",
     "Chorales",
     "Digits",
@@ -33,6 +36,7 @@ __all__ = [
     "PythonDocs",
     "RandomWalks",
     "RulePreferences",
+    "RuleResponses",
     "SentencePairs",
     "ShapeCaptions",
     "SpokenDigits",

@@ -1,0 +1,125 @@
+"""Sums, differences and products of whole numbers, written out: problems whose answers can be checked."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
+from genjax.data.dataset import Dataset
+from genjax.data.splits import DRAW
+from genjax.data.stream import permutation, raw_bits
+from genjax.data.text_codecs import Characters
+from genjax.errors import UserError, unknown
+
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+PROBLEM = re.compile(r"([0-9]+)([-+*])([0-9]+)=")
+MOST_DIGITS = 3  # all problems are listed
+MOST_OFF = 9
+CODEC = Characters("*+-0123456789=", delimiter=True)
+TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Problems such as "12+7=" and their answers, "19".
+
+    The problems of an operation are all pairs of numbers of up to so many digits. Those of all operations are shuffled;
+    training problems are the first of them and test problems the last, so that no problem comes twice. Problem i of a
+    split and its answer depend on the seed and i alone, besides the digits and operations. Test answers are all right.
+
+    Attributes:
+      digits: of the largest numbers, 1 to 3.
+      operations: some of "+", "-" and "*".
+      size: training problems.
+      test_size: test problems.
+      wrong: the probability that a training answer is wrong: it is off by 1 to 9, up or down, each as likely. A model
+        that imitates such answers perfectly is right with probability 1 - wrong.
+      seed: of the problems and of the wrong answers.
+    """
+
+    digits: int = 2
+    operations: str = "+-"
+    size: int = 16_000
+    test_size: int = 1_000
+    wrong: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.digits <= MOST_DIGITS:
+            raise UserError(f"digits are from 1 to {MOST_DIGITS}, not {self.digits}")
+        if not self.operations or len(set(self.operations)) < len(self.operations):
+            raise UserError(f"operations are one or more, each once, not {self.operations!r}")
+        for name in self.operations:
+            if name not in OPERATIONS:
+                raise unknown("operation", name, OPERATIONS)
+        if self.size < 1 or self.test_size < 1:
+            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        if not 0 <= self.wrong <= 1:
+            raise UserError(f"wrong is a probability, from 0 to 1, not {self.wrong}")
+        if self.size + self.test_size > self.problems:
+            raise UserError(
+                f"there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "
+                f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller size or more digits"
+            )
+
+    @property
+    def problems(self) -> int:
+        """How many there are."""
+        return len(self.operations) * 100**self.digits
+
+    def open(self) -> Dataset:
+        """Batches as of ``chat_dataset``, a problem each: its prompt is the problem with "=", its response the answer.
+        The codec is a ``ChatCodec``, of which a person's prompt is a problem without "=".
+        """
+        parts = {
+            split: [
+                Record(f"problem {number:,} of {split}", (Turn("user", problem), Turn("assistant", answer)))
+                for number, (problem, answer) in enumerate(self.examples(split), 1)
+            ]
+            for split in ("train", "test")
+        }
+        longest = 2 * self.digits + 2, max(2 * self.digits, self.digits + 2)  # a problem and its answer
+        return chat_dataset(parts, CODEC, TEMPLATE, ChatLayout(sum(longest) + 1), None)
+
+    def examples(self, split: str) -> list[tuple[str, str]]:
+        """The problems of a split, without "=", and their answers, in their order."""
+        counts = {"train": self.size, "test": self.test_size}
+        if split not in counts:
+            raise unknown("split", split, counts)
+        shuffled = permutation(self.seed, DRAW, self.problems)
+        chosen = shuffled[: self.size] if split == "train" else shuffled[::-1][: self.test_size]
+        words = raw_bits(self.seed, DRAW + 1, 2 * len(chosen)).reshape(-1, 2)
+        uniform = (words >> np.uint64(11)) * 2.0**-53  # [N, 2] in [0, 1)
+        offs = [off for off in range(-MOST_OFF, MOST_OFF + 1) if off]
+        wrong = self.wrong if split == "train" else 0.0
+        found = []
+        for number, (chance, place) in zip(chosen.tolist(), uniform, strict=True):
+            operation, pair = divmod(number, 100**self.digits)
+            a, b = divmod(pair, 10**self.digits)
+            sign = self.operations[operation]
+            off = offs[int(place * len(offs))] if chance < wrong else 0
+            found.append((f"{a}{sign}{b}", str(OPERATIONS[sign](a, b) + off)))
+        return found
+
+
+def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    """1 for each response that is the right answer to its problem, written as ``Arithmetic`` has it, and 0 for others.
+
+    Raises:
+      UserError: a prompt is no problem.
+    """
+    return [float(response == _answer(prompt)) for prompt, response in zip(prompts, responses, strict=True)]
+
+
+def _answer(prompt: str) -> str:
+    found = PROBLEM.fullmatch(prompt)
+    if found is None:
+        raise UserError(f"the prompt {prompt!r} is no problem such as '12+7='")
+    a, sign, b = found.groups()
+    return str(OPERATIONS[sign](int(a), int(b)))

@@ -1,0 +1,83 @@
+"""The generated responses of ``RulePreferences`` one at a time: what a language model learns before it is preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from genjax.data.chat import ChatTemplate, Turn, said
+from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
+from genjax.data.dataset import Dataset
+from genjax.data.layouts import Documents
+from genjax.data.preferences import SIDES
+from genjax.data.sources.preferences import RulePreferences, rule_reward
+from genjax.data.text_codecs import Words
+from genjax.data.text_dataset import text_dataset
+from genjax.data.texts import StoredTexts
+from genjax.errors import UserError, unknown
+
+Which = Literal["all", "chosen"]
+
+
+@dataclass(frozen=True)
+class RuleResponses:
+    """Prompts and responses of the pairs of ``RulePreferences(size, test_size, seed)``.
+
+    A prompt asks how a place was; a response praises and blames things there.
+
+    Attributes:
+      size: training pairs.
+      test_size: test pairs.
+      seed: of the pairs.
+      which: "all" responses, whose mean reward is 0, or those that are "chosen".
+      prompted: a prompt is given, and its response is learned; False for texts that are learned as a whole.
+      template: what stands around prompts and responses.
+      codec: of the text; without a vocabulary, it is fitted to the training texts.
+      length: predictions in a row, T; what is longer is dropped.
+      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    size: int = 4_000
+    test_size: int = 1_000
+    seed: int = 0
+    which: Which = "all"
+    prompted: bool = True
+    template: ChatTemplate = ChatTemplate()
+    codec: Any = Words()
+    length: int = 64
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.which not in get_args(Which):
+            raise unknown("choice of responses", str(self.which), get_args(Which))
+        RulePreferences(self.size, self.test_size, self.seed)  # refuses sizes that cannot be
+        if self.length < 1:
+            raise UserError(f"length is {self.length}; a row makes at least one prediction")
+
+    def open(self) -> Dataset:
+        """Batches as those of ``chat_dataset``, or, where nothing is given, of ``Documents``."""
+        parts = {split: self.records(split) for split in ("train", "test")}
+        if self.prompted:
+            return chat_dataset(parts, self.codec, self.template, ChatLayout(self.length), self.cache)
+        texts = {split: self._texts(records) for split, records in parts.items()}
+        return text_dataset(texts, self.codec, Documents(self.length, long="drop"), self.cache)
+
+    def records(self, split: str) -> list[Record]:
+        """The conversations of a split, in its order: of each pair the chosen response, then the other."""
+        sides = SIDES if self.which == "all" else SIDES[:1]
+        asks, says = self.template.user, self.template.assistant
+        return [
+            Record(f"{pair.where}, {side}", (Turn(asks, pair.prompt), Turn(says, getattr(pair, side))))
+            for pair in RulePreferences(self.size, self.test_size, self.seed).examples(split)
+            for side in sides
+        ]
+
+    def _texts(self, records: Sequence[Record]) -> StoredTexts:
+        told = ((where, "".join(text for text, _ in said(self.template, turns, where))) for where, turns in records)
+        return StoredTexts("the generated responses", tuple(told))
+
+
+def positivity(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
+    """The ``rule_reward`` of each response: its positive words less its negative ones."""
+    return [float(rule_reward(response)) for response in responses]

@@ -1,0 +1,85 @@
+"""Several updates on one batch of responses: epochs of minibatches, in one train step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError
+from genjax.family import Batch, Metrics, Params, State, gradient_step
+
+
+def updates(
+    losses: Callable[[Params, Batch], Metrics],
+    whole: Callable[[Params], Params],
+    epochs: int,
+    parts: int,
+    state: State,
+    batch: Batch,
+    *,
+    optimizer: Any,
+    axis: str | None = None,
+) -> tuple[State, Metrics]:
+    """Epochs over a batch of responses, an update for each minibatch; ``step`` counts one.
+
+    Metrics are means over all updates. The learning rate's schedule counts train steps.
+
+    Args:
+      losses: of whole parameters and a minibatch.
+      whole: the parameters that networks use, of those that are trained.
+      epochs: over the batch.
+      parts: minibatches of an epoch.
+      batch: what it learns from, with a ``mask``.
+      optimizer: of the updates.
+      axis: the mapped axis, whose devices each hold a slice of the batch.
+
+    Raises:
+      UserError: a device's rows do not divide into the minibatches.
+    """
+    rows = len(batch["mask"])
+    if rows % (parts * optimizer.accumulate):
+        of_those = f" of {optimizer.accumulate} microbatches each" if optimizer.accumulate > 1 else ""
+        raise UserError(f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}")
+    first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
+    key = jax.random.split(state.step_key)[1]  # the other one is of the draws
+    rule = dataclasses.replace(
+        optimizer, learning_rate=lambda count: optimizer.learning_rate(count // (epochs * parts)), through=whole
+    )
+
+    def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        return losses(params, batch), variables
+
+    def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
+        minibatch = dealt(batch, key, number, parts, first)
+        return gradient_step(loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis)
+
+    state, several = jax.lax.scan(one, state, jnp.arange(epochs * parts))
+    return state.replace(step=state.step + 1), jax.tree.map(lambda x: x.sum(0), several)
+
+
+def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:
+    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it has one.
+
+    They are dealt anew in each epoch, so that it makes no difference how many devices share a batch.
+
+    Args:
+      batch: whose rows ``parts`` divides.
+      key: of all epochs.
+      number: of the minibatch, counted through all epochs.
+      parts: in an epoch.
+      first: which block of ``parts`` rows the batch begins with, where a device has a slice of it.
+    """
+    blocks = len(batch["mask"]) // parts
+    epoch = jax.random.fold_in(key, number // parts)
+    deal = lambda block: jax.random.permutation(jax.random.fold_in(epoch, block), parts)  # noqa: E731
+    chosen = jax.vmap(deal)(first + jnp.arange(blocks))[:, number % parts]
+
+    def taken(x: jax.Array) -> jax.Array:
+        blocked = x.reshape(blocks, parts, *x.shape[1:])  # so that a row stays on its device
+        return jnp.take_along_axis(blocked, chosen.reshape(-1, *[1] * (blocked.ndim - 1)), 1)[:, 0]
+
+    return {name: taken(x) for name, x in batch.items()}
