@@ -32,6 +32,7 @@ from genjax.data.nonleaking import NonLeaking
 from genjax.data.prefixes import Prefixed
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
+    Arithmetic,
     TFDS,
     CaptionedShapes,
     Chorales,
@@ -57,6 +58,7 @@ from genjax.data.sources import (
     WavFolder,
 )
 from genjax.data.sources.pairs import PairCodec
+from genjax.data.sources.arithmetic import correct
 from genjax.data.sources.random_walks import optimality
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters, Words
@@ -140,6 +142,7 @@ from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.lora import LoRA
 from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
@@ -420,6 +423,8 @@ COMPONENTS = [
         Bytes(True),
     ),
     PPO("runs/other", None, "runs/judge"),
+    Arithmetic(1, "*-", 50, 20, 0.25, 3),
+    GRPO("runs/other", correct, Adapters(2), 4, 9, 7, 3, 2, 0.1, 0.3, 0.5, False, False, 1.0, Decoding(5), Bytes(True)),
     RandomWalks(12, 0.2, 50, 20, 8, 3),
     RewardOfSamples(optimality, "optimality", 9, 0.5, 7, while_training=False),
     ShapeCaptions(50, 20, 3, 12, Words(), 9, (3, 4)),
