@@ -32,8 +32,8 @@ from genjax.data.nonleaking import NonLeaking
 from genjax.data.prefixes import Prefixed
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
-    Arithmetic,
     TFDS,
+    Arithmetic,
     CaptionedShapes,
     Chorales,
     Digits,
@@ -57,8 +57,8 @@ from genjax.data.sources import (
     Tones,
     WavFolder,
 )
-from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.arithmetic import correct
+from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters, Words
