@@ -88,6 +88,7 @@ from genjax.evaluation.prompt_agreement import PromptAgreement
 from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.quality import SampleQuality
 from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.reward_of_images import RewardOfImages
 from genjax.evaluation.reward_of_samples import RewardOfSamples
 from genjax.evaluation.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.sheet import Sheet
@@ -120,6 +121,7 @@ from genjax.families.gan import GAN, LatentSampler
 from genjax.families.latent import LatentDiffusion
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
+from genjax.families.rewarded_images import mirror_symmetry
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
@@ -146,6 +148,7 @@ from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.lora import LoRA
 from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
+from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.beam import BeamSearch
 from genjax.samplers.decoding import TokenSampler
@@ -423,6 +426,8 @@ COMPONENTS = [
         Bytes(True),
     ),
     PPO("runs/other", None, "runs/judge"),
+    RewardedDiffusion("runs/other", mirror_symmetry, "weighted", 3, 9, 5, 0.2, 500.0, 0.5, Denoising(Euler(3))),
+    RewardOfImages(mirror_symmetry, "symmetry", 50, while_training=False),
     Arithmetic(1, "*-", 50, 20, 0.25, 3),
     GRPO("runs/other", correct, Adapters(2), 4, 9, 7, 3, 2, 0.1, 0.3, 0.5, False, False, 1.0, Decoding(5), Bytes(True)),
     RandomWalks(12, 0.2, 50, 20, 8, 3),

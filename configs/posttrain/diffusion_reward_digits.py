@@ -1,0 +1,73 @@
+"""A diffusion on scikit-learn's digits is rewarded for images that are like their mirror images (Diffusion-DPO).
+
+    python -m genjax train classifier_digits           # tells which digits the samples still are
+    python -m genjax train diffusion_reward_digits     # trains diffusion_digits first where it is missing
+    python -m genjax evaluate runs/diffusion_reward_digits
+    python -m genjax sample runs/diffusion_reward_digits
+
+16 labels a step, four samples of each, four updates on the pairs of the best and the worst. Symmetry is 1 for a mirror
+image; the digits themselves come to 0.777.
+
+Seeds 0, 1, 2 from one `diffusion_digits`, jax 0.10.2, two x86 cores shared with much other work, 7, 7 and 6 min with
+compiling and judging, 2 min of them processor time. Symmetry of 1,000 samples with its standard error, all labels in
+turn; KL in nats of the denoising path to that of the base, the mean of the three steps up to this one; label agreement,
+the share of 1,000 samples that the classifier takes for what was asked for
+
+    step    seed 0           KL     seed 1           KL     seed 2           KL
+       0    0.781 +- 0.002    0     0.781 +- 0.002    0     0.780 +- 0.002    0
+      15    0.892 +- 0.001   19     0.885 +- 0.001   17     0.889 +- 0.001   29
+      30    0.917 +- 0.001   26     0.923 +- 0.001   31     0.918 +- 0.001   39
+    label agreement
+       0    98.2 %                  97.5 %                  97.7 %
+      30    49.2 %                  43.5 %                  62.2 %
+
+So each beats its start by 0.136, 0.141 and 0.138, with 95 % intervals of 0.004 to either side. The price is high: the
+reward asks for symmetry alone, and many samples are a 0 or an 8 whatever the label; the loss on held-out digits goes
+from 0.23, 0.22, 0.22 to 0.54, 0.50, 0.67.
+
+Seed 0 with other settings, after 30 steps, each with a learning rate from 1e-4:
+
+    method                       symmetry          KL    label agreement    held-out loss
+    dpo, beta 100                0.822 +- 0.002     3    98.2 %             0.25
+    weighted, temperature 0.02   0.890 +- 0.001    53    93.6 %             0.45
+
+Pairs gain more for a nat, and weighted samples at the end are more often what was asked for; label agreement of the
+pairs at the same symmetry, near step 15, was not measured.
+"""
+
+from genjax.data.sources import Digits
+from genjax.evaluation.agreement import LabelAgreement
+from genjax.evaluation.reward_of_images import RewardOfImages
+from genjax.experiment import Every, Experiment, Keep
+from genjax.families.diffusion import Denoising
+from genjax.families.rewarded_images import mirror_symmetry
+from genjax.optim import Adam
+from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
+from genjax.samplers import DPMSolver
+from genjax.schedules import Linear
+
+
+def get_config(tiny: bool = False) -> Experiment:
+    judged_by_classifier = (LabelAgreement("runs/classifier_digits", while_training=False),)
+    return Experiment(
+        family=RewardedDiffusion(
+            base="runs/diffusion_digits_tiny" if tiny else "runs/diffusion_digits",
+            reward=mirror_symmetry,
+            method="dpo",
+            samples=2 if tiny else 4,
+            steps=3 if tiny else 12,
+            updates=2 if tiny else 4,
+            beta=100.0,
+            sampler=Denoising(DPMSolver(2 if tiny else 16), clip=True),
+        ),
+        data=Digits(),
+        optimizer=Adam(Linear(2e-4, 0.0), clip=1.0),
+        steps=4 if tiny else 30,
+        batch_size=16,
+        evaluators=(
+            RewardOfImages(mirror_symmetry, "symmetry", samples=50 if tiny else 1000),
+            *(() if tiny else judged_by_classifier),
+        ),
+        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(3, 15, 30, 30),
+        keep=Keep(best="symmetry", larger_is_better=True),
+    )

@@ -1,0 +1,344 @@
+"""Diffusion models learn from a reward of what they draw, by weighted regression or from pairs of samples.
+
+Reward-weighted regression: Peters & Schaal, ICML 2007; for diffusion models Lee et al., arXiv 2302.12192.
+Diffusion-DPO: Wallace et al., arXiv 2311.12908. The divergence of two samplers' paths: Fan et al., arXiv 2305.16381.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError, unknown
+from genjax.families.diffusion import Diffusion
+from genjax.families.rewarded_images import rewards_of_images
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels
+from genjax.losses import preference_loss
+from genjax.processes import diffuse
+from genjax.samplers.steps import Step, walk
+
+BASE = "base"
+Method = Literal["weighted", "dpo"]
+
+
+@dataclass(frozen=True)
+class RewardedDiffusion(Family):
+    """A trained diffusion of images goes on learning from rewards of its own samples.
+
+    A train step draws several samples for each row of a batch, of the row's label where the base is told labels, asks
+    the reward, and makes ``updates`` gradient steps on them, each with new times and noise; all samples of a row share
+    these. Samples are drawn by the ancestral sampler (``DDPM`` with the small variance) without guidance, estimates of
+    clean data held within [-1, 1]. The error of an image is that which the base was trained with, the mean over pixels
+    of the weighted squared error, without dropout; labels are hidden as often as from the base. The learning rate's
+    schedule counts train steps.
+
+    - "weighted": the errors of a row's samples, weighted by the softmax of reward / temperature over them.
+    - "dpo": -log sigmoid(-beta (d_best - d_worst)), where d is how much larger the error of the policy is than that of
+      the base, for the best and the worst sample of a row. Of two with equal rewards each is the better one by half.
+
+    What is judged, sampled from and exported is the policy, a ``Diffusion``.
+
+    Metrics of training: ``reward``, the mean of the samples; ``policy_loss``, which with ``data`` times ``data_loss``
+    makes the ``loss``; ``effective_samples`` of a row, 1 over the sum of squared weights ("weighted"); ``accuracy``,
+    how often the policy's error has moved more in favour of the better sample ("dpo"); and ``kl`` of the paths of the
+    policy's sampler to those of the base's, see ``drawn``.
+
+    Attributes:
+      base: the run directory of a Diffusion of images: where the policy begins, and the reference.
+      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None where the base is told
+        none, which gives a number for each.
+      method: "weighted" or "dpo".
+      samples: that are drawn for a row, at least 2.
+      steps: of the sampler that draws them.
+      updates: gradient steps on the samples of a batch.
+      temperature: of "weighted"; the lower, the more the best sample counts.
+      beta: of "dpo"; the higher, the nearer to the base the policy stays.
+      data: weight of the error of the row's own image, which holds the policy near to the data.
+      sampler: how samples of the policy are drawn when it is judged; None takes the base's.
+    """
+
+    base: Any = "runs/diffusion_digits"
+    reward: Any = None
+    method: Method = "dpo"
+    samples: int = 4
+    steps: int = 20
+    updates: int = 4
+    temperature: float = 0.1
+    beta: float = 100.0
+    data: float = 0.0
+    sampler: Any = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.reward):
+            raise UserError(f"reward is a function of images and labels, not {self.reward!r}")
+        if self.method not in get_args(Method):
+            raise unknown("method", str(self.method), get_args(Method))
+        for name, least in (("samples", 2), ("steps", 2), ("updates", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is at least {least}, not {getattr(self, name)}")
+        for name in ("temperature", "beta"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is above 0, not {getattr(self, name)}")
+        if not self.data >= 0:
+            raise UserError(f"data, the weight of real images, is not negative, but {self.data} is")
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {BASE: self.base}
+
+    def on(self, others: Mapping[str, Trained], spec: Spec) -> RewardedDiffusion:
+        base = others[BASE]
+        if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
+            raise UserError(
+                f"RewardedDiffusion begins with a Diffusion of images, pixel by pixel, but the run {base.run_dir} is "
+                f"of a {type(base.family).__name__} of {base.spec.entry} (family.base)"
+            )
+        base.check(spec)
+        if base.family.text is not None:
+            raise UserError(f"RewardedDiffusion is for models of labels or of images alone: {base.run_dir} reads text")
+        if base.family.conditional and base.spec.classes != spec.classes:
+            raise UserError(
+                f"the run {base.run_dir} knows {base.spec.classes} labels, but the data have {spec.classes}"
+            )
+        if base.family.learned or not base.family.noise.gaussian or base.family.coupling != "independent":
+            raise UserError(
+                "RewardedDiffusion needs a process that is not Learned and independent Gaussian noise, "
+                f"unlike those of {base.run_dir}"
+            )
+        return dataclasses.replace(self, base=base.family)
+
+    @property
+    def plain(self) -> Family:
+        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        return self.base.init(key, example, spec)[0], {}
+
+    def begun(self, state: State) -> State:
+        params = jax.tree.map(jnp.copy, state.frozen[BASE]["params"])
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
+        return state.replace(params=params, ema=ema)
+
+    def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
+        """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
+
+        Entries beside the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K], of all samples, or
+        of the best and the worst the share of the time that each is preferred; ``times`` [B, updates]; ``row`` [B],
+        which the noise is drawn by; ``reward`` and ``kl`` [B], means over all of a row's samples.
+
+        Raises:
+          UserError: a reward that fails, or several processes.
+        """
+        if jax.process_count() > 1:
+            raise UserError("RewardedDiffusion draws and rewards its samples in one process")
+        rows, shape = len(batch["mask"]), batch["image"].shape[1:]
+        label = jnp.repeat(labels(batch), self.samples) if self.base.conditional else None
+        draws, times, _ = jax.random.split(key, 3)  # the last is of ``update``
+        count = rows * self.samples
+        images, kl = drawn(
+            self.base, self.steps, (count, *shape), state.params, state.frozen[BASE]["params"], label, draws
+        )
+        asked = None if label is None else np.asarray(label)
+        rewards = jnp.asarray(rewards_of_images(self.reward, np.asarray(images), asked).reshape(rows, self.samples))
+        images = images.reshape(rows, self.samples, *shape)
+        if self.method == "weighted":
+            weight = jax.nn.softmax(rewards / self.temperature)
+        else:
+            images, weight = best_and_worst(images, rewards)
+        told = {"label": batch["label"]} if self.base.conditional else {}
+        return told | {
+            "mask": batch["mask"],
+            "image": batch["image"],
+            "drawn": images,
+            "weight": weight,
+            "times": self._times(times, rows),
+            "row": jnp.arange(rows),
+            "reward": rewards.mean(1),
+            "kl": kl.reshape(rows, self.samples).mean(1),
+        }
+
+    def _times(self, key: jax.Array, rows: int) -> jax.Array:
+        """[rows, updates]: of each update spread evenly over the rows, in random order, as these keep their places."""
+
+        def of_update(key: jax.Array) -> jax.Array:
+            drawing, order = jax.random.split(key)
+            return jax.random.permutation(order, self.base.process.times(drawing, rows))
+
+        return jax.vmap(of_update, out_axes=1)(jax.random.split(key, self.updates))
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        return update(self, state, batch, optimizer=optimizer, axis=axis)
+
+    def judged(self, state: State) -> State:
+        variables = state.frozen[BASE]["variables"]
+        return self.base.judged(state.for_eval().replace(variables=variables, ema=None, frozen=None))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def drawn(
+    base: Diffusion,
+    steps: int,
+    shape: tuple[int, ...],
+    params: Params,
+    reference: Params,
+    label: jax.Array | None,
+    key: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the KL [N], in nats.
+
+    Each step but the last draws x' from a normal distribution around a mean that depends on x through the estimate of
+    the clean data alone, with the variance of q(x' | x, x0). The paths of two models begin alike, so that their KL is
+    the mean, over paths of the first, of the sum over these steps of the squared distance of the two means over twice
+    the variance, which is 1/2 (SNR' - SNR) |x0 - x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to
+    the clean data, adds no noise and does not count. It bounds the KL of what the paths end in before that step.
+
+    Args:
+      base: of both models.
+      steps: of the sampler, at least 2.
+      shape: of the samples.
+      params: of the model that draws.
+      reference: of the one that the KL is to.
+      label: int [N]; None of a model that is told none.
+      key: of the draws.
+    """
+    told = _told(base, label, shape[0])
+
+    def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
+        times = jnp.full(len(x), t)
+        return jnp.clip(base.parametrization(params).x0(base.output(params, x, times, told), x, times), -1, 1)
+
+    def step(carry: tuple[jax.Array, jax.Array], here: Step) -> tuple[jax.Array, jax.Array]:
+        x, kl = carry
+        x0, other = estimate(params, x, here.t), estimate(reference, x, here.t)
+        gained = jnp.square(here.next_alpha / here.next_sigma) - jnp.square(here.alpha / here.sigma)
+        kl = kl + jnp.where(here.last, 0.0, 0.5 * gained * jnp.square(x0 - other).sum((1, 2, 3)))
+        forward = jnp.square(here.sigma) - jnp.square(here.alpha / here.next_alpha * here.next_sigma)
+        variance = jnp.maximum(forward, 0) * jnp.square(here.next_sigma / here.sigma)
+        kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - variance, 0))
+        fresh = jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(way, here.number), shape)
+        return here.next_alpha * x0 + kept * here.noise(x0, x) + fresh, kl
+
+    start, way = jax.random.split(key)
+    x = base.process.alpha_sigma(jnp.ones(()))[1] * jax.random.normal(start, shape)
+    return walk(step, base.process, steps, (x, jnp.zeros(shape[0])))
+
+
+def best_and_worst(images: jax.Array, rewards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the samples [B, K, ...] of each row those of the highest and the lowest of rewards [B, K]: [B, 2, ...].
+
+    And the share of the time that each is preferred [B, 2]: always and never, or half of it where rewards are equal.
+    """
+    rows = jnp.arange(len(images))[:, None]
+    # Of equal rewards the last is the highest and the first the lowest, so that a pair is of two samples.
+    chosen = jnp.argsort(rewards, axis=1)[:, jnp.array([-1, 0])]
+    best, worst = rewards.max(1), rewards.min(1)
+    share = jnp.where(best > worst, 1.0, 0.5)
+    return images[rows, chosen], jnp.stack([share, 1 - share], 1)
+
+
+def update(
+    family: RewardedDiffusion, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+) -> tuple[State, Metrics]:
+    """``family.updates`` gradient steps on what ``collect`` gives; ``step`` counts one. Metrics are means over all.
+
+    Noise depends on a row's number in the whole batch, so that it makes no difference how many devices share it.
+    """
+    reference = state.frozen[BASE]["params"]
+    key = jax.random.split(state.step_key, 3)[2]
+    rule = dataclasses.replace(
+        optimizer, learning_rate=lambda updates: optimizer.learning_rate(updates // family.updates)
+    )
+
+    def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
+        fresh = jax.random.fold_in(key, number)
+
+        def loss(params: Params, variables: Any, batch: Batch, _: jax.Array) -> tuple[Metrics, Any]:
+            return losses(family, params, reference, batch, batch["times"][:, number], fresh), variables
+
+        return gradient_step(loss, rule, state, batch, fresh, axis=axis)
+
+    state, several = jax.lax.scan(one, state, jnp.arange(family.updates))
+    return state.replace(step=state.step + 1), jax.tree.map(lambda x: x.sum(0), several)
+
+
+def losses(
+    family: RewardedDiffusion, params: Params, reference: Params, batch: Batch, t: jax.Array, key: jax.Array
+) -> Metrics:
+    """The metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by ``key`` and the row."""
+    base, mask, weight = family.base, batch["mask"], batch["weight"]
+    noise_keys, hide_keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row)), out_axes=1)(
+        batch["row"]
+    )
+    noise = jax.vmap(lambda key: jax.random.normal(key, batch["image"].shape[1:]))(noise_keys)
+    label = None
+    if base.conditional:
+        hidden = jax.vmap(lambda key: jax.random.bernoulli(key, base.drop_label))(hide_keys)
+        label = jnp.where(hidden, _null(params), batch["label"])
+    images, count = batch["drawn"], weight.shape[1]
+    if family.data:
+        images = jnp.concatenate([images, batch["image"][:, None]], 1)
+    found = errors(base, params, images, noise, t, label)
+    several = {name: batch[name] for name in ("reward", "kl")}
+    if family.method == "weighted":
+        several["policy_loss"] = (weight * found[:, :count]).sum(1)
+        several["effective_samples"] = 1 / jnp.square(weight).sum(1)
+    else:
+        moved = found[:, :count] - errors(base, reference, batch["drawn"], noise, t, label)
+        margin = -family.beta * (moved[:, 0] - moved[:, 1])
+        pair = jnp.stack([preference_loss(margin), preference_loss(-margin)], 1)
+        several["policy_loss"] = (weight * pair).sum(1)
+        several["accuracy"] = (margin > 0).astype(jnp.float32)
+    several["loss"] = several["policy_loss"]
+    if family.data:
+        several["data_loss"] = found[:, count]
+        several["loss"] = several["policy_loss"] + family.data * found[:, count]
+    return {name: Mean.of(values, mask) for name, values in several.items()}
+
+
+def errors(
+    base: Diffusion,
+    params: Params,
+    images: jax.Array,
+    noise: jax.Array,
+    t: jax.Array,
+    label: jax.Array | None,
+) -> jax.Array:
+    """The weighted squared error of each image [B, K], the mean over pixels.
+
+    Args:
+      base: of the model.
+      params: of the model.
+      images: [B, K, H, W, C].
+      noise: [B, H, W, C], shared by the images of a row.
+      t: [B], likewise.
+      label: int [B], likewise; None of a model that is told none.
+    """
+    count = images.shape[1]
+    flat = images.reshape(-1, *images.shape[2:])
+    noise, t = jnp.repeat(noise, count, 0), jnp.repeat(t, count)
+    told = _told(base, None if label is None else jnp.repeat(label, count), len(flat))
+    parametrization = base.parametrization(params)
+    output = base.output(params, diffuse(parametrization.process, flat, noise, t), t, told)
+    error = jnp.square(output - parametrization.value(flat, noise, t)).mean((1, 2, 3))
+    return (parametrization.weight(t, base.weighting, base.gamma) * error).reshape(-1, count)
+
+
+def _told(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
+    """What the network is told of ``n`` images that are not augmented, besides the time."""
+    given = {"label": label, "augment": base.augment.none(n)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _null(params: Params) -> int:
+    """The label of no label, the last that is embedded."""
+    return len(params["net"]["label"]["embedding"]) - 1
