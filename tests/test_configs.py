@@ -105,8 +105,8 @@ def test_the_whole_form_is_sound_and_survives_its_json(name):
     assert loads(dumps(experiment)) == experiment
     assert path.read_text().startswith('"""'), "a config's docstring is its lab note"
     _, data = opened(experiment.data)
-    wanted = {role: load_config(Path(run_dir).name)[0].family for role, run_dir in experiment.family.runs.items()}
-    others = {role: Trained(role, family, data.spec) for role, family in wanted.items()}
+    wanted = {role: load_config(Path(run_dir).name)[0] for role, run_dir in experiment.family.runs.items()}
+    others = {role: Trained(role, base.family, opened(base.data)[1].spec) for role, base in wanted.items()}
     experiment = dataclasses.replace(experiment, family=experiment.family.on(others, data.spec))
     state = jax.eval_shape(runs.initial_state(experiment, data.spec, others))
     experiment.optimizer.check(state.params)

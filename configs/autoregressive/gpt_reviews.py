@@ -2,6 +2,10 @@
 
     python -m genjax train gpt_reviews
     python -m genjax evaluate runs/gpt_reviews
+
+Reviews of up to 161 letters, 5,400 of them. 400 steps, November 2026, jax 0.10.2, about 5 min on two x86 cores shared
+with other work, a minute and a half of it processor time. Seeds 0, 1, 2: 0.292, 0.306, 0.306 nats a letter on held-out
+responses, and in 500 answers -0.04, -0.11, 0.00 positive words more than negative ones, each +-0.04.
 """
 
 import dataclasses

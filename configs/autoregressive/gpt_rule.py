@@ -5,6 +5,9 @@
     python -m genjax train reward_rule         # tells the better one of two reviews
     python -m genjax train ppo_reward_model    # learns from what the reward model says
     python -m genjax compare runs/sft_rule runs/ppo_reward_model --reward runs/reward_rule
+
+200 steps in 28 s on two x86 cores shared with other work, November 2026, jax 0.10.2: 0.706 nats a word on held-out
+reviews, prompts and template included (seed 0).
 """
 
 import dataclasses
