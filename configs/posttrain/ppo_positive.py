@@ -18,8 +18,8 @@ temperature 1, with its standard error; KL in nats and letters of an answer, mea
       60     2.69 +- 0.04    18.4       64     2.80 +- 0.03    21.2       64     2.77 +- 0.04    20.9       64
 
 The gains, with 95 % intervals: 2.72, 2.91, 2.77, each +-0.11. The samples are still sentences, which praise mostly with
-"kind" and misspell words as `gpt_reviews` does. With a learning rate of 1e-3 the first steps went 69 nats away (seed 0),
-and what was left after 20 steps were answers of three letters.
+"kind" and misspell words as `gpt_reviews` does. With a learning rate of 1e-3 the first steps went 69 nats away
+(seed 0), and what was left after 20 steps were answers of three letters.
 """
 
 import dataclasses
