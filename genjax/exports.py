@@ -58,7 +58,7 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
         huggingface.save(pretrained(run), folder)
         return sorted(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = flat(run.model().state)
+    arrays = flat(drawn_from(run))
     weights.write(folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
@@ -90,6 +90,12 @@ def pretrained(run: Run) -> Pretrained:
     return Pretrained(family.net, params, run.codec)
 
 
+def drawn_from(run: Run) -> State:
+    """The state that samples are drawn from, without arrays of other runs where drawing needs none."""
+    state = run.model().state
+    return state if run.experiment.family.plain.runs else state.replace(frozen=None)
+
+
 def flat(state: State) -> dict[str, jax.Array]:
     """All arrays that samples depend on, by flat name."""
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
@@ -102,7 +108,7 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     Raises:
       UserError: the family draws none.
     """
-    family, state = run.experiment.family.plain, run.model().state
+    family, state = run.experiment.family.plain, drawn_from(run)
     if family.no_samples is not None:
         raise UserError(family.no_samples)
     options = family.prepared(options or family.sampler, run.codec)

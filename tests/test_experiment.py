@@ -82,6 +82,7 @@ from genjax.evaluation.likelihood import ImportanceBound
 from genjax.evaluation.memorisation import Memorisation
 from genjax.evaluation.modes import MixtureModes, StackedModes
 from genjax.evaluation.neighbours import NearestNeighbours
+from genjax.evaluation.policy_kl import PolicyKL
 from genjax.evaluation.positions import LossByPosition
 from genjax.evaluation.preference_quality import PreferenceQuality
 from genjax.evaluation.prompt_agreement import PromptAgreement
@@ -144,6 +145,7 @@ from genjax.nets.transformer import MuP, Transformer
 from genjax.nets.unet import UNet
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.dpo import DPO
 from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.lora import LoRA
 from genjax.posttrain.ppo import PPO
@@ -426,6 +428,8 @@ COMPONENTS = [
         Bytes(True),
     ),
     PPO("runs/other", None, "runs/judge"),
+    DPO("runs/other", 0.3, "sigmoid", True, 0.1, Adapters(2), Decoding(5)),
+    PolicyKL(9, 7, while_training=False),
     RewardedDiffusion("runs/other", mirror_symmetry, "weighted", 3, 9, 5, 0.2, 500.0, 0.5, Denoising(Euler(3))),
     RewardOfImages(mirror_symmetry, "symmetry", 50, while_training=False),
     Arithmetic(1, "*-", 50, 20, 0.25, 3),
