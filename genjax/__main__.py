@@ -19,11 +19,12 @@ from jax.errors import JaxRuntimeError
 from genjax import exports, pretrained, records, runs, writers
 from genjax.bench import bench
 from genjax.best_of import best_of
-from genjax.compare import compare, reward_of
+from genjax.compare import compare
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError, unknown
 from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
 from genjax.parallel import Devices
+from genjax.rewards import reward_of
 from genjax.show import describe
 from genjax.train import Diverged, train
 
@@ -94,7 +95,7 @@ class SampleOptions:
       out: the file to write; samples/STEP_seed_SEED under the run directory by default.
       best: from the best checkpoint instead of the newest.
       best_of: draw so many for each sample and keep that of the highest reward.
-      reward: for best_of, the run of a reward model or a Python function of (prompts, responses) as "module:function".
+      reward: for best_of, the run of a reward model or a Python function as "module:function".
     """
 
     sampler: Any
@@ -168,8 +169,8 @@ class CompareOptions:
     """Compare run B with run A.
 
     Attributes:
-      reward: the run of a reward model that judges texts, or a Python function of (prompts, responses) as
-        "module:function"; without one no winner is told.
+      reward: the run of a reward model that judges texts, or a Python function as "module:function"; without one no
+        winner is told.
       prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
         conversations of B's data.
       num: samples of each.
@@ -199,12 +200,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     experiment = options.experiment
     if options.from_ is not None:
         experiment = pretrained.going_on(experiment, options.from_, run_dir)
-    run = train(
-        experiment,
-        run_dir,
-        max_minutes=options.max_minutes,
-        source=path,
-    )
+    run = train(experiment, run_dir, max_minutes=options.max_minutes, source=path)
     if not run.layout.is_main:
         return
     print(f"run       {run.run_dir}")

@@ -23,9 +23,10 @@ from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
 from genjax.family import Trained
 from genjax.flops import count_flops
+from genjax.known import enriched
 from genjax.start import StartFrom
 from genjax.stop import Stop
-from genjax.train import feed, make_step, run_loop
+from genjax.train import check_batch, feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
@@ -60,21 +61,22 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
       peak_memory_bytes.
     """
     layout = parallel.start(experiment.devices)
-    layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
+    check_batch(experiment, layout)
     data = runs.opened(experiment)
     experiment, others = runs.resolved(experiment, data.spec)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
     several = experiment.steps_per_dispatch
-    with contextlib.closing(feed(experiment, layout, data.splits["train"], 0)) as source:
+    state = layout.init(runs.initial_state(experiment, data.spec))
+    state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
+    examples = enriched(experiment.family, state, data.splits["train"], layout, experiment.batch_size)
+    with contextlib.closing(feed(experiment, layout, examples, 0)) as source:
         ready = list(itertools.islice(source, 4))
 
         begin, few = time.perf_counter(), max(1, 20 // several)
         jax.block_until_ready(list(itertools.islice(source, few)))
         input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
 
-    state = layout.init(runs.initial_state(experiment, data.spec))
-    state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
     if experiment.family.collect is not None:
         ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
@@ -134,6 +136,9 @@ def step_flops(
             for name, (shape, dtype) in spec.entries.items()
         }
     state = jax.eval_shape(runs.initial_state(experiment, spec, others))
+    if experiment.family.known is not None:
+        batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
+        batch |= jax.eval_shape(experiment.family.known, state, batch)
     step = make_step(experiment)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 

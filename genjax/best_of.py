@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from genjax.compare import Reward, answers_of, rewarded, writes
+from genjax.compare import answers_of, writes
 from genjax.data.codecs import ImageCodec
 from genjax.data.text_codecs import NOTHING
 from genjax.errors import UserError
+from genjax.experiment import MAX_SEED
 from genjax.families.decoding import MOST_PROMPTS
+from genjax.rewards import Reward, image_rewards, text_rewards
 from genjax.runs import Run
 
 
@@ -32,15 +34,17 @@ class Best:
     @property
     def reward(self) -> np.ndarray:
         """Of the samples, [N]."""
-        return np.nan_to_num(self.rewards, nan=-np.inf).max(0)
+        return _above_nan(self.rewards).max(0)
 
     def told(self) -> str:
         """What was gained, and how far it may have gone from the model: the bound of arXiv 2401.01879."""
         n = len(self.rewards)
         bound = math.log(n) - (n - 1) / n
-        best = self.reward[np.isfinite(self.reward)].mean()
+        best, drawn = (rewards[np.isfinite(rewards)] for rewards in (self.reward, self.rewards))
+        if not len(best):
+            return f"no reward of {self.rewards.size:,} samples is a number"
         return (
-            f"mean reward {best:.4g}, of all drawn {np.nanmean(self.rewards):.4g}; best of {n}, "
+            f"mean reward {best.mean():.4g}, of all drawn {drawn.mean():.4g}; best of {n}, "
             f"so at most {bound:.3g} nats from the model"
         )
 
@@ -50,7 +54,7 @@ def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, opti
 
     Args:
       run: of a model that draws texts, or images.
-      reward: of (prompts, responses), lists of text, or of images uint8 [H, W, C] with "" for prompts; a number each.
+      reward: see ``genjax.rewards``.
       n: samples of which one is chosen. Number k of them is what ``run.sample`` gives for the seed n * seed + k.
       num: samples to choose.
       seed: of the draws.
@@ -61,23 +65,30 @@ def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, opti
     """
     if n < 2:
         raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")
+    if n * seed + n - 1 > MAX_SEED:
+        raise UserError(f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of {seed}")
     family = run.experiment.family.plain
     options = family.sampler if options is None else options
     if not writes(run.model()) and not isinstance(run.codec, ImageCodec):
         raise UserError(f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them")
     draws = [run.sample(num, n * seed + k, options) for k in range(n)]
     rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
-    chosen = np.nan_to_num(rewards, nan=-np.inf).argmax(0)
+    chosen = _above_nan(rewards).argmax(0)
     return Best(np.stack(_of_one_width(draws))[chosen, np.arange(num)], rewards)
 
 
 def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
     if isinstance(run.codec, ImageCodec):
-        return rewarded(reward, [""] * len(samples), list(run.codec.decode(samples)))
+        return image_rewards(reward, run, samples, options)
     request = run.experiment.family.plain.prepared(options, run.codec)
     prompts = options.prompts or (options.prompt,)
-    told = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
-    return rewarded(reward, told, answers_of(samples, request, run.codec).responses)
+    typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
+    return text_rewards(reward, run.codec, request, typed, answers_of(samples, request, run.codec).responses)
+
+
+def _above_nan(rewards: np.ndarray) -> np.ndarray:
+    """NaN below all numbers."""
+    return np.where(np.isnan(rewards), -np.inf, rewards)
 
 
 def _of_one_width(draws: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from genjax import experiment as experiments
 from genjax import records, runs, writers
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
@@ -28,10 +27,9 @@ from genjax.evaluation.judge import Model, sampled
 from genjax.evaluation.ngrams import distinct, self_bleu
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.decoding import MOST_PROMPTS, Request
-from genjax.posttrain.reward import RewardModel, rewards_of
+from genjax.rewards import Reward, image_rewards, text_rewards
 from genjax.runs import SAMPLES, Run
 
-Reward = Callable[[Sequence[Any], Sequence[Any]], Any]  # of prompts and responses, [N]; the higher the better
 Z = 1.96  # standard deviations on either side of an interval of 95 %
 PAIRS = 20_000  # of samples whose mean distance is measured, at most
 SHOWN = 16
@@ -82,8 +80,7 @@ def compare(
     """Draw from both runs by their own samplers, with the same keys and, of texts, the same prompts.
 
     Args:
-      reward: of (prompts, responses), lists of text, or of images uint8 [H, W, C] with "" for prompts; a number each.
-        None compares without.
+      reward: see ``genjax.rewards``; None compares without.
       num: samples of each run.
       prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data, and of other data
         none.
@@ -124,35 +121,6 @@ def compare(
     return found
 
 
-def reward_of(name: str) -> Reward:
-    """A Python function, named as "module:function", or the reward of the run of a reward model.
-
-    That of a run for an empty response is NaN, which loses against any other.
-
-    Raises:
-      UserError: there is no such function, or the run is of another family.
-    """
-    if ":" in name and not epath.Path(name).exists():
-        return experiments.from_json({"function": name})
-    run_dir, run = name, runs.load(name)
-    model = run.model()
-    if not isinstance(model.family, RewardModel):
-        raise UserError(f"the run {run_dir} is a {type(model.family).__name__}, which gives no rewards")
-    family, state, length = model.family, model.state, run.spec.shape[0]
-    codec: Any = run.codec
-
-    def reward(prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        if not all(isinstance(response, str) for response in responses):
-            raise UserError(f"the reward of {run_dir} is of texts, not of images")
-        there = [number for number, response in enumerate(responses) if response.strip()]
-        found = np.full(len(responses), np.nan)
-        asked = [prompts[number] for number in there], [responses[number] for number in there]
-        found[there] = rewards_of(family, state, codec, *asked, length)
-        return found
-
-    return reward
-
-
 def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
     a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
@@ -168,16 +136,6 @@ def writes(model: Model) -> bool:
     """Whether a model writes texts of its own accord."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
-
-
-def rewarded(reward: Reward, prompts: Sequence[Any], responses: Sequence[Any]) -> np.ndarray:
-    """The rewards [N] float64, of which there have to be as many as responses."""
-    found = np.asarray(reward(prompts, responses), np.float64)
-    if found.shape != (len(responses),):
-        raise UserError(
-            f"a reward gives a number for each of {len(responses)} responses, not shape {list(found.shape)}"
-        )
-    return found
 
 
 def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
@@ -200,12 +158,19 @@ def _texts(
     prompts: tuple[str, ...],
     folder: Path,
 ) -> Comparison:
-    drawn = [_answers(run, model, num, seed, prompts) for run, model in zip(both, models, strict=True)]
+    requests = [
+        model.family.prepared(dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec)
+        for model in models
+    ]
+    drawn = [_answers(*each, num, seed) for each in zip(both, models, requests, strict=True)]
     told = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
     numbers: dict[str, float] = {}
     rewards: list[np.ndarray] = []
     if reward is not None:
-        rewards = [rewarded(reward, told, answers.responses) for answers in drawn]
+        rewards = [
+            text_rewards(reward, model.codec, request, told, answers.responses)
+            for model, request, answers in zip(models, requests, drawn, strict=True)
+        ]
         numbers |= wins(*rewards)
     room = min(model.family.net.context for model in models) + 1
     for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
@@ -225,12 +190,10 @@ def _texts(
     return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path)
 
 
-def _answers(run: Run, model: Model, num: int, seed: int, prompts: tuple[str, ...]) -> Answers:
-    family, codec = model.family, model.codec
-    request = family.prepared(dataclasses.replace(family.sampler, draft=None).prompted(prompts), codec)
+def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
     key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-    rows = sampled(run.layout, family, model.state, key, num, request)
-    return answers_of(family.finished(rows, request, codec), request, codec)
+    rows = sampled(run.layout, model.family, model.state, key, num, request)
+    return answers_of(model.family.finished(rows, request, model.codec), request, model.codec)
 
 
 def answers_of(rows: np.ndarray, request: Request, codec: Any) -> Answers:
@@ -281,10 +244,11 @@ def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[n
 def _images(
     both: tuple[Run, Run], models: tuple[Model, Model], reward: Reward | None, num: int, seed: int, folder: Path
 ) -> Comparison:
-    drawn = [run.codec.decode(run.sample(num, seed)) for run in both]
+    samples = [run.sample(num, seed) for run in both]
+    drawn = [run.codec.decode(found) for run, found in zip(both, samples, strict=True)]
     numbers: dict[str, float] = {}
     if reward is not None:
-        numbers |= wins(*(rewarded(reward, [""] * num, list(images)) for images in drawn))
+        numbers |= wins(*(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True)))
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)

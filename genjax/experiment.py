@@ -134,6 +134,9 @@ class Experiment:
         if self.family.collect is not None and (self.steps_per_dispatch > 1 or self.curriculum is not None):
             name = type(self.family).__name__
             raise UserError(f"{name} collects on the host: steps_per_dispatch must be 1, and there is no curriculum")
+        if self.family.known is not None and (self.augment or self.curriculum is not None):
+            name = type(self.family).__name__
+            raise UserError(f"{name} learns what others say of its examples beforehand: no augment and no curriculum")
         intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
         if self.curriculum is not None:
             intervals |= {f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)}

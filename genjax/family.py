@@ -147,6 +147,15 @@ class Family:
         """This family told the codec of its data, where it has to do with what a person writes while it trains."""
         return self
 
+    def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
+        """Refuse a batch that a step cannot use, before anything else is done, with a ``UserError``.
+
+        Args:
+          batch_size: rows of the whole batch.
+          rows: that a step works on, a device's where it is mapped.
+          accumulate: microbatches that they are divided into.
+        """
+
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         """Parameters and variables, from a batch of one example and the data's spec."""
         raise NotImplementedError

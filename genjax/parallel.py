@@ -117,6 +117,10 @@ class Layout:
                 f"batch_size {batch_size} is not divisible by {places} device(s) x {accumulate} microbatch(es)"
             )
 
+    def step_rows(self, batch_size: int) -> int:
+        """Rows that a step is written for: a device's where steps are mapped, otherwise all."""
+        return batch_size // self.mesh.shape["data"] if self.mode == "pmapped" else batch_size
+
     def check_rules(self, params: Tree) -> None:
         """Refuse a rule that matches no parameter."""
         trees.check_patterns("devices.rules", [rule.pattern for rule in self.rules], params)

@@ -99,6 +99,13 @@ def _check_stages(experiment: Experiment, data: Dataset, state: State) -> None:
         jax.eval_shape(lambda state, batch: step(state, batch, None), state, experiment.curriculum(start, batch))
 
 
+def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
+    """Refuse a batch that does not divide as devices, microbatches and the family need, with a ``UserError``."""
+    accumulate = experiment.optimizer.accumulate
+    layout.check_batch(experiment.batch_size, accumulate)
+    experiment.family.check_batch(experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate)
+
+
 def train(
     experiment: Experiment,
     run_dir: str | Path,
@@ -124,7 +131,7 @@ def train(
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     layout = parallel.start(experiment.devices)
-    layout.check_batch(experiment.batch_size, experiment.optimizer.accumulate)
+    check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
     if newest_step(folder) is None:
         _make_first(experiment, deadline, quiet)
@@ -208,7 +215,9 @@ def run_loop(
     saved = step if step else None
     rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
 
-    examples = enriched(family, state, data.splits["train"], layout, experiment.batch_size)
+    examples = data.splits["train"]
+    if step < steps:
+        examples = enriched(family, state, examples, layout, experiment.batch_size)
     source = feed(experiment, layout, examples, progress["position"])
     with contextlib.closing(source), writers.Writers(run_dir, step, steps, layout.is_main, quiet) as out:
         if step >= steps:

@@ -14,7 +14,7 @@ FLOORS = [
     {"families"},
     {"posttrain", "evaluation", "interop"},
     {"train", "runs", "records", "exports", "pretrained", "known"},
-    {"bench", "compare", "best_of", "show", "__main__", "__init__"},
+    {"bench", "compare", "rewards", "best_of", "show", "__main__", "__init__"},
 ]
 
 

@@ -46,6 +46,7 @@ def get_config(tiny: bool = False) -> Experiment:
             base="runs/gpt_arithmetic_tiny" if tiny else "runs/gpt_arithmetic",
             reward=correct,
             group=4 if tiny else 8,
+            minibatches=1 if tiny else 4,
             new_tokens=5,
             longest_prompt=7,
             kl=0.0,

@@ -48,6 +48,7 @@ def get_config(tiny: bool = False) -> Experiment:
             new_tokens=16 if tiny else 140,
             longest_prompt=24,
             epochs=2,
+            minibatches=1 if tiny else 4,
             kl=0.05,
         ),
         data=data,

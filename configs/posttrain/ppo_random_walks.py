@@ -39,6 +39,7 @@ def get_config(tiny: bool = False) -> Experiment:
             new_tokens=9,
             longest_prompt=2,
             epochs=2 if tiny else 4,
+            minibatches=1 if tiny else 4,
             value_coefficient=1.2,
             kl=0.0,
         ),

@@ -39,6 +39,7 @@ def get_config(tiny: bool = False) -> Experiment:
             new_tokens=8 if tiny else 48,
             longest_prompt=16,
             epochs=2 if tiny else 4,
+            minibatches=1 if tiny else 4,
             kl=0.05,
             kl_target=6.0,
             kl_horizon=2_000,

@@ -47,7 +47,8 @@ class RewardOfImages(Evaluator):
             raise UserError(f"RewardOfImages needs samples, but {family.no_samples}")
 
     def __call__(self, subject: Subject) -> Findings:
-        labels = _labels(subject, self.samples)
+        model = subject.model
+        labels = labels_asked(model.family, model.spec, model.family.sampler, self.samples)
         rewards = rewards_of_images(self.reward, sample_images(subject, self.samples), labels).astype(np.float64)
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
@@ -56,10 +57,15 @@ class RewardOfImages(Evaluator):
         )
 
 
-def _labels(subject: Subject, count: int) -> np.ndarray | None:
-    """What the first ``count`` samples are asked for, int64 [N]; None of a model that is told no labels."""
-    family, classes = subject.model.family, subject.model.spec.classes
-    if classes is None or not getattr(family, "conditional", False):
+def labels_asked(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
+    """What the first ``count`` samples are asked for, int64 [N]; None of a model that is told no labels.
+
+    Args:
+      family: that draws them.
+      spec: of the data that it learned.
+      options: its sampler's.
+      count: of the samples.
+    """
+    if spec.classes is None or not getattr(family, "conditional", False):
         return None
-    label = family.sampler.label
-    return asked_labels(count, classes) if label is None else np.full(count, label)
+    return asked_labels(count, spec.classes) if options.label is None else np.full(count, options.label)

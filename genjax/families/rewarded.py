@@ -43,7 +43,7 @@ def rewards_of_texts(reward: Reward, prompts: Sequence[str], responses: Sequence
     """
     name = getattr(reward, "__name__", str(reward))
     try:
-        found = np.asarray(reward(list(prompts), list(responses)), np.float64)
+        found = numbers(reward(list(prompts), list(responses)))
     except Exception as error:
         which = _first_to_fail(reward, prompts, responses)
         raise UserError(f"the reward {name} failed{which}: {type(error).__name__}: {error}") from error
@@ -55,14 +55,20 @@ def rewards_of_texts(reward: Reward, prompts: Sequence[str], responses: Sequence
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
         raise UserError(f"the reward {name} is {found[bad[0]]} of {_told(prompts[bad[0]], responses[bad[0]])}")
-    return found.astype(np.float32)
+    return found
+
+
+def numbers(rewards: Any) -> np.ndarray:
+    """As a reward gives them, float32; what is too large for that is infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(rewards, np.float64).astype(np.float32)
 
 
 def _first_to_fail(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
     """Which response it fails on alone; "" where it fails on several together only."""
     for prompt, response in zip(prompts, responses, strict=True):
         try:
-            reward([prompt], [response])
+            numbers(reward([prompt], [response]))
         except Exception:
             return f" on {_told(prompt, response)}"
     return ""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from genjax.errors import UserError
+from genjax.families.rewarded import numbers
 
 ImageReward = Callable[[np.ndarray, np.ndarray | None], Any]  # images [N, H, W, C] and labels [N] to numbers [N]
 
@@ -34,7 +35,7 @@ def rewards_of_images(reward: ImageReward, images: np.ndarray, labels: np.ndarra
     """
     name = getattr(reward, "__name__", str(reward))
     try:
-        found = np.asarray(reward(images, labels), np.float64)
+        found = numbers(reward(images, labels))
     except Exception as error:
         which = _first_to_fail(reward, images, labels)
         raise UserError(f"the reward {name} failed{which}: {type(error).__name__}: {error}") from error
@@ -46,14 +47,14 @@ def rewards_of_images(reward: ImageReward, images: np.ndarray, labels: np.ndarra
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
         raise UserError(f"the reward {name} is {found[bad[0]]} of {_told(int(bad[0]), labels)}")
-    return found.astype(np.float32)
+    return found
 
 
 def _first_to_fail(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> str:
     """Which image it fails on alone; "" where it fails on several together only."""
     for i in range(len(images)):
         try:
-            reward(images[i : i + 1], None if labels is None else labels[i : i + 1])
+            numbers(reward(images[i : i + 1], None if labels is None else labels[i : i + 1]))
         except Exception:
             return f" on {_told(i, labels)}"
     return ""

@@ -79,7 +79,10 @@ class Adapters:
                 return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one in its place
             return adapter(stacked, tree) if target and tree.ndim >= 2 else None
 
-        return chosen(params, *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)))
+        found = chosen(params, *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)))
+        if found is None:
+            raise UserError(f"adapters.targets: {', '.join(self.targets)} match vectors alone, no matrix")
+        return found
 
     def begun(self, mine: Params, learned: Params) -> Params:
         """What ``init`` gave, with the learned parameters where they are trained as they are."""

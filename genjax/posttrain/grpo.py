@@ -20,7 +20,7 @@ from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
 from genjax.losses import clipped_policy_loss, kl_k1, kl_k3
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.minibatches import updates
+from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.ppo import BASE, RESPONSES, kl_remarks
 from genjax.posttrain.rollouts import Rollout, answered, check_counts, check_prompts, heard, rewards_of
 
@@ -114,6 +114,14 @@ class GRPO(Family):
     def plain(self) -> Family:
         return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
 
+    def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
+        if batch_size % self.group:
+            raise UserError(
+                f"a batch of {batch_size} responses does not divide into groups of {self.group} to a prompt: give a "
+                "batch_size that is a multiple of family.group"
+            )
+        check_rows(rows, self.minibatches, accumulate)
+
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, example, spec)
         return adapters.beginning(self.adapters, key, policy), {}
@@ -131,15 +139,8 @@ class GRPO(Family):
         """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
 
         Raises:
-          UserError: a group that does not divide the batch, a prompt longer than ``longest_prompt``, a reward that
-            fails, or several processes.
+          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several processes.
         """
-        rows = len(batch["mask"])
-        if rows % self.group:
-            raise UserError(
-                f"a batch of {rows} responses does not divide into groups of {self.group} to a prompt: give a "
-                "batch_size that is a multiple of family.group"
-            )
         policy = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
         drawn, longest = answered(self, policy, batch, draws, slice(None, None, self.group), self.group)

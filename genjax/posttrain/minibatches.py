@@ -41,9 +41,7 @@ def updates(
       UserError: a device's rows do not divide into the minibatches.
     """
     rows = len(batch["mask"])
-    if rows % (parts * optimizer.accumulate):
-        of_those = f" of {optimizer.accumulate} microbatches each" if optimizer.accumulate > 1 else ""
-        raise UserError(f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}")
+    check_rows(rows, parts, optimizer.accumulate)
     first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
     key = jax.random.split(state.step_key)[1]  # the other one is of the draws
     rule = dataclasses.replace(
@@ -59,6 +57,16 @@ def updates(
 
     state, several = jax.lax.scan(one, state, jnp.arange(epochs * parts))
     return state.replace(step=state.step + 1), jax.tree.map(lambda x: x.sum(0), several)
+
+
+def check_rows(rows: int, parts: int, accumulate: int) -> None:
+    """Refuse rows that do not divide into minibatches and their microbatches, with a ``UserError``."""
+    if rows % (parts * accumulate):
+        of_those = f" of {accumulate} microbatches each" if accumulate > 1 else ""
+        raise UserError(
+            f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}: change "
+            "batch_size or family.minibatches"
+        )
 
 
 def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:

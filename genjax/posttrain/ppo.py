@@ -29,7 +29,7 @@ from genjax.losses import (
 )
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.minibatches import updates
+from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
@@ -45,6 +45,7 @@ from genjax.posttrain.rollouts import (
 
 BASE, REWARD = "base", "reward_run"
 NEGATIVE_KL = -0.1  # nats a response; an estimate may be a little below 0 by chance
+LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
 RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
 Critic = Literal["shared", "separate"]
 
@@ -168,6 +169,9 @@ class PPO(Family):
     @property
     def plain(self) -> Family:
         return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
+
+    def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
+        check_rows(rows, self.minibatches, accumulate)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, example, spec)
@@ -351,9 +355,10 @@ def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     entropy = Mean.of(entropies, mask)
     total = policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
     of_response = {name: Mean.of(batch[name], batch["mask"]) for name in RESPONSES}
-    explained = jnp.sum((batch["spread"] - batch["unexplained"]) * batch["mask"])
+    spread = jnp.sum(batch["spread"] * batch["mask"])
+    explained = jnp.where(spread > LEAST_SPREAD, spread - jnp.sum(batch["unexplained"] * batch["mask"]), 0.0)
     return of_response | {
-        "explained_variance": Mean(explained, jnp.sum(batch["spread"] * batch["mask"])),
+        "explained_variance": Mean(explained, jnp.maximum(spread, LEAST_SPREAD)),
         "loss": Mean(total, policy.weight),
         "policy_loss": policy,
         "value_loss": value,

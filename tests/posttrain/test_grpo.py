@@ -337,7 +337,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="GRPO answers prompts"):
         GRPO("base", by_letters).on({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
     with pytest.raises(UserError, match="16 responses does not divide into groups of 5 to a prompt: give a batch_size"):
-        family_of(group=5).collect(state_of(), prompts_batch(), KEY)
+        family_of(group=5).check_batch(16, 16, 1)
+    with pytest.raises(UserError, match="2 responses of a batch on a device do not divide into 4 minibatches"):
+        family_of(minibatches=4).check_batch(16, 2, 1)
     with pytest.raises(UserError, match="16 responses of a batch on a device do not divide into 3 minibatches"):
         updated(family_of(minibatches=3), state_of(), collected())
     with pytest.raises(UserError, match="do not divide into 2 minibatches of 3 microbatches each"):
