@@ -33,7 +33,7 @@ MEAN, STD = 0.2, 0.25  # of each pixel
 class Exact(Diffusion):
     """The posterior mean of images whose pixels are independent normals."""
 
-    def denoise(self, state, n, options):
+    def denoise(self, state, n, options, text=None):
         estimate = Gaussian((MEAN,), (STD,)).denoise(self.process)
         return lambda x, t: estimate(x.reshape(-1, 1), t).reshape(x.shape)
 

@@ -148,8 +148,10 @@ def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
         return family.base.predictions(params, batch).nll.sum()
 
     frozen = base.state.params
-    whole = jax.grad(loss)(family.merged(frozen, params))["layer_0"]["attention"]["query"]["kernel"]
-    found = jax.grad(lambda p: loss(family.merged(frozen, p)))(params)["layer_0"]["attention"]["query"]["kernel"]
+    whole = jax.grad(loss)(family.adapters.merged(frozen, params))["layer_0"]["attention"]["query"]["kernel"]
+    found = jax.grad(lambda p: loss(family.adapters.merged(frozen, p)))(params)["layer_0"]["attention"]["query"][
+        "kernel"
+    ]
     np.testing.assert_allclose(found["lora_a"], 3 * whole @ adapter["lora_b"].T, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["lora_b"], 3 * adapter["lora_a"].T @ whole, rtol=1e-4, atol=1e-6)
 
