@@ -58,6 +58,7 @@ def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatc
     assert "step 40/40" in said and "going on from step 40" in said and "step 60/60" in said
 
 
+@pytest.mark.long
 def test_the_chain_from_pre_training_to_ppo_runs_in_its_tiny_forms(tmp_path, monkeypatch):
     outputs = executed("rlhf", {"TINY = False": "TINY = True"}, tmp_path, monkeypatch)
     (picture,) = pictures_of(outputs)

@@ -127,6 +127,7 @@ def test_paragraphs_are_documents_and_their_file_is_the_label(tmp_path):
     assert two and all(text.startswith("no ") for text in two), "lines without an empty one between belong together"
 
 
+@pytest.mark.long
 def test_a_classifier_of_texts_starts_from_a_masked_language_model(tmp_path):
     special = ("[PAD]", "[MASK]")
     source = texts(tmp_path, Subwords("bpe", 270, special, None, None, "[PAD]", "[MASK]"))

@@ -438,6 +438,7 @@ def losses(run):
     return [json.loads(line)["loss"] for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_a_run_with_all_of_them_goes_on_bitwise(tmp_path):
     whole = go(tmp_path / "whole")
     go(tmp_path / "parts", steps=3)
@@ -448,6 +449,7 @@ def test_a_run_with_all_of_them_goes_on_bitwise(tmp_path):
     assert losses(whole) != losses(go(tmp_path / "plain", augment=()))
 
 
+@pytest.mark.long
 def test_the_command_line_switches_one_off(tmp_path, monkeypatch):
     from genjax.__main__ import main
 

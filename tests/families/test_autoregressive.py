@@ -154,6 +154,7 @@ def test_the_prompt_of_a_prefix_lm_is_its_prefix():
     assert causal[0].tolist() != row
 
 
+@pytest.mark.long
 def test_a_prefix_lm_learns_answers_from_what_stands_anywhere_in_their_prompt(tmp_path):
     """The answer to a prompt is its first letter and its last."""
     rng = np.random.default_rng(0)
@@ -375,6 +376,7 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
         other.sample(1, options=options)
 
 
+@pytest.mark.long
 def test_a_model_of_pairs_learns_from_files_and_translates(tmp_path):
     for part in ("train", "val", "test_2016_flickr"):
         (tmp_path / f"{part}.de").write_text("ein hund\neine katze\n" * 4)

@@ -163,6 +163,7 @@ def experiment(**changes):
     return Experiment(**settings | changes)
 
 
+@pytest.mark.long
 def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
     run = genjax.train(experiment(), tmp_path / "run", quiet=True)
     text = (run.run_dir / "samples" / "00000004.txt").read_text().splitlines()
@@ -191,6 +192,7 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
         loaded.sample(1, options=replace(options, source="a cross"))
 
 
+@pytest.mark.long
 def test_captions_are_learned_from_pictures(tmp_path):
     """By heart: what is written of each is a sentence about it."""
     run = genjax.train(experiment(steps=300, every=Every(300, 0, 0, 300)), tmp_path / "run", quiet=True)
@@ -204,6 +206,7 @@ def test_captions_are_learned_from_pictures(tmp_path):
     assert np.mean(right) > 0.9
 
 
+@pytest.mark.long
 def test_an_encoder_begins_with_the_backbone_of_a_classifier(tmp_path):
     backbone = ResNet((4, 8), (1, 0), norm="group", groups=4)
     eyes = experiment(family=Classifier(backbone), data=CaptionedShapes(60, 20), every=Every(4, 0, 0, 4))

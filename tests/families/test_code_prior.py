@@ -154,6 +154,7 @@ def test_accumulated_steps_equal_the_full_batch_and_leave_the_autoencoder_alone(
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
 
 
+@pytest.mark.long
 def test_a_run_learns_its_codes_and_needs_the_other_no_more(tmp_path):
     every = Every(log=20, evaluate=60, sample=60, checkpoint=60)
     first = Experiment(replace(BASE, codes=8), toy.Pictures(), Adam(), steps=8, batch_size=16, ema=None, every=every)

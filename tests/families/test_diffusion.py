@@ -149,6 +149,7 @@ def test_a_learned_schedule_gets_the_gradients_of_its_bound_and_of_its_variance(
         np.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=1e-3, err_msg=name)
 
 
+@pytest.mark.long
 def test_training_a_schedule_lowers_the_variance_of_the_loss():
     """Without a prediction the loss is gamma' |noise|^2 / 2: least uneven where gamma is a line."""
     family = replace(LEARNED, process=Learned(16, -12.0, 6.0))
@@ -227,6 +228,7 @@ def trajectory(devices, family):
     return np.array(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", [replace(SMALL, conditional=True), LEARNED], ids=["fixed", "learned"])
 def test_eight_sharded_devices_equal_one(family):
     one, eight = (trajectory(d, family) for d in (Devices(count=1), Devices(count=8, mode="sharded", fsdp=2)))
@@ -240,6 +242,7 @@ def test_eight_mapped_devices_draw_for_their_own_rows_and_agree_in_distribution(
     assert not np.allclose(one, eight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "family",
     [

@@ -277,6 +277,7 @@ GROWING = GAN(4, Progressive((8, 4)), Progressive((8, 4)))
 STAGES = Resolutions((4, 8), (4,), fade=2)
 
 
+@pytest.mark.long
 def test_a_growing_game_goes_through_its_stages_and_samples_at_full_size(run_dir):
     experiment = Experiment(
         GROWING,
@@ -328,6 +329,7 @@ EVERYTHING = GAN(
 )
 
 
+@pytest.mark.long
 def test_a_stopped_game_goes_on_bitwise(tmp_path):
     """With an adapting augmentation, a lazy penalty, singular vectors, batch statistics and two averages."""
     experiment = Experiment(
@@ -373,6 +375,7 @@ NORMED = GAN(
 )
 
 
+@pytest.mark.long
 def test_eight_sharded_devices_equal_one():
     (one, names, stats), (eight, _, others) = (
         trajectory(d, NORMED) for d in (Devices(count=1), Devices(count=8, mode="sharded", fsdp=2))

@@ -61,6 +61,7 @@ def standing(bases, tmp_path_factory):
     return {name: trained(on(bases, name), folder / name) for name in bases}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "shape"), [("vqvae", (4, 4, 3)), ("vae", (5,))])
 def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, standing, name, shape):
     run = standing[name]

@@ -91,6 +91,7 @@ def _targeted(name):
     return "query/kernel" in name or "value/kernel" in name or "feed_forward" in name
 
 
+@pytest.mark.long
 def test_it_begins_as_the_base_and_learns(base, lora, tmp_path):
     still = dataclasses.replace(lora.experiment, family=LoRA(str(base.run_dir), Adapters(2, targets=MATRICES)), steps=2)
     still = dataclasses.replace(still, optimizer=SGD(Constant(0.0)))
@@ -221,6 +222,7 @@ def test_scanned_layers_have_adapters_of_their_own_and_convolutions_are_one_matr
     np.testing.assert_allclose(family.merged({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_any_family_takes_adapters(tmp_path):
     pictures = toy.Pictures(16)
     vae = VAE(latent_dim=3, coder=MLPCoder((8,)), likelihood=Gaussian())

@@ -40,6 +40,7 @@ def runs(tmp_path_factory):
     return base, judge
 
 
+@pytest.mark.long
 def test_a_policy_learns_what_a_reward_run_prefers(runs, tmp_path):
     base, judge = (str(run.run_dir) for run in runs)
     family = PPO(base, reward_run=judge, new_tokens=32, longest_prompt=16, epochs=2, kl=0.02)

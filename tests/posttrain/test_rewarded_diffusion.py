@@ -400,6 +400,7 @@ def base_run(conditional, folder):
     return genjax.train(experiment, folder, quiet=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("method", "conditional"), [("weighted", True), ("dpo", False)])
 def test_a_run_goes_on_bitwise_and_needs_its_base_no_more(method, conditional, tmp_path):
     base = base_run(conditional, tmp_path / "base")
@@ -433,6 +434,7 @@ def test_a_run_goes_on_bitwise_and_needs_its_base_no_more(method, conditional, t
     assert isinstance(loaded.model().family, Diffusion)
 
 
+@pytest.mark.long
 def test_the_reward_of_a_run_rises(tmp_path):
     base = base_run(True, tmp_path / "base")
     family = RewardedDiffusion(str(base.run_dir), brightness, "weighted", steps=4, updates=8, temperature=0.05)

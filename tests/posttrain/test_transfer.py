@@ -135,6 +135,7 @@ def test_a_gan_goes_on_with_the_lower_layers_of_its_discriminator_frozen(tmp_pat
     )
 
 
+@pytest.mark.long
 def test_a_diffusion_goes_on_with_other_data_and_statistics_come_along(tmp_path):
     diffusion = Diffusion(UNet((4,), 1, (), 4), width=4, sampler=Denoising(Euler(2)))
     base = run(diffusion, tmp_path / "base", toy.Pictures())
