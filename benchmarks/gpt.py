@@ -71,7 +71,7 @@ def _drawing(family: Any, spec: Any, rows: int) -> Callable[[int], None]:
     return run
 
 
-def torch_step(case: str) -> Callable[[int], None]:
+def peer_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of the PyTorch twin."""
     import torch
     from torch.nn.functional import cross_entropy

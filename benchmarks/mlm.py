@@ -52,7 +52,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     return stepping(Experiment(family, data=None, optimizer=optimizer, batch_size=BATCH), spec, batch)
 
 
-def torch_step(case: str) -> Callable[[int], None]:
+def peer_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of the PyTorch twin."""
     import torch
     from transformers import BertConfig, BertForMaskedLM

@@ -1,11 +1,11 @@
-"""``python -m benchmarks.peers CASE``: a training step of genjax and of a peer, side by side.
+"""``python -m benchmarks.peers CASE``: a training step, or another task, of genjax and of a peer, side by side.
 
 Each runs in a process of its own, with the same shapes, float32 and all cores, and they take turns, so that a
 machine whose speed drifts favours neither. Prints one JSON line {name, genjax, peer, unit, ratio}: milliseconds a
 step (medians over the rounds) and the median of the ratios genjax / peer, lower is better.
 
 genjax runs its whole step, with the moving average of the parameters and the check for what is not finite, metrics
-included; the peer runs eager PyTorch without them.
+included; the peer, where no other one is named, runs eager PyTorch without them.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ CASES = {
     "mlm": "mlm",
     "ppo": "ppo",
     "ppo_text": "ppo",
+    "dedup": "dedup",
+    "dedup_small": "dedup",
 }
 
 
@@ -74,22 +76,26 @@ def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[
 def serve(side: str, case: str, seconds: float) -> None:
     """Answer every line on standard input with milliseconds a step."""
     module = importlib.import_module(f"benchmarks.{CASES[case]}")
-    run = (module.genjax_step if side == "genjax" else module.torch_step)(case)
-    run(3)
-    begin = time.perf_counter()
-    run(3)
-    steps = max(1, round(seconds / (time.perf_counter() - begin) * 3))
+    run = (module.genjax_step if side == "genjax" else module.peer_step)(case)
+    run(1)  # compiles
+    took = timed(run, 1)
+    steps = 1 if took > seconds else max(1, round(seconds / timed(run, 3) * 3))
     print("ready", flush=True)
     for _ in sys.stdin:
-        begin = time.perf_counter()
-        run(steps)
-        print(1e3 * (time.perf_counter() - begin) / steps, flush=True)
+        print(1e3 * timed(run, steps) / steps, flush=True)
+
+
+def timed(run: Callable[[int], None], steps: int) -> float:
+    """Seconds that so many steps take."""
+    begin = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - begin
 
 
 def compare(case: str, rounds: int, seconds: float) -> dict[str, object]:
     """Both sides in turn, ``rounds`` times."""
     command = [sys.executable, "-m", "benchmarks.peers", case, "--seconds", str(seconds), "--side"]
-    times: dict[str, list[float]] = {"genjax": [], "torch": []}
+    times: dict[str, list[float]] = {"genjax": [], "peer": []}
     servers = {}
     for side in times:  # one after the other: compilation is not to disturb a measurement
         servers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -106,7 +112,7 @@ def compare(case: str, rounds: int, seconds: float) -> dict[str, object]:
     return {
         "name": case,
         "genjax": round(statistics.median(times["genjax"]), 3),
-        "peer": round(statistics.median(times["torch"]), 3),
+        "peer": round(statistics.median(times["peer"]), 3),
         "unit": "ms/step",
         "ratio": round(statistics.median(a / b for a, b in zip(*times.values(), strict=True)), 3),
     }
@@ -122,7 +128,7 @@ def main() -> None:
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
-    parser.add_argument("--side", choices=("genjax", "torch"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("genjax", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         serve(options.side, options.case, options.seconds)

@@ -107,7 +107,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     return run
 
 
-def torch_step(case: str) -> Callable[[int], None]:
+def peer_step(case: str) -> Callable[[int], None]:
     """``run(iterations)`` of the PyTorch twin."""
     import copy
 

@@ -84,7 +84,7 @@ def _sampling(family: Any) -> Callable[[int], None]:
     return run
 
 
-def torch_step(case: str) -> Callable[[int], None]:
+def peer_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of the PyTorch twin."""
     import torch
     from torch.nn.functional import mse_loss

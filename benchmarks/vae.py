@@ -23,7 +23,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     return image_steps(Experiment(family, data=None, optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1))
 
 
-def torch_step(case: str) -> Callable[[int], None]:
+def peer_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of the PyTorch twin."""
     import torch
     from torch import nn

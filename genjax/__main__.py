@@ -16,16 +16,18 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import exports, pretrained, records, runs, writers
+from genjax import exports, lineage, pretrained, records, runs, writers
 from genjax.bench import bench
-from genjax.best_of import best_of
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
+from genjax.data_command import data_command
 from genjax.errors import UserError, unknown
-from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
+from genjax.experiment import Experiment, known_configs, load_config
 from genjax.parallel import Devices
 from genjax.rewards import reward_of
+from genjax.sample_command import sample_command
 from genjax.show import describe
+from genjax.tracking import Tracking
 from genjax.train import Diverged, train
 
 USAGE = """usage: genjax COMMAND ... [--debug]
@@ -36,7 +38,8 @@ USAGE = """usage: genjax COMMAND ... [--debug]
   compare  RUN_A RUN_B  draw from both: win rate under a reward, KL, diversity, samples side by side
   export   RUN_DIR  write weights, config and sampling function for others: safetensors, jax.export, Hugging Face
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
-  show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too
+  data prepare CONFIG  raw files to a training set with a data card
+  show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them."""
@@ -54,6 +57,7 @@ class TrainOptions:
       from_: the run to go on with in the place of the config's, or a model in Hugging Face's layout: a folder, or a
         name at the hub.
       max_minutes: save and stop after so long; the same command goes on.
+      tracking: with MLflow.
       tiny: the config's small form, for a first look.
     """
 
@@ -61,6 +65,7 @@ class TrainOptions:
     run_dir: str | None = None
     from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
     max_minutes: float | None = None
+    tracking: Tracking = Tracking()
     tiny: bool = False
 
     def __post_init__(self) -> None:
@@ -79,42 +84,6 @@ class ConfigOptions:
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     tiny: bool = False
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """Draw samples from a run.
-
-    Attributes:
-      sampler: how they are drawn.
-      prompt: what texts begin with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
-        texts take the prompts in turn.
-      stream: print text as it is drawn: the first of them a token at a time, the others after it.
-      num: how many.
-      seed: of the draws.
-      out: the file to write; samples/STEP_seed_SEED under the run directory by default.
-      best: from the best checkpoint instead of the newest.
-      best_of: draw so many for each sample and keep that of the highest reward.
-      reward: for best_of, the run of a reward model or a Python function as "module:function".
-    """
-
-    sampler: Any
-    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    stream: bool = False
-    num: int = 64
-    seed: int = 0
-    out: str | None = None
-    best: bool = False
-    best_of: int = 1
-    reward: str | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
-        if (self.best_of != 1) != (self.reward is not None):
-            raise UserError("the best of several samples is told by a reward: give both best_of and reward")
-        if self.best_of != 1 and self.stream:
-            raise UserError("the best of several samples is known when all are drawn: leave stream out")
 
 
 @dataclass(frozen=True)
@@ -189,7 +158,18 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class ShowRunOptions:
-    """Show a run. It is what it was trained as: there is nothing to set."""
+    """Show a run. It is what it was trained as: there is nothing about it to set.
+
+    Attributes:
+      lineage: instead where it comes from: its data with their raw files, and the runs that it stands on with theirs.
+    """
+
+    lineage: bool = False
+
+
+@dataclass(frozen=True)
+class ShowSamplesOptions:
+    """Show where a file of samples comes from. There is nothing to set."""
 
 
 def train_command(target: str, arguments: Sequence[str]) -> None:
@@ -200,7 +180,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     experiment = options.experiment
     if options.from_ is not None:
         experiment = pretrained.going_on(experiment, options.from_, run_dir)
-    run = train(experiment, run_dir, max_minutes=options.max_minutes, source=path)
+    run = train(experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking)
     if not run.layout.is_main:
         return
     print(f"run       {run.run_dir}")
@@ -209,32 +189,6 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     pictures = sorted((run.run_dir / "samples").glob(f"{run.step:08d}*.png"))
     for picture in pictures:
         print(f"picture   {picture}")
-
-
-def sample_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax sample RUN_DIR``."""
-    family = runs.family_of(target)
-    if family.no_samples is not None:
-        raise UserError(family.no_samples)
-    options = _parse(SampleOptions(family.sampler), f"sample {target}", arguments)
-    sampler = options.sampler
-    if options.prompt:
-        if not hasattr(sampler, "prompted"):
-            raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
-        sampler = sampler.prompted(options.prompt)
-    run = runs.load(target, best=options.best)
-    if options.reward is None:
-        print(run.write_samples(options.out, options.num, options.seed, sampler, _show if options.stream else None))
-        return
-    found = best_of(run, reward_of(options.reward), options.best_of, options.num, options.seed, sampler)
-    print(found.told())
-    print(run.write(found.samples, options.out, options.seed))
-
-
-def _show(text: str) -> None:
-    """Print a piece of a text at once; what the terminal has no letters for, as "?"."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)
 
 
 def export_command(target: str, arguments: Sequence[str]) -> None:
@@ -300,10 +254,17 @@ def bench_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def show_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax show CONFIG`` or ``genjax show RUN_DIR``."""
+    """``genjax show CONFIG``, ``genjax show RUN_DIR`` or ``genjax show SAMPLES``."""
+    if Path(target).is_file() and Path(target).suffix in lineage.WRITTEN:
+        _parse(ShowSamplesOptions(), f"show {target}", arguments)
+        print(lineage.of_sample(epath.Path(target)))
+        return
     stored = records.stored_experiment(epath.Path(target))
     if stored is not None:
-        _parse(ShowRunOptions(), f"show {target}", arguments)
+        options = _parse(ShowRunOptions(), f"show {target}", arguments)
+        if options.lineage:
+            print(lineage.tree(lineage.recorded(target)))
+            return
         print(describe(stored, records.stored_codec(epath.Path(target))[0], epath.Path(target)))
         rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
         if rows:
@@ -333,6 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "compare": compare_command,
         "export": export_command,
         "bench": bench_command,
+        "data": data_command,
         "show": show_command,
     }
     help_wanted = bool({"-h", "--help"} & set(given))
@@ -342,7 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in commands:
             raise unknown("command", given[0], commands)
         if len(given) < 2 or given[1].startswith("-"):
-            target = "RUN_DIR" if given[0] in ("sample", "evaluate", "compare", "export") else "CONFIG"
+            wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
+            target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
         commands[given[0]](given[1], given[2:])
     except Diverged as error:

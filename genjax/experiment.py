@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import functools
 import importlib
 import importlib.util
@@ -25,7 +26,7 @@ from genjax.start import StartFrom
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source.root")
+FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
@@ -82,7 +83,8 @@ class Experiment:
       data: the source of examples.
       optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
       augment: functions of (key, batch), applied in the compiled step in this order.
-      curriculum: what changes about the batches over the steps, such as ``Resolutions``; None for nothing.
+      curriculum: what changes about the data over the steps, such as ``Resolutions`` or ``ByDifficulty``; None for
+        nothing.
       steps: train steps.
       batch_size: examples a step, over all devices and processes.
       seed: of the parameters, the noise and the order of the data.
@@ -131,14 +133,18 @@ class Experiment:
             for item in getattr(self, name):
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
-        if self.family.collect is not None and (self.steps_per_dispatch > 1 or self.curriculum is not None):
-            name = type(self.family).__name__
-            raise UserError(f"{name} collects on the host: steps_per_dispatch must be 1, and there is no curriculum")
-        if self.family.known is not None and (self.augment or self.curriculum is not None):
-            name = type(self.family).__name__
-            raise UserError(f"{name} learns what others say of its examples beforehand: no augment and no curriculum")
+        name, changed = type(self.family).__name__, self.curriculum is not None and self.curriculum.changes_batches
+        if self.family.collect is not None and (self.steps_per_dispatch > 1 or changed):
+            raise UserError(
+                f"{name} collects on the host: steps_per_dispatch must be 1, and a curriculum may only order examples"
+            )
+        if self.family.known is not None and (self.augment or changed):
+            raise UserError(
+                f"{name} learns what others say of its examples beforehand: no augment, and no curriculum but an order"
+            )
         intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
         if self.curriculum is not None:
+            self.curriculum.check(self.family)
             intervals |= {f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)}
         for name, interval in ({"steps": self.steps} | intervals).items():
             if interval % self.steps_per_dispatch:
@@ -182,15 +188,20 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
 
     With ``tiny`` the same experiment shrunk to seconds, for tests and first looks.
     """
+    experiment, path = built_config(name, tiny)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
+    return experiment, path
+
+
+def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
+    """What the config's ``get_config`` builds, and the file it came from."""
     path = find_config(name)
     module = _execute(path)
     if not hasattr(module, "get_config"):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with _blaming(path):
-        experiment = module.get_config(tiny=tiny)
-    if not isinstance(experiment, Experiment):
-        raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
-    return experiment, path
+        return module.get_config(tiny=tiny), path
 
 
 def _execute(path: Path) -> ModuleType:
@@ -253,7 +264,7 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         return tuple(from_json(item, config_source) for item in value)
     if not isinstance(value, dict):
         return value
-    if "function" in value:
+    if value.keys() == {"function"}:
         function = _named(str(value["function"]), config_source)
         if not isinstance(function, FunctionType):
             raise UserError(f"{value['function']} is not a function")
@@ -334,7 +345,7 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     forbidden = [
         line
         for line in differences(to_json(stored), to_json(wanted))
-        if not f"{line.split(':')[0]}.".startswith(tuple(f"{name}." for name in FREE_ON_RESUME))
+        if not any(fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME)
     ]
     if forbidden:
         raise UserError("the run directory holds another config; it differs in " + "; ".join(forbidden))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from genjax.data.augment_text import real
 from genjax.data.dataset import Spec
+from genjax.data.table_vectors import categories, vector
 from genjax.errors import UserError
 from genjax.optim import UpdateRule
 
@@ -222,11 +223,14 @@ def example_of(spec: Spec) -> dict[str, jax.Array]:
     return example | {"mask": jnp.ones(1)}
 
 
-def modelled(batch: Batch) -> jax.Array:
+def modelled(batch: Batch, variables: Any = None) -> jax.Array:
     """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D].
 
-    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding.
+    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding; of a table its rows as vectors
+    [B, D], for a family that has put ``table_vectors.constants`` among its ``variables``.
     """
+    if "categorical" in batch:
+        return vector(batch["numeric"], batch["categorical"], categories(variables or {}))
     if "tokens" in batch:
         return jnp.where(real(batch), batch["tokens"], -1)
     for entry in ("image", "signal"):

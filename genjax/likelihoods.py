@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
+from genjax.data.table_vectors import blocks, categories
 from genjax.errors import UserError, unknown
-from genjax.losses import bernoulli_nll, discretized_logistic_nll, gaussian_nll
+from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll, gaussian_nll
 
 Params = Any
 Spread = Literal["fixed", "shared", "predicted"]
+NARROWEST = 0.01  # standard deviation of a number in a table: where all are one, the density has no bound
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Bernoulli:
         """Refuse data that this is no likelihood of."""
         if spec.entry != "image":
             raise UserError(f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a Gaussian")
+
+    def of(self, variables: Any) -> Bernoulli:
+        """This likelihood for data of which a family keeps these variables; only that of tables depends on them."""
+        return self
 
     def init(self) -> Params:
         return {}
@@ -84,6 +90,10 @@ class _LocationScale:
 
     def check(self, spec: Spec) -> None:
         """Refuse data that this is no likelihood of; any will do here."""
+
+    def of(self, variables: Any) -> Self:
+        """This likelihood for data of which a family keeps these variables; only that of tables depends on them."""
+        return self
 
     def init(self) -> Params:
         return {"log_spread": jnp.log(jnp.float32(self.value))} if self.spread == "shared" else {}
@@ -158,6 +168,82 @@ class DiscretizedLogistic(_LocationScale):
         x = mean + jnp.exp(self.log_spread(params, outputs)) * jax.random.logistic(key, mean.shape)
         half = (self.levels - 1) / 2
         return jnp.clip(jnp.round((x + 1) * half) / half - 1, -1, 1)
+
+
+@dataclass(frozen=True)
+class RowLikelihood:
+    """``Tabular`` for a table of so many columns.
+
+    Attributes:
+      std: of the numbers, where learning starts.
+      numbers: columns of ``numeric``.
+      sizes: how many values each column of ``categorical`` takes.
+    """
+
+    std: float
+    numbers: int
+    sizes: tuple[int, ...]
+
+    def init(self) -> Params:
+        return {"log_std": jnp.full(self.numbers, math.log(self.std))}
+
+    def prepare(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        return x
+
+    def offset(self, mean: jax.Array) -> jax.Array:
+        numbers, shares = blocks(mean, self.sizes)
+        return jnp.concatenate([numbers, *(jnp.log(jnp.maximum(share, 1e-3)) for share in shares)])
+
+    def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
+        """-log p(x | z) [B] in nats."""
+        (mean, logits), (numbers, hot) = blocks(outputs, self.sizes), blocks(x, self.sizes)
+        nll = gaussian_nll(mean, 2 * self._log_std(params), numbers)
+        return sum((cross_entropy(a, b.argmax(-1)) for a, b in zip(logits, hot, strict=True)), nll)
+
+    def mean(self, outputs: jax.Array) -> jax.Array:
+        """Blocks hold probabilities."""
+        mean, logits = blocks(outputs, self.sizes)
+        return jnp.concatenate([mean, *(jax.nn.softmax(each) for each in logits)], axis=-1)
+
+    def draw(self, params: Params, key: jax.Array, outputs: jax.Array) -> jax.Array:
+        mean, logits = blocks(outputs, self.sizes)
+        key, *keys = jax.random.split(key, 1 + len(logits))
+        numbers = mean + jnp.exp(self._log_std(params)) * jax.random.normal(key, mean.shape)
+        drawn = (jax.random.categorical(k, each) for k, each in zip(keys, logits, strict=True))
+        hot = [jax.nn.one_hot(each, size) for each, size in zip(drawn, self.sizes, strict=True)]
+        return jnp.concatenate([numbers, *hot], axis=-1)
+
+    def _log_std(self, params: Params) -> jax.Array:
+        """[1, Kn], to broadcast."""
+        return jnp.maximum(params["log_std"].astype(jnp.float32), math.log(NARROWEST))[None]
+
+
+@dataclass(frozen=True)
+class Tabular:
+    """Rows of a table, the likelihood of TVAE (Xu et al., arXiv 1907.00503): a Gaussian around each number within its
+    mode, and a probability for each mode and each category.
+
+    Attributes:
+      std: of the numbers within their mode, of which 1 is four standard deviations, where learning starts; each column
+        learns its own, down to 0.01.
+    """
+
+    std: float = 0.1
+    outputs_per_dim = 1
+
+    def __post_init__(self) -> None:
+        if not self.std >= NARROWEST:
+            raise UserError(f"Tabular.std is at least {NARROWEST}, not {self.std}")
+
+    def check(self, spec: Spec) -> None:
+        """Refuse data that this is no likelihood of."""
+        if spec.categories is None:
+            raise UserError(f"Tabular is for tables, and the data are {spec.entry}")
+
+    def of(self, variables: Any) -> RowLikelihood:
+        """This likelihood for the columns that a family's variables tell of."""
+        sizes = categories(variables)
+        return RowLikelihood(self.std, variables["mean"].shape[0] - sum(sizes), sizes)
 
 
 Likelihood = Bernoulli | Gaussian | DiscretizedLogistic

@@ -32,9 +32,21 @@ class Process(Protocol):
         """Scale of the data and standard deviation of the noise at times t [...], each of t's shape."""
         raise NotImplementedError
 
-    def times(self, key: jax.Array, n: int) -> jax.Array:
-        """Times [n] to train at: uniform and spread evenly, one in each n-th part (arXiv 2107.00630, I.1)."""
-        return self.t_min + (1 - self.t_min) * _spread(key, n)
+    def quantile(self, share: jax.Array) -> jax.Array:
+        """The time [...] below which a share [...] lies of those to train at; they are uniform by default."""
+        return self.t_min + (1 - self.t_min) * share
+
+    def times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
+        """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630, I.1).
+
+        Args:
+          logsnr: the least and the largest log-SNR [2] of a time; None for no limits.
+        """
+        share = _spread(key, n)
+        if logsnr is not None:
+            first, last = self._shares(logsnr)
+            share = first + (last - first) * share
+        return self.quantile(share)
 
     def density(self, t: jax.Array) -> jax.Array:
         """That of ``times`` at t [...]: a mean of values / density over them is the integral of the values over t."""
@@ -50,6 +62,22 @@ class Process(Protocol):
         Where 1/n is below ``t_min``, the steps are so much shorter that the last time is ``t_min``.
         """
         return jnp.linspace(1.0, max(1 / n, self.t_min), n)
+
+    def _shares(self, logsnr: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Of the times to train at the shares [] before the largest and before the least log-SNR, by bisection.
+
+        Limits that the process does not reach give 0 and 1 exactly, so that they change nothing.
+        """
+
+        def halved(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            alpha, sigma = self.alpha_sigma(self.quantile(middle))
+            before = jnp.square(alpha) > jnp.exp(logsnr) * jnp.square(sigma)
+            return jnp.where(before, middle, low), jnp.where(before, high, middle)
+
+        low, high = jax.lax.fori_loop(0, 24, halved, (jnp.zeros(2), jnp.ones(2)))
+        return low[1], high[0]
 
 
 @dataclass(frozen=True)
@@ -134,9 +162,9 @@ class EDM(Process):
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.ones_like(t), self._root(t) ** self.rho
 
-    def times(self, key: jax.Array, n: int) -> jax.Array:
+    def quantile(self, share: jax.Array) -> jax.Array:
         least, most = self._tails()
-        log_sigma = self.mean + self.std * ndtri(least + (most - least) * _spread(key, n))
+        log_sigma = self.mean + self.std * ndtri(least + (most - least) * share)
         low, high = self._root(jnp.zeros(())), self._root(jnp.ones(()))
         return jnp.clip((jnp.exp(log_sigma / self.rho) - low) / (high - low), 0, 1)
 

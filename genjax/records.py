@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -82,35 +83,41 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     parallel.barrier("claim")
 
 
-def describe(run_dir: epath.Path, data: Dataset, layout: parallel.Layout) -> None:
-    """Write what the run keeps of its data and of where it runs; refuse data that have changed."""
+def describe(
+    run_dir: epath.Path, data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any] | None = None
+) -> None:
+    """Write what the run keeps of its data and of where it runs; refuse data that have changed.
+
+    Args:
+      parents: what is known of the runs that it stands on, by role; none where it stands on none.
+    """
     check_data(run_dir, data)
     record = run_dir / "environment.json"
-    starts = _starts(run_dir)
+    before = starts(run_dir)
     if jax.process_index() == 0:
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
         write_whole(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        write_whole(record, json.dumps([*starts, _environment(data, layout)], indent=2) + "\n")
+        write_whole(record, json.dumps([*before, _environment(data, layout, parents or {})], indent=2) + "\n")
     parallel.barrier("describe")
 
 
 def check_data(run_dir: epath.Path, data: Dataset) -> None:
     """Refuse data that are not those that the run learns from."""
-    starts = _starts(run_dir)
-    if starts and starts[-1]["data_fingerprint"] != data.fingerprint:
+    before = starts(run_dir)
+    if before and before[-1]["data_fingerprint"] != data.fingerprint:
         raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
 
 
-def _starts(run_dir: epath.Path) -> list[dict[str, Any]]:
+def starts(run_dir: epath.Path) -> list[dict[str, Any]]:
     """Every start of the run; none where the record is missing or damaged."""
     try:
-        starts = json.loads((run_dir / "environment.json").read_text())
-        return [start for start in starts if "data_fingerprint" in start]
+        found = json.loads((run_dir / "environment.json").read_text())
+        return [start for start in found if "data_fingerprint" in start]
     except (OSError, ValueError, TypeError):
         return []
 
 
-def _environment(data: Dataset, layout: parallel.Layout) -> dict[str, Any]:
+def _environment(data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]) -> dict[str, Any]:
     packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     device = layout.mesh.devices.flat[0]
     return {
@@ -125,6 +132,8 @@ def _environment(data: Dataset, layout: parallel.Layout) -> dict[str, Any]:
         "mode": layout.mode,
         "processes": jax.process_count(),
         "data_fingerprint": data.fingerprint,
+        "origins": [dataclasses.asdict(origin) for origin in data.origins],
+        "parents": parents,
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
-from genjax import parallel, records
+from genjax import lineage, parallel, records
 from genjax import start as starting
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
@@ -29,7 +29,6 @@ from genjax.family import State, Trained, example_of, init_state
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
-WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,11 @@ class Run:
         return self.write(self.sample(num, seed, options, show), out, seed)
 
     def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0) -> Path:
-        """Samples as ``write_samples`` does."""
+        """Samples as ``write_samples`` does; ``lineage.jsonl`` beside them says where each file is from."""
         stem = _without_suffix(epath.Path(out).expanduser()) if out else None
         stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return self.codec.write(samples, stem)
+        return lineage.noted(self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem))
 
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""
@@ -146,7 +145,7 @@ class Run:
 
 def _without_suffix(out: epath.Path) -> epath.Path:
     """A codec adds the suffix of what it writes; no more than those is cut, as of "step_1.5"."""
-    return out.with_suffix("") if out.suffix in WRITTEN else out
+    return out.with_suffix("") if out.suffix in lineage.WRITTEN else out
 
 
 def model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:

@@ -19,18 +19,19 @@ import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
-from genjax import parallel, records, runs, writers
+from genjax import lineage, parallel, records, runs, writers
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.dataset import Batch, Dataset, Split
-from genjax.data.stream import batches
+from genjax.data.stream import Order, batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained
-from genjax.known import enriched
+from genjax.known import enriched, ordered
 from genjax.meter import Meter, Packed
 from genjax.runs import Run
 from genjax.stop import Stop
+from genjax.tracking import Tracking, tracked
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
 NON_FINITE_LIMIT = 3
@@ -56,8 +57,10 @@ def make_step(experiment: Experiment) -> Any:
     return step
 
 
-def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position: int) -> Generator[Batch]:
-    """Batches on their way to the devices, from the data's ``position`` on."""
+def feed(
+    experiment: Experiment, layout: parallel.Layout, split: Split, position: int, order: Order | None = None
+) -> Generator[Batch]:
+    """Batches on their way to the devices, from the data's ``position`` on, in the split's own order by default."""
     host: Iterator[Batch] = batches(
         split,
         seed=experiment.seed,
@@ -66,8 +69,9 @@ def feed(experiment: Experiment, layout: parallel.Layout, split: Split, position
         rows=layout.rows(experiment.batch_size),
         several=experiment.steps_per_dispatch,
         workers=experiment.workers,
+        order=order,
     )
-    if experiment.curriculum is not None:
+    if experiment.curriculum is not None and experiment.curriculum.changes_batches:
         host = _by_curriculum(experiment, host, position // experiment.batch_size)
     return parallel.prefetch(host, functools.partial(layout.place, stacked=experiment.steps_per_dispatch > 1))
 
@@ -90,7 +94,7 @@ def _check_stages(experiment: Experiment, data: Dataset, state: State) -> None:
     Raises:
       UserError: the data or the family cannot follow the curriculum.
     """
-    if experiment.curriculum is None:
+    if experiment.curriculum is None or not experiment.curriculum.changes_batches:
         return
     rows = np.arange(experiment.batch_size) % len(data.splits["train"])
     batch = data.splits["train"].batch(rows) | {"mask": np.ones(len(rows), np.float32)}
@@ -113,16 +117,18 @@ def train(
     max_minutes: float | None = None,
     source: Path | None = None,
     quiet: bool = False,
+    tracking: Tracking = Tracking(),
 ) -> Run:
     """Train, or go on where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
 
-    Runs that the experiment stands on or starts from and that are named as a config is are trained first, where they
-    are missing or not at their end.
+    Runs that the experiment stands on, starts from or orders its examples by and that are named as a config is are
+    trained first, where they are missing or not at their end.
 
     Args:
       max_minutes: save and stop after so long; the same call goes on.
       source: the config's file, copied into the run directory.
       quiet: show no progress.
+      tracking: with MLflow; those that are trained first are tracked, too, as models of their own names.
 
     Raises:
       UserError: for a config, data or directory that does not fit, or a full disk.
@@ -134,31 +140,34 @@ def train(
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
     if newest_step(folder) is None:
-        _make_first(experiment, deadline, quiet)
+        _make_first(experiment, deadline, quiet, tracking)
     with _disk_full(folder):
         records.claim(folder, experiment, source)
         data = runs.opened(experiment, None if newest_step(folder) is None else folder)
-        records.describe(folder, data, layout)
+        records.describe(folder, data, layout, lineage.parents(folder, experiment))
         experiment, others = runs.resolved(experiment, data.spec, folder)
         runs.check_tokens(others, data)
         experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
         if records.kept_others(folder) is None:
             records.keep_others(folder, others)
-        with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-            state = run_loop(experiment, others, folder, layout, data, checkpoints, stop, deadline, quiet)
-        if layout.is_main:
-            writers.plot_losses(folder)
+        with tracked(tracking, folder, experiment, layout.is_main):
+            with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
+                state = run_loop(experiment, others, folder, layout, data, checkpoints, stop, deadline, quiet)
+            if layout.is_main:
+                writers.plot_losses(folder)
         stop.raise_remembered()
     return Run(experiment, folder, int(state.step), state, data.spec, data.codec, layout)
 
 
-def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
+def _make_first(experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking) -> None:
     """Train the runs that another begins with, as far as they are named after configs and not at their end.
 
     Raises:
       SystemExit: the time is over before they are made; the same command goes on.
     """
-    for run_dir in dict.fromkeys(filter(None, (experiment.start_from.run, *experiment.family.runs.values()))):
+    score = None if experiment.curriculum is None else experiment.curriculum.score
+    heard = () if score is None else score.runs
+    for run_dir in dict.fromkeys(filter(None, (experiment.start_from.run, *experiment.family.runs.values(), *heard))):
         found = experiments.config_of(run_dir)
         if found is None:
             continue
@@ -172,7 +181,8 @@ def _make_first(experiment: Experiment, deadline: float, quiet: bool) -> None:
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
         file = source if stored is None else None  # a run that has begun has a config of its own
-        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet)
+        told = dataclasses.replace(tracking, model=None)
+        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=told)
         if made.step < wanted.steps:
             raise SystemExit(0)
 
@@ -215,10 +225,12 @@ def run_loop(
     saved = step if step else None
     rows_before = bool(writers.read_rows(run_dir / "metrics.jsonl"))
 
-    examples = data.splits["train"]
+    examples, order = data.splits["train"], None
     if step < steps:
-        examples = enriched(family, state, examples, layout, experiment.batch_size)
-    source = feed(experiment, layout, examples, progress["position"])
+        size = experiment.batch_size
+        order, lines = ordered(experiment.curriculum, data, layout, size, run_dir, goes_on=step > 0)
+        examples, remarks = enriched(family, state, examples, layout, size), remarks + lines
+    source = feed(experiment, layout, examples, progress["position"], order)
     with contextlib.closing(source), writers.Writers(run_dir, step, steps, layout.is_main, quiet) as out:
         if step >= steps:
             out.say(f"{run_dir} is finished: step {step} of {steps}")

@@ -110,9 +110,14 @@ def finite(numbers: Numbers) -> dict[str, float | None]:
 
 
 def read_rows(path: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.jsonl``; what is no row, such as a line that a crash cut in half, is left out."""
+    """The rows of a ``metrics.jsonl``."""
+    return rows_of(path.read_bytes()) if path.exists() else []
+
+
+def rows_of(content: bytes) -> list[dict[str, Any]]:
+    """The rows of lines; what is no row, such as a line that a crash cut in half, is left out."""
     rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for line in content.splitlines():
         try:
             row = json.loads(line)
         except ValueError:

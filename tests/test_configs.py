@@ -30,7 +30,7 @@ from genjax.family import Trained
 from genjax.parallel import Devices
 from tests import toy
 
-CONFIGS = sorted(path.stem for path in configs_folder().glob("*/*.py"))
+CONFIGS = sorted(path.stem for path in configs_folder().glob("*/*.py") if path.parent.name != "prepare")
 QUICK = {"ddpm_mnist", "gan_digits", "gpt_docs", "lora_gpt", "reward_rule", "vae_digits"}  # the others make a long test
 
 

@@ -22,13 +22,15 @@ from genjax.data.augment_music import Transposition
 from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
 from genjax.data.captions import CaptionCodec
 from genjax.data.chat import ChatCodec, ChatTemplate
-from genjax.data.curriculum import Lengths, Resolutions
+from genjax.data.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.difficulty import ByFunction, Length, ReferenceLoss
 from genjax.data.hashed_text import HashedText
 from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
 from genjax.data.music import ChoraleCodec
 from genjax.data.nonleaking import NonLeaking
+from genjax.data.pacing import LinearPacing, RootPacing, StepPacing
 from genjax.data.prefixes import Prefixed
 from genjax.data.signals import SignalCodec
 from genjax.data.sources import (
@@ -37,11 +39,15 @@ from genjax.data.sources import (
     CaptionedShapes,
     Chorales,
     Digits,
+    EmbeddedTable,
     ImageFolder,
     Instructions,
     LabelledTexts,
+    Mixture,
     Points,
     Preferences,
+    PreparedImages,
+    PreparedTexts,
     PythonDocs,
     RandomWalks,
     RulePreferences,
@@ -50,6 +56,8 @@ from genjax.data.sources import (
     ShapeCaptions,
     SpokenDigits,
     Stacked,
+    Synthetic,
+    Table,
     TextFiles,
     TextPairs,
     TextTables,
@@ -61,6 +69,7 @@ from genjax.data.sources.arithmetic import correct
 from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
 from genjax.data.subwords import Subwords
+from genjax.data.table_codec import CategoryColumn, NumberColumn, TableCodec
 from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
@@ -94,6 +103,10 @@ from genjax.evaluation.reward_of_samples import RewardOfSamples
 from genjax.evaluation.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.sheet import Sheet
 from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.tabular_correlations import TabularCorrelations
+from genjax.evaluation.tabular_marginals import TabularMarginals
+from genjax.evaluation.tabular_privacy import TabularPrivacy
+from genjax.evaluation.tabular_utility import TrainOnSynthetic
 from genjax.evaluation.text_bias import Probe, TextBias
 from genjax.evaluation.text_diversity import TextDiversity
 from genjax.evaluation.text_memorisation import TextMemorisation
@@ -126,7 +139,7 @@ from genjax.families.rewarded_images import mirror_symmetry
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
-from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
 from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
 from genjax.nets.bigram import Bigram
 from genjax.nets.conv import ConvCoder
@@ -447,6 +460,28 @@ COMPONENTS = [
     CaptionAccuracy(9, 3, while_training=False),
     PromptAgreement(9, 3, while_training=False),
     Adapters(3, 6.0, ("query",), ("norm",), ("blocks",)),
+    ByDifficulty(ByFunction(correct), LinearPacing(0.2, 30), "hard_first"),
+    NoiseLevels((-9.0, 1.0), (-8.0, 7.0), 50),
+    ByFunction(correct),
+    Length(),
+    ReferenceLoss("runs/vae_digits"),
+    StepPacing(0.2, 30, 3),
+    LinearPacing(0.2, 30),
+    RootPacing(0.2, 30),
+    Mixture((Digits(), Points()), (schedules.Constant(1.0), schedules.Linear(0.0, 2.0, 5)), 5, Bytes()),
+    Table("a.csv", "y", ("x",), ("c",), ("z",), ("?",), 0.3, 5, 4, "latin-1", "raw"),
+    EmbeddedTable("iris", 0.5, 3, 4),
+    NumberColumn("x", (0.5, 0.5), (1.0, 2.0), (0.1, 0.2), 2, True),
+    CategoryColumn("c", ("a", "b"), True),
+    TableCodec((NumberColumn("x", (1.0,), (0.0,), (1.0,)),), (CategoryColumn("c", ("a", "b")),), ("c", "x"), "c"),
+    Tabular(0.2),
+    TabularMarginals(9, while_training=False),
+    TabularCorrelations(9, while_training=False),
+    TabularPrivacy(9, 99, while_training=False),
+    TrainOnSynthetic(("random_forest",), 3, 99, while_training=False),
+    Synthetic("made", 0.25),
+    PreparedTexts("words", "body", Synthetic("made", 0.25), Characters("ab"), Documents(8), "cache"),
+    PreparedImages("faces", "picture", "label", 1, Synthetic("made", 0.25)),
     LoRA("runs/other", Adapters(3), Decoding(5)),
     MLPGenerator((8, 4), "tanh", True),
     MaxoutBackbone((8, 4), 3),
@@ -490,6 +525,8 @@ NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
 NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows", "Conversation", "ChatLayout", "ChatRows"}
 NO_COMPONENTS |= {"Side", "PreferencePairs", "WalkRows", "PicturesWithCaptions", "Picture", "CaptionRequest"}
+NO_COMPONENTS |= {"Prepared", "MixedTexts", "Origin", "Shuffled", "Paced", "Blend", "EndToEnd"}
+NO_COMPONENTS |= {"StoredTable", "TableRows", "RowLikelihood"}
 
 
 def name_of(component):

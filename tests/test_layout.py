@@ -12,9 +12,9 @@ FLOORS = [
     {"nets", "data", "optim", "parallel"},
     {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
-    {"posttrain", "evaluation", "interop"},
-    {"train", "runs", "records", "exports", "pretrained", "known"},
-    {"bench", "compare", "rewards", "best_of", "show", "__main__", "__init__"},
+    {"posttrain", "evaluation", "interop", "prepare"},
+    {"train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},
+    {"bench", "compare", "data_command", "sample_command", "rewards", "best_of", "show", "__main__", "__init__"},
 ]
 
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
+from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
 from genjax.losses import discretized_logistic_nll
 
 KEY = jax.random.key(0)
@@ -74,3 +74,57 @@ def test_bernoulli_draws_have_their_mean():
     draws = Bernoulli().draw({}, KEY, jnp.full((20_000, 1), 0.8))
     assert set(np.unique(draws)) == {-1.0, 1.0}
     np.testing.assert_allclose(draws.mean(), 2 * stats.logistic.cdf(0.8) - 1, atol=0.02)
+
+
+TABLE = {"mean": jnp.asarray([0.1, -0.2, 0.25, 0.75, 0.5, 0.5, 0.0]), "shares": (jnp.zeros(2), jnp.zeros(3))}
+
+
+def test_a_table_has_gaussian_numbers_and_categorical_blocks():
+    likelihood, draw = Tabular(0.2).of(TABLE), np.random.default_rng(0)
+    assert (likelihood.numbers, likelihood.sizes) == (2, (2, 3))
+    outputs, numbers = draw.normal(size=(9, 7)).astype(np.float32), draw.normal(size=(9, 2)).astype(np.float32)
+    first, second = draw.integers(0, 2, 9), draw.integers(0, 3, 9)
+    x = np.concatenate([numbers, np.eye(2)[first], np.eye(3)[second]], axis=1).astype(np.float32)
+    params = {"log_std": jnp.log(jnp.asarray([0.5, 2.0]))}
+    expected = -stats.norm(outputs[:, :2], [0.5, 2.0]).logpdf(numbers).sum(1)
+    for block, chosen in ((outputs[:, 2:4], first), (outputs[:, 4:], second)):
+        p = special.softmax(block.astype(np.float64), axis=1)
+        expected -= np.log(p[np.arange(9), chosen])
+    np.testing.assert_allclose(likelihood.nll(params, outputs, x), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(likelihood.init()["log_std"]), [0.2, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(likelihood.mean(outputs)[:, 2:4], special.softmax(outputs[:, 2:4], axis=1), rtol=1e-5)
+
+
+def test_a_table_starts_at_the_means_and_shares_of_the_data():
+    likelihood = Tabular().of(TABLE)
+    mean = likelihood.mean(likelihood.offset(TABLE["mean"])[None])[0]
+    np.testing.assert_allclose(mean, TABLE["mean"], atol=2e-3)  # a category that no row has keeps a chance
+    assert mean[-1] > 0
+
+
+def test_numbers_of_one_value_do_not_make_the_density_boundless():
+    likelihood, x = Tabular().of(TABLE), jnp.asarray([[0.0, 0, 1, 0, 1, 0, 0]])
+    nll, narrow = (likelihood.nll({"log_std": jnp.full(2, log)}, 9 * x, x) for log in (-50.0, np.log(0.01)))
+    np.testing.assert_allclose(nll, narrow, rtol=1e-6)
+
+
+def test_draws_of_a_table_are_rows_with_its_law():
+    likelihood, count = Tabular().of(TABLE), 40_000
+    outputs = jnp.asarray([[0.3, -1.0, 0.0, 1.0, 2.0, 0.0, -1.0]])
+    params = {"log_std": jnp.log(jnp.asarray([0.5, 2.0]))}
+    draws = np.asarray(likelihood.draw(params, KEY, jnp.repeat(outputs, count, 0)))
+    assert set(np.unique(draws[:, 2:])) == {0.0, 1.0}
+    np.testing.assert_array_equal(draws[:, 2:4].sum(1), 1)
+    np.testing.assert_array_equal(draws[:, 4:].sum(1), 1)
+    np.testing.assert_allclose(draws.mean(0), likelihood.mean(outputs)[0], atol=0.04)
+    np.testing.assert_allclose(draws[:, :2].std(0), [0.5, 2.0], rtol=0.02)
+
+
+def test_a_likelihood_of_tables_wants_tables():
+    spec = Spec("image", (2, 2, 1), np.zeros((2, 2, 1), np.float32))
+    with pytest.raises(UserError, match="Tabular is for tables, and the data are image"):
+        Tabular().check(spec)
+    Tabular().check(Spec("table", (3,), np.zeros(3, np.float32), categories=(2,)))
+    with pytest.raises(UserError, match="Tabular.std is at least 0.01, not 0.001"):
+        Tabular(0.001)
+    assert Gaussian().of(TABLE) == Gaussian() and Bernoulli().of(TABLE) == Bernoulli()

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import genjax
 from genjax import __main__ as command_line
 from genjax.data.sources import ImageFolder
-from genjax.experiment import load_config
+from genjax.experiment import built_config, load_config
 from genjax.exports import export
 from genjax.parallel import Devices
 
@@ -31,6 +32,8 @@ def folder(tmp_path_factory):
         experiment, path = load_config(name, tiny=True)
         experiment = dataclasses.replace(experiment, devices=Devices(count=1))
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
+    # In the place of a run that stands on another, one that draws texts as well.
+    shutil.copytree(folder / "runs" / "gpt_docs", folder / "runs" / "sft_rule")
     return folder
 
 
@@ -53,6 +56,9 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
     if name == "compare":
         parsed = command_line._parse(command_line.CompareOptions(), name, options[1:])
         assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
+        return
+    if name == "data":
+        assert (name, target) == ("data", "prepare") and built_config(options[0], "--tiny" in options[1:])
         return
     experiment, _ = load_config(target)
     if "--help" in options:

@@ -57,8 +57,10 @@ class Spec:
     """What a family must know of the data before it sees a batch.
 
     Attributes:
-      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens".
-      shape: the shape of one example, [H, W, C], [T, C], [D] or [T].
+      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens"; "table" for the two of a table,
+        ``numeric`` and ``categorical``.
+      shape: the shape of one example, [H, W, C], [T, C], [D] or [T]; of a table [D], its numbers and then a one-hot
+        block for each column of ``categorical``.
       mean: the mean of the training examples in model space, of that shape; zeros of tokens.
       classes: the number of labels, None without labels.
       levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
@@ -75,6 +77,9 @@ class Spec:
       source_vocabulary: of the source's tokens.
       image: shape of the picture that a text is about; None where there is none.
       preferences: an example is two texts to choose from, as ``genjax.data.preferences`` has them.
+      class_names: what the labels 0 .. classes - 1 are called; None where that is not known.
+      categories: of a table, how many values each column of ``categorical`` takes: first the modes of each column of
+        ``numeric``, then the categories; None of other data.
     """
 
     entry: str
@@ -93,11 +98,20 @@ class Spec:
     source_vocabulary: int | None = None
     image: tuple[int, ...] | None = None
     preferences: bool = False
+    class_names: tuple[str, ...] | None = None
+    categories: tuple[int, ...] | None = None
 
     @property
     def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
         """The shape of one example and the dtype of every entry of a batch, ``mask`` among them."""
         tokens = self.vocabulary is not None
+        if self.categories is not None:
+            numbers, columns = self.shape[0] - sum(self.categories), len(self.categories)
+            return {
+                "numeric": ((numbers,), np.float32),
+                "categorical": ((columns,), np.int32),
+                "mask": ((), np.float32),
+            }
         found: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             self.entry: (self.shape, np.int32 if tokens else np.float32),
             "mask": ((), np.float32),
@@ -127,6 +141,25 @@ class Spec:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where examples come from.
+
+    Attributes:
+      name: of a prepared set.
+      fingerprint: of its records.
+      kind: "real" or "synthetic".
+      generator: of synthetic records, the run that drew them, with its step, seed and own data; None of real ones.
+      manifest: the path of the file that tells of its raw files or its generator.
+    """
+
+    name: str
+    fingerprint: str
+    kind: str = "real"
+    generator: Mapping[str, Any] | None = None
+    manifest: str | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """An opened source.
 
@@ -135,9 +168,11 @@ class Dataset:
       spec: shapes and statistics of the training examples.
       codec: fitted on the training examples.
       fingerprint: of the contents; equal data, equal fingerprint.
+      origins: of prepared sets; none of other sources, which are known by their fingerprint.
     """
 
     splits: Mapping[str, Split]
     spec: Spec
     codec: Any
     fingerprint: str
+    origins: tuple[Origin, ...] = ()

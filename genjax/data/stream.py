@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -17,13 +18,14 @@ from genjax.data.dataset import Batch, Split
 from genjax.errors import UserError
 
 
-def raw_bits(seed: int, stream: int, count: int) -> np.ndarray:
-    """``count`` random words [count] uint64 of Philox keyed by (seed, stream).
+def raw_bits(seed: int, stream: int, count: int, first: int = 0) -> np.ndarray:
+    """The random words first .. first + count - 1 [count] uint64 of Philox keyed by (seed, stream).
 
-    Raw bits, because numpy promises no stable stream for what its Generator makes of them.
+    Raw bits, because numpy promises no stable stream for what its Generator makes of them. Any word costs the same.
     """
     key = np.array([seed % 2**64, stream % 2**64], dtype=np.uint64)
-    return np.random.Philox(key=key).random_raw(count)
+    counter, skipped = divmod(first, 4)  # a count of Philox gives four words
+    return np.random.Philox(key=key, counter=counter).random_raw(skipped + count)[skipped:]
 
 
 def permutation(seed: int, stream: int, size: int) -> np.ndarray:
@@ -57,11 +59,42 @@ def indices(seed: int, position: int, count: int, size: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
+class Order(Protocol):
+    """Which example comes at which position. Picklable, so that worker processes can hold it."""
+
+    def __call__(self, seed: int, position: int, count: int, batch_size: int) -> np.ndarray:
+        """The indices [count] int64 at the global positions position .. position + count - 1.
+
+        Position p is of step p // batch_size.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Each example once an epoch.
+
+    Attributes:
+      size: examples.
+    """
+
+    size: int
+
+    def __call__(self, seed: int, position: int, count: int, batch_size: int) -> np.ndarray:
+        return indices(seed, position, count, self.size)
+
+
+def own_order(split: Split) -> Order | None:
+    """The order that a split asks for itself by an attribute ``order``, as a mixture does; None of most."""
+    return getattr(split, "order", None)
+
+
 @dataclass(frozen=True)
 class _Ordered:
     """Batch number -> batch of an endless stream. Picklable, so that worker processes can hold it."""
 
     split: Split
+    order: Order
     seed: int
     position: int
     batch_size: int
@@ -70,7 +103,7 @@ class _Ordered:
 
     def __call__(self, number: int) -> Batch:
         count = self.several * self.batch_size
-        chosen = indices(self.seed, self.position + int(number) * count, count, len(self.split))
+        chosen = self.order(self.seed, self.position + int(number) * count, count, self.batch_size)
         chosen = chosen.reshape(self.several, self.batch_size)[:, self.rows]
         batch = self.split.batch(chosen.ravel()) | {"mask": np.ones(chosen.size, np.float32)}
         shape = chosen.shape if self.several > 1 else chosen.shape[1:]
@@ -129,6 +162,7 @@ def batches(
     rows: slice = slice(None),
     several: int = 1,
     workers: int = 0,
+    order: Order | None = None,
 ) -> Generator[Batch, None, None]:
     """Shuffled batches without end, from ``position`` on.
 
@@ -139,13 +173,15 @@ def batches(
       rows: this process's rows of the global batch.
       several: batches stacked in each item, read as one.
       workers: processes that read a split that is not in memory; 0 reads it with threads.
+      order: of the examples; None takes the split's own, or else each example once an epoch.
 
     Yields:
       The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``; [several, B, ...]
       when several > 1. Close the iterator (``contextlib.closing``) to stop the readers.
     """
     _check(split, batch_size, workers)
-    return _read(_Ordered(split, seed, position, batch_size, rows, several), 2**62, workers)
+    order = order or own_order(split) or Shuffled(len(split))
+    return _read(_Ordered(split, order, seed, position, batch_size, rows, several), 2**62, workers)
 
 
 def padded(

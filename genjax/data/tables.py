@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax.data.splits import digest
+from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
@@ -29,6 +30,7 @@ class TableTexts:
       column: that holds the text.
       encoding: of JSONL, CSV and TSV.
       domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
+      synthetic: read Parquet files of synthetic records, too, which are refused else.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class TableTexts:
     column: str = "text"
     encoding: str = "utf-8"
     domain: str | None = None
+    synthetic: bool = False
 
     @property
     def title(self) -> str:
@@ -49,7 +52,7 @@ class TableTexts:
     def pieces(self) -> Iterator[Piece]:
         """
         Raises:
-          UserError: a file is damaged, has no such column, or something other than text in it.
+          UserError: a file is damaged, has no such column, or something other than text in it, or is synthetic.
         """
         base = common_folder(self.paths)
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
@@ -102,6 +105,8 @@ class TableTexts:
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
+            if not self.synthetic:
+                refuse_synthetic(file.schema_arrow, name)
             self._check(name, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(ROWS, columns=self._columns):

@@ -118,7 +118,7 @@ def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array
 def _decoded(family: VAE, state: State, z: jax.Array) -> jax.Array:
     """The mean image at z1."""
     label = jnp.zeros(len(z), jnp.int32)
-    return family.likelihood.mean(family.decode(state.params, state.variables, z, label))
+    return family.likelihood.of(state.variables).mean(family.decode(state.params, state.variables, z, label))
 
 
 def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

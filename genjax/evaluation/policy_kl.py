@@ -50,6 +50,8 @@ class PolicyKL(Evaluator):
             raise UserError(
                 f"PolicyKL judges a policy that is kept with its reference, as by DPO, not a {type(family).__name__}"
             )
+        if self.steps > family.plain.net.context:
+            raise UserError(f"PolicyKL.steps {self.steps} is above the context of {family.plain.net.context}")
         if not spec.preferences:
             raise UserError(f"PolicyKL takes its prompts from pairs of responses, but the data are of {spec.entry}")
 

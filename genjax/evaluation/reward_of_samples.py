@@ -17,7 +17,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.continuation import continued
 from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
-from genjax.family import Batch, Family, State
+from genjax.family import Batch, State
 from genjax.samplers.decoding import TokenSampler
 
 
@@ -49,10 +49,12 @@ class RewardOfSamples(Evaluator):
         if not self.temperature >= 0:
             raise UserError(f"temperature is not negative, but {self.temperature} is")
 
-    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not spec.prefixed or spec.source_length is not None:
             raise UserError("RewardOfSamples needs prompts: data with a prefix_mask and no source")
+        if self.steps > family.net.context:
+            raise UserError(f"RewardOfSamples.steps {self.steps} is above the context of {family.net.context}")
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec

@@ -255,8 +255,9 @@ class Diffusion(Family):
         key: jax.Array,
         train: bool = False,
         text: jax.Array | None = None,
+        logsnr: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """``loss`` of each example and, of a bound, what it is made of, each [B]; ``text`` [B, D] is embedded."""
+        """``loss`` of each example and of a bound its parts, each [B]. ``text`` [B, D], ``logsnr`` [2] of ``times``."""
         keys = jax.random.split(key, 6)
         noise = paired(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
         augmented = self.augment.none(len(x0))
@@ -266,7 +267,7 @@ class Diffusion(Family):
         told, inner = self._told(label, augmented, text), keys[3] if train else None
         parametrization = self.parametrization(params)
         process = parametrization.process
-        t = process.times(keys[4], len(x0))
+        t = process.times(keys[4], len(x0), logsnr)
 
         if train and self.learned:
 
@@ -312,7 +313,8 @@ class Diffusion(Family):
     def _measured(self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool) -> Metrics:
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
-        terms = self.terms(params, variables, modelled(batch), label, key, train, text)
+        logsnr = batch["logsnr"][0] if "logsnr" in batch else None  # of a curriculum, alike in all rows
+        terms = self.terms(params, variables, modelled(batch), label, key, train, text, logsnr)
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:

@@ -2,7 +2,8 @@
 
 Losses and penalties: ``genjax.adversarial``. R1 and R2: Mescheder et al., arXiv 1801.04406, lazily as in Karras et al.,
 arXiv 1912.04958. Projection of labels: Miyato & Koyama, arXiv 1802.05637. Packing: Lin et al., arXiv 1712.04086.
-Minibatch standard deviation and growing resolution: Karras et al., arXiv 1710.10196.
+Minibatch standard deviation and growing resolution: Karras et al., arXiv 1710.10196. Rows of tables: Xu et al.,
+arXiv 1907.00503, without their vector of conditions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from genjax.adversarial import GANLoss
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
 from genjax.errors import UserError, unknown
-from genjax.families.players import NORMALISED, Nets, Normalised
+from genjax.families.players import NORMALISED, Nets, Normalised, row_key
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step, labels, modelled
 from genjax.nets.adversarial import MLPGenerator
 from genjax.nets.mlp import MLPBackbone
@@ -70,6 +71,7 @@ class GAN(Family):
       conditional: both players see the label.
       augment: what images go through before the discriminator.
       init_std: all matrices begin as normals of this standard deviation; None leaves that to the nets.
+      temperature: of the softmax by which the categories of a table are drawn; the lower, the harder.
       sampler: how samples are drawn.
     """
 
@@ -89,6 +91,7 @@ class GAN(Family):
     conditional: bool = False
     augment: DiscriminatorAugment = DiscriminatorAugment()
     init_std: float | None = None
+    temperature: float = 0.2
     sampler: LatentSampler = LatentSampler()
 
     def __post_init__(self) -> None:
@@ -108,6 +111,8 @@ class GAN(Family):
             raise UserError(f"weight_clip is above 0 or None, not {self.weight_clip}")
         if self.init_std is not None and not self.init_std > 0:
             raise UserError(f"init_std is above 0 or None, not {self.init_std}")
+        if not self.temperature > 0:
+            raise UserError(f"temperature is above 0, not {self.temperature}")
         if self.pack > 1 and (self.conditional or self.nets.progressive):
             raise UserError("pack above 1 judges examples together: not with labels or a growing resolution")
         if self.nets.progressive != isinstance(self.discriminator, Progressive):
@@ -147,6 +152,7 @@ class GAN(Family):
             self.minibatch_std,
             self.pack,
             self.conditional,
+            self.temperature,
         )
 
     @property
@@ -219,7 +225,7 @@ class GAN(Family):
         return state.replace(step=state.step + 1, variables=changed), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        x, label = modelled(batch), self._label(batch)
+        x, label = modelled(batch, state.variables), self._label(batch)
         params, _ = self.nets.normalised("discriminator", state.params["discriminator"], state.variables, False)
 
         def judged(x: jax.Array) -> jax.Array:
@@ -276,11 +282,10 @@ class GAN(Family):
     ) -> tuple[Metrics, Any]:
         """``maker``: the generator's parameters; ``due``: whether a penalty is."""
         keys = jax.random.split(key, 5)
-        x, label, mask = modelled(batch), self._label(batch), batch["mask"]
+        x, label, mask = modelled(batch, variables), self._label(batch), batch["mask"]
         maker, _ = self.nets.normalised("generator", maker, variables, False)
-        fake, _ = self.nets.generated(
-            maker, variables, self.nets.latents(keys[0], len(x)), label, x.shape, axis, train=True
-        )
+        z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
+        fake, _ = self.nets.generated(maker, variables, z, label, x.shape, axis, key=drawn, train=True)
         x, fake = (self.augment(k, each, variables["augment_prob"]) for k, each in ((keys[1], x), (keys[2], fake)))
         params, variables = self.nets.normalised("discriminator", params, variables, True)
         judge = functools.partial(self.nets.logits, params, label=label, mask=mask, axis=axis, key=keys[3])
@@ -325,11 +330,10 @@ class GAN(Family):
     ) -> tuple[Metrics, Any]:
         """``judge``: the discriminator's parameters, which see these fakes with the statistics of this batch."""
         keys = jax.random.split(key, 5)  # as the discriminator's loss does
-        x, label, mask = modelled(batch), self._label(batch), batch["mask"]
+        x, label, mask = modelled(batch, variables), self._label(batch), batch["mask"]
         params, variables = self.nets.normalised("generator", params, variables, True)
-        fake, variables = self.nets.generated(
-            params, variables, self.nets.latents(keys[0], len(x)), label, x.shape, axis, train=True
-        )
+        z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
+        fake, variables = self.nets.generated(params, variables, z, label, x.shape, axis, key=drawn, train=True)
         judge, _ = self.nets.normalised("discriminator", judge, variables, False)
         logits = functools.partial(self.nets.logits, judge, variables, label=label, mask=mask, axis=axis, key=keys[3])
         fake_logits, _ = logits(self.augment(keys[2], fake, variables["augment_prob"]))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
+from genjax.data.table_vectors import categories, constants, relaxed
 from genjax.errors import UserError
 from genjax.family import Batch, Params, State, apply, modelled
 from genjax.nets import norm, spectral
@@ -37,6 +38,7 @@ class Nets:
     minibatch_std: bool
     pack: int
     conditional: bool
+    temperature: float
 
     @property
     def progressive(self) -> bool:
@@ -50,7 +52,8 @@ class Nets:
         z = jnp.zeros((1, self.latent_dim * (2 if classes else 1)))
         stage = {"stage": len(self.generator.sizes(spec.shape)) - 1} if self.progressive else {}
         made = self.generator.generator(spec.shape).init(next(keys), z, train=True, **stage)
-        packed = jnp.concatenate([modelled(example)] * self.pack, axis=-1)
+        variables = {"mean": jnp.asarray(spec.mean), **constants(spec)}
+        packed = jnp.concatenate([modelled(example, variables)] * self.pack, axis=-1)
         label = jnp.zeros(1, jnp.int32) if classes else None
         judge = self._discriminator(spec.shape, classes).init(next(keys), packed, label=label, train=True)
         params = {"generator": {"net": made["params"]}, "discriminator": judge["params"]}
@@ -61,7 +64,7 @@ class Nets:
         matrices = {"generator": params["generator"]["net"], "discriminator": params["discriminator"]}
         vectors = {part: spectral.vectors(matrices[part], next(keys)) for part in NORMALISED[self.spectral_norm]}
         stats = {"generator": made.get("batch_stats", {}), "discriminator": judge.get("batch_stats", {})}
-        variables = {"mean": jnp.asarray(spec.mean), "batch_stats": stats, "spectral": vectors}
+        variables |= {"batch_stats": stats, "spectral": vectors}
         if self.progressive:
             variables |= {"stage": jnp.zeros((), jnp.int32), "fade": jnp.ones(())}
         return params, variables
@@ -75,9 +78,13 @@ class Nets:
         shape: tuple[int, ...],
         axis: str | None = None,
         *,
+        key: jax.Array,
         train: bool,
     ) -> tuple[jax.Array, Any]:
-        """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics."""
+        """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics.
+
+        The ``key`` draws the categories of a table; other fakes hang on ``z`` alone.
+        """
         full = variables["mean"].shape
         if label is not None:
             z = jnp.concatenate([z, params["label"][label].astype(z.dtype)], axis=-1)
@@ -93,6 +100,8 @@ class Nets:
             train=train,
             **stage,
         )
+        if "shares" in variables:
+            x = relaxed(key, x, categories(variables), self.temperature)
         return jnp.tanh(x) if x.ndim == 4 else x, _with_stats(variables, "generator", changed)
 
     def logits(
@@ -130,7 +139,7 @@ class Nets:
         params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
 
         def at(size: tuple[int, ...]) -> jax.Array:
-            x, _ = self.generated(params, variables, z, label, (n, *size), train=False)
+            x, _ = self.generated(params, variables, z, label, (n, *size), key=row_key(key), train=False)
             return x
 
         if not self.progressive:
@@ -169,7 +178,7 @@ class Nets:
 
     def staged(self, variables: Any, batch: Batch) -> Any:
         """The variables at the stage that the batch's resolution tells."""
-        shape, full = modelled(batch).shape[1:], variables["mean"].shape
+        shape, full = modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
         if shape[:2] not in sizes:
             reached = ", ".join("x".join(map(str, size)) for size in sizes)
@@ -197,7 +206,7 @@ class Nets:
 
         def after(stats: Any) -> Any:
             variables_now = _with_stats(variables, "generator", {"batch_stats": stats})
-            _, changed = self.generated(params, variables_now, z, label, shape, train=True)
+            _, changed = self.generated(params, variables_now, z, label, shape, key=jax.random.key(0), train=True)
             return changed["batch_stats"]["generator"]
 
         return _with_stats(state.variables, "generator", {"batch_stats": norm.measured(after, stats)})
@@ -206,6 +215,11 @@ class Nets:
         net = self.discriminator
         backbone = net.features(shape) if self.progressive else net.backbone(axis)
         return Discriminator(backbone, classes, self.minibatch_std, axis)
+
+
+def row_key(key: jax.Array) -> jax.Array:
+    """For the categories of the fakes whose latents are drawn by ``key``."""
+    return jax.random.fold_in(key, 0)
 
 
 def _with_stats(variables: Any, part: str, changed: Any) -> Any:

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
+from genjax.data.table_vectors import constants
 from genjax.errors import UserError
 from genjax.families.gaussian import Layer, Normal
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
-from genjax.likelihoods import Bernoulli, Likelihood
+from genjax.likelihoods import Bernoulli, Likelihood, Tabular
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
@@ -74,7 +75,7 @@ class VAE(Family):
     Attributes:
       latent_dim: latent variables z1 that the decoder sees.
       coder: the networks of encoder and decoder, an ``MLPCoder`` or ``ConvCoder``.
-      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian`` or ``DiscretizedLogistic``.
+      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian``, ``DiscretizedLogistic`` or, of a table, ``Tabular``.
       beta: weight of the KL term in training, over the steps; the evaluation's bound has weight 1.
       sampler: how samples are drawn.
       importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a closed KL term, more
@@ -88,7 +89,7 @@ class VAE(Family):
 
     latent_dim: int = 32
     coder: Any = MLPCoder()
-    likelihood: Likelihood = Bernoulli()
+    likelihood: Likelihood | Tabular = Bernoulli()
     beta: Schedule = Constant(1.0)
     sampler: PriorSampler = PriorSampler()
     importance_samples: int = 1
@@ -110,6 +111,7 @@ class VAE(Family):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         self.likelihood.check(spec)
         mean = jnp.asarray(spec.mean)
+        variables = {"mean": mean, **constants(spec)}
         params: dict[str, Any] = {}
         keys = (jax.random.fold_in(key, number) for number in range(3 + 2 * len(self.upper)))
         decoded = self.latent_dim
@@ -118,7 +120,7 @@ class VAE(Family):
                 raise UserError("family.conditional needs labels, but the data have none")
             params["label"] = 0.1 * jax.random.normal(next(keys), (spec.classes, *mean.shape))
             decoded += spec.classes
-        params["encoder"] = self._encoder().init(next(keys), modelled(example))["params"]
+        params["encoder"] = self._encoder().init(next(keys), modelled(example, variables))["params"]
         params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))["params"]
         below = 2 * self.latent_dim
         for number, layer in enumerate(self.upper):
@@ -126,9 +128,9 @@ class VAE(Family):
             params[f"up_{number}"] = up.init(next(keys), jnp.zeros((1, below)))["params"]
             params[f"down_{number}"] = down.init(next(keys), jnp.zeros((1, layer.dim)))["params"]
             below = 2 * layer.dim
-        if shared := self.likelihood.init():
+        if shared := self.likelihood.of(variables).init():
             params["likelihood"] = shared
-        return params, {"mean": mean}
+        return params, variables
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -161,9 +163,10 @@ class VAE(Family):
         for number in reversed(range(len(self.upper))):
             z = self._prior(params, number, z).draw(jax.random.fold_in(latent_key, number))
         outputs = self.decode(params, state.variables, z, label)
+        likelihood = self.likelihood.of(state.variables)
         if options.draw:
-            return self.likelihood.draw(params.get("likelihood"), draw_key, outputs)
-        return self.likelihood.mean(outputs)
+            return likelihood.draw(params.get("likelihood"), draw_key, outputs)
+        return likelihood.mean(outputs)
 
     @property
     def protocol(self) -> str:  # type: ignore[override]
@@ -172,25 +175,26 @@ class VAE(Family):
 
     def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x): [B, ...] each."""
-        x = self.likelihood.prepare(key, modelled(batch))
+        likelihood = self.likelihood.of(state.variables)
+        x = likelihood.prepare(key, modelled(batch, state.variables))
         z = self.latents(state, batch, key)[0].z
-        return x, self.likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
+        return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
         """All layers, from z1 up, with the mean of each posterior in the place of a draw; the key binarises."""
-        x = self.likelihood.prepare(key, modelled(batch))
+        x = self.likelihood.of(state.variables).prepare(key, modelled(batch, state.variables))
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
     def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
         """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
         prepare_key, latent_key = jax.random.split(key)
-        estimates = self.encode(params, variables, self.likelihood.prepare(prepare_key, x))
+        estimates = self.encode(params, variables, self.likelihood.of(variables).prepare(prepare_key, x))
         return self.top_down(params, estimates, latent_key)[0].z
 
     def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
         """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
-        return self.likelihood.mean(self.decode(params, variables, z))
+        return self.likelihood.of(variables).mean(self.decode(params, variables, z))
 
     def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of z1: those of the prior."""
@@ -233,7 +237,7 @@ class VAE(Family):
         if self.conditional:
             z = jnp.concatenate([z, jax.nn.one_hot(_given(label), params["label"].shape[0])], axis=-1)
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
-        return outputs + self.likelihood.offset(mean)[None]
+        return outputs + self.likelihood.of(variables).offset(mean)[None]
 
     def _elbo(
         self,
@@ -246,10 +250,11 @@ class VAE(Family):
     ) -> Metrics:
         """The negative bound with one draw; ``beta`` None for evaluation, without weight or free bits."""
         prepare_key, latent_key = jax.random.split(key)
-        x, label, mask = self.likelihood.prepare(prepare_key, modelled(batch)), batch.get("label"), batch["mask"]
+        likelihood, label, mask = self.likelihood.of(variables), batch.get("label"), batch["mask"]
+        x = likelihood.prepare(prepare_key, modelled(batch, variables))
         layers = self.top_down(params, self.encode(params, variables, x, label), latent_key)
         outputs = self.decode(params, variables, layers[0].z, label)
-        reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
+        reconstruction = likelihood.nll(params.get("likelihood"), outputs, x)
         kls = [layer.kl() for layer in layers]  # [B, Z] each
         kl = jnp.sum(jnp.stack([each.sum(-1) for each in kls]), axis=0)
         values = {"reconstruction": reconstruction, "kl": kl}
@@ -280,7 +285,8 @@ class VAE(Family):
         Backward each chunk is computed anew, so that memory does not grow with ``samples``.
         """
         prepare_key, latent_key = jax.random.split(key)
-        x, label = self.likelihood.prepare(prepare_key, modelled(batch)), batch.get("label")
+        likelihood, label = self.likelihood.of(variables), batch.get("label")
+        x = likelihood.prepare(prepare_key, modelled(batch, variables))
         estimates = self.encode(params, variables, x, label)
         chunks = -(-samples // self.chunk)
         size = -(-samples // chunks)  # even chunks: fewer draws are thrown away
@@ -292,7 +298,7 @@ class VAE(Family):
             """Reconstruction and log q - log p of one chunk, [size, B] each."""
             layers = self.top_down(params, tuple(e.repeated(size) for e in estimates), key)
             outputs = self.decode(params, variables, layers[0].z, label_again)
-            reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x_again)
+            reconstruction = likelihood.nll(params.get("likelihood"), outputs, x_again)
             log_ratio = sum(layer.log_ratio() for layer in layers)
             return reconstruction.reshape(-1, size).T, jnp.reshape(log_ratio, (-1, size)).T
 
@@ -356,7 +362,7 @@ def interpolate(family: VAE, state: State, start: Batch, end: Batch, key: jax.Ar
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
     label = None if "label" not in start else jnp.repeat(start["label"], steps)
     outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]), label)
-    return family.likelihood.mean(outputs).reshape(*z.shape[:2], *modelled(start).shape[1:])
+    return family.likelihood.of(state.variables).mean(outputs).reshape(*z.shape[:2], *state.variables["mean"].shape)
 
 
 def _given(label: jax.Array | None) -> jax.Array:

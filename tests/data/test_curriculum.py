@@ -1,10 +1,20 @@
-"""The curriculum of resolutions: sizes, stages and fades at the steps they are promised for."""
+"""Curricula: what they show at a step is what they promise for it, on one process, on several and after a stop."""
+
+import contextlib
+import pickle
+from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
-from genjax.data.curriculum import Lengths, Resolutions
+from genjax.data import stream
+from genjax.data.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
+from genjax.data.difficulty import Length
+from genjax.data.pacing import LinearPacing, StepPacing
 from genjax.errors import UserError
+from tests.data.test_stream import Numbers
 
 BATCH = {"image": np.random.default_rng(0).normal(size=(2, 8, 4, 3)).astype(np.float32), "label": np.arange(2)}
 GROWING = Resolutions((2, 4, 8), steps=(10, 20), fade=4)
@@ -84,3 +94,97 @@ def test_rows_that_do_not_fit_the_curriculum_are_refused():
         Lengths((4, 2), (5,))
     with pytest.raises(UserError, match="all 2 stages but the last"):
         Lengths((2, 4), (5, 6))
+
+
+def plain(seed, position, count, size):
+    return stream.indices(seed, position, count, size).tolist()
+
+
+SCORES = np.random.default_rng(1).permutation(40).astype(float)  # each is its own rank
+PACED = ByDifficulty(Length(), LinearPacing(0.25, 30))  # 30 steps of 8: 240 positions
+
+
+@pytest.mark.parametrize("order", ["easy_first", "hard_first"])
+def test_examples_come_from_the_share_that_the_pacing_opens_and_then_in_the_plain_order(order):
+    found = replace(PACED, order=order).ordering(SCORES)(5, 0, 480, 8)
+    for step, chosen in enumerate(found[:240].reshape(-1, 8)):
+        share = int(np.ceil((0.25 + 0.75 * step / 30) * 40))
+        assert (SCORES[chosen] < share).all() if order == "easy_first" else (SCORES[chosen] >= 40 - share).all()
+    assert found[240:].tolist() == plain(5, 240, 240, 40)
+    for epoch in range(6, 12):
+        assert sorted(found[40 * epoch : 40 * epoch + 40]) == list(range(40))  # each once an epoch
+
+
+def test_draws_are_even_over_the_share():
+    paced = ByDifficulty(Length(), StepPacing(0.25, 10_000, 1)).ordering(SCORES)
+    counts = np.bincount(paced(0, 0, 8000, 8), minlength=40)
+    assert (counts[SCORES >= 10] == 0).all()
+    assert chisquare(counts[SCORES < 10]).pvalue > 0.01
+    assert paced(0, 0, 80, 8).tolist() != paced(1, 0, 80, 8).tolist()
+
+
+def test_equal_scores_keep_the_order_of_the_split_both_ways():
+    scores = np.array([1.0, 0.0, 1.0, 0.0])
+    assert ByDifficulty().ordering(scores).ranking.tolist() == [1, 3, 0, 2]
+    assert ByDifficulty(order="hard_first").ordering(scores).ranking.tolist() == [0, 2, 1, 3]
+
+
+def test_the_order_is_pinned():
+    # a run resumed under another numpy must see the same examples
+    assert PACED.ordering(SCORES)(0, 100, 8, 8).tolist() == [13, 30, 6, 16, 10, 7, 37, 35]
+
+
+@pytest.mark.parametrize("several", [1, 2])
+def test_two_processes_and_a_resumed_run_see_the_same(several):
+    split, order = Numbers(40), PACED.ordering(SCORES)
+
+    def read(position, count, rows=slice(None)):
+        made = stream.batches(split, seed=5, position=position, batch_size=8, rows=rows, several=several, order=order)
+        with contextlib.closing(made) as found:
+            return np.stack([batch["points"][..., 0] for batch in islice(found, count)])
+
+    whole = read(0, 40)
+    assert np.array_equal(whole.ravel(), order(5, 0, whole.size, 8))
+    halves = [read(0, 40, slice(0, 4)), read(0, 40, slice(4, 8))]
+    assert np.array_equal(np.concatenate(halves, -1), whole)
+    for done in (1, 13, 32):  # within the pacing, and beyond
+        assert np.array_equal(read(8 * several * done, 5), whole[done : done + 5])
+
+
+def test_worker_processes_can_hold_the_order():
+    order = PACED.ordering(SCORES)
+    assert np.array_equal(pickle.loads(pickle.dumps(order))(5, 232, 16, 8), order(5, 232, 16, 8))
+
+
+def test_an_order_that_is_none_is_refused():
+    with pytest.raises(UserError, match="unknown curriculum.order 'easy'"):
+        ByDifficulty(order="easy")  # type: ignore[arg-type]
+
+
+def test_curricula_say_what_they_change():
+    for curriculum in (GROWING, Lengths(), NoiseLevels()):
+        assert curriculum.changes_batches and curriculum.score is None
+    assert not PACED.changes_batches and PACED.score == Length() and PACED.starts == NoiseLevels().starts == (0,)
+    assert PACED(3, BATCH) is BATCH
+
+
+def test_noise_levels_move_on_a_line_from_the_first_to_the_last():
+    curriculum = NoiseLevels((-20.0, 0.0), (-10.0, 8.0), 4)
+    batch = {"mask": np.ones(3, np.float32)}
+    for step, limits in ((0, (-20, 0)), (1, (-17.5, 2)), (4, (-10, 8)), (99, (-10, 8))):
+        found = curriculum(step, batch)["logsnr"]
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, np.tile(np.float32(limits), (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"first": (0.0, -1.0)}, "curriculum.first is a least and a largest"),
+        ({"last": (1.0,)}, "curriculum.last is a least and a largest"),
+        ({"steps": 0}, "curriculum.steps is at least 1"),
+    ],
+)
+def test_noise_levels_that_are_none_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        NoiseLevels(**fields)

@@ -44,6 +44,13 @@ def test_order_is_pinned():
     assert stream.order(2**70 + 7, 3, 5).tolist() == stream.order(7 + 2**70 % 2**64, 3, 5).tolist()
 
 
+def test_random_words_are_found_at_any_place():
+    words = stream.raw_bits(7, 2**63 + 1, 40)
+    for first in (0, 1, 3, 4, 17):
+        assert np.array_equal(stream.raw_bits(7, 2**63 + 1, 9, first), words[first : first + 9])
+    assert len(np.unique(stream.raw_bits(7, 0, 9, 10**13))) == 9
+
+
 def test_order_is_cached_and_cannot_be_spoilt():
     first = stream.order(0, 0, 10)
     assert first is stream.order(0, 0, 10)
@@ -90,6 +97,24 @@ def test_two_processes_see_the_whole(in_memory):
     whole = read(slice(None))
     halves = [np.concatenate(pair) for pair in zip(read(slice(0, 3)), read(slice(3, 6)), strict=True)]
     assert np.array_equal(whole, halves)
+
+
+@dataclass(frozen=True)
+class Backwards(Numbers):
+    """Numbers that come from the last to the first."""
+
+    @property
+    def order(self):
+        return lambda seed, position, count, batch_size: self.size - 1 - np.arange(position, position + count)
+
+
+def test_the_order_is_that_asked_for_or_the_splits_own():
+    def read(split, **options):
+        return next(stream.batches(split, seed=0, position=4, batch_size=4, **options))["points"][:, 0].tolist()
+
+    assert read(Numbers(10)) == stream.indices(0, 4, 4, 10).tolist() == stream.Shuffled(10)(0, 4, 4, 4).tolist()
+    assert read(Backwards(10)) == [5, 4, 3, 2]
+    assert read(Backwards(10), order=stream.Shuffled(10)) == read(Numbers(10))
 
 
 def test_mask_of_training_batches_is_ones():

@@ -1,5 +1,7 @@
 """The reward of samples of models whose law is written down, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,6 @@ def test_what_does_not_fit_is_refused():
     spec = Spec("tokens", (4,), np.zeros(4, np.float32), vocabulary=5)
     with pytest.raises(UserError, match="needs prompts"):
         RewardOfSamples(first_and_last).check(Autoregressive(), spec, {})
+    prefixed = dataclasses.replace(spec, prefixed=True)
+    with pytest.raises(UserError, match="steps 2000 is above the context of 1024"):
+        RewardOfSamples(first_and_last, steps=2000).check(Autoregressive(), prefixed, {})

@@ -7,15 +7,18 @@ from genjax.data.sources.digits import Digits
 from genjax.data.sources.folder import ImageFolder
 from genjax.data.sources.instructions import Instructions
 from genjax.data.sources.labelled import LabelledTexts
+from genjax.data.sources.mixture import Mixture
 from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
 from genjax.data.sources.preferences import Preferences, RulePreferences
+from genjax.data.sources.prepared import PreparedImages, PreparedTexts, Synthetic
 from genjax.data.sources.python_docs import PythonDocs
 from genjax.data.sources.random_walks import RandomWalks
 from genjax.data.sources.rule_responses import RuleResponses
 from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
+from genjax.data.sources.table import EmbeddedTable, Table
 from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
@@ -28,11 +31,15 @@ __all__ = [
     "CaptionedShapes",
     "Chorales",
     "Digits",
+    "EmbeddedTable",
     "ImageFolder",
     "Instructions",
     "LabelledTexts",
+    "Mixture",
     "Points",
     "Preferences",
+    "PreparedImages",
+    "PreparedTexts",
     "PythonDocs",
     "RandomWalks",
     "RulePreferences",
@@ -41,7 +48,9 @@ __all__ = [
     "ShapeCaptions",
     "SpokenDigits",
     "Stacked",
+    "Synthetic",
     "TFDSText",
+    "Table",
     "TextFiles",
     "TextPairs",
     "TextTables",

@@ -62,7 +62,7 @@ class TFDS:
         """
         builder = prepared(self.name, data_folder("tfds", self.root))
         info = builder.info
-        image, label = _features(info)
+        image, label = features(info)
         shape = _shape(info, image, self.size)
         codec = ImageCodec(*shape)
         names = [name for name in ("train", "validation", "test") if name in info.splits]
@@ -76,7 +76,7 @@ class TFDS:
         in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
         splits: dict[str, Stored] = {}
         for name in names:
-            reader = Reader(_records(builder, name, image), image, label, self.size, shape, info.full_name)
+            reader = Reader(records(builder, name, image), image, label, self.size, shape, info.full_name)
             if in_memory:
                 images, labels = self._decoded(reader, counts[name], f"{fingerprint}-{name}-{shape}")
                 splits[name] = Arrays("image", images, labels, codec)
@@ -183,7 +183,7 @@ def prepared(name: str, root: str | None) -> Any:
     return builder
 
 
-def _features(info: Any) -> tuple[str, str | None]:
+def features(info: Any) -> tuple[str, str | None]:
     """The names of the image and of the class label, preferring the plain ones."""
     import tensorflow_datasets as tfds
 
@@ -208,7 +208,7 @@ def _shape(info: Any, image: str, size: tuple[int, int] | None) -> tuple[int, in
     return (*(size or (height, width)), 1 if channels == 1 else 3)
 
 
-def _records(builder: Any, split: str, image: str) -> Sequence[Any]:
+def records(builder: Any, split: str, image: str) -> Sequence[Any]:
     """The records of a split with the image still encoded: TFDS's own decoding takes twice the time."""
     import tensorflow_datasets as tfds
 

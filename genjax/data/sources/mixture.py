@@ -1,0 +1,125 @@
+"""A mixture of other sources, in proportions that may change while a run learns."""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.dataset import Batch, Dataset, Spec, Split
+from genjax.data.mixing import Blend, in_units
+from genjax.data.splits import digest
+from genjax.data.stream import Order
+from genjax.data.text_dataset import spelt, tokens_of
+from genjax.errors import UserError
+from genjax.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Examples of several sources of the same kind.
+
+    Held-out splits are those of the sources end to end, so that each example counts once whatever the weights.
+
+    Attributes:
+      sources: whose examples have the same entries, shapes and codec.
+      weights: one schedule for each source, a function of the step; at every step they are divided by their sum.
+      steps: from which on the weights stay as they are; schedules without a length of their own end here.
+      codec: of texts: reads those of sources whose own codec has no vocabulary; None takes that of the first source.
+        Without a vocabulary it is fitted to the first source.
+    """
+
+    sources: tuple[Any, ...]
+    weights: tuple[Schedule, ...] = (Constant(0.5), Constant(0.5))
+    steps: int = 10_000
+    codec: Any = None
+
+    def __post_init__(self) -> None:
+        if not self.sources or len(self.weights) != len(self.sources):
+            raise UserError(f"a mixture has a weight for each source, not {len(self.weights)} for {len(self.sources)}")
+        if not all(isinstance(weight, Schedule) for weight in self.weights):
+            raise UserError("the weights of a mixture are schedules, such as Constant(0.5) for a number that stays")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise UserError(f"a mixture's steps are a whole number of at least 1, not {self.steps}")
+
+    def open(self) -> Dataset:
+        """Batches of what the sources give.
+
+        Raises:
+          UserError: the sources differ in what they give or hold out, or a weight is negative, or all are 0.
+        """
+        units = in_units(self._weights())
+        head, *others = self.sources
+        first = (head if self.codec is None else spelt(head, self.codec)).open()
+        opened = [first, *(spelt(source, first.codec).open() for source in others)]
+        for number, data in enumerate(opened):
+            _check_alike(first, data, number)
+        sizes = tuple(len(data.splits["train"]) for data in opened)
+        mean = np.average([data.spec.mean for data in opened], 0, sizes).astype(np.float32)
+        splits = {name: EndToEnd(tuple(data.splits[name] for data in opened)) for name in first.splits}
+        splits["train"] = dataclasses.replace(splits["train"], order=Blend(sizes, units))
+        fingerprint = digest(data.fingerprint.encode() for data in opened)
+        origins = tuple(origin for data in opened for origin in data.origins)
+        return Dataset(splits, dataclasses.replace(first.spec, mean=mean), first.codec, fingerprint, origins)
+
+    def _weights(self) -> np.ndarray:
+        """[steps + 1, K] float64."""
+        steps = jnp.arange(self.steps + 1)
+        found = np.stack([np.asarray(weight.over(self.steps)(steps), np.float64) for weight in self.weights], 1)
+        wrong = ~(found >= 0).all(1) | ~np.isfinite(found).all(1) | (found.sum(1) == 0)
+        if wrong.any():
+            step = int(wrong.argmax())
+            raise UserError(f"weights of a mixture are not negative, not all 0; at step {step} they are {found[step]}")
+        return found
+
+
+def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
+    """Refuse the source ``number``, which does not fit the first of a mixture."""
+    for field in dataclasses.fields(Spec):
+        of_first, own = getattr(first.spec, field.name), getattr(data.spec, field.name)
+        if field.name != "mean" and of_first != own:
+            raise UserError(
+                f"sources 0 and {number} of a mixture differ in {field.name}: "
+                f"{reprlib.repr(of_first)} and {reprlib.repr(own)}"
+            )
+    if tokens_of(first.codec) != tokens_of(data.codec):
+        raise UserError(f"sources 0 and {number} of a mixture differ in their codecs")
+    if first.splits.keys() != data.splits.keys():
+        names = (", ".join(sorted(splits)) for splits in (first.splits, data.splits))
+        raise UserError(f"sources 0 and {number} of a mixture differ in their splits: {' and '.join(names)}")
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """Splits end to end.
+
+    Attributes:
+      parts: with the same entries.
+      order: in which training examples come; None for each once an epoch.
+    """
+
+    parts: tuple[Split, ...]
+    order: Order | None = None
+
+    @property
+    def in_memory(self) -> bool:
+        return all(part.in_memory for part in self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        ends = np.cumsum([len(part) for part in self.parts])
+        of = np.searchsorted(ends, indices, side="right")
+        rows = [np.flatnonzero(of == number) for number in range(len(self.parts))]
+        found = [
+            part.batch(np.asarray(indices)[at] - (end - len(part)))
+            for part, at, end in zip(self.parts, rows, ends, strict=True)
+            if len(at)
+        ]
+        back = np.argsort(np.concatenate(rows), kind="stable")
+        return {name: np.concatenate([batch[name] for batch in found])[back] for name in found[0]}

@@ -1,0 +1,304 @@
+"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a config asks for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import Dataset, Origin
+from genjax.data.files import numbered
+from genjax.data.images import decode
+from genjax.data.layouts import RandomWindows
+from genjax.data.splits import Arrays, dataset, digest
+from genjax.data.stream import permutation
+from genjax.data.synthetic import REAL, SYNTHETIC, refuse_synthetic
+from genjax.data.tables import TableTexts
+from genjax.data.text_codecs import Characters
+from genjax.data.text_dataset import text_dataset
+from genjax.data.texts import Piece, Texts
+from genjax.errors import UserError, unknown
+
+FOLDER = "prepared"  # where sets stand by name
+MANIFEST = "manifest.json"
+FORMAT = 1  # of the manifest
+MIXED = 2**63 + 2**33  # Philox stream that says which synthetic records are taken
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Synthetic records among real ones, in training alone.
+
+    Attributes:
+      name: of the set, or its folder.
+      share: of all training records.
+    """
+
+    name: str
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise UserError(f"the share of synthetic records is between 0 and 1, not {self.share}")
+
+
+@dataclass(frozen=True)
+class PreparedTexts:
+    """Texts of a prepared set, in the splits that it has.
+
+    Attributes:
+      name: of the set, prepared/NAME, or its folder.
+      column: that holds the text.
+      synthetic: records of a synthetic set that are mixed in; None for none.
+      codec: without a vocabulary, it is fitted to the training text.
+      layout: how documents become rows.
+      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    name: str
+    column: str = "text"
+    synthetic: Synthetic | None = None
+    codec: Any = Characters()
+    layout: Any = RandomWindows()
+    cache: str | None = None
+
+    def open(self) -> Dataset:
+        """Batches of ``tokens`` and what else the layout gives.
+
+        Raises:
+          UserError: no such set, a damaged one, or a synthetic one in the place of a real one.
+        """
+        real = Prepared.found(self.name, REAL)
+        parts: dict[str, Texts] = {split: real.texts(split, self.column) for split in real.splits}
+        origins = [real.origin]
+        if self.synthetic is not None:
+            made = Prepared.found(self.synthetic.name, SYNTHETIC)
+            more, rows = made.texts("train", self.column), made.rows("train")
+            parts["train"] = MixedTexts(parts["train"], more, rows, self.synthetic)
+            origins.append(made.origin)
+        data = text_dataset(parts, self.codec, self.layout, self.cache)
+        return dataclasses.replace(data, origins=tuple(origins))
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Images of a prepared set, all of one size, in the splits that it has; kept in memory.
+
+    Attributes:
+      name: of the set, prepared/NAME, or its folder.
+      column: that holds the image files.
+      label: the column of the classes; None for images without.
+      channels: 1 (grey) or 3 (RGB).
+      synthetic: records of a synthetic set that are mixed in; None for none.
+    """
+
+    name: str
+    column: str = "image"
+    label: str | None = None
+    channels: int = 3
+    synthetic: Synthetic | None = None
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UserError(f"channels is {self.channels}; it must be 1 (grey) or 3 (RGB)")
+
+    def open(self) -> Dataset:
+        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+
+        Raises:
+          UserError: no such set, a damaged one, images of several sizes, or a synthetic set in the place of a real one.
+        """
+        real = Prepared.found(self.name, REAL)
+        records = {split: real.records(split, self._columns) for split in real.splits}
+        origins = [real.origin]
+        if self.synthetic is not None:
+            made = Prepared.found(self.synthetic.name, SYNTHETIC)
+            chosen = _chosen(self.synthetic, real.rows("train"), made.rows("train"))
+            more = [r for i, r in enumerate(made.records("train", self._columns)) if i in chosen]
+            self._check_labels(records, more)
+            records["train"] = [*records["train"], *more]
+            origins.append(made.origin)
+        images = {split: self._images(split, rows) for split, rows in records.items()}
+        names = [str(row[self.label]) for rows in records.values() for row in rows] if self.label else []
+        labels, classes = numbered(names) if self.label else (None, None)
+        splits, begin = {}, 0
+        for split, raw in images.items():
+            codec = ImageCodec(*images["train"].shape[1:])
+            label = None if labels is None else labels[begin : begin + len(raw)]
+            splits[split] = Arrays("image", raw, label, codec)
+            begin += len(raw)
+        contents = [origin.fingerprint for origin in origins] + [repr(self)]
+        data = dataset(splits, classes=classes, fingerprint=digest(part.encode() for part in contents))
+        spec = dataclasses.replace(data.spec, class_names=tuple(sorted(set(names))) or None)
+        return dataclasses.replace(data, spec=spec, origins=tuple(origins))
+
+    @property
+    def _columns(self) -> list[str]:
+        return [self.column] + ([] if self.label is None else [self.label])
+
+    def _check_labels(self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]) -> None:
+        """Refuse synthetic records of a class that no real one is of, with a ``UserError``."""
+        if self.label is not None:
+            known = {str(row[self.label]) for rows in real.values() for row in rows}
+            strange = sorted({str(row[self.label]) for row in made} - known)
+            if strange:
+                raise UserError(f"a synthetic image is of class {strange[0]!r}, which no image of {self.name} is of")
+
+    def _images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
+        """The pixels uint8 [N, H, W, C]."""
+        found = [decode(row[self.column], None, self.channels) for row in rows]
+        if len({image.shape for image in found}) != 1:
+            raise UserError(f"the images of {self.name}, {split}, are of several sizes: prepare them to one")
+        return np.stack(found)
+
+
+@dataclass(frozen=True)
+class MixedTexts:
+    """Real texts, and behind them some of the synthetic ones, which a permutation chooses.
+
+    Attributes:
+      real: texts.
+      made: synthetic texts.
+      rows: how many synthetic ones there are.
+      how: the share that they make.
+    """
+
+    real: Texts
+    made: Texts
+    rows: int
+    how: Synthetic
+
+    @property
+    def title(self) -> str:
+        return f"{self.real.title} with a share of {self.how.share:g} of {self.made.title}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        parts = (self.real.fingerprint, self.made.fingerprint, str(self.how.share))
+        return digest(part.encode() for part in parts)
+
+    def pieces(self) -> Iterator[Piece]:
+        real = 0
+        for piece in self.real.pieces():  # which passes over empty ones: they are no part of the share
+            real += 1
+            yield piece
+        chosen = _chosen(self.how, real, self.rows)
+        for number, piece in enumerate(self.made.pieces()):
+            if number in chosen:
+                yield piece
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared set on disk.
+
+    Attributes:
+      folder: that it is in.
+      manifest: what its preparation wrote down.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def found(cls, name: str, kind: str) -> Prepared:
+        """The set of that name or folder, once its files are what its manifest says.
+
+        Raises:
+          UserError: there is none, it is of the other kind, or its files have changed.
+        """
+        folder = Path(name).expanduser()
+        if not (folder / MANIFEST).exists():
+            folder = Path(FOLDER) / name
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"there is no prepared set {name}; make it: python -m genjax data prepare {Path(name).name}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / MANIFEST} is damaged: {error}") from None
+        if manifest.get("format") != FORMAT:
+            raise UserError(f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads {FORMAT}")
+        if manifest["origin"] != kind:
+            raise UserError(_wrong_kind(name, manifest["origin"]))
+        for shard in manifest["shards"]:
+            path = folder / shard["name"]
+            if not path.exists():
+                raise UserError(f"{folder} lacks {shard['name']}: prepare it again")
+            if hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
+                raise UserError(f"{path} has changed since it was prepared: prepare it again")
+        return cls(folder, manifest)
+
+    @property
+    def splits(self) -> list[str]:
+        """Those that there are, "train" first."""
+        found = {shard["split"] for shard in self.manifest["shards"]}
+        if "train" not in found:
+            raise UserError(f"{self.folder} has nothing to train on, but {', '.join(sorted(found))}")
+        return ["train", *sorted(found - {"train"})]
+
+    @property
+    def origin(self) -> Origin:
+        """Where its records come from."""
+        name, fingerprint, kind = (self.manifest[field] for field in ("name", "fingerprint", "origin"))
+        return Origin(name, fingerprint, kind, self.manifest.get("generator"), str(self.folder / MANIFEST))
+
+    def rows(self, split: str) -> int:
+        return sum(shard["rows"] for shard in self.manifest["shards"] if shard["split"] == split)
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """The files of a split."""
+        return tuple(self.folder / shard["name"] for shard in self.manifest["shards"] if shard["split"] == split)
+
+    def texts(self, split: str, column: str) -> TableTexts:
+        synthetic = self.manifest["origin"] == SYNTHETIC
+        return TableTexts(self.folder, self.paths(split), column, domain="source", synthetic=synthetic)
+
+    def records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
+        """Columns of the records of a split.
+
+        Raises:
+          UserError: a column is missing, or a file of a real set is synthetic.
+        """
+        import pyarrow.parquet as pq
+
+        found: list[dict[str, Any]] = []
+        for path in self.paths(split):
+            schema = pq.read_schema(path)
+            if self.manifest["origin"] == REAL:
+                refuse_synthetic(schema, path.name)
+            for column in columns:
+                if column not in schema.names:
+                    raise unknown(f"column of {self.folder}", column, schema.names)
+            found += pq.read_table(path, columns=columns).to_pylist()
+        return found
+
+
+def _wrong_kind(name: str, origin: str) -> str:
+    if origin == SYNTHETIC:
+        return f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, share=...)"
+    return f"{name} is no synthetic set: name it as the data themselves"
+
+
+def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
+    """Which of the synthetic records, ``rows`` in all, make the share beside ``real`` ones.
+
+    Raises:
+      UserError: there are too few.
+    """
+    count = round(real * how.share / (1 - how.share))
+    if count > rows:
+        raise UserError(
+            f"a share of {how.share:g} beside {real:,} real records takes {count:,} synthetic ones, "
+            f"but {how.name} has {rows:,}"
+        )
+    return set(permutation(0, MIXED, rows)[:count].tolist())

@@ -1,0 +1,162 @@
+"""The codec of a table, fitted on its training rows, and the data set that it opens to."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.dataset import Batch, Dataset, Spec
+from genjax.data.splits import HOLD_OUT, digest
+from genjax.data.stream import permutation
+from genjax.data.table_codec import CategoryColumn, Columns, NumberColumn, TableCodec
+from genjax.errors import UserError
+
+RARE = 0.005  # modes of less weight are left out, as CTGAN does
+DECIMALS = 9  # more than these are no rounding
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """A split of a table, in memory.
+
+    Attributes:
+      numeric: where each number lies in its mode, float32 [N, Kn].
+      categorical: the mode of each number and then the categories, int32 [N, K].
+    """
+
+    numeric: np.ndarray
+    categorical: np.ndarray
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def __len__(self) -> int:
+        return len(self.numeric)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        return {"numeric": self.numeric[indices], "categorical": self.categorical[indices]}
+
+
+def table_dataset(
+    columns: Columns, title: str, *, target: str | None, test_fraction: float, seed: int, modes: int
+) -> Dataset:
+    """The data set of a table, whose codec is fitted on the rows of "train".
+
+    Args:
+      columns: of one length, in the order of the table.
+      title: what a person calls it.
+      target: the column that is to be predicted from the others, if any.
+      test_fraction: of the rows, chosen by the seed; 0 trains on all.
+      seed: of the split, and of the search for modes.
+      modes: of a column of numbers, at most.
+
+    Raises:
+      UserError: too few rows, or a value that no training row holds; row and column are named.
+    """
+    rows = len(next(iter(columns.values())))
+    count = max(1, round(rows * test_fraction)) if test_fraction else 0
+    if rows - count < 2:
+        raise UserError(f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few")
+    shuffled = permutation(seed, HOLD_OUT, rows)
+    parts = {"train": np.sort(shuffled[count:])} | ({"test": np.sort(shuffled[:count])} if count else {})
+    codec = fitted_codec(columns, parts["train"], target, seed, modes)
+    try:
+        encoded = codec.encode(columns)
+    except UserError as error:
+        raise UserError(
+            f"{title}: {error}; mend the row, or take another seed or test_fraction, by which it is one to train on"
+        ) from None
+    splits = {name: TableRows(encoded["numeric"][part], encoded["categorical"][part]) for name, part in parts.items()}
+    means = [splits["train"].numeric.mean(0, dtype=np.float64)]
+    for k, size in enumerate(codec.sizes):
+        means.append(np.bincount(splits["train"].categorical[:, k], minlength=size) / len(splits["train"]))
+    mean = np.concatenate(means).astype(np.float32)
+    spec = Spec("table", mean.shape, mean, categories=codec.sizes)
+    return Dataset(splits, spec, codec, _fingerprint(columns, (target, test_fraction, seed, modes)))
+
+
+def fitted_codec(columns: Columns, train: np.ndarray, target: str | None, seed: int, modes: int) -> TableCodec:
+    """The codec of a table, from its training rows ``train`` [M]; what numbers are rounded to is seen in all.
+
+    Raises:
+      UserError: a column holds no value in any training row.
+    """
+    numbers, categories = [], []
+    for name, values in columns.items():
+        if values.dtype.kind == "f":
+            rounded = decimals(values[~np.isnan(values)])
+            numbers.append(_number_column(name, values[train], rounded, seed, modes))
+        else:
+            categories.append(_category_column(name, values[train]))
+    return TableCodec(tuple(numbers), tuple(categories), tuple(columns), target)
+
+
+def _number_column(name: str, values: np.ndarray, rounded: int | None, seed: int, modes: int) -> NumberColumn:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        raise _empty(name)
+    found = mixture(known, modes, seed)
+    used = np.unique(NumberColumn(name, *found).encode(known)[1])  # a mode of no number would be learned in vain
+    weights, means, stds = (tuple(part[i] for i in used) for part in found)
+    return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values))
+
+
+def _category_column(name: str, values: np.ndarray) -> CategoryColumn:
+    known = {value for value in values if value is not None}
+    if not known:
+        raise _empty(name)
+    return CategoryColumn(name, tuple(sorted(known)), any(value is None for value in values))
+
+
+def _empty(name: str) -> UserError:
+    return UserError(f"column {name!r} holds no value in any training row; leave it out (drop)")
+
+
+def mixture(
+    values: np.ndarray, modes: int, seed: int
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Weights, means and standard deviations of a variational mixture of at most so many Gaussians.
+
+    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
+
+    Args:
+      values: [N], all finite.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import BayesianGaussianMixture
+
+    centre, scale = values.mean(), values.std()
+    distinct = len(np.unique(values))
+    if distinct == 1 or not scale > 0:
+        return (1.0,), (float(centre),), (1.0,)
+    model = BayesianGaussianMixture(
+        n_components=min(modes, distinct),
+        weight_concentration_prior_type="dirichlet_process",
+        weight_concentration_prior=1e-3,
+        random_state=seed % 2**32,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the bound still creeps; the modes stand
+        model.fit(((values - centre) / scale)[:, None])  # its floor under variances is one of standardised numbers
+    chosen = model.weights_ >= min(RARE, model.weights_.max())
+    weights = model.weights_[chosen] / model.weights_[chosen].sum()
+    means = centre + scale * model.means_[chosen, 0]
+    stds = scale * np.sqrt(model.covariances_[chosen, 0, 0])
+    return tuple(weights.tolist()), tuple(means.tolist()), tuple(stds.tolist())
+
+
+def decimals(values: np.ndarray) -> int | None:
+    """After how many decimals numbers [N] are rounded, 0 for whole ones; None where they are not."""
+    return next((places for places in range(DECIMALS + 1) if np.array_equal(np.round(values, places), values)), None)
+
+
+def _fingerprint(columns: Columns, how: tuple[object, ...]) -> str:
+    """Of the values and how they are split and fitted, not of the fit, whose last bits hang on the machine."""
+    parts = [repr(how).encode()]
+    for name, values in columns.items():
+        stored = values if values.dtype.kind == "f" else np.array([repr(value) for value in values])
+        parts += [f"{name} {stored.dtype.kind} {stored.shape}".encode(), np.ascontiguousarray(stored).tobytes()]
+    return digest(parts)

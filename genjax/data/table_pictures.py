@@ -1,0 +1,72 @@
+"""A picture of the distribution of each column of a table, of one set of rows or of several side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genjax.data.pictures import figure_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANELS = 36  # columns that are drawn
+BINS = 30
+LONGEST = 12  # categories that are drawn, of which there are most, and characters of a name
+
+
+def marginals(tables: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
+    """A picture uint8 [H, W, 3] of the first ``PANELS`` columns of tables with the same columns.
+
+    Args:
+      tables: columns by name, of each set of rows by its name; numbers float64 [N], categories object [N].
+    """
+    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+
+    names = list(next(iter(tables.values())))[:PANELS]
+    across = math.ceil(math.sqrt(len(names)))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(1 + 2 * across, 0.5 + 1.6 * down), dpi=80, layout="constrained")
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(down, across, i + 1)
+        axes.set_title(name, fontsize=7)
+        axes.tick_params(labelsize=6)
+        axes.set_yticks([])
+        columns = {label: columns[name] for label, columns in tables.items()}
+        if all(values.dtype.kind == "f" for values in columns.values()):
+            _histogram(axes, columns)
+        else:
+            _bars(axes, columns)
+        if i == 0 and len(columns) > 1:
+            axes.legend(fontsize=6)
+    return figure_pixels(figure)
+
+
+def _histogram(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
+    known = {label: values[np.isfinite(values)] for label, values in columns.items()}
+    together = np.concatenate(list(known.values()))
+    if not len(together):
+        return
+    edges = np.histogram_bin_edges(together, BINS)
+    for label, values in known.items():
+        axes.hist(values, edges.tolist(), density=True, histtype="step", label=label)
+
+
+def _bars(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
+    counted = {label: _shares(values) for label, values in columns.items()}
+    most = {value: max(share.get(value, 0) for share in counted.values()) for s in counted.values() for value in s}
+    values = sorted(sorted(most, key=lambda value: -most[value])[:LONGEST])
+    width = 0.8 / len(counted)
+    for number, (label, share) in enumerate(counted.items()):
+        heights = [share.get(value, 0) for value in values]
+        axes.bar(np.arange(len(values)) + number * width, heights, width, label=label)
+    axes.set_xticks(np.arange(len(values)), [value[:LONGEST] for value in values])
+
+
+def _shares(values: np.ndarray) -> dict[str, float]:
+    """The share of each category; a missing one is called so."""
+    words, counts = np.unique(["(missing)" if value is None else str(value) for value in values], return_counts=True)
+    return dict(zip(words.tolist(), (counts / len(values)).tolist(), strict=True))

@@ -1,0 +1,57 @@
+"""``genjax data``: from raw files to training sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from genjax.errors import UserError, unknown
+from genjax.experiment import built_config
+from genjax.prepare import engine
+from genjax.prepare.preparation import Preparation
+from genjax.prepare.preparing import prepare
+from genjax.prepare.shards import FOLDER
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Prepare a training set.
+
+    Attributes:
+      preparation: the config's fields.
+      out: the folder to write to; prepared/NAME by default.
+      engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address, ray://HOST:10001.
+      tiny: the config's small form, for a first look.
+    """
+
+    preparation: Annotated[Preparation, tyro.conf.arg(name="")]
+    out: str | None = None
+    engine: str = engine.NATIVE
+    tiny: bool = False
+
+
+def data_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax data prepare CONFIG``."""
+    if target != "prepare":
+        raise unknown("command of data", target, ("prepare",))
+    if not arguments or arguments[0].startswith("-"):
+        raise UserError("data prepare wants a CONFIG before its options: genjax data prepare CONFIG")
+    config, *rest = arguments
+    found, path = built_config(config, "--tiny" in rest)
+    if not isinstance(found, Preparation):
+        raise UserError(f"get_config of {path} returned {type(found).__name__}, not a Preparation")
+    options = tyro.cli(
+        PrepareOptions,
+        default=PrepareOptions(found),
+        args=rest,
+        prog=f"genjax data prepare {config}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    name = f"{path.stem}_tiny" if options.tiny else path.stem
+    out = Path(options.out or Path(FOLDER) / name)
+    manifest = prepare(options.preparation, name, out, options.engine)
+    print(f"card      {out / 'card.md'}\nmanifest  {manifest}")

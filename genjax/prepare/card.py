@@ -1,0 +1,222 @@
+"""The data card: what went in, what came out, what was dropped and why, and a small manifest to commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.synthetic import REAL, SYNTHETIC
+from genjax.experiment import to_json
+from genjax.prepare import shards
+from genjax.prepare.preparation import Outcome, Preparation
+from genjax.prepare.shards import Shards
+from genjax.prepare.stage import ID, REASON, SOURCE
+
+MANIFEST, CARD = "manifest.json", "card.md"
+FORMAT = 1  # of the manifest
+SHOWN = 100  # characters of an example
+
+
+def excerpt(row: Mapping[str, Any]) -> str:
+    """What a record holds, for a person, in one short line."""
+    values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON) and value is not None]
+    told = ", ".join(f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v).split()) for v in values)
+    return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
+
+
+def write(
+    folder: Path,
+    name: str,
+    preparation: Preparation,
+    inputs: Mapping[str, str],
+    outcomes: Sequence[Outcome],
+    found: Shards,
+    read: Path,
+) -> Path:
+    """Write card, plots and manifest; returns the path of the manifest, which comes last.
+
+    Args:
+      inputs: hashes of the raw files.
+      read: the folder of the records as they were read.
+    """
+    plots = folder / "plots"
+    plots.mkdir(exist_ok=True)
+    pictures = {"stages": _stages(outcomes)}
+    before, after = shards.lengths(read), shards.lengths(folder)
+    for column in after:
+        pictures[f"length_{column}"] = _lengths(column, before.get(column), after[column])
+    for picture, content in pictures.items():
+        (plots / f"{picture}.png").write_bytes(content)
+    (folder / CARD).write_text(_card(name, preparation, inputs, outcomes, found, list(pictures)))
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "origin": REAL,
+        "fingerprint": found.fingerprint,
+        "licence": preparation.licence,
+        "source": preparation.origin,
+        "shards": [dataclasses.asdict(shard) for shard in found.files],
+        "inputs": dict(sorted(inputs.items())),
+        "stages": [{"name": o.name, "kept": o.kept, "dropped": o.dropped} for o in outcomes],
+        "preparation": to_json(preparation),
+        "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
+    }
+    return _written(folder, manifest)
+
+
+def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found: Shards) -> Path:
+    """Write card, plots and manifest of records that a run drew; returns the path of the manifest, which comes last.
+
+    Args:
+      generator: the run, with step and seed of the draws and what it was trained on.
+    """
+    plots = folder / "plots"
+    plots.mkdir(exist_ok=True)
+    pictures = {f"length_{column}": _lengths(column, None, found) for column, found in shards.lengths(folder).items()}
+    for picture, content in pictures.items():
+        (plots / f"{picture}.png").write_bytes(content)
+    (folder / CARD).write_text(_synthetic_card(name, generator, found, list(pictures)))
+    manifest = {
+        "format": FORMAT,
+        "name": name,
+        "origin": SYNTHETIC,
+        "fingerprint": found.fingerprint,
+        "licence": "that of what the generator learned from; see there",
+        "source": _drawn(generator),
+        "shards": [dataclasses.asdict(shard) for shard in found.files],
+        "generator": generator,
+        "versions": {package: importlib.metadata.version(package) for package in ("pyarrow", "numpy")},
+    }
+    return _written(folder, manifest)
+
+
+def _drawn(generator: Mapping[str, Any]) -> str:
+    return f"drawn from {generator['run']}, step {generator['step']}, with seed {generator['seed']}"
+
+
+def _synthetic_card(name: str, generator: Mapping[str, Any], found: Shards, pictures: Sequence[str]) -> str:
+    rows = sum(shard.rows for shard in found.files)
+    origins = generator["origins"]
+    lines = [
+        f"# SYNTHETIC: {name}",
+        "",
+        f"{rows:,} records of {generator['drawn']:,} that a model drew; none of them is real. No reader takes them for "
+        "real ones: they come into training only where a config asks for them, such as by "
+        f'`PreparedTexts(NAME, synthetic=Synthetic("{name}", share=0.25))`.',
+        "",
+        f"- Generator: {_drawn(generator)}",
+        f"- Its config: `{generator['config']}`",
+        f"- Its data: `{generator['data_fingerprint']}`",
+        *(f"- Of these, {origin['kind']}: {origin['name']}, `{origin['fingerprint']}`" for origin in origins),
+        "- Licence: that of what the generator learned from; see there",
+        f"- Fingerprint: `{found.fingerprint}`",
+        "",
+        "## Distributions",
+        "",
+        *(f"![{picture}](plots/{picture}.png)" for picture in pictures),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _written(folder: Path, manifest: Mapping[str, Any]) -> Path:
+    """Write the manifest at once."""
+    path = folder / MANIFEST
+    new = path.with_name(f"{MANIFEST}.new")
+    new.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    new.replace(path)
+    return path
+
+
+def _card(
+    name: str,
+    preparation: Preparation,
+    inputs: Mapping[str, str],
+    outcomes: Sequence[Outcome],
+    found: Shards,
+    pictures: Sequence[str],
+) -> str:
+    total = outcomes[0].kept + sum(outcomes[0].dropped.values())
+    splits: dict[str, int] = {}
+    for shard in found.files:
+        splits[shard.split] = splits.get(shard.split, 0) + shard.rows
+    told = ", ".join(f"{rows:,} {split}" for split, rows in splits.items())
+    lines = [
+        f"# {name}",
+        "",
+        f"{total:,} records of {len(inputs):,} files became {outcomes[-1].kept:,}: {told}.",
+        "",
+        f"- Licence: {preparation.licence}",
+        f"- Origin: {preparation.origin}",
+        f"- Fingerprint: `{found.fingerprint}`",
+        "",
+        "## Stages",
+        "",
+        "| stage | in | kept | dropped | reasons |",
+        "|---|---|---|---|---|",
+    ]
+    for outcome in outcomes:
+        gone = sum(outcome.dropped.values())
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
+        lines.append(f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | {_cell(reasons)} |")
+    remarks = [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
+    if remarks:
+        lines += ["", "## To know", "", *remarks]
+    if any(outcome.examples for outcome in outcomes):
+        lines += ["", "## Examples of what was dropped", "", "| stage | reason | record | holds |", "|---|---|---|---|"]
+        for outcome in outcomes:
+            for reason, rows in outcome.examples.items():
+                lines += [f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(held)} |" for i, held in rows]
+    lines += ["", "## Distributions", "", *(f"![{picture}](plots/{picture}.png)" for picture in pictures)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _stages(outcomes: Sequence[Outcome]) -> bytes:
+    """How many records each stage left."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 0.4 * len(outcomes) + 1), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{number} {outcome.name}" for number, outcome in enumerate(outcomes)]
+    kept = [outcome.kept for outcome in outcomes]
+    gone = [sum(outcome.dropped.values()) for outcome in outcomes]
+    axes.barh(names, kept, color="#4477aa", label="kept")
+    axes.barh(names, gone, left=kept, color="#ee6677", label="dropped")
+    axes.invert_yaxis()
+    axes.set_xlabel("records")
+    axes.legend()
+    return _png(figure)
+
+
+def _lengths(column: str, before: np.ndarray | None, after: np.ndarray) -> bytes:
+    """How long the values of a column are, as they were read and as they are now."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    longest = max(1, int(after.max(initial=1)), 1 if before is None else int(before.max(initial=1)))
+    edges = np.unique(np.rint(np.geomspace(1, longest + 1, 41))).tolist()
+    for label, values, colour in (("as read", before, "#bbbbbb"), ("prepared", after, "#4477aa")):
+        if values is not None:
+            axes.hist(np.maximum(values, 1), edges, label=label, color=colour, alpha=0.7)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"length of {column}")
+    axes.set_ylabel("records")
+    axes.legend()
+    return _png(figure)
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

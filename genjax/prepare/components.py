@@ -1,0 +1,138 @@
+"""Records that are one: connected components of pairs, and how well they agree with those that are known.
+
+A group [N] int64 holds for each record the smallest index of those it is one with, so that equal clusters are equal
+arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+PAIRS = 2**14  # looked at together
+
+Same = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of the indices [M] and [M] of pairs: which are one [M] bool
+
+
+def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
+    """The group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of indices."""
+    return merged(np.arange(count), left, right)
+
+
+def merged(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as well."""
+    if not len(left):
+        return group
+    nodes, ends = np.unique(np.concatenate([group[left], group[right]]), return_inverse=True)
+    begin, end = np.split(ends, 2)
+    graph = scipy.sparse.coo_array((np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes)))
+    _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)  # nodes rise, so the first of a component is its smallest
+    to = np.arange(len(group))
+    to[nodes] = nodes[first][labels]
+    return to[group]
+
+
+def alike(keys: np.ndarray) -> np.ndarray:
+    """The group [N] of records with equal keys [N]."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(indices [K], ends [K]): the records whose key [N] another one shares, bucket by bucket and in each rising.
+
+    ``ends`` is where in ``indices`` the bucket of each ends.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.zeros(0, int)
+    sizes = np.diff(np.append(begins, len(keys)))
+    shared = np.repeat(sizes > 1, sizes)
+    kept = sizes[sizes > 1]
+    return order[shared], np.repeat(np.cumsum(kept), kept)
+
+
+def near(keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None) -> np.ndarray:
+    """The group [N] once those that share one of their keys and are the same are joined.
+
+    Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it, pairs of records that
+    are one already are passed over: the components are those of all pairs that pass, and near-duplicates in their
+    hundreds do not take the square of their number. Nothing is kept of a key when the next one comes.
+
+    Args:
+      keys: of all records [N], once for each way in which two can meet.
+      same: for the indices ``left`` [M] and ``right`` [M] of pairs, which of them are the same [M] bool.
+      group: who is one beforehand [N].
+      reach: how many places apart in their bucket two records may be that are tried, lest unlike ones in their
+        thousands take the square of their number; None for any.
+    """
+    for key in keys:
+        group = _joined(group, key, same, len(key) if reach is None else reach)
+    return group
+
+
+def _joined(group: np.ndarray, key: np.ndarray, same: Same | None, reach: int) -> np.ndarray:
+    indices, ends = buckets(key)
+    places = np.arange(len(indices))
+    for lag in range(1, reach + 1):
+        places = places[places + lag < ends[places]]
+        if not len(places):
+            break
+        left, right = indices[places], indices[places + lag]
+        apart = group[left] != group[right]
+        left, right = left[apart], right[apart]
+        if same is None:
+            return merged(group, left, right)
+        chosen = [same(left[i : i + PAIRS], right[i : i + PAIRS]) for i in range(0, len(left), PAIRS)]
+        passed = np.concatenate([np.zeros(0, bool), *chosen])
+        group = merged(group, left[passed], right[passed])
+        places = _unfinished(places, indices, ends, group)
+    return group
+
+
+def _unfinished(places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Those of the places whose bucket is not one group yet."""
+    of = group[indices]
+    begins = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
+    one = np.minimum.reduceat(of, begins) == np.maximum.reduceat(of, begins)
+    return places[~np.repeat(one, np.diff(np.append(begins, len(ends))))[places]]
+
+
+class Agreement(NamedTuple):
+    """Of a clustering with a known one, over pairs of records.
+
+    Attributes:
+      precision: of the pairs that are one here, the share that is known to be; 1 where there are none.
+      recall: of the pairs that are known to be one, the share that is one here; 1 where there are none.
+      f1: their harmonic mean.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def agreement(found: Any, known: Any) -> Agreement:
+    """How far clusters agree with known ones, exactly, by the counts of their contingency table.
+
+    Args:
+      found: a label of each record [N].
+      known: what is known [N].
+    """
+    found, known = (np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (found, known))
+    both = _pairs(found.astype(np.int64) * (int(known.max(initial=0)) + 1) + known)
+    of_found, of_known = _pairs(found), _pairs(known)
+    return Agreement(
+        both / of_found if of_found else 1.0,
+        both / of_known if of_known else 1.0,
+        2 * both / (of_found + of_known) if of_found + of_known else 1.0,
+    )
+
+
+def _pairs(labels: np.ndarray) -> int:
+    sizes = np.unique(labels, return_counts=True)[1].astype(object)  # Python's integers do not overflow
+    return int((sizes * (sizes - 1) // 2).sum())

@@ -1,0 +1,48 @@
+"""What runs a preparation: Daft in this process, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from genjax.errors import UserError
+from genjax.experiment import CONFIG_MODULE
+
+NATIVE = "native"
+
+
+def begin(engine: str) -> None:
+    """Let Daft work by ``engine``: "native", "ray" for one on this machine, or a cluster's address.
+
+    Raises:
+      UserError: no such cluster, Ray is not installed, or this process has begun with another engine.
+    """
+    kind = NATIVE if engine == NATIVE else "ray"
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # Daft would tell its makers how it is used
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+    os.environ["DAFT_RUNNER"] = kind
+    import daft
+
+    logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)  # what fails is told by the exception
+    if kind == "ray":
+        _connect(engine)
+    daft.get_or_create_runner()
+    if daft.get_or_infer_runner_type() != kind:
+        raise UserError(f"this process works with another engine than {engine!r} already: begin a new one")
+
+
+def _connect(engine: str) -> None:
+    if engine != "ray" and ":" not in engine:
+        raise UserError(f"an engine is 'native', 'ray' or a cluster's address like ray://HOST:10001, not {engine!r}")
+    try:
+        import ray
+    except ImportError:
+        raise UserError("the engine needs Ray: pip install 'genjax-train[cluster]'") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(None if engine == "ray" else engine, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(f"there is no Ray cluster at {engine}: {str(error).splitlines()[0]}") from error
+    if CONFIG_MODULE in sys.modules:  # stages that a config defines itself; workers cannot import a config
+        ray.cloudpickle.register_pickle_by_value(sys.modules[CONFIG_MODULE])

@@ -1,0 +1,62 @@
+"""``Preparation``: a pipeline from raw files to a training set, as a config lists it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from genjax.errors import UserError
+from genjax.prepare.stage import Stage
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """From raw files to Parquet shards with a data card.
+
+    Attributes:
+      readers: of the raw files; all give the same columns.
+      stages: what is done to the records, in this order.
+      licence: of the data, as the card tells it.
+      origin: where the data come from, as the card tells it.
+      max_bad: share of all records that may be broken; with more of them the preparation stops.
+      shard_mb: megabytes of records in a shard, about; a shard is sorted in memory.
+      examples: of what a stage drops, for each reason, in the card.
+    """
+
+    readers: tuple[Any, ...]
+    stages: tuple[Any, ...] = ()
+    licence: str = "not stated"
+    origin: str = "not stated"
+    max_bad: float = 0.05
+    shard_mb: float = 128.0
+    examples: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad <= 1:
+            raise UserError(f"max_bad is a share between 0 and 1, not {self.max_bad}")
+        if not self.shard_mb > 0 or self.examples < 0:
+            raise UserError("shard_mb is above 0 and examples are not negative")
+        for stage in self.stages:
+            if not isinstance(stage, Stage):
+                raise UserError(f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did.
+
+    Attributes:
+      name: of the stage.
+      kept: records that went on.
+      dropped: records that did not, by reason.
+      examples: of those, by reason: (id, what it held).
+      remark: of the stage.
+      broken: whether what it dropped is damaged.
+    """
+
+    name: str
+    kept: int
+    dropped: dict[str, int]
+    examples: dict[str, list[list[str]]]
+    remark: str
+    broken: bool

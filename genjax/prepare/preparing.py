@@ -1,0 +1,198 @@
+"""Runs a ``Preparation``, a stage after the other.
+
+Each stage writes its records to a folder that gets its name once all is there. So a run that was killed goes on after
+the last whole stage, and a change of the pipeline repeats no stage before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.data.splits import digest
+from genjax.errors import UserError
+from genjax.experiment import to_json
+from genjax.prepare import card, engine, reading, shards
+from genjax.prepare.preparation import Outcome, Preparation
+from genjax.prepare.reading import DROPPED, KEPT
+from genjax.prepare.stage import ID, REASON, SOURCE, Stage
+
+DONE = "done.json"
+QUARANTINE = "quarantine.jsonl"
+VERSION = 1  # of what stages make; raised when an old folder must not be taken for a finished one
+
+
+def prepare(
+    preparation: Preparation,
+    name: str,
+    out: str | Path,
+    runner: str = engine.NATIVE,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run a preparation, or what is left of it; returns the path of the manifest.
+
+    Args:
+      name: that the card gives the data.
+      out: the folder of the shards, the card and the stages.
+      runner: "native", "ray", or the address of a Ray cluster, whose workers see the same folders.
+      say: is told a line for each stage.
+
+    Raises:
+      UserError: nothing to read, no room to write, or more broken records than ``max_bad``.
+    """
+    folder = Path(out).expanduser()
+    plan, schema = reading.planned(preparation.readers)
+    engine.begin(runner)
+    from daft.exceptions import DaftCoreException
+
+    try:
+        return _prepared(preparation, name, folder, plan, schema, say)
+    except (OSError, pa.ArrowException, DaftCoreException) as error:
+        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
+
+
+def _prepared(
+    preparation: Preparation, name: str, folder: Path, plan: Any, schema: pa.Schema, say: Callable[[str], None]
+) -> Path:
+    inputs = {files.name(path): reader.digest(files, path) for reader, files in plan for path in files.paths}
+    key = digest(part.encode() for part in (str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers)))
+    stages = folder / "stages"
+    stages.mkdir(parents=True, exist_ok=True)
+    names = ["read", *(stage.name for stage in preparation.stages)]
+    outcomes: list[Outcome] = []
+    before: Path | None = None
+    for number, stage in enumerate((None, *preparation.stages)):
+        if stage is not None:
+            key = digest([key.encode(), _text(stage).encode()])
+        place = stages / f"{number:02d}_{names[number]}"
+        done = _done(place, key)
+        if done is None:
+            _clear(stages, number)
+            partial = stages / f"{number:02d}.partial"
+            if stage is None or before is None:
+                reading.read(plan, schema, partial)
+            else:
+                _run(stage, before, partial)
+            done = _outcome(stage, names[number], partial, preparation.examples)
+            _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
+            partial.replace(place)
+            say(f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped")
+        else:
+            say(f"{place.name}: done before, {done.kept:,} kept")
+        outcomes.append(done)
+        _quarantine(folder, stages, outcomes)
+        _check_bad(preparation, outcomes, folder)
+        before = place
+    assert before is not None
+    found = shards.write(before / KEPT, folder, int(preparation.shard_mb * 2**20))
+    return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(to_json(value), sort_keys=True)
+
+
+def _done(place: Path, key: str) -> Outcome | None:
+    """What a stage did that is done already; None where it is not, or was another one."""
+    try:
+        stored = json.loads((place / DONE).read_text())
+    except (OSError, ValueError):
+        return None
+    return Outcome(**stored) if stored.pop("key") == key else None
+
+
+def _clear(stages: Path, number: int) -> None:
+    """Remove what is left of this stage and of those after it."""
+    for path in stages.iterdir():
+        if path.name[:2].isdigit() and int(path.name[:2]) >= number:
+            shutil.rmtree(path)
+
+
+def _run(stage: Stage, before: Path, partial: Path) -> None:
+    """Write what a stage keeps and what it drops."""
+    import daft
+
+    records = daft.read_parquet(str(before / KEPT / "*.parquet"))
+    records = records.select(*(name for name in records.column_names if name != REASON))
+    told = stage(records).with_column(KEPT, daft.col(REASON).is_null())
+    told.write_parquet(str(partial / "written"), partition_cols=[KEPT])
+    for part, value in ((KEPT, "true"), (DROPPED, "false")):
+        (partial / part).mkdir()
+        for number, file in enumerate(sorted((partial / "written" / f"{KEPT}={value}").glob("*.parquet"))):
+            file.replace(partial / part / f"{number:06d}.parquet")
+    shutil.rmtree(partial / "written")
+
+
+def _outcome(stage: Stage | None, name: str, folder: Path, examples: int) -> Outcome:
+    """Count what a stage kept and dropped.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    kept = sum(pq.read_metadata(path).num_rows for path in (folder / KEPT).glob("*.parquet"))
+    dropped: dict[str, int] = {}
+    shown: dict[str, list[list[str]]] = {}
+    for row in records(folder / DROPPED):
+        reason = str(row[REASON]).split(":")[0]
+        dropped[reason] = dropped.get(reason, 0) + 1
+        found = shown.setdefault(reason, [])
+        found.append([row[ID], card.excerpt(row)])
+        shown[reason] = sorted(found)[:examples]
+    if not kept:
+        most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
+        raise UserError(f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}")
+    broken = stage is None or stage.broken
+    remark = "" if stage is None else stage.remark
+    return Outcome(name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken)
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the Parquet files of a folder."""
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+
+
+def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write down all broken records with their reasons, in the order of their names."""
+    rows = []
+    for number, outcome in enumerate(outcomes):
+        if outcome.broken and outcome.dropped:
+            for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
+                told = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(row)}
+                rows.append({ID: row[ID], SOURCE: row[SOURCE]} | told)
+    rows.sort(key=lambda row: (row[ID], row["stage"]))
+    _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Path) -> None:
+    whole = outcomes[0].kept + sum(outcomes[0].dropped.values())
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.broken:
+            counts.update(outcome.dropped)
+    bad = counts.total()
+    if bad > preparation.max_bad * whole:
+        most = ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(3))
+        raise UserError(
+            f"{bad:,} of {whole:,} records are broken, more than max_bad {preparation.max_bad:g} allows: {most}; "
+            f"see {folder / QUARANTINE}"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file at once: a crash in between leaves the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,357 @@
+"""Raw files to records. A record that cannot be read is told with its place and reason, and stops no other."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.data.images import decode, header
+from genjax.data.signals import read_wav
+from genjax.data.synthetic import refuse_synthetic
+from genjax.data.texts import Unit
+from genjax.errors import UserError, unknown
+from genjax.prepare.files import Files
+from genjax.prepare.stage import ARROW
+
+SHOWN = 200  # characters of a broken record that the quarantine keeps
+LONGEST = 2**31 - 1  # characters of a field of a table; the csv module's own limit is one for tables of numbers
+
+
+class Found(NamedTuple):
+    """A record.
+
+    Attributes:
+      place: where in the file it stands, in a form that sorts as the file does; "" where the file is the record.
+      values: its columns.
+      fault: why it cannot be used; None where it can.
+    """
+
+    place: str
+    values: dict[str, Any]
+    fault: str | None = None
+
+
+class Reader:
+    """Files of one kind; a subclass has ``files`` (patterns) and ``root``."""
+
+    files: tuple[str, ...]
+    root: str | None
+
+    def found(self) -> Files:
+        return Files.found(self.root, self.files)
+
+    def fields(self, files: Files) -> pa.Schema:
+        """The columns of a record besides ``id`` and ``source``."""
+        raise NotImplementedError
+
+    def digest(self, files: Files, path: str) -> str:
+        """A hash of a file's contents."""
+        return files.digest(path)
+
+    def read(self, files: Files, path: str) -> Iterator[Found]:
+        """The records of a file; an error of the file itself may be raised in between."""
+        with files.open(path) as file:
+            yield from self.records(file, files.name(path))
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        """The records of an open file."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Texts(Reader):
+    """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and others), too.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+      unit: what makes a record, "files", "lines", or "paragraphs" with an empty line between them.
+      encodings: tried in turn on each record; the first that fits is taken.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+    unit: Unit = "files"
+    encodings: tuple[str, ...] = ("utf-8",)
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise unknown("unit", self.unit, get_args(Unit))
+        _check_encodings(self.encodings)
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([("text", ARROW)])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        if self.unit == "files":
+            yield _text("", file.read(), self.encodings)
+            return
+        block: list[bytes] = []
+        begins = 0
+        for number, line in enumerate(file, 1):
+            empty = not line.strip()
+            if self.unit == "lines":
+                if not empty:
+                    yield _text(_line(number), line.rstrip(b"\r\n"), self.encodings)
+            elif not empty:
+                begins = begins if block else number
+                block.append(line)
+            elif block:
+                yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+                block = []
+        if block:
+            yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+
+
+@dataclass(frozen=True)
+class JsonLines(Reader):
+    """JSON objects, one a line. Values that are no text are written as JSON; a missing one is null.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+      columns: the members that are taken.
+      encodings: tried in turn on each line.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+    columns: tuple[str, ...] = ("text",)
+    encodings: tuple[str, ...] = ("utf-8",)
+
+    def __post_init__(self) -> None:
+        _check_encodings(self.encodings)
+        if not self.columns:
+            raise UserError("JsonLines needs the names of the columns to take")
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([(column, ARROW) for column in self.columns])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            read = _text(_line(number), line.strip(), self.encodings)
+            if read.fault is not None:
+                yield read
+                continue
+            text = read.values["text"]
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                yield _broken(read.place, text, f"broken JSON: {str(error).split(':')[0]}")
+                continue
+            if not isinstance(row, dict):
+                yield _broken(read.place, text, "no JSON object")
+                continue
+            values = {column: _plain(row.get(column)) for column in self.columns}
+            try:
+                "".join(value for value in values.values() if value).encode()
+            except UnicodeEncodeError:
+                yield _broken(read.place, text, "half of a surrogate pair, which is no character")
+                continue
+            yield Found(read.place, values)
+
+
+@dataclass(frozen=True)
+class Csv(Reader):
+    """Rows of CSV files under a header. Spaces after a comma are left out; an empty field is null.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+      columns: those that are taken; none for all of the first file's.
+      delimiter: between fields.
+      encodings: tried in turn on each row.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+    columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    encodings: tuple[str, ...] = ("utf-8",)
+
+    def __post_init__(self) -> None:
+        _check_encodings(self.encodings)
+        if len(self.delimiter) != 1:
+            raise UserError(f"a delimiter is one character, unlike {self.delimiter!r}")
+
+    def fields(self, files: Files) -> pa.Schema:
+        with files.open(files.paths[0]) as file:
+            names = [name.strip() for name in next(self._rows(file), [])]
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"{files.paths[0]} has no header of different names, but {', '.join(names) or 'nothing'}")
+        for column in self.columns:
+            if column not in names:
+                raise unknown(f"column of {files.paths[0]}", column, names)
+        return pa.schema([(name, ARROW) for name in self.columns or names])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        rows = self._rows(file)
+        header = [field.strip() for field in next(rows, [])]
+        for number, row in enumerate(rows, 1):
+            if not row:
+                continue
+            place, raw = f"row-{number:09d}", self.delimiter.join(row)
+            if len(row) != len(header):
+                yield _broken(place, raw, f"a row of {len(row)} fields under a header of {len(header)}")
+                continue
+            fields = [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
+            if None in fields:
+                yield _broken(place, raw, f"not in {' or '.join(self.encodings)}")
+                continue
+            yield Found(place, dict(zip(header, (field or None for field in fields), strict=True)))
+
+    def _rows(self, file: BinaryIO) -> Iterator[list[str]]:
+        csv.field_size_limit(min(LONGEST, sys.maxsize))
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        return csv.reader((line.replace("\0", "") for line in text), delimiter=self.delimiter, skipinitialspace=True)
+
+
+@dataclass(frozen=True)
+class Parquet(Reader):
+    """Rows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+      columns: those that are taken.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+    columns: tuple[str, ...] = ("text",)
+
+    def found(self) -> Files:
+        files = super().found()
+        for path in files.paths:  # a broken one is told when its records are read
+            with contextlib.suppress(pa.ArrowException, OSError, EOFError), files.open(path) as file:
+                refuse_synthetic(pq.read_schema(file), files.name(path))
+        return files
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([(column, ARROW) for column in self.columns])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        try:
+            table = pq.ParquetFile(file)
+        except pa.ArrowException as error:
+            yield _broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
+            return
+        if missing := set(self.columns) - set(table.schema_arrow.names):
+            yield _broken("", "", f"no column {', '.join(sorted(missing))}")
+            return
+        number = 0
+        for batch in table.iter_batches(1024, columns=list(self.columns)):
+            for row in batch.to_pylist():
+                number += 1
+                yield Found(f"row-{number:09d}", {column: _plain(row[column]) for column in self.columns})
+
+
+@dataclass(frozen=True)
+class Images(Reader):
+    """Image files as they are, in ``image``; the folder that one lies in is its ``label``.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([("image", pa.large_binary()), ("label", ARROW)])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        content = file.read()
+        try:
+            header(content)
+            decode(content, None, 3)
+        except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+            known = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else type(error).__name__
+            yield _broken("", "", f"no image: {known}")
+            return
+        yield Found("", {"image": content, "label": _folder(name)})
+
+
+@dataclass(frozen=True)
+class Waves(Reader):
+    """WAV files as they are, in ``signal``; the folder that one lies in is its ``label``.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([("signal", pa.large_binary()), ("label", ARROW)])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        content = file.read()
+        try:
+            read_wav(content)
+        except ValueError as error:
+            yield _broken("", "", f"no sound: {error}")
+            return
+        yield Found("", {"signal": content, "label": _folder(name)})
+
+
+def _folder(name: str) -> str | None:
+    return name.split("/")[-2] if "/" in name else None
+
+
+def _line(number: int) -> str:
+    return f"line-{number:09d}"
+
+
+def _broken(place: str, raw: str, fault: str) -> Found:
+    shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is no character becomes "?"
+    return Found(place, {"text": shown}, fault)
+
+
+def _text(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
+    text = _decoded(raw, encodings)
+    if text is None:
+        return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), f"not in {' or '.join(encodings)}")
+    return Found(place, {"text": text.removeprefix("\ufeff")})
+
+
+def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str | None:
+    """The text in the first encoding that fits; None where none does."""
+    for encoding in encodings:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _plain(value: Any) -> str | None:
+    """A value as text."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _check_encodings(encodings: tuple[str, ...]) -> None:
+    if not encodings:
+        raise UserError("name at least one encoding")
+    for encoding in encodings:
+        try:
+            codecs.lookup(encoding)
+        except LookupError:
+            raise UserError(f"there is no encoding {encoding!r}; utf-8 and cp1252 are two") from None

@@ -1,0 +1,140 @@
+"""The first stage of a preparation: raw files to records in Parquet files, one after the other."""
+
+from __future__ import annotations
+
+import functools
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.errors import UserError
+from genjax.prepare.files import Files
+from genjax.prepare.readers import Found, Reader
+from genjax.prepare.stage import ARROW, ID, REASON, SOURCE
+
+if TYPE_CHECKING:
+    from daft import Series
+
+KEPT, DROPPED = "kept", "dropped"
+AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what a cut or spoilt compressed file raises
+BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
+
+
+def planned(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.Schema]:
+    """The files of each reader, and the columns of all records.
+
+    Raises:
+      UserError: readers of different columns, or a file that two of them read.
+    """
+    if not readers:
+        raise UserError("a preparation needs readers: there is nothing to read")
+    plan = [(reader, reader.found()) for reader in readers]
+    schemas = [reader.fields(files) for reader, files in plan]
+    if any(schema != schemas[0] for schema in schemas):
+        found = "; ".join(f"{type(r).__name__}: {', '.join(s.names)}" for (r, _), s in zip(plan, schemas, strict=True))
+        raise UserError(f"the readers of one preparation give the same columns, not {found}")
+    if clash := {ID, SOURCE, REASON} & set(schemas[0].names):
+        raise UserError(f"a column of raw records cannot be called {', '.join(sorted(clash))}")
+    names = [files.name(path) for _, files in plan for path in files.paths]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two readers read a file called {twice}: records are told apart by it")
+    return plan, pa.schema([(ID, ARROW), (SOURCE, ARROW), *schemas[0]])
+
+
+def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
+    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped"."""
+    import daft
+
+    for part in (KEPT, DROPPED):
+        (folder / part).mkdir(parents=True)
+    jobs = [(number, path) for number, (_, files) in enumerate(plan) for path in files.paths]
+    table = {
+        "number": list(range(len(jobs))),
+        "reader": [reader for reader, _ in jobs],
+        "path": [path for _, path in jobs],
+    }
+    one = functools.partial(_read_batch, tuple(plan), schema, str(folder))
+    job: Any = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False, batch_size=1)(one)
+    frame = daft.from_pydict(table)
+    frame.select(job(*(daft.col(name) for name in table)).alias("records")).collect()
+
+
+def _read_batch(
+    plan: Sequence[tuple[Reader, Files]],
+    schema: pa.Schema,
+    folder: str,
+    numbers: Series,
+    readers: Series,
+    paths: Series,
+) -> list[int]:
+    """How many records each file of a batch holds."""
+    found = []
+    for number, reader, path in zip(numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True):
+        with_what, files = plan[reader]
+        found.append(_read_file(with_what, files, path, schema, Path(folder), number))
+    return found
+
+
+def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> int:
+    """Write the records of one file; returns how many there are."""
+    name, count = files.name(path), 0
+    kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
+    broken = _Writer(folder / DROPPED / f"{number:06d}.parquet", BROKEN)
+    for found in _found(reader, files, path):
+        count += 1
+        row = {ID: f"{name}#{found.place}" if found.place else name, SOURCE: name}
+        if found.fault is None:
+            kept.add(row | found.values)
+        else:
+            broken.add(row | {"text": found.values.get("text"), REASON: found.fault})
+    kept.close()
+    broken.close()
+    return count
+
+
+def _found(reader: Reader, files: Files, path: str) -> Iterator[Found]:
+    """The records of a file; at last one that tells what is wrong with the file, if anything is."""
+    place = ""
+    try:
+        for found in reader.read(files, path):
+            place = found.place
+            yield found
+    except DAMAGED as error:
+        where = f"after {place}" if place else ""
+        yield Found(f"{place}-end" if place else "", {}, f"damaged file: {' '.join(f'{where} {error}'.split())}")
+
+
+class _Writer:
+    """Rows to a Parquet file, some megabytes at a time; no file where there are none."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path, self._schema = path, schema
+        self._rows: list[dict[str, Any]] = []
+        self._size = 0
+        self._file: pq.ParquetWriter | None = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self._size += sum(len(value) for value in row.values() if value is not None)
+        if self._size >= AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush()
+        if self._file is not None:
+            self._file.close()
+
+    def _flush(self) -> None:
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._path, self._schema)
+        table = {field.name: [row.get(field.name) for row in self._rows] for field in self._schema}
+        self._file.write_table(pa.table(table, schema=self._schema))
+        self._rows, self._size = [], 0

@@ -1,0 +1,160 @@
+"""The last step of a preparation: records to shards whose bytes hang on the records alone, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.prepare.stage import ID, REASON, place
+
+FOLDER = "prepared"  # where training sets stand by name
+SPLIT = "split"  # the column that tells a record's part, where a stage gave one
+TRAIN = "train"
+ROW_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of records.
+
+    Attributes:
+      name: of the file.
+      split: that its records belong to.
+      rows: how many there are.
+      sha256: of the file.
+    """
+
+    name: str
+    split: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Shards:
+    """All files of a prepared set.
+
+    Attributes:
+      files: by split and number.
+      fingerprint: of the contents of all records and their splits, whatever files they are in.
+    """
+
+    files: tuple[Shard, ...]
+    fingerprint: str
+
+
+def write(records: Path, folder: Path, size: int) -> Shards:
+    """Write the records of the Parquet files of one folder as sorted shards into another.
+
+    A record's shard is told by the hash of its id, so shards are the same in whatever order records come, and a part
+    of the shards is a random part of the records.
+
+    Args:
+      size: bytes of records in a shard, about.
+    """
+    sources = sorted(records.glob("*.parquet"))
+    splits, sizes = _sizes(sources)
+    numbers = {split: max(1, -(-total // size)) for split, total in zip(splits, sizes, strict=True)}
+    partial = folder / "shards.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    parts = _scattered(sources, partial, numbers)
+    digests: list[bytes] = []
+    found = []
+    for split in splits:
+        for number in range(numbers[split]):
+            path = parts.get((split, number))
+            table = pq.read_table(path) if path else None
+            if table is None:
+                continue
+            table = table.sort_by(ID)
+            digests += _digests(split, table)
+            name = f"{split}-{number:05d}-of-{numbers[split]:05d}.parquet"
+            pq.write_table(table, partial / name, row_group_size=ROW_GROUP)
+            found.append(Shard(name, split, len(table), _sha256(partial / name)))
+    for path in folder.glob("*-of-*.parquet"):
+        path.unlink()
+    for shard in found:
+        (partial / shard.name).replace(folder / shard.name)
+    shutil.rmtree(partial)
+    return Shards(tuple(found), hashlib.sha256(b"".join(sorted(digests))).hexdigest())
+
+
+def _sizes(sources: list[Path]) -> tuple[list[str], list[int]]:
+    """The splits, and the bytes of the records of each."""
+    sizes: dict[str, int] = {}
+    for path in sources:
+        for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+            of = _splits(batch)
+            for split in set(of):
+                share = of.count(split) / len(of)
+                sizes[split] = sizes.get(split, 0) + int(share * batch.nbytes)
+    splits = sorted(sizes)
+    return splits, [sizes[split] for split in splits]
+
+
+def _scattered(sources: list[Path], folder: Path, numbers: dict[str, int]) -> dict[tuple[str, int], Path]:
+    """The records in a file for each shard, in no order."""
+    writers: dict[tuple[str, int], pq.ParquetWriter] = {}
+    paths: dict[tuple[str, int], Path] = {}
+    for path in sources:
+        for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+            ids, of = batch.column(ID).to_pylist(), _splits(batch)
+            keys = [(s, int(place(i, "shard") * numbers[s])) for i, s in zip(ids, of, strict=True)]
+            names = [name for name in batch.schema.names if name not in (REASON, SPLIT)]
+            for key in sorted(set(keys)):
+                rows = pa.Table.from_batches([batch]).select(names).filter(pa.array([k == key for k in keys]))
+                if key not in writers:
+                    paths[key] = folder / f"{key[0]}-{key[1]:05d}.parquet"
+                    writers[key] = pq.ParquetWriter(paths[key], rows.schema)
+                writers[key].write_table(rows)
+    for writer in writers.values():
+        writer.close()
+    return paths
+
+
+def _splits(batch: pa.RecordBatch) -> list[str]:
+    if SPLIT not in batch.schema.names:
+        return [TRAIN] * len(batch)
+    return batch.column(SPLIT).to_pylist()
+
+
+def _digests(split: str, table: pa.Table) -> list[bytes]:
+    """A hash of each record."""
+    found = []
+    for row in table.to_pylist():
+        values = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        found.append(hashlib.sha256(json.dumps([split, values], sort_keys=True).encode()).digest())
+    return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def lengths(folder: Path) -> dict[str, np.ndarray]:
+    """How long the values of each column of texts or bytes are, in characters or bytes, [N] int64."""
+    import pyarrow.compute as pc
+
+    found: dict[str, list[np.ndarray]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+            for field in batch.schema:
+                if field.name in (ID, REASON, SPLIT, "source"):
+                    continue
+                column = batch.column(field.name)
+                if pa.types.is_large_string(field.type) or pa.types.is_string(field.type):
+                    measured = pc.utf8_length(column)
+                elif pa.types.is_large_binary(field.type) or pa.types.is_binary(field.type):
+                    measured = pc.binary_length(column)
+                else:
+                    continue
+                found.setdefault(field.name, []).append(np.asarray(measured.fill_null(0), np.int64))
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -1,0 +1,165 @@
+"""Stages that keep what is trained on apart from what it is judged by."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from genjax.errors import UserError
+from genjax.prepare.components import alike, merged
+from genjax.prepare.duplicates import collected, near_images, near_texts
+from genjax.prepare.image_hash import ImageHash
+from genjax.prepare.minhash import MinHash
+from genjax.prepare.shards import SPLIT, TRAIN
+from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
+
+if TYPE_CHECKING:
+    from daft import DataFrame
+
+WORDS = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Decontaminated(Stage):
+    """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et al., 2005.14165).
+
+    Attributes:
+      against: readers of the texts that models are judged by.
+      ngram: words, without case and punctuation. A text to judge by with fewer is looked for as a whole.
+      column: of the text, of both.
+    """
+
+    against: tuple[Any, ...]
+    ngram: int = 13
+    column: str = "text"
+
+    def __post_init__(self) -> None:
+        if not self.against or self.ngram < 1:
+            raise UserError("Decontaminated needs readers of what to compare with, and n-grams of at least a word")
+
+    @property
+    def remark(self) -> str:
+        return f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found"
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        checked(records, (self.column,))
+        grams, lengths = self._known()
+        rows = functools.partial(_shared, self.column, grams, lengths)
+        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+
+    def _known(self) -> tuple[np.ndarray, list[int]]:
+        """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths that there are."""
+        found: set[int] = set()
+        lengths: set[int] = set()
+        for reader in self.against:
+            files = reader.found()
+            for record in (record for path in files.paths for record in reader.read(files, path)):
+                words = _words(record.values.get(self.column) or "")
+                if record.fault is None and words:
+                    length = min(self.ngram, len(words))
+                    lengths.add(length)
+                    found.update(_grams(words, length))
+        return np.array(sorted(found), np.uint64), sorted(lengths)
+
+
+def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+    reasons: list[str | None] = []
+    for text in texts_of(table, column):
+        words = _words(text or "")
+        hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
+        reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
+    return table, reasons
+
+
+def _words(text: str) -> list[str]:
+    return WORDS.findall(unicodedata.normalize("NFC", text).casefold())
+
+
+def _grams(words: list[str], length: int) -> Iterator[int]:
+    for start in range(len(words) - length + 1):
+        content = " ".join(words[start : start + length]).encode()
+        yield int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+
+
+@dataclass(frozen=True)
+class Splits(Stage):
+    """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
+
+    Records that are near each other, or share a value, go to the same split, so that no test is known from training.
+    Which it is the hash of the smallest id of such a group tells: more records move no other.
+
+    Attributes:
+      test: share of the groups.
+      validation: share of the groups.
+      texts: near-duplicates by this ``MinHash`` of the column "text" may not be apart.
+      images: images of the column "image" that look alike by this ``ImageHash`` may not be apart.
+      same: columns, such as "source": records with the same value in one of them may not be apart.
+    """
+
+    test: float = 0.1
+    validation: float = 0.0
+    texts: MinHash | None = None
+    images: ImageHash | None = None
+    same: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.test >= 0 and self.validation >= 0 and self.test + self.validation < 1):
+            raise UserError("the shares of test and validation are not negative and leave something to train on")
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        import daft
+
+        checked(records, self.same)
+        ids = collected(records, daft.lit(0))[ID]
+        group = np.arange(len(ids))
+        if self.texts is not None:
+            group = _joined(group, near_texts(records, "text", self.texts)[1])
+        if self.images is not None:
+            group = _joined(group, near_images(records, "image", self.images)[1])
+        for column in self.same:
+            values = collected(records, daft.col(column).cast(daft.DataType.string()))["value"]
+            rows = np.flatnonzero(values.is_valid().to_numpy())
+            group = merged(group, rows, rows[alike(np.array(values.drop_null().to_pylist()))])
+        names = ids.take(pa.array(group)).to_pylist()  # ids rise, so the first of a group is its smallest
+        splits = [self._split(place(name, "split")) for name in names]
+        return decided(records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)}))
+
+    def _split(self, where: float) -> str:
+        if where < self.test:
+            return "test"
+        return "validation" if where < self.test + self.validation else TRAIN
+
+
+def _joined(group: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The group [N] of records that are one by either of two."""
+    return merged(group, np.arange(len(group)), other)
+
+
+@dataclass(frozen=True)
+class Named(RowStage):
+    """Gives every record to the split that a column names.
+
+    Attributes:
+      column: of the names.
+      splits: (name, split) pairs; other records are dropped.
+    """
+
+    column: str
+    splits: tuple[tuple[str, str], ...]
+
+    def schema_after(self, schema: pa.Schema) -> pa.Schema:
+        return schema.append(pa.field(SPLIT, ARROW))
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        found = dict(self.splits)
+        splits = [found.get(name or "") for name in texts_of(table, self.column)]
+        table = table.append_column(SPLIT, pa.array([split or TRAIN for split in splits], ARROW))
+        return table, [None if split else "no split" for split in splits]

@@ -1,0 +1,59 @@
+"""Records that a run drew as a prepared set of their own, marked as synthetic in every file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.data.synthetic import marked
+from genjax.errors import UserError
+from genjax.prepare import card, shards
+from genjax.prepare.stage import ARROW, ID, SOURCE
+
+SHARD = 128 * 2**20  # bytes of records in a shard, about
+
+
+def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Any]) -> Path:
+    """Write shards, card and manifest of what a run drew; returns the path of the manifest.
+
+    The folder gets its name once all is there.
+
+    Args:
+      columns: ``text``, or ``image`` (files of bytes) and perhaps ``label``, in the order of the draws; a record
+        without a text is left out.
+      generator: the run, with step and seed of the draws and what it was trained on.
+
+    Raises:
+      UserError: the folder is there already, cannot be written, or no record is left.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} is there already: take another name, or remove it")
+    begin = f"{generator['run']}/{generator['step']}/{generator['seed']}"
+    numbers = [i for i, value in enumerate(next(iter(columns.values()))) if value]
+    if not numbers:
+        raise UserError(f"all that {generator['run']} drew is empty")
+    kinds = {ID: ARROW, SOURCE: ARROW} | {column: _kind(values) for column, values in columns.items()}
+    table = {ID: [f"{begin}#{i:09d}" for i in numbers], SOURCE: [f"synthetic/{generator['run']}"] * len(numbers)}
+    table |= {column: [values[i] for i in numbers] for column, values in columns.items()}
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "drawn").mkdir(parents=True)
+        schema = marked(pa.schema(list(kinds.items())))
+        pq.write_table(pa.table(table, schema=schema), partial / "drawn" / "0.parquet")
+        found = shards.write(partial / "drawn", partial, SHARD)
+        shutil.rmtree(partial / "drawn")
+        manifest = card.write_synthetic(partial, name, generator, found)
+        partial.replace(folder)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
+    return folder / manifest.name
+
+
+def _kind(values: Sequence[Any]) -> pa.DataType:
+    return pa.large_binary() if isinstance(values[0], bytes) else ARROW

@@ -1,0 +1,196 @@
+"""Stages for texts: standard form, and filters of what is no good text.
+
+The rules on repetition are those of Gopher (Rae et al., arXiv 2112.11446, table A1).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from genjax.errors import UserError
+from genjax.prepare.stage import RowStage, replaced, texts_of
+
+BLANKS = re.compile(r"[^\S\n]+")
+EMPTY_LINES = re.compile(r"\n{3,}")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\u200b]")
+DASHES = re.compile(r"(\w)-\n(\w)")
+
+
+@dataclass(frozen=True)
+class StandardText(RowStage):
+    """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
+
+    What is empty then is dropped.
+
+    Attributes:
+      of: columns of texts.
+      join_hyphenated: put words together again that a hyphen divides at the end of a line.
+      keep_lines: leave line feeds, at most two in a row; otherwise they are spaces, too.
+    """
+
+    of: tuple[str, ...] = ("text",)
+    join_hyphenated: bool = False
+    keep_lines: bool = True
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        empty = [False] * len(table)
+        for column in self.of:
+            found = [self._standard(text) for text in texts_of(table, column)]
+            table = replaced(table, column, found)
+            empty = [e or not text for e, text in zip(empty, found, strict=True)]
+        return table, ["empty" if e else None for e in empty]
+
+    def _standard(self, text: str | None) -> str:
+        if text is None:
+            return ""
+        text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+        text = CONTROL.sub("", text)
+        if self.join_hyphenated:
+            text = DASHES.sub(r"\1\2", text)
+        if not self.keep_lines:
+            return " ".join(text.split())
+        lines = (line.strip() for line in BLANKS.sub(" ", text).split("\n"))
+        return EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+class TextFilter(RowStage):
+    """Drops texts for a fault that ``fault`` finds; a subclass has ``column``."""
+
+    column: str
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        return table, [self.fault(text or "") for text in texts_of(table, self.column)]
+
+    def fault(self, text: str) -> str | None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Length(TextFilter):
+    """Drops texts that are too short or too long.
+
+    Attributes:
+      least: characters, or words.
+      most: characters, or words; None for any number.
+      words: count words, which white space separates.
+      column: of the text.
+    """
+
+    least: int = 1
+    most: int | None = None
+    words: bool = False
+    column: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.least < 0 or (self.most is not None and self.most < self.least):
+            raise UserError(f"Length keeps texts of {self.least} to {self.most}: nothing is left")
+
+    def fault(self, text: str) -> str | None:
+        length = len(text.split()) if self.words else len(text)
+        if length < self.least:
+            return "too short"
+        return "too long" if self.most is not None and length > self.most else None
+
+
+@dataclass(frozen=True)
+class Repetition(TextFilter):
+    """Drops texts that say the same again and again.
+
+    Attributes:
+      lines: share of lines, empty ones aside, that stand before already; more is too much.
+      ngram: words of the n-grams that are looked at.
+      top: share of all characters that the commonest n-gram may make up, where it stands more than once.
+      repeated: share of all words that may be in n-grams which stand more than once.
+      column: of the text.
+    """
+
+    lines: float = 0.3
+    ngram: int = 3
+    top: float = 0.18
+    repeated: float = 0.5
+    column: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.ngram < 1 or not all(0 <= share <= 1 for share in (self.lines, self.top, self.repeated)):
+            raise UserError("Repetition needs n-grams of at least a word and shares from 0 to 1")
+
+    def fault(self, text: str) -> str | None:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if lines and 1 - len(set(lines)) / len(lines) > self.lines:
+            return "repeated lines"
+        words = text.split()
+        grams = [tuple(words[i : i + self.ngram]) for i in range(len(words) - self.ngram + 1)]
+        counts = Counter(grams)
+        if not counts:
+            return None
+        # Of several that are as common the longest tells, so that the order of the words does not.
+        gram, count = max(counts.items(), key=lambda item: (item[1], sum(map(len, item[0]))))
+        letters = sum(map(len, words))
+        if count > 1 and count * sum(map(len, gram)) / letters > self.top:
+            return "one n-gram everywhere"
+        within: set[int] = set()
+        for start, each in enumerate(grams):
+            if counts[each] > 1:
+                within.update(range(start, start + self.ngram))
+        return "repeated n-grams" if len(within) / len(words) > self.repeated else None
+
+
+@dataclass(frozen=True)
+class SymbolRatio(TextFilter):
+    """Drops texts with too few letters.
+
+    Attributes:
+      most: share of characters, blanks aside, that may be neither letters, marks nor digits.
+      digits: share of them that may be digits.
+      column: of the text.
+    """
+
+    most: float = 0.3
+    digits: float = 0.5
+    column: str = "text"
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.most <= 1 and 0 <= self.digits <= 1):
+            raise UserError("SymbolRatio needs shares from 0 to 1")
+
+    def fault(self, text: str) -> str | None:
+        kinds = Counter(unicodedata.category(letter)[0] for letter in text if not letter.isspace())
+        whole = kinds.total()
+        if not whole:
+            return None
+        if 1 - (kinds["L"] + kinds["M"] + kinds["N"]) / whole > self.most:
+            return "too many symbols"
+        return "too many digits" if kinds["N"] / whole > self.digits else None
+
+
+@dataclass(frozen=True)
+class BlockedWords(TextFilter):
+    """Drops texts with words of a list, whole words in any case.
+
+    Attributes:
+      words: of the list, or phrases of several.
+      allowed: so many of them may stand in a text.
+      column: of the text.
+    """
+
+    words: tuple[str, ...]
+    allowed: int = 0
+    column: str = "text"
+
+    def __post_init__(self) -> None:
+        if not self.words or not all(word.strip() for word in self.words):
+            raise UserError("BlockedWords needs words")
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        listed = "|".join(re.escape(word) for word in sorted(self.words, key=len, reverse=True))
+        return re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE)
+
+    def fault(self, text: str) -> str | None:
+        return "blocked words" if len(self._pattern.findall(text)) > self.allowed else None

@@ -1,0 +1,64 @@
+"""Images that TensorFlow Datasets has prepared, as raw records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from genjax.data.images import decode
+from genjax.data.sources.tfds import features, prepared, records
+from genjax.data.storage import data_folder
+from genjax.prepare.files import Files
+from genjax.prepare.readers import Found, Reader
+from genjax.prepare.stage import ARROW
+
+
+@dataclass(frozen=True)
+class TfdsImages(Reader):
+    """The image files of a set that TensorFlow Datasets has prepared as array_record, with label and split.
+
+    Attributes:
+      name: as TFDS spells it.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else TFDS's own folder.
+    """
+
+    name: str = "mnist"
+    root: str | None = None
+
+    def found(self) -> Files:
+        info = self._builder().info
+        paths = [Path(path) for split in info.splits for path in info.splits[split].filepaths]
+        return Files(str(paths[0].parent), tuple(map(str, paths)))
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([("image", pa.large_binary()), ("label", ARROW), ("part", ARROW)])
+
+    def read(self, files: Files, path: str) -> Iterator[Found]:
+        builder = self._builder()
+        image, label = features(builder.info)
+        for split, about in builder.info.splits.items():
+            paths = [str(each) for each in about.filepaths]
+            if path not in paths:
+                continue
+            begin = sum(about.shard_lengths[: paths.index(path)])
+            source = records(builder, split, image)
+            names = None if label is None else builder.info.features[label].names
+            for number in range(about.shard_lengths[paths.index(path)]):
+                record = source[begin + number]
+                told = None if label is None or names is None else names[int(record[label])]
+                yield _image(f"{number:09d}", record[image], told, split)
+
+    def _builder(self) -> Any:
+        return prepared(self.name, data_folder("tfds", self.root))
+
+
+def _image(place: str, content: bytes, label: str | None, split: str) -> Found:
+    try:
+        decode(content, None, 3)
+    except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+        return Found(place, {}, f"no image: {type(error).__name__}")
+    return Found(place, {"image": content, "label": label, "part": split})

@@ -1,0 +1,195 @@
+"""Tables of files and those that scikit-learn ships: types, missing values, splits, and what is refused."""
+
+import gzip
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from sklearn.datasets import load_diabetes, load_iris
+
+from genjax.data.sources import EmbeddedTable, Table
+from genjax.errors import UserError
+
+PEOPLE = "name,age,income,town,zip\n" + "".join(
+    f"p{i},{'' if i % 5 == 0 else 20 + i},{1000 + 0.5 * i},{'Ulm' if i % 2 else 'Bonn'},0{i % 3}123\n"
+    for i in range(40)
+)
+
+
+def written(tmp_path, text=PEOPLE, name="people.csv"):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return str(path)
+
+
+def all_rows(data):
+    """The columns of both splits together."""
+    parts = [split.batch(np.arange(len(split))) for split in data.splits.values()]
+    return data.codec.decoded(*(np.concatenate([part[name] for part in parts]) for name in ("numeric", "categorical")))
+
+
+@pytest.mark.parametrize("name", ["people.csv", "people.csv.gz", "people.tsv"])
+def test_types_are_seen_in_the_values(tmp_path, name):
+    text = PEOPLE.replace(",", "\t") if name.endswith(".tsv") else PEOPLE
+    data = Table(written(tmp_path, text, name), "town", drop=("name",), modes=2).open()
+    codec = data.codec
+    assert codec.order == ("age", "income", "town", "zip") and codec.target == "town"
+    assert [(column.name, column.decimals, column.missing) for column in codec.numbers] == [
+        ("age", 0, True),
+        ("income", 1, False),
+    ]
+    assert [column.values for column in codec.categories] == [("Bonn", "Ulm"), ("00123", "01123", "02123")]
+    assert (len(data.splits["train"]), len(data.splits["test"])) == (32, 8)
+    columns = all_rows(data)
+    assert sorted(columns["income"]) == [1000 + 0.5 * i for i in range(40)]
+    assert np.isnan(columns["age"]).sum() == 8 and np.nansum(columns["age"]) == sum(20 + i for i in range(40) if i % 5)
+
+
+def test_the_spec_tells_of_the_training_rows(tmp_path):
+    data = Table(written(tmp_path), drop=("name",), modes=2).open()
+    spec, train = data.spec, data.splits["train"].batch(np.arange(32))
+    assert spec.entry == "table" and spec.categories == data.codec.sizes and spec.shape == (2 + sum(spec.categories),)
+    assert spec.entries == {
+        "numeric": ((2,), np.float32),
+        "categorical": ((4,), np.int32),
+        "mask": ((), np.float32),
+    }
+    shares = [np.bincount(train["categorical"][:, k], minlength=n) / 32 for k, n in enumerate(spec.categories)]
+    np.testing.assert_allclose(spec.mean, np.concatenate([train["numeric"].mean(0), *shares]), atol=1e-6)
+
+
+def test_a_column_may_be_said_to_hold_categories(tmp_path):
+    codec = Table(written(tmp_path), drop=("name", "zip"), categorical=("income",), test_fraction=0).open().codec
+    assert [column.name for column in codec.numbers] == ["age"] and "1000.5" in codec.categories[0].values
+
+
+def test_rows_are_split_by_the_seed(tmp_path):
+    path = written(tmp_path)
+    held_out = [
+        set(Table(path, drop=("name",), seed=seed, modes=1).open().splits["test"].batch(np.arange(8))["numeric"][:, 1])
+        for seed in (0, 0, 1)
+    ]
+    assert held_out[0] == held_out[1] != held_out[2]
+    prints = [
+        Table(path, drop=drop, seed=s, modes=1).open().fingerprint for drop, s in ((("name",), 0), (("name",), 1))
+    ]
+    assert prints[0] != prints[1]
+    changed = written(tmp_path, PEOPLE.replace("1000.5", "1000.7"), "other.csv")
+    assert Table(changed, drop=("name",), modes=1).open().fingerprint not in prints
+    assert set(Table(path, drop=("name",), test_fraction=0, modes=1).open().splits) == {"train"}
+
+
+def test_parquet_gives_what_the_same_csv_does(tmp_path):
+    plain = Table(written(tmp_path), "town", drop=("name",), modes=2).open()
+    numbers = range(40)
+    table = pa.table(
+        {
+            "age": pa.array([None if i % 5 == 0 else 20 + i for i in numbers], pa.int32()),
+            "income": pa.array([1000 + 0.5 * i for i in numbers], pa.float32()),
+            "town": pa.array(["Ulm" if i % 2 else "Bonn" for i in numbers]).dictionary_encode(),
+            "zip": pa.array([f"0{i % 3}123" for i in numbers]),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "people.parquet")
+    data = Table("people.parquet", "town", modes=2, root=str(tmp_path)).open()
+    assert data.codec == plain.codec and data.fingerprint == plain.fingerprint
+
+
+def test_types_of_parquet_decide(tmp_path):
+    table = pa.table({"digits": ["1", "2"] * 9, "yes": [True, False] * 9, "x": [0.1, float("nan"), 0.3] * 6})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    codec = Table(str(tmp_path / "t.parquet"), test_fraction=0, modes=1).open().codec
+    assert [column.values for column in codec.categories] == [("1", "2"), ("False", "True")]
+    assert codec.numbers[0].missing and codec.numbers[0].decimals == 1
+    days = pa.table({"x": [1, 2, 3], "day": pa.array([1, 2, 3], pa.date32())})
+    pyarrow.parquet.write_table(days, tmp_path / "days.parquet")
+    with pytest.raises(UserError, match=r"column 'day' of days.parquet holds date32\[day\], which are neither"):
+        Table(str(tmp_path / "days.parquet")).open()
+    Table(str(tmp_path / "days.parquet"), drop=("day",), test_fraction=0).open()
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        ("a,b\n1,2\n3\n", {}, r"row 2 of t.csv \(line 3\) has 1 values, but the header names 2 columns"),
+        ("a,b\n1,2\n\n3,4,5\n", {}, r"row 2 of t.csv \(line 4\) has 3 values"),
+        ("a,b\n1,\n2,NA\n", {}, "column 'b' of t.csv holds no value; leave it out"),
+        ("a,b\n1,x\n2,y\n", {"drop": ("c",)}, "t.csv: unknown column 'c'"),
+        ("age,b\n1,x\n2,y\n", {"target": "agee"}, "t.csv: unknown column 'agee'; did you mean 'age'"),
+        ("a,b\n1,x\n2,y\n", {"numeric": ("b",)}, "row 1 of t.csv has 'x' in 'b', where 0 of 2 values are numbers"),
+        ("a\n1\n2\n3\nabc\n", {}, "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: mend it"),
+        ("a\n1\ninf\n3\n", {}, "row 2 of t.csv has 'inf' in 'a'"),
+        ("a,b\n1,2\n3,4\n", {"numeric": ("a",), "categorical": ("a",)}, "listed in numeric and in categorical"),
+        ("a,a\n1,2\n", {}, "t.csv has two columns of the name 'a'"),
+        ("a,\n1,2\n", {}, "column 2 of t.csv has no name"),
+        ("a,b\n", {}, "t.csv has no rows"),
+        ("", {}, "t.csv has no columns"),
+        ("a\n1\n", {"drop": ("a",)}, "t.csv has no columns that are not left out"),
+        ("a\n1\n2\n", {}, "t.csv has 2 rows, of which 1 are left to train on: too few"),
+        ('a\n"1\n', {}, "t.csv cannot be read as a table, near line 2"),
+    ],
+)
+def test_broken_tables_are_refused_by_name(tmp_path, text, fields, message):
+    with pytest.raises(UserError, match=message):
+        Table(written(tmp_path, text, "t.csv"), **fields).open()
+
+
+def test_a_category_that_only_a_held_out_row_has_is_refused(tmp_path):
+    rows = ["x", "y"] * 20
+    data = Table(written(tmp_path, "a\n" + "\n".join(rows) + "\n", "t.csv")).open()
+    held_out = np.setdiff1d(np.arange(40), np.sort(_train_rows(40)))
+    assert len(data.splits["test"]) == len(held_out) == 8
+    rows[held_out[0]] = "rare"
+    with pytest.raises(UserError, match=f"t.csv: row {held_out[0] + 1} has 'rare' in 'a', which no training row has"):
+        Table(written(tmp_path, "a\n" + "\n".join(rows) + "\n", "t.csv")).open()
+
+
+def _train_rows(rows):
+    from genjax.data.splits import HOLD_OUT
+    from genjax.data.stream import permutation
+
+    return permutation(0, HOLD_OUT, rows)[rows // 5 :]
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        Table(str(tmp_path / "none.csv")).open()
+    with pytest.raises(UserError, match="notes.txt is no table"):
+        Table(written(tmp_path, "a\n1\n", "notes.txt")).open()
+    with pytest.raises(UserError, match="rows.jsonl is no table of columns"):
+        Table(written(tmp_path, "{}\n", "rows.jsonl")).open()
+    with pytest.raises(UserError, match="bad.parquet cannot be read as Parquet"):
+        Table(written(tmp_path, "no", "bad.parquet")).open()
+    with pytest.raises(UserError, match="is not utf-8"):
+        (tmp_path / "latin.csv").write_bytes("a\nü\n".encode("latin-1"))
+        Table(str(tmp_path / "latin.csv")).open()
+    for fields, message in (
+        ({"test_fraction": 1.0}, "test_fraction is at least 0"),
+        ({"modes": 0}, "modes is at least"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Table("t.csv", **fields)
+        with pytest.raises(UserError, match=message):
+            EmbeddedTable(**fields)
+
+
+def test_embedded_tables_are_the_real_ones():
+    columns, bunch = all_rows(EmbeddedTable("iris", modes=2).open()), load_iris()
+    names = [str(name) for name in bunch.feature_names]
+    assert list(columns) == [*names, "species"]
+    rows = sorted(zip(*(columns[name] for name in names), columns["species"], strict=True))
+    whole = np.round(bunch.data, 1)
+    assert rows == sorted(
+        (*row, str(bunch.target_names[t])) for row, t in zip(whole.tolist(), bunch.target, strict=True)
+    )
+
+
+def test_the_target_of_diabetes_is_a_number_and_sex_a_category():
+    data = EmbeddedTable("diabetes", modes=1).open()
+    assert data.codec.target == "progression" and [c.name for c in data.codec.categories] == ["sex"]
+    columns, bunch = all_rows(data), load_diabetes(scaled=False)
+    assert sorted(columns["progression"]) == sorted(bunch.target)
+    assert sorted(columns["sex"]) == sorted(f"{x:.0f}" for x in bunch.data[:, 1])
+    with pytest.raises(UserError, match="unknown table 'brest_cancer'; did you mean 'breast_cancer'"):
+        EmbeddedTable("brest_cancer")

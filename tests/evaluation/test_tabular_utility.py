@@ -1,0 +1,109 @@
+"""Train on synthetic, test on real: real rows lose nothing, shuffled targets all, and errors are those of the draws."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import pytest
+
+from genjax import parallel
+from genjax.errors import UserError
+from genjax.evaluation.tabular_utility import TrainOnSynthetic, accuracy, supervised
+from genjax.parallel import Devices
+from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject, vectors
+from tests.evaluation.test_bias import Planted
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def layout():
+    return parallel.start(Devices(count=1))
+
+
+def test_features_are_numbers_and_one_hots_of_rows_with_a_target():
+    codec = dataclasses.replace(CODEC, target="kind")
+    x, y = supervised(codec, columns([1, NAN, 3], ["b", "a", None], [4, 5, 6]))
+    np.testing.assert_array_equal(x, [[1, 4], [NAN, 5]])
+    assert y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("learner", ["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"])
+def test_every_learner_learns_what_can_be_learned(learner):
+    assert accuracy(CODEC, learner, drawn(200, 0), drawn(100, 1)) > 0.98
+
+
+def test_missing_numbers_are_filled_in_also_where_training_had_none():
+    gaps = drawn(100, 1)
+    gaps["body mass"][::3] = NAN
+    assert accuracy(CODEC, "logistic_regression", drawn(200, 0), gaps) > 0.98
+    assert accuracy(CODEC, "logistic_regression", gaps, drawn(100, 2)) > 0.98
+
+
+def test_a_class_that_is_all_there_is_gives_its_share():
+    alone = columns(np.zeros(20), ["b"] * 20, np.zeros(20))
+    test = drawn(100, 1)
+    assert accuracy(CODEC, "random_forest", alone, test) == (test["kind"] == "b").mean()
+
+
+def test_samples_as_good_as_real_rows_lose_nothing(layout):
+    on = table_subject(layout, drawn(200, 2), train=drawn(200, 0), test=drawn(150, 1))
+    numbers = TrainOnSynthetic(("logistic_regression",), draws=2)(on).numbers
+    assert numbers["trtr_accuracy"] > 0.98 and abs(numbers["tstr_gap"]) < 2
+    assert numbers["tstr_error"] == 0  # both draws are the same here
+    assert numbers["tstr_logistic_regression"] == numbers["tstr_accuracy"]
+
+
+def test_targets_that_hang_on_nothing_are_worth_a_guess(layout):
+    samples = drawn(300, 2)
+    samples["kind"] = np.random.default_rng(3).permutation(samples["kind"])
+    numbers = TrainOnSynthetic(("nearest_neighbours",), draws=2)(
+        table_subject(layout, samples, train=drawn(300, 0), test=drawn(400, 1))
+    ).numbers
+    assert abs(numbers["tstr_accuracy"] - 0.5) < 0.12
+    np.testing.assert_allclose(numbers["tstr_gap"], 100 * (numbers["trtr_accuracy"] - numbers["tstr_accuracy"]))
+
+
+@dataclass(frozen=True)
+class Turning(Planted):
+    """Its samples are good or worthless, as the key says."""
+
+    def samples(self, n):
+        good = int(jax.random.key_data(self.key)[-1]) % 2
+        rows = drawn(n, 5)
+        return vectors(rows if good else rows | {"age": np.zeros(n)})
+
+
+def test_the_error_is_that_of_the_mean_over_the_draws(layout):
+    on = table_subject(layout, drawn(9, 0), train=drawn(100, 0), test=drawn(100, 1))
+    on = Turning(**{field.name: getattr(on, field.name) for field in dataclasses.fields(on)})
+    good = [int(jax.random.key_data(jax.random.fold_in(on.key, i))[-1]) % 2 for i in range(4)]
+    assert 0 < sum(good) < 4
+    numbers = TrainOnSynthetic(("decision_tree",), draws=4)(on).numbers
+    one, other = (
+        accuracy(CODEC, "decision_tree", CODEC.decode(vectors(rows)), drawn(100, 1))
+        for rows in (drawn(100, 5), drawn(100, 5) | {"age": np.zeros(100)})
+    )
+    each = np.where(good, one, other)
+    np.testing.assert_allclose(numbers["tstr_accuracy"], each.mean(), atol=0.01)
+    np.testing.assert_allclose(numbers["tstr_error"], each.std(ddof=1) / 2, atol=0.01)
+
+
+def test_what_cannot_be_learned_is_refused(layout):
+    rows = drawn(20, 0)
+    for target, message in ((None, "but there is none"), ("age", "the target 'age' holds numbers; list it in categ")):
+        codec = dataclasses.replace(CODEC, target=target)
+        with pytest.raises(UserError, match=message):
+            accuracy(codec, "decision_tree", rows, rows)
+    empty = rows | {"kind": np.array([None] * 20, object)}
+    with pytest.raises(UserError, match="no row has a value in the target column 'kind'"):
+        accuracy(CODEC, "decision_tree", empty, rows)
+    with pytest.raises(UserError, match="unknown learner 'random_forrest'; did you mean 'random_forest'"):
+        TrainOnSynthetic(("random_forrest",))
+    for fields in ({"learners": ()}, {"draws": 1}, {"limit": 1}):
+        with pytest.raises(UserError, match="needs a learner, 2 draws and 2 rows at least"):
+            TrainOnSynthetic(**fields)
+    on = dataclasses.replace(table_subject(layout, rows, train=rows, test=rows), split="train")
+    assert TrainOnSynthetic()(on).remarks == ("train on synthetic, test on real needs a split that was not trained on",)
+    TrainOnSynthetic().check(FAMILY, SPEC, {})
