@@ -27,7 +27,7 @@ from genjax.prepare.minhash import MinHash
 DOCUMENTS = {"dedup": 100_000, "dedup_small": 2_000}
 MINHASH = MinHash()
 WORDS, VOCABULARY, COPIES, EDITS = 120, 30_000, 5, 8  # one text in five is a copy, with up to so many words replaced
-# Where memory is measured: texts of a file, of which Daft reads eight ahead, and by their words how many there are.
+# Where memory is measured: texts of a file, and by the words of a text how many there are.
 PART = 5_000
 SIZES = {WORDS: (50_000, 100_000, 200_000, 400_000), 4 * WORDS: (100_000, 200_000, 400_000)}
 
@@ -154,6 +154,7 @@ def measure(paths: list[str]) -> None:
         signed = frame.select(MINHASH.signature(daft.col("text"))).to_arrow()
         return MINHASH.clusters(MINHASH.stacked(signed["text"].chunks))
 
+    daft.set_execution_config(scantask_max_parallel=2)  # by default eight groups of files are read at once
     clusters(daft.from_pydict({"text": texts(1000)[0]}))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 def test_peers_print_one_json_line(case):
     if case == "dedup_small":
         pytest.importorskip("datasketch", reason="the peer of de-duplication: pip install '.[reference]'")
-        pytest.importorskip("daft", reason="signatures are made by Daft: pip install '.[prepare]'")
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -31,7 +30,6 @@ def test_peers_print_one_json_line(case):
 
 def test_both_sides_of_deduplication_find_the_same_copies():
     pytest.importorskip("datasketch", reason="the peer of de-duplication: pip install '.[reference]'")
-    pytest.importorskip("daft", reason="signatures are made by Daft: pip install '.[prepare]'")
     from benchmarks import dedup
 
     result = dedup.recall(2000)

@@ -504,6 +504,7 @@ COMPONENTS = [
         minibatch_std=True,
         conditional=True,
         init_std=0.02,
+        temperature=0.5,
         sampler=LatentSampler(0.5),
     ),
     optim.Players(optim.SGD(Constant(0.1)), optim.Adam(b1=0.0), 5),

@@ -27,6 +27,8 @@ def begin(engine: str) -> None:
     logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)  # what fails is told by the exception
     if kind == "ray":
         _connect(engine)
+    # By default eight groups of files are read ahead, however few the cores: all their texts are then in memory.
+    daft.set_execution_config(scantask_max_parallel=os.cpu_count() or 1)
     daft.get_or_create_runner()
     if daft.get_or_infer_runner_type() != kind:
         raise UserError(f"this process works with another engine than {engine!r} already: begin a new one")

@@ -13,7 +13,6 @@ from genjax.errors import UserError
 from genjax.prepare.components import agreement
 from genjax.prepare.linkage import Blocking, Comparison, Linkage
 
-pytest.importorskip("daft", reason="values are compared by Daft: pip install '.[prepare]'")
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
 PEOPLE = Linkage(
     blocks=(

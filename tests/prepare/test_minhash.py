@@ -2,6 +2,7 @@
 
 import itertools
 
+import daft
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,7 +12,6 @@ from genjax.errors import UserError
 from genjax.prepare.components import components
 from genjax.prepare.minhash import EMPTY, MinHash, s_curve
 
-daft = pytest.importorskip("daft", reason="signatures are made by Daft: pip install '.[prepare]'")
 WORDS, NGRAM, PAIRS = 120, 5, 400
 
 

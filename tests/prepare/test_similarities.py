@@ -7,8 +7,6 @@ import pytest
 from genjax.errors import UserError
 from genjax.prepare import similarities
 
-pytest.importorskip("daft", reason="characters are compared by Daft: pip install '.[prepare]'")
-
 
 def of(similarity, *pairs):
     sides = (pa.array([pair[i] for pair in pairs], pa.large_string()) for i in range(2))
