@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -213,14 +214,23 @@ def test_killed_at_every_stage_in_turn_it_ends_alike_and_repeats_nothing(raw, tm
 
 
 @pytest.mark.long
-def test_a_ray_cluster_of_two_workers_gives_the_same_bytes(raw, tmp_path):
+def test_one_core_all_cores_and_a_ray_cluster_of_two_workers_give_the_same_bytes(raw, tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'genjax-train[cluster]'")
     (tmp_path / "made.py").write_text(CONFIG)
-    for engine in ("native", "ray"):
-        command = [sys.executable, "-m", "genjax", "data", "prepare", "made.py", "--engine", engine, "--out", engine]
-        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    engines = {"all": "native", "one": "native", "ray": "ray"}
+    for out, engine in engines.items():
+        command = [sys.executable, "-m", "genjax", "data", "prepare", "made.py", "--engine", engine, "--out", out]
+        cores = {min(os.sched_getaffinity(0))} if out == "one" else os.sched_getaffinity(0)
+        found = subprocess.run(
+            command,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            preexec_fn=functools.partial(os.sched_setaffinity, 0, cores),
+        )
         assert found.returncode == 0, found.stderr
-    assert contents(tmp_path / "ray") == contents(tmp_path / "native")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "one") == contents(tmp_path / "all")
 
 
 def test_more_broken_records_than_allowed_stop_it_once_they_are_written_down(raw, tmp_path):

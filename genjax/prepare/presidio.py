@@ -1,0 +1,93 @@
+"""Personal data out of texts by Presidio, which knows more kinds than patterns of our own, and names by a model."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from genjax.errors import UserError, unknown
+from genjax.prepare.stage import RowStage, replaced, texts_of
+
+
+@dataclass(frozen=True)
+class Presidio(RowStage):
+    """Puts a mark such as "<IBAN_CODE>" in the place of what Presidio's analyser finds.
+
+    Needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are found by a spaCy pipeline alone,
+    which is installed apart (``python -m spacy download en_core_web_lg``); without one there are patterns and check
+    digits.
+
+    Attributes:
+      entities: Presidio's names of the kinds, such as "IBAN_CODE"; none for all that it knows.
+      model: the spaCy pipeline; None for none.
+      language: of the texts.
+      threshold: how sure it has to be, from 0 to 1.
+      of: columns of texts.
+    """
+
+    entities: tuple[str, ...] = ()
+    model: str | None = None
+    language: str = "en"
+    threshold: float = 0.4
+    of: tuple[str, ...] = ("text",)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"Presidio.threshold is from 0 to 1, not {self.threshold}")
+
+    @property
+    def remark(self) -> str:
+        kinds = ", ".join(self.entities) or "all kinds that it knows"
+        names = f"names by {self.model}" if self.model else "no names: there is no model"
+        return f"looked for {kinds}, {names}; what it is less than {self.threshold:g} sure of stays"
+
+    def schema_after(self, schema: pa.Schema) -> pa.Schema:
+        known = _analyser(self.language, self.model).get_supported_entities(self.language)
+        for entity in self.entities:
+            if entity not in known:
+                raise unknown("kind of personal data", entity, known)
+        return schema
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        for column in self.of:
+            found = [None if text is None else self.text(text) for text in texts_of(table, column)]
+            table = replaced(table, column, found)
+        return table, [None] * len(table)
+
+    def text(self, text: str) -> str:
+        """A text with marks in the place of what is found; of two that overlap the surer, then the longer one."""
+        analyser = _analyser(self.language, self.model)
+        entities = list(self.entities) or None
+        results = analyser.analyze(text, self.language, entities=entities, score_threshold=self.threshold)
+        taken: list[Any] = []
+        for one in sorted(results, key=lambda r: (-r.score, r.start - r.end, r.start, r.entity_type)):
+            if all(one.end <= other.start or other.end <= one.start for other in taken):
+                taken.append(one)
+        for one in sorted(taken, key=lambda r: -r.start):
+            text = f"{text[: one.start]}<{one.entity_type}>{text[one.end :]}"
+        return text
+
+
+@functools.cache  # it takes seconds to make
+def _analyser(language: str, model: str | None) -> Any:
+    try:
+        import spacy
+        from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+        from presidio_analyzer.nlp_engine import SpacyNlpEngine
+    except ImportError as error:
+        raise UserError(f"Presidio needs a package: pip install 'genjax-train[anonymise]' ({error})") from None
+    for name in ("presidio-analyzer", "tldextract"):  # they tell at length what they have not, such as a network
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        pipeline = spacy.blank(language) if model is None else spacy.load(model)
+    except (OSError, ImportError) as error:
+        raise UserError(f"spaCy cannot open {model or language}: {str(error).splitlines()[0]}") from None
+    engine = SpacyNlpEngine()
+    engine.nlp = {language: pipeline}
+    registry = RecognizerRegistry(supported_languages=[language])
+    registry.load_predefined_recognizers(languages=[language], nlp_engine=engine if model else None)
+    return AnalyzerEngine(nlp_engine=engine, registry=registry, supported_languages=[language])
