@@ -10,6 +10,8 @@ from genjax.errors import UserError
 from genjax.experiment import CONFIG_MODULE
 
 NATIVE = "native"
+MORSEL = 2048  # records that are worked on together
+FILE, ROW_GROUP = 32 * 2**20, 8 * 2**20  # bytes of what a stage writes, and of what is held in memory before that
 
 
 def begin(engine: str) -> None:
@@ -27,8 +29,13 @@ def begin(engine: str) -> None:
     logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)  # what fails is told by the exception
     if kind == "ray":
         _connect(engine)
-    # By default eight groups of files are read ahead, however few the cores: all their texts are then in memory.
-    daft.set_execution_config(scantask_max_parallel=os.cpu_count() or 1)
+    # By default eight groups of files are read ahead, however few the cores, and half a gigabyte waits to be written.
+    daft.set_execution_config(
+        scantask_max_parallel=os.cpu_count() or 1,
+        default_morsel_size=MORSEL,
+        parquet_target_filesize=FILE,
+        parquet_target_row_group_size=ROW_GROUP,
+    )
     daft.get_or_create_runner()
     if daft.get_or_infer_runner_type() != kind:
         raise UserError(f"this process works with another engine than {engine!r} already: begin a new one")
