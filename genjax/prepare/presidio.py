@@ -86,8 +86,8 @@ def _analyser(language: str, model: str | None) -> Any:
         pipeline = spacy.blank(language) if model is None else spacy.load(model)
     except (OSError, ImportError) as error:
         raise UserError(f"spaCy cannot open {model or language}: {str(error).splitlines()[0]}") from None
-    engine = SpacyNlpEngine()
+    engine: Any = SpacyNlpEngine()  # its `nlp` is declared as None
     engine.nlp = {language: pipeline}
-    registry = RecognizerRegistry(supported_languages=[language])
+    registry: Any = RecognizerRegistry(supported_languages=[language])
     registry.load_predefined_recognizers(languages=[language], nlp_engine=engine if model else None)
     return AnalyzerEngine(nlp_engine=engine, registry=registry, supported_languages=[language])
