@@ -10,12 +10,12 @@ import numpy as np
 from genjax import lineage
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
+from genjax.data.sources.prepared import FOLDER
 from genjax.data.text_codecs import until_end
 from genjax.errors import UserError
 from genjax.evaluation.reward_of_images import labels_asked
 from genjax.experiment import to_json
 from genjax.prepare import synthetic
-from genjax.prepare.shards import FOLDER
 from genjax.runs import Run
 
 

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import tyro
 
+from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown
 from genjax.experiment import built_config
 from genjax.prepare import engine
+from genjax.prepare.card import CARD
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.preparing import prepare
-from genjax.prepare.shards import FOLDER
 
 
 @dataclass(frozen=True)
@@ -54,4 +55,4 @@ def data_command(target: str, arguments: Sequence[str]) -> None:
     name = f"{path.stem}_tiny" if options.tiny else path.stem
     out = Path(options.out or Path(FOLDER) / name)
     manifest = prepare(options.preparation, name, out, options.engine)
-    print(f"card      {out / 'card.md'}\nmanifest  {manifest}")
+    print(f"card      {out / CARD}\nmanifest  {manifest}")

@@ -9,7 +9,7 @@ by all columns but ``rec_id``, which holds the truth and is not looked at. How m
 from the table itself.
 
 Against the truth, over pairs of records: precision and recall 1.000 on set 1 (500 of 1,000 rows dropped), set 2 (1,000
-of 5,000) and set 3 (3,000 of 5,000), 6 to 7 seconds each on two x86 cores shared with other work.
+of 5,000) and set 3 (3,000 of 5,000), 5.6 to 6.7 seconds each on two x86 cores shared with other work.
 """
 
 from genjax.prepare.duplicates import Linked

@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ PATTERNS = {
     "card": r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])",
     "phone": r"(?<![\w.-])(?<!\d[ /])\+?(?:\(\d{1,5}\)|\d)(?:[ ./-]?[ ]?(?:\(\d{1,5}\)|\d)){6,16}(?![\w-]|[ ./]\d)",
 }
+ROUNDS = 600_000  # of the hash by which another key is noticed
 LEAST_DIGITS, MOST_DIGITS = 8, 15  # of a telephone number (ITU E.164)
 GROUPS = re.compile(r"\d+")
 DATE = re.compile(r"(?:(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d)(?!\d)")
@@ -44,7 +45,7 @@ class Anonymous(Stage):
 
     Attributes:
       kinds: "email", "url", "ip", "card" (with a right check digit) and "phone".
-      pseudonyms: tell values apart; the key stands in ``key_variable``. With another key, prepare to a new folder.
+      pseudonyms: tell values apart; the key stands in ``key_variable``.
       key_variable: of the environment.
       of: columns of texts.
     """
@@ -69,11 +70,21 @@ class Anonymous(Stage):
 
     def __call__(self, records: DataFrame) -> DataFrame:
         checked(records, self.of)
+        rows = functools.partial(_anonymous, self, self._key())
+        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+
+    def _key(self) -> bytes:
+        """The secret key of pseudonyms; none without them."""
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
             raise UserError(f"pseudonyms need a secret key: set the environment variable {self.key_variable}")
-        rows = functools.partial(_anonymous, self, key.encode())
-        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+        return key.encode()
+
+    def inputs(self) -> Mapping[str, str]:
+        if not self.pseudonyms:
+            return {}
+        # So slow a hash that a key cannot be found by trying.
+        return {self.key_variable: hashlib.pbkdf2_hmac("sha256", self._key(), b"genjax", ROUNDS, 8).hex()}
 
     def text(self, text: str, key: bytes = b"") -> str:
         """A text with marks in the place of personal data; with a key, marks that tell values apart."""

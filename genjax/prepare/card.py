@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
 from genjax.experiment import to_json
 from genjax.prepare import shards
@@ -19,8 +20,7 @@ from genjax.prepare.preparation import Outcome, Preparation
 from genjax.prepare.shards import Shards
 from genjax.prepare.stage import ID, REASON, SOURCE
 
-MANIFEST, CARD = "manifest.json", "card.md"
-FORMAT = 1  # of the manifest
+CARD = "card.md"
 SHOWN = 100  # characters of an example
 
 
@@ -46,14 +46,8 @@ def write(
       inputs: hashes of the raw files.
       read: the folder of the records as they were read.
     """
-    plots = folder / "plots"
-    plots.mkdir(exist_ok=True)
-    pictures = {"stages": _stages(outcomes)}
-    before, after = shards.lengths(read), shards.lengths(folder)
-    for column in after:
-        pictures[f"length_{column}"] = _lengths(column, before.get(column), after[column])
-    for picture, content in pictures.items():
-        (plots / f"{picture}.png").write_bytes(content)
+    pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
+    _drawn_into(folder, pictures)
     (folder / CARD).write_text(_card(name, preparation, inputs, outcomes, found, list(pictures)))
     manifest = {
         "format": FORMAT,
@@ -64,7 +58,7 @@ def write(
         "source": preparation.origin,
         "shards": [dataclasses.asdict(shard) for shard in found.files],
         "inputs": dict(sorted(inputs.items())),
-        "stages": [{"name": o.name, "kept": o.kept, "dropped": o.dropped} for o in outcomes],
+        "stages": [{"name": o.name, "kept": o.kept, "dropped": o.dropped, "inputs": o.inputs} for o in outcomes],
         "preparation": to_json(preparation),
         "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
     }
@@ -77,11 +71,8 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
     Args:
       generator: the run, with step and seed of the draws and what it was trained on.
     """
-    plots = folder / "plots"
-    plots.mkdir(exist_ok=True)
-    pictures = {f"length_{column}": _lengths(column, None, found) for column, found in shards.lengths(folder).items()}
-    for picture, content in pictures.items():
-        (plots / f"{picture}.png").write_bytes(content)
+    pictures = _distributions(None, folder)
+    _drawn_into(folder, pictures)
     (folder / CARD).write_text(_synthetic_card(name, generator, found, list(pictures)))
     manifest = {
         "format": FORMAT,
@@ -181,6 +172,47 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _drawn_into(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    (folder / "plots").mkdir(exist_ok=True)
+    for picture, content in pictures.items():
+        (folder / "plots" / f"{picture}.png").write_bytes(content)
+
+
+def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
+    """A picture of each column by its name: how often each class is there, or how long the values are.
+
+    Args:
+      read: the folder of the records as they were read; None where they were not.
+      folder: that of the shards.
+    """
+    before = {} if read is None else shards.lengths(read)
+    were = {} if read is None else shards.classes(read)
+    few = shards.classes(folder)
+    found = {}
+    for column, lengths in shards.lengths(folder).items():
+        if column in few:
+            found[f"classes_{column}"] = _classes(column, were.get(column), few[column])
+        else:
+            found[f"length_{column}"] = _lengths(column, before.get(column), lengths)
+    return found
+
+
+def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, int]) -> bytes:
+    """How many records have each value of a column, as they were read and as they are now."""
+    from matplotlib.figure import Figure
+
+    names = sorted({*(before or {}), *after})
+    figure = Figure(figsize=(6, 0.25 * len(names) + 1), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for label, values, colour in (("as read", before, "#bbbbbb"), ("prepared", after, "#4477aa")):
+        if values is not None:
+            axes.barh(names, [values.get(name, 0) for name in names], label=label, color=colour)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"records by {column}")
+    figure.legend(loc="outside upper right", ncols=2)
+    return _png(figure)
+
+
 def _stages(outcomes: Sequence[Outcome]) -> bytes:
     """How many records each stage left."""
     from matplotlib.figure import Figure
@@ -194,7 +226,7 @@ def _stages(outcomes: Sequence[Outcome]) -> bytes:
     axes.barh(names, gone, left=kept, color="#ee6677", label="dropped")
     axes.invert_yaxis()
     axes.set_xlabel("records")
-    axes.legend()
+    figure.legend(loc="outside upper right", ncols=2)
     return _png(figure)
 
 
@@ -204,8 +236,8 @@ def _lengths(column: str, before: np.ndarray | None, after: np.ndarray) -> bytes
 
     figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    longest = max(1, int(after.max(initial=1)), 1 if before is None else int(before.max(initial=1)))
-    edges = np.unique(np.rint(np.geomspace(1, longest + 1, 41))).tolist()
+    whole = np.maximum(after if before is None else np.concatenate([before, after]), 1)
+    edges = np.unique(np.rint(np.geomspace(whole.min(), whole.max() + 1, 41))).tolist()
     for label, values, colour in (("as read", before, "#bbbbbb"), ("prepared", after, "#4477aa")):
         if values is not None:
             axes.hist(np.maximum(values, 1), edges, label=label, color=colour, alpha=0.7)

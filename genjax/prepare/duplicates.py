@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,12 +16,10 @@ from genjax.prepare.components import alike
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.linkage import Linkage
 from genjax.prepare.minhash import MinHash
-from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped
+from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped, words_of
 
 if TYPE_CHECKING:
     from daft import DataFrame, Expression, Series
-
-WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -152,4 +148,4 @@ def _key(row: Iterable[Any]) -> bytes:
 
 def _normalised(text: str) -> str:
     """Words alone; where there is none, as in a row of symbols, the text as it stands."""
-    return " ".join(WORDS.findall(unicodedata.normalize("NFC", text).casefold())) or text
+    return " ".join(words_of(text)) or text

@@ -53,13 +53,12 @@ class Files:
         base = _system(self.root)[1]
         return PurePosixPath(path).relative_to(base).as_posix() if path.startswith(f"{base}/") else path
 
-    def open(self, path: str, unpacked: bool = True) -> BinaryIO:
+    def open(self, path: str) -> BinaryIO:
         """A file to read bytes from; ".gz", ".bz2", ".xz" and ".zst" are unpacked as they are read."""
         import fsspec
 
-        how = "infer" if unpacked else None
         system = _system(self.root)[0]
-        return fsspec.core.OpenFile(system, path, "rb", fsspec.core.get_compression(path, how)).open()
+        return fsspec.core.OpenFile(system, path, "rb", fsspec.core.get_compression(path, "infer")).open()
 
     def digest(self, path: str) -> str:
         """A hash of the contents of a local file; of a remote one what its system tells of it (size, version, time)."""

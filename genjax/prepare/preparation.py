@@ -52,6 +52,7 @@ class Outcome:
       examples: of those, by reason: (id, what it held).
       remark: of the stage.
       broken: whether what it dropped is damaged.
+      inputs: hashes of what it worked by besides the records, by name.
     """
 
     name: str
@@ -60,3 +61,4 @@ class Outcome:
     examples: dict[str, list[list[str]]]
     remark: str
     broken: bool
+    inputs: dict[str, str]

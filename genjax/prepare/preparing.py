@@ -6,6 +6,7 @@ the last whole stage, and a change of the pipeline repeats no stage before it.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -63,15 +64,18 @@ def _prepared(
     preparation: Preparation, name: str, folder: Path, plan: Any, schema: pa.Schema, say: Callable[[str], None]
 ) -> Path:
     inputs = {files.name(path): reader.digest(files, path) for reader, files in plan for path in files.paths}
-    key = digest(part.encode() for part in (str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers)))
+    code = [_code(reader) for reader in preparation.readers]
+    parts = [str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers), *code]
+    key = digest(part.encode() for part in parts)
     stages = folder / "stages"
     stages.mkdir(parents=True, exist_ok=True)
     names = ["read", *(stage.name for stage in preparation.stages)]
     outcomes: list[Outcome] = []
     before: Path | None = None
     for number, stage in enumerate((None, *preparation.stages)):
+        others = {} if stage is None else dict(sorted(stage.inputs().items()))
         if stage is not None:
-            key = digest([key.encode(), _text(stage).encode()])
+            key = digest(part.encode() for part in (key, _text(stage), _code(stage), repr(others)))
         place = stages / f"{number:02d}_{names[number]}"
         done = _done(place, key)
         if done is None:
@@ -81,7 +85,7 @@ def _prepared(
                 reading.read(plan, schema, partial)
             else:
                 _run(stage, before, partial)
-            done = _outcome(stage, names[number], partial, preparation.examples)
+            done = _outcome(stage, names[number], others, partial, preparation.examples)
             _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
             partial.replace(place)
             say(f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped")
@@ -98,6 +102,15 @@ def _prepared(
 
 def _text(value: Any) -> str:
     return json.dumps(to_json(value), sort_keys=True)
+
+
+def _code(value: Any) -> str:
+    """The source of the class of a reader or stage that is not genjax's own, whose code ``VERSION`` stands for."""
+    cls = type(value)
+    try:
+        return "" if cls.__module__.startswith("genjax.") else inspect.getsource(cls)
+    except (OSError, TypeError):  # typed in by hand, where there is no file
+        return ""
 
 
 def _done(place: Path, key: str) -> Outcome | None:
@@ -131,7 +144,7 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
     shutil.rmtree(partial / "written")
 
 
-def _outcome(stage: Stage | None, name: str, folder: Path, examples: int) -> Outcome:
+def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Path, examples: int) -> Outcome:
     """Count what a stage kept and dropped.
 
     Raises:
@@ -151,7 +164,7 @@ def _outcome(stage: Stage | None, name: str, folder: Path, examples: int) -> Out
         raise UserError(f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}")
     broken = stage is None or stage.broken
     remark = "" if stage is None else stage.remark
-    return Outcome(name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken)
+    return Outcome(name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken, inputs)
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, get_args
+from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -258,60 +258,71 @@ class Parquet(Reader):
                 yield Found(f"row-{number:09d}", {column: _plain(row[column]) for column in self.columns})
 
 
+class WholeFiles(Reader):
+    """Files that are a record each, as they are; the folder that one lies in is its ``label``."""
+
+    column: ClassVar[str]
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([(self.column, pa.large_binary()), ("label", ARROW)])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        content = file.read()
+        fault = self.fault(content)
+        if fault is not None:
+            yield _broken("", "", fault)
+            return
+        yield Found("", {self.column: content, "label": name.split("/")[-2] if "/" in name else None})
+
+    def fault(self, content: bytes) -> str | None:
+        """What is wrong with a file; None where nothing is."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Images(Reader):
-    """Image files as they are, in ``image``; the folder that one lies in is its ``label``.
+class Images(WholeFiles):
+    """Image files, in ``image``, and their folders, in ``label``.
 
     Attributes:
       files: patterns below the root.
       root: a folder or URL; None takes $GENJAX_DATA.
     """
 
+    column: ClassVar[str] = "image"
+
     files: tuple[str, ...]
     root: str | None = None
 
-    def fields(self, files: Files) -> pa.Schema:
-        return pa.schema([("image", pa.large_binary()), ("label", ARROW)])
-
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        content = file.read()
+    def fault(self, content: bytes) -> str | None:
         try:
             header(content)
             decode(content, None, 3)
         except Exception as error:  # Pillow's readers raise almost anything on a damaged file
             known = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else type(error).__name__
-            yield _broken("", "", f"no image: {known}")
-            return
-        yield Found("", {"image": content, "label": _folder(name)})
+            return f"no image: {known}"
+        return None
 
 
 @dataclass(frozen=True)
-class Waves(Reader):
-    """WAV files as they are, in ``signal``; the folder that one lies in is its ``label``.
+class Waves(WholeFiles):
+    """WAV files, in ``signal``, and their folders, in ``label``.
 
     Attributes:
       files: patterns below the root.
       root: a folder or URL; None takes $GENJAX_DATA.
     """
 
+    column: ClassVar[str] = "signal"
+
     files: tuple[str, ...]
     root: str | None = None
 
-    def fields(self, files: Files) -> pa.Schema:
-        return pa.schema([("signal", pa.large_binary()), ("label", ARROW)])
-
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        content = file.read()
+    def fault(self, content: bytes) -> str | None:
         try:
             read_wav(content)
         except ValueError as error:
-            yield _broken("", "", f"no sound: {error}")
-            return
-        yield Found("", {"signal": content, "label": _folder(name)})
-
-
-def _folder(name: str) -> str | None:
-    return name.split("/")[-2] if "/" in name else None
+            return f"no sound: {error}"
+        return None
 
 
 def _line(number: int) -> str:

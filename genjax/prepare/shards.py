@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genjax.prepare.stage import ID, REASON, place
+from genjax.data.sources.prepared import TRAIN
+from genjax.prepare.stage import ID, REASON, SOURCE, place
 
-FOLDER = "prepared"  # where training sets stand by name
 SPLIT = "split"  # the column that tells a record's part, where a stage gave one
-TRAIN = "train"
 ROW_GROUP = 4096
+FEW = 20  # different values that a column of classes has at most
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def lengths(folder: Path) -> dict[str, np.ndarray]:
     for path in sorted(folder.glob("*.parquet")):
         for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
             for field in batch.schema:
-                if field.name in (ID, REASON, SPLIT, "source"):
+                if field.name in (ID, REASON, SPLIT, SOURCE):
                     continue
                 column = batch.column(field.name)
                 if pa.types.is_large_string(field.type) or pa.types.is_string(field.type):
@@ -158,3 +159,20 @@ def lengths(folder: Path) -> dict[str, np.ndarray]:
                     continue
                 found.setdefault(field.name, []).append(np.asarray(measured.fill_null(0), np.int64))
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def classes(folder: Path) -> dict[str, Counter[str]]:
+    """How many records have each value, of the columns of texts that hold few different ones."""
+    found: dict[str, Counter[str]] = {}
+    many: set[str] = set()
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
+            for field in batch.schema:
+                text = pa.types.is_large_string(field.type) or pa.types.is_string(field.type)
+                if not text or field.name in (ID, REASON, SPLIT, SOURCE) or field.name in many:
+                    continue
+                counts = found.setdefault(field.name, Counter())
+                counts.update("none" if value is None else value for value in batch.column(field.name).to_pylist())
+                if len(counts) > FEW:
+                    many.add(field.name)
+    return {name: counts for name, counts in found.items() if name not in many}

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from genjax.data.sources.prepared import TRAIN
 from genjax.errors import UserError
 from genjax.prepare.components import alike, merged
 from genjax.prepare.duplicates import collected, near_images, near_texts
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.minhash import MinHash
-from genjax.prepare.shards import SPLIT, TRAIN
-from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
+from genjax.prepare.shards import SPLIT
+from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of, words_of
 
 if TYPE_CHECKING:
     from daft import DataFrame
-
-WORDS = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,10 @@ class Decontaminated(Stage):
     def remark(self) -> str:
         return f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found"
 
+    def inputs(self) -> Mapping[str, str]:
+        found = ((reader, reader.found()) for reader in self.against)
+        return {files.name(path): reader.digest(files, path) for reader, files in found for path in files.paths}
+
     def __call__(self, records: DataFrame) -> DataFrame:
         checked(records, (self.column,))
         grams, lengths = self._known()
@@ -62,7 +63,7 @@ class Decontaminated(Stage):
         for reader in self.against:
             files = reader.found()
             for record in (record for path in files.paths for record in reader.read(files, path)):
-                words = _words(record.values.get(self.column) or "")
+                words = words_of(record.values.get(self.column) or "")
                 if record.fault is None and words:
                     length = min(self.ngram, len(words))
                     lengths.add(length)
@@ -73,14 +74,10 @@ class Decontaminated(Stage):
 def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
     reasons: list[str | None] = []
     for text in texts_of(table, column):
-        words = _words(text or "")
+        words = words_of(text or "")
         hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
         reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
     return table, reasons
-
-
-def _words(text: str) -> list[str]:
-    return WORDS.findall(unicodedata.normalize("NFC", text).casefold())
 
 
 def _grams(words: list[str], length: int) -> Iterator[int]:
@@ -94,7 +91,8 @@ class Splits(Stage):
     """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
 
     Records that are near each other, or share a value, go to the same split, so that no test is known from training.
-    Which it is the hash of the smallest id of such a group tells: more records move no other.
+    Which it is the hash of the smallest id of such a group tells: a new record moves others only where it joins their
+    group as its smallest, or joins two groups.
 
     Attributes:
       test: share of the groups.

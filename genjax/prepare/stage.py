@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from daft import DataFrame, Series
 
 ID, SOURCE, REASON = "id", "source", "reason"  # columns of every record, and of what a stage says of it
+WORDS = re.compile(r"\w+")
 BATCH = 256  # records that are in memory at once beside the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
@@ -38,6 +41,13 @@ class Stage:
     @property
     def remark(self) -> str:
         return ""
+
+    def inputs(self) -> Mapping[str, str]:
+        """What it works by besides its fields and the records, such as other files: a hash of each, by name.
+
+        Another hash has the stage done again. The manifest holds them: a secret is told only by what guards it.
+        """
+        return {}
 
     def __call__(self, records: DataFrame) -> DataFrame:
         """The records, perhaps with other columns, and ``reason``: why one is dropped, null where it is kept.
@@ -114,12 +124,14 @@ def column_of(table: pa.Table, column: str) -> pa.ChunkedArray:
     return table.column(column)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text in one form, whatever their case and the punctuation between them."""
+    return WORDS.findall(unicodedata.normalize("NFC", text).casefold())
+
+
 def replaced(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
-    """The table with other values, or another column, of this name."""
-    kind = table.schema.field(column).type if column in table.column_names else ARROW
-    found = pa.array(values, kind)
-    if column not in table.column_names:
-        return table.append_column(column, found)
+    """The table with other values, of the same type, in a column."""
+    found = pa.array(values, table.schema.field(column).type)
     return table.set_column(table.schema.get_field_index(column), column, found)
 
 

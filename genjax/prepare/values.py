@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from genjax.errors import UserError
 from genjax.prepare.duplicates import collected
-from genjax.prepare.stage import ID, RowStage, Stage, checked, decided, dropped, place, replaced, texts_of
+from genjax.prepare.stage import ID, RowStage, Stage, checked, column_of, decided, dropped, place, replaced, texts_of
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -37,7 +37,7 @@ class Missing(RowStage):
             table = replaced(table, column, [value if _none(x) else x for x in texts_of(table, column)])
         reasons: list[str | None] = [None] * len(table)
         for column in self.columns:
-            values = table[column].to_pylist() if column in table.column_names else texts_of(table, column)
+            values = column_of(table, column).to_pylist()
             reasons = [r or (f"no {column}" if _none(x) else None) for r, x in zip(reasons, values, strict=True)]
         return table, reasons
 

@@ -10,32 +10,13 @@ import pyarrow.csv
 import pytest
 
 from genjax.errors import UserError
+from genjax.experiment import built_config
 from genjax.prepare.components import agreement
+from genjax.prepare.duplicates import Linked
 from genjax.prepare.linkage import Blocking, Comparison, Linkage
 
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
-PEOPLE = Linkage(
-    blocks=(
-        Blocking(("surname",), soundex=True),
-        Blocking(("given_name",), soundex=True),
-        Blocking(("date_of_birth",)),
-        Blocking(("postcode", "street_number")),
-        Blocking(("surname", "given_name"), window=5),
-        Blocking(("address_1",), window=5),
-    ),
-    comparisons=(
-        Comparison("given_name"),
-        Comparison("surname"),
-        Comparison("street_number", "edits", (1.0, 0.6)),
-        Comparison("address_1"),
-        Comparison("address_2"),
-        Comparison("suburb"),
-        Comparison("postcode", "edits", (1.0, 0.75)),
-        Comparison("state", "exact", (1.0,)),
-        Comparison("date_of_birth", "dates", (1.0, 0.85)),
-        Comparison("soc_sec_id", "edits", (1.0, 0.7)),
-    ),
-)
+(PEOPLE,) = (stage.linkage for stage in built_config("prepare_people")[0].stages if isinstance(stage, Linked))
 FEW = Linkage(
     blocks=(Blocking(("name",), window=6), Blocking(("born",)), Blocking(("town", "number"))),
     comparisons=(

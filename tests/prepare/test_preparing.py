@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.errors import UserError
+from genjax.experiment import built_config
 from genjax.prepare import preparing, shards
+from genjax.prepare.anonymous import Anonymous
 from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates, NearImages
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.preparation import Preparation
@@ -130,6 +132,67 @@ def test_finished_stages_are_not_repeated_and_changed_ones_are(raw, tmp_path, mo
     assert not any("done before" in line for line in said)
 
 
+def test_a_set_to_judge_by_that_has_changed_is_compared_with_again(raw, tmp_path):
+    judge, out = tmp_path / "judge.txt", tmp_path / "out"
+    judge.write_text(words(0))
+    stages = (Decontaminated((Texts(("judge.txt",), str(tmp_path)),)),)
+    first, _ = prepared(raw, out, stages=stages)
+    assert list(first["stages"][1]["inputs"]) == ["judge.txt"]
+    judge.write_text(words(0) + " " + words(1))
+    again, said = prepared(raw, out, stages=stages)
+    assert [line.split(",")[0] for line in said] == ["00_read: done before", "01_Decontaminated: 31 kept"]
+    assert first["stages"][1]["inputs"] != again["stages"][1]["inputs"]
+
+
+def test_another_secret_key_gives_other_pseudonyms_and_is_told_to_nobody(raw, tmp_path, monkeypatch):
+    (raw / "a.txt").write_text("write to ann@example.org")
+    out = tmp_path / "out"
+    found = []
+    for key in ("first key", "second key", "second key"):
+        monkeypatch.setenv("GENJAX_PSEUDONYM_KEY", key)
+        _, said = prepared(raw, out, stages=(Anonymous(pseudonyms=True),))
+        (text,) = (row["text"] for row in rows(out) if row["id"].startswith("a.txt"))
+        found.append((text, "done before" in said[1]))
+        assert not any(key.encode() in content for content in contents(out).values())
+    (first, _), (second, repeated), (third, again) = found
+    assert first != second == third and not repeated and again
+
+
+STAGE = """
+from dataclasses import dataclass
+
+from genjax.prepare.preparation import Preparation
+from genjax.prepare.readers import Texts
+from genjax.prepare.texts import Length, TextFilter
+
+
+@dataclass(frozen=True)
+class Begins(TextFilter):
+    column: str = "text"
+
+    def fault(self, text):
+        return None if text.startswith("w1") else "begins otherwise"
+
+
+def get_config(tiny=False):
+    return Preparation((Texts(("*.txt",), "raw", "lines"),), (Length(1), Begins()), max_bad=0.1)
+"""
+
+
+def test_a_stage_of_the_config_is_done_again_once_its_code_has_changed(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def told(code):
+        (tmp_path / "made.py").write_text(code)
+        said = []
+        preparing.prepare(built_config("made.py")[0], "made", "out", say=said.append)
+        return ["done before" in line for line in said]
+
+    assert told(STAGE) == [False, False, False]
+    assert told(STAGE) == [True, True, True]
+    assert told(STAGE.replace('"w1"', '"w2"')) == [True, True, False]
+
+
 def test_a_stage_that_fails_leaves_those_before_it(raw, tmp_path, monkeypatch):
     out = tmp_path / "out"
 
@@ -154,10 +217,10 @@ from genjax.prepare import card, preparing, shards
 at, out = int(sys.argv[1]), sys.argv[2]
 where = {name: getattr(module, name) for module, name in ((preparing, "_outcome"), (shards, "_sha256"))}
 
-def outcome(stage, name, folder, examples):
+def outcome(stage, name, inputs, folder, examples):
     if int(folder.name[:2]) == at:
         os.kill(os.getpid(), 9)
-    return where["_outcome"](stage, name, folder, examples)
+    return where["_outcome"](stage, name, inputs, folder, examples)
 
 def sha256(path):
     if at == 6:
@@ -175,6 +238,7 @@ preparing.prepare(built_config("made.py")[0], "made", out, say=lambda line: prin
 """
 
 CONFIG = """
+from genjax.prepare.anonymous import Anonymous
 from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.preparation import Preparation
@@ -329,6 +393,8 @@ def test_classes_are_cut_to_the_smallest(tmp_path):
         out = tmp_path / f"out{most}"
         preparing.prepare(Preparation((reader,), (Balanced(most=most),)), "x", out, say=str)
         labels = [row["label"] for row in rows(out)]
+        assert shards.classes(out)["label"] == {"a": counts[0], "b": counts[1]}
+        assert (out / "plots" / "classes_label.png").exists()
         assert (labels.count("a"), labels.count("b")) == counts
 
 

@@ -30,6 +30,7 @@ from genjax.errors import UserError, unknown
 FOLDER = "prepared"  # where sets stand by name
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest
+TRAIN = "train"  # the split that there always is
 MIXED = 2**63 + 2**33  # Philox stream that says which synthetic records are taken
 
 
@@ -242,9 +243,9 @@ class Prepared:
     def splits(self) -> list[str]:
         """Those that there are, "train" first."""
         found = {shard["split"] for shard in self.manifest["shards"]}
-        if "train" not in found:
+        if TRAIN not in found:
             raise UserError(f"{self.folder} has nothing to train on, but {', '.join(sorted(found))}")
-        return ["train", *sorted(found - {"train"})]
+        return [TRAIN, *sorted(found - {TRAIN})]
 
     @property
     def origin(self) -> Origin:
