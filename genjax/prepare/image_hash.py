@@ -31,11 +31,11 @@ class ImageHash:
     little on a plain ground.
 
     Attributes:
-      method: "dhash" or "phash".
+      method: "dhash" or "phash", which finds more and errs less on the photographs of CIFAR-10 (see prepare_images).
       distance: bits that may differ.
     """
 
-    method: str = "dhash"
+    method: str = "phash"
     distance: int = 4
 
     def __post_init__(self) -> None:
