@@ -134,9 +134,9 @@ class Experiment:
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
         name, changed = type(self.family).__name__, self.curriculum is not None and self.curriculum.changes_batches
-        if self.family.collect is not None and (self.steps_per_dispatch > 1 or changed):
+        if self.family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
-                f"{name} collects on the host: steps_per_dispatch must be 1, and a curriculum may only order examples"
+                f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no curriculum but an order"
             )
         if self.family.known is not None and (self.augment or changed):
             raise UserError(

@@ -371,6 +371,8 @@ def test_collect_runs_on_the_host_before_every_step(run_dir):
     assert [row["loss"] for row in rows(run_dir)] == [0.0, 0.0, 0.0]
     with pytest.raises(UserError, match="steps_per_dispatch must be 1"):
         replace(experiment, steps_per_dispatch=3, every=Every(0, 0, 0, 0))
+    with pytest.raises(UserError, match="Collecting collects on the host: .* no augment"):
+        replace(experiment, augment=(AddNoise(0.5),))
 
 
 def test_augmentation_is_compiled_seeded_by_the_step_and_repeats(tmp_path):

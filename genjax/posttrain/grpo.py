@@ -39,7 +39,7 @@ class GRPO(Family):
     estimate of the KL to the model that it began as.
 
     What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its ``loss`` is that of the
-    texts of the data.
+    texts of the data. Responses are drawn in float32, as ``PPO`` has them.
 
     Metrics of training: ``reward``; ``kl`` of a response to the reference, in nats, before the updates; ``tied``, the
     share of groups whose rewards are all equal, which teach nothing; ``policy_loss`` and ``kl_loss``, which with its

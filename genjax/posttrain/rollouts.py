@@ -18,6 +18,8 @@ from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
 from genjax.family import Batch, Params, Trained
 from genjax.samplers.decoding import Stops, TokenSampler
 
+LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
+
 
 class Rollout(NamedTuple):
     """Prompts and the responses drawn to them.
@@ -78,14 +80,28 @@ def rollout(
 
 
 def heard(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> Heard:
-    """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T]."""
+    """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
+
+    Where the logits would be large they are made for some of the rows at a time, and again for the gradient.
+    """
     found = features(family, params, tokens, real, new_tokens)
-    logits = family.net.module(_vocabulary(params)).apply({"params": params}, found, method="logits")
-    log_total = jax.nn.logsumexp(logits, -1)
-    hot = tokens[:, -new_tokens:, None] == jnp.arange(logits.shape[-1])[None, None]
-    own = jnp.where(hot, logits, 0.0).sum(-1) - log_total
-    entropy = log_total - (jnp.exp(logits - log_total[..., None]) * logits).sum(-1)
-    return Heard(own, entropy, found)
+    module = family.net.module(_vocabulary(params))
+
+    def told(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        hidden, drawn = rows
+        logits = module.apply({"params": params}, hidden, method="logits")
+        log_total = jax.nn.logsumexp(logits, -1)
+        hot = drawn[..., None] == jnp.arange(logits.shape[-1])[None, None]
+        own = jnp.where(hot, logits, 0.0).sum(-1) - log_total
+        return own, log_total - (jnp.exp(logits - log_total[..., None]) * logits).sum(-1)
+
+    rows = found, tokens[:, -new_tokens:]
+    at_once = max(1, LOGITS // (new_tokens * _vocabulary(params)))
+    if at_once >= len(tokens):
+        return Heard(*told(rows), found)
+    each = jax.checkpoint(lambda row: told(jax.tree.map(lambda x: x[None], row)))
+    own, entropy = jax.lax.map(each, rows, batch_size=at_once)
+    return Heard(own[:, 0], entropy[:, 0], found)
 
 
 def features(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> jax.Array:

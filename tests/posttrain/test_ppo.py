@@ -27,6 +27,7 @@ from genjax.nets.token_backbone import TokenBackbone
 from genjax.nets.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.posttrain import rollouts
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.ppo import BASE, PPO, REWARD, experience, update
 from genjax.posttrain.reward import RewardModel, score
@@ -107,6 +108,21 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     found = heard(BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row]))
     for value, several in zip(found, of_all, strict=True):
         np.testing.assert_allclose(value[0], several[row, : lengths[row]], atol=1e-4)
+
+
+def test_logits_of_some_rows_at_a_time_tell_the_same_and_have_the_same_gradient(monkeypatch):
+    drawn = collected()
+
+    def told(params):
+        found = heard(BASE_FAMILY, params, drawn["tokens"], drawn["real"], N)
+        return (found.log_probs + 0.3 * found.entropy).sum(), found
+
+    params = moved(state_of().params)["policy"]
+    whole = jax.grad(told, has_aux=True)(params)
+    monkeypatch.setattr(rollouts, "LOGITS", 3 * N * V)  # three of the eight rows
+    assert "scan" in str(jax.make_jaxpr(told)(params))
+    parts = jax.grad(told, has_aux=True)(params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), parts, whole)
 
 
 def test_it_begins_as_the_base_with_values_of_0():
