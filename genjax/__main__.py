@@ -22,7 +22,7 @@ from genjax.compare import compare
 from genjax.data.pictures import png_bytes
 from genjax.data_command import data_command
 from genjax.errors import UserError, unknown
-from genjax.experiment import Experiment, known_configs, load_config
+from genjax.experiment import MAX_SEED, Experiment, known_configs, load_config
 from genjax.parallel import Devices
 from genjax.rewards import reward_of
 from genjax.sample_command import sample_command
@@ -154,6 +154,10 @@ class CompareOptions:
     seed: int = 0
     split: str = "test"
     out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -301,8 +301,8 @@ def _named(name: str, config_source: Path | None) -> Any:
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
     for part in class_name.split("."):
         if not hasattr(found, part):
-            classes = (name for name, known in vars(found).items() if isinstance(known, type | FunctionType))
-            raise unknown(f"class of {module_name}", class_name, classes)
+            named = (name for name, known in vars(found).items() if isinstance(known, type | FunctionType))
+            raise unknown(f"class or function of {module_name}", class_name, named)
         found = getattr(found, part)
     return found
 

@@ -85,9 +85,11 @@ def pretrained(run: Run) -> Pretrained:
         raise UserError(f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}")
     if "encoder" in params:
         raise UserError("a model that reads a source has no form among the architectures of Hugging Face's known here")
-    if isinstance(family, MaskedLM) and getattr(run.codec, "mask", None) is None:
+    codec: Any = run.codec
+    codec = getattr(codec, "tokens", codec)  # of conversations: their template is not part of the layout
+    if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
         raise UserError("this model masks with a token that its tokenizer lacks: train it with a mask_token")
-    return Pretrained(family.net, params, run.codec)
+    return Pretrained(family.net, params, codec)
 
 
 def drawn_from(run: Run) -> State:

@@ -180,6 +180,10 @@ class Family:
         """The family that a judged state is of: another where this one is a way to train that."""
         return self
 
+    def plain_spec(self, spec: Spec) -> Spec:
+        """The data that ``plain`` is a family of, given those that this one trains on."""
+        return spec
+
     @property
     def examiner(self) -> Family:
         """The family whose metrics held-out data get: ``plain``, unless the data are of a kind that it cannot read."""

@@ -125,19 +125,27 @@ def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
         return None
 
 
-def noted(run_dir: epath.Path, step: int, seed: int, stem: epath.Path, write: Callable[[], Path]) -> Path:
+def noted(
+    run_dir: epath.Path,
+    step: int,
+    seed: int,
+    stem: epath.Path,
+    write: Callable[[], Path],
+    chosen: Mapping[str, Any] | None = None,
+) -> Path:
     """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where it is from.
 
     Args:
       run_dir: that they were drawn from.
       step: of its checkpoint.
       seed: of the draws.
+      chosen: "best_of" how many draws each is, and the "reward" that told; None of plain draws.
     """
     before = {path: _digest(path) for path in _beside(stem)}
     made = write()
     rows = _rows(stem.parent)
     known = recorded(run_dir, step)
-    shared = {"run": str(run_dir), "step": step, "seed": seed}
+    shared = {"run": str(run_dir), "step": step, "seed": seed, **(chosen or {})}
     shared |= {name: known[name] for name in ("config", "data_fingerprint")}
     for path in _beside(stem):
         digest = _digest(path)
@@ -162,7 +170,8 @@ def of_sample(path: epath.Path) -> str:
     if row is None:
         raise UserError(f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}")
     changed = "" if row["sha256"] == _digest(path) else "; it has changed since it was drawn"
-    line = f"{path}: drawn from {row['run']}, step {row['step']}, with seed {row['seed']}{changed}"
+    chosen = f", each the best of {row['best_of']} by {row['reward']}" if "best_of" in row else ""
+    line = f"{path}: drawn from {row['run']}, step {row['step']}, with seed {row['seed']}{chosen}{changed}"
     for place in filter(None, (folder, epath.Path(row["run"]).expanduser())):
         known = recorded(place, row["step"])
         if known["data_fingerprint"] is not None and known["data_fingerprint"] == row["data_fingerprint"]:

@@ -74,29 +74,28 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
 def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     """The experiment on another model than the one that its config names, with that one's net in the place of its own.
 
-    A run that has begun goes on with what it has kept, so that the other may be gone.
+    A run that has begun goes on with what it has kept, so that the other may be gone; it begins with no third one.
 
     Args:
       source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
       run_dir: of the experiment; a model of Hugging Face's becomes a run beside it, ``run_dir``_from.
 
     Raises:
-      UserError: there is no such model, or it is to be read by several processes.
+      UserError: there is no such model, the run has begun with another, or several processes are to read it.
     """
     folder = epath.Path(run_dir).expanduser()
     own = records.stored_experiment(folder) if newest_step(folder) is not None else None
     if own is not None:
+        _check_same(source, run_dir, own)
         if "base" in experiment.family.runs:
             family = dataclasses.replace(experiment.family, base=own.family.runs["base"])
             return dataclasses.replace(experiment, family=family)
         family = _with_net(experiment.family, getattr(own.family, "net", None))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
-    config = epath.Path(source).expanduser() / "config.json"
-    ours = "experiment" in json.loads(config.read_text()) if config.exists() else config_of(source) is not None
-    if not ours:
+    if not _is_ours(source):
         if experiment.devices.distributed or experiment.devices.coordinator is not None:
             raise UserError(f"{source} becomes a run first, in one process: genjax.pretrained.as_run(source, run_dir)")
-        source = _made(source, Path(f"{Path(run_dir)}_from"))
+        source = _made(source, _beside(run_dir))
     if "base" in experiment.family.runs:
         return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
     start = dataclasses.replace(experiment.start_from, run=source)
@@ -109,9 +108,41 @@ def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     return dataclasses.replace(experiment, family=family, start_from=start)
 
 
+def _is_ours(source: str) -> bool:
+    """Whether a folder is a run directory, or a name that of a config, and not a model of Hugging Face's."""
+    config = epath.Path(source).expanduser() / "config.json"
+    if not config.exists():
+        return config_of(source) is not None
+    try:
+        return "experiment" in json.loads(config.read_text())
+    except (OSError, ValueError, TypeError):  # what is wrong with it is told where it is read as a model
+        return False
+
+
+def _check_same(source: str, run_dir: str, own: Experiment) -> None:
+    """Refuse another model than the one that a run has begun with, with a ``UserError``."""
+    first = own.family.runs.get("base") or (own.start_from.run if own.start_from is not None else None)
+    made = _beside(run_dir)
+    if first == str(made):
+        first = _origin(made).read_text() if _origin(made).exists() else source
+    if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
+        began = "without another model" if first is None else f"with {first}"
+        raise UserError(f"{run_dir} has begun {began}: give another --run-dir to begin with {source}")
+
+
+def _beside(run_dir: str) -> Path:
+    """The run directory that a model of Hugging Face's becomes, for this run to start from."""
+    return Path(f"{Path(run_dir)}_from")
+
+
+def _origin(made: Path) -> Path:
+    """The file that tells which model of Hugging Face's has become that run."""
+    return made.with_name(f"{made.name}.txt")
+
+
 def _made(source: str, made: Path) -> str:
     """The run directory that a model of Hugging Face's becomes, or has become before."""
-    origin = made.with_name(f"{made.name}.txt")
+    origin = _origin(made)
     if newest_step(epath.Path(made)) is None:
         if origin.exists():
             shutil.rmtree(made, ignore_errors=True)  # half made
@@ -119,7 +150,12 @@ def _made(source: str, made: Path) -> str:
             raise UserError(f"{made}, where {source} would become a run, is there already: give another --run-dir")
         made.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(source)
-        as_run(source, made)
+        try:
+            as_run(source, made)
+        except UserError:
+            shutil.rmtree(made, ignore_errors=True)
+            origin.unlink()
+            raise
     elif not origin.exists() or origin.read_text() != source:
         raise UserError(f"{made} is of another model than {source}: remove it, or give another --run-dir")
     return str(made)

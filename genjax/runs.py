@@ -105,7 +105,7 @@ class Run:
             if tokens_of(run.codec) != tokens_of(self.codec):
                 raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
             other = run.experiment.family.judged(run.state)
-            others[role] = Trained(run_dir, run.experiment.family.plain, run.spec)
+            others[role] = Trained(run_dir, run.experiment.family.plain, run.experiment.family.plain_spec(run.spec))
             arrays[role] = {"params": other.params, "variables": other.variables}
         if arrays:
             state = state.replace(frozen={**(state.frozen or {}), **arrays})
@@ -122,12 +122,25 @@ class Run:
         """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
         return self.write(self.sample(num, seed, options, show), out, seed)
 
-    def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0) -> Path:
-        """Samples as ``write_samples`` does; ``lineage.jsonl`` beside them says where each file is from."""
-        stem = _without_suffix(epath.Path(out).expanduser()) if out else None
-        stem = stem or self.run_dir / "samples" / f"{self.step:08d}_seed_{seed}"
+    def write(
+        self,
+        samples: np.ndarray,
+        out: str | Path | None = None,
+        seed: int = 0,
+        best_of: int = 1,
+        reward: str | None = None,
+    ) -> Path:
+        """Samples as ``write_samples`` does; ``lineage.jsonl`` beside them says where each file is from.
+
+        Args:
+          best_of: of how many draws each is the best.
+          reward: that tells which is.
+        """
+        chosen = {} if best_of == 1 else {"best_of": best_of, "reward": reward}
+        name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{best_of}" if chosen else "")
+        stem = _without_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return lineage.noted(self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem))
+        return lineage.noted(self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen)
 
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""
@@ -214,10 +227,11 @@ def resolved(
 def _trained(run_dir: str, who: str) -> Trained:
     stored, folder = _there(run_dir, who), epath.Path(run_dir).expanduser()
     spec = records.stored_codec(folder)[0]
-    family = resolved(stored, spec, folder)[0].family.plain
+    trains = resolved(stored, spec, folder)[0].family
+    family = trains.plain
     if family.runs:
         raise UserError(f"the run {run_dir} stands on other runs itself: {who} cannot stand on it")
-    return Trained(run_dir, family, spec)
+    return Trained(run_dir, family, trains.plain_spec(spec))
 
 
 def _there(run_dir: str, who: str) -> Experiment:

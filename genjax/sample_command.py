@@ -28,7 +28,7 @@ class SampleOptions:
       stream: print text as it is drawn: the first of them a token at a time, the others after it.
       num: how many.
       seed: of the draws.
-      out: the file to write; samples/STEP_seed_SEED under the run directory by default.
+      out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by default.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out`` says another folder.
       best: from the best checkpoint instead of the newest.
       best_of: draw so many for each sample and keep that of the highest reward.
@@ -84,7 +84,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     else:
         samples = run.sample(options.num, options.seed, sampler, _show if options.stream else None)
     if options.as_dataset is None:
-        print(run.write(samples, options.out, options.seed))
+        print(run.write(samples, options.out, options.seed, options.best_of, options.reward))
         return
     print(as_dataset(run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out))
 

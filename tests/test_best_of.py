@@ -83,10 +83,12 @@ def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
     called = ["sample", str(run.run_dir), "--num", "3", "--best-of", "4"]
     assert command_line.main([*called, "--reward", "tests.test_best_of:share_of_b"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("mean reward ") and "best of 4" in lines[0] and lines[1].endswith("seed_0.txt")
+    assert lines[0].startswith("mean reward ") and "best of 4" in lines[0] and lines[1].endswith("seed_0_best_of_4.txt")
+    assert command_line.main(["show", lines[1]]) == 0
+    assert "seed 0, each the best of 4 by tests.test_best_of:share_of_b" in capsys.readouterr().out
     for more, words in (
         ((), "give both best_of and reward"),
-        (("--reward", "tests.test_best_of:share_of_c"), "unknown class of tests.test_best_of 'share_of_c'"),
+        (("--reward", "tests.test_best_of:share_of_c"), "unknown class or function of tests.test_best_of 'share_of_c'"),
         (("--reward", "no_such_module:f"), "no_such_module:f, which cannot be imported"),
         (("--reward", "tests.test_best_of:share_of_b", "--stream"), "leave stream out"),
     ):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -94,6 +95,10 @@ def test_another_run_may_take_its_place(here, capsys):
     assert "began from mine, step 4" in capsys.readouterr().err and not (here / "runs" / "vae_digits_tiny").exists()
     stored = json.loads((here / "runs" / "chained" / "config.json").read_text())
     assert stored["experiment"]["start_from"]["run"] == "mine"
+    for source in ("mine", "./mine"):
+        assert command_line.main(["train", "chained.py", "--from", source, "--devices.count", "1"]) == 0
+    assert command_line.main(["train", "chained.py", "--from", "other", "--devices.count", "1"]) == 2
+    assert "runs/chained has begun with mine: give another --run-dir" in capsys.readouterr().err
     assert command_line.main(["train", "chained.py", "--from", "nowhere", "--run-dir", "b"]) == 2
     assert "nowhere" in capsys.readouterr().err
 
@@ -141,6 +146,16 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     for found in (run.state.params, adapted.state.frozen[BASE]["params"]):
         jax.tree.map(np.testing.assert_array_equal, dict(jax.device_get(found)), dict(jax.device_get(learned)))
     assert genjax.load(tmp_path / "l").evaluate().numbers == adapted.evaluate().numbers
+
+
+@pytest.mark.parametrize("text", [b'{"model_ty', b"\xff\xfe", b"5"])
+def test_a_damaged_model_is_told_and_leaves_nothing(model, tmp_path, text):
+    shutil.copytree(model / "model", tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_bytes(text)
+    told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
+    with pytest.raises(UserError, match="config.json is damaged"):
+        going_on(told, str(tmp_path / "model"), str(tmp_path / "run"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):

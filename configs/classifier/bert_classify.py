@@ -49,5 +49,5 @@ def get_config(tiny: bool = False) -> Experiment:
         evaluators=(Calibration(), Confusions()),
         every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(25, 50, 0, 100),
         keep=Keep(best="accuracy", larger_is_better=True),
-        start_from=StartFrom("runs/bert_books", (("^", "backbone/tokens/"),)),
+        start_from=StartFrom("runs/bert_books_tiny" if tiny else "runs/bert_books", (("^", "backbone/tokens/"),)),
     )

@@ -47,6 +47,8 @@ class Filling:
         """With this prompt; it takes one alone."""
         if len(prompts) != 1:
             raise UserError(f"gaps are filled in one text, not in {len(prompts)}")
+        if not prompts[0]:
+            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
         return dataclasses.replace(self, prompt=prompts[0])
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Which tokens of a text a masked language model is asked for, and what it reads in their place.
 
 Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv 1810.04805), drawn anew
-each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT (Joshi et al., arXiv 1907.10529).
+each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT (Joshi et al., arXiv 1907.10529),
+but of tokens, not of words, and with masked, random or kept drawn for each token of a span.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Masking:
       unit: "tokens" each for itself, whole "words", or "spans" of tokens in a row.
       rate: of all tokens the share that is asked for, in expectation.
       masked: of those the share that the mask stands for.
-      random: the share that any other token stands for, evenly drawn; the rest stays as it is.
+      random: the share that any token stands for, evenly drawn; the rest stays as it is.
       span_end: the probability that a span ends after each of its tokens.
       longest: where it ends at the latest.
     """

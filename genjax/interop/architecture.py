@@ -83,7 +83,7 @@ class Options:
 
     def activation(self, name: str, known: Mapping[str, Activation], default: str) -> Activation:
         value = self.values.get(name) or default
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise self.unsupported(name, f"only {', '.join(known)}")
         return known[value]
 

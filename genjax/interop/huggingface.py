@@ -143,12 +143,14 @@ def _described(folder: Path) -> tuple[Architecture, Options]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         kind, models = values.get("model_type"), values.get("architectures") or ()
+        if not isinstance(kind, str | None) or not isinstance(models, str | list | tuple):
+            raise ValueError
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{path} is damaged: it is no table of fields in JSON") from None
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind not in known:
         raise UserError(f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}")
-    for model in models:
+    for model in [models] if isinstance(models, str) else models:
         if model not in known[kind].models:
             raise UserError(f"{path}: {model} is not supported, only {', '.join(known[kind].models)}")
     return known[kind], Options(values, str(path))

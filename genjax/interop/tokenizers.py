@@ -51,7 +51,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
         name = value or (tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None)
-        return name if name is not None and tokenizer.token_to_id(name) is not None else None
+        return name if isinstance(name, str) and tokenizer.token_to_id(name) is not None else None
 
     before, after = _around(tokenizer)
     return dataclasses.replace(

@@ -105,9 +105,10 @@ def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     try:
         named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(named.values()))
+        outside = any(Path(name).name != name for name in files)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{index} is damaged: fetch it again") from None
-    if any(Path(name).name != name for name in files):
+    if outside:
         raise UserError(f"{index} names files outside its folder")
     missing = [name for name in files if not (folder / name).exists()]
     if missing:

@@ -97,6 +97,9 @@ class DPO(Family):
     def plain(self) -> Family:
         return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
 
+    def plain_spec(self, spec: Spec) -> Spec:
+        return dataclasses.replace(spec, entry="tokens", preferences=False)
+
     @property
     def examiner(self) -> Family:
         return self

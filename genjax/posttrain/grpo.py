@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,8 +95,8 @@ class GRPO(Family):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is above 0, not {value}")
-        if not self.kl >= 0:
-            raise UserError(f"kl is not negative, but {self.kl} is")
+        if not 0 <= self.kl < math.inf:
+            raise UserError(f"kl is finite and not negative, but {self.kl} is")
         if not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -131,8 +132,8 @@ class PPO(Family):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is above 0, not {getattr(self, name)}")
         for name in ("value_coefficient", "entropy_coefficient", "kl", "unended"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is not negative, but {getattr(self, name)} is")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is finite and not negative, but {getattr(self, name)} is")
         if self.kl_target is not None and not self.kl_target > 0:
             raise UserError(f"the KL coefficient adapts to a target above 0, not {self.kl_target} (kl_target)")
         if self.kl_target is not None and not self.kl > 0:

@@ -407,6 +407,8 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
         ("config.json", None, "has no config.json: it is no model in Hugging Face's layout"),
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
+        ("config.json", '{"model_type": ["gpt2"]}', "config.json is damaged"),
+        ("config.json", '{"model_type": "gpt2", "architectures": "BertModel"}', "BertModel is not supported"),
         ("tokenizer.json", None, "has no tokenizer.json; transformers makes one"),
         ("tokenizer.json", "{}", "is no tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
@@ -422,6 +424,15 @@ def test_a_file_that_is_missing_or_damaged_is_named(name, text, said, folders, t
     else:
         (tmp_path / "GPT2" / name).write_text(text)
     refused(tmp_path / "GPT2", said)
+
+
+def test_values_of_another_kind_are_refused_or_passed_over(folders, tmp_path):
+    shutil.copytree(folders / "GPT2", tmp_path / "GPT2")
+    named = tmp_path / "GPT2" / "tokenizer_config.json"
+    named.write_text(json.dumps({"eos_token": ["a"]}))
+    load(tmp_path / "GPT2")
+    change(tmp_path / "GPT2", activation_function=["gelu"])
+    refused(tmp_path / "GPT2", "activation_function ['gelu'] in")
 
 
 def test_a_file_downloaded_by_half_is_refused(folders, tmp_path):
@@ -501,8 +512,9 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(folders, tmp_path):
     index = tmp_path / "GPT2" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"transformer.wte.weight": "../elsewhere.safetensors"}}))
     refused(tmp_path / "GPT2", "names files outside its folder")
-    index.write_text("{}")
-    refused(tmp_path / "GPT2", "index.json is damaged")
+    for text in ("{}", '{"weight_map": {"transformer.wte.weight": 5}}'):
+        index.write_text(text)
+        refused(tmp_path / "GPT2", "index.json is damaged")
 
 
 def test_integers_are_no_weights(folders, tmp_path):

@@ -365,6 +365,9 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
     for name, leaf in wanted.items():
         np.testing.assert_array_equal(kept[name], leaf)
 
+    again = genjax.train(told_of(tmp_path / "parts", steps=1), tmp_path / "again", quiet=True)
+    jax.tree.map(np.testing.assert_array_equal, again.state.frozen[BASE]["params"], loaded.state.params)
+
 
 def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, monkeypatch):
     told = told_of(base.run_dir, steps=6)

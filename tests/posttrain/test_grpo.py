@@ -323,7 +323,7 @@ def test_what_does_not_fit_is_refused():
         ({"clip": 0.0}, "clip is above 0"),
         ({"clip_high": -1.0}, "clip_high is above 0"),
         ({"kl_alarm": 0.0}, "kl_alarm is above 0"),
-        ({"kl": -1.0}, "kl is not negative"),
+        ({"kl": -1.0}, "kl is finite and not negative"),
         ({"longest_prompt": 0}, "longest_prompt is at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
     ):

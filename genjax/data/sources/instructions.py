@@ -96,7 +96,7 @@ def _messages(messages: Any, where: str) -> tuple[Turn, ...]:
         raise UserError(f"{where} has messages that are no list")
     turns = []
     for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+        if not isinstance(message, dict) or message.get("role") is None or message.get("content") is None:
             raise UserError(f"message {number} of {where} has no role and content")
         place = f"message {number} of {where}"
         turns.append(Turn(_text(message, "role", place), _text(message, "content", place)))
