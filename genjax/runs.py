@@ -122,22 +122,9 @@ class Run:
         """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
         return self.write(self.sample(num, seed, options, show), out, seed)
 
-    def write(
-        self,
-        samples: np.ndarray,
-        out: str | Path | None = None,
-        seed: int = 0,
-        best_of: int = 1,
-        reward: str | None = None,
-    ) -> Path:
-        """Samples as ``write_samples`` does; ``lineage.jsonl`` beside them says where each file is from.
-
-        Args:
-          best_of: of how many draws each is the best.
-          reward: that tells which is.
-        """
-        chosen = {} if best_of == 1 else {"best_of": best_of, "reward": reward}
-        name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{best_of}" if chosen else "")
+    def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0, chosen: Any = None) -> Path:
+        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from, see ``lineage.noted``."""
+        name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{chosen['best_of']}" if chosen else "")
         stem = _without_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
         stem.parent.mkdir(parents=True, exist_ok=True)
         return lineage.noted(self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen)
@@ -227,11 +214,10 @@ def resolved(
 def _trained(run_dir: str, who: str) -> Trained:
     stored, folder = _there(run_dir, who), epath.Path(run_dir).expanduser()
     spec = records.stored_codec(folder)[0]
-    trains = resolved(stored, spec, folder)[0].family
-    family = trains.plain
-    if family.runs:
+    family = resolved(stored, spec, folder)[0].family
+    if family.plain.runs:
         raise UserError(f"the run {run_dir} stands on other runs itself: {who} cannot stand on it")
-    return Trained(run_dir, family, trains.plain_spec(spec))
+    return Trained(run_dir, family.plain, family.plain_spec(spec))
 
 
 def _there(run_dir: str, who: str) -> Experiment:

@@ -84,7 +84,8 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     else:
         samples = run.sample(options.num, options.seed, sampler, _show if options.stream else None)
     if options.as_dataset is None:
-        print(run.write(samples, options.out, options.seed, options.best_of, options.reward))
+        chosen = {"best_of": options.best_of, "reward": options.reward} if options.reward is not None else None
+        print(run.write(samples, options.out, options.seed, chosen))
         return
     print(as_dataset(run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out))
 

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.data.chat import ChatCodec
 from genjax.data.layouts import RandomWindows
 from genjax.data.sources import PythonDocs
 from genjax.errors import UserError
@@ -118,6 +119,11 @@ def test_a_family_without_samples_has_weights_alone(folder, capsys):
     assert "model.safetensors" in names and "sample.jax" not in names
     with pytest.raises(UserError, match="classifier"):
         sampling(run, 2)
+
+
+def test_a_model_of_conversations_has_the_tokenizer_of_its_texts(gpt):
+    chat = dataclasses.replace(gpt, codec=ChatCodec(gpt.codec))
+    assert pretrained(chat).codec == gpt.codec
 
 
 def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):

@@ -17,6 +17,8 @@ from genjax.errors import UserError
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
 WIDTH, HEIGHT = 180, 56  # pixels of one waveform
+PCM, EXTENSIBLE = b"\x01\x00", b"\xfe\xff"  # formats of a WAV file
+PCM_GUID = PCM + bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")  # that an extensible one calls PCM
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,16 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
     """(int16 [T, C], rate in Hz) of a WAV file of 8, 16, 24 or 32 bits PCM; more than 16 bits lose their last ones.
 
     Raises:
-      ValueError: the file is no WAV, not PCM, empty or cut off; the message says which.
+      ValueError: the file is no WAV, not PCM, without a rate, empty or cut off; the message says which.
     """
     try:
-        with wave.open(io.BytesIO(content)) as file:
+        with wave.open(io.BytesIO(_plain(content))) as file:
             channels, width, rate, frames, *_ = file.getparams()
             data = file.readframes(frames)
     except (wave.Error, EOFError) as error:
         raise ValueError(f"it is no PCM WAV file: {str(error) or 'it ends too early'}") from error
+    if not rate:
+        raise ValueError("its rate is 0 Hz")
     if not frames:
         raise ValueError("it holds no sound")
     if len(data) < frames * channels * width:
@@ -113,6 +117,18 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
     if width == 1:  # the one width without a sign
         return (values[..., 0].astype(np.int16) - 128) << 8, rate
     return np.ascontiguousarray(values[..., -2:]).view("<i2")[..., 0].astype(np.int16), rate
+
+
+def _plain(content: bytes) -> bytes:
+    """A WAV file of extensible PCM as one of PCM, as Python's ``wave`` knows no other before 3.12."""
+    at = 12
+    while at + 8 <= len(content) and content[at : at + 4] != b"fmt ":
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    start = at + 8
+    if content[start : start + 2] == EXTENSIBLE and content[start + 24 : start + 40] == PCM_GUID:
+        return content[:start] + PCM + content[start + 2 :]
+    return content
 
 
 def fitted(signal: np.ndarray, length: int) -> np.ndarray:

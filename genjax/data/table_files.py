@@ -20,6 +20,7 @@ from genjax.errors import UserError, unknown
 
 # No leading zeros, as postal codes and other names made of digits have.
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+LARGEST = 1e18  # whose square is a number of float32
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 
 Cells = list[str | None]
@@ -74,7 +75,13 @@ class StoredTable:
                 f"row {row:,} of {self.title} has {cell!r} in {name!r}, where {numbers:,} of {len(known):,} values are "
                 "numbers: mend it, or list it in missing, or the column in categorical"
             )
-        return np.array([np.nan if cell is None else float(cell) for cell in cells])
+        values = np.array([np.nan if cell is None else float(cell) for cell in cells])
+        if (large := np.abs(values) > LARGEST).any():
+            row = int(large.argmax())
+            raise UserError(
+                f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: no number above {LARGEST:g}"
+            )
+        return values
 
 
 def read_table(path: Path, encoding: str, missing: Collection[str], drop: Collection[str]) -> StoredTable:

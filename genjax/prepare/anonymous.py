@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,23 +22,43 @@ from genjax.prepare.stage import Stage, checked, mapped, replaced, texts_of
 if TYPE_CHECKING:
     from daft import DataFrame
 
-# In the order in which they are looked for: an address at a host is no web address, a card number no telephone number.
+Places = Iterator[tuple[int, int]]
+SPACE, HYPHEN = " \u00a0\u202f", "\u2010\u2011-"  # in numbers: also those at which no line breaks
+DIGITS_BEFORE = rf"(?<!\d[/{SPACE}])"
+# Where a number begins: not within a word or another number, but after the full stop of "Tel.".
+NUMBER = rf"(?:(?<![\w.{HYPHEN}])|(?<=[^\W\d_]\.))"
+AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}})+[{SPACE}]?[€$£¥])"
+QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
+REST = r"[^\s<>\"'\])}]"  # of a web address
+# Without regard to case, in the order in which they are looked for: a web address may hold the form of an e-mail
+# address, and a card number is no telephone number. Repetitions are bounded or can be split in one way only, so that
+# the time grows with the length of the text alone.
 PATTERNS = {
-    "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,63}(?![\w-])",
-    "url": r"(?<!\w)(?:https?|ftp)://[^\s<>\"'\])}]+|(?<![\w.@])www\.(?:[\w-]+\.)+[^\W\d_]{2,}[^\s<>\"'\])}]*",
-    "ip": r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[0-9A-Fa-f:]*:[0-9A-Fa-f]*:)[0-9A-Fa-f:]{2,39})(?![\w:]|\.\d)",
-    "card": r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])",
-    "phone": r"(?<![\w.-])(?<!\d[ /])\+?(?:\(\d{1,5}\)|\d)(?:[ ./-]?[ ]?(?:\(\d{1,5}\)|\d)){6,16}(?![\w-]|[ ./]\d)",
+    "url": rf"(?<!\w)(?:(?:https?|ftp)://|[a-z][a-z\d+.-]{{1,19}}://[^\s/@<>]{{1,200}}@){REST}+"
+    rf"|(?<![\w.@])(?![\w.+-]{{1,64}}@)www\.(?:[\w-]{{1,63}}\.){{1,20}}[^\W\d_]{{2,}}{REST}*",
+    "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+(?:xn--[a-z\d-]{0,58}[a-z\d]|[^\W\d_]{2,63})(?![^\W_]|_\w)",
+    "ip": rf"(?<![\w.])(?<![\da-f:]:)(?:[\da-f]{{0,4}}:){{2,8}}(?:{QUAD}|[\da-f]{{1,4}}|(?<=::))(?!\w|\.\d|:[\w:])"
+    rf"|(?<![\w.]){QUAD}(?!\w|\.\d)",
+    "card": rf"{NUMBER}\d(?:[{SPACE}{HYPHEN}]?\d){{12,}}(?![{HYPHEN}]?\w)",
+    "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})\+?(?:\(\d{{1,5}}\)|\d)"
+    rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
 }
+PSEUDONYM = 8  # bytes: two of a hundred million values are the same in one case of several thousand
 ROUNDS = 600_000  # of the hash by which another key is noticed
 LEAST_DIGITS, MOST_DIGITS = 8, 15  # of a telephone number (ITU E.164)
+LEAST_CARD, MOST_CARD, CARD_GROUPS = 13, 19, 5
+DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
 GROUPS = re.compile(r"\d+")
-DATE = re.compile(r"(?:(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d)(?!\d)")
+# Dates and decimal numbers, which stand beside telephone numbers in tables.
+DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
+OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
+APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")  # one telephone number from the next
+THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 
 @dataclass(frozen=True)
 class Anonymous(Stage):
-    """Puts a mark in the place of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52>".
+    """Puts a mark in the place of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
 
     A pseudonym is a keyed hash (HMAC's use of BLAKE2b), the same for the same value, so that who is who stays, and
     nobody without the key can find out by trying. The key is that of the environment, never of a config or a file.
@@ -65,7 +85,8 @@ class Anonymous(Stage):
         return (
             f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, dates of birth, user "
             "names, numbers of passports and accounts, telephone numbers of one or two groups without a leading 0 or "
-            "+, and what is spelt out or written in an unusual form"
+            "+, or with the form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
+            "addresses (::1), and what is spelt out or written in an unusual form"
         )
 
     def __call__(self, records: DataFrame) -> DataFrame:
@@ -86,10 +107,13 @@ class Anonymous(Stage):
         # So slow a hash that a key cannot be found by trying.
         return {self.key_variable: hashlib.pbkdf2_hmac("sha256", self._key(), b"genjax", ROUNDS, 8).hex()}
 
+    def shown(self, text: str) -> str:
+        return self.text(text)
+
     def text(self, text: str, key: bytes = b"") -> str:
         """A text with marks in the place of personal data; with a key, marks that tell values apart."""
         for kind, pattern in _patterns(self.kinds):
-            text = pattern.sub(functools.partial(_mark, kind, key), text)
+            text = pattern.sub(functools.partial(_marked, kind, key), text)
         return text
 
 
@@ -102,30 +126,47 @@ def _anonymous(stage: Anonymous, key: bytes, table: pa.Table) -> tuple[pa.Table,
 
 @functools.cache
 def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((kind, re.compile(pattern)) for kind, pattern in PATTERNS.items() if kind in kinds)
+    # A pseudonym of digits alone has the form of a number: marks that stand already are stepped over.
+    mark = rf"<(?:{'|'.join(PATTERNS)}):[\da-f]{{{2 * PSEUDONYM}}}>"
+    found = {kind: f"{mark}|{pattern}" for kind, pattern in PATTERNS.items() if kind in kinds}
+    return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
 
 
-def _mark(kind: str, key: bytes, match: re.Match[str]) -> str:
-    """What stands in the place of a match; the match itself where it is none of the kind."""
-    value = match[0]
-    if not CHECKS.get(kind, bool)(value):
+def _marked(kind: str, key: bytes, match: re.Match[str]) -> str:
+    """A match with marks in the place of what is of the kind in it."""
+    value, done, end = match[0], "", 0
+    if value[0] == "<":
         return value
-    end = ""
-    if kind == "url":  # a full stop after it ends the sentence
-        stripped = value.rstrip(".,;:!?")
-        value, end = stripped, value[len(stripped) :]
+    for start, stop in PLACES.get(kind, _all)(value):
+        done += value[end:start] + _mark(kind, key, value[start:stop])
+        end = stop
+    return done + value[end:]
+
+
+def _mark(kind: str, key: bytes, value: str) -> str:
     if not key:
-        return f"<{kind}>{end}"
+        return f"<{kind}>"
     told = value.casefold() if kind == "email" else re.sub(r"\D", "", value) if kind in ("card", "phone") else value
-    found = hashlib.blake2b(told.encode(), key=hashlib.blake2b(key).digest(), digest_size=5, person=kind.encode())
-    return f"<{kind}:{found.hexdigest()}>{end}"
+    secret = hashlib.blake2b(key).digest()
+    found = hashlib.blake2b(told.encode(), key=secret, digest_size=PSEUDONYM, person=kind.encode())
+    return f"<{kind}:{found.hexdigest()}>"
 
 
-def _is_card(value: str) -> bool:
-    """Whether the last digit is that of Luhn's formula (ISO/IEC 7812)."""
-    digits = [int(digit) for digit in value if digit.isdigit()][::-1]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0 and any(digits)
+def _all(value: str) -> Places:
+    yield 0, len(value)
+
+
+def _url(value: str) -> Places:
+    yield 0, len(value.rstrip(".,;:!?"))  # a full stop after it ends the sentence
+
+
+def _ip(value: str) -> Places:
+    """All of it, or the last part where only that is an address ("12:30:10.0.0.1")."""
+    tail = value.rfind(":") + 1
+    if _is_ip(value):
+        yield 0, len(value)
+    elif tail and "." in value and _is_ip(value[tail:]):
+        yield tail, len(value)
 
 
 def _is_ip(value: str) -> bool:
@@ -133,14 +174,66 @@ def _is_ip(value: str) -> bool:
         ipaddress.ip_address(value)
     except ValueError:
         return False
-    return True
+    if "." in value:
+        return True
+    # Not the scopes of a program (a::b, f64::E) and its slices (1::2).
+    groups = [group for group in value.split(":") if group]
+    return any(map(str.isdigit, value)) and (len(groups) > 3 or any(len(group) == 4 for group in groups))
+
+
+def _cards(value: str) -> Places:
+    """Runs of whole groups with a right check digit: other numbers, such as the month of expiry, may stand beside."""
+    found = list(GROUPS.finditer(value))
+    groups = [match[0] for match in found]
+    if _is_card("".join(groups)):
+        yield 0, len(value)
+        return
+    first = 0
+    while first < len(groups):
+        run = "".join(groups[first : first + CARD_GROUPS])
+        for last in range(min(first + CARD_GROUPS, len(groups)), first, -1):
+            if len(run) < LEAST_CARD:
+                break
+            if _is_card(run):
+                yield found[first].start(), found[last - 1].end()
+                first = last - 1
+                break
+            run = run[: -len(groups[last - 1])]
+        first += 1
+
+
+def _is_card(digits: str) -> bool:
+    """Whether they are as many as of a card and the last one is that of Luhn's formula (ISO/IEC 7812)."""
+    if not LEAST_CARD <= len(digits) <= MOST_CARD:
+        return False
+    total = sum(map(int, digits[::-2])) + sum(DOUBLED[int(digit)] for digit in digits[-2::-2])
+    return total % 10 == 0 and total > 0
+
+
+def _phones(value: str) -> Places:
+    """What is a telephone number between dates and decimal numbers; too many digits for one are several."""
+    for start, stop in _between(OTHER, value, 0, len(value)):
+        if _is_phone(value[start:stop]):
+            yield start, stop
+        elif sum(map(str.isdigit, value[start:stop])) > MOST_DIGITS:
+            yield from (place for place in _between(APART, value, start, stop) if _is_phone(value[slice(*place)]))
+
+
+def _between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
+    """What stands between matches, without separators around it."""
+    for begin, end in [*(match.span() for match in pattern.finditer(value, start, stop)), (stop, stop)]:
+        part = value[start:begin].rstrip(f"./{SPACE}{HYPHEN}")
+        yield start + len(part) - len(part.lstrip(f"./{SPACE}{HYPHEN}")), start + len(part)
+        start = end
 
 
 def _is_phone(value: str) -> bool:
-    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and begins with no date."""
-    digits = sum(letter.isdigit() for letter in value)
-    grouped = len(GROUPS.findall(value)) > 2 or value[0] in "+0("
-    return LEAST_DIGITS <= digits <= MOST_DIGITS and grouped and not DATE.match(value)
+    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is no list or number."""
+    groups = GROUPS.findall(value)
+    grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
+    listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3
+    enough = LEAST_DIGITS <= sum(map(len, groups)) <= MOST_DIGITS
+    return enough and grouped and not listed and not THOUSANDS.fullmatch(value)
 
 
-CHECKS: dict[str, Callable[[str], bool]] = {"card": _is_card, "ip": _is_ip, "phone": _is_phone}
+PLACES: dict[str, Callable[[str], Places]] = {"url": _url, "ip": _ip, "card": _cards, "phone": _phones}

@@ -18,16 +18,23 @@ from genjax.experiment import to_json
 from genjax.prepare import shards
 from genjax.prepare.preparation import Outcome, Preparation
 from genjax.prepare.shards import Shards
-from genjax.prepare.stage import ID, REASON, SOURCE
+from genjax.prepare.stage import ID, REASON, SOURCE, Stage
 
 CARD = "card.md"
-SHOWN = 100  # characters of an example
+HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are shown
 
 
-def excerpt(row: Mapping[str, Any]) -> str:
-    """What a record holds, for a person, in one short line."""
+def held(row: Mapping[str, Any]) -> str:
+    """What a record holds, in one line, cut where nobody reads on."""
     values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON) and value is not None]
-    told = ", ".join(f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v).split()) for v in values)
+    told = (f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split()) for v in values)
+    return ", ".join(told)[:HELD]
+
+
+def excerpt(told: str, stages: Sequence[Stage]) -> str:
+    """As much of what a record holds as a person wants to see and all stages let be shown."""
+    for stage in stages:
+        told = stage.shown(told)
     return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
 
 
@@ -163,7 +170,8 @@ def _card(
         lines += ["", "## Examples of what was dropped", "", "| stage | reason | record | holds |", "|---|---|---|---|"]
         for outcome in outcomes:
             for reason, rows in outcome.examples.items():
-                lines += [f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(held)} |" for i, held in rows]
+                shown = [(i, excerpt(told, preparation.stages)) for i, told in rows]
+                lines += [f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(told)} |" for i, told in shown]
     lines += ["", "## Distributions", "", *(f"![{picture}](plots/{picture}.png)" for picture in pictures)]
     return "\n".join(lines) + "\n"
 
@@ -204,9 +212,10 @@ def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, 
     names = sorted({*(before or {}), *after})
     figure = Figure(figsize=(6, 0.25 * len(names) + 1), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
     for label, values, colour in (("as read", before, "#bbbbbb"), ("prepared", after, "#4477aa")):
         if values is not None:
-            axes.barh(names, [values.get(name, 0) for name in names], label=label, color=colour)
+            axes.barh(shown, [values.get(name, 0) for name in names], label=label, color=colour)
     axes.invert_yaxis()
     axes.set_xlabel(f"records by {column}")
     figure.legend(loc="outside upper right", ncols=2)

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
+import importlib
+import lzma
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
 
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
+PACKAGES = {".zst": "backports.zstd", ".lz4": "lz4"}  # that unpack what Python alone does not
+
+
+def _zstd() -> Any:
+    """A module of zstd that tells when a file is cut, as zstandard does not; None where none is installed."""
+    for name in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None
+
+
+ZSTD = _zstd()
+# What reading a cut or spoilt file raises.
+DAMAGED: tuple[type[Exception], ...] = (
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+    *((ZSTD.ZstdError,) if ZSTD else ()),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +62,8 @@ class Files:
           patterns: of files below it, such as "books/*.txt.gz" or "**/*.png".
 
         Raises:
-          UserError: no root, or a pattern that no file fits.
+          UserError: no root, a pattern that no file fits, or a file whose name no record can hold or that only a
+            missing package unpacks.
         """
         root = root or os.environ.get("GENJAX_DATA")
         if not root:
@@ -42,23 +72,40 @@ class Files:
         system, base = _system(root)
         paths: list[str] = []
         for pattern in patterns:
-            fitting = sorted(path for path in system.glob(f"{base}/{pattern}") if not system.isdir(path))
+            try:
+                fitting = sorted(path for path in system.glob(f"{glob.escape(base)}/{pattern}"))
+            except ValueError as error:
+                raise UserError(f"{pattern!r} is no pattern of files: {error}") from error
+            fitting = [path for path in fitting if not system.isdir(path)]
             if not fitting:
                 raise UserError(f"no file of {root} fits {pattern!r}")
             paths += fitting
+        for path in paths:
+            _check_name(path)
+            _compression(path)
         return cls(root, tuple(dict.fromkeys(paths)))
 
     def name(self, path: str) -> str:
         """A path below the root, as records and messages name it."""
         base = _system(self.root)[1]
-        return PurePosixPath(path).relative_to(base).as_posix() if path.startswith(f"{base}/") else path
+        return path.removeprefix(f"{base}/")
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read bytes from; ".gz", ".bz2", ".xz" and ".zst" are unpacked as they are read."""
+        """A file to read bytes from; ".gz", ".bz2", ".xz", ".lzma" and a ".zip" of one file are unpacked as it is read.
+
+        So are ".zst" and ".lz4" where their packages are installed.
+
+        Raises:
+          UserError: they are not.
+          one of DAMAGED: the file cannot be read or unpacked, as may reading it.
+        """
         import fsspec
 
+        compression = _compression(path)
         system = _system(self.root)[0]
-        return fsspec.core.OpenFile(system, path, "rb", fsspec.core.get_compression(path, "infer")).open()
+        if compression == "zip":
+            return _only_member(system.open(path, "rb"))
+        return fsspec.core.OpenFile(system, path, "rb", compression).open()
 
     def digest(self, path: str) -> str:
         """A hash of the contents of a local file; of a remote one what its system tells of it (size, version, time)."""
@@ -73,6 +120,40 @@ class Files:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
         return found.hexdigest()
+
+
+def _check_name(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name of the file {path!r} is not in UTF-8: rename it") from error
+
+
+def _compression(path: str) -> str | None:
+    """How fsspec calls what a file is packed by; None for nothing."""
+    import fsspec
+
+    suffix = os.path.splitext(path)[1].lower()
+    found: str | None = fsspec.core.get_compression(path, "infer")
+    if suffix in PACKAGES and (found is None or (found == "zstd" and not ZSTD)):
+        raise UserError(f"{path} cannot be unpacked: {suffix} needs the package {PACKAGES[suffix]}")
+    return found
+
+
+def _only_member(file: BinaryIO) -> BinaryIO:
+    """The one file of an archive.
+
+    Raises:
+      zipfile.BadZipFile: it is no archive, or of no file, several or one that cannot be unpacked.
+    """
+    try:
+        archive = zipfile.ZipFile(file)
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) != 1:
+            raise zipfile.BadZipFile(f"a zip archive of {len(members)} files, where one is read")
+        return cast(BinaryIO, archive.open(members[0]))
+    except (RuntimeError, ValueError) as error:  # it asks for a password, or is packed in a way that is not known
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _system(root: str) -> tuple[Any, str]:

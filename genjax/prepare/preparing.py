@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.data.sources.prepared import MANIFEST
 from genjax.data.splits import digest
 from genjax.errors import UserError
 from genjax.experiment import to_json
@@ -26,9 +28,10 @@ from genjax.prepare.preparation import Outcome, Preparation
 from genjax.prepare.reading import DROPPED, KEPT
 from genjax.prepare.stage import ID, REASON, SOURCE, Stage
 
-DONE = "done.json"
+DONE, STAGES = "done.json", "stages"
+GLOB = "*?[]{}%#"  # of patterns and addresses
 QUARANTINE = "quarantine.jsonl"
-VERSION = 1  # of what stages make; raised when an old folder must not be taken for a finished one
+VERSION = 2  # of what stages make; raised when an old folder must not be taken for a finished one
 
 
 def prepare(
@@ -51,6 +54,7 @@ def prepare(
     """
     folder = Path(out).expanduser()
     plan, schema = reading.planned(preparation.readers)
+    _check_free(folder, [path for _, files in plan for path in files.paths])
     engine.begin(runner)
     from daft.exceptions import DaftCoreException
 
@@ -67,7 +71,7 @@ def _prepared(
     code = [_code(reader) for reader in preparation.readers]
     parts = [str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers), *code]
     key = digest(part.encode() for part in parts)
-    stages = folder / "stages"
+    stages = folder / STAGES
     stages.mkdir(parents=True, exist_ok=True)
     names = ["read", *(stage.name for stage in preparation.stages)]
     outcomes: list[Outcome] = []
@@ -92,7 +96,7 @@ def _prepared(
         else:
             say(f"{place.name}: done before, {done.kept:,} kept")
         outcomes.append(done)
-        _quarantine(folder, stages, outcomes)
+        _quarantine(folder, stages, outcomes, preparation.stages)
         _check_bad(preparation, outcomes, folder)
         before = place
     assert before is not None
@@ -100,15 +104,29 @@ def _prepared(
     return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT)
 
 
+def _check_free(folder: Path, inputs: Sequence[str]) -> None:
+    """Refuse a folder whose files would be lost or read as raw ones, with a ``UserError``."""
+    if wrong := sorted(set(GLOB) & set(str(folder))):
+        raise UserError(
+            f"{folder} cannot be written to: its name holds {' '.join(wrong)}, which stand for other things"
+        )
+    own = folder.resolve()
+    if any(own == path.parent or own / STAGES in path.parents for path in (Path(name).resolve() for name in inputs)):
+        raise UserError(f"{folder} holds raw files of this very preparation: write to another folder")
+    begun = (folder / STAGES).exists() or (folder / MANIFEST).exists()
+    if not begun and any(folder.glob(shards.PATTERN)):
+        raise UserError(f"{folder} holds Parquet files of others, called like shards: write to another folder")
+
+
 def _text(value: Any) -> str:
     return json.dumps(to_json(value), sort_keys=True)
 
 
 def _code(value: Any) -> str:
-    """The source of the class of a reader or stage that is not genjax's own, whose code ``VERSION`` stands for."""
-    cls = type(value)
+    """The source of the module of a reader or stage that is not genjax's own, whose code ``VERSION`` stands for."""
+    module = type(value).__module__
     try:
-        return "" if cls.__module__.startswith("genjax.") else inspect.getsource(cls)
+        return "" if module.startswith("genjax.") else inspect.getsource(sys.modules[module])
     except (OSError, TypeError):  # typed in by hand, where there is no file
         return ""
 
@@ -157,7 +175,7 @@ def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Pat
         reason = str(row[REASON]).split(":")[0]
         dropped[reason] = dropped.get(reason, 0) + 1
         found = shown.setdefault(reason, [])
-        found.append([row[ID], card.excerpt(row)])
+        found.append([row[ID], card.held(row)])
         shown[reason] = sorted(found)[:examples]
     if not kept:
         most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
@@ -174,13 +192,13 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome]) -> None:
+def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Sequence[Stage]) -> None:
     """Write down all broken records with their reasons, in the order of their names."""
     rows = []
     for number, outcome in enumerate(outcomes):
         if outcome.broken and outcome.dropped:
             for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
-                told = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(row)}
+                told = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.held(row), of)}
                 rows.append({ID: row[ID], SOURCE: row[SOURCE]} | told)
     rows.sort(key=lambda row: (row[ID], row["stage"]))
     _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

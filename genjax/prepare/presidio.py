@@ -58,6 +58,9 @@ class Presidio(RowStage):
             table = replaced(table, column, found)
         return table, [None] * len(table)
 
+    def shown(self, text: str) -> str:
+        return self.text(text)
+
     def text(self, text: str) -> str:
         """A text with marks in the place of what is found; of two that overlap the surer, then the longer one."""
         analyser = _analyser(self.language, self.model)

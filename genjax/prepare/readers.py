@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
 import io
+import itertools
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 
@@ -20,11 +19,12 @@ from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
-from genjax.prepare.files import Files
+from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
 SHOWN = 200  # characters of a broken record that the quarantine keeps
 LONGEST = 2**31 - 1  # characters of a field of a table; the csv module's own limit is one for tables of numbers
+NO_HEADER: tuple[type[Exception], ...] = (csv.Error, ValueError, *DAMAGED)  # what looking for one raises
 
 
 class Found(NamedTuple):
@@ -170,9 +170,9 @@ class Csv(Reader):
     Attributes:
       files: patterns below the root.
       root: a folder or URL; None takes $GENJAX_DATA.
-      columns: those that are taken; none for all of the first file's.
+      columns: those that are taken; none for all of the first file's that has a header.
       delimiter: between fields.
-      encodings: tried in turn on each row.
+      encodings: tried in turn on each field; those that hold ASCII as it is.
     """
 
     files: tuple[str, ...]
@@ -185,37 +185,68 @@ class Csv(Reader):
         _check_encodings(self.encodings)
         if len(self.delimiter) != 1:
             raise UserError(f"a delimiter is one character, unlike {self.delimiter!r}")
+        for encoding in self.encodings:
+            if b"a, b".decode(encoding, "replace") != "a, b":
+                raise UserError(f"a CSV file in {encoding} cannot be read: write it in utf-8")
 
     def fields(self, files: Files) -> pa.Schema:
-        with files.open(files.paths[0]) as file:
-            names = [name.strip() for name in next(self._rows(file), [])]
+        reasons = []
+        for path in files.paths:
+            try:
+                with files.open(path) as file:
+                    names = self._header(self._rows(file))
+            except NO_HEADER as error:  # it is told again when the file's records are read
+                reasons.append(f"{path}: {error}")
+                continue
+            if missing := set(self.columns) - set(names):
+                raise unknown(f"column of {path}", min(missing), names)
+            return pa.schema([(name, ARROW) for name in self.columns or names])
+        raise UserError(f"no file has a header that can be read; {reasons[0]}")
+
+    def read(self, files: Files, path: str) -> Iterator[Found]:
+        with files.open(path) as file:
+            rows = self._rows(file)
+            try:
+                header = self._header(rows, self.columns or self.fields(files).names)
+            except (csv.Error, ValueError) as error:
+                yield _broken("", "", str(error))
+                return
+            for number in itertools.count(1):
+                place, begins, row = f"row-{number:09d}", rows.line_num + 1, []
+                try:
+                    row = next(rows)
+                    if row:
+                        yield Found(place, self._values(header, row))
+                except StopIteration:
+                    return
+                except csv.Error as error:  # a quote that is not closed takes the lines up to the next one with it
+                    yield _broken(place, "", f"broken CSV: lines {begins} to {rows.line_num}: {error}")
+                except ValueError as error:
+                    yield _broken(place, self.delimiter.join(row), str(error))
+
+    def _values(self, header: list[str], row: list[str]) -> dict[str, str | None]:
+        if len(row) != len(header):
+            raise ValueError(f"a row of {len(row)} fields under a header of {len(header)}")
+        return dict(zip(header, (field or None for field in self._texts(row)), strict=True))
+
+    def _header(self, rows: Iterator[list[str]], wanted: Iterable[str] = ()) -> list[str]:
+        """The names of the columns; a ValueError tells what is wrong with them."""
+        names = [name.strip() for name in self._texts(next(rows, []))]
         if not names or len(set(names)) < len(names):
-            raise UserError(f"{files.paths[0]} has no header of different names, but {', '.join(names) or 'nothing'}")
-        for column in self.columns:
-            if column not in names:
-                raise unknown(f"column of {files.paths[0]}", column, names)
-        return pa.schema([(name, ARROW) for name in self.columns or names])
+            raise ValueError(f"no header of different names, but {', '.join(names)[:SHOWN] or 'nothing'}")
+        if missing := set(wanted) - set(names):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+        return names
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        rows = self._rows(file)
-        header = [field.strip() for field in next(rows, [])]
-        for number, row in enumerate(rows, 1):
-            if not row:
-                continue
-            place, raw = f"row-{number:09d}", self.delimiter.join(row)
-            if len(row) != len(header):
-                yield _broken(place, raw, f"a row of {len(row)} fields under a header of {len(header)}")
-                continue
-            fields = [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
-            if None in fields:
-                yield _broken(place, raw, f"not in {' or '.join(self.encodings)}")
-                continue
-            yield Found(place, dict(zip(header, (field or None for field in fields), strict=True)))
+    def _texts(self, row: list[str]) -> list[str]:
+        return [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
 
-    def _rows(self, file: BinaryIO) -> Iterator[list[str]]:
-        csv.field_size_limit(min(LONGEST, sys.maxsize))
+    def _rows(self, file: BinaryIO) -> Any:
+        """A reader of the csv module, which tells the line that it is at."""
+        csv.field_size_limit(LONGEST)
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        return csv.reader((line.replace("\0", "") for line in text), delimiter=self.delimiter, skipinitialspace=True)
+        lines = (line.replace("\0", "") for line in text)
+        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True, strict=True)
 
 
 @dataclass(frozen=True)
@@ -235,7 +266,7 @@ class Parquet(Reader):
     def found(self) -> Files:
         files = super().found()
         for path in files.paths:  # a broken one is told when its records are read
-            with contextlib.suppress(pa.ArrowException, OSError, EOFError), files.open(path) as file:
+            with contextlib.suppress(*DAMAGED), files.open(path) as file:
                 refuse_synthetic(pq.read_schema(file), files.name(path))
         return files
 
@@ -335,20 +366,21 @@ def _broken(place: str, raw: str, fault: str) -> Found:
 
 
 def _text(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
-    text = _decoded(raw, encodings)
-    if text is None:
-        return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), f"not in {' or '.join(encodings)}")
+    try:
+        text = _decoded(raw, encodings)
+    except ValueError as error:
+        return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
     return Found(place, {"text": text.removeprefix("\ufeff")})
 
 
-def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str | None:
-    """The text in the first encoding that fits; None where none does."""
+def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
+    """The text in the first encoding that fits; a ValueError tells that none does."""
     for encoding in encodings:
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError:
             continue
-    return None
+    raise ValueError(f"not in {' or '.join(encodings)}")
 
 
 def _plain(value: Any) -> str | None:
@@ -363,6 +395,6 @@ def _check_encodings(encodings: tuple[str, ...]) -> None:
         raise UserError("name at least one encoding")
     for encoding in encodings:
         try:
-            codecs.lookup(encoding)
+            b"a".decode(encoding, "replace")
         except LookupError:
             raise UserError(f"there is no encoding {encoding!r}; utf-8 and cp1252 are two") from None

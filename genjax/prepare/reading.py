@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import lzma
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genjax.errors import UserError
-from genjax.prepare.files import Files
+from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW, ID, REASON, SOURCE
 
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
     from daft import Series
 
 KEPT, DROPPED = "kept", "dropped"
+RESERVED = {ID, SOURCE, REASON, KEPT, "*"}  # no names of columns of raw records
 AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, OSError)  # what a cut or spoilt compressed file raises
 BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
 
 
@@ -39,7 +37,7 @@ def planned(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.S
     if any(schema != schemas[0] for schema in schemas):
         found = "; ".join(f"{type(r).__name__}: {', '.join(s.names)}" for (r, _), s in zip(plan, schemas, strict=True))
         raise UserError(f"the readers of one preparation give the same columns, not {found}")
-    if clash := {ID, SOURCE, REASON} & set(schemas[0].names):
+    if clash := RESERVED & set(schemas[0].names):
         raise UserError(f"a column of raw records cannot be called {', '.join(sorted(clash))}")
     names = [files.name(path) for _, files in plan for path in files.paths]
     if len(set(names)) < len(names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genjax.data.sources.prepared import TRAIN
+from genjax.errors import UserError
 from genjax.prepare.stage import ID, REASON, SOURCE, place
 
 SPLIT = "split"  # the column that tells a record's part, where a stage gave one
+NAME = re.compile(r"\w+")
 ROW_GROUP = 4096
-FEW = 20  # different values that a column of classes has at most
+PATTERN = "*-of-*.parquet"
+FEW, SHORT = 20, 50  # different values that a column of classes has at most, and characters in each
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def write(records: Path, folder: Path, size: int) -> Shards:
             name = f"{split}-{number:05d}-of-{numbers[split]:05d}.parquet"
             pq.write_table(table, partial / name, row_group_size=ROW_GROUP)
             found.append(Shard(name, split, len(table), _sha256(partial / name)))
-    for path in folder.glob("*-of-*.parquet"):
+    for path in folder.glob(PATTERN):  # of an earlier run
         path.unlink()
     for shard in found:
         (partial / shard.name).replace(folder / shard.name)
@@ -124,7 +128,11 @@ def _scattered(sources: list[Path], folder: Path, numbers: dict[str, int]) -> di
 def _splits(batch: pa.RecordBatch) -> list[str]:
     if SPLIT not in batch.schema.names:
         return [TRAIN] * len(batch)
-    return batch.column(SPLIT).to_pylist()
+    found = batch.column(SPLIT).to_pylist()
+    for split in set(found):
+        if split is None or not NAME.fullmatch(split):
+            raise UserError(f"a record's split is called {split!r}: names are of letters, digits and underscores")
+    return found
 
 
 def _digests(split: str, table: pa.Table) -> list[bytes]:
@@ -172,7 +180,8 @@ def classes(folder: Path) -> dict[str, Counter[str]]:
                 if not text or field.name in (ID, REASON, SPLIT, SOURCE) or field.name in many:
                     continue
                 counts = found.setdefault(field.name, Counter())
-                counts.update("none" if value is None else value for value in batch.column(field.name).to_pylist())
-                if len(counts) > FEW:
+                values = ["none" if value is None else value for value in batch.column(field.name).to_pylist()]
+                counts.update(value[: SHORT + 1] for value in values)
+                if len(counts) > FEW or max(map(len, counts)) > SHORT:
                     many.add(field.name)
     return {name: counts for name, counts in found.items() if name not in many}

@@ -15,6 +15,7 @@ from genjax.data.sources.prepared import TRAIN
 from genjax.errors import UserError
 from genjax.prepare.components import alike, merged
 from genjax.prepare.duplicates import collected, near_images, near_texts
+from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.shards import SPLIT
@@ -61,14 +62,31 @@ class Decontaminated(Stage):
         found: set[int] = set()
         lengths: set[int] = set()
         for reader in self.against:
-            files = reader.found()
-            for record in (record for path in files.paths for record in reader.read(files, path)):
-                words = words_of(record.values.get(self.column) or "")
-                if record.fault is None and words:
+            for text in self._texts(reader, reader.found()):
+                words = words_of(text)
+                if words:
                     length = min(self.ngram, len(words))
                     lengths.add(length)
                     found.update(_grams(words, length))
         return np.array(sorted(found), np.uint64), sorted(lengths)
+
+    def _texts(self, reader: Any, files: Files) -> Iterator[str]:
+        """The texts of a set to judge by, of which none may be missing: what it holds would stay in training."""
+        if self.column not in reader.fields(files).names:
+            raise UserError(f"{type(reader).__name__} of what to judge by gives no column {self.column!r}")
+        broken: list[str] = []
+        for path in files.paths:
+            name = files.name(path)
+            try:
+                for record in reader.read(files, path):
+                    if record.fault is None:
+                        yield record.values.get(self.column) or ""
+                    else:
+                        broken.append(" ".join(f"{name} {record.place}: {record.fault}".replace(" :", ":").split()))
+            except DAMAGED as error:
+                raise UserError(f"{name}, which is to judge by, cannot be read whole: {error}") from error
+        if broken:
+            raise UserError(f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}")
 
 
 def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
@@ -116,6 +134,7 @@ class Splits(Stage):
         import daft
 
         checked(records, self.same)
+        records = records.exclude(*{SPLIT} & set(records.column_names))
         ids = collected(records, daft.lit(0))[ID]
         group = np.arange(len(ids))
         if self.texts is not None:
@@ -154,10 +173,11 @@ class Named(RowStage):
     splits: tuple[tuple[str, str], ...]
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
-        return schema.append(pa.field(SPLIT, ARROW))
+        return pa.schema([*(field for field in schema if field.name != SPLIT), pa.field(SPLIT, ARROW)])
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = dict(self.splits)
         splits = [found.get(name or "") for name in texts_of(table, self.column)]
+        table = table.select([name for name in table.column_names if name != SPLIT])
         table = table.append_column(SPLIT, pa.array([split or TRAIN for split in splits], ARROW))
         return table, [None if split else "no split" for split in splits]

@@ -49,6 +49,10 @@ class Stage:
         """
         return {}
 
+    def shown(self, text: str) -> str:
+        """What of a record card and quarantine may show, whichever stage it has come to; all of it by default."""
+        return text
+
     def __call__(self, records: DataFrame) -> DataFrame:
         """The records, perhaps with other columns, and ``reason``: why one is dropped, null where it is kept.
 

@@ -91,6 +91,8 @@ class Valid(RowStage):
 class Balanced(Stage):
     """Keeps as many records of each class as of the smallest, or at most so many; which, their ids' hashes tell.
 
+    A record of no class is dropped.
+
     Attributes:
       column: of the class.
       most: records of a class; None for as many as the smallest has.
@@ -108,16 +110,17 @@ class Balanced(Stage):
 
         checked(records, (self.column,))
         found = collected(records, daft.col(self.column).cast(daft.DataType.string()))
-        ids, classes = found[ID].to_pylist(), np.array([str(x) for x in found["value"].to_pylist()])
-        names, counts = np.unique(classes, return_counts=True)
-        most = self.most or int(counts.min())
+        ids, values = found[ID].to_pylist(), found["value"].to_pylist()
+        classes, known = np.array([x or "" for x in values]), np.array([x is not None for x in values], bool)
+        names, counts = np.unique(classes[known], return_counts=True)
+        most = self.most or int(counts.min(initial=len(ids)))
         order = np.argsort([place(i, "balance") for i in ids], kind="stable")
-        gone: list[int] = []
+        gone: list[int] = np.flatnonzero(~known).tolist()
+        reasons = [f"no {self.column}"] * len(gone)
         for name in names:
-            gone += order[classes[order] == name][most:].tolist()
-        return decided(
-            records, dropped(found[ID].take(pa.array(gone, pa.int64())), ["surplus of its class"] * len(gone))
-        )
+            gone += order[known[order] & (classes[order] == name)][most:].tolist()
+        reasons += ["surplus of its class"] * (len(gone) - len(reasons))
+        return decided(records, dropped(found[ID].take(pa.array(gone, pa.int64())), reasons))
 
 
 def _none(value: object) -> bool:

@@ -132,6 +132,28 @@ def test_a_class_that_no_real_image_is_of_is_refused(sets, tmp_path):
         source.open()
 
 
+def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp_path):
+    for name in ("a.png", "cat/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png_bytes(np.full((4, 4, 1), len(name), np.uint8)))
+    reader = Images(("*.png", "*/*.png"), str(tmp_path))
+    prepare(Preparation((reader,)), "some", tmp_path / "some", say=lambda line: None)
+    with pytest.raises(UserError, match="1 images of .*some have no label: drop them by Missing"):
+        PreparedImages(str(tmp_path / "some"), label="label", channels=1).open()
+    with pytest.raises(UserError, match="the column 'source' of .*some holds no image files"):
+        PreparedImages(str(tmp_path / "some"), column="source", channels=1).open()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[]", "is no table of fields"), ('{"format": 1}', "has no fingerprint, name, origin, shards"), ("{", "damaged")],
+)
+def test_a_damaged_manifest_is_told(tmp_path, text, words):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        PreparedTexts(str(tmp_path)).open()
+
+
 def test_too_few_synthetic_records_are_told(tmp_path):
     with pytest.raises(UserError, match=r"a share of 0\.5 beside 1\d\d real records takes 1\d\d .* but made has 90"):
         opened(tmp_path, synthetic=Synthetic("made", 0.5))

@@ -120,6 +120,8 @@ def test_types_of_parquet_decide(tmp_path):
         ("a,b\n1,x\n2,y\n", {"numeric": ("b",)}, "row 1 of t.csv has 'x' in 'b', where 0 of 2 values are numbers"),
         ("a\n1\n2\n3\nabc\n", {}, "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: mend it"),
         ("a\n1\ninf\n3\n", {}, "row 2 of t.csv has 'inf' in 'a'"),
+        ("a\n1\n1e400\n3\n", {}, "row 2 of t.csv has '1e400' in 'a': no number above 1e.18"),
+        ("a\n1\n-1e300\n3\n", {}, "row 2 of t.csv has '-1e300' in 'a'"),
         ("a,b\n1,2\n3,4\n", {"numeric": ("a",), "categorical": ("a",)}, "listed in numeric and in categorical"),
         ("a,a\n1,2\n", {}, "t.csv has two columns of the name 'a'"),
         ("a,\n1,2\n", {}, "column 2 of t.csv has no name"),

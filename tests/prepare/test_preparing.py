@@ -18,7 +18,7 @@ from genjax.prepare.anonymous import Anonymous
 from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates, NearImages
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.preparation import Preparation
-from genjax.prepare.readers import Images, JsonLines, Texts
+from genjax.prepare.readers import Images, JsonLines, Parquet, Texts
 from genjax.prepare.splitting import Decontaminated, Named, Splits
 from genjax.prepare.texts import Length, StandardText
 from genjax.prepare.values import Balanced, Missing
@@ -166,12 +166,15 @@ from genjax.prepare.readers import Texts
 from genjax.prepare.texts import Length, TextFilter
 
 
+BEGIN = "w1"
+
+
 @dataclass(frozen=True)
 class Begins(TextFilter):
     column: str = "text"
 
     def fault(self, text):
-        return None if text.startswith("w1") else "begins otherwise"
+        return None if text.startswith(BEGIN) else "begins otherwise"
 
 
 def get_config(tiny=False):
@@ -191,6 +194,66 @@ def test_a_stage_of_the_config_is_done_again_once_its_code_has_changed(raw, tmp_
     assert told(STAGE) == [False, False, False]
     assert told(STAGE) == [True, True, True]
     assert told(STAGE.replace('"w1"', '"w2"')) == [True, True, False]
+
+
+def test_raw_files_are_never_taken_for_shards_of_an_earlier_run(tmp_path):
+    table = pa.table({"text": ["a", "b"]})
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    found = Preparation((Parquet(("*.parquet",), str(tmp_path)),))
+    for where, words in ((tmp_path, "holds raw files of this"), (tmp_path / "other", "holds Parquet files of others")):
+        where.mkdir(exist_ok=True)
+        pq.write_table(table, where / "train-00000-of-00001.parquet")
+        with pytest.raises(UserError, match=words):
+            preparing.prepare(found, "x", where, say=str)
+        assert pq.read_table(where / "train-00000-of-00001.parquet") == table
+    for sign in "*[%":
+        with pytest.raises(UserError, match="its name holds"):
+            preparing.prepare(found, "x", tmp_path / f"a{sign}b", say=str)
+
+
+def test_what_a_split_was_called_is_a_split_or_is_given_anew(tmp_path):
+    told = [{"text": str(n), "split": ("train", "dev")[n % 2]} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in told))
+    reader = JsonLines(("a.jsonl",), str(tmp_path), ("text", "split"))
+    stages = ((), (Named("split", (("train", "train"), ("dev", "test"))),), (Splits(0.5), Splits(0.5)))
+    for number, stage in enumerate(stages):
+        out = tmp_path / f"out{number}"
+        preparing.prepare(Preparation((reader,), stage), "x", out, say=str)
+        assert [set(row) for row in rows(out)] == [{"id", "source", "text"}] * len(rows(out))
+        other = rows(out, "dev" if number == 0 else "test")
+        assert len(rows(out)) + len(other) == 40 and (len(other) == 20 or number == 2)
+    for name in ("a/b", None):
+        (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x", "split": name}))
+        with pytest.raises(UserError, match="a record's split is called"):
+            preparing.prepare(Preparation((reader,)), "x", tmp_path / "bad", say=str)
+
+
+@pytest.mark.parametrize("column", ["id", "kept", "*"])
+def test_columns_that_a_preparation_needs_for_itself_are_refused(column, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({column: "x"}))
+    reader = JsonLines(("a.jsonl",), str(tmp_path), (column,))
+    with pytest.raises(UserError, match="a column of raw records cannot be called"):
+        preparing.prepare(Preparation((reader,)), "x", tmp_path / "out", say=str)
+
+
+def test_few_long_texts_are_no_classes(tmp_path):
+    (tmp_path / "a.txt").write_text("x " * 500_000)
+    found = Preparation((Texts(("a.txt",), str(tmp_path)),))
+    preparing.prepare(found, "x", tmp_path / "out", say=str)
+    assert not shards.classes(tmp_path / "out") and (tmp_path / "out" / "plots" / "length_text.png").exists()
+
+
+def test_what_is_anonymised_later_is_shown_nowhere(tmp_path):
+    told = ["ann@example.org " * 20, "ann@example.org " * 20, "\ufffd" * 30 + " bob@example.org"]
+    (tmp_path / "a.txt").write_text("\n".join(told))
+    out = tmp_path / "out"
+    reader = Texts(("a.txt",), str(tmp_path), "lines")
+    stages = (ExactDuplicates(), Length(100))
+    for later in ((), (Anonymous(),)):
+        preparing.prepare(Preparation((reader,), stages + later), "x", out, say=str)
+        card = (out / "card.md").read_text()
+        assert ("example.org" in card) == (not later) and ("<email>" in card) == bool(later)
+        assert "too short" in card and "duplicate" in card
 
 
 def test_a_stage_that_fails_leaves_those_before_it(raw, tmp_path, monkeypatch):
@@ -396,6 +459,15 @@ def test_classes_are_cut_to_the_smallest(tmp_path):
         assert shards.classes(out)["label"] == {"a": counts[0], "b": counts[1]}
         assert (out / "plots" / "classes_label.png").exists()
         assert (labels.count("a"), labels.count("b")) == counts
+
+
+def test_a_record_of_no_class_is_dropped_before_classes_are_cut(tmp_path):
+    told = [{"text": str(n), "label": ("a", "None", None)[n % 3]} for n in range(30)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in told))
+    reader = JsonLines(("a.jsonl",), str(tmp_path), ("text", "label"))
+    manifest = preparing.prepare(Preparation((reader,), (Balanced(),)), "x", tmp_path / "out", say=str)
+    assert json.loads(manifest.read_text())["stages"][1]["dropped"] == {"no label": 10}
+    assert shards.classes(tmp_path / "out")["label"] == {"a": 10, "None": 10}
 
 
 def test_a_column_may_tell_the_split(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.mixing import Blend, in_units
 from genjax.data.splits import digest
-from genjax.data.stream import Order
+from genjax.data.stream import Order, own_order
 from genjax.data.text_dataset import spelt, tokens_of
 from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
@@ -79,6 +79,8 @@ class Mixture:
 
 def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
     """Refuse the source ``number``, which does not fit the first of a mixture."""
+    if own_order(data.splits["train"]) is not None:
+        raise UserError(f"source {number} of a mixture is one itself: list its sources here, with weights of their own")
     for field in dataclasses.fields(Spec):
         of_first, own = getattr(first.spec, field.name), getattr(data.spec, field.name)
         if field.name != "mean" and of_first != own:

@@ -128,7 +128,7 @@ class PreparedImages:
             records["train"] = [*records["train"], *more]
             origins.append(made.origin)
         images = {split: self._images(split, rows) for split, rows in records.items()}
-        names = [str(row[self.label]) for rows in records.values() for row in rows] if self.label else []
+        names = self._names(records)
         labels, classes = numbered(names) if self.label else (None, None)
         splits, begin = {}, 0
         for split, raw in images.items():
@@ -145,6 +145,17 @@ class PreparedImages:
     def _columns(self) -> list[str]:
         return [self.column] + ([] if self.label is None else [self.label])
 
+    def _names(self, records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+        """The class of each record, of one split after the other; none without labels."""
+        if self.label is None:
+            return []
+        found = [row[self.label] for rows in records.values() for row in rows]
+        if absent := sum(name is None for name in found):
+            raise UserError(
+                f"{absent:,} images of {self.name} have no {self.label}: drop them by Missing as it is made"
+            )
+        return [str(name) for name in found]
+
     def _check_labels(self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]) -> None:
         """Refuse synthetic records of a class that no real one is of, with a ``UserError``."""
         if self.label is not None:
@@ -155,6 +166,8 @@ class PreparedImages:
 
     def _images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
         """The pixels uint8 [N, H, W, C]."""
+        if not all(isinstance(row[self.column], bytes) for row in rows):
+            raise UserError(f"the column {self.column!r} of {self.name} holds no image files")
         found = [decode(row[self.column], None, self.channels) for row in rows]
         if len({image.shape for image in found}) != 1:
             raise UserError(f"the images of {self.name}, {split}, are of several sizes: prepare them to one")
@@ -227,8 +240,12 @@ class Prepared:
             ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / MANIFEST} is damaged: {error}") from None
+        if not isinstance(manifest, dict):
+            raise UserError(f"{folder / MANIFEST} is damaged: it is no table of fields in JSON")
         if manifest.get("format") != FORMAT:
             raise UserError(f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads {FORMAT}")
+        if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
+            raise UserError(f"{folder / MANIFEST} is damaged: it has no {', '.join(sorted(missing))}")
         if manifest["origin"] != kind:
             raise UserError(_wrong_kind(name, manifest["origin"]))
         for shard in manifest["shards"]:

@@ -1,0 +1,98 @@
+import time
+
+import pytest
+
+from genjax.prepare.anonymous import Anonymous
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4111111111111111 12/25", "<card> 12/25"),
+        ("4111 1111 1111 1111 12 25", "<card> 12 25"),
+        ("1 4111 1111 1111 1111", "1 <card>"),
+        ("12 25 4111-1111-1111-1111 123", "12 25 <card> 123"),
+        ("4111\u00a01111\u202f1111\u00a01111, 4111\u20111111\u20101111\u20111111", "<card>, <card>"),
+        ("4111111111111111 378282246310005", "<card> <card>"),
+        ("4111111111111112 12/25", "4111111111111112 12/25"),
+        ("12345678901234567890123", "12345678901234567890123"),  # no part of a group is a card
+        ("10.0.0.1:8080", "<ip>:8080"),
+        ("From 10.0.0.1: icmp", "From <ip>: icmp"),
+        ("From fe80::1: icmp6", "From <ip>: icmp6"),
+        ("ip:10.0.0.1 ip:2001:db8::1", "ip:<ip> ip:<ip>"),
+        ("::ffff:1.2.3.4", "<ip>"),
+        ("[2001:DB8:0:0:1::7]:80", "[<ip>]:80"),
+        ("12:30:45:10.0.0.1", "12:30:45:<ip>"),
+        ("HTTP://EXAMPLE.COM/x", "<url>"),
+        ("Www.example.org", "<url>"),
+        ("https://user@github.com/org/repo.", "<url>."),
+        ("https://user:pw@h.example/private?token=abc", "<url>"),
+        ("postgres://user:pw@db.example/users", "<url>"),
+        ("www.bob.smith@example.org", "<email>"),
+        ("a@b.de-, a@b.de-Adresse", "<email>-, <email>-Adresse"),
+        ("a@b.xn--p1ai", "<email>"),
+        ("_a@b.de_", "<email>_"),
+        ("Tel.0123 456 789", "Tel.<phone>"),
+        ("+49\u00a089\u202f1234567, 030\u20111234\u2010567", "<phone>, <phone>"),
+        ("+49.301234567", "<phone>"),
+        ("212.555.1234, 01.23.45.67.89, 912 345 678", "<phone>, <phone>, <phone>"),
+        ("3.5 030 1234567 2.50", "3.5 <phone> 2.50"),
+        ("12.11.2020 030 1234567", "12.11.2020 <phone>"),
+        ("030 1234567  030 7654321", "<phone>  <phone>"),
+        ("212-555-1234 (212) 555-1234, 030 1234567 030 7654321", "<phone> <phone>, <phone> <phone>"),
+        ("030 1234567. 12 345 678 90", "<phone>. <phone>"),
+        ("012 345 678,25", "<phone>,25"),
+    ],
+)
+def test_common_forms_are_found(text, expected):
+    assert Anonymous().text(text) == expected
+    assert Anonymous().text(f"({text})") == f"({expected})"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.123456789",
+        ".0123456789",
+        "3.14159265 2.71828",
+        "0.5 0.25 0.125 0.75",
+        "0.125-0.875",
+        "030.1234567",
+        "version 1.2.3, then 1.2.4 1.3.0 1.3.10",
+        "at 12:30:45 or 12:30:45.123456",
+        "a::b, std::dec, ::add, cafe::babe, f64::EPSILON, f64::E and x[::2], x[1::2] :: Int",
+        "MAC 00:1a:2b:3c:4d:5e",
+        "43:51:43:a1:b5:fc:8b:b7:0a:3a:a9:b1:0f:66:73:a8",
+        "1.1.2020-2.1.2020, 2020-11-12 10:30, 11/12/2020 10:30:00",
+        "for 1,234,567.89 dollars, $12345678.90, 12.345.678,90 €, 123.456.789,00 €, 912 345 678 €",
+        "12\u202f345\u202f678 people, 1\u00a0234\u00a0567\u00a0890\u00a0€, 12.345.678 Einwohner",
+        "1\u00a0234\u00a0012\u00a0345\u00a0679 stars",
+        "1 2 3 4 5 6 7 8 9 10",
+        "In 1984, 3 of 40 people at no. 12 (see p. 7) paid 10.50 or 20-30 pounds; the ratio is 3:1.",
+        "@name, user@localhost, a - b, http, www. and so on... www.com",
+    ],
+)
+def test_other_texts_stay(text):
+    assert Anonymous().text(text) == text
+
+
+def test_a_mark_is_not_looked_into(monkeypatch):
+    from genjax.prepare import anonymous
+
+    monkeypatch.setattr(anonymous, "_mark", lambda kind, key, value: f"<{kind}:4111111111111111>")
+    assert anonymous._is_card("4111111111111111")
+    assert Anonymous().text("a@b.org", b"key") == "<email:4111111111111111>"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("1", ".", ":", "@", " ", "-", "a", "1 ", "1.", "1:", "1-", "1@", "a.", "a@", "a-", "(1)", "1  ", "123 "),
+        *("1234 ", "1. ", "a:", "a::", "a://", "a://a", "a@1.", "-www.", "www.", "1" * 16 + " ", "0.1 ", "1.1.1.1."),
+        *("1 " * 17 + " ", "\u00a0", "1\u00a0", "+", "+1 ", "http://", "xn--", "a@xn--", "<email:", "$", "1,", "_"),
+    ],
+)
+def test_the_time_grows_with_the_length(piece):
+    started = time.process_time()
+    Anonymous().text(piece * (60_000 // len(piece)) + "!")
+    assert time.process_time() - started < 2
