@@ -84,6 +84,7 @@ def started(run_dir):
     return records.starts(epath.Path(run_dir))
 
 
+@pytest.mark.long
 def test_a_run_records_the_sets_it_learned_from(chain, here):
     (start,) = started("runs/first")
     data = chain.data.open()

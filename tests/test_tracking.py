@@ -98,6 +98,7 @@ def whole(uri, tmp_path_factory):
 
 
 @needs_mlflow
+@pytest.mark.long
 def test_the_parameters_are_the_fields_of_the_config(whole):
     *_, found = whole
     params = found.data.params

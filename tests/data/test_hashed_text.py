@@ -51,6 +51,7 @@ def test_the_more_words_are_shared_the_nearer():
     np.testing.assert_allclose(cosines, [5 / 7, 0], atol=0.07)
 
 
+@pytest.mark.long
 def test_other_processes_and_hash_seeds_give_the_same():
     code = "from genjax.data.hashed_text import HashedText; print(HashedText(8).embed('a red circle').tobytes().hex())"
     results = {

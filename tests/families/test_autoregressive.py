@@ -137,6 +137,7 @@ def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_p
         np.testing.assert_allclose(apart.nll[0], nll[first : last - 1], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_the_prompt_of_a_prefix_lm_is_its_prefix():
     family = replace(SMALL, prefix_lm=True)
     state = state_of(family, replace(TEXT, prefixed=True))
@@ -178,6 +179,7 @@ def test_a_prefix_lm_learns_answers_from_what_stands_anywhere_in_their_prompt(tm
 
 
 @pytest.mark.parametrize("spec", [TEXT, PAIRS], ids=["text", "pairs"])
+@pytest.mark.long
 def test_accumulated_steps_equal_the_full_batch_whatever_the_lengths(spec):
     family = PAIRED if spec is PAIRS else replace(SMALL, chunk=8, z_loss=0.1)
     batch = batch_of(8, spec=spec)
@@ -239,6 +241,7 @@ def test_greedy_texts_are_those_of_a_model_that_reads_all_of_them_anew(scan):
     assert found.tolist() == [row, row]
 
 
+@pytest.mark.long
 def test_samples_of_a_pair_follow_their_source_and_the_padding_of_a_source_is_not_read():
     state, batch = state_of(PAIRED, PAIRS), batch_of(3, spec=PAIRS)
     nll = jax.jit(lambda batch: PAIRED.predictions(state.params, batch).nll)
@@ -303,6 +306,7 @@ def trajectory(devices, family, spec):
 @pytest.mark.parametrize(
     "devices", [Devices(count=8, mode="sharded", fsdp=2), Devices(count=8)], ids=["sharded", "mapped"]
 )
+@pytest.mark.long
 def test_eight_devices_equal_one(devices):
     family = replace(SMALL, net=replace(NET, layers=1), chunk=4096)
     one, eight = (trajectory(d, family, TEXT) for d in (Devices(count=1), devices))

@@ -93,6 +93,7 @@ def test_bfloat16_parameters_give_nearly_the_same(state):
     np.testing.assert_allclose(near, exact, atol=0.3)
 
 
+@pytest.mark.long
 def test_a_batch_of_captions_is_judged_as_it_is_trained(state):
     batch = batch_of(6)
     batch["loss_mask"] = batch["loss_mask"].at[::2].multiply(jnp.arange(T + 1)[None] < 4)
@@ -134,6 +135,7 @@ def test_permuted_pictures_have_permuted_captions(state):
     assert one.shape == (6, 5) and not np.array_equal(one, two)
 
 
+@pytest.mark.long
 def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
     images = batch_of(2)["image"]
     greedy = replace(SMALL.sampler, steps=T, temperature=0.0, tokens=(START,), ends=(END,))

@@ -113,6 +113,7 @@ def test_a_linear_classifier_reaches_the_optimum_of_logistic_regression():
     np.testing.assert_allclose(predict(family, state, batch), optimum, atol=0.01)
 
 
+@pytest.mark.long
 def test_mixed_labels_cost_the_weighted_sum():
     family = Classifier(SMALL, label_smoothing=0.1)
     state, batch = state_of(family), a_batch()
@@ -216,6 +217,7 @@ def on_one(tmp_path_factory):
 
 
 @pytest.mark.parametrize("devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"])
+@pytest.mark.long
 def test_eight_devices_equal_one_with_their_batch_statistics(tmp_path, on_one, devices):
     rows, state = curve(tmp_path / "eight", batch_size=32, devices=devices)
     assert rows.shape == (20, 2) and on_one[0][-1, 0] < on_one[0][0, 0]
@@ -224,6 +226,7 @@ def test_eight_devices_equal_one_with_their_batch_statistics(tmp_path, on_one, d
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *compared)
 
 
+@pytest.mark.long
 def test_it_goes_on_bitwise_with_its_batch_statistics(tmp_path):
     settings = {"optimizer": Adam(), "augment": (Crop(padding=1),), "family": Classifier(SMALL, 0.1, 0.2)}
     rows, whole = curve(tmp_path / "whole", **settings)

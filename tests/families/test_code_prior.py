@@ -126,6 +126,7 @@ def test_all_labels_are_drawn_in_turn_and_samples_are_the_decoded_codes(state):
     assert jax.eval_shape(lambda: scanned.sample(state_of(scanned), KEY, 2, greedy)).shape == (2, 8, 8, 1)
 
 
+@pytest.mark.long
 def test_its_metrics_are_a_mean_over_codes_a_rate_and_a_bound(state):
     family = replace(PRIOR, autoencoder=replace(BASE, likelihood=DiscretizedLogistic()))
     state = state_of(family)

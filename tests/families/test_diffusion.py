@@ -68,6 +68,7 @@ def state_of(family, spec=POINTS, moved=True):
         (Straight(), "velocity", "simple", 1.0),
     ],
 )
+@pytest.mark.long
 def test_the_loss_is_the_weighted_squared_error_of_the_target(process, target, weighting, data_std):
     family = replace(SMALL, process=process, target=target, weighting=weighting, data_std=data_std)
     state, x0 = state_of(family), batch_of(6)["points"]
@@ -129,6 +130,7 @@ def test_the_reconstruction_of_levels_is_their_probability_given_the_first_noisy
     np.testing.assert_allclose(variational.reconstruction(process, x0, noise, values)[0], -log_p, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_a_learned_schedule_gets_the_gradients_of_its_bound_and_of_its_variance():
     state, x0 = state_of(LEARNED), batch_of(8)["points"]
 
@@ -187,6 +189,7 @@ def test_guidance_extrapolates_from_the_unconditional_model_to_the_label():
     np.testing.assert_array_equal(other, estimates[0])
 
 
+@pytest.mark.long
 def test_what_is_known_is_kept_exactly():
     family = replace(SMALL, net=UNet((4,), 1, (), 4), sampler=Denoising(DDIM(4), clip=True))
     state, image = state_of(family, IMAGES), batch_of(3, IMAGES)["image"]

@@ -243,6 +243,7 @@ def test_averaged_generators_draw_with_statistics_of_their_own():
     assert np.isfinite(alone).all() and np.abs(alone).max() > 1e-3
 
 
+@pytest.mark.long
 def test_the_probability_of_augmentation_follows_the_discriminator():
     augment = DiscriminatorAugment(("flip", "color", "translation", "cutout", "rotation"), 0.5, 0.6, images=100)
     np.testing.assert_allclose(augment.adapted(0.5, 0.9, 10), 0.6)
@@ -257,6 +258,7 @@ def test_the_probability_of_augmentation_follows_the_discriminator():
     np.testing.assert_allclose(state.variables["augment_prob"], expected, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_augmentation_lets_the_gradient_through_and_leaves_the_rest_alone():
     images = batch_of(16, IMAGES)["image"]
     for name in ("flip", "rotation", "translation", "cutout", "color"):
@@ -395,6 +397,7 @@ def latents_by_row(self, key, n, truncation=None):
     return jax.vmap(draw)(first + jnp.arange(n))
 
 
+@pytest.mark.long
 def test_eight_mapped_devices_equal_one_where_their_draws_are_the_same(monkeypatch):
     monkeypatch.setattr(Nets, "latents", latents_by_row)
     (one, _, stats), (eight, _, others) = (trajectory(d, NORMED) for d in (Devices(count=1), Devices(count=8)))

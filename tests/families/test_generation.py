@@ -344,6 +344,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_command_line_prompts_streams_and_drafts(folder, capsys):
     def drawn(*options):
         code = command_line.main(["sample", str(folder / "large"), "--num", "3", *options])

@@ -75,6 +75,7 @@ def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, standing, 
     assert np.isfinite(run.evaluate().numbers["loss"])
 
 
+@pytest.mark.long
 def test_its_step_is_that_of_a_diffusion_on_standardised_latents(bases):
     base = bases["vae"]
     experiment = Experiment(on(bases, "vae"), toy.Pictures(), Adam(), steps=4, batch_size=16)
@@ -128,6 +129,7 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
         np.testing.assert_array_equal(SPATIAL.from_latents(state.params, state.variables, near), again)
 
 
+@pytest.mark.long
 def test_a_run_needs_the_other_no_more_wherever_it_is_copied(bases, standing, tmp_path):
     shutil.copytree(bases["vqvae"].run_dir, tmp_path / "base")
     family = LatentDiffusion(str(tmp_path / "base"), GRID)
@@ -154,6 +156,7 @@ def test_a_run_goes_on_with_what_it_has_kept_though_the_other_has_trained_on(bas
 
 
 @pytest.mark.parametrize("devices", [Devices(8, "sharded"), Devices(8, "pmapped")], ids=lambda d: d.mode)
+@pytest.mark.long
 def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
     one = standing["vae"]
     settings = replace(one.experiment, family=on(bases, "vae"), devices=devices)

@@ -202,6 +202,7 @@ def test_embeddings_are_means_over_ordinary_tokens():
     np.testing.assert_allclose(jax.jit(lambda: embed(FAMILY, state, batch))(), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_microbatches_of_uneven_weight_add_up_to_the_whole():
     """With a mask that leaves nothing to chance: each ordinary token is asked for and masked."""
     family = MaskedLM(NET, Masking("tokens", rate=1 - 1e-7, masked=1.0, random=0.0))
@@ -235,6 +236,7 @@ def experiment(tmp_path, **fields):
     return Experiment(family, data=source(tmp_path), devices=Devices(count=1), **told)
 
 
+@pytest.mark.long
 def test_a_run_stopped_and_gone_on_with_is_bitwise_the_uninterrupted_one(tmp_path):
     whole = genjax.train(experiment(tmp_path), tmp_path / "whole", quiet=True)
     genjax.train(experiment(tmp_path, steps=4), tmp_path / "parts", quiet=True)
@@ -244,6 +246,7 @@ def test_a_run_stopped_and_gone_on_with_is_bitwise_the_uninterrupted_one(tmp_pat
 
 
 @pytest.mark.parametrize("mode", ["pmapped", "sharded"])
+@pytest.mark.long
 def test_many_devices_agree_with_one(tmp_path, mode):
     """Without chance in the mask, as mapped devices draw for their own rows."""
     family = MaskedLM(NET, Masking("tokens", rate=1 - 1e-7, masked=1.0, random=0.0))

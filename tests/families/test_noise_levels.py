@@ -62,6 +62,7 @@ def experiment(**changes):
     return Experiment(**settings | changes)
 
 
+@pytest.mark.long
 def test_training_follows_the_limits_and_evaluation_does_not(run_dir):
     """In the limits of all levels training is that without a curriculum; in others it is not."""
     runs = {

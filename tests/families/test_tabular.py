@@ -104,6 +104,7 @@ def test_what_does_not_fit_a_table_is_refused():
 @pytest.mark.parametrize(
     ("family", "optimizer"), [(TVAE, Adam(Constant(1e-2))), (CTGAN, Players(Adam(), Adam()))], ids=["vae", "gan"]
 )
+@pytest.mark.long
 def test_a_run_on_a_file_writes_its_schema(family, optimizer, tmp_path):
     draw = np.random.default_rng(0)
     lines = [

@@ -195,6 +195,7 @@ def test_what_does_not_fit_the_data_is_refused(state):
 EVERY = Every(log=2, evaluate=0, sample=4, checkpoint=4)
 
 
+@pytest.mark.long
 def test_a_prompt_is_given_on_the_command_line(tmp_path, capsys):
     family = replace(FAMILY, drop_label=0.5)
     data = CaptionedShapes(40, 10, text=TEXT)

@@ -93,6 +93,7 @@ def test_it_starts_at_the_mean_of_the_data(likelihood, coder, shape):
     assert family.sample(state, KEY, 2, PriorSampler(draw=True)).shape == (2, *shape)
 
 
+@pytest.mark.long
 def test_the_bound_is_the_sum_of_its_terms_and_beta_weighs_training_alone():
     family = VAE(latent_dim=3, coder=MLPCoder((8,)), beta=Linear(0.0, 1.0, 10))
     state = state_of(family, (4, 4, 1)).replace(step=jnp.int32(5))

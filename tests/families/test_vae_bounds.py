@@ -74,6 +74,7 @@ def test_one_importance_sample_is_the_elbo_in_expectation():
 
 
 @pytest.mark.parametrize(("samples", "chunk"), [(12, 4), (13, 4), (5, 64), (7, 1)])
+@pytest.mark.long
 def test_chunks_are_the_whole_sum_and_so_is_their_gradient(samples, chunk):
     """Against the formula written out with the same draws, all at once."""
     family = VAE(**LINEAR, chunk=chunk)
@@ -241,6 +242,7 @@ class Silent(VAE):
         return super().top_down(params, estimates, None)
 
 
+@pytest.mark.long
 def test_a_conditional_model_sees_its_label():
     family = VAE(latent_dim=3, coder=ConvCoder((4,)), conditional=True)
     spec = Spec("image", (6, 6, 1), np.zeros((6, 6, 1), np.float32), classes=4)
@@ -325,6 +327,7 @@ def digits_run(tmp_path_factory):
     return genjax.train(experiment, tmp_path_factory.mktemp("latents") / "run", quiet=True)
 
 
+@pytest.mark.long
 def test_active_units_are_those_whose_means_vary(digits_run):
     report = digits_run.evaluate()
     split = Digits().open().splits["test"]

@@ -281,6 +281,7 @@ def test_clusters_get_a_code_each():
     assert all(len(np.unique(vqvae.nearest(codebook, centres))) < 8 for codebook in without)
 
 
+@pytest.mark.long
 def test_images_made_of_six_tiles_need_six_codes_and_are_rebuilt():
     draw = np.random.default_rng(3)
     tiles = draw.uniform(-1, 1, (6, 2, 2, 1)).astype(np.float32)
@@ -328,6 +329,7 @@ def digits(**changes):
     return toy.experiment(**settings | {"steps": 12} | changes)
 
 
+@pytest.mark.long
 def test_it_goes_on_bitwise_with_its_codebook_and_refuses_to_sample(tmp_path):
     whole = genjax.train(digits(), tmp_path / "whole", quiet=True)
     genjax.train(digits(steps=7), tmp_path / "parts", quiet=True)
@@ -380,6 +382,7 @@ def trajectory(devices):
     [Devices(count=8, mode="pmapped"), Devices(count=8, mode="sharded", fsdp=4)],
     ids=["pmapped", "sharded"],
 )
+@pytest.mark.long
 def test_eight_devices_equal_one_restarts_and_all(devices):
     one, variables = trajectory(Devices(count=1))
     eight, others = trajectory(devices)

@@ -178,6 +178,7 @@ def test_a_cache_is_rewound_and_its_rows_are_taken():
 
 
 @pytest.mark.parametrize("name", ["gpt", "windowed"])
+@pytest.mark.long
 def test_scanned_equals_unrolled_and_remat_changes_nothing(name):
     net = NETS[name]
     params = params_of(net)
@@ -198,6 +199,7 @@ def test_scanned_equals_unrolled_and_remat_changes_nothing(name):
 
 
 @pytest.mark.parametrize("optimizer", [Muon(Constant(0.1), adam_rate=0.5), SGD(Constant(0.1))], ids=["muon", "sgd"])
+@pytest.mark.long
 def test_an_optimizer_moves_scanned_layers_as_unrolled_ones(optimizer):
     params = params_of(LLAMA)
     grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)

@@ -268,6 +268,7 @@ def test_microbatches_make_no_difference():
     [(Devices(count=8), True), (Devices(count=8, mode="sharded", fsdp=2), True), (Devices(count=8), False)],
     ids=["mapped", "sharded", "mapped_unknown"],
 )
+@pytest.mark.long
 def test_eight_devices_equal_one(devices, is_known):
     batch, rule = batch_of(16), SGD_RULE.build(4)
     batch |= knowing(state_of(), batch) if is_known else {}
@@ -338,6 +339,7 @@ def curve(run_dir):
     return np.array([[r["loss"], r["grad_norm"], r["chosen_log_prob"]] for r in rows if r["split"] == "train"])
 
 
+@pytest.mark.long
 def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
     borrowed = shutil.copytree(base.run_dir, tmp_path / "base")
     told = told_of(borrowed)
@@ -369,6 +371,7 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.state.frozen[BASE]["params"], loaded.state.params)
 
 
+@pytest.mark.long
 def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, monkeypatch):
     told = told_of(base.run_dir, steps=6)
     genjax.train(told, tmp_path / "known", quiet=True)

@@ -114,6 +114,7 @@ def test_advantages_of_a_group_sum_to_0_whatever_is_added_to_rewards_or_multipli
         np.testing.assert_allclose(longer, (1 if scale else 100) * found, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_equal_rewards_teach_nothing_even_where_their_mean_is_another_number():
     for reward in np.random.default_rng(0).normal(size=50):
         found, tied = group_advantages(jnp.full(7, reward, jnp.float32), 7, scale_by_std=True)
@@ -178,6 +179,7 @@ def by_hand(batch, length_normalised, kl, params, reference):
 
 @pytest.mark.parametrize("length_normalised", [True, False])
 @pytest.mark.parametrize("scale_by_std", [True, False])
+@pytest.mark.long
 def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(length_normalised, scale_by_std):
     family = family_of(length_normalised=length_normalised, scale_by_std=scale_by_std, kl=0.3, **AT_ONCE)
     state = state_of(family)
@@ -279,6 +281,7 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 @pytest.mark.parametrize(
     "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
 )
+@pytest.mark.long
 def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
     batch = FAMILY.collect(state_of(), prompts_batch(32), KEY)
     rule = SGD(Constant(0.1)).build(4)

@@ -74,6 +74,7 @@ def flat(tree):
     return dict(named_leaves(jax.device_get(tree)))
 
 
+@pytest.mark.long
 def test_only_adapters_have_parameters_and_moments(base, lora):
     names = set(flat(lora.state.params))
     pieces = ("attention/query", "attention/value", "feed_forward/up", "feed_forward/down")
@@ -134,6 +135,7 @@ def test_merged_logits_are_those_of_a_path_beside_each_matrix(lora):
     np.testing.assert_allclose(unmerged, logits(merged), atol=2e-5)
 
 
+@pytest.mark.long
 def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     """dL/dA = s dL/dW B^T and dL/dB = s A^T dL/dW."""
     family = runs.resolved(
@@ -157,6 +159,7 @@ def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     np.testing.assert_allclose(found["lora_b"], 3 * adapter["lora_a"].T @ whole, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_it_goes_on_bitwise_and_without_the_base(base, tmp_path):
     family = LoRA(str(base.run_dir), Adapters(2, whole=("norm",)))
     told = experiment(family, words(tmp_path, "others", "a sun set", "the moon is to set"), ema=0.9)
@@ -196,6 +199,7 @@ def test_what_is_judged_drawn_and_exported_is_the_merged_model(lora, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["pmapped", "sharded"])
+@pytest.mark.long
 def test_eight_devices_equal_one(base, tmp_path, mode):
     data = words(tmp_path, "others", "a sun set", "the moon is to set")
     told = experiment(LoRA(str(base.run_dir), Adapters(2)), data, optimizer=SGD(Constant(0.05)), steps=6)
@@ -208,6 +212,7 @@ def test_eight_devices_equal_one(base, tmp_path, mode):
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
 
 
+@pytest.mark.long
 def test_scanned_layers_have_adapters_of_their_own_and_convolutions_are_one_matrix(tmp_path):
     data = words(tmp_path, "texts", "the sun is up", "a moon is out")
     scanned = Autoregressive(dataclasses.replace(NET, scan_layers=True))
@@ -273,6 +278,7 @@ def test_what_cannot_be_meant_is_refused(base, lora, tmp_path):
         genjax.train(experiment(LoRA(str(base.run_dir)), longer), tmp_path / "d", quiet=True)
 
 
+@pytest.mark.long
 def test_a_run_may_start_from_a_run_of_adapters_and_stand_on_it(lora, tmp_path):
     data = dataclasses.replace(lora.experiment.data)
     told = experiment(

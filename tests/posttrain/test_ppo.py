@@ -110,6 +110,7 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
         np.testing.assert_allclose(value[0], several[row, : lengths[row]], atol=1e-4)
 
 
+@pytest.mark.long
 def test_logits_of_some_rows_at_a_time_tell_the_same_and_have_the_same_gradient(monkeypatch):
     drawn = collected()
 
@@ -256,6 +257,7 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 @pytest.mark.parametrize(
     "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
 )
+@pytest.mark.long
 def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
     batch = FAMILY.collect(state_of(), prompts_batch(32), KEY)
     rule = SGD(Constant(0.1)).build(4)
@@ -270,6 +272,7 @@ def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
         np.testing.assert_allclose(numbers[name].value, others[name].value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_coefficient_adapts_to_the_kl_of_a_response():
     family = family_of(kl=0.15, kl_target=6.0, kl_horizon=100)
     for kl, relative in ((0.0, -0.2), (6.6, 0.1), (60.0, 0.2)):
@@ -280,6 +283,7 @@ def test_the_coefficient_adapts_to_the_kl_of_a_response():
     assert still.variables["kl_coefficient"] == jnp.float32(0.1)
 
 
+@pytest.mark.long
 def test_a_reward_model_scores_a_prompt_and_its_response():
     family = family_of(reward=None, reward_run="judge")
     judge = JUDGE.init(KEY, *_preferences())

@@ -198,6 +198,7 @@ def test_microbatches_make_no_difference():
     jax.tree.map(close, (whole[0].params, whole[0].variables), (parts[0].params, parts[0].variables))
 
 
+@pytest.mark.long
 def test_texts_are_scored_as_their_tokens_are():
     codec = ChatCodec(Bytes(delimiter=True), ChatTemplate((("user", "", ">"), ("assistant", "", ""))))
     net = dataclasses.replace(NET, context=12)
@@ -250,6 +251,7 @@ def on_one(tmp_path_factory):
 
 
 @pytest.mark.parametrize("devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"])
+@pytest.mark.long
 def test_eight_devices_equal_one(tmp_path, on_one, devices):
     rows, state = curve(tmp_path / "eight", devices=devices)
     assert rows.shape == (6, 2)
@@ -269,6 +271,7 @@ def test_it_goes_on_bitwise(tmp_path):
     assert whole.variables["variance"] not in (0, 1)
 
 
+@pytest.mark.long
 def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
     pair = RulePreferences(64, 16)
     fitted = pair.open().codec.tokens
@@ -287,6 +290,7 @@ def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
         genjax.load(tmp_path / "run").sample(num=1)
 
 
+@pytest.mark.long
 def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
     changes = {"data": RulePreferences(), "steps": 300, "batch_size": 32, "optimizer": Adam(Cosine(2e-3))}
     run = genjax.train(rule(**changes, family=RewardModel(TokenBackbone(SMALL, "last"))), tmp_path / "r", quiet=True)

@@ -83,6 +83,7 @@ def collected(method):
     return family.collect(state_of(family, 0.1), batch_of(), KEY)
 
 
+@pytest.mark.long
 def test_it_begins_as_the_base():
     family = family_of()
     state = state_of(family)
@@ -96,6 +97,7 @@ def test_it_begins_as_the_base():
 
 
 @pytest.mark.parametrize("process", [Cosine(), EDM(), Straight()], ids=lambda process: type(process).__name__)
+@pytest.mark.long
 def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(process):
     base = dataclasses.replace(BASE_FAMILY, process=process, sampler=Denoising(DDPM(4), clip=True))
     state = state_of(family_of(base), 0.1)
@@ -225,6 +227,7 @@ def test_a_tie_prefers_neither():
     assert all(abs(g).max() < 1e-5 for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.long
 def test_the_weighted_loss_is_that_of_the_samples_by_their_weights_and_of_the_data():
     family = family_of(dataclasses.replace(BASE_FAMILY, drop_label=0.0), data=0.5)
     batch, t = collected("weighted"), jnp.linspace(0.1, 0.9, B)
@@ -260,6 +263,7 @@ def test_labels_are_hidden_as_often_as_from_the_base():
     ],
     ids=["velocity", "edm"],
 )
+@pytest.mark.long
 def test_the_error_is_the_loss_of_the_base(base):
     """At the base's own draws of times and noise."""
     params = trained(base)[0]
@@ -297,6 +301,7 @@ def test_times_are_spread_over_the_rows_in_another_order_for_each_update():
     assert (np.argsort(times[:, 0]) != np.argsort(times[:, 1])).any() and (np.diff(times[:, 0]) < 0).any()
 
 
+@pytest.mark.long
 def test_rows_that_fill_a_batch_up_weigh_nothing():
     family, batch, mask = family_of(), collected("weighted"), jnp.array([1, 1, 1, 1, 0, 0, 0, 0.0])
     a, b = (
@@ -310,6 +315,7 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 @pytest.mark.parametrize(
     "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
 )
+@pytest.mark.long
 def test_fixed_samples_give_the_same_update_on_eight_devices(devices, method):
     family = family_of(method=method, data=0.5)
     batch = collected(method)

@@ -55,6 +55,7 @@ def moves(optimizer, net, steps=1):
 
 
 @pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.long
 def test_each_layer_learns_at_a_share_of_the_rate_above_it(scan):
     net = dataclasses.replace(NET, scan_layers=scan)
     found = moves(SGD(Constant(1.0), rates=layer_rates(net, 0.5)), net)
@@ -117,6 +118,7 @@ def leaves(tree):
     return dict(named_leaves(jax.device_get(tree)))
 
 
+@pytest.mark.long
 def test_a_gan_goes_on_with_the_lower_layers_of_its_discriminator_frozen(tmp_path):
     """FreezeD (Mo et al., arXiv 2002.10964)."""
     gan = GAN(4, ConvGenerator((4, 4)), ConvBackbone((4, 4)))
