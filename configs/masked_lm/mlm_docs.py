@@ -5,7 +5,9 @@
 
 Subwords of bytes, trained on the text; words are masked whole. Chapters are held out whole.
 
-Not yet trained to its end: only its tiny form has run.
+Held-out loss 4.598 nats a token asked for, of which a tenth are not hidden, after 2,000 steps at about 4 a second on
+two x86 cores (seed 0). Tokens masked one at a time, of 64 held-out rows, have 5.74 nats (standard error 0.09) where
+unigrams have 5.79.
 """
 
 import dataclasses
