@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can mend: a config, a path, a data set, a missing package, a full disk."""
+    """Something that the user can mend: a config, a path, a data set, a missing package, a full disk.
+
+    Attributes:
+      field: what is wrong: the dotted name of an option, or the path of a file; None where nothing has a name. Tests
+        match it, so that the wording stays free.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -15,4 +24,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.42)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-    return UserError(f"unknown {kind} {name!r}; {hint}")
+    return UserError(f"unknown {kind} {name!r}; {hint}", kind)
