@@ -157,7 +157,7 @@ def measure(paths: list[str]) -> None:
     daft.set_execution_config(scantask_max_parallel=2)  # by default eight groups of files are read at once
     clusters(daft.from_pydict({"text": texts(1000)[0]}))
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
     found = clusters(daft.read_parquet(paths))
     result = {
         "documents": len(found),
@@ -172,7 +172,7 @@ def measure(paths: list[str]) -> None:
 
 def resident(what: str) -> float:
     """Memory of this process in MB: "VmRSS" what it has, "VmHWM" the most that it had (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(what))
 
 

@@ -184,7 +184,7 @@ class Checkpoints:
     def _scores(self, step: int) -> dict[str, float] | None:
         """The evaluation's metrics that lie with a checkpoint; None where there are none or they are damaged."""
         try:
-            return dict(json.loads((self._folder / str(step) / "metrics" / "metrics").read_text()))
+            return dict(json.loads((self._folder / str(step) / "metrics" / "metrics").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 

@@ -36,7 +36,7 @@ def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Recor
     """
     folder = epath.Path(run_dir).expanduser()
     path = folder / "config.json"
-    text = path.read_text() if path.exists() else None
+    text = path.read_text(encoding="utf-8") if path.exists() else None
     starts = records.starts(folder)
     last = starts[-1] if starts else {}
     stored = None if text is None or "parents" in last else records.stored_experiment(folder)  # of an older genjax
@@ -119,7 +119,7 @@ def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
 def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
     """The hashes of the raw files of a real set; None where the manifest of these very records is not there."""
     try:
-        manifest = json.loads(Path(origin["manifest"]).read_text())
+        manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
         return manifest["inputs"] if manifest["fingerprint"] == origin["fingerprint"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -193,7 +193,7 @@ def _rows(folder: epath.Path) -> dict[str, Record]:
     """What is recorded of the samples of a folder, by file."""
     path = folder / SAMPLES
     rows: dict[str, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
             rows[row["file"]] = row

@@ -114,7 +114,7 @@ def _is_ours(source: str) -> bool:
     if not config.exists():
         return config_of(source) is not None
     try:
-        return "experiment" in json.loads(config.read_text())
+        return "experiment" in json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):  # what is wrong with it is told where it is read as a model
         return False
 
@@ -124,7 +124,7 @@ def _check_same(source: str, run_dir: str, own: Experiment) -> None:
     first = own.family.runs.get("base") or (own.start_from.run if own.start_from is not None else None)
     made = _beside(run_dir)
     if first == str(made):
-        first = _origin(made).read_text() if _origin(made).exists() else source
+        first = _origin(made).read_text(encoding="utf-8") if _origin(made).exists() else source
     if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
         began = "without another model" if first is None else f"with {first}"
         raise UserError(f"{run_dir} has begun {began}: give another --run-dir to begin with {source}")
@@ -149,14 +149,14 @@ def _made(source: str, made: Path) -> str:
         elif made.exists():
             raise UserError(f"{made}, where {source} would become a run, is there already: give another --run-dir")
         made.parent.mkdir(parents=True, exist_ok=True)
-        origin.write_text(source)
+        origin.write_text(source, encoding="utf-8")
         try:
             as_run(source, made)
         except UserError:
             shutil.rmtree(made, ignore_errors=True)
             origin.unlink()
             raise
-    elif not origin.exists() or origin.read_text() != source:
+    elif not origin.exists() or origin.read_text(encoding="utf-8") != source:
         raise UserError(f"{made} is of another model than {source}: remove it, or give another --run-dir")
     return str(made)
 

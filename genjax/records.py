@@ -33,7 +33,7 @@ def stored_experiment(run_dir: epath.Path) -> Experiment | None:
     path = run_dir / "config.json"
     if not path.exists():
         return None
-    return experiments.loads(path.read_text(), Path(run_dir / "config.py"))
+    return experiments.loads(path.read_text(encoding="utf-8"), Path(run_dir / "config.py"))
 
 
 def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
@@ -50,7 +50,7 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     if not path.exists():
         raise UserError(f"{run_dir} has no codec.json: the run had not begun")
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         spec, codec = experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
@@ -78,7 +78,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         if not begun:
             (run_dir / "environment.json").unlink(missing_ok=True)
         if source is not None:
-            write_whole(run_dir / "config.py", source.read_text())
+            write_whole(run_dir / "config.py", source.read_text(encoding="utf-8"))
         write_whole(run_dir / "config.json", experiments.dumps(experiment))
     parallel.barrier("claim")
 
@@ -111,7 +111,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
 def starts(run_dir: epath.Path) -> list[dict[str, Any]]:
     """Every start of the run; none where the record is missing or damaged."""
     try:
-        found = json.loads((run_dir / "environment.json").read_text())
+        found = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
         return [start for start in found if "data_fingerprint" in start]
     except (OSError, ValueError, TypeError):
         return []
@@ -156,7 +156,7 @@ def _commit() -> str | None:
 def write_whole(path: epath.Path, text: str) -> None:
     """Write a file at once: a crash in between leaves the old one or the new one."""
     new = path.with_name(path.name + ".new")
-    new.write_text(text)
+    new.write_text(text, encoding="utf-8")
     new.replace(path)
 
 
@@ -174,6 +174,8 @@ def kept_others(run_dir: epath.Path) -> dict[str, Trained] | None:
     if not (run_dir / "frozen").exists() or not path.exists():
         return None
     try:
-        return {role: experiments.from_json(other) for role, other in json.loads(path.read_text()).items()}
+        return {
+            role: experiments.from_json(other) for role, other in json.loads(path.read_text(encoding="utf-8")).items()
+        }
     except (ValueError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged") from None

@@ -167,7 +167,7 @@ class Sender:
         """Parameters, and tags that lead back to where the run comes from. A parameter that has changed is a tag."""
         entities = _mlflow().entities
         known = lineage.recorded(self._run_dir)
-        config = json.loads((self._run_dir / "config.json").read_text())
+        config = json.loads((self._run_dir / "config.json").read_text(encoding="utf-8"))
         settings = dict(_settings(config["experiment"]))
         tags = {name: str(known[name]) for name in ("config", "data_fingerprint")}
         tags |= {"run_dir": str(self._run_dir), "commits": ", ".join(known["commits"])}
@@ -287,7 +287,7 @@ def _cause(error: BaseException) -> str:
 def _ids(run_dir: Path) -> dict[str, str]:
     """The id that a run has in each store."""
     try:
-        return dict(json.loads((run_dir / RECORD).read_text()))
+        return dict(json.loads((run_dir / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 

@@ -32,7 +32,7 @@ class Writers:
         if active:
             self._metrics = run_dir / "metrics.jsonl"
             cut_rows(self._metrics, step)
-            self._file = self._metrics.open("a")
+            self._file = self._metrics.open("a", encoding="utf-8")
             self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Writers:
@@ -131,7 +131,7 @@ def cut_rows(path: epath.Path, step: int) -> None:
     """Leave only the rows up to ``step``."""
     kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step]
     whole = path.with_name(path.name + ".new")
-    whole.write_text("".join(kept))
+    whole.write_text("".join(kept), encoding="utf-8")
     whole.replace(path)  # at once: a crash in between leaves the old file or the new one
 
 

@@ -31,7 +31,7 @@ def modules() -> dict[str, Path]:
 
 def imports(path: Path, known: set[str]) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("genjax.")}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "genjax":
@@ -99,3 +99,17 @@ def test_setup_lists_every_package():
     listed = set(settings["options"]["packages"].split()) - {"genjax.configs"}
     found = {".".join(("genjax", *p.parent.relative_to(PACKAGE).parts)) for p in PACKAGE.rglob("__init__.py")}
     assert listed == found
+
+
+def test_every_text_file_is_opened_with_a_named_encoding():
+    """ruff's PLW1514 knows this only of what it can tell is a ``pathlib.Path``; ``epath.Path`` it does not know."""
+    calls = [
+        (path, node)
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in ("read_text", "write_text")
+    ]
+    assert calls
+    unnamed = [node for node in calls if "encoding" not in {keyword.arg for keyword in node[1].keywords}]
+    assert not [f"{path.name}:{node.lineno}" for path, node in unnamed]

@@ -81,7 +81,7 @@ def fitted(codec: Any, texts: Texts, cache: Path) -> Any:
     text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
     part = _part(path)
     with _Writing(cache):
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
         try:
             os.link(part, path)  # of several processes the first has the word
         except OSError:  # or a file is there that is none, or there are no links on this disk
@@ -93,7 +93,7 @@ def fitted(codec: Any, texts: Texts, cache: Path) -> Any:
 
 def _stored_codec(path: Path, codec: Any) -> Any:
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         if stored.pop("format") != FORMAT:
             return None
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
@@ -205,13 +205,13 @@ def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
     np.save(folder / "domain.npy", np.array(domain, np.int32))
     header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
     told = {"bytes": text_bytes, "title": texts.title, "domains": list(domains)}
-    (folder / "header.json").write_text(json.dumps(header | told))
+    (folder / "header.json").write_text(json.dumps(header | told), encoding="utf-8")
 
 
 def _stored(folder: Path) -> Corpus | None:
     """The corpus in ``folder``; None where it is not whole, or of another version."""
     try:
-        header = json.loads((folder / "header.json").read_text())
+        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
             return None
         tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)

@@ -55,7 +55,7 @@ def write(
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
     _drawn_into(folder, pictures)
-    (folder / CARD).write_text(_card(name, preparation, inputs, outcomes, found, list(pictures)))
+    (folder / CARD).write_text(_card(name, preparation, inputs, outcomes, found, list(pictures)), encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -80,7 +80,7 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
     """
     pictures = _distributions(None, folder)
     _drawn_into(folder, pictures)
-    (folder / CARD).write_text(_synthetic_card(name, generator, found, list(pictures)))
+    (folder / CARD).write_text(_synthetic_card(name, generator, found, list(pictures)), encoding="utf-8")
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -127,7 +127,7 @@ def _written(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Write the manifest at once."""
     path = folder / MANIFEST
     new = path.with_name(f"{MANIFEST}.new")
-    new.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    new.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(path)
     return path
 

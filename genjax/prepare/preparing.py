@@ -134,7 +134,7 @@ def _code(value: Any) -> str:
 def _done(place: Path, key: str) -> Outcome | None:
     """What a stage did that is done already; None where it is not, or was another one."""
     try:
-        stored = json.loads((place / DONE).read_text())
+        stored = json.loads((place / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return Outcome(**stored) if stored.pop("key") == key else None
@@ -222,7 +222,7 @@ def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Pa
 def _write(path: Path, text: str) -> None:
     """Write a file at once: a crash in between leaves the old one or the new one."""
     new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
+    with new.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

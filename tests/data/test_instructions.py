@@ -236,8 +236,8 @@ def test_the_1100_records_are_counted_exactly():
 def test_pairs_of_sentences_become_conversations(tmp_path):
     data = TextPairs(toy.sequences(), codec=CODEC, length=200, cache=str(tmp_path)).open()
     assert {part: len(rows) for part, rows in data.splits.items()} == {"train": 40, "validation": 9, "test": 9}
-    written = Path(toy.sequences(), "test_2016_flickr.en").read_text().splitlines()
-    german = Path(toy.sequences(), "test_2016_flickr.de").read_text().splitlines()
+    written = Path(toy.sequences(), "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()
+    german = Path(toy.sequences(), "test_2016_flickr.de").read_text(encoding="utf-8").splitlines()
     assert data.splits["test"].references() == written
     said, learned = texts(data, "test")
     end = data.codec.decode(np.array([data.codec.end]))

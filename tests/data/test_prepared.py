@@ -102,7 +102,7 @@ def test_the_origins_of_a_mixture_are_told_and_its_fingerprint_is_its_own(tmp_pa
     real, made = first.origins
     assert (real.name, real.kind, real.generator) == ("words", "real", None)
     assert (made.name, made.kind, made.generator) == ("made", "synthetic", GENERATOR)
-    manifest = json.loads(Path(made.manifest).read_text())
+    manifest = json.loads(Path(made.manifest).read_text(encoding="utf-8"))
     assert manifest["fingerprint"] == made.fingerprint and manifest["origin"] == "synthetic"
 
 

@@ -220,7 +220,7 @@ def test_names_and_links_that_lead_nowhere_are_refused(tmp_path):
     for reader in (Texts(("*.csv",), str(raw)), Csv(("*.csv",), str(raw))):
         with pytest.raises(UserError, match="a.csv cannot be read: No such file"):
             preparing.prepare(Preparation((reader,), ()), "x", tmp_path / "out", say=str)
-    with open(os.fsencode(raw) + b"/\xff.txt", "w") as file:
+    with open(os.fsencode(raw) + b"/\xff.txt", "w", encoding="utf-8") as file:
         file.write("x")
     with pytest.raises(UserError, match="is not in UTF-8: rename it"):
         Texts(("*.txt",), str(raw)).found()

@@ -233,7 +233,7 @@ class Prepared:
         if not (folder / MANIFEST).exists():
             folder = Path(FOLDER) / name
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(
                 f"there is no prepared set {name}; make it: python -m genjax data prepare {Path(name).name}"
