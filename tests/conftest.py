@@ -1,21 +1,48 @@
-"""Eight CPU devices in one process, a persistent compilation cache, and silent rank promotion made an error."""
+"""Set up JAX for the tests: eight CPU devices, quick compilation, a cache of compiled programs.
 
+Most of the time of a test is compilation, and each process pays it for itself; so every program,
+however small, is kept in ~/.cache/genjax/test_programs ($XDG_CACHE_HOME/genjax/test_programs) and
+read from there the next time, by other processes, too.
+"""
+
+import gc
 import os
+import shutil
+from pathlib import Path
 
+# Nearly all programs here run for less time than it takes to optimise them: kernels are emitted the
+# older, quicker way, and in one piece.
+QUICK = (
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
+)
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / "test_programs"
+MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30  # files of tests lie in memory where there is room: it is quicker
+
+# In the environment, so that processes that tests start have them, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = " ".join(QUICK)
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 import jax
 import pytest
 
+from tests.trained import TrainedRuns
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Nearly all programs here are tiny: they run for less time than it takes to optimise them.
 jax.config.update("jax_disable_most_optimizations", True)
+gc.set_threshold(200_000, 50, 50)  # tracing makes many small objects that live
 
 
 @pytest.fixture
 def optimised():
-    """For programs that run for longer than it takes to optimise them."""
+    """Optimise programs that run for longer than that takes."""
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
@@ -23,7 +50,7 @@ def optimised():
 
 @pytest.fixture(autouse=True, scope="module")
 def forgotten():
-    """Each compiled program maps memory of its own, and Linux grants a process 65,530 maps."""
+    """Forget programs after each module: each maps memory, and Linux grants a process 65,530 maps."""
     yield
     jax.clear_caches()
 
@@ -31,3 +58,10 @@ def forgotten():
 @pytest.fixture
 def run_dir(tmp_path):
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, worker_id):
+    """Runs that several tests read: each is trained once a session, by whoever needs it first."""
+    base = tmp_path_factory.getbasetemp()
+    return TrainedRuns((base if worker_id == "master" else base.parent) / "trained")

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import gzip
-import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -104,27 +99,6 @@ class Pictures:
             "test": Arrays("image", raw[96:], label[96:], codec),
         }
         return dataset(splits, classes=10, fingerprint="pictures")
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="genjax_toy_")
-
-
-@functools.cache
-def sequences() -> str:
-    """A folder of a few chorales, sentence pairs and instructions, in the places of those of $GENJAX_DATA."""
-    folder, draw = Path(_folder().name), np.random.default_rng(0)
-    pieces = {part: [[[60, 64, 67], [62, 65], []]] * size for part, size in (("train", 9), ("valid", 3), ("test", 3))}
-    (folder / "jsb_quarter.json.gz").write_bytes(gzip.compress(json.dumps(pieces).encode()))
-    for part, size in (("train", 40), ("val", 9), ("test_2016_flickr", 9)):
-        numbers = draw.integers(0, 9, size).tolist()
-        for language, words in (("de", ("ein mann", "steht")), ("en", ("a man", "stands"))):
-            lines = [" ".join([words[0]] * (1 + number % 3) + [words[1]] * (number // 3)) for number in numbers]
-            (folder / f"{part}.{language}").write_text("\n".join(lines) + "\n")
-    records = [{"instruction": f"say {n}", "output": "a" * (1 + n % 5)} for n in range(40)]
-    (folder / "instruction_data_1100.json").write_text(json.dumps(records))
-    return str(folder)
 
 
 def experiment(**changes: Any) -> Experiment:

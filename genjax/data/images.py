@@ -37,6 +37,13 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
+def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels uint8 [H, W, C] resized with antialiasing to cover ``size`` (H, W), the middle cut out."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    resized = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.asarray(resized).reshape(*size, pixels.shape[-1])
+
+
 def header(content: bytes) -> tuple[tuple[int, int], bool]:
     """((H, W) as ``decode`` gives it, is it in colour) of an image file, without decoding its pixels.
 

@@ -15,7 +15,6 @@ from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
-from tests import toy
 
 CODEC = Characters(delimiter=True)
 TEMPLATE = ChatTemplate((("system", "", "\n"), ("user", "Q:", "\n"), ("assistant", "A:", "\n")))
@@ -206,9 +205,6 @@ def test_bad_files_are_named(tmp_path, monkeypatch):
         source(tmp_path, ALPACA, "some.txt").open()
     with pytest.raises(UserError, match="needs a token for the end"):
         source(tmp_path, ALPACA, codec=Subwords("bpe", 300, end_token=None)).open()
-    monkeypatch.delenv("GENJAX_DATA", raising=False)
-    with pytest.raises(UserError, match="set GENJAX_DATA"):
-        Instructions().open()
     for wrong in ({"length": 0}, {"long": "split"}):
         with pytest.raises(UserError, match="at least one prediction|long conversations"):
             Instructions(**wrong)
@@ -234,10 +230,16 @@ def test_the_1100_records_are_counted_exactly():
 
 
 def test_pairs_of_sentences_become_conversations(tmp_path):
-    data = TextPairs(toy.sequences(), codec=CODEC, length=200, cache=str(tmp_path)).open()
+    draw = np.random.default_rng(0)
+    for part, size in (("train", 40), ("val", 9), ("test_2016_flickr", 9)):
+        numbers = draw.integers(0, 9, size).tolist()
+        for language, words in (("de", ("ein mann", "steht")), ("en", ("a man", "stands"))):
+            lines = [" ".join([words[0]] * (1 + n % 3) + [words[1]] * (n // 3)) for n in numbers]
+            (tmp_path / f"{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = TextPairs(str(tmp_path), codec=CODEC, length=200, cache=str(tmp_path)).open()
     assert {part: len(rows) for part, rows in data.splits.items()} == {"train": 40, "validation": 9, "test": 9}
-    written = Path(toy.sequences(), "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()
-    german = Path(toy.sequences(), "test_2016_flickr.de").read_text(encoding="utf-8").splitlines()
+    written = (tmp_path / "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()
+    german = (tmp_path / "test_2016_flickr.de").read_text(encoding="utf-8").splitlines()
     assert data.splits["test"].references() == written
     said, learned = texts(data, "test")
     end = data.codec.decode(np.array([data.codec.end]))

@@ -191,9 +191,6 @@ def test_bad_records_are_named(tmp_path, bad, message):
 def test_bad_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no file .*none.json"):
         source(str(tmp_path / "none.json")).open()
-    monkeypatch.delenv("GENJAX_DATA", raising=False)
-    with pytest.raises(UserError, match="name the file of the preferences as root, or set GENJAX_DATA"):
-        source(None).open()
     (tmp_path / "broken.json").write_text('[{"prompt": "p",\n "chosen": }]')
     with pytest.raises(UserError, match="line 2 of broken.json is no JSON: Expecting value"):
         source(str(tmp_path / "broken.json")).open()

@@ -308,9 +308,6 @@ def test_a_missing_parquet_column_and_no_root_are_refused(tmp_path, monkeypatch)
         TextTables(str(tmp_path), "*.parquet", "boddy").open()
     with pytest.raises(UserError, match="row 1 of a.parquet holds int in 'n'"):
         TextTables(str(tmp_path), "*.parquet", "n").open()
-    monkeypatch.delenv("GENJAX_DATA", raising=False)
-    with pytest.raises(UserError, match="or set GENJAX_DATA"):
-        TextFiles().open()
 
 
 @pytest.mark.parametrize("fields", [{"test": 1.0}, {"test": -0.1}, {"test": 0.6, "validation": 0.4}])

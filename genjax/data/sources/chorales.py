@@ -15,7 +15,7 @@ from genjax.data.corpus import Corpus, token_dtype
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import Documents
 from genjax.data.music import ChoraleCodec
-from genjax.data.storage import data_folder
+from genjax.data.stand_in import part_folder
 from genjax.data.text_dataset import token_dataset
 from genjax.data.texts import fingerprint_of
 from genjax.errors import UserError, unknown
@@ -33,7 +33,8 @@ class Chorales:
     out (a model of each step from the steps before it), it is counted here.
 
     Attributes:
-      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of $GENJAX_DATA.
+      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       resolution: "quarter", which published likelihoods are of, or "16th" notes.
       layout: how pieces become rows; the longest has 789 tokens in quarters and 3,168 in 16ths.
       quarters_per_minute: how fast samples are played.
@@ -54,10 +55,7 @@ class Chorales:
         Raises:
           UserError: the file is missing or damaged.
         """
-        folder = data_folder("music", self.root)
-        if folder is None:
-            raise UserError("name the folder of the chorales as root, or set GENJAX_DATA")
-        path = Path(folder) / f"jsb_{self.resolution}.json.gz"
+        path = Path(part_folder("music", self.root)) / f"jsb_{self.resolution}.json.gz"
         fingerprint = fingerprint_of([path])
         codec = ChoraleCodec(
             steps_per_quarter=1 if self.resolution == "quarter" else 4, quarters_per_minute=self.quarters_per_minute

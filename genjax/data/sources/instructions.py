@@ -11,7 +11,7 @@ from genjax.data.chat import ChatTemplate, Turn
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
 from genjax.data.json_records import json_records
-from genjax.data.storage import data_folder
+from genjax.data.stand_in import part_folder
 from genjax.data.subwords import Subwords
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
@@ -26,7 +26,8 @@ class Instructions:
     the last.
 
     Attributes:
-      root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA.
+      root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       name: of the file in its folder.
       template: what stands around what each side says.
       joint: what stands between an instruction and its input.
@@ -60,10 +61,8 @@ class Instructions:
           UserError: the file is missing or damaged, or a record is no conversation that ends with an answer; the record
             is named.
         """
-        folder = data_folder("instruct", self.root)
-        if folder is None:
-            raise UserError("name the file of the instructions as root, or set GENJAX_DATA to a folder with instruct")
-        path = Path(folder) / self.name if Path(folder).is_dir() else Path(folder)
+        folder = Path(part_folder("instruct", self.root))
+        path = folder / self.name if folder.is_dir() else folder
         records = [Record(where, self._turns(record, where)) for where, record in json_records(path)]
         if not records:
             raise UserError(f"{path} holds no records")

@@ -15,7 +15,8 @@ from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
 from genjax.data.packed_pairs import PackedPairs, packed
 from genjax.data.splits import digest
-from genjax.data.storage import cache_folder, data_folder
+from genjax.data.stand_in import part_folder
+from genjax.data.storage import cache_folder
 from genjax.data.text_codecs import Words
 from genjax.data.texts import Piece, fingerprint_of, lines
 from genjax.errors import UserError, unknown
@@ -53,7 +54,8 @@ class SentencePairs:
     twice.
 
     Attributes:
-      root: the folder; None takes multi30k/task1 of $GENJAX_DATA.
+      root: the folder; None takes multi30k/task1 of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       source: the language that is read, as the files end.
       target: the language that is predicted.
       train: the name of the files to train on.
@@ -173,17 +175,16 @@ def sentence_files(
     """The files name.language or name.language.gz of each part that has a name, in the order of the languages.
 
     Args:
-      root: their folder; None takes multi30k/task1 of $GENJAX_DATA.
+      root: their folder; None takes multi30k/task1 of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       names: of the files of each part.
 
     Raises:
       UserError: a file is missing.
     """
-    folder = data_folder("multi30k/task1", root)
-    if folder is None:
-        raise UserError("name the folder of the sentence pairs as root, or set GENJAX_DATA")
+    folder = Path(part_folder("multi30k/task1", root))
     return {
-        part: [_side(Path(folder), name, language, encoding) for language in languages]
+        part: [_side(folder, name, language, encoding) for language in languages]
         for part, name in names.items()
         if name is not None
     }

@@ -13,7 +13,7 @@ from genjax.data.chat import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.preferences import Equal, Long, Preference, Rows, preference_dataset, stored_preferences
 from genjax.data.splits import DRAW
-from genjax.data.storage import data_folder
+from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Words
@@ -38,7 +38,8 @@ class Preferences:
     perhaps ``input``. Records of one prompt are of one split.
 
     Attributes:
-      root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA.
+      root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       template: what stands around prompts and responses.
       joint: what stands between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
@@ -72,10 +73,8 @@ class Preferences:
           UserError: no file, a damaged record or one without a field, an empty response, a prompt that fills its row,
             or two equal responses; the record is named.
         """
-        path = data_folder("instruct/preference_1100.json", self.root)
-        if path is None:
-            raise UserError("name the file of the preferences as root, or set GENJAX_DATA")
-        pairs = stored_preferences(Path(path), self.joint)
+        path = Path(part_folder("instruct/preference_1100.json", self.root))
+        pairs = stored_preferences(path, self.joint)
         prompts: dict[str, int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]

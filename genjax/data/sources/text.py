@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import RandomWindows
-from genjax.data.storage import data_folder
+from genjax.data.stand_in import part_folder
 from genjax.data.tables import KINDS, TableTexts, kind
 from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
@@ -22,7 +22,8 @@ class TextFiles:
     """Text files, plain or (".gz") compressed by gzip; hidden ones are passed over.
 
     Attributes:
-      root: a file or a folder; None takes the folder text of $GENJAX_DATA.
+      root: a file or a folder; None takes the folder text of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt".
       unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between them.
       encoding: of the files.
@@ -61,7 +62,8 @@ class TextTables:
     """A column of JSONL, CSV, TSV or Parquet files; each row is a document.
 
     Attributes:
-      root: a file or a folder; None takes the folder text of $GENJAX_DATA.
+      root: a file or a folder; None takes the folder text of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed (".jsonl.gz").
       column: that holds the text.
       encoding: of JSONL, CSV and TSV.
@@ -98,10 +100,7 @@ class TextTables:
 
 
 def _folder(root: str | None) -> Path:
-    folder = data_folder("text", root)
-    if folder is None:
-        raise UserError("name a file or a folder as root, or set GENJAX_DATA to a folder with a folder text")
-    return Path(folder)
+    return Path(part_folder("text", root))
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:

@@ -23,7 +23,8 @@ class TextPairs:
     The files are those of ``SentencePairs``, which has an encoder read the source.
 
     Attributes:
-      root: the folder; None takes multi30k/task1 of $GENJAX_DATA.
+      root: the folder; None takes multi30k/task1 of $GENJAX_DATA;
+        where that is not set, generated stand-ins are read.
       source: the language that is read, as the files end.
       target: the language that is predicted.
       train: the name of the files to train on.

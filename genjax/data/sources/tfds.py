@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
-from genjax.data.images import check_size, decode, note
-from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest, hold_out
+from genjax.data.images import check_size, decode, fit, note
+from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest, hold_out
+from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown
 
@@ -33,7 +35,8 @@ class TFDS:
     Attributes:
       name: as TFDS spells it, with "/config" and ":version" if wanted.
       root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else the folder
-        that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets.
+        that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets. Where neither has mnist,
+        fashion_mnist or cifar10, generated stand-ins are drawn for them.
       validation: training examples held out as "validation", the same ones in every run.
       size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
         the set declares one size.
@@ -60,7 +63,11 @@ class TFDS:
         Raises:
           UserError: a name that does not exist, a set that is not prepared, damaged or without images.
         """
-        builder = prepared(self.name, data_folder("tfds", self.root))
+        root = data_folder("tfds", self.root)
+        drawn = pictures(self.name) if root is None and not _in_default_folder(self.name) else None
+        if drawn is not None:
+            return self._stand_in(drawn)
+        builder = prepared(self.name, root)
         info = builder.info
         image, label = features(info)
         shape = _shape(info, image, self.size)
@@ -90,6 +97,16 @@ class TFDS:
             splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
         classes = info.features[label].num_classes if label else None
         return dataset(splits, classes=classes, fingerprint=fingerprint)
+
+    def _stand_in(self, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
+        splits: dict[str, Stored] = {}
+        for name, (images, labels) in drawn.items():
+            if self.size is not None:
+                images = np.stack([fit(image, self.size) for image in images])
+            splits[name] = Arrays("image", images, labels, ImageCodec(*images.shape[1:]))
+        if self.validation:
+            splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
+        return dataset(splits, classes=10, fingerprint=array_fingerprint(splits))
 
     def _decoded(self, reader: Reader, count: int, key: str) -> Raw:
         """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
@@ -145,6 +162,12 @@ class Reader:
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             reason = (str(error).splitlines() or [""])[0]
             raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
+
+
+def _in_default_folder(name: str) -> bool:
+    """Whether TFDS's own folder holds a set of that name, in whatever state."""
+    own = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
+    return (Path(own) / re.split("[/:]", name)[0]).exists()
 
 
 def prepared(name: str, root: str | None) -> Any:
