@@ -99,14 +99,15 @@ class TFDS:
         return dataset(splits, classes=classes, fingerprint=fingerprint)
 
     def _stand_in(self, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
-        splits: dict[str, Stored] = {}
+        splits: dict[str, Arrays] = {}
         for name, (images, labels) in drawn.items():
             if self.size is not None:
                 images = np.stack([fit(image, self.size) for image in images])
             splits[name] = Arrays("image", images, labels, ImageCodec(*images.shape[1:]))
+        whole: dict[str, Stored] = dict(splits)
         if self.validation:
-            splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
-        return dataset(splits, classes=10, fingerprint=array_fingerprint(splits))
+            whole["train"], whole["validation"] = hold_out(whole["train"], self.validation)
+        return dataset(whole, classes=10, fingerprint=array_fingerprint(splits))
 
     def _decoded(self, reader: Reader, count: int, key: str) -> Raw:
         """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
