@@ -16,7 +16,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import exports, lineage, pretrained, records, runs, writers
+from genjax import disk, exports, lineage, pretrained, records, runs, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -232,7 +232,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         print(f"note: {remark}")
     result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    records.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    disk.write(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:

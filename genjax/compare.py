@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from genjax import records, runs, writers
+from genjax import disk, runs, writers
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text_codecs import NOTHING, RULE
@@ -117,7 +117,7 @@ def compare(
         "protocol": found.protocol,
         "numbers": writers.finite(found.numbers),
     }
-    records.write_whole(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    disk.write(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
     return found
 
 
