@@ -159,7 +159,7 @@ class Lease:
         for folder in self._made:
             try:
                 folder.rmdir()
-            except OSError:
+            except (OSError, ValueError):  # not empty, as epath says it
                 return
 
 
@@ -222,10 +222,11 @@ class _File:
             raise _refused(self._path, f"is being trained by {holder}: wait for its end, or stop it")
         here = holder is None or holder.boot == _boot()
         free = _lockable(path) if here else None
-        if free or age >= STALE:
+        paused = holder is not None and free is False  # a container that stands still may go on
+        if free or (age >= STALE and not paused):
             return key
         who = "a process on this machine" if holder is None else str(holder)
-        wait = "wait for its end" if here and free is False else f"if it is dead, try again in {STALE - age:.0f} s"
+        wait = "wait for its end" if free is False else f"if it is dead, try again in {STALE - age:.0f} s"
         raise _refused(self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}")
 
     def _age(self, path: Path) -> float:
