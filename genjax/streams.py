@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any
+from typing import TextIO
 
 from genjax.errors import UserError
 
@@ -21,9 +21,12 @@ class Stream(io.TextIOWrapper):
     the line.
     """
 
-    def __init__(self, before: Any, result: bool) -> None:
-        buffer, encoding, errors, lines = before.buffer, before.encoding, before.errors, before.line_buffering
-        super().__init__(buffer, encoding, errors, line_buffering=lines, write_through=before.write_through)
+    def __init__(self, before: TextIO | None, number: int, result: bool) -> None:
+        if before is None:
+            super().__init__(open(number, "wb", closefd=False), "utf-8", "replace")
+        else:
+            lines = number == 2 or before.isatty()
+            super().__init__(before.buffer, before.encoding, before.errors, line_buffering=lines)
         self.broken = False
         self._result = result
 
@@ -57,10 +60,8 @@ def guard() -> None:
     while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(nowhere)
-    # The streams from before keep the number: closed by the collector, they would close it.
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        before = getattr(sys, name) or open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-        setattr(sys, name, Stream(before, result=number == 1))
+    sys.stdout = Stream(sys.stdout, 1, result=True)
+    sys.stderr = Stream(sys.stderr, 2, result=False)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
 
 
