@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import disk, exports, lineage, pretrained, records, runs, streams, writers
+from genjax import disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -335,16 +336,26 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
         return streams.BROKEN
     except (UserError, OSError) as error:
         return _failed(error, 2, debug)
-    except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
-        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
-    except ModuleNotFoundError as error:
-        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+    except Exception as error:
+        return _of_devices(error, debug)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _of_devices(error: Exception, debug: bool) -> int:
+    """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
+    if parallel.is_alone(error):
+        _failed(UserError("another process of this run has ended: start all of them again"), 2, debug)
+        os._exit(2)  # at a proper end JAX would wait for the others, and abort
+    if isinstance(error, JaxRuntimeError):
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
+        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
+    if isinstance(error, ModuleNotFoundError):
+        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+    raise error
 
 
 def _usage(wanted: bool, mistake: str) -> int:

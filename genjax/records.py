@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import experiment as experiments
 from genjax import disk, lease, parallel
+from genjax import experiment as experiments
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment

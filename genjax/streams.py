@@ -23,10 +23,9 @@ class Stream(io.TextIOWrapper):
 
     def __init__(self, before: TextIO | None, number: int, result: bool) -> None:
         if before is None:
-            super().__init__(open(number, "wb", closefd=False), "utf-8", "replace")
+            super().__init__(open(number, "wb", closefd=False), "utf-8", "replace")  # noqa: SIM115
         else:
-            lines = number == 2 or before.isatty()
-            super().__init__(before.buffer, before.encoding, before.errors, line_buffering=lines)
+            super().__init__(before.buffer, before.encoding, before.errors, line_buffering=True)
         self.broken = False
         self._result = result
 

@@ -17,12 +17,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import disk, lineage, parallel, records, runs, streams, writers
+from genjax import disk, lineage, parallel, records, runs, writers
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, batches
-from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained
