@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from genjax import disk
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
@@ -63,10 +64,10 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
         if (run.run_dir / name).exists():
-            (folder / name).write_text((run.run_dir / name).read_text())
+            disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.experiment.family.plain.no_samples is None:
-        (folder / FUNCTION).write_bytes(exported(sampling(run, num, options), arrays).serialize())
+        disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
         written.append(folder / FUNCTION)
     return written
 
