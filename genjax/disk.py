@@ -51,10 +51,11 @@ def whole(path: PathType) -> Iterator[PathType]:
         raise
 
 
-def write(path: Path | epath.Path, content: str | bytes) -> None:
-    """Write text (UTF-8) or bytes as a whole file, or not at all."""
-    with whole(epath.Path(path)) as part:
+def write(path: PathType, content: str | bytes) -> PathType:
+    """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path."""
+    with whole(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
 
 
 @contextlib.contextmanager

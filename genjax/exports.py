@@ -55,6 +55,11 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to
     if (folder / "checkpoints").exists():
         raise UserError(f"{folder} is a run directory: export to a folder of its own")
+    with disk.watched("files that were whole before are untouched", folder):
+        return _written(run, to, folder, num, options)
+
+
+def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
     if to == "huggingface":
         huggingface.save(pretrained(run), folder)
         return sorted(folder.iterdir())

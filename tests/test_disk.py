@@ -57,15 +57,14 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
 def test_every_form_of_a_full_disk_is_known_also_behind_another_error(error, tmp_path):
     for raised in (error, RuntimeError("a library failed")):
         raised.__cause__ = None if raised is error else error
-        with pytest.raises(UserError, match=f"on the disk .* of {tmp_path}.*; all is kept") as found:
-            with disk.watched("all is kept", tmp_path):
-                raise raised
+        with pytest.raises(UserError, match="on the disk .*; kept") as found, disk.watched("kept", tmp_path):
+            raise raised
         assert found.value.field == str(tmp_path)
 
 
 def test_other_errors_are_left_alone(tmp_path):
     for error in (
-        UserError("no space left on device, says a user"),
+        UserError("no space left on device"),
         OSError(errno.EIO, "bad"),
         ValueError("full of it"),
     ):
@@ -75,9 +74,9 @@ def test_other_errors_are_left_alone(tmp_path):
 
 
 def test_the_disk_that_is_full_is_named_not_the_one_of_the_run(small_disk, tmp_path):
-    with pytest.raises(UserError, match=f"on the disk {small_disk} ") as found:
-        with disk.watched("kept", tmp_path, small_disk):  # numpy names no path
-            np.save(small_disk / "tokens.npy", np.zeros(10**6))
+    message = f"on the disk {small_disk} "
+    with pytest.raises(UserError, match=message) as found, disk.watched("kept", tmp_path, small_disk):
+        np.save(small_disk / "tokens.npy", np.zeros(10**6))  # numpy names no path
     assert found.value.field == str(small_disk)
 
 
@@ -93,7 +92,7 @@ def test_an_export_that_fails_leaves_the_one_before(trained, small_disk, tmp_pat
     first = exports.export(trained, "safetensors", tmp_path / "out")
     before = {path: path.read_bytes() for path in first}
     (small_disk / "model.safetensors").write_bytes(b"old")
-    with pytest.raises(SafetensorError):
+    with pytest.raises(UserError, match="no space left"):
         exports.export(trained, "safetensors", small_disk)
     assert os.listdir(small_disk) == ["model.safetensors"]
     assert (small_disk / "model.safetensors").read_bytes() == b"old"

@@ -124,8 +124,7 @@ class WritesText:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(path, written(self, samples).encode("utf-8", "replace"))
-        return path
+        return disk.write(path, written(self, samples).encode("utf-8", "replace"))
 
 
 def written(codec: Any, samples: np.ndarray) -> str:
