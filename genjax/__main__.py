@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import exports, lineage, pretrained, records, runs, writers
+from genjax import disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -27,6 +28,7 @@ from genjax.parallel import Devices
 from genjax.rewards import reward_of
 from genjax.sample_command import sample_command
 from genjax.show import describe
+from genjax.stop import prompt
 from genjax.tracking import Tracking
 from genjax.train import Diverged, train
 
@@ -44,6 +46,7 @@ USAGE = """usage: genjax COMMAND ... [--debug]
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them."""
 
+Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
 
 
@@ -226,13 +229,13 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     for name, picture in found.pictures.items():
         path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png_bytes(picture))
+        disk.write(path, png_bytes(picture))
         print(f"  {name:<{width}}  {path}")
     for remark in found.remarks:
         print(f"note: {remark}")
     result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    records.write_whole(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    disk.write(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:
@@ -286,12 +289,13 @@ def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for SIGINT.
 
-    A wrong option (2) and SIGTERM (143) raise SystemExit instead.
+    129 is for SIGHUP, 143 for SIGTERM, and 141 where nobody reads the output any more. A wrong option (2) and a
+    training run that was stopped raise SystemExit instead.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    commands: dict[str, Callable[[str, Sequence[str]], None]] = {
+    commands: Commands = {
         "train": train_command,
         "sample": sample_command,
         "evaluate": evaluate_command,
@@ -301,6 +305,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": data_command,
         "show": show_command,
     }
+    with prompt() as ended:
+        try:
+            code = _run(commands, given, debug)
+        except BaseException:
+            if ended.code is None:
+                raise
+            code = ended.code
+    return code if ended.code is None else ended.code
+
+
+def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
     help_wanted = bool({"-h", "--help"} & set(given))
     try:
         if not given or given[0].startswith("-"):
@@ -311,21 +326,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
             target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
-        commands[given[0]](given[1], given[2:])
+        with disk.watched("files that were whole before are untouched; try again once there is room"):
+            commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
+    except BrokenPipeError:
+        if not streams.broken():
+            raise
+        return streams.BROKEN
     except (UserError, OSError) as error:
         return _failed(error, 2, debug)
-    except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
-        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
-    except ModuleNotFoundError as error:
-        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+    except Exception as error:
+        return _of_devices(error, debug)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _of_devices(error: Exception, debug: bool) -> int:
+    """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
+    if parallel.is_alone(error):
+        _failed(UserError("another process of this run has ended: start all of them again"), 2, debug)
+        os._exit(2)  # at a proper end JAX would wait for the others, and abort
+    if isinstance(error, JaxRuntimeError):
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise error
+        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
+        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
+    if isinstance(error, ModuleNotFoundError):
+        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+    raise error
 
 
 def _usage(wanted: bool, mistake: str) -> int:
@@ -350,7 +380,12 @@ def entry() -> None:
     # and asyncio logs the tasks that nobody waits for any more.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
-    sys.exit(main())
+    streams.guard()
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    sys.exit(streams.flushed(code))
 
 
 def _unraisable(unraisable: Any) -> None:

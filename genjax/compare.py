@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from genjax import records, runs, writers
+from genjax import disk, runs, writers
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text_codecs import NOTHING, RULE
@@ -117,7 +117,7 @@ def compare(
         "protocol": found.protocol,
         "numbers": writers.finite(found.numbers),
     }
-    records.write_whole(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    disk.write(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
     return found
 
 
@@ -182,7 +182,7 @@ def _texts(
         numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
     path = folder / "side_by_side.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_pages(told, drawn, rewards), encoding="utf-8", errors="replace")
+    disk.write(path, _pages(told, drawn, rewards).encode("utf-8", "replace"))
     of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     longest = max(answers.tokens.shape[1] for answers in drawn)
@@ -256,6 +256,6 @@ def _images(
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = [grid(images[: SHOWN * 2], 4) for images in drawn]
     between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)
-    path.write_bytes(png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
+    disk.write(path, png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     return Comparison(numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from genjax import disk
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
@@ -54,6 +55,11 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to
     if (folder / "checkpoints").exists():
         raise UserError(f"{folder} is a run directory: export to a folder of its own")
+    with disk.watched("files that were whole before are untouched", folder):
+        return _written(run, to, folder, num, options)
+
+
+def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
     if to == "huggingface":
         huggingface.save(pretrained(run), folder)
         return sorted(folder.iterdir())
@@ -63,10 +69,10 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
         if (run.run_dir / name).exists():
-            (folder / name).write_text((run.run_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
+            disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.experiment.family.plain.no_samples is None:
-        (folder / FUNCTION).write_bytes(exported(sampling(run, num, options), arrays).serialize())
+        disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
         written.append(folder / FUNCTION)
     return written
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import parallel, runs
+from genjax import disk, parallel, runs
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, own_order, padded
 from genjax.errors import UserError
@@ -86,10 +86,8 @@ def ordered(
         return curriculum.ordering(scores), ()
     scores = scored(curriculum.score, data, layout, batch_size)
     if layout.is_main:
-        new = kept.with_name(f"{kept.name}.new")
-        with new.open("wb") as file:
+        with disk.whole(kept) as part, part.open("wb") as file:
             np.save(file, scores)
-        new.replace(kept)
     parallel.barrier("scores")
     return curriculum.ordering(scores), (f"scored {size:,} examples by {type(curriculum.score).__name__}",)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from genjax import records
+from genjax import disk, records
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
@@ -152,7 +152,7 @@ def noted(
         if path.name == made.name or before.get(path) != digest:  # others that were there are not ours
             rows[path.name] = {"file": path.name, "sha256": digest, **shared}
     text = "".join(json.dumps(rows[name]) + "\n" for name in sorted(rows))
-    records.write_whole(stem.parent / SAMPLES, text)
+    disk.write(stem.parent / SAMPLES, text)
     return made
 
 

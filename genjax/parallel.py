@@ -15,8 +15,10 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -30,6 +32,9 @@ from genjax import trees
 from genjax.errors import UserError, unknown
 
 T = TypeVar("T")
+# What the layers below say of a process that has gone.
+LEFT = r"gloo|connection (closed|reset|refused)|coordination service|heartbeat|unavailable|nccl|socket closed"
+PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
@@ -265,10 +270,31 @@ def _join(devices: Devices) -> None:
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    waiting = threading.Timer(PATIENCE, _say_for_whom, (devices,))
+    waiting.daemon = True
+    waiting.start()
     try:
         jax.distributed.initialize(devices.coordinator, devices.processes, devices.process_id)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes did not find each other: {error}") from error
+    finally:
+        waiting.cancel()
+
+
+def _say_for_whom(devices: Devices) -> None:
+    address = devices.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "the address that the cluster gives")
+    if devices.processes is None or devices.process_id is None:
+        whom = "for the other processes of the cluster"
+    elif devices.process_id == 0:
+        whom = f"as process 0 of {devices.processes} for the other {devices.processes - 1}"
+    else:
+        whom = f"as process {devices.process_id} of {devices.processes} for process 0 and all others"
+    print(f"waiting at {address} {whom}: each starts with the same command", file=sys.stderr, flush=True)
+
+
+def is_alone(error: BaseException) -> bool:
+    """Whether an error means that another process of the run has ended or cannot be reached."""
+    return jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
 
 
 def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from genjax import parallel, records, runs
+from genjax import disk, parallel, records, runs
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.images import note
 from genjax.data.layouts import Documents, RandomWindows
@@ -58,7 +58,7 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 
     records.claim(folder, experiment, None)
-    records.write_whole(folder / tokenizers.FILE, model.codec.tokenizer)
+    disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
     opened = data.open()
     records.describe(folder, opened, layout)
     example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}

@@ -17,8 +17,8 @@ import jax
 import numpy as np
 from etils import epath
 
+from genjax import disk, lease, parallel
 from genjax import experiment as experiments
-from genjax import parallel
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -69,7 +69,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
     if stored is not None and begun:
         experiments.check_resumable(stored, experiment)
-    elif stored is None and run_dir.exists() and any(run_dir.iterdir()):
+    elif stored is None and run_dir.exists() and any(path.name != lease.NAME for path in run_dir.iterdir()):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:
@@ -78,8 +78,8 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         if not begun:
             (run_dir / "environment.json").unlink(missing_ok=True)
         if source is not None:
-            write_whole(run_dir / "config.py", source.read_text(encoding="utf-8"))
-        write_whole(run_dir / "config.json", experiments.dumps(experiment))
+            disk.write(run_dir / "config.py", source.read_text(encoding="utf-8"))
+        disk.write(run_dir / "config.json", experiments.dumps(experiment))
     parallel.barrier("claim")
 
 
@@ -96,8 +96,8 @@ def describe(
     before = starts(run_dir)
     if jax.process_index() == 0:
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
-        write_whole(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        write_whole(record, json.dumps([*before, _environment(data, layout, parents or {})], indent=2) + "\n")
+        disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
+        disk.write(record, json.dumps([*before, _environment(data, layout, parents or {})], indent=2) + "\n")
     parallel.barrier("describe")
 
 
@@ -153,18 +153,11 @@ def _commit() -> str | None:
         return None
 
 
-def write_whole(path: epath.Path, text: str) -> None:
-    """Write a file at once: a crash in between leaves the old one or the new one."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
-
-
 def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
     """Write down the families that the run stands on, so that it can be loaded where their runs are not."""
     if others and jax.process_index() == 0:
         stored = {role: experiments.to_json(other) for role, other in others.items()}
-        write_whole(run_dir / OTHERS, json.dumps(stored, indent=2) + "\n")
+        disk.write(run_dir / OTHERS, json.dumps(stored, indent=2) + "\n")
     parallel.barrier("others")
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from etils import epath
 
-from genjax import lineage, records, writers
+from genjax import disk, lease, lineage, writers
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -160,7 +160,7 @@ class Sender:
             return runs[0]
         run = client.create_run(number, run_name=self._run_dir.absolute().name)
         text = json.dumps({**ids, uri: run.info.run_id}, indent=2) + "\n"
-        records.write_whole(epath.Path(self._run_dir / RECORD), text)
+        disk.write(epath.Path(self._run_dir / RECORD), text)
         return run
 
     def _describe(self, before: dict[str, str]) -> None:
@@ -212,7 +212,7 @@ class Sender:
 
     def samples(self) -> None:
         """Files of samples that are new or have changed."""
-        for path in sorted((self._run_dir / "samples").glob("*.*")):
+        for path in sorted((self._run_dir / "samples").glob("[!.]*.*")):
             written = path.stat().st_mtime
             if self._sent.get(path.name) != written:
                 self._client.log_artifact(self._id, str(path), "samples")
@@ -294,7 +294,7 @@ def _ids(run_dir: Path) -> dict[str, str]:
 
 def _beside(run_dir: Path) -> list[Path]:
     """The files of a run directory that are in no folder of it, such as the config."""
-    return sorted(path for path in run_dir.iterdir() if path.is_file() and path.name != RECORD)
+    return sorted(path for path in run_dir.iterdir() if path.is_file() and path.name not in (RECORD, lease.NAME))
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import itertools
 import math
@@ -18,16 +17,16 @@ import jax
 import numpy as np
 from etils import epath
 
+from genjax import disk, lineage, parallel, records, runs, writers
 from genjax import experiment as experiments
-from genjax import lineage, parallel, records, runs, writers
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, batches
-from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained
 from genjax.known import enriched, ordered
+from genjax.lease import Lease
 from genjax.meter import Meter, Packed
 from genjax.runs import Run
 from genjax.stop import Stop
@@ -35,6 +34,7 @@ from genjax.tracking import Tracking, tracked
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
 NON_FINITE_LIMIT = 3
+KEPT = "what was saved before is whole, and the same command goes on once there is room"
 
 
 class Diverged(Exception):
@@ -131,17 +131,17 @@ def train(
       tracking: with MLflow; those that are trained first are tracked, too, as models of their own names.
 
     Raises:
-      UserError: for a config, data or directory that does not fit, or a full disk.
+      UserError: for a config, data or directory that does not fit, one that another process trains in, or a full disk.
       Diverged: after three steps in a row that are not finite.
-      KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, once all is saved.
+      KeyboardInterrupt, SystemExit: after SIGINT, and after SIGTERM and SIGHUP, once all is saved.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
     layout = parallel.start(experiment.devices)
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
-    if newest_step(folder) is None:
-        _make_first(experiment, deadline, quiet, tracking)
-    with _disk_full(folder):
+    with disk.watched(KEPT, folder), _leased(folder, layout) as lease:
+        if newest_step(folder) is None:
+            _make_first(experiment, deadline, quiet, tracking)
         records.claim(folder, experiment, source)
         data = runs.opened(experiment, None if newest_step(folder) is None else folder)
         records.describe(folder, data, layout, lineage.parents(folder, experiment))
@@ -151,7 +151,7 @@ def train(
         if records.kept_others(folder) is None:
             records.keep_others(folder, others)
         with tracked(tracking, folder, experiment, layout.is_main):
-            with Stop() as stop, Checkpoints(folder, experiment.keep) as checkpoints:
+            with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
                 state = run_loop(experiment, others, folder, layout, data, checkpoints, stop, deadline, quiet)
             if layout.is_main:
                 writers.plot_losses(folder)
@@ -270,12 +270,13 @@ def run_loop(
                 batch = layout.place(family.collect(state, batch, state.step_key))
             state, metrics = run_step(state, batch)
             step += experiment.steps_per_dispatch
-            read()
-            pending = step, metrics
-
-            told = stop.signal is not None or time.monotonic() > deadline
+            told = stop.wanted or time.monotonic() > deadline
             # Several processes have to stop at the same step, and asking each other costs a round trip.
             stopping = (jax.process_count() == 1 or _due(step, every.log or 1, steps)) and parallel.agree(told)
+            if stopping:
+                stop.check()
+            read()
+            pending = step, metrics
             evaluating = _due(step, every.evaluate, steps)
             sampling = _due(step, every.sample, steps) and plain.no_samples is None
             saving = _due(step, every.checkpoint, steps) or step == steps or stopping
@@ -306,6 +307,8 @@ def run_loop(
                     out.say(f"step {step} was not finite: no checkpoint is written")
                     continue
                 if saving:
+                    stop.check()
+                    out.flush()
                     checkpoints.save(step, state, _progress(experiment, step, meter), scores)
                     saved = step
             if stopping:
@@ -344,14 +347,22 @@ def _due(step: int, interval: int, last: int) -> bool:
 
 
 @contextlib.contextmanager
-def _disk_full(run_dir: epath.Path) -> Iterator[None]:
-    """One clear line for a full disk, however deep in a library it was noticed."""
-    try:
-        yield
-    except Exception as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise UserError(
-                f"no space left on the device of {run_dir}; what was saved before is whole, "
-                "and the same command goes on once there is room"
-            ) from error
-        raise
+def _leased(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease | None]:
+    """The lease on the run directory, which the main process holds for all; the others get None.
+
+    Raises:
+      UserError: another run holds it.
+      SystemExit: on the processes that are not the main one, where that has been refused.
+    """
+    with contextlib.ExitStack() as stack:
+        lease, refused = None, None
+        try:
+            lease = stack.enter_context(Lease(run_dir)) if layout.is_main else None
+        except Exception as error:
+            refused = error
+        failed = parallel.agree(refused is not None)
+        if refused is not None:
+            raise refused
+        if failed:
+            raise SystemExit(2)
+        yield lease

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
 
+from genjax import disk
 from genjax.data.pictures import png_bytes
+from genjax.events import Events
 
 Numbers = Mapping[str, float]
 
@@ -22,7 +23,8 @@ Numbers = Mapping[str, float]
 class Writers:
     """The writers of one run. ``active`` is false on all processes but the first: then nothing is written.
 
-    Rows of ``metrics.jsonl`` past ``step``, the step that the run goes on from, are cut.
+    Rows of ``metrics.jsonl`` past ``step``, the step that the run goes on from, are cut. Those up to it that a killed
+    process has not brought to TensorBoard are written there now.
     """
 
     def __init__(self, run_dir: epath.Path, step: int, total_steps: int, active: bool = True, quiet: bool = False):
@@ -33,7 +35,9 @@ class Writers:
             self._metrics = run_dir / "metrics.jsonl"
             cut_rows(self._metrics, step)
             self._file = self._metrics.open("a", encoding="utf-8")
-            self._events = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+            self._events = Events(run_dir / "tensorboard", step)
+            for row in read_rows(self._metrics):
+                self._events.scalars(row.pop("step"), row.pop("split"), row)
 
     def __enter__(self) -> Writers:
         return self
@@ -51,15 +55,19 @@ class Writers:
             return
         self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
         self._file.flush()
-        for name, value in numbers.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.scalars(step, split, numbers)
+
+    def flush(self) -> None:
+        """Bring to disk what TensorBoard reads."""
+        if self._active:
+            self._events.flush()
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture, uint8 [H, W, C], as ``samples/step_NAME.png`` and on TensorBoard."""
         if not self._active:
             return
-        (self._run_dir / "samples" / f"{step:08d}_{name}.png").write_bytes(png_bytes(image))
-        self._events.add_image(name, image, step, dataformats="HWC")
+        disk.write(self._run_dir / "samples" / f"{step:08d}_{name}.png", png_bytes(image))
+        self._events.picture(step, name, image)
 
     def progress(self, step: int, loss: float, examples_per_second: float, steps_per_second: float) -> None:
         """The live line on a terminal, a line a row elsewhere."""
@@ -130,9 +138,7 @@ def rows_of(content: bytes) -> list[dict[str, Any]]:
 def cut_rows(path: epath.Path, step: int) -> None:
     """Leave only the rows up to ``step``."""
     kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step]
-    whole = path.with_name(path.name + ".new")
-    whole.write_text("".join(kept), encoding="utf-8")
-    whole.replace(path)  # at once: a crash in between leaves the old file or the new one
+    disk.write(path, "".join(kept))
 
 
 def plot_losses(run_dir: epath.Path) -> epath.Path:
@@ -151,6 +157,6 @@ def plot_losses(run_dir: epath.Path) -> epath.Path:
     axes.grid(alpha=0.3)
     path = run_dir / "plots" / "loss.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with disk.whole(path) as part, part.open("wb") as file:
         figure.savefig(file, format="png", dpi=120)
     return path

@@ -8,9 +8,11 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"adversarial", "couplings", "errors", "flops", "processes", "schedules", "stop", "trees", "losses", "samplers"},
-    {"nets", "data", "optim", "parallel"},
-    {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
+    {"early", "errors"},
+    {"disk", "lease", "streams"},
+    {"adversarial", "couplings", "flops", "processes", "schedules", "trees", "losses", "samplers"},
+    {"nets", "data", "events", "optim", "parallel"},
+    {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "stop", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop", "prepare"},
     {"train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},

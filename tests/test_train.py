@@ -296,7 +296,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, m
     every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
     with monkeypatch.context() as patch:
         patch.setattr(writers.Writers, "row", full)
-        with pytest.raises(UserError, match="no space left on the device of .*run"):
+        with pytest.raises(UserError, match="no space left on the disk .* of .*run"):
             go(run_dir, every=every)
     assert genjax.load(run_dir).step == 15
     assert_bitwise_equal(go(run_dir, every=every).state, go(run_dir.parent / "whole", every=every).state)
@@ -320,7 +320,7 @@ def test_a_disk_that_is_really_full_is_one_line_and_the_run_goes_on_once_there_i
     settings = dict(cwd=small_disk, env=environment, capture_output=True, text=True, timeout=300)
     full = subprocess.run([*command, "--every.checkpoint", "20"], **settings)
     told = [line for line in full.stderr.splitlines() if not line.startswith("step ")]
-    assert full.returncode == 2 and len(told) == 1 and "no space left on the device of run" in told[0], full.stderr
+    assert full.returncode == 2 and len(told) == 1 and f"no space left on the disk {small_disk}" in told[0], full.stderr
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     again = subprocess.run(command, **settings)
     assert again.returncode == 0, again.stderr

@@ -3,13 +3,16 @@
 import io
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
+from tensorboardX.proto import event_pb2
 
 from genjax import writers
+from genjax.events import records
 from genjax.writers import Progress, Writers, cut_rows, plot_losses, read_rows
 
 
@@ -76,9 +79,52 @@ def test_what_is_not_finite_becomes_null_without_noise(folder, capfd, value):
     assert capfd.readouterr() == ("", "")
 
 
+def scalars(folder):
+    """Tag, step and value of every scalar of the event files, as they lie there."""
+    found = []
+    for path in sorted((folder / "tensorboard").glob("*")):
+        for data in records(path.read_bytes()):
+            event = event_pb2.Event.FromString(data)
+            found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
+    return found
+
+
+def test_tensorboard_holds_every_row_once_whatever_was_lost_with_a_process(folder):
+    write_rows(folder, 10, 20, 30, 40)
+    (path,) = (folder / "tensorboard").iterdir()
+    whole = path.read_bytes()
+    expected = [("train/loss", step, step / 2) for step in (10, 20, 30)]
+    for cut in (len(whole), len(whole) - 3, len(whole) - 60, 40, 0):  # what a kill has left of the file
+        shutil.rmtree(folder / "tensorboard")
+        (folder / "tensorboard").mkdir()
+        path.write_bytes(whole[:cut])
+        with Writers(folder, 30, 100, quiet=True):
+            pass
+        assert sorted(scalars(folder)) == expected, cut
+        assert steps_of(folder) == [10, 20, 30]
+    with Writers(folder, 30, 100, quiet=True) as out:
+        out.row(35, "eval", {"loss": math.nan})
+        out.flush()
+        assert len(scalars(folder)) == 4  # before it is closed
+    assert sorted(scalars(folder))[0][:2] == ("eval/loss", 35) and math.isnan(sorted(scalars(folder))[0][2])
+
+
+def test_a_repeated_start_adds_no_event_file_and_a_flipped_bit_costs_no_row(folder):
+    write_rows(folder, 10, 20)
+    (path,) = (folder / "tensorboard").iterdir()
+    before = path.read_bytes()
+    with Writers(folder, 20, 20, quiet=True):
+        pass
+    assert [path] == list((folder / "tensorboard").iterdir()) and path.read_bytes() == before
+    path.write_bytes(before[:-20] + bytes([before[-20] ^ 1]) + before[-19:])
+    with Writers(folder, 20, 20, quiet=True):
+        pass
+    assert sorted(scalars(folder)) == [("train/loss", 10, 5.0), ("train/loss", 20, 10.0)]
+
+
 def test_tensorboard_events_grow_and_hold_the_tags(folder):
     def content():
-        return b"".join(path.read_bytes() for path in sorted((folder / "tensorboard").iterdir()))
+        return b"".join(path.read_bytes() for path in sorted((folder / "tensorboard").glob("*")))
 
     write_rows(folder)
     empty = len(content())

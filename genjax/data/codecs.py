@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genjax import disk
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
 
@@ -130,5 +131,5 @@ def write_file(stem: Path, suffix: str, content: bytes) -> Path:
     # not with_suffix, which would cut "step_1.5"; only methods that etils.epath has too
     path = stem.parent / f"{stem.name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    disk.write(path, content)
     return path

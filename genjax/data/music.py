@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genjax import disk
 from genjax.data.text_codecs import checked_ids, until_end
 from genjax.errors import UserError
 
@@ -122,9 +123,9 @@ class ChoraleCodec:
             frames += [()] * REST * bool(frames) + self.decode(until_end(row, END))
         seconds = 60 / self.quarters_per_minute / self.steps_per_quarter
         stem.parent.mkdir(parents=True, exist_ok=True)
-        (stem.parent / f"{stem.name}.wav").write_bytes(wav_bytes(frames, seconds))
+        disk.write(stem.parent / f"{stem.name}.wav", wav_bytes(frames, seconds))
         path = stem.parent / f"{stem.name}.mid"
-        path.write_bytes(midi_bytes(frames, TICKS // self.steps_per_quarter, self.quarters_per_minute))
+        disk.write(path, midi_bytes(frames, TICKS // self.steps_per_quarter, self.quarters_per_minute))
         return path
 
 

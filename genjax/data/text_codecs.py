@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
+from genjax import disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.errors import UserError, unknown
 
@@ -123,8 +124,7 @@ class WritesText:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(written(self, samples).encode("utf-8", "replace"))
-        return path
+        return disk.write(path, written(self, samples).encode("utf-8", "replace"))
 
 
 def written(codec: Any, samples: np.ndarray) -> str:

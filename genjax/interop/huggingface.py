@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from genjax import disk
 from genjax.errors import UserError, unknown
 from genjax.interop import tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
@@ -113,7 +114,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
     weights.write(folder / weights.WHOLE, tensors)
     (folder / weights.INDEX).unlink(missing_ok=True)  # of shards that lay here before
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        disk.write(folder / name, text)
 
 
 def fetch(name: str, revision: str | None = None) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from genjax import disk
 from genjax.errors import UserError
 
 WHOLE = "model.safetensors"
@@ -78,10 +79,10 @@ def weights(folder: Path) -> Weights:
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a whole file or none, in the layout that PyTorch's users read, too."""
-    new = path.with_name(path.name + ".new")
     # The library writes the memory of an array as it lies, a transposed one in the wrong order.
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, new, metadata={"format": "pt"})
-    new.replace(path)
+    ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    with disk.whole(path) as part:
+        save_file(ordered, part, metadata={"format": "pt"})
 
 
 def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:

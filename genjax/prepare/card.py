@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import disk
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
 from genjax.experiment import to_json
@@ -55,7 +56,7 @@ def write(
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
     _drawn_into(folder, pictures)
-    (folder / CARD).write_text(_card(name, preparation, inputs, outcomes, found, list(pictures)), encoding="utf-8")
+    disk.write(folder / CARD, _card(name, preparation, inputs, outcomes, found, list(pictures)))
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -80,7 +81,7 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
     """
     pictures = _distributions(None, folder)
     _drawn_into(folder, pictures)
-    (folder / CARD).write_text(_synthetic_card(name, generator, found, list(pictures)), encoding="utf-8")
+    disk.write(folder / CARD, _synthetic_card(name, generator, found, list(pictures)))
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -126,9 +127,7 @@ def _synthetic_card(name: str, generator: Mapping[str, Any], found: Shards, pict
 def _written(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Write the manifest at once."""
     path = folder / MANIFEST
-    new = path.with_name(f"{MANIFEST}.new")
-    new.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    disk.write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -183,7 +182,7 @@ def _cell(text: str) -> str:
 def _drawn_into(folder: Path, pictures: Mapping[str, bytes]) -> None:
     (folder / "plots").mkdir(exist_ok=True)
     for picture, content in pictures.items():
-        (folder / "plots" / f"{picture}.png").write_bytes(content)
+        disk.write(folder / "plots" / f"{picture}.png", content)
 
 
 def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:

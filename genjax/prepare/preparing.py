@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax import disk
 from genjax.data.sources.prepared import MANIFEST
 from genjax.data.splits import digest
 from genjax.errors import UserError
@@ -59,7 +60,8 @@ def prepare(
     from daft.exceptions import DaftCoreException
 
     try:
-        return _prepared(preparation, name, folder, plan, schema, say)
+        with disk.watched("the stages that are done are kept, and the same command goes on once there is room", folder):
+            return _prepared(preparation, name, folder, plan, schema, say)
     except (OSError, pa.ArrowException, DaftCoreException) as error:
         raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
 

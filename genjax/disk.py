@@ -1,0 +1,135 @@
+"""Writes files whole or not at all, and names the disk that is full."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from etils import epath
+
+from genjax.errors import UserError
+
+PathType = TypeVar("PathType", Path, epath.Path)
+
+PART = ".new"  # ends the name of a file that is being written
+FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is larger than the limit (ulimit -f)",
+}
+# Libraries keep the words of the system, or its number, in messages of their own; numpy counts what it wrote.
+WORDS = {
+    errno.ENOSPC: r"no space left on device|\bos error 28\b|\b\d+ requested and \d+ written",
+    errno.EDQUOT: r"disk quota exceeded|\bos error 122\b",
+    errno.EFBIG: r"file too large|\bos error 27\b",
+}
+PATH = re.compile(r"(?:^|[\s'\"(\[=:])(/[^\s'\"()\[\],;:]+)")
+SPARE = 2**20  # bytes; a disk with less is full
+
+
+@contextlib.contextmanager
+def whole(path: PathType) -> Iterator[PathType]:
+    """Give a name to write to that becomes ``path`` at the end: after a crash there is the old file or the new one.
+
+    What was written is removed if the writing fails.
+    """
+    part = path.with_name(f".{secrets.token_hex(4)}{PART}")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write(path: PathType, content: str | bytes) -> PathType:
+    """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path."""
+    with whole(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@contextlib.contextmanager
+def watched(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
+    """Turn the error of a full disk into one clear line, however deep in a library it was noticed.
+
+    Args:
+      kept: what is left and what to do, the end of the line.
+      places: that are written to, asked in this order where the error names no path.
+
+    Raises:
+      UserError: a disk is full, or a quota or the largest size of a file is reached.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = full(error)
+        if number is None:
+            raise
+        place = _place(error, places)
+        raise UserError(f"{FULL[number]} on the disk {_mount(place)} (of {place}); {kept}", str(place)) from error
+
+
+def full(error: BaseException) -> int | None:
+    """The ``errno`` of a full disk that an error, or one behind it, stands for; None for other errors."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in FULL:
+            return one.errno
+    for one in _chain(error):
+        for number, words in WORDS.items():
+            if re.search(words, str(one), re.IGNORECASE):
+                return number
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _place(error: BaseException, places: tuple[str | Path | epath.Path, ...]) -> Path:
+    """The path that could not be written: one on a disk without room, of those that the error or the caller names."""
+    named: list[str] = []
+    for one in _chain(error):
+        if isinstance(one, OSError):
+            named += [os.fsdecode(name) for name in (one.filename2, one.filename) if isinstance(name, str | bytes)]
+        named += PATH.findall(str(one))
+    local = [os.fspath(place) for place in places if "://" not in os.fspath(place)]
+    found = [Path(name).expanduser() for name in (*named, *local, tempfile.gettempdir())]
+    return next((path for path in found if _crowded(path)), found[0])
+
+
+def _crowded(path: Path) -> bool:
+    """Whether the disk of a path has next to no room for bytes or for files."""
+    try:
+        room = shutil.disk_usage(_there(path)).free
+        files = os.statvfs(_there(path)) if hasattr(os, "statvfs") else None
+    except OSError:
+        return False
+    return room < SPARE or (files is not None and files.f_files > 0 and files.f_favail == 0)
+
+
+def _there(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next((one for one in (path, *path.parents) if one.exists()), path)
+
+
+def _mount(path: Path) -> Path:
+    """The mount point of the disk of a path."""
+    there = _there(path).resolve()
+    return next((one for one in (there, *there.parents) if one.is_mount()), there)
