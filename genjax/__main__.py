@@ -29,8 +29,9 @@ from genjax.sample_command import sample_command
 from genjax.show import describe
 from genjax.tracking import Tracking
 from genjax.train import Diverged, train
+from genjax.trust import Trust, trusting
 
-USAGE = """usage: genjax COMMAND ... [--debug]
+USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 
   train    CONFIG   train, or go on where the newest checkpoint stands
   sample   RUN_DIR  draw samples and print the path of what was written
@@ -42,7 +43,7 @@ USAGE = """usage: genjax COMMAND ... [--debug]
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
-`genjax train vae_digits --help` lists them."""
+`genjax train vae_digits --help` lists them. --trust runs code that a RUN_DIR of others names, see docs/safety.md."""
 
 Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
 
@@ -290,7 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    trust = _trust(given)
+    given = [word for word in given if word not in ("--debug", "--trust") and not word.startswith("--trust=")]
     commands: dict[str, Callable[[str, Sequence[str]], None]] = {
         "train": train_command,
         "sample": sample_command,
@@ -311,7 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
             target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
-        commands[given[0]](given[1], given[2:])
+        with trusting(trust):
+            commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
     except (UserError, OSError) as error:
@@ -326,6 +329,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _trust(arguments: Sequence[str]) -> Trust:
+    """What ``--trust`` and ``--trust=MODULE,MODULE`` allow; see docs/safety.md."""
+    if "--trust" in arguments:
+        return True
+    named = [word.removeprefix("--trust=") for word in arguments if word.startswith("--trust=")]
+    return [module for names in named for module in names.split(",") if module]
 
 
 def _usage(wanted: bool, mistake: str) -> int:

@@ -63,7 +63,7 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
         if (run.run_dir / name).exists():
-            (folder / name).write_text((run.run_dir / name).read_text(encoding="utf-8"), encoding="utf-8")
+            (folder / name).write_bytes((run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.experiment.family.plain.no_samples is None:
         (folder / FUNCTION).write_bytes(exported(sampling(run, num, options), arrays).serialize())

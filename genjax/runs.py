@@ -26,6 +26,7 @@ from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, in_chunks, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, example_of, init_state
+from genjax.trust import Trust, trusting
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -343,6 +344,7 @@ def load(
     best: bool = False,
     devices: parallel.Devices | None = None,
     layout: parallel.Layout | None = None,
+    trust: Trust = False,
 ) -> Run:
     """Load a run, also one that was copied from another machine or made on other devices.
 
@@ -351,7 +353,24 @@ def load(
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
       layout: devices that are arranged already, instead.
+      trust: True to run the code that the run's files name, or the names of the modules that may; see docs/safety.md.
+        A run that this user has trained on this machine needs neither.
+
+    Raises:
+      Untrusted: the run names code that nobody has allowed.
+      UserError: there is no such run or checkpoint, or a file of it is damaged.
     """
+    with trusting(trust):
+        return _load(run_dir, step, best, devices, layout)
+
+
+def _load(
+    run_dir: str | Path,
+    step: int | None,
+    best: bool,
+    devices: parallel.Devices | None,
+    layout: parallel.Layout | None,
+) -> Run:
     folder = epath.Path(run_dir).expanduser()
     stored = records.experiment_of(folder)
     spec, codec = records.stored_codec(folder)

@@ -9,8 +9,8 @@ import genjax
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
     {"adversarial", "couplings", "errors", "flops", "processes", "schedules", "stop", "trees", "losses", "samplers"},
-    {"nets", "data", "optim", "parallel"},
-    {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
+    {"nets", "data", "optim", "parallel", "trust"},
+    {"experiment", "stored", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop", "prepare"},
     {"train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},
