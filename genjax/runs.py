@@ -353,28 +353,13 @@ def load(
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
       layout: devices that are arranged already, instead.
-      trust: True to run the code that the run's files name, or the names of the modules that may; see docs/safety.md.
-        A run that this user has trained on this machine needs neither.
-
-    Raises:
-      Untrusted: the run names code that nobody has allowed.
-      UserError: there is no such run or checkpoint, or a file of it is damaged.
+      trust: True to run the code that the run's files name, or the modules that may; see docs/safety.md.
     """
-    with trusting(trust):
-        return _load(run_dir, step, best, devices, layout)
-
-
-def _load(
-    run_dir: str | Path,
-    step: int | None,
-    best: bool,
-    devices: parallel.Devices | None,
-    layout: parallel.Layout | None,
-) -> Run:
     folder = epath.Path(run_dir).expanduser()
-    stored = records.experiment_of(folder)
-    spec, codec = records.stored_codec(folder)
-    experiment, others = resolved(stored, spec, folder)
+    with trusting(trust):
+        stored = records.experiment_of(folder)
+        spec, codec = records.stored_codec(folder)
+        experiment, others = resolved(stored, spec, folder)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(codec))
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:

@@ -15,6 +15,7 @@ import pytest
 import genjax
 from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start
 from genjax import experiment as experiments
+from genjax import stored as stored_files
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
@@ -611,8 +612,10 @@ def test_nothing_is_unpickled_and_only_dataclasses_are_called(monkeypatch):
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, refuse)
     assert loads(dumps(full())) == full()
-    for name in ("os:system", "builtins:eval", "subprocess:Popen", "genjax.experiment:load_config", "jax:Array"):
-        with pytest.raises(UserError, match="is not a dataclass"):
+    with pytest.raises(UserError, match="is not a dataclass"):
+        from_json({"class": "genjax.experiment:load_config", "command": "true"})
+    for name in ("os:system", "builtins:eval", "subprocess:Popen", "jax:Array"):
+        with pytest.raises(Untrusted, match=name):
             from_json({"class": name, "command": "true"})
 
 
@@ -696,10 +699,10 @@ def stored(**changes):
             "unknown class or function of genjax.families.vae 'VEA'",
         ),
         (stored(family={"class": "genjax.families.nowhere:VAE"}), "genjax.families.nowhere:VAE, which cannot be"),
-        (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE, which cannot be imported"),
-        (stored(family={"class": ":VAE"}), "cannot be imported"),
-        (stored(family={"class": ".vae:VAE"}), "cannot be imported"),
-        (stored(family={"latent_dim": 3}), "cannot be imported"),
+        (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE"),
+        (stored(family={"class": ":VAE"}), "not genjax's"),
+        (stored(family={"class": ".vae:VAE"}), "not genjax's"),
+        (stored(family={"latent_dim": 3}), "no class"),
         (stored(family={"class": "genjax.families.vae:VAE", "latnt_dim": 3}), "did you mean 'latent_dim'"),
         (stored(data={"class": "genjax.data.sources.folder:ImageFolder"}), "ImageFolder cannot be made.*root"),
         (stored(family={"class": "genjax.families.vae:VAE", "latent_dim": "many"}), "VAE cannot be made"),
@@ -947,7 +950,7 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
 def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
     source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
-    reward = experiments._execute(source).reward
+    reward = stored_files.execute(source, source.read_bytes()).reward
     assert to_json(reward) == {"function": f"{experiments.CONFIG_MODULE}:reward"}
     assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]
     with pytest.raises(UserError, match="has no name by which a later run finds it"):
