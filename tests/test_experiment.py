@@ -170,6 +170,7 @@ from genjax.samplers.beam import BeamSearch
 from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from genjax.start import StartFrom
+from genjax.trust import Untrusted
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.
@@ -660,13 +661,13 @@ def test_a_class_of_the_config_file_is_found_through_its_copy(tmp_path):
     copy = tmp_path / "run" / "config.py"
     copy.write_text(path.read_text())
     path.unlink()
-    sys.modules.pop(experiments.CONFIG_MODULE)
+    sys.modules.pop(stored_files.CONFIG_MODULE)
     again = loads(text, copy)
     assert (again.family.extra, again.family.coder.factor) == (0.25, 3)
     assert dumps(again) == text
     assert loads(text, copy) == again  # the same classes whenever it is read
     copy.unlink()
-    sys.modules.pop(experiments.CONFIG_MODULE)
+    sys.modules.pop(stored_files.CONFIG_MODULE)
     with pytest.raises(UserError, match="needs genjax_config:Mine, which cannot be imported here"):
         loads(text, copy)
 
@@ -951,12 +952,12 @@ def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
     source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
     reward = stored_files.execute(source, source.read_bytes()).reward
-    assert to_json(reward) == {"function": f"{experiments.CONFIG_MODULE}:reward"}
+    assert to_json(reward) == {"function": f"{stored_files.CONFIG_MODULE}:reward"}
     assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]
     with pytest.raises(UserError, match="has no name by which a later run finds it"):
         to_json(lambda prompts, responses: [])
     with pytest.raises(UserError, match="NUMBER is not a function"):
-        from_json({"function": f"{experiments.CONFIG_MODULE}:NUMBER"}, source)
+        from_json({"function": f"{stored_files.CONFIG_MODULE}:NUMBER"}, source)
     with pytest.raises(UserError, match="unknown class or function of genjax.errors 'nothing'"):
         from_json({"function": "genjax.errors:nothing"})
 
