@@ -184,6 +184,10 @@ def of_sample(path: epath.Path) -> str:
     """
     folder = path.parent.parent if path.parent.name == "samples" else None
     row = _rows(path.parent).get(path.name)
+    if row is not None and not row.keys() >= ROW:
+        raise UserError(
+            f"the row of {path} in {path.parent / SAMPLES} is damaged: it lacks {ROW - row.keys()}", str(path)
+        )
     if row is None and folder is not None and (folder / "config.json").exists() and path.name[:8].isdigit():
         step = int(path.name[:8])
         return f"{path}: drawn at step {step} while the run was trained\n{tree(recorded(folder, step))}"
@@ -217,7 +221,7 @@ def _rows(folder: epath.Path) -> dict[str, Record]:
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("file"), str) and row.keys() >= ROW:
+            if isinstance(row, dict) and isinstance(row.get("file"), str):
                 rows[row["file"]] = row
     if len(rows) < len(lines):
         note = f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files nothing is recorded"

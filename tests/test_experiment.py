@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start
+from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start, trust
 from genjax import experiment as experiments
 from genjax import stored as stored_files
 from genjax.couplings import Normal, Ring
@@ -951,6 +951,7 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
 def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
     source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
+    trust.allow_here([trust.of_file(source.read_bytes())])
     reward = stored_files.execute(source, source.read_bytes()).reward
     assert to_json(reward) == {"function": f"{stored_files.CONFIG_MODULE}:reward"}
     assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]
