@@ -31,8 +31,9 @@ from genjax.show import describe
 from genjax.stop import prompt
 from genjax.tracking import Tracking
 from genjax.train import Diverged, train
+from genjax.trust import Trust, trusting
 
-USAGE = """usage: genjax COMMAND ... [--debug]
+USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 
   train    CONFIG   train, or go on where the newest checkpoint stands
   sample   RUN_DIR  draw samples and print the path of what was written
@@ -44,7 +45,7 @@ USAGE = """usage: genjax COMMAND ... [--debug]
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
-`genjax train vae_digits --help` lists them."""
+`genjax train vae_digits --help` lists them. --trust runs code that a RUN_DIR of others names, see docs/safety.md."""
 
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
@@ -294,7 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    trust = _trust(given)
+    given = [word for word in given if word not in ("--debug", "--trust") and not word.startswith("--trust=")]
     commands: Commands = {
         "train": train_command,
         "sample": sample_command,
@@ -307,7 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     with prompt() as ended:
         try:
-            code = _run(commands, given, debug)
+            with trusting(trust):
+                code = _run(commands, given, debug)
         except BaseException:
             if ended.code is None:
                 raise
@@ -356,6 +359,14 @@ def _of_devices(error: Exception, debug: bool) -> int:
     if isinstance(error, ModuleNotFoundError):
         return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
     raise error
+
+
+def _trust(arguments: Sequence[str]) -> Trust:
+    """What ``--trust`` and ``--trust=MODULE,MODULE`` allow; see docs/safety.md."""
+    if "--trust" in arguments:
+        return True
+    named = [word.removeprefix("--trust=") for word in arguments if word.startswith("--trust=")]
+    return [module for names in named for module in names.split(",") if module]
 
 
 def _usage(wanted: bool, mistake: str) -> int:

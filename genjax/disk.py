@@ -45,6 +45,9 @@ def whole(path: PathType) -> Iterator[PathType]:
     try:
         yield part
         part.replace(path)
+    except IsADirectoryError:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{path} must be a file, but is a folder: move it away, and repeat", str(path)) from None
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

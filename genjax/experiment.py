@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
-import functools
-import importlib
-import importlib.util
 import json
-import sys
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any, Literal
 
 import numpy as np
 
+from genjax import trust
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.start import StartFrom
+from genjax.stored import blaming, execute, from_json, parse_json
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
-CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
 FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")
+COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
@@ -197,42 +193,13 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
 def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     """What the config's ``get_config`` builds, and the file it came from."""
     path = find_config(name)
-    module = _execute(path)
+    content = path.read_bytes()
+    module = execute(path, content)
+    trust.allow_here([trust.of_file(content)])  # a run's copy of what the user has just named
     if not hasattr(module, "get_config"):
         raise UserError(f"{path} has no get_config(tiny=False)")
-    with _blaming(path):
+    with blaming(path):
         return module.get_config(tiny=tiny), path
-
-
-def _execute(path: Path) -> ModuleType:
-    """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
-    with _blaming(path):
-        module = _module(path.resolve(), path.read_bytes())
-    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
-    return module
-
-
-@functools.lru_cache
-def _module(path: Path, content: bytes) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(CONFIG_MODULE, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[CONFIG_MODULE] = module
-    code = compile(content, path, "exec", dont_inherit=True)  # not by the loader, which may find stale bytecode
-    exec(code, module.__dict__)
-    return module
-
-
-@contextlib.contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Whatever a config file raises is its author's to mend."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
 
 
 def to_json(value: Any) -> Any:
@@ -255,75 +222,32 @@ def to_json(value: Any) -> Any:
     raise UserError(f"{value!r} in a config cannot be written as JSON: use dataclasses, tuples and plain values")
 
 
-def from_json(value: Any, config_source: Path | None = None) -> Any:
-    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything else.
-
-    ``config_source`` is the copy of the config file, for classes that the config itself defined.
-    """
-    if isinstance(value, list):
-        return tuple(from_json(item, config_source) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"function"}:
-        function = _named(str(value["function"]), config_source)
-        if not isinstance(function, FunctionType):
-            raise UserError(f"{value['function']} is not a function")
-        return function
-    cls = _class(str(value.get("class")), config_source)
-    fields = {f.name for f in dataclasses.fields(cls) if f.init}
-    given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
-    for name in given.keys() - fields:
-        raise unknown(f"field of {cls.__name__}", name, fields)
-    hints = typing.get_type_hints(cls)
-    arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
-    try:
-        return cls(**given | arrays)
-    except TypeError as error:  # a field is missing, or holds another type
-        raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
-
-
-def _class(name: str, config_source: Path | None) -> type:
-    found = _named(name, config_source)
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        raise UserError(f"{name} is not a dataclass")
-    return found
-
-
-def _named(name: str, config_source: Path | None) -> Any:
-    """What a module, or the config, calls ``module:Name``."""
-    module_name, _, class_name = name.partition(":")
-    try:
-        if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
-            found: Any = _execute(config_source)
-        else:
-            found = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError):  # the last two for what is no module's name
-        raise UserError(f"this run needs {name}, which cannot be imported here") from None
-    for part in class_name.split("."):
-        if not hasattr(found, part):
-            named = (name for name, known in vars(found).items() if isinstance(known, type | FunctionType))
-            raise unknown(f"class or function of {module_name}", class_name, named)
-        found = getattr(found, part)
-    return found
-
-
 def dumps(experiment: Experiment) -> str:
     """The text of ``config.json``."""
     return json.dumps({"format": FORMAT, "experiment": to_json(experiment)}, indent=2) + "\n"
 
 
 def loads(text: str, config_source: Path | None = None) -> Experiment:
-    """The experiment of a ``config.json``."""
+    """The experiment of a ``config.json``.
+
+    Raises:
+      Untrusted: it names code that the user has not allowed, see ``trust``.
+      UserError: it is damaged, or of another format.
+    """
+    stored = parse_json(text, "config.json")
+    if not isinstance(stored, dict) or not {"format", "experiment"} <= stored.keys():
+        raise UserError("config.json is damaged: it has no format and no experiment")
+    if stored["format"] != FORMAT:
+        raise UserError(f"config.json has format {stored['format']!r}, this genjax reads {FORMAT}")
     try:
-        stored = json.loads(text)
-        version, tree = stored["format"], stored["experiment"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError("config.json is damaged") from None
-    if version != FORMAT:
-        raise UserError(f"config.json has format {version}, this genjax reads {FORMAT}")
-    experiment = from_json(tree, config_source)
+        experiment = from_json(stored["experiment"], config_source)
+    except RecursionError:
+        raise UserError("config.json is damaged: it is nested too deeply") from None
     if not isinstance(experiment, Experiment):
         raise UserError("config.json is damaged: it holds no Experiment")
+    for name in COMPONENTS:
+        if not dataclasses.is_dataclass(getattr(experiment, name)):
+            raise UserError(f"config.json is damaged: its {name} is not a component")
     return experiment
 
 

@@ -360,7 +360,7 @@ def _lockable(path: Path) -> bool | None:
 def _started(pid: int) -> str | None:
     """When a process was started; "" for one that has ended, None where that cannot be seen."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return "" if fields[0] in "ZX" else fields[19]
@@ -368,7 +368,7 @@ def _started(pid: int) -> str | None:
 
 def _boot() -> str:
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return socket.gethostname()
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from genjax import disk, records
+from genjax import disk, records, stored
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
@@ -18,6 +20,7 @@ from genjax.experiment import Experiment
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
 WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
+ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})  # of each row, besides its file
 SHOWN = 20  # raw files of a data set that are listed
 INDENT = "  "
 
@@ -36,19 +39,19 @@ def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Recor
     """
     folder = epath.Path(run_dir).expanduser()
     path = folder / "config.json"
-    text = path.read_text(encoding="utf-8") if path.exists() else None
-    starts = records.starts(folder)
+    text = stored.read_text(path, "put a copy of it back") if path.exists() else None
+    starts = records.starts(folder) or []
     last = starts[-1] if starts else {}
-    stored = None if text is None or "parents" in last else records.stored_experiment(folder)  # of an older genjax
+    older = None if text is None or "parents" in last else records.stored_experiment(folder)  # of an older genjax
     return {
         "run": str(run_dir),
         "step": newest_step(folder) if step is None else step,
-        "training_seed": None if text is None else json.loads(text)["experiment"]["seed"],
+        "training_seed": None if text is None else _seed(path),
         "config": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
         "commits": list(dict.fromkeys(start["commit"] for start in starts if start.get("commit"))),
         "data_fingerprint": last.get("data_fingerprint"),
         "origins": last.get("origins", []),
-        "parents": last.get("parents", {}) if stored is None else parents(folder, stored),
+        "parents": last.get("parents", {}) if older is None else parents(folder, older),
     }
 
 
@@ -57,7 +60,7 @@ def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
 
     They are those that its family stands on, the one that it starts from, and those that its curriculum asks.
     """
-    kept = [start["parents"] for start in records.starts(run_dir) if "parents" in start]
+    kept = [start["parents"] for start in records.starts(run_dir) or [] if "parents" in start]
     if kept:
         return kept[0]
     start, score = experiment.start_from, None if experiment.curriculum is None else experiment.curriculum.score
@@ -68,18 +71,35 @@ def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
     return found | {f"curriculum.{number}": recorded(path) for number, path in enumerate(heard)}
 
 
+def _seed(path: epath.Path) -> int:
+    """The seed in a config.json, read without the code of its components."""
+    found = stored.read_json(path, dict, "put a copy of it back").get("experiment")
+    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
+        raise stored.damaged(path, "it has no seed", "put a copy of it back")
+    return int(found["seed"])
+
+
 def _best(run_dir: str) -> int | None:
     folder = epath.Path(run_dir).expanduser()
-    stored = records.stored_experiment(folder)
-    if stored is None or newest_step(folder) is None:
+    there = records.stored_experiment(folder)
+    if there is None or newest_step(folder) is None:
         return None
-    with Checkpoints(folder, stored.keep, read_only=True) as checkpoints:
+    with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
         return checkpoints.best_step()
 
 
 def tree(record: Mapping[str, Any]) -> str:
-    """A record for a person: what it stands on is indented below it."""
-    return "\n".join([_line(record), *_below(record, INDENT)])
+    """A record for a person: what it stands on is indented below it.
+
+    Raises:
+      UserError: it has another form than ``recorded`` gives, as that of a damaged file may.
+    """
+    try:
+        return "\n".join([_line(record), *_below(record, INDENT)])
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        path = Path(str(record["run"])) / records.ENVIRONMENT
+        cure = "remove it; `train` with the same config begins the record again"
+        raise UserError(f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)) from None
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -164,6 +184,10 @@ def of_sample(path: epath.Path) -> str:
     """
     folder = path.parent.parent if path.parent.name == "samples" else None
     row = _rows(path.parent).get(path.name)
+    if row is not None and not row.keys() >= ROW:
+        raise UserError(
+            f"the row of {path} in {path.parent / SAMPLES} is damaged: it lacks {ROW - row.keys()}", str(path)
+        )
     if row is None and folder is not None and (folder / "config.json").exists() and path.name[:8].isdigit():
         step = int(path.name[:8])
         return f"{path}: drawn at step {step} while the run was trained\n{tree(recorded(folder, step))}"
@@ -190,13 +214,16 @@ def _digest(path: epath.Path) -> str:
 
 
 def _rows(folder: epath.Path) -> dict[str, Record]:
-    """What is recorded of the samples of a folder, by file."""
+    """What is recorded of the samples of a folder, by file; a damaged line costs a remark, not the samples."""
     path = folder / SAMPLES
     rows: dict[str, Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            rows[row["file"]] = row
-        except (ValueError, KeyError, TypeError):  # no row of ours
-            continue
+            if isinstance(row, dict) and isinstance(row.get("file"), str):
+                rows[row["file"]] = row
+    if len(rows) < len(lines):
+        note = f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files nothing is recorded"
+        print(note, file=sys.stderr, flush=True)
     return rows

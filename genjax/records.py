@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -9,7 +10,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,45 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import disk, lease, parallel
+from genjax import disk, lease, parallel, stored, trust
 from genjax import experiment as experiments
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import Trained
+from genjax.trust import Untrusted
 
-OTHERS = "others.json"
+OTHERS, ENVIRONMENT = "others.json", "environment.json"
 
 
 def stored_experiment(run_dir: epath.Path) -> Experiment | None:
-    """The experiment of a run directory; None where there is none."""
+    """The experiment of a run directory; None where there is none.
+
+    Raises:
+      Untrusted: its files name code that the user has not allowed, see ``trust``.
+      UserError: config.json is damaged, or of another format.
+    """
     run_dir = epath.Path(run_dir).expanduser()
     path = run_dir / "config.json"
     if not path.exists():
         return None
-    return experiments.loads(path.read_text(encoding="utf-8"), Path(run_dir / "config.py"))
+    cure = "put a copy of it back, or remove it and repeat the `train` command, which writes it again"
+    text = stored.read_text(path, cure)
+    with _naming(path, cure):
+        return experiments.loads(text, Path(run_dir / "config.py"))
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path, cure: str) -> Iterator[None]:
+    """Name the file, and the cure, in what is wrong with its components."""
+    try:
+        yield
+    except Untrusted as error:
+        raise Untrusted(f"{path}: {error}", error.field) from None
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {error}; {cure}", str(path)) from error
+    except RecursionError:
+        raise stored.damaged(path, "it is nested too deeply", cure) from None
 
 
 def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
@@ -45,15 +68,23 @@ def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
-    """What the run keeps of its data."""
+    """The form of the run's data, and the codec that it has kept of them.
+
+    Raises:
+      Untrusted: see ``stored_experiment``.
+      UserError: codec.json is missing or damaged.
+    """
     path = run_dir / "codec.json"
     if not path.exists():
-        raise UserError(f"{run_dir} has no codec.json: the run had not begun")
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        spec, codec = experiments.from_json(stored["spec"]), experiments.from_json(stored["codec"])
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged; `train` with the same config writes it anew") from None
+        raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
+    cure = "remove it; `train` with the same config writes it again"
+    found = stored.read_json(path, dict, cure)
+    with _naming(path, cure):
+        spec, codec = (stored.from_json(found.get(name), Path(run_dir / "config.py")) for name in ("spec", "codec"))
+    if not isinstance(spec, Spec):
+        raise stored.damaged(path, "it holds no Spec", cure)
+    if not dataclasses.is_dataclass(codec):
+        raise stored.damaged(path, "it holds no codec", cure)
     known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
     for name, of_codec in known.items():
         learned = getattr(spec, name)
@@ -64,23 +95,34 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
 
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
     """Make the run directory this experiment's, or refuse one that is another's."""
-    stored = stored_experiment(run_dir)
+    trust.remember(stored.code_of(experiments.to_json(experiment)))
+    content = None if source is None else source.read_bytes()
+    if content is not None:
+        trust.remember([trust.of_file(content)])
+    before = stored_experiment(run_dir)
     # Before its first step a config may still be mended.
     begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
-    if stored is not None and begun:
-        experiments.check_resumable(stored, experiment)
-    elif stored is None and run_dir.exists() and any(path.name != lease.NAME for path in run_dir.iterdir()):
+    if before is not None and begun:
+        experiments.check_resumable(before, experiment)
+    elif before is None and _is_of_others(run_dir):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:
         for name in ("samples", "plots"):
             (run_dir / name).mkdir(parents=True, exist_ok=True)
         if not begun:
-            (run_dir / "environment.json").unlink(missing_ok=True)
-        if source is not None:
-            disk.write(run_dir / "config.py", source.read_text(encoding="utf-8"))
+            (run_dir / ENVIRONMENT).unlink(missing_ok=True)
+        if content is not None:
+            disk.write(run_dir / "config.py", content)
         disk.write(run_dir / "config.json", experiments.dumps(experiment))
     parallel.barrier("claim")
+
+
+def _is_of_others(run_dir: epath.Path) -> bool:
+    """Whether a folder without a config.json holds what no run has left there."""
+    if not run_dir.exists() or (run_dir / "codec.json").exists():
+        return False
+    return any(path.name != lease.NAME for path in run_dir.iterdir())
 
 
 def describe(
@@ -92,29 +134,45 @@ def describe(
       parents: what is known of the runs that it stands on, by role; none where it stands on none.
     """
     check_data(run_dir, data)
-    record = run_dir / "environment.json"
+    record = run_dir / ENVIRONMENT
     before = starts(run_dir)
     if jax.process_index() == 0:
+        if before is None:
+            record.replace(record.with_name(f"{record.name}.damaged"))
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
+        trust.remember(stored.code_of([spec, codec]))
         disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        disk.write(record, json.dumps([*before, _environment(data, layout, parents or {})], indent=2) + "\n")
+        disk.write(record, json.dumps([*(before or []), _environment(data, layout, parents or {})], indent=2) + "\n")
     parallel.barrier("describe")
 
 
 def check_data(run_dir: epath.Path, data: Dataset) -> None:
     """Refuse data that are not those that the run learns from."""
     before = starts(run_dir)
-    if before and before[-1]["data_fingerprint"] != data.fingerprint:
+    if before is None:
+        line = f"{run_dir / ENVIRONMENT} is damaged: whether the data are those that the run learned from is not known"
+        print(line, file=sys.stderr, flush=True)
+    elif before and before[-1]["data_fingerprint"] != data.fingerprint:
         raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
 
 
-def starts(run_dir: epath.Path) -> list[dict[str, Any]]:
-    """Every start of the run; none where the record is missing or damaged."""
-    try:
-        found = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-        return [start for start in found if "data_fingerprint" in start]
-    except (OSError, ValueError, TypeError):
+def starts(run_dir: epath.Path) -> list[dict[str, Any]] | None:
+    """Every start of the run, none where there is no record; None where the record is damaged."""
+    path = run_dir / ENVIRONMENT
+    if not path.exists():
         return []
+    try:
+        found = stored.read_json(path, list, "")
+    except UserError:
+        return None
+    return found if all(_is_start(start) for start in found) else None
+
+
+def _is_start(start: Any) -> bool:
+    """Whether an entry of the record has the parts that others read."""
+    shapes = {"commit": str | None, "origins": list, "parents": dict}
+    fits = isinstance(start, dict) and all(isinstance(start[n], t) for n, t in shapes.items() if n in start)
+    return fits and isinstance(start.get("data_fingerprint"), str)
 
 
 def _environment(data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,8 +214,9 @@ def _commit() -> str | None:
 def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
     """Write down the families that the run stands on, so that it can be loaded where their runs are not."""
     if others and jax.process_index() == 0:
-        stored = {role: experiments.to_json(other) for role, other in others.items()}
-        disk.write(run_dir / OTHERS, json.dumps(stored, indent=2) + "\n")
+        kept = {role: experiments.to_json(other) for role, other in others.items()}
+        trust.remember(stored.code_of(kept))
+        disk.write(run_dir / OTHERS, json.dumps(kept, indent=2) + "\n")
     parallel.barrier("others")
 
 
@@ -166,9 +225,10 @@ def kept_others(run_dir: epath.Path) -> dict[str, Trained] | None:
     path = run_dir / OTHERS
     if not (run_dir / "frozen").exists() or not path.exists():
         return None
-    try:
-        return {
-            role: experiments.from_json(other) for role, other in json.loads(path.read_text(encoding="utf-8")).items()
-        }
-    except (ValueError, TypeError, AttributeError):
-        raise UserError(f"{path} is damaged") from None
+    cure = "remove it, and what it held is read from the runs themselves again"
+    found = stored.read_json(path, dict, cure)
+    with _naming(path, cure):
+        others = {role: stored.from_json(other, Path(run_dir / "config.py")) for role, other in found.items()}
+    if not all(isinstance(other, Trained) for other in others.values()):
+        raise stored.damaged(path, "what it holds is not a trained family", cure)
+    return others

@@ -26,6 +26,7 @@ from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, in_chunks, judge, sampled
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, example_of, init_state
+from genjax.trust import Trust, trusting
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -343,6 +344,7 @@ def load(
     best: bool = False,
     devices: parallel.Devices | None = None,
     layout: parallel.Layout | None = None,
+    trust: Trust = False,
 ) -> Run:
     """Load a run, also one that was copied from another machine or made on other devices.
 
@@ -351,11 +353,13 @@ def load(
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
       layout: devices that are arranged already, instead.
+      trust: True to run the code that the run's files name, or the modules that may; see docs/safety.md.
     """
     folder = epath.Path(run_dir).expanduser()
-    stored = records.experiment_of(folder)
-    spec, codec = records.stored_codec(folder)
-    experiment, others = resolved(stored, spec, folder)
+    with trusting(trust):
+        stored = records.experiment_of(folder)
+        spec, codec = records.stored_codec(folder)
+        experiment, others = resolved(stored, spec, folder)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(codec))
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:

@@ -61,7 +61,7 @@ def guard() -> None:
     os.close(nowhere)
     sys.stdout = Stream(sys.stdout, 1, result=True)
     sys.stderr = Stream(sys.stderr, 2, result=False)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def broken() -> bool:

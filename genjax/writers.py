@@ -128,7 +128,7 @@ def rows_of(content: bytes) -> list[dict[str, Any]]:
     for line in content.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
             rows.append(row)

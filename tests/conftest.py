@@ -8,6 +8,7 @@ read from there the next time, by other processes, too.
 import gc
 import os
 import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,9 @@ QUICK = (
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / "test_programs"
 MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30  # files of tests lie in memory where there is room: it is quicker
 
+# Runs of tests leave no word about the code that they may run in the home of who tests.
+STATE = tempfile.TemporaryDirectory(prefix="genjax_state_")
+os.environ["XDG_STATE_HOME"] = STATE.name
 # In the environment, so that processes that tests start have them, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))

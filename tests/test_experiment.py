@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start
+from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start, trust
 from genjax import experiment as experiments
+from genjax import stored as stored_files
 from genjax.couplings import Normal, Ring
 from genjax.data import codecs
 from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
@@ -169,6 +170,7 @@ from genjax.samplers.beam import BeamSearch
 from genjax.samplers.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from genjax.start import StartFrom
+from genjax.trust import Untrusted
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.
@@ -611,8 +613,10 @@ def test_nothing_is_unpickled_and_only_dataclasses_are_called(monkeypatch):
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, refuse)
     assert loads(dumps(full())) == full()
-    for name in ("os:system", "builtins:eval", "subprocess:Popen", "genjax.experiment:load_config", "jax:Array"):
-        with pytest.raises(UserError, match="is not a dataclass"):
+    with pytest.raises(UserError, match="is not a dataclass"):
+        from_json({"class": "genjax.experiment:load_config", "command": "true"})
+    for name in ("os:system", "builtins:eval", "subprocess:Popen", "jax:Array"):
+        with pytest.raises(Untrusted, match=name):
             from_json({"class": name, "command": "true"})
 
 
@@ -657,13 +661,13 @@ def test_a_class_of_the_config_file_is_found_through_its_copy(tmp_path):
     copy = tmp_path / "run" / "config.py"
     copy.write_text(path.read_text())
     path.unlink()
-    sys.modules.pop(experiments.CONFIG_MODULE)
+    sys.modules.pop(stored_files.CONFIG_MODULE)
     again = loads(text, copy)
     assert (again.family.extra, again.family.coder.factor) == (0.25, 3)
     assert dumps(again) == text
     assert loads(text, copy) == again  # the same classes whenever it is read
     copy.unlink()
-    sys.modules.pop(experiments.CONFIG_MODULE)
+    sys.modules.pop(stored_files.CONFIG_MODULE)
     with pytest.raises(UserError, match="needs genjax_config:Mine, which cannot be imported here"):
         loads(text, copy)
 
@@ -696,10 +700,10 @@ def stored(**changes):
             "unknown class or function of genjax.families.vae 'VEA'",
         ),
         (stored(family={"class": "genjax.families.nowhere:VAE"}), "genjax.families.nowhere:VAE, which cannot be"),
-        (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE, which cannot be imported"),
-        (stored(family={"class": ":VAE"}), "cannot be imported"),
-        (stored(family={"class": ".vae:VAE"}), "cannot be imported"),
-        (stored(family={"latent_dim": 3}), "cannot be imported"),
+        (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE"),
+        (stored(family={"class": ":VAE"}), "not genjax's"),
+        (stored(family={"class": ".vae:VAE"}), "not genjax's"),
+        (stored(family={"latent_dim": 3}), "no class"),
         (stored(family={"class": "genjax.families.vae:VAE", "latnt_dim": 3}), "did you mean 'latent_dim'"),
         (stored(data={"class": "genjax.data.sources.folder:ImageFolder"}), "ImageFolder cannot be made.*root"),
         (stored(family={"class": "genjax.families.vae:VAE", "latent_dim": "many"}), "VAE cannot be made"),
@@ -947,13 +951,14 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
 def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
     source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
-    reward = experiments._execute(source).reward
-    assert to_json(reward) == {"function": f"{experiments.CONFIG_MODULE}:reward"}
+    trust.allow_here([trust.of_file(source.read_bytes())])
+    reward = stored_files.execute(source, source.read_bytes()).reward
+    assert to_json(reward) == {"function": f"{stored_files.CONFIG_MODULE}:reward"}
     assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]
     with pytest.raises(UserError, match="has no name by which a later run finds it"):
         to_json(lambda prompts, responses: [])
     with pytest.raises(UserError, match="NUMBER is not a function"):
-        from_json({"function": f"{experiments.CONFIG_MODULE}:NUMBER"}, source)
+        from_json({"function": f"{stored_files.CONFIG_MODULE}:NUMBER"}, source)
     with pytest.raises(UserError, match="unknown class or function of genjax.errors 'nothing'"):
         from_json({"function": "genjax.errors:nothing"})
 

@@ -1,0 +1,122 @@
+"""Decide whose code may run when a file of a run names it.
+
+genjax's own components always may. All else needs the user's word: ``--trust``, ``genjax.load(run_dir, trust=True)``,
+or that this user has trained with the same code on this machine. That is known by a folder outside of every run, with
+one file an entry: many processes may write there at once, and removing a file withdraws the trust.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+
+from genjax.errors import UserError
+
+Trust = bool | Sequence[str]  # all that a run names, nothing of it, or the modules of these names
+
+_GIVEN: ContextVar[Trust] = ContextVar("trust", default=False)
+_HERE: set[str] = set()  # what this very process was handed by its user; files may not be writable
+
+
+class Untrusted(UserError):
+    """A file of a run names code that nobody has allowed."""
+
+
+@contextlib.contextmanager
+def trusting(trust: Trust) -> Iterator[None]:
+    """Allow what ``trust`` says, besides what is allowed already, until the end of the block."""
+    before = _GIVEN.get()
+    both: Trust = before is True or trust is True or (*_names(before), *_names(trust))
+    token = _GIVEN.set(both)
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def named_by_user(module: str) -> bool:
+    """Whether the user has allowed this module by name, or everything."""
+    given = _GIVEN.get()
+    return given is True or module in _names(given)
+
+
+def of_file(content: bytes) -> str:
+    """The entry of a config file: its content counts, not where it lies."""
+    return f"config.py {hashlib.sha256(content).hexdigest()}"
+
+
+def of_name(name: str) -> str:
+    """The entry of a class or function ``module:Name``."""
+    return f"name {name}"
+
+
+def known(entry: str) -> bool:
+    """Whether this user has trained with that code, in this process or before."""
+    if entry in _HERE:
+        return True
+    try:
+        return (_folder() / _file(entry)).read_text(encoding="utf-8").strip() == entry
+    except (OSError, ValueError):
+        return False
+
+
+def allow_here(entries: Iterable[str]) -> None:
+    """Allow code that the user has handed to this process, for as long as it lives."""
+    _HERE.update(entries)
+
+
+def remember(entries: Iterable[str]) -> None:
+    """Allow code that the user trains with, now and later; one line on stderr where that cannot be written."""
+    new = [entry for entry in dict.fromkeys(entries) if not known(entry) or entry in _HERE]
+    _HERE.update(new)
+    try:
+        for entry in new:
+            folder = _folder()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / _file(entry)
+            if path.exists():
+                continue
+            part = path.with_name(f"{path.name}.{os.getpid()}.part")
+            part.write_text(f"{entry}\n", encoding="utf-8")
+            part.replace(path)
+    except OSError as error:
+        print(f"this run will need --trust later: its code cannot be recorded ({error})", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def outside_of_here() -> Iterator[None]:
+    """Import nothing from the current folder, which may be a stranger's, until the end of the block."""
+    before = list(sys.path)
+    here = os.path.realpath(os.curdir)
+    sys.path[:] = [path for path in before if path and os.path.realpath(path) != here]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _names(trust: Trust) -> tuple[str, ...]:
+    return () if isinstance(trust, bool) else tuple(trust)
+
+
+def _folder() -> Path:
+    """The folder of the entries, under $XDG_STATE_HOME or ~/.local/state.
+
+    Raises:
+      OSError: this user has no home.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state):  # the standard says to ignore such; it would lie in the current folder
+        state = os.path.expanduser("~/.local/state")
+    if not os.path.isabs(state):
+        raise OSError("there is no home folder")
+    return Path(state) / "genjax" / "trusted"
+
+
+def _file(entry: str) -> str:
+    return hashlib.sha256(entry.encode()).hexdigest()
