@@ -16,7 +16,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import exports, lineage, pretrained, records, runs, writers
+from genjax import checks, exports, lineage, pretrained, records, runs, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -44,6 +44,9 @@ USAGE = """usage: genjax COMMAND ... [--debug]
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them."""
 
+PLACES = ("--run-dir", "--out", "--from")
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
+
 Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
 
 
@@ -70,7 +73,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.max_minutes is not None and not self.max_minutes >= 0:
-            raise UserError(f"max_minutes is not negative, but {self.max_minutes} is")
+            raise UserError(f"max_minutes must be at least 0, got {self.max_minutes}", "max_minutes")
 
 
 @dataclass(frozen=True)
@@ -311,13 +314,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
             target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
+        _check_places(given)
         commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
     except (UserError, OSError) as error:
         return _failed(error, 2, debug)
-    except JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise
         cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
         return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
@@ -326,6 +330,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _check_places(given: Sequence[str]) -> None:
+    """Refuse paths among the arguments that no file system here opens: of targets, and of options that name places."""
+    checks.place(given[1], given[1])
+    for option, value in zip(given, [*given[1:], ""], strict=True):
+        name, equals, beside = option.partition("=")
+        if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
+            checks.place(beside if equals else value, name[2:])
+    if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
+        checks.place(given[2], "RUN_B")
 
 
 def _usage(wanted: bool, mistake: str) -> int:

@@ -66,6 +66,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     experiment, others = runs.resolved(experiment, data.spec)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
+    check_memory(experiment, data.spec, target, layout)
     several = experiment.steps_per_dispatch
     state = layout.init(runs.initial_state(experiment, data.spec))
     state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))

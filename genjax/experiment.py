@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
@@ -27,12 +29,15 @@ from genjax.start import StartFrom
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
 FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")
+LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is a whole number of at least {least}, not {value}")
+    if isinstance(value, float | np.generic | np.ndarray) and np.ndim(value) == 0 and value == np.floor(value):
+        return _check_whole(name, int(value), least) if np.isfinite(value) else _check_whole(name, None, least)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name} is a whole number of at least {least}, not {value!r}", name)
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,11 @@ class Experiment:
     start_from: StartFrom = StartFrom()
 
     def __post_init__(self) -> None:
+        checks.component(self.family, "family", "init", "evaluate")
+        checks.component(self.data, "data", "open")
+        checks.component(self.optimizer, "optimizer", "build")
+        for field, hint in typing.get_type_hints(Experiment).items():
+            object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
         for name in ("steps", "batch_size", "steps_per_dispatch"):
             _check_whole(name, getattr(self, name), 1)
         for name in ("seed", "workers"):
@@ -160,9 +170,12 @@ def configs_folder() -> Path:
 
 def find_config(name: str) -> Path:
     """The config file of that path, or of that bare name under ``configs/``."""
+    checks.place(name, "CONFIG")
     path = Path(name)
     if path.is_file():
         return path
+    if path.exists():
+        raise UserError(f"{name!r} must be a config file, and it is not a file", name)
     if path.suffix == ".py" or len(path.parts) != 1:
         raise UserError(f"no config file at {name!r}")
     known = known_configs()
@@ -198,7 +211,7 @@ def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     """What the config's ``get_config`` builds, and the file it came from."""
     path = find_config(name)
     module = _execute(path)
-    if not hasattr(module, "get_config"):
+    if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with _blaming(path):
         return module.get_config(tiny=tiny), path
@@ -206,6 +219,8 @@ def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
 
 def _execute(path: Path) -> ModuleType:
     """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     with _blaming(path):
         module = _module(path.resolve(), path.read_bytes())
     sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
@@ -231,8 +246,13 @@ def _blaming(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
-        raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).resolve() == path.resolve():
+                line = frame.lineno
+        where = f"{path}, line {line}," if line else f"{path}"
+        raise UserError(f"{where} failed: {type(error).__name__}: {error}", str(path)) from error
 
 
 def to_json(value: Any) -> Any:
