@@ -26,7 +26,7 @@ from genjax.flops import count_flops
 from genjax.known import enriched
 from genjax.start import StartFrom
 from genjax.stop import Stop
-from genjax.train import check_batch, feed, make_step, run_loop
+from genjax.train import check_batch, check_memory, feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.

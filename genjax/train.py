@@ -18,10 +18,10 @@ import jax
 import numpy as np
 from etils import epath
 
+from genjax import checks, lineage, parallel, records, runs, writers
 from genjax import experiment as experiments
-from genjax import lineage, parallel, records, runs, writers
 from genjax.checkpoint import Checkpoints, newest_step
-from genjax.data.dataset import Batch, Dataset, Split
+from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.stream import Order, batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import default_split, sampled
