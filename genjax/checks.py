@@ -132,7 +132,7 @@ def _tuple(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
     found = tuple(checked(v, h, f"{name}.{i}") for i, (v, h) in enumerate(zip(value, hints, strict=True)))
     same = isinstance(value, tuple) and all(a is b for a, b in zip(found, value, strict=True))
-    return value if same else found  # type: ignore[return-value]
+    return value if same else found
 
 
 def _component(value: Any, name: str) -> Any:
@@ -143,12 +143,13 @@ def _component(value: Any, name: str) -> Any:
     if not dataclasses.is_dataclass(value):
         return value
     changed = {}
-    for field, hint in _hints(type(value)):
+    cls: Any = type(value)
+    for field, hint in _hints(cls):
         old = getattr(value, field)
         new = checked(old, hint, f"{name}.{field}")
         if new is not old:
             changed[field] = new
-    return dataclasses.replace(value, **changed) if changed else value
+    return dataclasses.replace(typing.cast(Any, value), **changed) if changed else value
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from genjax.train import train
 from tests.toy import experiment
 
 HEAD = """from genjax.experiment import Every, Experiment, Keep
-from genjax.families import VAE
+from genjax.families.vae import VAE
 from genjax.optim import SGD, Adam, Adafactor, Lion, Muon, Optimizer, Players
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from tests.toy import Toy, ToyData
@@ -248,7 +248,7 @@ def test_a_field_of_a_config_is_refused_by_name(tmp_path, changes):
 def test_a_number_that_keeps_no_rule_is_refused(tmp_path, changes):
     path = tmp_path / "bad.py"
     path.write_text(HEAD.format(changes=changes))
-    refused("train", str(path), "--run-dir", str(tmp_path / "run"))
+    refused("train", str(path), "--run-dir", str(tmp_path / "run"), line=" must ")
     assert not (tmp_path / "run").exists()
 
 
