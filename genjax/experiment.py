@@ -127,6 +127,8 @@ class Experiment:
         checks.component(self.family, "family", "init", "evaluate")
         checks.component(self.data, "data", "open")
         checks.component(self.optimizer, "optimizer", "build")
+        if self.curriculum is not None:
+            checks.component(self.curriculum, "curriculum", "check")
         for field, hint in typing.get_type_hints(Experiment).items():
             object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
         for name in ("steps", "batch_size", "steps_per_dispatch"):

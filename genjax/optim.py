@@ -272,13 +272,13 @@ class Adafactor(Optimizer):
     """Adam with a factored second moment, sublinear in memory (Shazeer & Stern, arXiv 1804.04235).
 
     Attributes:
-      positives = ("min_dim_size_to_factor", "decay_rate", "clipping_threshold")
-    min_dim_size_to_factor: smaller matrices keep a whole second moment.
+      min_dim_size_to_factor: smaller matrices keep a whole second moment.
       decay_rate: exponent of the second moment's decay.
       clipping_threshold: of the update's root mean square; None clips nothing.
       multiply_by_parameter_scale: steps relative to the size of each parameter.
     """
 
+    positives = ("min_dim_size_to_factor", "decay_rate", "clipping_threshold")
     min_dim_size_to_factor: int = 128
     decay_rate: float = 0.8
     clipping_threshold: float | None = 1.0

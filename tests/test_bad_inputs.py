@@ -213,7 +213,7 @@ class Answer:
         self.seconds, self.out, self.err = time.monotonic() - begin, out.getvalue(), err.getvalue()
 
 
-def refused(*arguments: str, line: str = "") -> None:
+def refused(*arguments: str, line: str = "", without: str = "\0") -> None:
     """Exit code 2, one line on stderr (a wrong option: a box), no traceback, within 25 s."""
     answer = Answer(*arguments)
     assert answer.code == 2, answer.err
@@ -223,6 +223,7 @@ def refused(*arguments: str, line: str = "") -> None:
         assert len(answer.err.splitlines()) == 1, answer.err
         assert answer.err.startswith("genjax: ")
     assert line in answer.err
+    assert without not in answer.err  # refused by a rule, not by an exception in the config
 
 
 @functools.cache
@@ -248,7 +249,7 @@ def test_a_field_of_a_config_is_refused_by_name(tmp_path, changes):
 def test_a_number_that_keeps_no_rule_is_refused(tmp_path, changes):
     path = tmp_path / "bad.py"
     path.write_text(HEAD.format(changes=changes))
-    refused("train", str(path), "--run-dir", str(tmp_path / "run"), line=" must ")
+    refused("train", str(path), "--run-dir", str(tmp_path / "run"), without="bad.py")
     assert not (tmp_path / "run").exists()
 
 
