@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check_places(given: Sequence[str]) -> None:
     """Refuse paths among the arguments that no file system here opens: of targets, and of options that name places."""
-    checks.place(given[1], given[1])
+    checks.place(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
