@@ -17,7 +17,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
+from genjax import checks, disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -48,6 +48,9 @@ CONFIG is a file, or the bare name of one under configs/. Every field of it is a
 `genjax train vae_digits --help` lists them. --trust runs code that a RUN_DIR of others names, see docs/safety.md."""
 
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
+PLACES = ("--run-dir", "--out", "--from")
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
+
 Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
 
 
@@ -74,7 +77,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.max_minutes is not None and not self.max_minutes >= 0:
-            raise UserError(f"max_minutes is not negative, but {self.max_minutes} is")
+            raise UserError(f"max_minutes must be at least 0, got {self.max_minutes}", "max_minutes")
 
 
 @dataclass(frozen=True)
@@ -329,6 +332,7 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
             target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
+        _check_places(given)
         with disk.watched("files that were whole before are untouched; try again once there is room"):
             commands[given[0]](given[1], given[2:])
     except Diverged as error:
@@ -351,8 +355,8 @@ def _of_devices(error: Exception, debug: bool) -> int:
     if parallel.is_alone(error):
         _failed(UserError("another process of this run has ended: start all of them again"), 2, debug)
         os._exit(2)  # at a proper end JAX would wait for the others, and abort
-    if isinstance(error, JaxRuntimeError):
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    if isinstance(error, JaxRuntimeError | MemoryError):
+        if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise error
         cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
         return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
@@ -367,6 +371,17 @@ def _trust(arguments: Sequence[str]) -> Trust:
         return True
     named = [word.removeprefix("--trust=") for word in arguments if word.startswith("--trust=")]
     return [module for names in named for module in names.split(",") if module]
+
+
+def _check_places(given: Sequence[str]) -> None:
+    """Refuse paths among the arguments that no file system here opens: of targets, and of options that name places."""
+    checks.place(given[1], "the target")
+    for option, value in zip(given, [*given[1:], ""], strict=True):
+        name, equals, beside = option.partition("=")
+        if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
+            checks.place(beside if equals else value, name[2:])
+    if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
+        checks.place(given[2], "RUN_B")
 
 
 def _usage(wanted: bool, mistake: str) -> int:

@@ -26,7 +26,7 @@ from genjax.flops import count_flops
 from genjax.known import enriched
 from genjax.start import StartFrom
 from genjax.stop import Stop
-from genjax.train import check_batch, feed, make_step, run_loop
+from genjax.train import check_batch, check_memory, feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
@@ -66,6 +66,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     experiment, others = runs.resolved(experiment, data.spec)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
+    check_memory(experiment, data.spec, target, layout)
     several = experiment.steps_per_dispatch
     state = layout.init(runs.initial_state(experiment, data.spec))
     state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))

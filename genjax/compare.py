@@ -98,6 +98,9 @@ def compare(
             raise UserError(f"{run.run_dir}: {model.family.no_samples}")
     if out is None and "://" in str(b.run_dir):
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
+    splits = runs.opened(b.experiment, b.run_dir).splits
+    if split not in splits:
+        raise unknown("split", split, splits)
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
     text = [writes(model) for model in models]
     if all(text):
@@ -141,8 +144,6 @@ def writes(model: Model) -> bool:
 def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
     data = runs.opened(run.experiment, run.run_dir)
-    if split not in data.splits:
-        raise unknown("split", split, data.splits)
     chosen = data.splits[split]
     questions = chosen.questions() if hasattr(chosen, "questions") else []
     count = min(num, len(questions), MOST_PROMPTS)

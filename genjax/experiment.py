@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genjax import trust
+from genjax import checks, trust
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
@@ -23,12 +24,15 @@ from genjax.stored import blaming, execute, from_json, parse_json
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
+LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is a whole number of at least {least}, not {value}")
+    if isinstance(value, float | np.generic | np.ndarray) and np.ndim(value) == 0 and value == np.floor(value):
+        return _check_whole(name, int(value), least) if np.isfinite(value) else _check_whole(name, None, least)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name} is a whole number of at least {least}, not {value!r}", name)
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,13 @@ class Experiment:
     start_from: StartFrom = StartFrom()
 
     def __post_init__(self) -> None:
+        checks.component(self.family, "family", "init", "evaluate")
+        checks.component(self.data, "data", "open")
+        checks.component(self.optimizer, "optimizer", "build")
+        if self.curriculum is not None:
+            checks.component(self.curriculum, "curriculum", "check")
+        for field, hint in typing.get_type_hints(Experiment).items():
+            object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
         for name in ("steps", "batch_size", "steps_per_dispatch"):
             _check_whole(name, getattr(self, name), 1)
         for name in ("seed", "workers"):
@@ -156,9 +167,12 @@ def configs_folder() -> Path:
 
 def find_config(name: str) -> Path:
     """The config file of that path, or of that bare name under ``configs/``."""
+    checks.place(name, "CONFIG")
     path = Path(name)
     if path.is_file():
         return path
+    if path.exists():
+        raise UserError(f"{name!r} must be a config file, and it is not a file", name)
     if path.suffix == ".py" or len(path.parts) != 1:
         raise UserError(f"no config file at {name!r}")
     known = known_configs()
@@ -193,10 +207,12 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
 def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     """What the config's ``get_config`` builds, and the file it came from."""
     path = find_config(name)
+    if path.stat().st_size > LARGEST_CONFIG:
+        raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
     module = execute(path, content)
     trust.allow_here([trust.of_file(content)])  # a run's copy of what the user has just named
-    if not hasattr(module, "get_config"):
+    if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with blaming(path):
         return module.get_config(tiny=tiny), path

@@ -11,14 +11,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
@@ -119,6 +119,9 @@ class Optimizer:
         they stand still (gradual unfreezing, Howard & Ruder, arXiv 1801.06146). Several updates are for stacked layers.
     """
 
+    decays: ClassVar[tuple[str, ...]] = ()  # fields of at least 0 and below 1
+    positives: ClassVar[tuple[str, ...]] = ()  # fields above 0
+
     learning_rate: Schedule = Constant(1e-3)
     clip: float | None = None
     weight_decay: float = 0.0
@@ -131,17 +134,17 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
             raise UserError(f"learning_rate is a schedule, for example Constant({self.learning_rate})")
-        if self.accumulate < 1:
-            raise UserError(f"accumulate is at least 1, not {self.accumulate}")
-        if self.clip is not None and not self.clip > 0:
-            raise UserError(f"clip is above 0 or None, not {self.clip}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay is not negative, but {self.weight_decay} is")
+        if (least := min(self.learning_rate.ends)) < 0:
+            raise UserError(f"learning_rate must be at least 0, got {least}", "learning_rate")
+        checks.numbers(self, ("weight_decay",), "at least 0", lambda x: x >= 0)
+        checks.numbers(self, ("clip", *self.positives), "above 0", lambda x: x > 0)
+        checks.numbers(self, ("accumulate",), "at least 1", lambda x: x >= 1)
+        checks.numbers(self, self.decays, "at least 0 and below 1", lambda x: 0 <= x < 1)
         trees.check_syntax("optimizer.decay", self.decay)
         trees.check_syntax("optimizer.freeze", self.freeze)
         trees.check_syntax("optimizer.rates", self._rated)
         trees.check_syntax("optimizer.unfreeze", self._unfrozen)
-        if any(not np.all(np.asarray(factor) > 0) for _, factor in self.rates):
+        if any(not np.all((np.asarray(factor) > 0) & np.isfinite(factor)) for _, factor in self.rates):
             raise UserError(f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still")
         if any(not np.all(np.asarray(first) >= 0) for _, first in self.unfreeze):
             raise UserError(f"the updates of unfreeze are whole numbers of at least 0, unlike {self.unfreeze}")
@@ -211,6 +214,7 @@ class SGD(Optimizer):
       nesterov: look ahead along the velocity.
     """
 
+    decays = ("momentum",)
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -228,6 +232,8 @@ class Adam(Optimizer):
       eps: added to the root of the second moment.
     """
 
+    decays = ("b1", "b2")
+    positives = ("eps",)
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
@@ -253,6 +259,7 @@ class Lion(Optimizer):
       b2: decay of the momentum.
     """
 
+    decays = ("b1", "b2")
     b1: float = 0.9
     b2: float = 0.99
 
@@ -271,6 +278,7 @@ class Adafactor(Optimizer):
       multiply_by_parameter_scale: steps relative to the size of each parameter.
     """
 
+    positives = ("min_dim_size_to_factor", "decay_rate", "clipping_threshold")
     min_dim_size_to_factor: int = 128
     decay_rate: float = 0.8
     clipping_threshold: float | None = 1.0
@@ -303,17 +311,14 @@ class Muon(Optimizer):
       adam_rate: learning rate of what Adam updates over ``learning_rate``; the schedule is one.
     """
 
+    decays = ("beta", "b1", "b2")
+    positives = ("adam_rate",)
     beta: float = 0.95
     b1: float = 0.9
     b2: float = 0.999
     adam: tuple[str, ...] = ("[Ee]mbed", "[Hh]ead", "output")
     stacked: tuple[str, ...] = ("layers",)
     adam_rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.adam_rate > 0:
-            raise UserError(f"adam_rate is above 0, not {self.adam_rate}")
 
     def scale(self) -> optax.GradientTransformation:
         muon = optax.chain(

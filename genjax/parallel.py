@@ -114,6 +114,12 @@ class Layout:
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
+    def memory(self) -> float | None:
+        """Bytes of all devices together; None where they share that of the host, as CPUs do."""
+        stats = self.mesh.local_devices[0].memory_stats()
+        limit = stats.get("bytes_limit") if stats else None
+        return None if limit is None else float(limit) * self.mesh.size
+
     def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
         """Refuse a batch that does not divide over devices and microbatches."""
         places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from genjax import checks, lineage, parallel, records
 from genjax import experiment as experiments
-from genjax import lineage, parallel, records
 from genjax import start as starting
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
@@ -67,7 +68,8 @@ class Run:
             drawn, the others, which are drawn beside it, after it. None draws without a stop.
         """
         if num < 1:
-            raise UserError(f"the number of samples is at least 1, not {num}")
+            raise UserError(f"num must be at least 1, got {num}", "num")
+        checks.fits(4.0 * num * math.prod(self.spec.shape), f"{num:,} samples", "num")
         family = self.experiment.family.plain
         if family.no_samples is not None:
             raise UserError(family.no_samples)

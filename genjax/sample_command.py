@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +56,14 @@ class SampleOptions:
             raise UserError("the best of several samples is known when all are drawn: leave stream out")
         if self.as_dataset is not None and self.stream:
             raise UserError("a data set is written when all is drawn: leave stream out")
-        if self.as_dataset is not None and (not self.as_dataset or "/" in self.as_dataset):
-            raise UserError(f"as_dataset is a name, not {self.as_dataset!r}; out says where the data set goes")
+        if self.as_dataset is not None and not _is_name(self.as_dataset):
+            cure = "letters, digits, _, - and dots within; out says where the data set goes"
+            raise UserError(f"as_dataset must be a name of {cure}, got {self.as_dataset!r}", "as_dataset")
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text names a folder of its own, whatever the system: neither "." nor "..", nor a path."""
+    return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
 
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 
 FLOAT32 = jnp.dtype("float32")
@@ -19,6 +21,16 @@ class Schedule:
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         raise NotImplementedError
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The numbers that it lies between; all are finite, and those of a learning rate at least 0."""
+        raise NotImplementedError
+
+    def __post_init__(self) -> None:
+        for value in self.ends:
+            if isinstance(value, bool | str) or value is None or not math.isfinite(value):
+                raise UserError(f"{type(self).__name__} must have finite values, got {value!r}", "learning_rate")
 
     def check_closed(self) -> None:
         """Refuse an open length where there is no run to take it from. Touches no device: configs are built first."""
@@ -42,6 +54,10 @@ class Constant(Schedule):
 
     value: float = 1e-3
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.value,)
+
     def __call__(self, step: jax.Array | int) -> jax.Array:
         return jnp.full(jnp.shape(step), self.value, FLOAT32)
 
@@ -61,7 +77,12 @@ class Linear(Schedule):
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_steps(self.steps)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.start, self.end)
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
@@ -82,7 +103,12 @@ class Cosine(Schedule):
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_steps(self.steps)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.start, self.end)
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         wave = 0.5 * (1 + jnp.cos(jnp.pi * _fraction(step, self.steps)))
@@ -101,6 +127,14 @@ class Rsqrt(Schedule):
     start: float = 1e-3
     flat: int = 1000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.numbers(self, ("flat",), "at least 1", lambda x: x >= 1)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.start,)
+
     def __call__(self, step: jax.Array | int) -> jax.Array:
         return self.start * jnp.sqrt(self.flat / jnp.maximum(jnp.asarray(step, FLOAT32), self.flat))
 
@@ -118,9 +152,14 @@ class Piecewise(Schedule):
     boundaries: tuple[int, ...] = (10_000,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
         if len(self.values) != len(self.boundaries) + 1 or not rising:
             raise UserError("Piecewise needs rising boundaries and one value more than boundaries")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.values
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         piece = jnp.searchsorted(jnp.asarray(self.boundaries, jnp.int32), step, side="right")
@@ -146,11 +185,16 @@ class Cyclical(Schedule):
     cycles: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_steps(self.period)
         if not 0 < self.ramp <= 1:
             raise UserError(f"the ramp is a part of the period, above 0 and at most 1, not {self.ramp}")
         if self.cycles is not None and self.cycles < 1:
             raise UserError(f"a cyclical schedule has at least 1 cycle, not {self.cycles}")
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.start, self.end)
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         step = jnp.asarray(step)
@@ -170,6 +214,16 @@ class WarmUp(Schedule):
 
     warm_up: int = 100
     then: Schedule = Constant()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.then, Schedule):
+            raise UserError(f"then must be a schedule, got {self.then!r}", "then")
+        super().__post_init__()
+        checks.numbers(self, ("warm_up",), "at least 0", lambda x: x >= 0)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.then.ends
 
     def __call__(self, step: jax.Array | int) -> jax.Array:
         step = jnp.asarray(step)

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import sys
+import traceback
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,8 +122,13 @@ def blaming(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
-        raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).resolve() == path.resolve():
+                line = frame.lineno
+        where = f"{path}, line {line}," if line else f"{path}"
+        raise UserError(f"{where} failed: {type(error).__name__}: {error}", str(path)) from error
 
 
 def from_json(value: Any, config_source: Path | None = None) -> Any:

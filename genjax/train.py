@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import disk, lineage, parallel, records, runs, writers
+from genjax import checks, disk, lineage, parallel, records, runs, writers
 from genjax import experiment as experiments
 from genjax.checkpoint import Checkpoints, newest_step
-from genjax.data.dataset import Batch, Dataset, Split
+from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.stream import Order, batches
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
@@ -108,6 +108,22 @@ def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
     accumulate = experiment.optimizer.accumulate
     layout.check_batch(experiment.batch_size, accumulate)
     experiment.family.check_batch(experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate)
+
+
+def check_memory(experiment: Experiment, spec: Spec, state: Any, layout: parallel.Layout) -> None:
+    """Refuse a state or a batch that alone exceeds all memory there is, before any of it is made.
+
+    Args:
+      state: shapes and types of the state.
+
+    Raises:
+      UserError: with the least that it takes and what there is.
+    """
+    room = layout.memory()
+    arrays = jax.tree.leaves(state)
+    checks.fits(float(sum(x.size * x.dtype.itemsize for x in arrays)), "parameters and optimizer", "family", room)
+    examples = experiment.batch_size * experiment.steps_per_dispatch
+    checks.fits(4.0 * examples * math.prod(spec.shape), f"batches of {examples:,} examples", "batch_size", room)
 
 
 def train(
@@ -202,6 +218,7 @@ def run_loop(
     family, every, steps = experiment.family, experiment.every, experiment.steps
     plain = family.plain
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
+    check_memory(experiment, data.spec, target, layout)
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
     _check_stages(experiment, data, target)

@@ -33,7 +33,7 @@ def check_syntax(option: str, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise UserError(f"{option}: {pattern!r} is not a regular expression: {error}") from None
 
 

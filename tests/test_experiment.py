@@ -843,7 +843,7 @@ def test_a_config_is_found_by_its_bare_name_and_by_its_path(tmp_path, monkeypatc
         ("zzz", "unknown config 'zzz'; known: .*vae_digits"),
         ("nowhere.py", "no config file at 'nowhere.py'"),
         ("configs/nowhere", "no config file at 'configs/nowhere'"),
-        ("", "no config file at ''"),
+        ("", "CONFIG must be a path, got ''"),
     ],
 )
 def test_an_unknown_config_is_refused_with_the_nearest(name, message):

@@ -1,0 +1,341 @@
+"""What strangers and bad moments send: each is one line on stderr and exit code 2, none a traceback."""
+
+import contextlib
+import functools
+import io
+import os
+import tempfile
+import time
+
+import pytest
+
+from genjax import __main__ as command_line
+from genjax.train import train
+from tests.toy import experiment
+
+HEAD = """from genjax.experiment import Every, Experiment, Keep
+from genjax.families.vae import VAE
+from genjax.optim import SGD, Adam, Adafactor, Lion, Muon, Optimizer, Players
+from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
+from tests.toy import Toy, ToyData
+import numpy as np
+
+def get_config(tiny=False):
+    settings = dict(family=Toy(), data=ToyData(), optimizer=SGD(Constant(0.01)), steps=20, batch_size=16)
+    return Experiment(**(settings | dict({changes})))
+"""
+
+# What a config sets, and what the line must name.
+FIELDS = {
+    'data="digits"': "data",
+    "data=None": "data",
+    "data=ToyData": "data",
+    "data=7": "data",
+    "data=[]": "data",
+    'data=ToyData(bias="x")': "data.bias",
+    "data=ToyData(root=3)": "data.root",
+    'data=ToyData(bias=float("nan"))': "data.bias",
+    "optimizer=None": "optimizer",
+    'optimizer="adam"': "optimizer",
+    "optimizer=Adam": "optimizer",
+    "optimizer=Constant(1.0)": "optimizer",
+    "optimizer=0.001": "optimizer",
+    "optimizer=SGD(0.1)": "learning_rate",
+    'optimizer=SGD("0.1")': "learning_rate",
+    "optimizer=SGD(None)": "learning_rate",
+    "optimizer=SGD(Constant)": "learning_rate",
+    'optimizer=SGD(clip="1")': "clip",
+    'optimizer=SGD(freeze="w")': "freeze",
+    "optimizer=SGD(freeze=(3,))": "freeze",
+    'optimizer=SGD(nesterov="no")': "nesterov",
+    "optimizer=SGD(accumulate=1.5)": "accumulate",
+    'optimizer=Players(generator="x")': "generator",
+    "family=None": "family",
+    "family=VAE": "family",
+    "family=Toy": "family",
+    'family="vae"': "family",
+    "family=ToyData()": "family",
+    "family=3": "family",
+    'family=Toy(hidden="4")': "family.hidden",
+    "family=Toy(hidden=4.5)": "family.hidden",
+    "family=Toy(hidden=None)": "family.hidden",
+    "family=Toy(hidden=(4,))": "family.hidden",
+    "family=Toy(hidden=True)": "family.hidden",
+    "keep=None": "keep",
+    "keep=2": "keep",
+    "keep=Keep": "keep",
+    'keep=Keep(newest="2")': "keep.newest",
+    "keep=Keep(newest=0)": "keep.newest",
+    "keep=Keep(best=3)": "keep.best",
+    'keep=Keep(larger_is_better="yes")': "keep.larger_is_better",
+    "every=None": "every",
+    "every=100": "every",
+    "every=Every": "every",
+    "every=Every(log=-1)": "every.log",
+    'every=Every(log="1")': "every.log",
+    "every=Every(log=None)": "every.log",
+    "every=Every(log=1.5)": "every.log",
+    "devices=None": "devices",
+    "devices=2": "devices",
+    'devices="cpu"': "devices",
+    "start_from=None": "start_from",
+    'start_from="runs/x"': "start_from",
+    "augment=print": "augment",
+    "augment=None": "augment",
+    'augment="flip"': "augment",
+    "augment=(3,)": "augment",
+    "evaluators=None": "evaluators",
+    "evaluators=3": "evaluators",
+    'evaluators="fid"': "evaluators",
+    "evaluators=(3,)": "evaluators",
+    "curriculum=3": "curriculum",
+    'curriculum="easy"': "curriculum",
+    "steps=0": "steps",
+    "steps=-1": "steps",
+    "steps=1.5": "steps",
+    'steps="20"': "steps",
+    "steps=None": "steps",
+    "steps=True": "steps",
+    'steps=float("nan")': "steps",
+    'steps=float("inf")': "steps",
+    "steps=np.zeros(3)": "steps",
+    "steps=[20]": "steps",
+    "batch_size=0": "batch_size",
+    "batch_size=-5": "batch_size",
+    'batch_size="16"': "batch_size",
+    "batch_size=2.5": "batch_size",
+    "batch_size=None": "batch_size",
+    "seed=-1": "seed",
+    "seed=2**40": "seed",
+    "seed=None": "seed",
+    'seed="0"': "seed",
+    "seed=0.5": "seed",
+    "workers=-1": "workers",
+    "workers=None": "workers",
+    "steps_per_dispatch=0": "steps_per_dispatch",
+    "steps_per_dispatch=None": "steps_per_dispatch",
+    "steps_per_dispatch=7": "steps_per_dispatch",
+    "ema=0": "ema",
+    "ema=1.0": "ema",
+    "ema=-0.5": "ema",
+    'ema=float("nan")': "ema",
+    'ema="0.9"': "ema",
+    "ema=True": "ema",
+    'precision="float16"': "precision",
+    "precision=None": "precision",
+    "precision=32": "precision",
+    "precision=np.float32": "precision",
+    "speed=3": "speed",
+}
+
+RATES = ("-1.0", 'float("nan")', 'float("inf")', '-float("inf")', "None", '"1"')
+SCHEDULES = ("Constant({})", "Linear({})", "Linear(end={})", "Cosine({})", "Cosine(end={})", "Rsqrt({})",
+             "Piecewise((1.0, {}), (5,))", "Cyclical({})", "Cyclical(end={})", "WarmUp(10, Constant({}))")  # fmt: skip
+NUMBERS = [f"optimizer=SGD({schedule.format(rate)})" for schedule in SCHEDULES for rate in RATES]
+NUMBERS += [
+    f"optimizer={cls}({name}={value})"
+    for cls, name in (
+        ("SGD", "clip"), ("SGD", "weight_decay"), ("SGD", "momentum"), ("Adam", "b1"), ("Adam", "b2"), ("Adam", "eps"),
+        ("Lion", "b1"), ("Lion", "b2"), ("Muon", "beta"), ("Muon", "b2"), ("Muon", "adam_rate"),
+        ("Adafactor", "decay_rate"), ("Adafactor", "clipping_threshold"),
+    )
+    for value in ("-1.0", 'float("nan")', 'float("inf")')
+]  # fmt: skip
+NUMBERS += [
+    "optimizer=Adam(b1=1.0)",
+    "optimizer=SGD(momentum=1.0)",
+    "optimizer=SGD(accumulate=0)",
+    "optimizer=SGD(accumulate=-1)",
+    "optimizer=SGD(clip=0)",
+    "optimizer=Adam(eps=0)",
+    'optimizer=SGD(rates=(("w", float("nan")),))',
+    'optimizer=SGD(rates=(("w", float("inf")),))',
+    'optimizer=SGD(rates=(("[", 1.0),))',
+    'optimizer=SGD(freeze=("(",))',
+    "optimizer=SGD(WarmUp(-1))",
+    "optimizer=SGD(WarmUp(10, 3))",
+    "optimizer=SGD(Rsqrt(flat=0))",
+    "optimizer=SGD(Linear(steps=0))",
+    "optimizer=SGD(Cyclical(period=0))",
+    "optimizer=SGD(Cyclical(ramp=0))",
+    "optimizer=SGD(Piecewise((1.0,), (5,)))",
+    "optimizer=SGD(Piecewise((1.0, 2.0, 3.0), (5, 4)))",
+]
+
+FILES = {
+    "exits": b"import sys\ndef get_config(tiny=False):\n    sys.exit(7)\n",
+    "exits at once": b"import sys\nsys.exit(7)\n",
+    "exits with 0": b"raise SystemExit\n",
+    "os error": b"def get_config(tiny=False):\n    open('/nowhere/at/all')\n",
+    "raises": b"def get_config(tiny=False):\n    raise ValueError('two\\nlines')\n",
+    "divides by 0": b"x = 1 / 0\n",
+    "recursion": b"def get_config(tiny=False):\n    return get_config(tiny)\n",
+    "memory": b"def get_config(tiny=False):\n    raise MemoryError\n",
+    "asserts": b"assert False\n",
+    "syntax": b"def get_config(:\n",
+    "indent": b"def get_config():\nreturn 1\n",
+    "empty": b"",
+    "no get_config": b"x = 1\n",
+    "get_config is a number": b"get_config = 3\n",
+    "takes no tiny": b"def get_config():\n    return 1\n",
+    "takes too much": b"def get_config(tiny, more):\n    return 1\n",
+    "gives None": b"def get_config(tiny=False):\n    pass\n",
+    "gives a dict": b"def get_config(tiny=False):\n    return {}\n",
+    "gives a class": b"from genjax.experiment import Experiment\ndef get_config(tiny=False):\n    return Experiment\n",
+    "gives a family": b"from tests.toy import Toy\ndef get_config(tiny=False):\n    return Toy()\n",
+    "generator": b"def get_config(tiny=False):\n    yield 1\n",
+    "async": b"async def get_config(tiny=False):\n    return 1\n",
+    "imports nothing there": b"import no_such_module_at_all\n",
+    "imports a wrong name": b"from genjax.optim import Adamm\n",
+    "NUL": b"\0\0\0\0",
+    "binary": bytes(range(256)),
+    "latin-1": b"x = '\xe9'\n",
+    "a PNG": b"\x89PNG\r\n\x1a\n\0\0",
+    "UTF-16": "x = 1\n".encode("utf-16"),
+    "JSON": b'{"format": 1}',
+    "null": b"null",
+    "YAML": b"steps: 10\nfamily: vae\n",
+    "deep": b"(" * 5000,
+    "unknown encoding": b"# -*- coding: klingon -*-\n",
+}
+
+
+class Answer:
+    def __init__(self, *arguments: str) -> None:
+        out, err = io.StringIO(), io.StringIO()
+        begin = time.monotonic()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                self.code = command_line.main(arguments)
+                self.box = False
+            except SystemExit as stop:
+                self.code, self.box = stop.code, True
+        self.seconds, self.out, self.err = time.monotonic() - begin, out.getvalue(), err.getvalue()
+
+
+def refused(*arguments: str, line: str = "", without: str = "\0") -> None:
+    """Exit code 2, one line on stderr (a wrong option: a box), no traceback, within 25 s."""
+    answer = Answer(*arguments)
+    assert answer.code == 2, answer.err
+    assert "Traceback" not in answer.err + answer.out
+    assert answer.seconds < 25
+    if not answer.box:
+        assert len(answer.err.splitlines()) == 1, answer.err
+        assert answer.err.startswith("genjax: ")
+    assert line in answer.err
+    assert without not in answer.err  # refused by a rule, not by an exception in the config
+
+
+@functools.cache
+def toy_run() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="genjax_bad_")
+    toy_folders.append(folder)
+    train(experiment(steps=1), f"{folder.name}/run", quiet=True)
+    return f"{folder.name}/run"
+
+
+toy_folders: list[tempfile.TemporaryDirectory] = []
+
+
+@pytest.mark.parametrize("changes", FIELDS)
+def test_a_field_of_a_config_is_refused_by_name(tmp_path, changes):
+    path = tmp_path / "bad.py"
+    path.write_text(HEAD.format(changes=changes))
+    refused("train", str(path), "--run-dir", str(tmp_path / "run"), line=FIELDS[changes])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", NUMBERS)
+def test_a_number_that_keeps_no_rule_is_refused(tmp_path, changes):
+    path = tmp_path / "bad.py"
+    path.write_text(HEAD.format(changes=changes))
+    refused("train", str(path), "--run-dir", str(tmp_path / "run"), without="bad.py")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_is_not_a_config_is_refused_with_its_path(tmp_path, kind):
+    path = tmp_path / "bad.py"
+    path.write_bytes(FILES[kind])
+    refused("show", str(path), line=str(path))
+
+
+PLACES = ["", "\0", "a\0b", "x" * 5000, "é" * 300, "/dev/null", "/dev/zero", "/dev", "/", ".", "..", "~nobody/x",
+          "nowhere.py", "nowhere/at/all", "gs://bucket/x", "s3://bucket/x", "http://host/x", "https://host/x.py",
+          "file:///tmp/x", "ftp://x/y", "hdfs://x/y", "\n", " ", "💥", "*", "[", "%s", "$HOME", "tests", "tests/toy.py",
+          "README.md", "LOOP", "DANGLING", "FOLDER.py", "FIFO"]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["train", "show", "bench", "sample", "evaluate", "export"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_target_that_is_not_there_is_refused(tmp_path, command, place):
+    (tmp_path / "LOOP").symlink_to(tmp_path / "LOOP")
+    (tmp_path / "DANGLING").symlink_to(tmp_path / "nothing")
+    (tmp_path / "FOLDER.py").mkdir()
+    os.mkfifo(tmp_path / "FIFO")
+    refused(command, str(tmp_path / place) if place.isupper() or place == "FOLDER.py" else place)
+
+
+OPTIONS = [
+    ("--steps", "0"), ("--steps", "-1"), ("--steps", "x"), ("--steps", ""), ("--steps", "nan"), ("--steps",),
+    ("--batch-size", "0"), ("--batch-size", "100000000000"), ("--seed", "-1"), ("--seed", str(2**40)),
+    ("--ema", "nan"), ("--ema", "inf"), ("--ema", "2"), ("--max-minutes", "nan"), ("--max-minutes", "-1"),
+    ("--max-minutes", "x"), ("--optimizer.learning-rate.value", "nan"), ("--optimizer.learning-rate.value", "inf"),
+    ("--optimizer.learning-rate.value", "-1"), ("--optimizer.clip", "nan"), ("--optimizer.momentum", "1"),
+    ("--optimizer.accumulate", "0"), ("--optimizer.nothing", "1"), ("--family.hidden", "1000000000000"),
+    ("--family.hidden", "x"), ("--family.latent-dim", "3"), ("--nothing",), ("stray",), ("--precision", "float16"),
+    ("--data.bias", "nan"), ("--keep.newest", "0"), ("--every.log", "-1"), ("--devices.count", "1000"),
+    ("--devices.count", "0"), ("--run-dir", "gs://b/x"), ("--run-dir", "http://b/x"), ("--run-dir", ""),
+    ("--run-dir", "a\0b"), ("--run-dir", "/dev/null"), ("--run-dir", "README.md"), ("--run-dir", "README.md/x"),
+    ("--run-dir", "tests"), ("--run-dir", "x" * 5000), ("--from", "nowhere/at/all"), ("--from", "http://host/x"),
+    ("--steps_per_dispatch", "3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_an_option_of_train_is_refused(tmp_path, options):
+    path = tmp_path / "good.py"
+    path.write_text(HEAD.format(changes=""))
+    run_dir = () if "--run-dir" in options else ("--run-dir", str(tmp_path / "run"))
+    refused("train", str(path), *run_dir, *options)
+
+
+OF_RUNS = [
+    ("sample", "--num", "0"), ("sample", "--num", "-1"), ("sample", "--num", "100000000000"), ("sample", "--num", "x"),
+    ("sample", "--seed", "-1"), ("sample", "--seed", str(2**40)), ("sample", "--prompt", "hello"),
+    ("sample", "--stream"), ("sample", "--best"), ("sample", "--best-of", "0"), ("sample", "--best-of", "3"),
+    ("sample", "--reward", "nowhere"), ("sample", "--as-dataset", "."), ("sample", "--as-dataset", ".."),
+    ("sample", "--as-dataset", ""), ("sample", "--as-dataset", "/tmp/x"), ("sample", "--as-dataset", "a/b"),
+    ("sample", "--as-dataset", "a\\b"), ("sample", "--as-dataset", "~"), ("sample", "--as-dataset", "-x"),
+    ("sample", "--as-dataset", "a\nb"), ("sample", "--as-dataset", "x" * 300), ("sample", "--as-dataset", ".hidden"),
+    ("sample", "--out", "http://x/y"), ("sample", "--out", "README.md/x"), ("sample", "--out", ""),
+    ("sample", "--sampler.nothing", "3"), ("evaluate", "--split", "nothing"), ("evaluate", "--split", ""),
+    ("evaluate", "--best"), ("evaluate", "--evaluators.0.num", "3"), ("export", "--to", "onnx"),
+    ("export", "--num", "0"), ("export", "--to", ""), ("export", "--out", "gs://x"), ("compare",),
+    ("compare", "nowhere"), ("compare", "RUN", "--num", "1"), ("compare", "RUN", "--num", "-1"),
+    ("compare", "RUN", "--seed", "-1"), ("compare", "RUN", "--split", "nothing"),
+    ("compare", "RUN", "--split", "nothing", "--prompt", "x"), ("show", "--steps", "3"), ("train",), ("bench",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", OF_RUNS, ids=lambda words: " ".join(words)[:60])
+def test_an_option_of_a_run_is_refused(words, tmp_path, monkeypatch):
+    run, (command, *options) = toy_run(), words
+    refused(command, run, *(run if word == "RUN" else word for word in options))
+
+
+@pytest.mark.parametrize("words", [("trian", "x"), ("", "x"), ("data", "x"), ("data", "prepare"), ("\0", "x"),
+                                   ("data", "prepare", "nothing"), ("data", "prepare", "vae_digits"),
+                                   ("help", "x"), ("train",), ("compare",), (), ("--steps", "3"), ("-x",),
+                                   ("show", "vae_digit"), ("train", "dpo_preferences_")])  # fmt: skip
+def test_a_wrong_command_is_refused(words):
+    refused(*words)
+
+
+def test_numbers_of_numpy_whole_floats_and_lists_are_taken(tmp_path):
+    path = tmp_path / "good.py"
+    changes = "steps=2e1, batch_size=np.int64(16), seed=np.array(3), evaluators=[], augment=[]"
+    path.write_text(HEAD.format(changes=changes))
+    found, _ = command_line.load_config(str(path))
+    assert (found.steps, found.batch_size, found.seed, found.evaluators) == (20, 16, 3, ())
+    assert all(type(number) is int for number in (found.steps, found.batch_size, found.seed))
