@@ -157,7 +157,7 @@ class Rows:
     def _header(self) -> list[str]:
         for _, cells, fault in self._records:
             if fault is not None:
-                raise ValueError(f"the header {fault}")
+                raise ValueError(f"{self.title} cannot be read as a table, near line {self._line:,}: its header {fault}")
             if len(cells) > 1 or (cells and cells[0].strip()):
                 break
             self.empty += 1
@@ -167,9 +167,9 @@ class Rows:
         names = [name.strip() for name in given]
         for place, name in enumerate(names, 1):
             if not name:
-                raise ValueError(f"column {place} has no name in the header: name it, or remove it")
+                raise ValueError(f"column {place} of {self.title} has no name in the header: name it, or remove it")
             if names.index(name) != place - 1:
-                raise ValueError(f"two columns have the name {name!r}: rename one")
+                raise ValueError(f"{self.title} has two columns of the name {name!r}: rename one")
         if len(names) == 1 and self._dialect.guessed:
             self._check_delimiter()
         if len(names) > 1 and all(name[:1] == " " for name in given[1:]):  # "a, b": the blanks belong to the commas
@@ -191,7 +191,7 @@ class Rows:
             first, second = (len(_cells(line, other, quote)) for line in (header, below))
             if first == second > 1:
                 raise ValueError(
-                    f"its one column {header.strip()!r} would be {first} columns by {called}: "
+                    f"the one column {header.strip()!r} of {self.title} would be {first} columns by {called}: "
                     f"if that separates them, give delimiter={other!r}"
                 )
 

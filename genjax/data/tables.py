@@ -133,7 +133,7 @@ def text_rows(path: Path, name: str, encoding: str, dialect: Dialect) -> Rows:
     try:
         return Rows(name, lines(path, encoding), dialect)
     except ValueError as error:
-        raise UserError(f"{name} cannot be read as a table: {error}", str(path)) from None
+        raise UserError(str(error), str(path)) from None
 
 
 def sound(rows: Rows) -> Iterator[list[str]]:

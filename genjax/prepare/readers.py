@@ -222,13 +222,14 @@ class Csv(Reader):
                 elif row.cells:
                     yield _broken(place, ",".join(row.cells), row.fault)
                 else:  # a quote that is not closed takes the lines up to the next one with it
-                    yield _broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {row.fault}")
+                    reason = row.fault.removeprefix("cannot be read: ")
+                    yield _broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
 
     def _rows(self, name: str, file: BinaryIO) -> Rows:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
         rows = Rows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), self._texts)
         if not rows.names:
-            raise ValueError("no header of different names, but nothing")
+            raise ValueError("no header, but nothing")
         return rows
 
     def _texts(self, row: list[str]) -> list[str]:
