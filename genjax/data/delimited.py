@@ -157,7 +157,9 @@ class Rows:
     def _header(self) -> list[str]:
         for _, cells, fault in self._records:
             if fault is not None:
-                raise ValueError(f"{self.title} cannot be read as a table, near line {self._line:,}: its header {fault}")
+                raise ValueError(
+                    f"{self.title} cannot be read as a table, near line {self._line:,}: its header {fault}"
+                )
             if len(cells) > 1 or (cells and cells[0].strip()):
                 break
             self.empty += 1
@@ -219,7 +221,10 @@ class Rows:
                 self._pending.extendleft(reversed(self._taken))
                 self._taken.clear()
                 try:
-                    cells, fault = next(self._reader(True)), None
+                    again = next(self._reader(True))
+                    # equal but for blanks: what looked like a quote after blanks stands within a value
+                    same = [cell.lstrip(" ") for cell in again] == [cell.lstrip(" ") for cell in cells]
+                    cells, fault = cells if fault is None and same else again, None
                 except csv.Error as error:
                     cells, fault = [], _fault(error)
                 reader = self._reader(False)
@@ -273,9 +278,11 @@ def _fault(error: csv.Error) -> str:
 
 
 def _cells(line: str, delimiter: str, quote: str) -> list[str]:
-    quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
+    text = line.rstrip("\r\n")
+    if not quote:
+        return text.split(delimiter)
     try:
-        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter, quotechar=quote or None, quoting=quoting))
+        return next(csv.reader([text], delimiter=delimiter, quotechar=quote))
     except (csv.Error, StopIteration):
         return []
 

@@ -137,9 +137,7 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
     if "time" in parts:
         columns[parts["time"]] = _numbers(times, lambda t: _count(t, column.seconds))
     if "fraction" in parts:
-        columns[parts["fraction"]] = _numbers(
-            times, lambda t: int((t[3] or "").ljust(digits, "0")[:MICRO])
-        )
+        columns[parts["fraction"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[:MICRO]))
     if "rest" in parts:
         columns[parts["rest"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[MICRO:]))
     if "zone" in parts:

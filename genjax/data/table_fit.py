@@ -196,7 +196,9 @@ def mixture(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound still creeps; the modes stand
-        model.fit(((_quantiles(values) - centre) / scale)[:, None])  # its floor under variances is one of standardised numbers
+        model.fit(
+            ((_quantiles(values) - centre) / scale)[:, None]
+        )  # its floor under variances is one of standardised numbers
     chosen = model.weights_ >= min(RARE, model.weights_.max())
     weights = model.weights_[chosen] / model.weights_[chosen].sum()
     means = centre + scale * model.means_[chosen, 0]

@@ -23,6 +23,8 @@ from genjax.prepare.stage import ARROW
 
 SHOWN = 200  # characters of a broken record that the quarantine keeps
 
+NO_HEADER: tuple[type[Exception], ...] = (ValueError, *DAMAGED)  # what looking for one raises
+
 
 class Found(NamedTuple):
     """A record.
@@ -197,7 +199,7 @@ class Csv(Reader):
             try:
                 with files.open(path) as file:
                     names = self._rows(files.name(path), file).names
-            except (ValueError, *DAMAGED) as error:  # it is told again when the file's records are read
+            except NO_HEADER as error:  # it is told again when the file's records are read
                 reasons.append(f"{path}: {error}")
                 continue
             if missing := set(self.columns) - set(names):

@@ -14,7 +14,28 @@ from genjax.errors import UserError
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Csv
 
-PIECES = ["a", "Ulm", "é", "漢", "1", "-2.5", " ", '"', '""', "'", ",", ";", "\t", "|", "\n", "\r\n", "\\", "#", "", "x y"]
+PIECES = [
+    "a",
+    "Ulm",
+    "é",
+    "漢",
+    "1",
+    "-2.5",
+    " ",
+    '"',
+    '""',
+    "'",
+    ",",
+    ";",
+    "\t",
+    "|",
+    "\n",
+    "\r\n",
+    "\\",
+    "#",
+    "",
+    "x y",
+]
 
 
 def a_table(draw, width, plain=False):
@@ -72,8 +93,8 @@ def test_what_pythons_csv_writes_is_read_back(tmp_path, quoting):
     draw = np.random.default_rng(quoting)
     for number, (_, delimiter, quote, end, double) in enumerate(w for w in WRITTEN if w[0] == quoting):
         rows = a_table(draw, 1 + number % 4)
-        if end == "\n":  # a return before a line end cannot be told from a part of it
-            rows = [[value.replace("\r\n", "\n") for value in row] for row in rows]
+        if end != "\r\n":  # Python before 3.13 leaves other line ends without quotes, where nothing tells them apart
+            rows = [[value.replace("\r\n", "\n").replace("\n", end) for value in row] for row in rows]
         path = tmp_path / f"{number}.csv"
         escape = {} if double else {"escapechar": "\\", "doublequote": False}
         write(path, rows, quoting=quoting, delimiter=delimiter, quotechar=quote, lineterminator=end, **escape)
@@ -159,7 +180,11 @@ def test_a_preparation_sets_broken_rows_aside_and_keeps_the_others(tmp_path):
     files = Files.found(str(tmp_path), ("t.csv",))
     found = list(Csv(("t.csv",), str(tmp_path)).read(files, files.paths[0]))
     assert [one.values["text"] for one in found if not one.fault] == ["fine", "good"]
-    assert [(one.place[-1], "NUL" in one.fault) for one in found if one.fault] == [("1", False), ("3", True), ("4", False)]
+    assert [(one.place[-1], "NUL" in one.fault) for one in found if one.fault] == [
+        ("1", False),
+        ("3", True),
+        ("4", False),
+    ]
 
 
 def test_a_header_alone_and_an_empty_file_are_told_apart(tmp_path):

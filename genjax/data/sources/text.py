@@ -104,8 +104,16 @@ class TextTables:
         paths = _files(folder, self.pattern)
         for path in paths:
             kind(path)
-        dialect = {"delimiter": self.delimiter, "quote": self.quote, "escape": self.escape}
-        texts = TableTexts(folder, paths, self.column, self.encoding, self.domain, **dialect)
+        texts = TableTexts(
+            folder,
+            paths,
+            self.column,
+            self.encoding,
+            self.domain,
+            delimiter=self.delimiter,
+            quote=self.quote,
+            escape=self.escape,
+        )
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
 
 
