@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from genjax.data.dataset import Batch, Dataset, Spec
-from genjax.data.splits import HOLD_OUT, digest
-from genjax.data.stream import permutation
 from genjax.data.images import note
 from genjax.data.progress import Progress
+from genjax.data.splits import HOLD_OUT, digest
+from genjax.data.stream import permutation
 from genjax.data.table_codec import CategoryColumn, Columns, NumberColumn, TableCodec
 from genjax.data.table_dates import DateColumn
 from genjax.errors import UserError

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from genjax.data.delimited import Dialect, Rows, dialect_of
-from genjax.data.images import note
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown

@@ -62,9 +62,9 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
     ("name", "content", "reason"),
     [
         ("a.csv", b"", "no header, but nothing"),
-        ("a.csv", "text,label\nx,y\n".encode("utf-16"), "a.csv cannot be read as a table, near line 1: its header holds a NUL"),
+        ("a.csv", "text,label\nx,y\n".encode("utf-16"), "a.csv cannot be read as a table, near line 1"),
         ("a.csv", "text,l\xe4bel\nx,y\n".encode("latin-1"), "not in utf-8"),
-        ("a.csv", b'"text,label\nx,y\n', "a.csv cannot be read as a table, near line 2: its header cannot be read"),
+        ("a.csv", b'"text,label\nx,y\n', "a.csv cannot be read as a table, near line 2"),
         ("a.csv.gz", gzip.compress(b"text,label\nx,y\n")[:12], "damaged file"),
         ("a.csv.gz", b"text,label\nx,y\n", "damaged file"),
         ("a.csv.zip", b"text,label\nx,y\n", "damaged file"),
