@@ -105,7 +105,7 @@ class Rows:
         title: str,
         lines: Iterable[str],
         dialect: Dialect,
-        decode: Callable[[list[str]], list[str]] = lambda cells: cells,
+        decode: Callable[[list[str]], list[str]] | None = None,
     ) -> None:
         """Reads the header.
 
@@ -126,7 +126,8 @@ class Rows:
         self._taken: list[str] = []  # the lines of the row that is read
         self._line = 0
         self._blanks = False
-        self._odd = False
+        self._odd = False  # whether a line of the row has blanks before a quote
+        self._null = False  # or a NUL character
         quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
         self._spaced = re.compile(rf"(?:^|{delimiter}) +{quote}") if quote and dialect.delimiter != " " else None
         self._records = self._parsed()
@@ -143,7 +144,7 @@ class Rows:
                 progress.show(f"{self.title}: {number:,} rows read")
             if fault is None and len(cells) != width:
                 fault = f"has {len(cells)} values, but the header names {width} columns"
-            elif fault is None:
+            elif fault is None and self._decode is not None:
                 try:
                     cells = self._decode(cells)
                 except ValueError as error:
@@ -165,7 +166,7 @@ class Rows:
             self.empty += 1
         else:
             return []
-        given = self._decode(cells)
+        given = cells if self._decode is None else self._decode(cells)
         names = [name.strip() for name in given]
         for place, name in enumerate(names, 1):
             if not name:
@@ -207,7 +208,7 @@ class Rows:
         while True:
             begins = self._line + 1
             self._taken.clear()
-            self._odd = False
+            self._odd = self._null = False
             cells: list[str] = []
             fault = None
             try:
@@ -228,7 +229,7 @@ class Rows:
                 except csv.Error as error:
                     cells, fault = [], _fault(error)
                 reader = self._reader(False)
-            if fault is None and any("\0" in line for line in self._taken):
+            if self._null and fault is None:
                 cells, fault = [], NUL
             yield begins, cells, fault
 
@@ -262,6 +263,8 @@ class Rows:
             taken.append(line)
             if spaced is not None and quote in line and spaced.search(line):
                 self._odd = True
+            if "\0" in line:
+                self._null = True
             yield line
 
 

@@ -153,7 +153,9 @@ def _number_column(
     if not len(known):
         raise _empty(name)
     found = mixture(known, modes, seed)
-    used = np.unique(NumberColumn(name, *found).encode(known)[1])  # a mode of no number would be learned in vain
+    used = np.unique(
+        NumberColumn(name, *found).encode(_quantiles(known))[1]
+    )  # a mode of no number would be learned in vain
     weights, means, stds = (tuple(part[i] for i in used) for part in found)
     limits = (float(known.min()), float(known.max())) if in_range else (None, None)
     return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values), *limits)
