@@ -16,6 +16,7 @@ import numpy as np
 
 from genjax.data.codecs import write_file
 from genjax.data.pictures import png_bytes
+from genjax.data.table_dates import DateColumn
 from genjax.data.table_pictures import marginals
 from genjax.data.table_vectors import blocks
 from genjax.errors import UserError, unknown
@@ -36,6 +37,8 @@ class NumberColumn:
       stds: of the modes.
       decimals: that numbers are rounded to when they are decoded, 0 for whole numbers; None leaves them as they are.
       missing: whether a number may be missing, which is a mode of its own, the last.
+      low: the smallest number that a sample may have, that of the training rows; None for any.
+      high: and the largest one.
     """
 
     name: str
@@ -44,12 +47,16 @@ class NumberColumn:
     stds: tuple[float, ...]
     decimals: int | None = None
     missing: bool = False
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.means) == len(self.stds) >= 1:
             raise UserError(f"the modes of {self.name!r} each have a weight, a mean and a standard deviation")
         if min(self.weights) <= 0 or min(self.stds) <= 0:
             raise UserError(f"weights and standard deviations of the modes of {self.name!r} are above 0")
+        if self.low is not None and self.high is not None and not self.low <= self.high:
+            raise UserError(f"low of {self.name!r} must be at most high, got {self.low} and {self.high}")
 
     @property
     def size(self) -> int:
@@ -81,6 +88,10 @@ class NumberColumn:
         if self.decimals is not None:
             values = np.round(values, self.decimals) + 0.0  # no negative zero
         return np.where(absent, np.nan, values)
+
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """Numbers [N], with those outside of the range at its nearer end."""
+        return values if self.low is None and self.high is None else np.clip(values, self.low, self.high)
 
     def written(self, values: np.ndarray) -> list[str]:
         """Numbers as they stand in a file, "" where one is missing."""
@@ -145,18 +156,24 @@ class TableCodec:
       categories: and those of categories.
       order: the names of all, as they stand in the table.
       target: the column that is to be predicted from the others; None for none.
+      dates: columns of a file that are kept as several, in the place of the first of these.
     """
 
     numbers: tuple[NumberColumn, ...]
     categories: tuple[CategoryColumn, ...]
     order: tuple[str, ...]
     target: str | None = None
+    dates: tuple[DateColumn, ...] = ()
 
     def __post_init__(self) -> None:
         if sorted(self.order) != sorted(column.name for column in self.columns):
             raise UserError(f"the order of the columns names each of them once, unlike {self.order}")
         if self.target is not None and self.target not in self.order:
             raise unknown("target column", self.target, self.order)
+        for date in self.dates:
+            for name in date.parts.values():
+                if name not in self.order:
+                    raise unknown(f"part of {date.name!r}", name, self.order)
 
     @property
     def shown(self) -> int:
@@ -198,9 +215,13 @@ class TableCodec:
         }
 
     def decode(self, samples: np.ndarray) -> Columns:
-        """Samples [N, D] to columns in the order of the table; of a block the largest value counts."""
+        """Samples [N, D] to columns in the order of the table; of a block the largest value counts.
+
+        Numbers outside of the range of a column come to its nearer end, which ``decoded`` leaves as they are.
+        """
         numeric, hot = blocks(np.asarray(samples), self.sizes)
-        return self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
+        columns = self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
+        return columns | {column.name: column.within(columns[column.name]) for column in self.numbers}
 
     def decoded(self, numeric: np.ndarray, categorical: np.ndarray) -> Columns:
         """The inverse of ``encode``, from ``numeric`` [N, Kn] and ``categorical`` [N, K]."""
@@ -218,9 +239,16 @@ class TableCodec:
         """
         columns = self.decode(samples)
         write_file(stem, ".png", png_bytes(marginals({"samples": columns})))
+        cells = self.written(columns)
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(self.order)
-        cells = {column.name: column.written(columns[column.name]) for column in self.columns}
-        writer.writerows(zip(*(cells[name] for name in self.order), strict=True))
+        writer.writerow(cells)
+        writer.writerows(zip(*cells.values(), strict=True))
         return write_file(stem, ".csv", buffer.getvalue().encode())
+
+    def written(self, columns: Columns) -> dict[str, list[str]]:
+        """The columns [N] of ``decode`` as those of a file, in its order: dates are put together from their parts."""
+        cells = {column.name: column.written(columns[column.name]) for column in self.columns}
+        parts = {name for date in self.dates for name in date.parts.values()}
+        whole = {date.name: date.written(columns) for date in self.dates}
+        return {name: whole.get(name) or cells[name] for name in self.order if name in whole or name not in parts}

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from genjax.data.dataset import Batch, Dataset, Spec
+from genjax.data.images import note
+from genjax.data.progress import Progress
 from genjax.data.splits import HOLD_OUT, digest
 from genjax.data.stream import permutation
 from genjax.data.table_codec import CategoryColumn, Columns, NumberColumn, TableCodec
+from genjax.data.table_dates import DateColumn
 from genjax.errors import UserError
 
 RARE = 0.005  # modes of less weight are left out, as CTGAN does
 DECIMALS = 9  # more than these are no rounding
+SEARCHED = 10_000  # numbers in which modes are searched; of more, so many quantiles are taken
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,20 @@ class TableRows:
 
 
 def table_dataset(
-    columns: Columns, title: str, *, target: str | None, test_fraction: float, seed: int, modes: int
+    columns: Columns,
+    title: str,
+    *,
+    target: str | None,
+    test_fraction: float,
+    seed: int,
+    modes: int,
+    dates: tuple[DateColumn, ...] = (),
+    in_range: bool = True,
 ) -> Dataset:
     """The data set of a table, whose codec is fitted on the rows of "train".
+
+    A held-out row with a category that no training row has, or without a value in a column that all training rows have
+    one in, is moved to the training rows: the first of each kind.
 
     Args:
       columns: of one length, in the order of the table.
@@ -52,9 +67,11 @@ def table_dataset(
       test_fraction: of the rows, chosen by the seed; 0 trains on all.
       seed: of the split, and of the search for modes.
       modes: of a column of numbers, at most.
+      dates: columns of the table that are several of ``columns``.
+      in_range: whether numbers of samples are held within the range of the training rows.
 
     Raises:
-      UserError: too few rows, or a value that no training row holds; row and column are named.
+      UserError: too few rows, or only rows with a category of their own would be held out.
     """
     rows = len(next(iter(columns.values())))
     count = max(1, round(rows * test_fraction)) if test_fraction else 0
@@ -62,13 +79,10 @@ def table_dataset(
         raise UserError(f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few")
     shuffled = permutation(seed, HOLD_OUT, rows)
     parts = {"train": np.sort(shuffled[count:])} | ({"test": np.sort(shuffled[:count])} if count else {})
-    codec = fitted_codec(columns, parts["train"], target, seed, modes)
-    try:
-        encoded = codec.encode(columns)
-    except UserError as error:
-        raise UserError(
-            f"{title}: {error}; mend the row, or take another seed or test_fraction, by which it is one to train on"
-        ) from None
+    if count:
+        parts = _moved(columns, parts["train"], parts["test"], title)
+    codec = fitted_codec(columns, parts["train"], target, seed, modes, dates, in_range)
+    encoded = codec.encode(columns)
     splits = {name: TableRows(encoded["numeric"][part], encoded["categorical"][part]) for name, part in parts.items()}
     means = [splits["train"].numeric.mean(0, dtype=np.float64)]
     for k, size in enumerate(codec.sizes):
@@ -78,30 +92,73 @@ def table_dataset(
     return Dataset(splits, spec, codec, _fingerprint(columns, (target, test_fraction, seed, modes)))
 
 
-def fitted_codec(columns: Columns, train: np.ndarray, target: str | None, seed: int, modes: int) -> TableCodec:
+def _moved(columns: Columns, train: np.ndarray, test: np.ndarray, title: str) -> dict[str, np.ndarray]:
+    """The rows to train on and to judge by, so that each category is one of the former's; both sorted."""
+    moved: set[int] = set()
+    named: list[str] = []
+    for name, values in columns.items():
+        numbers = values.dtype.kind == "f"
+        kinds = np.isnan(values).tolist() if numbers else values
+        seen = {True, False} - {True} if numbers else set()
+        seen |= set(kinds[i] for i in train) if not numbers else {bool(np.isnan(values[train]).any())}
+        for row in test:
+            if kinds[row] not in seen:
+                seen.add(kinds[row])
+                moved.add(int(row))
+                named.append(f"{'no value' if numbers or kinds[row] is None else repr(kinds[row])} in {name!r}")
+    if not moved:
+        return {"train": train, "test": test}
+    rest = np.array([row for row in test if row not in moved], test.dtype)
+    if not len(rest):
+        raise UserError(
+            f"each of the {len(test):,} held-out rows of {title} has a category that no other row has, such as "
+            f"{named[0]}: leave the column out (drop), or hold out none (test_fraction=0)",
+            "test_fraction",
+        )
+    shown = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
+    note(f"{title}: {len(moved):,} of {len(test):,} held-out rows are trained on, as no other row has {shown}")
+    return {"train": np.sort(np.append(train, sorted(moved))), "test": rest}
+
+
+def fitted_codec(
+    columns: Columns,
+    train: np.ndarray,
+    target: str | None,
+    seed: int,
+    modes: int,
+    dates: tuple[DateColumn, ...] = (),
+    in_range: bool = True,
+) -> TableCodec:
     """The codec of a table, from its training rows ``train`` [M]; what numbers are rounded to is seen in all.
 
     Raises:
       UserError: a column holds no value in any training row.
     """
     numbers, categories = [], []
-    for name, values in columns.items():
+    progress = Progress()
+    for place, (name, values) in enumerate(columns.items(), 1):
+        progress.show(f"column {place:,} of {len(columns):,}: {name}")
         if values.dtype.kind == "f":
             rounded = decimals(values[~np.isnan(values)])
-            numbers.append(_number_column(name, values[train], rounded, seed, modes))
+            numbers.append(_number_column(name, values[train], rounded, seed, modes, in_range))
         else:
             categories.append(_category_column(name, values[train]))
-    return TableCodec(tuple(numbers), tuple(categories), tuple(columns), target)
+    return TableCodec(tuple(numbers), tuple(categories), tuple(columns), target, dates)
 
 
-def _number_column(name: str, values: np.ndarray, rounded: int | None, seed: int, modes: int) -> NumberColumn:
+def _number_column(
+    name: str, values: np.ndarray, rounded: int | None, seed: int, modes: int, in_range: bool
+) -> NumberColumn:
     known = values[~np.isnan(values)]
     if not len(known):
         raise _empty(name)
     found = mixture(known, modes, seed)
-    used = np.unique(NumberColumn(name, *found).encode(known)[1])  # a mode of no number would be learned in vain
+    used = np.unique(
+        NumberColumn(name, *found).encode(_quantiles(known))[1]
+    )  # a mode of no number would be learned in vain
     weights, means, stds = (tuple(part[i] for i in used) for part in found)
-    return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values))
+    limits = (float(known.min()), float(known.max())) if in_range else (None, None)
+    return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values), *limits)
 
 
 def _category_column(name: str, values: np.ndarray) -> CategoryColumn:
@@ -120,7 +177,8 @@ def mixture(
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Weights, means and standard deviations of a variational mixture of at most so many Gaussians.
 
-    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
+    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can. Of more than
+    ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest among them.
 
     Args:
       values: [N], all finite.
@@ -140,12 +198,20 @@ def mixture(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the bound still creeps; the modes stand
-        model.fit(((values - centre) / scale)[:, None])  # its floor under variances is one of standardised numbers
+        model.fit(
+            ((_quantiles(values) - centre) / scale)[:, None]
+        )  # its floor under variances is one of standardised numbers
     chosen = model.weights_ >= min(RARE, model.weights_.max())
     weights = model.weights_[chosen] / model.weights_[chosen].sum()
     means = centre + scale * model.means_[chosen, 0]
     stds = scale * np.sqrt(model.covariances_[chosen, 0, 0])
     return tuple(weights.tolist()), tuple(means.tolist()), tuple(stds.tolist())
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    if len(values) <= SEARCHED:
+        return values
+    return np.sort(values)[np.linspace(0, len(values) - 1, SEARCHED).round().astype(np.int64)]
 
 
 def decimals(values: np.ndarray) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genjax.data.delimited import Dialect, Rows, dialect_of
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
@@ -31,6 +30,9 @@ class TableTexts:
       encoding: of JSONL, CSV and TSV.
       domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
       synthetic: read Parquet files of synthetic records, too, which are refused else.
+      delimiter: between the values of CSV and TSV; None for what the suffix says.
+      quote: around values; "" for none, None for what the suffix says.
+      escape: before a character of CSV and TSV that stands for itself.
     """
 
     root: Path
@@ -39,6 +41,9 @@ class TableTexts:
     encoding: str = "utf-8"
     domain: str | None = None
     synthetic: bool = False
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
 
     @property
     def title(self) -> str:
@@ -47,6 +52,9 @@ class TableTexts:
     @functools.cached_property
     def fingerprint(self) -> str:
         how = f"{self.column} {self.encoding} {self.domain or ''}"
+        dialects = {self._dialect(path) for path in self.paths if kind(path) == "csv"} - {Dialect(guessed=True)}
+        if dialects:
+            how += " " + " ".join(sorted(map(repr, dialects)))
         return digest([fingerprint_of(self.paths).encode(), how.encode()])
 
     def pieces(self) -> Iterator[Piece]:
@@ -89,15 +97,13 @@ class TableTexts:
             yield f"line {number:,}", row
 
     def _csv(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        csv.field_size_limit(sys.maxsize)  # the module's own limit is one for tables of numbers
-        tabs = ".tsv" in path.suffixes
-        reader = csv.DictReader(lines(path, self.encoding), delimiter="\t" if tabs else ",", strict=True)
-        try:
-            self._check(name, list(reader.fieldnames or ()))
-            for number, row in enumerate(reader, 1):
-                yield f"row {number:,}", row
-        except csv.Error as error:
-            raise UserError(f"{name} cannot be read as a table, near line {reader.line_num:,}: {error}") from None
+        rows = text_rows(path, name, self.encoding, self._dialect(path))
+        self._check(name, rows.names)
+        for number, cells in enumerate(sound(rows), 1):
+            yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
+
+    def _dialect(self, path: Path) -> Dialect:
+        return dialect_of(path.name, self.delimiter, self.quote, self.escape)
 
     def _parquet(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
@@ -115,6 +121,40 @@ class TableTexts:
                     yield f"row {number:,}", row
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def text_rows(path: Path, name: str, encoding: str, dialect: Dialect) -> Rows:
+    """The rows of a CSV or TSV file, which messages call ``name``.
+
+    Raises:
+      UserError: it has no header, or one that does not name each column by a name of its own.
+    """
+    try:
+        return Rows(name, lines(path, encoding), dialect)
+    except ValueError as error:
+        raise UserError(str(error), str(path)) from None
+
+
+def sound(rows: Rows) -> Iterator[list[str]]:
+    """The values of each row.
+
+    Raises:
+      UserError: a row has a fault; file, row and line are named.
+    """
+    for row in rows:
+        if row.fault is None:
+            yield row.cells
+        elif row.cells:
+            raise UserError(
+                f"row {row.number:,} of {rows.title} (line {row.ends:,}) {row.fault}: "
+                "put a value that holds the delimiter in quotes, or name the delimiter",
+                rows.title,
+            )
+        else:
+            begins = "" if row.begins == row.ends else f" (the row begins at line {row.begins:,})"
+            raise UserError(
+                f"{rows.title} cannot be read as a table, near line {row.ends:,}{begins}: it {row.fault}", rows.title
+            )
 
 
 def kind(path: Path) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
 from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
@@ -23,8 +22,8 @@ from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
 SHOWN = 200  # characters of a broken record that the quarantine keeps
-LONGEST = 2**31 - 1  # characters of a field of a table; the csv module's own limit is one for tables of numbers
-NO_HEADER: tuple[type[Exception], ...] = (csv.Error, ValueError, *DAMAGED)  # what looking for one raises
+
+NO_HEADER: tuple[type[Exception], ...] = (ValueError, *DAMAGED)  # what looking for one raises
 
 
 class Found(NamedTuple):
@@ -165,36 +164,41 @@ class JsonLines(Reader):
 
 @dataclass(frozen=True)
 class Csv(Reader):
-    """Rows of CSV files under a header. Spaces after a comma are left out; an empty field is null.
+    """Rows of CSV and TSV files under a header; an empty field is null.
+
+    Blanks after a delimiter are left out where those of the header have them, and those before a quote always.
 
     Attributes:
       files: patterns below the root.
       root: a folder or URL; None takes $GENJAX_DATA.
       columns: those that are taken; none for all of the first file's that has a header.
-      delimiter: between fields.
+      delimiter: between fields; None for a tab in .tsv and a comma else.
       encodings: tried in turn on each field; those that hold ASCII as it is.
+      quote: around fields that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
+      escape: before a character that stands for itself; None for none.
     """
 
     files: tuple[str, ...]
     root: str | None = None
     columns: tuple[str, ...] = ()
-    delimiter: str = ","
+    delimiter: str | None = None
     encodings: tuple[str, ...] = ("utf-8",)
+    quote: str | None = None
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         _check_encodings(self.encodings)
-        if len(self.delimiter) != 1:
-            raise UserError(f"a delimiter is one character, unlike {self.delimiter!r}")
+        check_dialect(self.delimiter, self.quote, self.escape)
         for encoding in self.encodings:
             if b"a, b".decode(encoding, "replace") != "a, b":
-                raise UserError(f"a CSV file in {encoding} cannot be read: write it in utf-8")
+                raise UserError(f"a CSV file in {encoding} cannot be read: write it in utf-8", "encodings")
 
     def fields(self, files: Files) -> pa.Schema:
         reasons = []
         for path in files.paths:
             try:
                 with files.open(path) as file:
-                    names = self._header(self._rows(file))
+                    names = self._rows(files.name(path), file).names
             except NO_HEADER as error:  # it is told again when the file's records are read
                 reasons.append(f"{path}: {error}")
                 continue
@@ -205,48 +209,33 @@ class Csv(Reader):
 
     def read(self, files: Files, path: str) -> Iterator[Found]:
         with files.open(path) as file:
-            rows = self._rows(file)
             try:
-                header = self._header(rows, self.columns or self.fields(files).names)
-            except (csv.Error, ValueError) as error:
+                rows = self._rows(files.name(path), file)
+                wanted = self.columns or self.fields(files).names
+                if missing := set(wanted) - set(rows.names):
+                    raise ValueError(f"no column {', '.join(sorted(missing))}")
+            except ValueError as error:
                 yield _broken("", "", str(error))
                 return
-            for number in itertools.count(1):
-                place, begins, row = f"row-{number:09d}", rows.line_num + 1, []
-                try:
-                    row = next(rows)
-                    if row:
-                        yield Found(place, self._values(header, row))
-                except StopIteration:
-                    return
-                except csv.Error as error:  # a quote that is not closed takes the lines up to the next one with it
-                    yield _broken(place, "", f"broken CSV: lines {begins} to {rows.line_num}: {error}")
-                except ValueError as error:
-                    yield _broken(place, self.delimiter.join(row), str(error))
+            for row in rows:
+                place = f"row-{row.number + rows.empty:09d}"
+                if row.fault is None:
+                    yield Found(place, dict(zip(rows.names, (cell or None for cell in row.cells), strict=True)))
+                elif row.cells:
+                    yield _broken(place, ",".join(row.cells), row.fault)
+                else:  # a quote that is not closed takes the lines up to the next one with it
+                    reason = row.fault.removeprefix("cannot be read: ")
+                    yield _broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
 
-    def _values(self, header: list[str], row: list[str]) -> dict[str, str | None]:
-        if len(row) != len(header):
-            raise ValueError(f"a row of {len(row)} fields under a header of {len(header)}")
-        return dict(zip(header, (field or None for field in self._texts(row)), strict=True))
-
-    def _header(self, rows: Iterator[list[str]], wanted: Iterable[str] = ()) -> list[str]:
-        """The names of the columns; a ValueError tells what is wrong with them."""
-        names = [name.strip() for name in self._texts(next(rows, []))]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"no header of different names, but {', '.join(names)[:SHOWN] or 'nothing'}")
-        if missing := set(wanted) - set(names):
-            raise ValueError(f"no column {', '.join(sorted(missing))}")
-        return names
+    def _rows(self, name: str, file: BinaryIO) -> Rows:
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+        rows = Rows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), self._texts)
+        if not rows.names:
+            raise ValueError("no header, but nothing")
+        return rows
 
     def _texts(self, row: list[str]) -> list[str]:
         return [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
-
-    def _rows(self, file: BinaryIO) -> Any:
-        """A reader of the csv module, which tells the line that it is at."""
-        csv.field_size_limit(LONGEST)
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        lines = (line.replace("\0", "") for line in text)
-        return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True, strict=True)
 
 
 @dataclass(frozen=True)

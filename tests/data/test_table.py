@@ -137,14 +137,23 @@ def test_broken_tables_are_refused_by_name(tmp_path, text, fields, message):
         Table(written(tmp_path, text, "t.csv"), **fields).open()
 
 
-def test_a_category_that_only_a_held_out_row_has_is_refused(tmp_path):
-    rows = ["x", "y"] * 20
-    data = Table(written(tmp_path, "a\n" + "\n".join(rows) + "\n", "t.csv")).open()
+def test_a_held_out_row_with_a_category_of_its_own_is_trained_on_and_counted(tmp_path, capsys):
+    rows = ["x,1", "y,2"] * 20
+    path = written(tmp_path, "a,n\n" + "\n".join(rows) + "\n", "t.csv")
+    assert len(Table(path, modes=1).open().splits["test"]) == 8 and not capsys.readouterr().err
     held_out = np.setdiff1d(np.arange(40), np.sort(_train_rows(40)))
-    assert len(data.splits["test"]) == len(held_out) == 8
-    rows[held_out[0]] = "rare"
-    with pytest.raises(UserError, match=f"t.csv: row {held_out[0] + 1} has 'rare' in 'a', which no training row has"):
-        Table(written(tmp_path, "a\n" + "\n".join(rows) + "\n", "t.csv")).open()
+    rows[held_out[0]] = rows[held_out[1]] = "rare,3"
+    rows[held_out[2]] = "y,"
+    data = Table(written(tmp_path, "a,n\n" + "\n".join(rows) + "\n", "t.csv"), modes=1).open()
+    assert (len(data.splits["train"]), len(data.splits["test"])) == (34, 6)
+    assert data.codec.categories[0].values == ("rare", "x", "y") and data.codec.numbers[0].missing
+    assert min(np.split(data.spec.mean, [1])[1]) > 0  # each category and mode is in training
+    error = capsys.readouterr().err
+    assert "2 of 8 held-out rows are trained on" in error and "'rare' in 'a'" in error and "no value in 'n'" in error
+    with pytest.raises(UserError) as refused:
+        ids = "a\n" + "\n".join(f"u{i}" for i in range(40))
+        Table(written(tmp_path, ids, "t.csv"), categorical=("a",)).open()
+    assert refused.value.field == "test_fraction"
 
 
 def _train_rows(rows):
@@ -195,3 +204,95 @@ def test_the_target_of_diabetes_is_a_number_and_sex_a_category():
     assert sorted(columns["sex"]) == sorted(f"{x:.0f}" for x in bunch.data[:, 1])
     with pytest.raises(UserError, match="unknown table 'brest_cancer'; did you mean 'breast_cancer'"):
         EmbeddedTable("brest_cancer")
+
+
+def column(values, name="x"):
+    """A table of a column beside one of numbers."""
+    return f"age,{name}\n" + "".join(f'{20 + i % 50},"{value}"\n' for i, value in enumerate(values))
+
+
+DATES = {
+    "days": [f"{1970 + 3 * i}-0{i % 9 + 1}-{i % 28 + 1:02d}" for i in range(40)],
+    "minutes": [f"2024-02-29 {i % 24:02d}:{i:02d}" for i in range(40)],
+    "seconds": [f"{1990 + i}-12-31T23:59:{i:02d}Z" for i in range(40)],
+    "nanoseconds": [f"2023-06-{i % 30 + 1:02d}T00:00:00.{987654321 * i % 10**9:09d}+05:30" for i in range(40)],
+    "zones": [f"{2000 + i}-01-01T12:34:56.{i:03d}{('Z', '+02:00', '')[i % 3]}" for i in range(40)],
+    "times": [f"{i % 24:02d}:{i:02d}:59" for i in range(40)],
+    "missing": [f"20{i + 10}-05-06" if i % 4 else " NA " for i in range(40)],
+}
+
+
+@pytest.mark.parametrize("values", DATES.values(), ids=DATES)
+def test_iso_dates_and_times_come_back_as_they_were_written(tmp_path, values):
+    data = Table(written(tmp_path, column(values), "t.csv"), "x", test_fraction=0, modes=2).open()
+    batch = data.splits["train"].batch(np.arange(40))
+    assert all(code.decimals == 0 for code in data.codec.numbers)
+    back = data.codec.written(data.codec.decoded(batch["numeric"], batch["categorical"]))
+    assert list(back) == ["age", "x"]
+    assert back["x"] == ["" if value == " NA " else value for value in values]
+
+
+def test_samples_of_dates_are_dates_within_those_of_training(tmp_path):
+    data = Table(written(tmp_path, column(DATES["seconds"]), "t.csv"), test_fraction=0, modes=2).open()
+    draws = np.random.default_rng(0).normal(scale=5, size=(200, *data.spec.shape)).astype(np.float32)
+    path = data.codec.write(draws, tmp_path / "drawn")
+    header, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    assert header == ["age", "x"]
+    days = [row[1][:10] for row in rows]
+    assert min(days) >= "1990-12-31" and max(days) <= "2029-12-31" and all(row[1][10:17] == "T23:59:" for row in rows)
+
+
+@pytest.mark.parametrize("in_range", [True, False])
+def test_samples_are_held_within_the_range_of_training(tmp_path, in_range):
+    text = "size,n\n" + "".join(f"{i / 10},{i}\n" for i in range(40))
+    data = Table(written(tmp_path, text, "t.csv"), test_fraction=0, modes=1, in_range=in_range).open()
+    draws = np.random.default_rng(0).normal(scale=2, size=(300, *data.spec.shape)).astype(np.float32)
+    columns = data.codec.decode(draws)
+    assert ((columns["size"] >= 0) & (columns["size"] <= 3.9)).all() == in_range
+    assert (columns["n"] == np.round(columns["n"])).all()
+    outside = data.codec.encode({"size": np.array([-7.5]), "n": np.array([99.0])})  # real rows stay as they are
+    back = data.codec.decoded(outside["numeric"], outside["categorical"])
+    assert (back["size"][0], back["n"][0]) == (-7.5, 99)
+
+
+WRONG_FORMS = {
+    "ids": ([f"u{i:04d}" for i in range(40)], "40 different values.*an id or free text.*drop"),
+    "dollars": ([f"${i}.50" for i in range(40)], "40 different values.*a number with a unit.*drop"),
+    "few dollars": (["$3", "$4"] * 20, "2 different values.*a number with a unit"),
+    "euros": ([f"{i},50 €" for i in range(40)], "a number with a unit"),
+    "kilograms": ([f"{i % 7} kg" for i in range(40)], "7 different values.*a number with a unit"),
+    "glued": ([f"{i}kg" for i in range(40)], "a number with a unit"),
+    "per cent": ([f"{i}%" for i in range(40)], "a number with a unit"),
+    "thousands": ([f"{i + 1},234" for i in range(30)] + ["12"] * 10, "a number with a separator of thousands"),
+    "decimal comma": ([f"{i},5" for i in range(40)], "a number with a decimal comma: write it with a point"),
+    "german dates": ([f"{i % 28 + 1}.10.2023" for i in range(40)], "a date that is not ISO.*write it so"),
+    "american dates": ([f"10/{i % 28 + 1}/23" for i in range(40)], "a date that is not ISO"),
+    "words": ([f"{i % 28 + 1} Apr 2023" for i in range(40)], "a date that is not ISO"),
+    "no such day": (["2023-02-28"] * 20 + ["2023-02-30"], "row 21 .*'2023-02-30'.*no day"),
+    "with and without": (["2023-02-28"] * 20 + ["2023-02-28 10:00"], "row 21 .*one form"),
+    "mostly dates": (["2023-02-28"] * 20 + ["soon"], "row 21 .*'soon'.*20 of 21 values are ISO dates"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG_FORMS.values(), ids=WRONG_FORMS)
+def test_what_is_neither_number_nor_category_is_refused_by_name(tmp_path, values, message):
+    path = written(tmp_path, column(values), "t.csv")
+    with pytest.raises(UserError, match=message) as refused:
+        Table(path).open()
+    assert refused.value.field == "t.csv" and "'x'" in str(refused.value) and "\n" not in str(refused.value)
+    for fields in ({"drop": ("x",)}, {"categorical": ("x",), "test_fraction": 0}):
+        Table(path, modes=1, **fields).open()
+
+
+@pytest.mark.parametrize("values", [["4WD", "2WD"], ["18-25", "26-40"], ["1st", "2nd"], ["A", "10 or more"]])
+def test_categories_with_digits_stay_such(tmp_path, values):
+    codec = Table(written(tmp_path, column(values * 20), "t.csv"), modes=1).open().codec
+    assert codec.categories[0].values == tuple(sorted(values))
+
+
+def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_path, capsys):
+    text = "a,b\n" + "".join(f"{('?', ' ? ', '', '  ', i)[i % 5]},{('x', 'y', ' ?')[i % 3]}\n" for i in range(60))
+    data = Table(written(tmp_path, text, "t.csv"), missing=(" ?",), test_fraction=0, modes=1).open()
+    columns = all_rows(data)
+    assert np.isnan(columns["a"]).sum() == 48 and list(columns["b"]).count(None) == 20
+    assert "48 in 'a', 20 in 'b'" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_a_csv_file_without_a_column_of_the_first_is_broken(tmp_path):
     assert [(row["text"], row["label"]) for row in kept] == [("one", "1"), ("three", "3")]
     assert broken == [
         ("b.csv", "no column text"),
-        ("d.csv", "no header of different names, but text, label, text"),
+        ("d.csv", "d.csv has two columns of the name 'text': rename one"),
     ]
     _, broken = read(tmp_path / "2", Csv(("*.csv",), str(tmp_path), ("text",)))
     assert [place for place, _ in broken] == ["b.csv", "d.csv"]
@@ -54,17 +54,17 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
     assert [(row["n"], row["text"]) for row in kept] == [("1", 'good, "so"'), ("5", "fi\nve")]
     assert broken == [
         ("a.csv#row-000000002", "broken CSV: lines 3 to 5: ',' expected after '\"'"),
-        ("a.csv#row-000000004", "broken CSV: lines 8 to 9: unexpected end of data"),
+        ("a.csv#row-000000004", "broken CSV: lines 8 to 9: unexpected end of data, a quote is not closed"),
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.csv", b"", "no header of different names, but nothing"),
-        ("a.csv", "text,label\nx,y\n".encode("utf-16"), "not in utf-8"),
+        ("a.csv", b"", "no header, but nothing"),
+        ("a.csv", "text,label\nx,y\n".encode("utf-16"), "a.csv cannot be read as a table, near line 1"),
         ("a.csv", "text,l\xe4bel\nx,y\n".encode("latin-1"), "not in utf-8"),
-        ("a.csv", b'"text,label\nx,y\n', "unexpected end of data"),
+        ("a.csv", b'"text,label\nx,y\n', "a.csv cannot be read as a table, near line 2"),
         ("a.csv.gz", gzip.compress(b"text,label\nx,y\n")[:12], "damaged file"),
         ("a.csv.gz", b"text,label\nx,y\n", "damaged file"),
         ("a.csv.zip", b"text,label\nx,y\n", "damaged file"),

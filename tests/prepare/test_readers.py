@@ -86,7 +86,7 @@ def test_csv_rows_of_the_wrong_width_are_told(tmp_path):
         ("Eve", None, "Köln"),
     ]
     assert broken == [
-        ("x.csv#row-000000002", "a row of 2 fields under a header of 3"),
+        ("x.csv#row-000000002", "has 2 values, but the header names 3 columns"),
         ("x.csv#row-000000005", "not in utf-8"),
     ]
     kept, _ = read(tmp_path / "2", Csv(("x.csv",), str(tmp_path), ("town",), encodings=("utf-8", "latin-1")))

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from genjax.data.dataset import Dataset
+from genjax.data.delimited import check_dialect, dialect_of
+from genjax.data.images import note
 from genjax.data.table_codec import Columns
-from genjax.data.table_files import MISSING, read_table
+from genjax.data.table_files import MISSING, StoredTable, read_table
 from genjax.data.table_fit import table_dataset
+from genjax.data.table_types import Typed
 from genjax.errors import UserError, unknown
 
 # name: the column that is to be predicted
@@ -26,9 +29,10 @@ TARGETS = {
 class Table:
     """The rows of a CSV or TSV file, plain or (".gz") compressed by gzip, or of one of Parquet.
 
-    A column holds numbers where all its values are such, and categories otherwise; where most of them are numbers but
-    not all, it has to be said which. What numbers are rounded to is remembered, whole ones among them. A missing value
-    stays one.
+    A column holds numbers where all its values are such, dates or times where all are ISO ones, and categories
+    otherwise; where most of them are numbers but not all, it has to be said which. Ids, free text, and numbers and
+    dates in other forms are refused by name. What numbers are rounded to is remembered, whole ones among them, and so
+    is how dates are written. A missing value stays one.
 
     Attributes:
       path: of the file.
@@ -36,12 +40,16 @@ class Table:
       numeric: columns that have to hold numbers.
       categorical: columns that hold categories though they may look like numbers.
       drop: columns that are left out, such as names and numbers of records.
-      missing: what cells without a value hold.
+      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
       test_fraction: share of the rows that is held out; 0 trains on all.
       seed: of the split, and of the search for the modes of numbers.
       modes: of a column of numbers, at most.
       encoding: of CSV and TSV.
       root: the folder that ``path`` is below, where it may differ from machine to machine; None for the current one.
+      in_range: hold the numbers of samples within the range of the training rows.
+      delimiter: between values; None for a tab in .tsv and a comma else.
+      quote: around values that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
+      escape: before a character that stands for itself; None for none.
     """
 
     path: str
@@ -55,25 +63,49 @@ class Table:
     modes: int = 10
     encoding: str = "utf-8"
     root: str | None = None
+    in_range: bool = True
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.test_fraction, self.modes)
+        check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
         """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
-        table = read_table(
-            Path(self.root or "").expanduser() / Path(self.path).expanduser(), self.encoding, self.missing, self.drop
-        )
+        path = Path(self.root or "").expanduser() / Path(self.path).expanduser()
+        dialect = dialect_of(path.name, self.delimiter, self.quote, self.escape)
+        table = read_table(path, self.encoding, self.missing, self.drop, dialect)
         if self.target is not None:
             table.check(self.target)
+        typed = table.typed(self.numeric, self.categorical)
+        _tell(table, typed)
         return table_dataset(
-            table.typed(self.numeric, self.categorical),
+            typed.columns,
             table.title,
             target=self.target,
             test_fraction=self.test_fraction,
             seed=self.seed,
             modes=self.modes,
+            dates=typed.dates,
+            in_range=self.in_range,
         )
+
+
+def _tell(table: StoredTable, typed: Typed) -> None:
+    """One line that says what was passed over or taken for something else, if anything was."""
+    found = [f"{table.empty_lines:,} empty lines are passed over"] if table.empty_lines else []
+    gone = {name: cells.count(None) for name, cells in table.columns.items()}
+    told = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
+    if told:
+        shown = ", ".join(told[:5]) + (f" and {len(told) - 5:,} more columns" if len(told) > 5 else "")
+        found.append(f"values are missing, {shown}")
+    if typed.dates:
+        found.append("dates or times are " + ", ".join(repr(date.name) for date in typed.dates))
+    if found:
+        rows = len(next(iter(table.columns.values())))
+        note(f"{table.title}: {rows:,} rows, {len(table.columns):,} columns; {'; '.join(found)}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,6 @@ class EmbeddedTable:
 
 def _check(test_fraction: float, modes: int) -> None:
     if not 0 <= test_fraction < 1:
-        raise UserError(f"test_fraction is at least 0 and below 1, not {test_fraction}")
+        raise UserError(f"test_fraction is at least 0 and below 1, not {test_fraction}", "test_fraction")
     if modes < 1:
-        raise UserError(f"modes is at least 1, not {modes}")
+        raise UserError(f"modes is at least 1, not {modes}", "modes")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from genjax.data.dataset import Dataset
+from genjax.data.delimited import check_dialect
 from genjax.data.layouts import RandomWindows
 from genjax.data.stand_in import part_folder
 from genjax.data.tables import KINDS, TableTexts, kind
@@ -73,6 +74,10 @@ class TextTables:
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
       domain: the column that tells what kind of text it is, for ``DomainPerplexity``; None takes the folder of the root
         that the file is in, or else the file.
+      delimiter: between values of CSV and TSV; None for a tab in .tsv and a comma else.
+      quote: around values of CSV and TSV that hold the delimiter; "" for none. None takes none in .tsv, and double
+        quotes else.
+      escape: before a character of CSV and TSV that stands for itself; None for none.
     """
 
     root: str | None = None
@@ -84,6 +89,12 @@ class TextTables:
     split: Any = ByCharacters()
     cache: str | None = None
     domain: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+
+    def __post_init__(self) -> None:
+        check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.
@@ -95,7 +106,16 @@ class TextTables:
         paths = _files(folder, self.pattern)
         for path in paths:
             kind(path)
-        texts = TableTexts(folder, paths, self.column, self.encoding, self.domain)
+        texts = TableTexts(
+            folder,
+            paths,
+            self.column,
+            self.encoding,
+            self.domain,
+            delimiter=self.delimiter,
+            quote=self.quote,
+            escape=self.escape,
+        )
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
 
 

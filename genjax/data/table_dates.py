@@ -1,0 +1,178 @@
+"""Columns of ISO dates and times as numbers: days, seconds and fractions, each of which float32 holds exactly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.errors import UserError
+
+CLOCK = r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?"
+ZONE = r"(Z|[+-]\d\d(?::?\d\d)?)?"
+ISO = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:([T ]){CLOCK}{ZONE})?|{CLOCK}{ZONE}", re.ASCII)
+MICRO = 6  # digits of a fraction in one number; those after them are another
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class DateColumn:
+    """A column of dates, times or both, which is kept as a column of numbers for each of its parts.
+
+    The first part has the name of the column. A zone that differs from row to row is a column of categories.
+
+    Attributes:
+      name: of the column.
+      between: what stands between date and time; "" for a date alone, None for a time alone.
+      seconds: whether a time is written with its seconds.
+      digits: after the decimal point of the seconds.
+      zone: of all times, as it is written; None where it differs from row to row.
+    """
+
+    name: str
+    between: str | None = ""
+    seconds: bool = False
+    digits: int = 0
+    zone: str | None = ""
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The name of the column that holds each part."""
+        kinds = [] if self.between is None else ["day"]
+        kinds += [] if self.between == "" else ["time"]
+        kinds += ["fraction"] if self.digits else []
+        kinds += ["rest"] if self.digits > MICRO else []
+        kinds += ["zone"] if self.zone is None else []
+        return {kind: f"{self.name} ({kind})" if number else self.name for number, kind in enumerate(kinds)}
+
+    def written(self, columns: Mapping[str, np.ndarray]) -> list[str]:
+        """The dates [N] of the columns of their parts as they stand in a file, "" where one is missing."""
+        values = {kind: columns[name] for kind, name in self.parts.items()}
+        numbers = [part for kind, part in values.items() if kind != "zone"]
+        gone = np.isnan(np.stack(numbers)).any(0)
+        texts = [""] * len(gone)
+        if "day" in values:
+            days = np.clip(np.where(gone, 0, values["day"]), -719_162, 2_932_896)  # the years 1 to 9999
+            texts = np.datetime_as_string(np.rint(days).astype("datetime64[D]")).tolist()
+        if "time" in values:
+            clock = self._clock(values, gone)
+            texts = [f"{text}{self.between or ''}{time}" for text, time in zip(texts, clock, strict=True)]
+        if "zone" in values:
+            gone = gone | np.array([zone is None for zone in values["zone"]])
+            texts = [f"{text}{zone}" for text, zone in zip(texts, values["zone"], strict=True)]
+        elif self.zone:
+            texts = [text + self.zone for text in texts]
+        return ["" if missing else text for text, missing in zip(texts, gone, strict=True)]
+
+    def _clock(self, values: Mapping[str, np.ndarray], gone: np.ndarray) -> list[str]:
+        unit = 1 if self.seconds else 60
+        found = []
+        limits = {"time": DAY // unit, "fraction": 10 ** min(self.digits, MICRO), "rest": 10 ** (self.digits - MICRO)}
+        whole = {
+            kind: np.clip(np.rint(np.where(gone, 0, values[kind])), 0, limit - 1).astype(np.int64).tolist()
+            for kind, limit in limits.items()
+            if kind in values
+        }
+        for row, count in enumerate(whole["time"]):
+            minutes, second = divmod(count, 60) if self.seconds else (count, 0)
+            text = f"{minutes // 60:02d}:{minutes % 60:02d}" + (f":{second:02d}" if self.seconds else "")
+            if "fraction" in whole:
+                text += f".{whole['fraction'][row]:0{min(self.digits, MICRO)}d}"
+            if "rest" in whole:
+                text += f"{whole['rest'][row]:0{self.digits - MICRO}d}"
+            found.append(text)
+        return found
+
+
+def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
+    """A column of ISO dates or times, and the columns of its parts; None where no cell is one.
+
+    Args:
+      name: of the column.
+      cells: None where one is missing.
+      title: what a person calls the table.
+
+    Raises:
+      UserError: most of the cells are such but not all of them, one is no day, or some have a time and others have
+        none.
+    """
+    matches = [None if cell is None else ISO.fullmatch(cell.strip()) for cell in cells]
+    known = sum(cell is not None for cell in cells)
+    fitting = sum(match is not None for match in matches)
+    if 2 * fitting <= known:
+        return None
+    if fitting < known:
+        row = next(i for i, cell in enumerate(cells) if cell is not None and matches[i] is None)
+        raise UserError(
+            f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of {known:,} values "
+            "are ISO dates or times: mend it, or list it in missing, or the column in categorical or drop",
+            title,
+        )
+    found = [None if match is None else match.groups() for match in matches]
+    first = next(groups for groups in found if groups is not None)
+    for row, groups in enumerate(found):
+        if groups and ((groups[0] is None), (groups[1] is None)) != ((first[0] is None), (first[1] is None)):
+            raise UserError(
+                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a date and a time, or "
+                "one of the two: write all in one form, or leave the column out (drop)",
+                title,
+            )
+    # date, between, and then hour, minute, second, fraction, zone of whichever form it is
+    times = [None if g is None else (g[2:7] if g[0] is not None else g[7:]) for g in found]
+    zones = {time[4] or "" for time in times if time is not None}
+    digits = max(len(time[3] or "") for time in times if time is not None)
+    column = DateColumn(
+        name,
+        None if first[0] is None else (first[1] or ""),
+        any(time is not None and time[2] is not None for time in times),
+        digits,
+        zones.pop() if len(zones) == 1 else None,
+    )
+    parts = column.parts
+    columns: dict[str, np.ndarray] = {}
+    if "day" in parts:
+        columns[parts["day"]] = _days(name, [None if g is None else g[0] for g in found], title)
+    if "time" in parts:
+        columns[parts["time"]] = _numbers(times, lambda t: _count(t, column.seconds))
+    if "fraction" in parts:
+        columns[parts["fraction"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[:MICRO]))
+    if "rest" in parts:
+        columns[parts["rest"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[MICRO:]))
+    if "zone" in parts:
+        columns[parts["zone"]] = np.array([None if t is None else t[4] or "" for t in times], object)
+    return column, columns
+
+
+def _count(time: Sequence[str | None], seconds: bool) -> int:
+    """Seconds since midnight, or minutes where no time has seconds."""
+    hour, minute, second = (int(part or 0) for part in time[:3])
+    return (hour * 60 + minute) * 60 + second if seconds else hour * 60 + minute
+
+
+def _numbers(times: Sequence[tuple[str | None, ...] | None], count: object) -> np.ndarray:
+    assert callable(count)
+    return np.array([np.nan if time is None else count(time) for time in times], np.float64)
+
+
+def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
+    """Days since 1970-01-01 float64 [N]."""
+    try:
+        found = np.array(["NaT" if day is None else day for day in days], "datetime64[D]")
+    except ValueError:
+        row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
+        raise UserError(
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, or list it in "
+            "missing",
+            title,
+        ) from None
+    return np.where(np.isnat(found), np.nan, found.astype(np.int64).astype(np.float64))
+
+
+def _is_day(day: str) -> bool:
+    try:
+        np.datetime64(day, "D")
+    except ValueError:
+        return False
+    return True
