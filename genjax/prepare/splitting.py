@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from genjax.data.sources.prepared import TRAIN
+from genjax.data.words import compared_words
 from genjax.errors import UserError
 from genjax.prepare.components import alike, merged
 from genjax.prepare.duplicates import collected, near_images, near_texts
@@ -19,7 +20,7 @@ from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.shards import SPLIT
-from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of, words_of
+from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -63,7 +64,7 @@ class Decontaminated(Stage):
         lengths: set[int] = set()
         for reader in self.against:
             for text in self._texts(reader, reader.found()):
-                words = words_of(text)
+                words = compared_words(text)
                 if words:
                     length = min(self.ngram, len(words))
                     lengths.add(length)
@@ -92,7 +93,7 @@ class Decontaminated(Stage):
 def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
     reasons: list[str | None] = []
     for text in texts_of(table, column):
-        words = words_of(text or "")
+        words = compared_words(text or "")
         hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
         reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
     return table, reasons
