@@ -1,11 +1,13 @@
 """What a word is, in every script: one definition for codecs, filters, and the comparison of texts.
 
-A word is a run of letters, digits and underscores. A mark (an accent, a vowel sign, a point, a variation selector) and
-a joiner belong to the character before them, a decimal point or a colon to the digits around it ("1.5", "12:30"). Every
-other visible character is a word of its own: operators, currency signs, brackets, punctuation, an emoji with all that
-belongs to it. After Unicode Standard Annex 29, without its dictionaries: ``split_words`` keeps a run of a script that
-puts no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) in one piece, as it is written, and
-``compared_words`` takes each of its characters, with its marks, for a word.
+A word is a run of letters, digits and underscores. A mark (an accent, a vowel sign, a point,
+a variation selector) and a joiner belong to the character before them, a decimal point or a colon
+to the digits around it ("1.5", "12:30"). Every other visible character is a word of its own:
+currency signs, brackets, punctuation, an emoji with all that belongs to it; an operator of two
+characters ("!=") is one as well. After Unicode Standard Annex 29, without its dictionaries:
+``split_words`` keeps a run of a script that puts no spaces between words (Chinese, Japanese, Thai,
+Lao, Khmer, Burmese) in one piece, as it is written, and ``compared_words`` takes each of its
+characters, with its marks, for a word.
 """
 
 from __future__ import annotations
@@ -237,8 +239,9 @@ def _written(ascii_only: bool) -> re.Pattern[str]:
         extend, word = f"[{_extending()}]*", f"[{_classes()}]"
         within, flag = rf"|[{WITHIN}](?=[^\W\d_])", rf"|[{FLAG}]{{2}}"
         after = rf"{extend}(?:(?<=\u200d)[^\w\s]{extend})*"
+    operators = r"[-=!<>+*/&|^%]=+|->|=>|<<|>>|&&|\|\||\+\+|--|\*\*|//"
     return re.compile(
         rf"(?<={word})['’]{word}+"
         rf"|{word}+(?:(?:(?<=\d)[{POINTS}](?=\d){within}){word}+)*"
-        rf"|(?<!\S)(?:[-+\u2212]\.?|\.)\d+(?:[{POINTS}]\d+)*{word}*{flag}|[^\w\s]{after}"
+        rf"|(?<!\S)(?:[-+\u2212]\.?|\.)\d+(?:[{POINTS}]\d+)*{word}*{flag}|{operators}|[^\w\s]{after}"
     )

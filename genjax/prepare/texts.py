@@ -19,7 +19,8 @@ from genjax.prepare.stage import RowStage, replaced, texts_of
 
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\u200b]")
+LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]")  # no blank among them
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
@@ -27,7 +28,9 @@ DASHES = re.compile(r"(\w)-\n(\w)")
 class StandardText(RowStage):
     """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
 
-    What is empty then is dropped.
+    Every line end that Unicode knows becomes "\\n", every other blank a space, so that words never fuse. Characters
+    of no width go without a blank (zero width space, word joiner, byte order mark), but joiners stay: scripts and
+    emoji are written with them. What is empty then is dropped.
 
     Attributes:
       of: columns of texts.
@@ -50,7 +53,7 @@ class StandardText(RowStage):
     def _standard(self, text: str | None) -> str:
         if text is None:
             return ""
-        text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+        text = LINE_ENDS.sub("\n", unicodedata.normalize("NFC", text))
         text = CONTROL.sub("", text)
         if self.join_hyphenated:
             text = DASHES.sub(r"\1\2", text)
