@@ -157,7 +157,7 @@ def _folded(text: str) -> str:
 def _compared(chunk: str) -> str:
     """The words of what white space separates from others, to compare it by, with spaces between."""
     core = chunk.rstrip(_ending())
-    if core[-1:].isdigit():  # 5! is no 5, and 6' no 6
+    if re.search(r"(?<!\w)\d+$", core):  # 5! is no 5, and 6' no 6
         core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
     core = core.lstrip(_beginning())
     words: list[str] = []
