@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
 
+from genjax.data.words import compared_words
 from genjax.errors import UserError
 
 
@@ -18,7 +17,8 @@ class HashedText:
     """Embeds a text as the sum of a random vector for each word and each pair of neighbouring words.
 
     The random signs of a word or pair are a hash of its letters, so every process and machine has the same ones without
-    a vocabulary (the hashing trick of arXiv 0902.2206). Case and punctuation do not count. The sum is scaled to the
+    a vocabulary (the hashing trick of arXiv 0902.2206). Case and the marks of a
+    sentence do not count, signs and operators do (see ``genjax.data.words.compared_words``). The sum is scaled to the
     length sqrt(width), so that its entries are about 1, as networks like them. n words have 2n - 1 signs in each entry,
     an odd number, so that no entry is ever 0: zeros are free to mean no text.
 
@@ -38,7 +38,7 @@ class HashedText:
         Raises:
           UserError: the text has no words.
         """
-        words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
+        words = compared_words(text)
         if not words:
             raise UserError(f"a text to embed has words, but {text!r} has none")
         pairs = (f"{a} {b}" for a, b in itertools.pairwise(words))

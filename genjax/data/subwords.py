@@ -18,9 +18,9 @@ from genjax.data.text_codecs import (
     Unencodable,
     WritesText,
     checked_ids,
-    in_words,
     require_vocabulary,
 )
+from genjax.data.words import in_word
 from genjax.errors import UserError, unknown
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
@@ -129,8 +129,8 @@ class Subwords(WritesText):
         added = self._loaded.get_added_tokens_decoder()
         for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
             if i not in added or not added[i].special:
-                goes_on = token.startswith("##") if wordpiece else token[:1] not in SPACES and in_words(token[0])
-                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and in_words(token[-1])) * CONTINUED
+                goes_on = token.startswith("##") if wordpiece else token[:1] not in SPACES and in_word(token[0])
+                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and in_word(token[-1])) * CONTINUED
         return kinds
 
     def fit(self, texts: Iterable[str]) -> Subwords:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from genjax import disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
+from genjax.data.words import in_word, joined, split_words
 from genjax.errors import UserError, unknown
 
 OnUnknown = Literal["refuse", "token"]
@@ -153,11 +153,6 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def in_words(character: str) -> bool:
-    """Whether a word is made of such."""
-    return character.isalnum() or character == "_"
-
-
 def checked_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
@@ -224,7 +219,7 @@ class Characters(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores."""
-        inside = [True] * (self.unknown == "token") + [in_words(character) for character in self.characters]
+        inside = [True] * (self.unknown == "token") + [in_word(character) for character in self.characters]
         return np.array([SPECIAL] * self.delimiter + [(CONTINUES + CONTINUED) * i for i in inside], np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Characters:
@@ -293,7 +288,7 @@ class Bytes(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores, and of all bytes that are no ASCII."""
-        kinds = [(i > 127 or in_words(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
+        kinds = [(i > 127 or in_word(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
         return np.array(kinds + [SPECIAL] * self.delimiter, np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Bytes:
@@ -310,13 +305,11 @@ class Bytes(WritesText):
 
 PAD, UNKNOWN, START, END = range(4)  # of Words
 NAMED = 4
-WORD = re.compile(r"(?<=\w)['’]\w+|\w+|[^\w\s]")  # "isn't" is two, as 't comes in other words as well
-NOT_SPACED = re.compile(r" ([.,!?;:%)\]]|['’]\w+)")  # what a word before it is not parted from
 
 
 @dataclass(frozen=True)
 class Words(WritesText):
-    """A token for each word and each mark of punctuation; 0 pads, 1 is any unknown word, 2 starts, 3 ends.
+    """A token for each word and mark of ``genjax.data.words.split_words``; 0 pads, 1 is any unknown word, 2 starts, 3 ends.
 
     Attributes:
       words: the most frequent first, then in alphabetical order; empty takes those of the training text.
@@ -371,7 +364,7 @@ class Words(WritesText):
 
     def split(self, text: str) -> list[str]:
         """The words and marks of a text."""
-        return WORD.findall(text.lower() if self.lower else text)
+        return split_words(text.lower() if self.lower else text)
 
     def fit(self, texts: Iterable[str]) -> Words:
         counts: Counter[str] = Counter()
@@ -392,9 +385,8 @@ class Words(WritesText):
         return np.array([number.get(word, UNKNOWN) for word in self.split(text)], np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """Words with spaces between, none before closing marks; "<unk>" for the unknown one."""
+        """Words with a space between, but for marks of a sentence and what else hugs a word; "<unk>" for an unknown."""
         require_vocabulary(self)
         ids = checked_ids(ids, self.vocabulary)
         kept = ids[(ids == UNKNOWN) | (ids >= NAMED)].tolist()
-        text = " ".join("<unk>" if i == UNKNOWN else self.words[i - NAMED] for i in kept)
-        return NOT_SPACED.sub(r"\1", text)
+        return joined("<unk>" if i == UNKNOWN else self.words[i - NAMED] for i in kept)

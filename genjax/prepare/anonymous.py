@@ -1,4 +1,4 @@
-"""Personal data out of texts: e-mail and web addresses, telephone and card numbers, IP addresses.
+"""Personal data out of texts: e-mail and web addresses, telephone, card and bank account numbers, IP addresses.
 
 Patterns find what has a form. They do not find names, places, or numbers of other kinds; the data card says so.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import ipaddress
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ PATTERNS = {
     "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+(?:xn--[a-z\d-]{0,58}[a-z\d]|[^\W\d_]{2,63})(?![^\W_]|_\w)",
     "ip": rf"(?<![\w.])(?<![\da-f:]:)(?:[\da-f]{{0,4}}:){{2,8}}(?:{QUAD}|[\da-f]{{1,4}}|(?<=::))(?!\w|\.\d|:[\w:])"
     rf"|(?<![\w.]){QUAD}(?!\w|\.\d)",
+    "iban": rf"(?<!\w)[A-Z]{{2}}\d{{2}}(?:[{SPACE}]?[A-Z\d]){{11,30}}(?!\w)",
     "card": rf"{NUMBER}\d(?:[{SPACE}{HYPHEN}]?\d){{12,}}(?![{HYPHEN}]?\w)",
     "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})\+?(?:\(\d{{1,5}}\)|\d)"
     rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
@@ -46,6 +48,7 @@ PATTERNS = {
 PSEUDONYM = 8  # bytes: two of a hundred million values are the same in one case of several thousand
 ROUNDS = 600_000  # of the hash by which another key is noticed
 LEAST_DIGITS, MOST_DIGITS = 8, 15  # of a telephone number (ITU E.164)
+LEAST_IBAN = 15
 LEAST_CARD, MOST_CARD, CARD_GROUPS = 13, 19, 5
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
 GROUPS = re.compile(r"\d+")
@@ -53,6 +56,17 @@ GROUPS = re.compile(r"\d+")
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
 APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")  # one telephone number from the next
+# What stands before a number that is none of a person's.
+LABEL = re.compile(
+    r"(?:(?<![^\W_])(?:v|ver|version|release|firmware|build|kernel|driver|python|java|section|sec|chapter|figure|table|"
+    r"rfc|pmid|isbn(?:-1[03])?|issn|ismn|ean|upc|gtin|asin|sku|doi|order|invoice|receipt|reference|ref|serial|part|"
+    r"model|item|article|product|tracking|parcel|shipment|ticket|case|issue|id|hash|checksum|lot|batch|bestellung|"
+    r"[^\W\d_]*(?:bestell|auftrags|rechnungs|artikel|serien|kunden|sendungs|teile)(?:nummer|nr))"
+    r"(?:[ -](?:no|nr|num|number|nummer|code|id))?[.:#=]*|[§№#]|[^\W\d_]/)\s*$",
+    re.IGNORECASE,
+)
+BEFORE = 40  # characters in which a label is looked for
+SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number that is reckoned with
 THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 
@@ -64,13 +78,13 @@ class Anonymous(Stage):
     nobody without the key can find out by trying. The key is that of the environment, never of a config or a file.
 
     Attributes:
-      kinds: "email", "url", "ip", "card" (with a right check digit) and "phone".
+      kinds: "email", "url", "ip", "iban" and "card" (both with right check digits) and "phone".
       pseudonyms: tell values apart; the key stands in ``key_variable``.
       key_variable: of the environment.
       of: columns of texts.
     """
 
-    kinds: tuple[str, ...] = ("email", "url", "ip", "card", "phone")
+    kinds: tuple[str, ...] = ("email", "url", "ip", "iban", "card", "phone")
     pseudonyms: bool = False
     key_variable: str = "GENJAX_PSEUDONYM_KEY"
     of: tuple[str, ...] = ("text",)
@@ -84,7 +98,7 @@ class Anonymous(Stage):
     def remark(self) -> str:
         return (
             f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, dates of birth, user "
-            "names, numbers of passports and accounts, telephone numbers of one or two groups without a leading 0 or "
+            "names, numbers of passports, numbers after a word that names another kind (version, ISBN, order, serial), telephone numbers of one or two groups without a leading 0 or "
             "+, or with the form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
             "addresses (::1), and what is spelt out or written in an unusual form"
         )
@@ -137,6 +151,11 @@ def _marked(kind: str, key: bytes, match: re.Match[str]) -> str:
     value, done, end = match[0], "", 0
     if value[0] == "<":
         return value
+    before = match.string[max(0, match.start() - BEFORE) : match.start()]
+    if kind in ("ip", "card", "phone") and LABEL.search(before):
+        return value
+    if kind == "phone" and value[0] != "+" and SUM.match(match.string, match.end()):
+        return value
     for start, stop in PLACES.get(kind, _all)(value):
         done += value[end:start] + _mark(kind, key, value[start:stop])
         end = stop
@@ -181,6 +200,17 @@ def _is_ip(value: str) -> bool:
     return any(map(str.isdigit, value)) and (len(groups) > 3 or any(len(group) == 4 for group in groups))
 
 
+def _ibans(value: str) -> Places:
+    """The longest beginning of whole groups with right check digits (ISO 13616), as words may follow."""
+    for stop in range(len(value), LEAST_IBAN - 1, -1):
+        if stop == len(value) or value[stop] in SPACE:
+            code = re.sub(rf"[{SPACE}]", "", value[:stop])
+            if len(code) >= LEAST_IBAN and code.isupper():
+                if int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1:
+                    yield 0, stop
+                    return
+
+
 def _cards(value: str) -> Places:
     """Runs of whole groups with a right check digit: other numbers, such as the month of expiry, may stand beside."""
     found = list(GROUPS.finditer(value))
@@ -204,10 +234,26 @@ def _cards(value: str) -> Places:
 
 def _is_card(digits: str) -> bool:
     """Whether they are as many as of a card and the last one is that of Luhn's formula (ISO/IEC 7812)."""
-    if not LEAST_CARD <= len(digits) <= MOST_CARD:
+    if not LEAST_CARD <= len(digits) <= MOST_CARD or _is_isbn(digits):
         return False
     total = sum(map(int, digits[::-2])) + sum(DOUBLED[int(digit)] for digit in digits[-2::-2])
     return total % 10 == 0 and total > 0
+
+
+def _is_isbn(digits: str) -> bool:
+    """Whether they are those of a book, with a right check digit."""
+    if len(digits) != 13 or digits[:3] not in ("978", "979"):
+        return False
+    return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
+
+
+def _is_series(groups: list[str], value: str) -> bool:
+    """Whether they are numbers side by side: with one step between them, or of four digits each."""
+    if value[:1] in ("+", "("):
+        return False
+    steps = {int(b) - int(a) for a, b in itertools.pairwise(groups)}
+    even = len(groups) > 2 and len(steps) == 1 and (steps <= {1, -1} or all(g[-1] == "0" for g in groups))
+    return even or (len(groups) > 2 and all(len(g) == 4 and g[0] != "0" for g in groups))
 
 
 def _phones(value: str) -> Places:
@@ -233,7 +279,8 @@ def _is_phone(value: str) -> bool:
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
     listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3
     enough = LEAST_DIGITS <= sum(map(len, groups)) <= MOST_DIGITS
-    return enough and grouped and not listed and not THOUSANDS.fullmatch(value)
+    other = listed or _is_series(groups, value) or _is_isbn("".join(groups))
+    return enough and grouped and not other and not THOUSANDS.fullmatch(value)
 
 
-PLACES: dict[str, Callable[[str], Places]] = {"url": _url, "ip": _ip, "card": _cards, "phone": _phones}
+PLACES: dict[str, Callable[[str], Places]] = {"url": _url, "ip": _ip, "iban": _ibans, "card": _cards, "phone": _phones}

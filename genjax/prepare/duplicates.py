@@ -12,11 +12,12 @@ import pyarrow as pa
 from PIL import Image
 
 from genjax.data.images import decode
+from genjax.data.words import compared_text
 from genjax.prepare.components import alike
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.linkage import Linkage
 from genjax.prepare.minhash import MinHash
-from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped, words_of
+from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped
 
 if TYPE_CHECKING:
     from daft import DataFrame, Expression, Series
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExactDuplicates(Stage):
-    """Drops records whose texts are the same but for case, punctuation and white space, or whose bytes are the same.
+    """Drops records whose texts have the same words, or whose bytes are the same.
+
+    Case, white space and the marks of a sentence do not count; signs, operators, brackets and decimal points do: see
+    ``genjax.data.words.compared_words``.
 
     Attributes:
       columns: that are compared, all together.
@@ -138,7 +142,7 @@ def _keys(*columns: Series) -> pa.Array:
 
 
 def _key(row: Iterable[Any]) -> bytes:
-    """A hash of the values, each text in a form without case, punctuation and white space."""
+    """A hash of the values, each text by the words that it is compared by."""
     found = hashlib.blake2b(digest_size=16)
     for value in row:
         content = b"" if value is None else value if isinstance(value, bytes) else _normalised(value).encode()
@@ -147,5 +151,5 @@ def _key(row: Iterable[Any]) -> bytes:
 
 
 def _normalised(text: str) -> str:
-    """Words alone; where there is none, as in a row of symbols, the text as it stands."""
-    return " ".join(words_of(text)) or text
+    """Words alone; where there is none, as in a row of full stops, the text as it stands."""
+    return compared_text(text) or text

@@ -17,11 +17,12 @@ import pyarrow as pa
 from numpy.polynomial.polynomial import polypow
 from scipy.special import bdtrc
 
+from genjax.data.words import compared_text
 from genjax.errors import UserError
 from genjax.prepare.components import alike, near
 
 if TYPE_CHECKING:
-    from daft import Expression
+    from daft import Expression, Series
 
 EMPTY = np.uint32(2**32 - 1)  # the whole signature of a text without a word
 GRID = 1000  # Jaccard similarities at which bands are weighed
@@ -35,9 +36,10 @@ class MinHash:
     """Texts whose sets of word n-grams are much alike, in memory for their signatures alone.
 
     Two texts are tried where all rows of one band of their signatures are equal, and are one where the share of equal
-    entries in all, an estimate of their Jaccard similarity, reaches the threshold. Case, ASCII punctuation, white space
-    and the ways in which Unicode spells an accent do not count. Words are what white space separates: a text with fewer
-    of them than an n-gram is one n-gram as a whole, and one without any, or a missing one, is like no other.
+    entries in all, an estimate of their Jaccard similarity, reaches the threshold. Words are those of
+    ``genjax.data.words.compared_words``, without case, white space and the marks of a sentence, but with signs and
+    decimal points: a text with fewer of them than an n-gram is one n-gram as a whole, and one without any, or a missing
+    one, is like no other.
 
     Attributes:
       permutations: entries of a signature, 4 bytes each; the estimate's standard error is at most 0.5 / sqrt of them.
@@ -88,8 +90,10 @@ class MinHash:
 
     def signature(self, text: Expression) -> Expression:
         """The signature [permutations] uint32 of a column of texts."""
-        words = text.fill_null("").normalize(remove_punct=True, lowercase=True, nfd_unicode=True, white_space=True)
-        return words.minhash(num_hashes=self.permutations, ngram_size=self.ngram, seed=self.seed)
+        import daft
+
+        worded = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False)(_worded)
+        return worded(text).minhash(num_hashes=self.permutations, ngram_size=self.ngram, seed=self.seed)
 
     def stacked(self, chunks: Iterable[pa.FixedSizeListArray]) -> np.ndarray:
         """The signatures [N, permutations] uint32 of a column's chunks."""
@@ -153,6 +157,11 @@ class MinHash:
 def s_curve(similarity: np.ndarray, bands: int, rows: int) -> np.ndarray:
     """The chance [...] that sets of a Jaccard similarity [...] share a band of their signatures."""
     return 1 - (1 - similarity**rows) ** bands
+
+
+def _worded(texts: Series) -> pa.Array:
+    """Texts as their words with a space between, by which they are compared; no word of a missing one."""
+    return pa.array([compared_text(text) if text else "" for text in texts.to_pylist()], pa.large_string())
 
 
 def _hashes(entries: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
+from genjax.prepare.decoding import check_encodings, decoded, read_bytes
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
@@ -86,7 +87,7 @@ class Texts(Reader):
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
             raise unknown("unit", self.unit, get_args(Unit))
-        _check_encodings(self.encodings)
+        check_encodings(self.encodings)
 
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([("text", ARROW)])
@@ -129,7 +130,7 @@ class JsonLines(Reader):
     encodings: tuple[str, ...] = ("utf-8",)
 
     def __post_init__(self) -> None:
-        _check_encodings(self.encodings)
+        check_encodings(self.encodings)
         if not self.columns:
             raise UserError("JsonLines needs the names of the columns to take")
 
@@ -187,7 +188,7 @@ class Csv(Reader):
     escape: str | None = None
 
     def __post_init__(self) -> None:
-        _check_encodings(self.encodings)
+        check_encodings(self.encodings)
         check_dialect(self.delimiter, self.quote, self.escape)
         for encoding in self.encodings:
             if b"a, b".decode(encoding, "replace") != "a, b":
@@ -235,22 +236,29 @@ class Csv(Reader):
         return rows
 
     def _texts(self, row: list[str]) -> list[str]:
-        return [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
+        return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
 
 
 @dataclass(frozen=True)
 class Parquet(Reader):
     """Rows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
 
+    Bytes are text in one of the encodings, also within lists and structs; a row with others is broken.
+
     Attributes:
       files: patterns below the root.
       root: a folder or URL; None takes $GENJAX_DATA.
       columns: those that are taken.
+      encodings: tried in turn on each value of bytes.
     """
 
     files: tuple[str, ...]
     root: str | None = None
     columns: tuple[str, ...] = ("text",)
+    encodings: tuple[str, ...] = ("utf-8",)
+
+    def __post_init__(self) -> None:
+        check_encodings(self.encodings)
 
     def found(self) -> Files:
         files = super().found()
@@ -275,7 +283,13 @@ class Parquet(Reader):
         for batch in table.iter_batches(1024, columns=list(self.columns)):
             for row in batch.to_pylist():
                 number += 1
-                yield Found(f"row-{number:09d}", {column: _plain(row[column]) for column in self.columns})
+                place = f"row-{number:09d}"
+                try:
+                    values = {column: _plain(read_bytes(row[column], self.encodings)) for column in self.columns}
+                except ValueError as error:
+                    yield _broken(place, "", str(error))
+                    continue
+                yield Found(place, values)
 
 
 class WholeFiles(Reader):
@@ -356,20 +370,10 @@ def _broken(place: str, raw: str, fault: str) -> Found:
 
 def _text(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
     try:
-        text = _decoded(raw, encodings)
+        text = decoded(raw, encodings)
     except ValueError as error:
         return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
     return Found(place, {"text": text.removeprefix("\ufeff")})
-
-
-def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
-    """The text in the first encoding that fits; a ValueError tells that none does."""
-    for encoding in encodings:
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ValueError(f"not in {' or '.join(encodings)}")
 
 
 def _plain(value: Any) -> str | None:
@@ -377,13 +381,3 @@ def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _check_encodings(encodings: tuple[str, ...]) -> None:
-    if not encodings:
-        raise UserError("name at least one encoding")
-    for encoding in encodings:
-        try:
-            b"a".decode(encoding, "replace")
-        except LookupError:
-            raise UserError(f"there is no encoding {encoding!r}; utf-8 and cp1252 are two") from None

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from genjax.data.sources.prepared import TRAIN
+from genjax.data.words import compared_words
 from genjax.errors import UserError
 from genjax.prepare.components import alike, merged
 from genjax.prepare.duplicates import collected, near_images, near_texts
@@ -19,7 +20,7 @@ from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.image_hash import ImageHash
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.shards import SPLIT
-from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of, words_of
+from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -31,21 +32,35 @@ class Decontaminated(Stage):
 
     Attributes:
       against: readers of the texts that models are judged by.
-      ngram: words, without case and punctuation. A text to judge by with fewer is looked for as a whole.
+      ngram: words, as ``genjax.data.words.compared_words`` gives them.
       column: of the text, of both.
+      least: words of a text to judge by, at least; shorter ones ("yes") stand in many texts and are left out, and the
+        data card counts them. None for as many as the n-gram; texts with fewer than that are looked for as a whole.
     """
 
     against: tuple[Any, ...]
     ngram: int = 13
     column: str = "text"
+    least: int | None = None
 
     def __post_init__(self) -> None:
         if not self.against or self.ngram < 1:
             raise UserError("Decontaminated needs readers of what to compare with, and n-grams of at least a word")
+        if self.least is not None and self.least < 1:
+            raise UserError(f"Decontaminated.least must be >= 1, got {self.least}", field="least")
+
+    @property
+    def _least(self) -> int:
+        return self.ngram if self.least is None else self.least
 
     @property
     def remark(self) -> str:
-        return f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found"
+        sizes = [len(compared_words(text)) for text in self._judging()]
+        short = sum(size < self._least for size in sizes)
+        return (
+            f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found; "
+            f"{short:,} of {len(sizes):,} texts to judge by have fewer than {self._least} words and were left out"
+        )
 
     def inputs(self) -> Mapping[str, str]:
         found = ((reader, reader.found()) for reader in self.against)
@@ -61,14 +76,17 @@ class Decontaminated(Stage):
         """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths that there are."""
         found: set[int] = set()
         lengths: set[int] = set()
-        for reader in self.against:
-            for text in self._texts(reader, reader.found()):
-                words = words_of(text)
-                if words:
-                    length = min(self.ngram, len(words))
-                    lengths.add(length)
-                    found.update(_grams(words, length))
+        for text in self._judging():
+            words = compared_words(text)
+            if len(words) >= self._least:
+                length = min(self.ngram, len(words))
+                lengths.add(length)
+                found.update(_grams(words, length))
         return np.array(sorted(found), np.uint64), sorted(lengths)
+
+    def _judging(self) -> Iterator[str]:
+        for reader in self.against:
+            yield from self._texts(reader, reader.found())
 
     def _texts(self, reader: Any, files: Files) -> Iterator[str]:
         """The texts of a set to judge by, of which none may be missing: what it holds would stay in training."""
@@ -92,7 +110,7 @@ class Decontaminated(Stage):
 def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
     reasons: list[str | None] = []
     for text in texts_of(table, column):
-        words = words_of(text or "")
+        words = compared_words(text or "")
         hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
         reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
     return table, reasons

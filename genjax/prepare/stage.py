@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from daft import DataFrame, Series
 
 ID, SOURCE, REASON = "id", "source", "reason"  # columns of every record, and of what a stage says of it
-WORDS = re.compile(r"\w+")
 BATCH = 256  # records that are in memory at once beside the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
@@ -126,11 +123,6 @@ def column_of(table: pa.Table, column: str) -> pa.ChunkedArray:
     if column not in table.column_names:
         raise unknown("column of the records", column, table.column_names)
     return table.column(column)
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in one form, whatever their case and the punctuation between them."""
-    return WORDS.findall(unicodedata.normalize("NFC", text).casefold())
 
 
 def replaced(table: pa.Table, column: str, values: list[Any]) -> pa.Table:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from genjax.data.words import phrases, spelt
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, replaced, texts_of
 
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\u200b]")
+LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]")  # no blank among them
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
@@ -26,7 +28,9 @@ DASHES = re.compile(r"(\w)-\n(\w)")
 class StandardText(RowStage):
     """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
 
-    What is empty then is dropped.
+    Every line end that Unicode knows becomes "\\n", every other blank a space, so that words never fuse. Characters
+    of no width go without a blank (zero width space, word joiner, byte order mark), but joiners stay: scripts and
+    emoji are written with them. What is empty then is dropped.
 
     Attributes:
       of: columns of texts.
@@ -49,7 +53,7 @@ class StandardText(RowStage):
     def _standard(self, text: str | None) -> str:
         if text is None:
             return ""
-        text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+        text = LINE_ENDS.sub("\n", unicodedata.normalize("NFC", text))
         text = CONTROL.sub("", text)
         if self.join_hyphenated:
             text = DASHES.sub(r"\1\2", text)
@@ -171,7 +175,9 @@ class SymbolRatio(TextFilter):
 
 @dataclass(frozen=True)
 class BlockedWords(TextFilter):
-    """Drops texts with words of a list, whole words in any case.
+    """Drops texts with words of a list, whole words in any case and in either spelling of an accent.
+
+    Scripts that put no spaces between words have no whole words: there a word is found wherever it stands.
 
     Attributes:
       words: of the list, or phrases of several.
@@ -189,8 +195,7 @@ class BlockedWords(TextFilter):
 
     @functools.cached_property
     def _pattern(self) -> re.Pattern[str]:
-        listed = "|".join(re.escape(word) for word in sorted(self.words, key=len, reverse=True))
-        return re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE)
+        return phrases(self.words)
 
     def fault(self, text: str) -> str | None:
-        return "blocked words" if len(self._pattern.findall(text)) > self.allowed else None
+        return "blocked words" if len(self._pattern.findall(spelt(text))) > self.allowed else None

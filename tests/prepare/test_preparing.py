@@ -441,7 +441,7 @@ def test_texts_to_be_judged_by_leave_the_training_set(tmp_path):
     (folder / "train.txt").write_text("\n".join(lines))
     (folder / "judge.txt").write_text(secret + "\n\nShort, one.")
     judge = Texts(("judge.txt",), str(folder), "paragraphs")
-    found = Preparation((Texts(("train.txt",), str(folder), "lines"),), (Decontaminated((judge,), 8),))
+    found = Preparation((Texts(("train.txt",), str(folder), "lines"),), (Decontaminated((judge,), 8, least=2),))
     out = tmp_path / "out"
     manifest = json.loads(preparing.prepare(found, "x", out, say=str).read_text())
     assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 3}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +17,7 @@ from genjax.data.stream import raw_bits
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Words
 from genjax.data.text_splits import ByDocuments
+from genjax.data.words import compared_words
 from genjax.errors import UserError, unknown
 
 POSITIVE = ("good", "kind", "bright", "clean", "warm", "fresh")
@@ -143,7 +143,7 @@ def rule_reward(text: str) -> int:
 
     Upper case counts as lower case.
     """
-    words = re.findall(r"\w+", text.lower())
+    words = compared_words(text)
     return sum(word in POSITIVE for word in words) - sum(word in NEGATIVE for word in words)
 
 

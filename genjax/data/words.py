@@ -1,0 +1,247 @@
+"""What a word is, in every script: one definition for codecs, filters, and the comparison of texts.
+
+A word is a run of letters, digits and underscores. A mark (an accent, a vowel sign, a point,
+a variation selector) and a joiner belong to the character before them, a decimal point or a colon
+to the digits around it ("1.5", "12:30"). Every other visible character is a word of its own:
+currency signs, brackets, punctuation, an emoji with all that belongs to it; an operator of two
+characters ("!=") is one as well. After Unicode Standard Annex 29, without its dictionaries:
+``split_words`` keeps a run of a script that puts no spaces between words (Chinese, Japanese, Thai,
+Lao, Khmer, Burmese) in one piece, as it is written, and ``compared_words`` takes each of its
+characters, with its marks, for a word.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+# Letters of scripts without spaces between words.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
+    "\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48f\uf900-\ufaff\uff66-\uff9f"
+    "\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
+)
+WITHIN = "\u00b7\u0387\u055a-\u055c\u055e\u055f\u05f3\u05f4\u2027"  # between the letters of a word
+POINTS = ".,:\u066b\u066c\uff0c\uff0e\uff1a"  # between the digits of a number
+FLAG = "\U0001f1e6-\U0001f1ff"  # two of them are a flag
+SKIN = "\U0001f3fb-\U0001f3ff"
+# What nobody sees: break opportunities, direction marks, the byte order mark. Joiners are seen, in what they join.
+INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+APOSTROPHE = str.maketrans("\u2018\u2019\u02bc", "'''")
+SIGNS = "§¶†‡•※‰‱′″‴‵‶‷‸⁂⁎⁑⁕⁗⁁⁓٪٭؉؊"  # punctuation to Unicode, but with a meaning as an operator has it
+SIGNS += "\u00b7\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c\ufe5f\ufe60\ufe61\ufe68\ufe6a\ufe6b\u2027\u203b"
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, as it is written, in their order; white space alone is left out.
+
+    A clitic after an apostrophe is a word that begins with it: "isn't" is "isn" and "'t".
+    """
+    return _written(text.isascii()).findall(text)
+
+
+def compared_words(text: str) -> list[str]:
+    """The words by which texts are compared: equal ones for texts that differ in nothing but what may differ.
+
+    Case, white space, the ways in which Unicode spells a letter, invisible characters and the marks of a sentence do
+    not count: commas, semicolons and dashes (U+2014) anywhere, full stops, colons, exclamation and question marks and
+    quotation marks at the ends of what white space separates, and those of other scripts. Everything else does:
+    operators, signs, brackets, decimal points, a hyphen, an apostrophe within a word, and what marks a number ("5!").
+    """
+    return compared_text(text).split()
+
+
+def compared_text(text: str) -> str:
+    """``compared_words`` with single spaces between."""
+    folded = _folded(text)
+    if folded.isascii():
+        # The commonest marks at once, as most of a text then needs no second look.
+        chunks = folded.replace(", ", " ").replace(". ", " ").split()
+        if "".join(chunks).isalnum():
+            return " ".join(chunks)
+        found = [c if c.isalnum() else _compared(c) for c in chunks]
+    else:
+        found = [c if c.isalnum() and c.isascii() else _compared(c) for c in folded.split()]
+    return " ".join(found) if all(found) else " ".join(filter(None, found))
+
+
+def in_word(character: str) -> bool:
+    """Whether a word may be made of such characters: letters, digits, underscores, marks and joiners."""
+    return _inside().match(character) is not None
+
+
+def phrases(listed: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for texts after ``spelt``: whole words, or phrases of several, in any case and spelling of an accent.
+
+    Where a phrase begins or ends with a script without spaces, it may stand beside other characters.
+    """
+    found = sorted({spelt(phrase) for phrase in listed}, key=len, reverse=True)
+    unspaced = re.compile(f"[{UNSPACED}]")
+    parts = []
+    for phrase in found:
+        before = "" if unspaced.match(phrase) else f"(?<![{_classes()}])"
+        last = re.sub(f"[{_extending()}]+$", "", phrase)[-1:]
+        after = f"(?![{_extending() if unspaced.match(last) else _classes()}])"
+        parts.append(before + re.escape(phrase) + after)
+    return re.compile("|".join(parts))
+
+
+def spelt(text: str) -> str:
+    """A text in one spelling: Unicode NFC, case folded, without invisible characters."""
+    return " ".join(_folded(text).split())
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words with a space between, but for marks of a sentence, brackets, clitics, and hyphens between letters."""
+    return "".join(_spaced(words))
+
+
+def _spaced(words: Iterable[str]) -> Iterator[str]:
+    glued, quoted, before = True, False, ""
+    low: list[str] = []  # German quotation marks, which close by what opens others
+    waiting = ""
+    for word in words:
+        hyphen = waiting and before and before[-1].isalpha() and word[:1].isalpha()
+        if waiting:
+            yield waiting if hyphen else f" {waiting}"
+            before, waiting, glued = waiting, "", bool(hyphen)
+        left, right = _glue(word)
+        if word in ("“", "‘") and low:
+            low.pop()
+            left, right = True, False
+        elif word in ("„", "‚"):
+            low.append(word)
+        elif word == '"':
+            left, right, quoted = quoted, not quoted, not quoted
+        if word in _HYPHENS and not glued:
+            waiting = word
+            continue
+        yield word if glued or left else f" {word}"
+        glued, before = right, word
+    if waiting:
+        yield f" {waiting}"
+
+
+_HYPHENS = ("-", "\u2010", "\u2011")
+
+
+def _glue(word: str) -> tuple[bool, bool]:
+    """Whether no space parts a word from the one before, and from the one after."""
+    if len(word) > 1 and word[0] in "'\u2019" and in_word(word[1]):
+        return True, False
+    if word == "\u05be":  # joins Hebrew words
+        return True, True
+    if len(word) > 1:
+        return False, False
+    kind = unicodedata.category(word)
+    if kind[0] == "P" and ("\u3001" <= word <= "\u301f" or "\uff01" <= word <= "\uff65"):
+        return True, True  # Chinese and Japanese have no spaces around it
+    if word in ".,!?;:%" or kind == "Pe" or (kind == "Pf" and word != "\u2019"):
+        return True, False
+    if kind in ("Ps", "Pi") or word in "¿¡":
+        return False, True
+    return kind == "Po" and not word.isascii() and word not in SIGNS, False
+
+
+def _folded(text: str) -> str:
+    """A text without case, invisible characters and ways to spell a letter."""
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFC", text).casefold().translate(APOSTROPHE)
+    return unicodedata.normalize("NFC", _invisible().sub("", text))
+
+
+@functools.lru_cache(2**16)
+def _compared(chunk: str) -> str:
+    """The words of what white space separates from others, to compare it by, with spaces between."""
+    core = chunk.rstrip(_ending())
+    if re.search(r"(?<!\w)\d+$", core):  # 5! is no 5, and 6' no 6
+        core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
+    core = core.lstrip(_beginning())
+    words: list[str] = []
+    for word in split_words(core):
+        if _dropped(word):
+            continue
+        if word[0] == "'" and len(word) > 1 and words:  # it's is one word here
+            words[-1] += word
+        else:
+            words += _unspaced().findall(word)
+    return " ".join(words)
+
+
+def _dropped(word: str) -> bool:
+    """Whether a character is a mark of a sentence wherever it stands."""
+    if word in ",;\u2014\u2015":
+        return True
+    kind = unicodedata.category(word[0])
+    return len(word) == 1 and not word.isascii() and kind in ("Po", "Pi", "Pf") and word not in SIGNS
+
+
+@functools.cache
+def _ending() -> str:
+    """Marks that may go from the end of a word."""
+    return ".,:;!?\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚"
+
+
+@functools.cache
+def _beginning() -> str:
+    """Marks that may go from the beginning of a word."""
+    return "\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚"
+
+
+def _of_kinds(*kinds: str) -> str:
+    """Characters beyond ASCII of some categories, without those that have a meaning of their own."""
+    every = (chr(i) for i in range(128, 0x1E960))
+    return "".join(c for c in every if unicodedata.category(c) in kinds and c not in SIGNS)
+
+
+@functools.cache
+def _extending() -> str:
+    """A class of the characters that belong to the one before: marks, joiners and other formats, tones of skin."""
+    found: list[list[int]] = []
+    for code in (*range(0x300, 0x1E960), *range(0xE0000, 0xE0200), 0xAD):
+        if unicodedata.category(chr(code)) in ("Mn", "Mc", "Me", "Cf"):
+            if found and found[-1][1] == code - 1:
+                found[-1][1] = code
+            else:
+                found.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in found) + SKIN
+
+
+@functools.cache
+def _classes() -> str:
+    return rf"\w{_extending()}"
+
+
+@functools.cache
+def _inside() -> re.Pattern[str]:
+    return re.compile(f"[{_classes()}]")
+
+
+@functools.cache
+def _invisible() -> re.Pattern[str]:
+    return re.compile(f"[{INVISIBLE}]")
+
+
+@functools.cache
+def _unspaced() -> re.Pattern[str]:
+    """A character of a script without spaces and its marks, or all up to the next one."""
+    return re.compile(rf"[{UNSPACED}][{_extending()}]*|[^{UNSPACED}]+")
+
+
+@functools.cache
+def _written(ascii_only: bool) -> re.Pattern[str]:
+    """A word of a text; one of ASCII alone has a pattern of its own, which is several times as fast."""
+    word, within, flag, after = r"\w", "", "", ""
+    if not ascii_only:
+        extend, word = f"[{_extending()}]*", f"[{_classes()}]"
+        within, flag = rf"|[{WITHIN}](?=[^\W\d_])", rf"|[{FLAG}]{{2}}"
+        after = rf"{extend}(?:(?<=\u200d)[^\w\s]{extend})*"
+    operators = r"[-=!<>+*/&|^%]=+|->|=>|<<|>>|&&|\|\||\+\+|--|\*\*|//"
+    return re.compile(
+        rf"(?<={word})['’]{word}+"
+        rf"|{word}+(?:(?:(?<=\d)[{POINTS}](?=\d){within}){word}+)*"
+        rf"|(?<!\S)(?:[-+\u2212]\.?|\.)\d+(?:[{POINTS}]\d+)*{word}*{flag}|{operators}|[^\w\s]{after}"
+    )
