@@ -14,11 +14,14 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.data.compressed import check_parquet
 from genjax.data.images import decode, header
+from genjax.data.json_records import records_of
 from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
+from genjax.json_text import HALF, values
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
@@ -115,7 +118,7 @@ class Texts(Reader):
 
 @dataclass(frozen=True)
 class JsonLines(Reader):
-    """JSON objects, one a line. Values that are no text are written as JSON; a missing one is null.
+    """JSON objects: one a line, of several lines each, or in a list. Values that are no text are written as JSON; a missing one is null.
 
     Attributes:
       files: patterns below the root.
@@ -138,29 +141,55 @@ class JsonLines(Reader):
         return pa.schema([(column, ARROW) for column in self.columns])
 
     def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        number, line = 0, b""
         for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            read = _text(_line(number), line.strip(), self.encodings)
-            if read.fault is not None:
-                yield read
-                continue
-            text = read.values["text"]
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                yield _broken(read.place, text, f"broken JSON: {str(error).split(':')[0]}")
-                continue
-            if not isinstance(row, dict):
-                yield _broken(read.place, text, "no JSON object")
-                continue
-            values = {column: _plain(row.get(column)) for column in self.columns}
-            try:
-                "".join(value for value in values.values() if value).encode()
-            except UnicodeEncodeError:
-                yield _broken(read.place, text, "half of a surrogate pair, which is no character")
-                continue
-            yield Found(read.place, values)
+            if line.strip(b"\xef\xbb\xbf \t\r\n"):
+                break
+        encoding = json.detect_encoding(line[:4])
+        if line.strip() == b"{" or line.lstrip(b"\xef\xbb\xbf \t")[:1] == b"[" or encoding[:5] != "utf-8":
+            yield from self._whole(line + file.read(), encoding, name)
+            return
+        for number, line in enumerate(itertools.chain([line], file), number):
+            if line.strip():
+                yield from self._of_line(number, line.strip(), name)
+
+    def _whole(self, raw: bytes, encoding: str, name: str) -> Iterator[Found]:
+        """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
+        try:
+            known = self.encodings if encoding.startswith("utf-8") else (encoding,)
+            text = _decoded(raw, known).removeprefix("\ufeff")
+        except ValueError as error:
+            yield _broken("", "", str(error))
+            return
+        number = 0
+        try:
+            for number, (_, row) in enumerate(records_of([text], name), 1):
+                shown = json.dumps(row, ensure_ascii=False)
+                yield self._found(f"record-{number:09d}", shown, row)
+        except UserError as error:
+            yield _broken(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
+
+    def _of_line(self, number: int, line: bytes, name: str) -> Iterator[Found]:
+        read = _text(_line(number), line, self.encodings)
+        if read.fault is not None:
+            yield read
+            return
+        text = read.values["text"]
+        try:
+            rows = [value.value for value in values(text, name, line=number)]
+        except UserError as error:
+            yield _broken(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
+            return
+        for place, row in enumerate(rows, 1):
+            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row)
+
+    def _found(self, place: str, text: str, row: Any) -> Found:
+        if not isinstance(row, dict):
+            return _broken(place, text, "no JSON object")
+        values = {column: _plain(row.get(column)) for column in self.columns}
+        if any(HALF.search(value) for value in values.values() if value):
+            return _broken(place, text, "half of a surrogate pair, which is no character")
+        return Found(place, values)
 
 
 @dataclass(frozen=True)
@@ -279,6 +308,7 @@ class Parquet(Reader):
         except pa.ArrowException as error:
             yield _broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
             return
+        check_parquet(table.metadata, file.seek(0, io.SEEK_END))
         if missing := set(self.columns) - set(table.schema_arrow.names):
             yield _broken("", "", f"no column {', '.join(sorted(missing))}")
             return
