@@ -8,7 +8,19 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"adversarial", "couplings", "errors", "flops", "json_text", "processes", "schedules", "stop", "trees", "losses", "samplers"},
+    {
+        "adversarial",
+        "couplings",
+        "errors",
+        "flops",
+        "json_text",
+        "processes",
+        "schedules",
+        "stop",
+        "trees",
+        "losses",
+        "samplers",
+    },
     {"nets", "data", "optim", "parallel"},
     {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},

@@ -28,7 +28,7 @@ def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: 
     for form, names in FORMS.items():
         if record.get(form) is not None:
             return _messages(record[form], form, names, where, template, left)
-    if record.get("instruction") is None or record.get("output") is None:
+    if not {"instruction", "output"} <= record.keys():
         known = ", ".join(record) or "none"
         raise UserError(f"{where} has neither messages nor instruction and output, but {known}", where)
     system, asked, added, answer = (text_of(record, f, where) for f in ("system", "instruction", "input", "output"))

@@ -97,7 +97,7 @@ class _Bounded(io.RawIOBase):
         return bool(self._file.seekable())
 
     def readinto(self, buffer: Any) -> int:
-        content = self._file.read(len(buffer))
+        content = self._file.read1(len(buffer))  # what a cut file still holds, before its end raises
         buffer[: len(content)] = content
         self._check()
         return len(content)

@@ -20,8 +20,9 @@ SUFFIXES = (".json", ".jsonl", ".ndjson")
 def json_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
     """Where each record stands, and the record; plain or (".gz") compressed.
 
-    Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds counts, not its name: a list of records, a record a line, or records one after the other. Half
-    of a surrogate pair, which is no character, becomes U+FFFD; how many records had some is noted.
+    Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds
+    counts, not its name: a list of records, a record a line, or records one after the other. Half of a surrogate pair,
+    which is no character, becomes U+FFFD; how many records had some is noted.
 
     Raises:
       UserError: the file is missing, of another kind or no JSON; the line is named.
@@ -48,28 +49,26 @@ def encoding_of(path: Path, default: str = "utf-8") -> str:
 
 def records_of(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     """The records of a file whose text comes in parts, as of ``json_records``, halves of pairs left as they are."""
-    lines = split_lines(texts)
-    number, first = 0, ""
-    for number, first in enumerate(lines, 1):
-        if first.strip(BLANKS):
-            break
-    else:
+    lines = enumerate(split_lines(texts), 1)
+    number, first = next(((n, line) for n, line in lines if line.strip(BLANKS)), (0, ""))
+    if not first:
         return
+    rest = (line for _, line in lines)
     if first.lstrip(BLANKS)[0] == "[":
-        yield from _list("\n" * (number - 1) + first + "".join(lines), name)
+        yield from _list("\n" * (number - 1) + first + "".join(rest), name)
         return
     try:
         found = list(values(first, name, line=number))
     except UserError:  # a record that takes several lines, or no JSON
-        whole = "\n" * (number - 1) + first + "".join(lines)
+        whole = "\n" * (number - 1) + first + "".join(rest)
         for value in values(whole, name):
             yield _placed(value, whole.count("\n", 0, value.begins) + 1, name)
         return
     for value in found:
         yield _placed(value, number, name)
-    for number, line in enumerate(lines, number + 1):
-        for value in values(line, name, line=number):
-            yield _placed(value, number, name)
+    for place, line in lines:
+        for value in values(line, name, line=place):
+            yield _placed(value, place, name)
 
 
 def _placed(value: Value, line: int, name: str) -> tuple[str, Any]:

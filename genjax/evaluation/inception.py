@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib.util
-import json
 import os
 import shutil
 import urllib.request

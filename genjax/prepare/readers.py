@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 
 from genjax.data.compressed import check_parquet
 from genjax.data.images import decode, header
-from genjax.data.json_records import records_of
 from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
-from genjax.json_text import HALF, values
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
@@ -90,14 +88,14 @@ class Texts(Reader):
     def __post_init__(self) -> None:
         if self.unit not in get_args(Unit):
             raise unknown("unit", self.unit, get_args(Unit))
-        _check_encodings(self.encodings)
+        check_encodings(self.encodings)
 
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([("text", ARROW)])
 
     def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
         if self.unit == "files":
-            yield _text("", file.read(), self.encodings)
+            yield text_at("", file.read(), self.encodings)
             return
         block: list[bytes] = []
         begins = 0
@@ -105,91 +103,15 @@ class Texts(Reader):
             empty = not line.strip()
             if self.unit == "lines":
                 if not empty:
-                    yield _text(_line(number), line.rstrip(b"\r\n"), self.encodings)
+                    yield text_at(line_place(number), line.rstrip(b"\r\n"), self.encodings)
             elif not empty:
                 begins = begins if block else number
                 block.append(line)
             elif block:
-                yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+                yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
                 block = []
         if block:
-            yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
-
-
-@dataclass(frozen=True)
-class JsonLines(Reader):
-    """JSON objects: one a line, of several lines each, or in a list. Values that are no text are written as JSON; a missing one is null.
-
-    Attributes:
-      files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      columns: the members that are taken.
-      encodings: tried in turn on each line.
-    """
-
-    files: tuple[str, ...]
-    root: str | None = None
-    columns: tuple[str, ...] = ("text",)
-    encodings: tuple[str, ...] = ("utf-8",)
-
-    def __post_init__(self) -> None:
-        _check_encodings(self.encodings)
-        if not self.columns:
-            raise UserError("JsonLines needs the names of the columns to take")
-
-    def fields(self, files: Files) -> pa.Schema:
-        return pa.schema([(column, ARROW) for column in self.columns])
-
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        number, line = 0, b""
-        for number, line in enumerate(file, 1):
-            if line.strip(b"\xef\xbb\xbf \t\r\n"):
-                break
-        encoding = json.detect_encoding(line[:4])
-        if line.strip() == b"{" or line.lstrip(b"\xef\xbb\xbf \t")[:1] == b"[" or encoding[:5] != "utf-8":
-            yield from self._whole(line + file.read(), encoding, name)
-            return
-        for number, line in enumerate(itertools.chain([line], file), number):
-            if line.strip():
-                yield from self._of_line(number, line.strip(), name)
-
-    def _whole(self, raw: bytes, encoding: str, name: str) -> Iterator[Found]:
-        """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
-        try:
-            known = self.encodings if encoding.startswith("utf-8") else (encoding,)
-            text = _decoded(raw, known).removeprefix("\ufeff")
-        except ValueError as error:
-            yield _broken("", "", str(error))
-            return
-        number = 0
-        try:
-            for number, (_, row) in enumerate(records_of([text], name), 1):
-                shown = json.dumps(row, ensure_ascii=False)
-                yield self._found(f"record-{number:09d}", shown, row)
-        except UserError as error:
-            yield _broken(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
-
-    def _of_line(self, number: int, line: bytes, name: str) -> Iterator[Found]:
-        read = _text(_line(number), line, self.encodings)
-        if read.fault is not None:
-            yield read
-            return
-        text = read.values["text"]
-        try:
-            rows = [value.value for value in values(text, name, line=number)]
-        except UserError as error:
-            yield _broken(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
-            return
-        for place, row in enumerate(rows, 1):
-            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row)
-
-    def _found(self, place: str, text: str, row: Any) -> Found:
-        if not isinstance(row, dict):
-            return _broken(place, text, "no JSON object")
-        values = {column: _plain(row.get(column)) for column in self.columns}
-        if any(HALF.search(value) for value in values.values() if value):
-            return _broken(place, text, "half of a surrogate pair, which is no character")
-        return Found(place, values)
+            yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
 
 
 @dataclass(frozen=True)
@@ -211,7 +133,7 @@ class Csv(Reader):
     encodings: tuple[str, ...] = ("utf-8",)
 
     def __post_init__(self) -> None:
-        _check_encodings(self.encodings)
+        check_encodings(self.encodings)
         if len(self.delimiter) != 1:
             raise UserError(f"a delimiter is one character, unlike {self.delimiter!r}")
         for encoding in self.encodings:
@@ -238,7 +160,7 @@ class Csv(Reader):
             try:
                 header = self._header(rows, self.columns or self.fields(files).names)
             except (csv.Error, ValueError) as error:
-                yield _broken("", "", str(error))
+                yield broken("", "", str(error))
                 return
             for number in itertools.count(1):
                 place, begins, row = f"row-{number:09d}", rows.line_num + 1, []
@@ -249,9 +171,9 @@ class Csv(Reader):
                 except StopIteration:
                     return
                 except csv.Error as error:  # a quote that is not closed takes the lines up to the next one with it
-                    yield _broken(place, "", f"broken CSV: lines {begins} to {rows.line_num}: {error}")
+                    yield broken(place, "", f"broken CSV: lines {begins} to {rows.line_num}: {error}")
                 except ValueError as error:
-                    yield _broken(place, self.delimiter.join(row), str(error))
+                    yield broken(place, self.delimiter.join(row), str(error))
 
     def _values(self, header: list[str], row: list[str]) -> dict[str, str | None]:
         if len(row) != len(header):
@@ -268,7 +190,7 @@ class Csv(Reader):
         return names
 
     def _texts(self, row: list[str]) -> list[str]:
-        return [_decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
+        return [decoded_in(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
 
     def _rows(self, file: BinaryIO) -> Any:
         """A reader of the csv module, which tells the line that it is at."""
@@ -306,17 +228,17 @@ class Parquet(Reader):
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowException as error:
-            yield _broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
+            yield broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
             return
         check_parquet(table.metadata, file.seek(0, io.SEEK_END))
         if missing := set(self.columns) - set(table.schema_arrow.names):
-            yield _broken("", "", f"no column {', '.join(sorted(missing))}")
+            yield broken("", "", f"no column {', '.join(sorted(missing))}")
             return
         number = 0
         for batch in table.iter_batches(1024, columns=list(self.columns)):
             for row in batch.to_pylist():
                 number += 1
-                yield Found(f"row-{number:09d}", {column: _plain(row[column]) for column in self.columns})
+                yield Found(f"row-{number:09d}", {column: as_text(row[column]) for column in self.columns})
 
 
 class WholeFiles(Reader):
@@ -331,7 +253,7 @@ class WholeFiles(Reader):
         content = file.read()
         fault = self.fault(content)
         if fault is not None:
-            yield _broken("", "", fault)
+            yield broken("", "", fault)
             return
         yield Found("", {self.column: content, "label": name.split("/")[-2] if "/" in name else None})
 
@@ -386,24 +308,24 @@ class Waves(WholeFiles):
         return None
 
 
-def _line(number: int) -> str:
+def line_place(number: int) -> str:
     return f"line-{number:09d}"
 
 
-def _broken(place: str, raw: str, fault: str) -> Found:
+def broken(place: str, raw: str, fault: str) -> Found:
     shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is no character becomes "?"
     return Found(place, {"text": shown}, fault)
 
 
-def _text(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
+def text_at(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
     try:
-        text = _decoded(raw, encodings)
+        text = decoded_in(raw, encodings)
     except ValueError as error:
-        return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
+        return broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
     return Found(place, {"text": text.removeprefix("\ufeff")})
 
 
-def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
+def decoded_in(raw: bytes, encodings: tuple[str, ...]) -> str:
     """The text in the first encoding that fits; a ValueError tells that none does."""
     for encoding in encodings:
         try:
@@ -413,14 +335,14 @@ def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
     raise ValueError(f"not in {' or '.join(encodings)}")
 
 
-def _plain(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A value as text."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _check_encodings(encodings: tuple[str, ...]) -> None:
+def check_encodings(encodings: tuple[str, ...]) -> None:
     if not encodings:
         raise UserError("name at least one encoding")
     for encoding in encodings:

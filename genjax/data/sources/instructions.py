@@ -67,9 +67,8 @@ class Instructions:
             raise UserError("name the file of the instructions as root, or set GENJAX_DATA to a folder with instruct")
         path = Path(folder) / self.name if Path(folder).is_dir() else Path(folder)
         left: Counter[str] = Counter()
-        records = [
-            Record(where, turns_of(record, where, self.template, self.joint, left)) for where, record in json_records(path)
-        ]
+        found = json_records(path)
+        records = [Record(where, turns_of(one, where, self.template, self.joint, left)) for where, one in found]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
         if left:
