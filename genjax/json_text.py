@@ -118,6 +118,5 @@ def _depth(value: Any) -> int:
 
 
 def _refused(where: str, text: str, at: int, reason: str, line: int = 1) -> UserError:
-    return UserError(
-        f"line {line + text.count(chr(10), 0, min(at, len(text.rstrip()))):,} of {where} is no JSON: {reason}", where
-    )
+    number = line + text.count("\n", 0, min(at, len(text.rstrip())))
+    return UserError(f"line {number:,} of {where} is no JSON: {reason}", where)

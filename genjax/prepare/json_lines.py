@@ -26,10 +26,14 @@ from genjax.prepare.readers import (
 )
 from genjax.prepare.stage import ARROW
 
+MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
+
 
 @dataclass(frozen=True)
 class JsonLines(Reader):
-    """JSON objects: one a line, of several lines each, or in a list. Values that are no text are written as JSON; a missing one is null.
+    """JSON objects: one a line, of several lines each, or in a list.
+
+    Values that are no text are written as JSON; a missing one is null.
 
     Attributes:
       files: patterns below the root.
@@ -52,17 +56,15 @@ class JsonLines(Reader):
         return pa.schema([(column, ARROW) for column in self.columns])
 
     def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        number, line = 0, b""
-        for number, line in enumerate(file, 1):
-            if line.strip(b"\xef\xbb\xbf \t\r\n"):
-                break
-        encoding = json.detect_encoding(line[:4])
-        if line.strip() == b"{" or line.lstrip(b"\xef\xbb\xbf \t")[:1] == b"[" or encoding[:5] != "utf-8":
-            yield from self._whole(line + file.read(), encoding, name)
+        lines = enumerate(file, 1)
+        number, first = next(((n, line) for n, line in lines if line.strip(MARK)), (0, b""))
+        encoding, begins = json.detect_encoding(first[:4]), first.strip(MARK)
+        if begins == b"{" or begins.startswith(b"[") or not encoding.startswith("utf-8"):
+            yield from self._whole(first + file.read(), encoding, name)
             return
-        for number, line in enumerate(itertools.chain([line], file), number):
+        for place, line in itertools.chain([(number, first)], lines):
             if line.strip():
-                yield from self._of_line(number, line.strip(), name)
+                yield from self._of_line(place, line.strip(), name)
 
     def _whole(self, raw: bytes, encoding: str, name: str) -> Iterator[Found]:
         """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
