@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -83,14 +83,14 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
         spec, codec = (stored.from_json(found.get(name), Path(run_dir / "config.py")) for name in ("spec", "codec"))
     if not isinstance(spec, Spec):
         raise stored.damaged(path, "it holds no Spec", cure)
-    if not dataclasses.is_dataclass(codec):
+    if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
         raise stored.damaged(path, "it holds no codec", cure)
     known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
     for name, of_codec in known.items():
         learned = getattr(spec, name)
         if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
             raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
-    return spec, codec
+    return spec, cast(Codec, codec)
 
 
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:

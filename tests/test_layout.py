@@ -8,7 +8,7 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"checks", "early", "errors"},
+    {"checks", "early", "errors", "json_text"},
     {"disk", "lease", "streams"},
     {"adversarial", "couplings", "flops", "processes", "schedules", "trees", "losses", "samplers"},
     {"nets", "data", "events", "optim", "parallel", "trust"},

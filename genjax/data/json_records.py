@@ -2,43 +2,104 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from genjax.data.texts import decoded, lines
+from genjax.data.compressed import open_gzip
+from genjax.data.images import note
+from genjax.data.texts import decoded, split_lines
 from genjax.errors import UserError
+from genjax.json_text import BLANKS, Value, parse, values, without_halves
 
-LINES = (".jsonl", ".ndjson")
+SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
-def json_records(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each record stands, and the record: of a JSON list (".json") or one a line, plain or (".gz") compressed.
+def json_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
+    """Where each record stands, and the record; plain or (".gz") compressed.
+
+    Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds
+    counts, not its name: a list of records, a record a line, or records one after the other. Half of a surrogate pair,
+    which is no character, becomes U+FFFD; how many records had some is noted.
 
     Raises:
       UserError: the file is missing, of another kind or no JSON; the line is named.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind in LINES:
-        for number, line in enumerate(lines(path), 1):
-            if line.strip():
-                yield f"line {number:,} of {path.name}", _parsed(line.strip(), path.name, number)
-        return
-    if kind != ".json":
-        raise UserError(f"{path.name} is no file of records; known are .json, {', '.join(LINES)}, all also with .gz")
-    records = _parsed("".join(decoded(path)), path.name)
-    if not isinstance(records, list):
-        raise UserError(f"{path.name} holds no list of records; those of JSONL stand in a line each")
-    for number, record in enumerate(records, 1):
-        yield f"record {number:,} of {path.name}", record
+        raise UserError(f"there is no file {path}", str(path))
+    kind = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+    if kind.lower() not in SUFFIXES:
+        raise UserError(
+            f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with .gz", str(path)
+        )
+    yield from _mended(records_of(decoded(path, encoding_of(path, encoding)), path.name), path.name)
 
 
-def _parsed(text: str, name: str, line: int = 1) -> Any:
-    """What a text says that begins in this line of a file."""
+def encoding_of(path: Path, default: str = "utf-8") -> str:
+    """The encoding of a file of JSON by its first bytes; ``default`` where they are those of UTF-8."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"line {line + error.lineno - 1:,} of {name} is no JSON: {error.msg}") from None
+        with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            found = json.detect_encoding(file.read(4))
+    except (OSError, EOFError):  # it is told where the file is read
+        return default
+    return default if found.startswith("utf-8") else found
+
+
+def records_of(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+    """The records of a file whose text comes in parts, as of ``json_records``, halves of pairs left as they are."""
+    lines = enumerate(split_lines(texts), 1)
+    number, first = next(((n, line) for n, line in lines if line.strip(BLANKS)), (0, ""))
+    if not first:
+        return
+    rest = (line for _, line in lines)
+    if first.lstrip(BLANKS)[0] == "[":
+        yield from _list("\n" * (number - 1) + first + "".join(rest), name)
+        return
+    try:
+        found = list(values(first, name, line=number))
+    except UserError:  # a record that takes several lines, or no JSON
+        whole = "\n" * (number - 1) + first + "".join(rest)
+        for value in values(whole, name):
+            yield _placed(value, whole.count("\n", 0, value.begins) + 1, name)
+        return
+    for value in found:
+        yield _placed(value, number, name)
+    for place, line in lines:
+        for value in values(line, name, line=place):
+            yield _placed(value, place, name)
+
+
+def _placed(value: Value, line: int, name: str) -> tuple[str, Any]:
+    return f"line {line:,} of {name}", value.value
+
+
+def _list(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    records = parse(text, name)
+    for number, record in enumerate(records, 1):
+        yield f"record {number:,} of {name}", record
+
+
+def _mended(records: Iterator[tuple[str, Any]], name: str) -> Iterator[tuple[str, Any]]:
+    """Records without halves of pairs; of how many there were some is noted."""
+    places = []
+    for where, record in records:
+        whole, count = without_halves(record)
+        if count:
+            places.append(where)
+        yield where, whole
+    if places:
+        of = f"{len(places):,} records of {name} hold" if len(places) > 1 else f"{places[0]} holds"
+        note(f"{of} half of a surrogate pair, which is no character: U+FFFD stands for it")
+
+
+def text_of(record: Any, field: str, where: str, needed: bool = False) -> str:
+    """The text of a field; "" where it is missing or null, which is refused if the field is ``needed``."""
+    value = record.get(field)
+    if value is None and needed:
+        there = ", ".join(map(str, itertools.islice(record, 8))) or "none"
+        raise UserError(f"{where} has no {field!r}; its fields are {there}", field)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{where} holds {type(value).__name__} in {field!r}, not text", field)
+    return value or ""

@@ -20,7 +20,7 @@ from genjax.data.chat import ChatCodec, ChatTemplate, Turn, conversation, said
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
-from genjax.data.json_records import json_records
+from genjax.data.json_records import json_records, text_of
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.texts import StoredTexts
@@ -251,13 +251,7 @@ def _different(pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: 
 def _preference(record: Any, where: str, joint: str) -> Preference:
     if not isinstance(record, dict):
         raise UserError(f"{where} is no JSON object")
-    asked = "prompt" if "prompt" in record else "instruction"
-    for name in (asked, "chosen", "rejected"):
-        if name not in record:
-            raise UserError(f"{where} has no {name!r}; it needs chosen, rejected, and prompt or instruction")
-    for name in (asked, "input", "chosen", "rejected"):
-        if not isinstance(record.get(name, ""), str):
-            raise UserError(f"{where} holds {type(record[name]).__name__} in {name!r}, not text")
-    below = record.get("input", "") if asked == "instruction" else ""
-    prompt = record[asked] + joint + below if below else record[asked]
-    return Preference(prompt, record["chosen"], record["rejected"], where)
+    asked = "prompt" if record.get("prompt") is not None else "instruction"
+    prompt, chosen, rejected = (text_of(record, name, where, needed=True) for name in (asked, "chosen", "rejected"))
+    below = text_of(record, "input", where) if asked == "instruction" else ""
+    return Preference(prompt + joint + below if below else prompt, chosen, rejected, where)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Dialect
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.table_codec import Columns
@@ -117,6 +118,7 @@ def _parquet(path: Path, drop: Collection[str]) -> StoredTable:
     import pyarrow.parquet
 
     try:
+        check_parquet(pyarrow.parquet.read_metadata(path), path.stat().st_size)
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error

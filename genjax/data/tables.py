@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Dialect, Rows, dialect_of
+from genjax.data.json_records import json_records
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
-KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
 ROWS = 1024  # of Parquet, read at once
 
 
@@ -84,17 +92,11 @@ class TableTexts:
                 raise UserError(f"{name}: {unknown('column', column, known)}")
 
     def _jsonl(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, line in enumerate(lines(path, self.encoding), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"line {number:,} of {name} is no JSON: {error}") from None
+        for where, row in json_records(path, self.encoding):
             if not isinstance(row, dict):
-                raise UserError(f"line {number:,} of {name} is no JSON object")
-            self._check(f"line {number:,} of {name}", list(row))
-            yield f"line {number:,}", row
+                raise UserError(f"{where} is no JSON object", self.column)
+            self._check(where, list(row))
+            yield where.removesuffix(f" of {path.name}"), row
 
     def _csv(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         rows = text_rows(path, name, self.encoding, self._dialect(path))
@@ -111,6 +113,7 @@ class TableTexts:
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
+            check_parquet(file.metadata, path.stat().st_size)
             if not self.synthetic:
                 refuse_synthetic(file.schema_arrow, name)
             self._check(name, file.schema_arrow.names)

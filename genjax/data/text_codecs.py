@@ -309,7 +309,9 @@ NAMED = 4
 
 @dataclass(frozen=True)
 class Words(WritesText):
-    """A token for each word and mark of ``genjax.data.words.split_words``; 0 pads, 1 is any unknown word, 2 starts, 3 ends.
+    """A token for each word and mark of ``genjax.data.words.split_words``.
+
+    0 pads, 1 is any unknown word, 2 starts, 3 ends.
 
     Attributes:
       words: the most frequent first, then in alphabetical order; empty takes those of the training text.

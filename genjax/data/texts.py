@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol
 
+from genjax.data.compressed import open_gzip
 from genjax.data.splits import digest
 from genjax.data.storage import files_fingerprint
 from genjax.errors import UserError
@@ -150,7 +151,7 @@ def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         raise UserError(f"there is no encoding {encoding!r}; utf-8 and latin-1 are two") from None
     read, last = 0, False
     try:
-        with cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+        with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             while not last:
                 block = file.read(BLOCK)
                 last = not block
@@ -159,7 +160,7 @@ def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
                     text = decoder.decode(block, final=last)
                 except UnicodeDecodeError as error:
                     at = read - waiting + error.start
-                    unpacked = " of the unpacked text" if path.suffix == ".gz" else ""
+                    unpacked = " of the unpacked text" if path.suffix.lower() == ".gz" else ""
                     wrong = error.object[error.start]
                     raise UserError(
                         f"{path} is not {encoding}: byte {at:,}{unpacked} (0x{wrong:02x}) cannot be decoded "
@@ -170,7 +171,7 @@ def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is no whole gzip file: {error}") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}", str(path)) from error
 
 
 def _pieces(path: Path, encoding: str) -> Iterator[str]:
@@ -201,8 +202,13 @@ def _with_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     """The lines of a file with their ends, split at line feeds alone."""
+    return split_lines(decoded(path, encoding))
+
+
+def split_lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a text that comes in parts, as ``lines`` has them."""
     rest = ""
-    for text in decoded(path, encoding):
+    for text in texts:
         *whole, rest = (rest + text).split("\n")
         for line in whole:
             yield line + "\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import importlib.util
-import json
 import os
 import shutil
 import urllib.request
@@ -21,8 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.compressed import check_npz
 from genjax.data.images import note
 from genjax.errors import UserError
+from genjax.json_text import parse
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d"  # how it begins
@@ -253,7 +254,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     if len(data) < max(start, 8):
         raise ValueError("it ends within its header")
     found = {}
-    for name, entry in json.loads(bytes(data[8:start])).items():
+    for name, entry in parse(bytes(data[8:start]), str(path)).items():
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
@@ -269,6 +270,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
+    check_npz(path)
     with np.load(path, allow_pickle=False) as stored:
         return {name: np.asarray(stored[name], np.float32) for name in stored.files if _read(name)}
 

@@ -98,8 +98,8 @@ class Anonymous(Stage):
     def remark(self) -> str:
         return (
             f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, dates of birth, user "
-            "names, numbers of passports, numbers after a word that names another kind (version, ISBN, order, serial), telephone numbers of one or two groups without a leading 0 or "
-            "+, or with the form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
+            "names, numbers of passports, numbers after a word that names another kind (version, ISBN, order, "
+            "serial), telephone numbers of one or two groups without a leading 0 or +, or with the form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
             "addresses (::1), and what is spelt out or written in an unusual form"
         )
 
@@ -205,10 +205,11 @@ def _ibans(value: str) -> Places:
     for stop in range(len(value), LEAST_IBAN - 1, -1):
         if stop == len(value) or value[stop] in SPACE:
             code = re.sub(rf"[{SPACE}]", "", value[:stop])
-            if len(code) >= LEAST_IBAN and code.isupper():
-                if int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1:
-                    yield 0, stop
-                    return
+            turned = code[4:] + code[:4]
+            long = len(code) >= LEAST_IBAN and code.isupper()
+            if long and int("".join(str(int(c, 36)) for c in turned)) % 97 == 1:
+                yield 0, stop
+                return
 
 
 def _cards(value: str) -> Places:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from genjax.data.compressed import bounded
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
@@ -97,15 +98,17 @@ class Files:
 
         Raises:
           UserError: they are not.
-          one of DAMAGED: the file cannot be read or unpacked, as may reading it.
+          one of DAMAGED: the file cannot be read or unpacked, or grows too much, as may reading it.
         """
         import fsspec
 
         compression = _compression(path)
         system = _system(self.root)[0]
+        if compression is None:
+            return cast(BinaryIO, system.open(path, "rb"))
         if compression == "zip":
-            return _only_member(system.open(path, "rb"))
-        return fsspec.core.OpenFile(system, path, "rb", compression).open()
+            return bounded(_only_member(system.open(path, "rb")), system.size(path))
+        return bounded(fsspec.core.OpenFile(system, path, "rb", compression).open(), system.size(path))
 
     def digest(self, path: str) -> str:
         """A hash of the contents of a local file; of a remote one what its system tells of it (size, version, time)."""

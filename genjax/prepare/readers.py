@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
 from genjax.data.signals import read_wav
@@ -94,7 +95,7 @@ class Texts(Reader):
 
     def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
         if self.unit == "files":
-            yield _text("", file.read(), self.encodings)
+            yield text_at("", file.read(), self.encodings)
             return
         block: list[bytes] = []
         begins = 0
@@ -102,65 +103,15 @@ class Texts(Reader):
             empty = not line.strip()
             if self.unit == "lines":
                 if not empty:
-                    yield _text(_line(number), line.rstrip(b"\r\n"), self.encodings)
+                    yield text_at(line_place(number), line.rstrip(b"\r\n"), self.encodings)
             elif not empty:
                 begins = begins if block else number
                 block.append(line)
             elif block:
-                yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+                yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
                 block = []
         if block:
-            yield _text(_line(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
-
-
-@dataclass(frozen=True)
-class JsonLines(Reader):
-    """JSON objects, one a line. Values that are no text are written as JSON; a missing one is null.
-
-    Attributes:
-      files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      columns: the members that are taken.
-      encodings: tried in turn on each line.
-    """
-
-    files: tuple[str, ...]
-    root: str | None = None
-    columns: tuple[str, ...] = ("text",)
-    encodings: tuple[str, ...] = ("utf-8",)
-
-    def __post_init__(self) -> None:
-        check_encodings(self.encodings)
-        if not self.columns:
-            raise UserError("JsonLines needs the names of the columns to take")
-
-    def fields(self, files: Files) -> pa.Schema:
-        return pa.schema([(column, ARROW) for column in self.columns])
-
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            read = _text(_line(number), line.strip(), self.encodings)
-            if read.fault is not None:
-                yield read
-                continue
-            text = read.values["text"]
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                yield _broken(read.place, text, f"broken JSON: {str(error).split(':')[0]}")
-                continue
-            if not isinstance(row, dict):
-                yield _broken(read.place, text, "no JSON object")
-                continue
-            values = {column: _plain(row.get(column)) for column in self.columns}
-            try:
-                "".join(value for value in values.values() if value).encode()
-            except UnicodeEncodeError:
-                yield _broken(read.place, text, "half of a surrogate pair, which is no character")
-                continue
-            yield Found(read.place, values)
+            yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
 
 
 @dataclass(frozen=True)
@@ -216,17 +167,17 @@ class Csv(Reader):
                 if missing := set(wanted) - set(rows.names):
                     raise ValueError(f"no column {', '.join(sorted(missing))}")
             except ValueError as error:
-                yield _broken("", "", str(error))
+                yield broken("", "", str(error))
                 return
             for row in rows:
                 place = f"row-{row.number + rows.empty:09d}"
                 if row.fault is None:
                     yield Found(place, dict(zip(rows.names, (cell or None for cell in row.cells), strict=True)))
                 elif row.cells:
-                    yield _broken(place, ",".join(row.cells), row.fault)
+                    yield broken(place, ",".join(row.cells), row.fault)
                 else:  # a quote that is not closed takes the lines up to the next one with it
                     reason = row.fault.removeprefix("cannot be read: ")
-                    yield _broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
+                    yield broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
 
     def _rows(self, name: str, file: BinaryIO) -> Rows:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
@@ -274,10 +225,11 @@ class Parquet(Reader):
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowException as error:
-            yield _broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
+            yield broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
             return
+        check_parquet(table.metadata, file.seek(0, io.SEEK_END))
         if missing := set(self.columns) - set(table.schema_arrow.names):
-            yield _broken("", "", f"no column {', '.join(sorted(missing))}")
+            yield broken("", "", f"no column {', '.join(sorted(missing))}")
             return
         number = 0
         for batch in table.iter_batches(1024, columns=list(self.columns)):
@@ -285,9 +237,9 @@ class Parquet(Reader):
                 number += 1
                 place = f"row-{number:09d}"
                 try:
-                    values = {column: _plain(read_bytes(row[column], self.encodings)) for column in self.columns}
+                    values = {column: as_text(read_bytes(row[column], self.encodings)) for column in self.columns}
                 except ValueError as error:
-                    yield _broken(place, "", str(error))
+                    yield broken(place, "", str(error))
                     continue
                 yield Found(place, values)
 
@@ -304,7 +256,7 @@ class WholeFiles(Reader):
         content = file.read()
         fault = self.fault(content)
         if fault is not None:
-            yield _broken("", "", fault)
+            yield broken("", "", fault)
             return
         yield Found("", {self.column: content, "label": name.split("/")[-2] if "/" in name else None})
 
@@ -359,24 +311,24 @@ class Waves(WholeFiles):
         return None
 
 
-def _line(number: int) -> str:
+def line_place(number: int) -> str:
     return f"line-{number:09d}"
 
 
-def _broken(place: str, raw: str, fault: str) -> Found:
+def broken(place: str, raw: str, fault: str) -> Found:
     shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is no character becomes "?"
     return Found(place, {"text": shown}, fault)
 
 
-def _text(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
+def text_at(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
     try:
         text = decoded(raw, encodings)
     except ValueError as error:
-        return _broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
+        return broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
     return Found(place, {"text": text.removeprefix("\ufeff")})
 
 
-def _plain(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A value as text."""
     if value is None or isinstance(value, str):
         return value

@@ -187,7 +187,7 @@ def test_long_conversations_are_dropped_or_cut_and_told(tmp_path, capsys):
             "record 1 of some.json: the chat template has no role 'tool'; its roles are system, user, assistant",
         ),
         ('[{"instruction": "x",\n "output": "y"},\n {"instruction" "x"}]', "line 3 of some.json is no JSON"),
-        ({"instruction": "x", "output": "y"}, "some.json holds no list of records"),
+        ({"data": []}, "line 1 of some.json has neither messages nor instruction and output, but data"),
         ([], "some.json holds no records"),
     ],
 )

@@ -173,7 +173,7 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
             {**GOOD, "prompt": "p" * 30},
             "the prompt of record 4 of pairs.json is of 33 tokens, which leaves no room .* 24",
         ),
-        ({"prompt": "p", "chosen": "c"}, "record 4 of pairs.json has no 'rejected'; it needs chosen, rejected, and"),
+        ({"prompt": "p", "chosen": "c"}, "record 4 of pairs.json has no 'rejected'; its fields are"),
         ({"chosen": "c", "rejected": "r"}, "record 4 of pairs.json has no 'instruction'"),
         ({**GOOD, "chosen": [{"role": "user"}]}, "record 4 of pairs.json holds list in 'chosen', not text"),
         (
@@ -197,7 +197,7 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="line 3 of pairs.jsonl is no JSON"):
         source(written(tmp_path, [*records(2), '{"prompt"'], "pairs.jsonl")).open()
     (tmp_path / "one.json").write_text("{}")
-    with pytest.raises(UserError, match="one.json holds no list of records"):
+    with pytest.raises(UserError, match="line 1 of one.json has no 'instruction'"):
         source(str(tmp_path / "one.json")).open()
     with pytest.raises(UserError, match="pairs.json holds no records"):
         source(written(tmp_path, [])).open()

@@ -279,7 +279,7 @@ BAD = [
     (lambda f: TextFiles(str(f), unit="words"), "unknown unit 'words'"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"txt": "a"}\n')), "unknown column 'text'; did you mean 'txt'"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a"}\n{"tex')), "line 2 of a.jsonl is no JSON"),
-    (lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")), "line 1 of a.jsonl is no JSON object"),
+    (lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")), "record 1 of a.jsonl is no JSON object"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"text": 3}\n')), "line 1 of a.jsonl holds int in 'text', not text"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a\xff"}\n')), "not utf-8: byte 11"),
     (lambda f: TextTables(write(f, "a.csv", b"id,body\n1,x\n"), "*.csv"), "a.csv: unknown column 'text'"),

@@ -16,8 +16,9 @@ from genjax.data.signals import read_wav, wav_bytes
 from genjax.errors import UserError
 from genjax.prepare import preparing, reading
 from genjax.prepare.files import Files
+from genjax.prepare.json_lines import JsonLines
 from genjax.prepare.preparation import Preparation
-from genjax.prepare.readers import Csv, JsonLines, Parquet, Texts, Waves
+from genjax.prepare.readers import Csv, Parquet, Texts, Waves
 from genjax.prepare.splitting import Decontaminated
 
 

@@ -16,9 +16,10 @@ from genjax.experiment import built_config
 from genjax.prepare import preparing, shards
 from genjax.prepare.anonymous import Anonymous
 from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates, NearImages
+from genjax.prepare.json_lines import JsonLines
 from genjax.prepare.minhash import MinHash
 from genjax.prepare.preparation import Preparation
-from genjax.prepare.readers import Images, JsonLines, Parquet, Texts
+from genjax.prepare.readers import Images, Parquet, Texts
 from genjax.prepare.splitting import Decontaminated, Named, Splits
 from genjax.prepare.texts import Length, StandardText
 from genjax.prepare.values import Balanced, Missing

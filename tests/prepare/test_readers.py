@@ -11,7 +11,8 @@ from PIL import Image
 from genjax.data.signals import wav_bytes
 from genjax.errors import UserError
 from genjax.prepare import reading
-from genjax.prepare.readers import Csv, Images, JsonLines, Parquet, Texts, Waves
+from genjax.prepare.json_lines import JsonLines
+from genjax.prepare.readers import Csv, Images, Parquet, Texts, Waves
 
 
 def read(tmp_path, reader):

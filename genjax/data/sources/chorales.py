@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax.data.compressed import open_gzip
 from genjax.data.corpus import Corpus, token_dtype
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import Documents
@@ -19,6 +18,7 @@ from genjax.data.stand_in import part_folder
 from genjax.data.text_dataset import token_dataset
 from genjax.data.texts import fingerprint_of
 from genjax.errors import UserError, unknown
+from genjax.json_text import parse
 
 Resolution = Literal["quarter", "16th"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}
@@ -61,9 +61,10 @@ class Chorales:
             steps_per_quarter=1 if self.resolution == "quarter" else 4, quarters_per_minute=self.quarters_per_minute
         )
         try:
-            stored = json.loads(gzip.decompress(path.read_bytes()))
+            with open_gzip(path) as file:
+                stored = parse(file.read(), str(path))
             corpora = {part: _corpus(stored[name], codec) for part, name in PARTS.items()}
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{path} holds no chorales: {type(error).__name__} {error}") from error
         titles = {part: f"{path}, {part}" for part in corpora}
         return token_dataset(corpora, codec, self.layout, [fingerprint], titles)

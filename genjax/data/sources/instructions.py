@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat import ChatTemplate
+from genjax.data.chat_records import turns_of
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
+from genjax.data.images import note
 from genjax.data.json_records import json_records
 from genjax.data.stand_in import part_folder
 from genjax.data.subwords import Subwords
@@ -22,8 +24,8 @@ class Instructions:
     """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant does.
 
     A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps an ``input`` and a
-    ``system`` text, or a conversation, ``messages`` of a ``role`` and a ``content`` each, of which the assistant has
-    the last.
+    ``system`` text, or a conversation of which the assistant has the last word: ``messages`` of a ``role`` and a
+    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``.
 
     Attributes:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
@@ -63,9 +65,14 @@ class Instructions:
         """
         folder = Path(part_folder("instruct", self.root))
         path = folder / self.name if folder.is_dir() else folder
-        records = [Record(where, self._turns(record, where)) for where, record in json_records(path)]
+        left: Counter[str] = Counter()
+        found = json_records(path)
+        records = [Record(where, turns_of(one, where, self.template, self.joint, left)) for where, one in found]
         if not records:
-            raise UserError(f"{path} holds no records")
+            raise UserError(f"{path} holds no records", str(path))
+        if left:
+            many = ", ".join(f"{name} ({count:,})" for name, count in sorted(left.items()))
+            note(f"fields of messages in {path.name} that are passed over: {many}")
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
@@ -75,36 +82,3 @@ class Instructions:
     @property
     def _layout(self) -> ChatLayout:
         return ChatLayout(self.length, self.packed, self.long)
-
-    def _turns(self, record: Any, where: str) -> tuple[Turn, ...]:
-        if not isinstance(record, dict):
-            raise UserError(f"{where} is no JSON object")
-        if "messages" in record:
-            return _messages(record["messages"], where)
-        if not {"instruction", "output"} <= record.keys():
-            known = ", ".join(record) or "none"
-            raise UserError(f"{where} has neither messages nor instruction and output, but {known}")
-        system, asked, added, answer = (_text(record, f, where) for f in ("system", "instruction", "input", "output"))
-        question = asked + self.joint + added if added else asked
-        turns = Turn(self.template.user, question), Turn(self.template.assistant, answer)
-        return (Turn("system", system), *turns) if system else turns
-
-
-def _messages(messages: Any, where: str) -> tuple[Turn, ...]:
-    if not isinstance(messages, list):
-        raise UserError(f"{where} has messages that are no list")
-    turns = []
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict) or message.get("role") is None or message.get("content") is None:
-            raise UserError(f"message {number} of {where} has no role and content")
-        place = f"message {number} of {where}"
-        turns.append(Turn(_text(message, "role", place), _text(message, "content", place)))
-    return tuple(turns)
-
-
-def _text(record: Mapping[str, Any], field: str, where: str) -> str:
-    """A field, "" where there is none."""
-    value = record.get(field)
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{where} holds {type(value).__name__} in {field!r}, not text")
-    return value or ""

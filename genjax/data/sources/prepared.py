@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
 from genjax.data.texts import Piece, Texts
 from genjax.errors import UserError, unknown
+from genjax.json_text import parse
 
 FOLDER = "prepared"  # where sets stand by name
 MANIFEST = "manifest.json"
@@ -233,7 +233,7 @@ class Prepared:
         if not (folder / MANIFEST).exists():
             folder = Path(FOLDER) / name
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = parse((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
         except FileNotFoundError:
             raise UserError(
                 f"there is no prepared set {name}; make it: python -m genjax data prepare {Path(name).name}"

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, numbered, split_rows
 from genjax.data.signals import SignalCodec, fitted, read_wav
@@ -185,6 +186,7 @@ class SpokenDigits:
         if not path.is_file():
             raise UserError(f"there is no {path}; set GENJAX_DATA to the folder of audio/fsdd.npz, or give data.root")
         try:
+            check_npz(path)
             with np.load(path) as stored:
                 audio, offsets, index, rate = (stored[k] for k in ("audio", "offsets", "index", "sample_rate"))
                 label = stored["label" if self.label == "digit" else "speaker"].astype(np.int32)

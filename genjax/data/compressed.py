@@ -1,0 +1,119 @@
+"""How large a compressed file may become: a small one that unpacks to gigabytes is a mistake or an attack."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+FREE = 64 * 2**20  # bytes that any file may unpack to
+RATIO = 200  # times its own size that a larger one may; text is seldom packed to less than a twentieth
+UNKNOWN = 20 * 2**20  # taken as the size of a remote file that does not say
+
+
+class GrowsTooMuch(OSError):
+    """A file that unpacks to more than it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"it unpacks to more than {limit:,} bytes, more than {RATIO} times its size; "
+            "if you trust it, unpack it yourself"
+        )
+
+
+def most(size: int | None) -> int:
+    """The bytes that a compressed file of ``size`` bytes may unpack to."""
+    return max(FREE, RATIO * (UNKNOWN if size is None else size))
+
+
+def bounded(file: Any, size: int | None) -> BinaryIO:
+    """An open file that is unpacked as it is read, with an end to that.
+
+    Args:
+      size: of the compressed file in bytes; None where it is unknown.
+
+    Raises, as it is read:
+      GrowsTooMuch: it unpacks to more than ``most(size)``.
+    """
+    return cast(BinaryIO, io.BufferedReader(_Bounded(file, most(size)), 2**18))
+
+
+def open_gzip(path: Path) -> BinaryIO:
+    """The unpacked bytes of a local file, see ``bounded``."""
+    return bounded(gzip.open(path), path.stat().st_size)
+
+
+def check_npz(path: Path) -> None:
+    """Refuse an archive of NumPy's whose arrays are larger than it may become, before any is made.
+
+    Raises:
+      GrowsTooMuch: they are, or say that they are.
+      ValueError, zipfile.BadZipFile: it is no such archive.
+    """
+    limit, total = most(path.stat().st_size), 0
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            total += member.file_size
+            if total > limit:
+                raise GrowsTooMuch(limit)
+            if not member.filename.endswith(".npy"):
+                continue
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    read = np.lib.format.read_array_header_2_0
+                shape, _, kind = read(file)
+            count = 1
+            for length in shape:
+                count *= int(length)
+            if count * kind.itemsize > member.file_size:
+                raise ValueError(f"{member.filename} says that it holds {count:,} values, more than it has bytes for")
+
+
+def check_parquet(metadata: Any, size: int | None) -> None:
+    """Refuse a Parquet file, given what it says of itself, whose pages unpack to more than they may.
+
+    Raises:
+      GrowsTooMuch: they do.
+    """
+    total = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if total > most(size):
+        raise GrowsTooMuch(most(size))
+
+
+class _Bounded(io.RawIOBase):
+    def __init__(self, file: Any, limit: int) -> None:
+        self._file, self._limit = file, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read1(len(buffer))  # what a cut file still holds, before its end raises
+        buffer[: len(content)] = content
+        self._check()
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        found = int(self._file.seek(offset, whence))
+        self._check()
+        return found
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _check(self) -> None:
+        if self._file.tell() > self._limit:
+            raise GrowsTooMuch(self._limit)

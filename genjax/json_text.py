@@ -1,0 +1,122 @@
+"""JSON that strangers wrote: what Python's own parser dies of, or takes without a word, is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from genjax.errors import UserError
+
+DEEPEST = 100  # lists and objects within each other
+BLANKS = " \t\r\n"
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: JSON can spell one, no encoding of text can
+
+
+class _Wrong(ValueError):
+    """What is wrong with a text that is JSON to Python."""
+
+
+class Value(NamedTuple):
+    """A value of a text: ``value`` itself, and the place in the text where it ``begins`` and where it ``ends``."""
+
+    value: Any
+    begins: int
+    ends: int
+
+
+def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
+    """The one value of a JSON text, which may begin with a byte order mark.
+
+    Args:
+      text: bytes may be of UTF-8, UTF-16 or UTF-32.
+      where: the file, for messages and as the ``field`` of errors.
+      finite: refuse NaN and Infinity, which JSON has no form of.
+
+    Raises:
+      UserError: it is no JSON or nested too deeply, or an object has two members of one name; the line is named.
+    """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode(json.detect_encoding(text))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where} is no text of JSON: byte {error.start:,} cannot be decoded", where) from None
+    text = text.removeprefix("\ufeff")
+    found = next(values(text, where, finite), None)
+    if found is None:
+        raise UserError(f"{where} is empty, not JSON", where)
+    if rest := text[found.ends :].strip(BLANKS):
+        raise _refused(where, text, len(text.rstrip(BLANKS)) - len(rest), "something follows the value")
+    return found.value
+
+
+def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterator[Value]:
+    """The values of a text one after the other, with blanks or nothing between them; errors as of ``parse``.
+
+    Args:
+      line: of the file, in which the text begins.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse if finite else None)
+    at = 0
+    while at < len(text):
+        if text[at] in BLANKS:
+            at += 1
+            continue
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise _refused(where, text, error.pos, error.msg, line) from None
+        except (_Wrong, RecursionError, ValueError) as error:  # the last is of a number of too many digits
+            reason = str(error) if isinstance(error, _Wrong) else _reason(error)
+            raise _refused(where, text, at, reason, line) from None
+        if text.count("[", at, end) + text.count("{", at, end) > DEEPEST and _depth(value) > DEEPEST:
+            raise _refused(where, text, at, _reason(RecursionError()), line)
+        yield Value(value, at, end)
+        at = end
+
+
+def without_halves(value: Any) -> tuple[Any, int]:
+    """A value with U+FFFD for each half of a surrogate pair in its texts, and how many there were."""
+    if isinstance(value, str):
+        return HALF.subn("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        items = [without_halves(item) for item in value]
+        return [item for item, _ in items], sum(count for _, count in items)
+    if isinstance(value, dict):
+        pairs = [(without_halves(name), without_halves(item)) for name, item in value.items()]
+        return {name: item for (name, _), (item, _) in pairs}, sum(a + b for (_, a), (_, b) in pairs)
+    return value, 0
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Wrong(f"an object has two members {twice[:60]!r}")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise _Wrong(f"{constant} is no value of JSON; write null")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"it is nested more than {DEEPEST} deep"
+    return "a number has too many digits"
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects lie within each other; counted without recursion."""
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def _refused(where: str, text: str, at: int, reason: str, line: int = 1) -> UserError:
+    number = line + text.count("\n", 0, min(at, len(text.rstrip())))
+    return UserError(f"line {number:,} of {where} is no JSON: {reason}", where)

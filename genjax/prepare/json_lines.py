@@ -1,0 +1,104 @@
+"""The reader of a preparation for files of JSON objects."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from genjax.data.json_records import records_of
+from genjax.errors import UserError
+from genjax.json_text import HALF, values
+from genjax.prepare.decoding import check_encodings, decoded
+from genjax.prepare.files import Files
+from genjax.prepare.readers import (
+    Found,
+    Reader,
+    as_text,
+    broken,
+    line_place,
+    text_at,
+)
+from genjax.prepare.stage import ARROW
+
+MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
+
+
+@dataclass(frozen=True)
+class JsonLines(Reader):
+    """JSON objects: one a line, of several lines each, or in a list.
+
+    Values that are no text are written as JSON; a missing one is null.
+
+    Attributes:
+      files: patterns below the root.
+      root: a folder or URL; None takes $GENJAX_DATA.
+      columns: the members that are taken.
+      encodings: tried in turn on each line.
+    """
+
+    files: tuple[str, ...]
+    root: str | None = None
+    columns: tuple[str, ...] = ("text",)
+    encodings: tuple[str, ...] = ("utf-8",)
+
+    def __post_init__(self) -> None:
+        check_encodings(self.encodings)
+        if not self.columns:
+            raise UserError("JsonLines needs the names of the columns to take")
+
+    def fields(self, files: Files) -> pa.Schema:
+        return pa.schema([(column, ARROW) for column in self.columns])
+
+    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+        lines = enumerate(file, 1)
+        number, first = next(((n, line) for n, line in lines if line.strip(MARK)), (0, b""))
+        encoding, begins = json.detect_encoding(first[:4]), first.strip(MARK)
+        if begins == b"{" or begins.startswith(b"[") or not encoding.startswith("utf-8"):
+            yield from self._whole(first + file.read(), encoding, name)
+            return
+        for place, line in itertools.chain([(number, first)], lines):
+            if line.strip():
+                yield from self._of_line(place, line.strip(), name)
+
+    def _whole(self, raw: bytes, encoding: str, name: str) -> Iterator[Found]:
+        """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
+        try:
+            known = self.encodings if encoding.startswith("utf-8") else (encoding,)
+            text = decoded(raw, known).removeprefix("\ufeff")
+        except ValueError as error:
+            yield broken("", "", str(error))
+            return
+        number = 0
+        try:
+            for number, (_, row) in enumerate(records_of([text], name), 1):
+                shown = json.dumps(row, ensure_ascii=False)
+                yield self._found(f"record-{number:09d}", shown, row)
+        except UserError as error:
+            yield broken(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
+
+    def _of_line(self, number: int, line: bytes, name: str) -> Iterator[Found]:
+        read = text_at(line_place(number), line, self.encodings)
+        if read.fault is not None:
+            yield read
+            return
+        text = read.values["text"]
+        try:
+            rows = [value.value for value in values(text, name, line=number)]
+        except UserError as error:
+            yield broken(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
+            return
+        for place, row in enumerate(rows, 1):
+            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row)
+
+    def _found(self, place: str, text: str, row: Any) -> Found:
+        if not isinstance(row, dict):
+            return broken(place, text, "no JSON object")
+        values = {column: as_text(row.get(column)) for column in self.columns}
+        if any(HALF.search(value) for value in values.values() if value):
+            return broken(place, text, "half of a surrogate pair, which is no character")
+        return Found(place, values)
