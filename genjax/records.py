@@ -19,6 +19,7 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
+from genjax.checkpoint import found_steps
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -66,7 +67,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     """Make the run directory this experiment's, or refuse one that is another's."""
     stored = stored_experiment(run_dir)
     # Before its first step a config may still be mended.
-    begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
+    begun = (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
     if stored is not None and begun:
         experiments.check_resumable(stored, experiment)
     elif stored is None and run_dir.exists() and any(run_dir.iterdir()):

@@ -8,7 +8,10 @@ import genjax
 
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
-    {"adversarial", "couplings", "errors", "flops", "processes", "schedules", "stop", "trees", "losses", "samplers"},
+    {
+        *("adversarial", "checksums", "couplings", "errors", "flops", "patience", "processes"),
+        *("schedules", "stop", "trees", "losses", "samplers"),
+    },
     {"nets", "data", "optim", "parallel"},
     {"experiment", "start", "family", "likelihoods", "checkpoint", "meter", "writers"},
     {"families"},
