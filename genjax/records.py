@@ -20,6 +20,7 @@ from etils import epath
 
 from genjax import disk, lease, parallel, stored, trust
 from genjax import experiment as experiments
+from genjax.checkpoint import found_steps
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -101,7 +102,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         trust.remember([trust.of_file(content)])
     before = stored_experiment(run_dir)
     # Before its first step a config may still be mended.
-    begun = (run_dir / "metrics.jsonl").exists() or any((run_dir / "checkpoints").glob("[0-9]*"))
+    begun = (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
     if before is not None and begun:
         experiments.check_resumable(before, experiment)
     elif before is None and _is_of_others(run_dir):

@@ -9,8 +9,8 @@ import genjax
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
     {"checks", "early", "errors", "json_text"},
-    {"disk", "lease", "streams"},
-    {"adversarial", "couplings", "flops", "processes", "schedules", "trees", "losses", "samplers"},
+    {"disk", "lease", "patience", "streams"},
+    {"adversarial", "checksums", "couplings", "flops", "processes", "schedules", "trees", "losses", "samplers"},
     {"nets", "data", "events", "optim", "parallel", "trust"},
     {"experiment", "stored", "start", "family", "likelihoods", "checkpoint", "meter", "stop", "writers"},
     {"families"},

@@ -99,7 +99,8 @@ class Anonymous(Stage):
         return (
             f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, dates of birth, user "
             "names, numbers of passports, numbers after a word that names another kind (version, ISBN, order, "
-            "serial), telephone numbers of one or two groups without a leading 0 or +, or with the form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
+            "serial), telephone numbers of one or two groups without a leading 0 or +, or with the "
+            "form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
             "addresses (::1), and what is spelt out or written in an unusual form"
         )
 
