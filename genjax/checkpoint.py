@@ -298,9 +298,8 @@ class Checkpoints:
         """
         found = found_steps(self._run_dir)
         damaged = {step: lacks for step, lacks in found.items() if lacks is not None}
-        if damaged and len(damaged) == len(found):
-            if any((self._folder / str(step) / "state").exists() for step in damaged):
-                raise _none_whole(self._folder, damaged)
+        if len(damaged) == len(found) and any((self._folder / str(step) / "state").exists() for step in damaged):
+            raise _none_whole(self._folder, damaged)
         parallel.barrier("found")  # before anything is moved, so that all processes see the same
         if jax.process_index() == 0:
             for folder in (self._run_dir, self._folder):

@@ -307,7 +307,8 @@ class _Object:
         return self._read()[0] in (mine, None)
 
     def renew(self, mine: Holder) -> None:
-        self._path.write_text(f"{json.dumps(dataclasses.asdict(mine))}\n{time.time()}\n")
+        content = f"{json.dumps(dataclasses.asdict(mine))}\n{time.time()}\n"
+        self._path.write_text(content, encoding="utf-8")
 
     def release(self, mine: Holder) -> None:
         if self._read()[0] == mine:

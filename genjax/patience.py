@@ -12,7 +12,7 @@ from genjax.errors import UserError
 
 T = TypeVar("T")
 WAITS = (0.1, 0.5, 2.0)  # seconds before each further try
-NAMES = [
+NAMES = (
     "EIO",
     "EAGAIN",
     "ETIMEDOUT",
@@ -39,7 +39,7 @@ NAMES = [
     "ENOTCONN",
     "ENXIO",
     "ENODEV",
-]
+)
 NUMBERS = frozenset(getattr(errno, name) for name in NAMES if hasattr(errno, name))
 # Libraries in C++ raise a ValueError that has the system's words, or a bucket's status, in its text.
 WORDS = (

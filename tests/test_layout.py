@@ -16,7 +16,18 @@ FLOORS = [
     {"families"},
     {"posttrain", "evaluation", "interop", "prepare"},
     {"train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},
-    {"bench", "compare", "data_command", "sample_command", "rewards", "best_of", "show", "__main__", "__init__"},
+    {
+        "bench",
+        "compare",
+        "data_command",
+        "sample_command",
+        "rewards",
+        "best_of",
+        "options",
+        "show",
+        "__main__",
+        "__init__",
+    },
 ]
 
 
