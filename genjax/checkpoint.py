@@ -155,6 +155,7 @@ class Checkpoints:
         found = {name: float(value) for name, value in (scores or {}).items()} if math.isfinite(score) else None
         self._save_frozen(state)
         state = state.replace(frozen=None)
+        progress = json.loads(json.dumps(progress))  # a copy: the loop goes on while it is written
         record = {
             "state": checksums.of_arrays(state),
             "progress": checksums.of_json(progress),
@@ -164,7 +165,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                progress=ocp.args.JsonSave(dict(progress)),
+                progress=ocp.args.JsonSave(progress),
                 checksums=ocp.args.JsonSave(record | {"record": checksums.of_json(record)}),
             ),
             metrics=found,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +28,7 @@ from genjax.trees import named_leaves
 Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
+MADE_WITH = "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
 DESCRIBED = ("config.json", "config.py", "codec.json", "others.json")  # what a run says of its weights
 
 
@@ -34,7 +38,8 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     - "safetensors": all that it samples from, averaged parameters where there are any, under flat names such as
       "params/encoder/Dense_0/kernel", and what describes it: its config and its codec.
     - "jax": these, and where the family draws samples the function that does. ``jax.export.deserialize`` reads it on
-      any platform it could be lowered for, without genjax; ``call(weights, key)`` wants what ``load_file`` of
+      any platform it could be lowered for, without genjax, and with later versions of JAX for six months (the version
+      and the date are in ``sample.json`` beside it); ``call(weights, key)`` wants what ``load_file`` of
       safetensors gives and a key of ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
     - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
 
@@ -73,8 +78,16 @@ def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[P
             written.append(folder / name)
     if to == "jax" and run.experiment.family.plain.no_samples is None:
         disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
-        written.append(folder / FUNCTION)
+        disk.write(folder / MADE_WITH, json.dumps(_made_with(run), indent=2) + "\n")
+        written += [folder / FUNCTION, folder / MADE_WITH]
     return written
+
+
+def _made_with(run: Run) -> dict[str, str]:
+    """What to know of a function by ``jax.export``: later versions of JAX open it for six months."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
+    return {"jax": jax.__version__, "date": today.isoformat(), "export_again": command}
 
 
 def pretrained(run: Run) -> Pretrained:

@@ -71,6 +71,7 @@ from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
 from genjax.data.subwords import Subwords
 from genjax.data.table_codec import CategoryColumn, NumberColumn, TableCodec
+from genjax.data.table_dates import DateColumn
 from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
@@ -475,6 +476,7 @@ COMPONENTS = [
     EmbeddedTable("iris", 0.5, 3, 4),
     NumberColumn("x", (0.5, 0.5), (1.0, 2.0), (0.1, 0.2), 2, True),
     CategoryColumn("c", ("a", "b"), True),
+    DateColumn("when", " ", True, 3, None),
     TableCodec((NumberColumn("x", (1.0,), (0.0,), (1.0,)),), (CategoryColumn("c", ("a", "b")),), ("c", "x"), "c"),
     Tabular(0.2),
     TabularMarginals(9, while_training=False),
@@ -529,7 +531,7 @@ NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "L
 NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows", "Conversation", "ChatLayout", "ChatRows"}
 NO_COMPONENTS |= {"Side", "PreferencePairs", "WalkRows", "PicturesWithCaptions", "Picture", "CaptionRequest"}
 NO_COMPONENTS |= {"Prepared", "MixedTexts", "Origin", "Shuffled", "Paced", "Blend", "EndToEnd"}
-NO_COMPONENTS |= {"StoredTable", "TableRows", "RowLikelihood"}
+NO_COMPONENTS |= {"StoredTable", "TableRows", "RowLikelihood", "Typed", "Dialect"}
 
 
 def name_of(component):
@@ -854,13 +856,13 @@ def test_an_unknown_config_is_refused_with_the_nearest(name, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1/0", "bad.py failed: ZeroDivisionError"),
-        ("import torch_is_not_here", "bad.py failed: ModuleNotFoundError.*torch_is_not_here"),
-        ("def get_config(:", "bad.py failed: SyntaxError"),
+        ("1/0", "bad.py, line 1, failed: ZeroDivisionError"),
+        ("import torch_is_not_here", "bad.py, line 1, failed: ModuleNotFoundError.*torch_is_not_here"),
+        ("def get_config(:", "bad.py, line 1, failed: SyntaxError"),
         ("x = 1", r"bad.py has no get_config\(tiny=False\)"),
         ("def get_config(tiny=False): return {}", "get_config of .*bad.py returned dict, not an Experiment"),
         ("def get_config(tiny=False): pass", "returned NoneType"),
-        ("def get_config(tiny=False): return 1/0", "bad.py failed: ZeroDivisionError"),
+        ("def get_config(tiny=False): return 1/0", "bad.py, line 1, failed: ZeroDivisionError"),
         ("def get_config(): pass", "bad.py failed: TypeError.*tiny"),
         (
             "from genjax import Experiment\nfrom genjax.families.vae import VAE\n"
@@ -886,9 +888,9 @@ def test_a_file_of_another_kind_is_no_config(tmp_path):
     [
         ("steps", 0),
         ("steps", -3),
-        ("steps", 1e5),
+        ("steps", 1.5),
         ("batch_size", 0),
-        ("batch_size", 2.0),
+        ("batch_size", 2.25),
         ("steps_per_dispatch", 0),
         ("steps_per_dispatch", "4"),
         ("seed", -1),
@@ -936,7 +938,7 @@ def test_what_falls_inside_a_dispatch_is_refused_by_name(name):
 
 
 def test_the_nearest_precision_is_named():
-    with pytest.raises(UserError, match="unknown precision 'bfloat'; did you mean 'bfloat16'"):
+    with pytest.raises(UserError, match="precision must be one of 'float32', 'bfloat16', got 'bfloat'"):
         toy.experiment(precision="bfloat")
 
 

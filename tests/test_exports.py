@@ -1,6 +1,7 @@
 """What a run is exported as says the same as the run: weights by name, samples of the function, logits elsewhere."""
 
 import dataclasses
+import datetime
 import json
 
 import jax
@@ -57,6 +58,9 @@ def gpt(folder):
 def test_the_sampling_function_loads_without_the_run_and_gives_its_samples(run, tmp_path):
     written = export(run, num=3, out=tmp_path)
     assert {path.name for path in written} >= {"model.safetensors", "config.json", "codec.json", "sample.jax"}
+    made = json.loads((tmp_path / "sample.json").read_text(encoding="utf-8"))
+    assert made["jax"] == jax.__version__ and datetime.date.fromisoformat(made["date"])
+    assert made["export_again"].startswith("python -m genjax export ")
     function = jax_export.deserialize((tmp_path / "sample.jax").read_bytes())
     assert set(function.platforms) == {"cpu", "cuda", "tpu"}
     weights = load_file(tmp_path / "model.safetensors")
@@ -85,7 +89,8 @@ def test_the_command_prints_what_it_wrote(gpt, tmp_path, capsys):
     assert command_line.main(["export", str(gpt.run_dir), *options]) == 0
     printed = capsys.readouterr().out.split()
     assert printed == [
-        str(tmp_path / name) for name in ("model.safetensors", "config.json", "config.py", "codec.json", "sample.jax")
+        str(tmp_path / name)
+        for name in ("model.safetensors", "config.json", "config.py", "codec.json", "sample.jax", "sample.json")
     ]
     function = jax_export.deserialize((tmp_path / "sample.jax").read_bytes())
     texts = function.call(load_file(tmp_path / "model.safetensors"), jax.random.PRNGKey(0))

@@ -13,6 +13,7 @@ from genjax.likelihoods import Gaussian
 from genjax.nets.conv import down_lax, down_matmul, up_lax, up_matmul
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
+from tests.toy import ToyData
 
 
 def test_products_batches_and_loops():
@@ -38,7 +39,7 @@ def test_a_step_counts_the_same_however_it_is_accumulated():
 
     def flops(accumulate):
         return step_flops(
-            Experiment(VAE(4, MLPCoder((6,)), Gaussian()), None, Adam(accumulate=accumulate), batch_size=8), spec
+            Experiment(VAE(4, MLPCoder((6,)), Gaussian()), ToyData(), Adam(accumulate=accumulate), batch_size=8), spec
         )
 
     layers = [10 * 6, 6 * 8, 4 * 6, 6 * 10]

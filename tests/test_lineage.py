@@ -305,7 +305,10 @@ def test_what_is_neither_text_nor_image_makes_no_data_set(points, tmp_path, monk
     ("options", "message"),
     [
         (("--as-dataset", "made", "--stream"), "a data set is written when all is drawn"),
-        (("--as-dataset", "a/b"), "as_dataset is a name, not 'a/b'; out says where the data set goes"),
+        (
+            ("--as-dataset", "a/b"),
+            "as_dataset must be a name of letters, digits, _, - and dots within; out says where the data set goes, got 'a/b'",
+        ),
     ],
 )
 def test_options_of_a_data_set_that_do_not_go_together(points, options, message):

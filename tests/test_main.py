@@ -156,7 +156,7 @@ def test_a_temperature_of_zero_draws_one_sample_many_times(trained, tmp_path):
 
 @pytest.mark.parametrize("options", [("--num", 0), ("--num", -1), ("--seed", -1), ("--seed", 2**32)])
 def test_sample_refuses_bad_numbers(trained, options):
-    refused(cli("sample", trained[0], *options), rf"{'number of samples' if options[0] == '--num' else 'seed'} is")
+    refused(cli("sample", trained[0], *options), "num must be at least 1" if options[0] == "--num" else "seed is")
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -382,8 +382,8 @@ def get_config(tiny=False):
         (("train", *TINY, "--augment", "flip"), "augment holds functions from a config file, not 'flip'"),
         (("train", *TINY, "--evaluators.1.steps", "1"), "Interpolations needs"),
         (("train", *TINY, "--family.latent-dim", "0"), "latent_dim is at least 1"),
-        (("train", *TINY, "--max-minutes", "-1"), "max_minutes is not negative"),
-        (("train", *TINY, "--max-minutes", "nan"), "max_minutes is not negative"),
+        (("train", *TINY, "--max-minutes", "-1"), "max_minutes must be at least 0"),
+        (("train", *TINY, "--max-minutes", "nan"), "max_minutes must be at least 0"),
         (("train", "vae_digits", "--tiny", "--batch-size", "12"), r"batch_size 12 is not divisible by 8 device\(s\)"),
         (("train", *TINY, "--optimizer.accumulate", "3"), "batch_size 16 is not divisible.* 3 microbatch"),
         (("bench", *TINY, "--optimizer.accumulate", "3"), "batch_size 16 is not divisible"),
@@ -459,14 +459,14 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
 
 
 def test_divergence_is_exit_code_3(here):
-    result = cli("train", *TINY, "--optimizer.learning-rate.value", "nan", "--run-dir", "run")
+    result = cli("train", *TINY, "--optimizer.learning-rate.value", "1e30", "--run-dir", "run")
     assert result.code == 3
     (line,) = result.err.splitlines()
     assert re.fullmatch("genjax: steps 1 to 3 were not finite; there is no checkpoint of run", line)
 
 
 def test_a_run_that_never_began_cannot_be_sampled(here):
-    run = ("train", *TINY, "--optimizer.learning-rate.value", "nan", "--run-dir", "run")
+    run = ("train", *TINY, "--optimizer.learning-rate.value", "1e30", "--run-dir", "run")
     assert cli(*run).code == 3
     refused(cli("sample", "run"), "run has no checkpoint yet")
     (here / "run" / "codec.json").unlink()

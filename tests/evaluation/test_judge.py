@@ -105,10 +105,10 @@ def test_the_draws_of_an_evaluation_are_the_same_at_every_step_of_a_run(layout):
     assert judged(layout, experiment, data, other)["noise"] != first["noise"]
 
 
-def test_a_run_refuses_a_split_that_is_not_there(layout):
+def test_a_run_refuses_a_split_that_is_not_there(layout, tmp_path):
     experiment = toy.experiment()
     data = experiment.data.open()
-    run = runs.Run(experiment, None, 0, a_state(experiment), data.spec, data.codec, layout)
+    run = runs.Run(experiment, tmp_path, 0, a_state(experiment), data.spec, data.codec, layout)
     with pytest.raises(UserError, match="unknown split 'tset'; did you mean 'test'"):
         run.evaluate("tset")
 

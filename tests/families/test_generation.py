@@ -397,6 +397,7 @@ def test_a_codec_of_another_run_is_told_from_the_checkpoint(folder, tmp_path):
         genjax.load(run_dir)
     shutil.copy(folder / "bytes" / "codec.json", run_dir / "codec.json")
     with pytest.raises(
-        UserError, match=r"are not those of its checkpoint 6: parameter table is \[14, 14\] there, \[256, 256\]"
+        UserError,
+        match=r"are not those of its checkpoint 6: params/table is float32\[14, 14\] there, float32\[256, 256\]",
     ):
         genjax.load(run_dir)

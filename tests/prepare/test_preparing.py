@@ -392,11 +392,11 @@ def test_a_place_that_cannot_be_written_is_refused(raw, tmp_path):
 
 def test_a_full_disk_is_told_and_costs_no_finished_stage(raw, tmp_path, monkeypatch):
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "no space left on the disk")
 
     with monkeypatch.context() as patch:
         patch.setattr(pq, "write_table", full)
-        with pytest.raises(UserError, match="No space left on device"):
+        with pytest.raises(UserError, match="no space left on the disk"):
             prepared(raw, tmp_path / "out")
     _, said = prepared(raw, tmp_path / "out")
     assert all("done before" in line for line in said)

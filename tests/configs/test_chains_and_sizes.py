@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genjax.__main__ import main
+from genjax.data import stand_in
 from genjax.data.dataset import Spec
 from genjax.experiment import known_configs, load_config
 from tests.configs.checks import check_whole_form, configs
@@ -48,6 +49,7 @@ def test_the_whole_form_is_sound_without_a_data_folder(name, monkeypatch):
 def test_a_chain_of_three_runs_trains_without_a_data_folder(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("GENJAX_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
+    stand_in._say.cache_clear()
     assert main(["train", "dpo_preferences", "--tiny", "--devices.count", "1"]) == 0
     assert "generated stand-ins for its folder" in capfd.readouterr().err
     for name in ("gpt_books_tiny", "sft_instructions_tiny", "dpo_preferences_tiny"):
