@@ -302,14 +302,20 @@ class Checkpoints:
         if len(damaged) == len(found) and any((self._folder / str(step) / "state").exists() for step in damaged):
             raise _none_whole(self._folder, damaged)
         parallel.barrier("found")  # before anything is moved, so that all processes see the same
+        whole = found.keys() - damaged.keys()
+        # A process that was killed while it removed an old checkpoint leaves one with as many newer as are kept.
+        removed = {step for step in damaged if sum(step < newer for newer in whole) >= self._keep.newest}
+        damaged = {step: lacks for step, lacks in damaged.items() if step not in removed}
         if jax.process_index() == 0:
             for folder in (self._run_dir, self._folder):
                 for path in folder.iterdir() if folder.exists() else ():
                     if UNFINISHED in path.name and "://" not in os.fspath(path):
-                        (path.rmtree if path.is_dir() else path.unlink)()
-        self._set_aside(damaged, used=max(found.keys() - damaged.keys(), default=None))
+                        _remove(path)
+            for step in removed:
+                _remove(self._folder / str(step))
+        self._set_aside(damaged, used=max(whole, default=None))
         if jax.process_index() == 0:
-            for step in found.keys() - damaged.keys():
+            for step in whole:
                 self._tidy_records(step)
         parallel.barrier("tidy")
 
@@ -374,6 +380,10 @@ def _compare(kept: Mapping[str, str], found: Mapping[str, str]) -> None:
     for name, entry in kept.items():
         if found.get(name) != entry:
             raise Damaged(f"{name} is not what was written")
+
+
+def _remove(path: epath.Path) -> None:
+    (path.rmtree if path.is_dir() else path.unlink)()
 
 
 def _none_whole(folder: epath.Path, damaged: Mapping[int, str]) -> UserError:

@@ -1,0 +1,146 @@
+"""Kill `genjax train` with SIGKILL at random moments, start it again each time, and compare with a run left alone.
+
+    python -m benchmarks.kills [--kills N] [--seed S]
+
+Every moment is a row of a table in Markdown: seconds since the start of that process, the newest whole checkpoint at
+its end, whether a save was under way, and what the next process did. The last lines say whether the final state is
+bitwise that of the run left alone, and whether metrics.jsonl has the same rows, each once. Ends with 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from etils import epath
+
+import genjax
+from genjax.checkpoint import UNFINISHED, found_steps, newest_step
+
+STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
+EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
+OPTIONS = [f"--every.{name}={interval}" for name, interval in EVERY.items()]
+COMMAND = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", "--steps-per-dispatch=10", *OPTIONS]
+TRAINING = 2.0  # seconds after the first save within which a process is killed, at most
+
+
+def start(run_dir: Path, steps: int) -> subprocess.Popen[bytes]:
+    """Train in ``run_dir``; what the process says is kept beside it."""
+    command = [*COMMAND, f"--steps={steps}", f"--run-dir={run_dir}"]
+    with said(run_dir).open("wb") as stderr:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+
+
+def said(run_dir: Path) -> Path:
+    return run_dir.with_name(f"{run_dir.name}.stderr")
+
+
+def until_first_save(run_dir: Path) -> float:
+    """Seconds from the start of a process to the first checkpoint of a new run."""
+    begin = time.monotonic()
+    process = start(run_dir, 10**6)
+    while newest_step(epath.Path(run_dir)) is None and process.poll() is None:
+        time.sleep(0.02)
+    took = time.monotonic() - begin
+    process.kill()
+    process.wait()
+    return took
+
+
+def unfinished(run_dir: Path) -> bool:
+    """Whether something in the folder of checkpoints is half-written or half-removed."""
+    names = [path.name for path in (run_dir / "checkpoints").glob("*")]
+    lacking = [lacks for lacks in found_steps(epath.Path(run_dir)).values() if lacks is not None]
+    return bool(lacking) or any(UNFINISHED in name for name in names)
+
+
+def wrong_start(run_dir: Path, newest: int | None) -> str:
+    """What the last process did, and what is wrong with it: "" if it continued from ``newest`` or had not spoken."""
+    text = said(run_dir).read_text(errors="replace")
+    if "Traceback" in text or "damaged" in text:
+        return next(line for line in text.splitlines() if "Traceback" in line or "damaged" in line)
+    found = re.search(r"going on from step (\d+)", text)
+    if found is not None and int(found[1]) != newest:
+        return f"it continued from step {found[1]}"
+    if newest is not None and "beginning anew" in text:
+        return "it began again"
+    return ""
+
+
+def killed(run_dir: Path, steps: int, moments: list[float]) -> Iterator[str]:
+    """Train with a kill at each of the moments, then to the end; yields what is wrong with each start after a kill."""
+    newest: int | None = None
+    for number, moment in enumerate([*moments, None]):
+        process = start(run_dir, steps)
+        try:
+            code = process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        wrong = wrong_start(run_dir, newest)
+        if code not in (0, -9) or (moment is None and code != 0):
+            wrong = f"it ended with {code}: {said(run_dir).read_text(errors='replace').strip()[-300:]}"
+        if number:
+            print(f" {wrong or 'continued'} |")
+            yield wrong
+        newest = newest_step(epath.Path(run_dir))
+        if moment is not None:
+            saving = "yes" if unfinished(run_dir) else "no"
+            end = "" if code else " (at the end)"
+            print(f"| {number + 1} | {moment:.2f}{end} | {newest} | {saving} |", end="", flush=True)
+
+
+def rows(run_dir: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: x for name, x in row.items() if not name.startswith("time/")} for row in lines]
+
+
+def bits(run_dir: Path) -> list[bytes]:
+    """All that the newest checkpoint holds."""
+    state = genjax.load(run_dir).state
+    state = state.replace(key=jax.random.key_data(state.key))
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def main(kills: int, seed: int) -> int:
+    """Returns the exit code."""
+    steps = STEPS * kills
+    with tempfile.TemporaryDirectory() as folder:
+        alone, often = Path(folder) / "alone", Path(folder) / "often"
+        if start(alone, steps).wait():
+            print(said(alone).read_text(), file=sys.stderr)
+            return 1
+        longest = until_first_save(Path(folder) / "first") + TRAINING
+        draw = random.Random(seed)
+        moments = [draw.uniform(0, longest) for _ in range(kills)]
+        print("| kill | seconds | newest checkpoint | save under way | the next start |")
+        print("|---|---|---|---|---|")
+        wrong = [line for line in killed(often, steps, moments) if line]
+        same_state, same_rows = bits(alone) == bits(often), rows(alone) == rows(often)
+    print(f"\n{kills - len(wrong)} of {kills} starts after a kill continued from the newest whole checkpoint")
+    print(f"final state after {steps} steps: {'bitwise equal' if same_state else 'DIFFERS'}")
+    print(f"rows of metrics.jsonl: {'the same, each once' if same_rows else 'DIFFER'}")
+    return int(bool(wrong) or not same_state or not same_rows)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # What was compiled once is read from here, so that a start takes seconds.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genjax_kills"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="how often the run is killed (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.kills, arguments.seed))
