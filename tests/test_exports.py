@@ -47,12 +47,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=RUNS)
 def run(request, folder):
-    return trained(request.param, folder)
+    return once(request.param, folder)
+
+
+def once(name, folder):
+    return genjax.load(folder / name) if (folder / name).exists() else trained(name, folder)
 
 
 @pytest.fixture(scope="module")
 def gpt(folder):
-    return genjax.load(folder / "gpt_docs") if (folder / "gpt_docs").exists() else trained("gpt_docs", folder)
+    return once("gpt_docs", folder)
 
 
 def test_the_sampling_function_loads_without_the_run_and_gives_its_samples(run, tmp_path):
@@ -141,7 +145,7 @@ def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
     assert command_line.main(["export", str(tmp_path)]) == 2
     assert "is no run directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="for models of tokens here, not for VAE"):
-        pretrained(genjax.load(folder / "vae_digits"))
+        pretrained(once("vae_digits", folder))
 
 
 def test_a_bigram_and_an_odd_net_have_no_form_in_hugging_faces_layout(gpt, folder, tmp_path):

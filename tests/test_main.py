@@ -462,7 +462,7 @@ def test_divergence_is_exit_code_3(here):
     result = cli("train", *TINY, "--optimizer.learning-rate.value", "1e30", "--run-dir", "run")
     assert result.code == 3
     (line,) = result.err.splitlines()
-    assert re.fullmatch("genjax: steps 1 to 3 were not finite; there is no checkpoint of run", line)
+    assert re.fullmatch("genjax: steps 2 to 4 were not finite; there is no checkpoint of run", line)
 
 
 def test_a_run_that_never_began_cannot_be_sampled(here):

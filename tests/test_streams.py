@@ -28,6 +28,6 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
 
 
 def test_training_with_closed_outputs_saves(tmp_path):
-    found = shell(f"{GENJAX} train vae_points --tiny --run-dir run {QUICK} >&- 2>&-", tmp_path)
+    found = shell(f"{GENJAX} train vae_digits --tiny --run-dir run {QUICK} >&- 2>&-", tmp_path)
     assert found.returncode == 0
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")] == ["6"]
