@@ -307,7 +307,8 @@ def test_what_is_neither_text_nor_image_makes_no_data_set(points, tmp_path, monk
         (("--as-dataset", "made", "--stream"), "a data set is written when all is drawn"),
         (
             ("--as-dataset", "a/b"),
-            "as_dataset must be a name of letters, digits, _, - and dots within; out says where the data set goes, got 'a/b'",
+            "as_dataset must be a name of letters, digits, _, - and dots within; "
+            "out says where the data set goes, got 'a/b'",
         ),
     ],
 )

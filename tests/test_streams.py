@@ -7,7 +7,7 @@ import sys
 from genjax.streams import BROKEN
 
 GENJAX = f"{sys.executable} -m genjax"
-QUICK = "--devices.count 1 --steps 6 --every.log 1"
+QUICK = "--devices.count 1 --steps 8 --every.log 4"
 
 
 def shell(command, folder):
@@ -30,4 +30,4 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
 def test_training_with_closed_outputs_saves(tmp_path):
     found = shell(f"{GENJAX} train vae_digits --tiny --run-dir run {QUICK} >&- 2>&-", tmp_path)
     assert found.returncode == 0
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")] == ["6"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")] == ["8"]
