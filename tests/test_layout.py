@@ -2,7 +2,10 @@
 
 import ast
 import configparser
+import importlib
 from pathlib import Path
+
+import pytest
 
 import genjax
 
@@ -126,3 +129,20 @@ def test_every_text_file_is_opened_with_a_named_encoding():
     assert calls
     unnamed = [node for node in calls if "encoding" not in {keyword.arg for keyword in node[1].keywords}]
     assert not [f"{path.name}:{node.lineno}" for path, node in unnamed]
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_every_module_can_be_imported(name):
+    if name == "genjax.interop.lm_eval":
+        pytest.importorskip("lm_eval", reason="the harness is an extra: pip install '.[lm-eval]'")
+    importlib.import_module(name.removesuffix(".__init__"))
+
+
+def test_nothing_imports_nnx():
+    """flax.nnx of some versions cannot be imported with newer versions of JAX; flax.linen can."""
+    for folder in (PACKAGE, PACKAGE.parent / "configs", PACKAGE.parent / "tests", PACKAGE.parent / "benchmarks"):
+        for path in folder.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+                assert not any("nnx" in part.split(".") for part in (module, *names)), path
