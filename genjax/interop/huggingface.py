@@ -188,7 +188,7 @@ def _params(
     problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
     if missing or extra or misshapen:
         said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
-        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}")
+        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}
