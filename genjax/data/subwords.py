@@ -155,7 +155,9 @@ class Subwords(WritesText):
     def encode(self, text: str) -> np.ndarray:
         try:
             encoding = self._loaded.encode(text, add_special_tokens=False)
-        except Exception as error:  # of a vocabulary that does not spell everything, and has no token for the rest
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic, or what the vocabulary cannot spell
             raise UserError(f"the tokenizer cannot encode the text: {error}") from None
         ids = np.array(encoding.ids, np.int32)
         if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
@@ -181,8 +183,10 @@ class Subwords(WritesText):
         require_vocabulary(self)
         try:
             found = Tokenizer.from_str(self.tokenizer)
-        except Exception as error:  # the library raises Exception itself
-            raise UserError(f"{self.file or 'the tokenizer'} is no tokenizer.json: {error}") from None
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises Exception itself, and panics are not even that
+            raise UserError(f"{self.file or 'the tokenizer'} is no tokenizer.json: {error}", self.file) from None
         found.no_truncation()
         found.no_padding()
         found.encode_special_tokens = True  # a document that says "<|endoftext|>" does not end there

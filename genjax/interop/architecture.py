@@ -31,6 +31,7 @@ GATES: Mapping[str, Activation] = {
 }
 COMMON = {"quantization_config": None, "is_encoder_decoder": False}
 # What changes no logit: how it is trained and how it is computed.
+LARGEST = 2**31 - 1  # of any number in a config; sizes above it overflow where arrays are indexed
 FREE = ("dropout", "attention_dropout", "attention", "scan_layers", "remat", "init_std")
 
 
@@ -67,14 +68,18 @@ class Options:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name} in {self.where} is a whole number above 0, not {value!r}")
+            raise UserError(f"{name} in {self.where} is a whole number above 0, not {_shown(value)}", name)
+        if value > LARGEST:
+            raise UserError(f"{name} in {self.where} must be <= {LARGEST:,}, got {_shown(value)}", name)
         return value
 
     def number(self, name: str, default: float) -> float:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UserError(f"{name} in {self.where} is a number, not {value!r}")
+            raise UserError(f"{name} in {self.where} is a number, not {_shown(value)}", name)
+        if not abs(value) <= LARGEST:
+            raise UserError(f"{name} in {self.where} must be at most {LARGEST:,} in size, got {_shown(value)}", name)
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -89,7 +94,7 @@ class Options:
 
     def unsupported(self, name: str, remedy: str) -> UserError:
         """The error for a field whose value there is no form of here."""
-        return UserError(f"{name} {self.values.get(name)!r} in {self.where} is not supported, {remedy}")
+        return UserError(f"{name} {_shown(self.values.get(name))} in {self.where} is not supported, {remedy}", name)
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,12 @@ class Architecture:
         """The name of a tensor as the table has it, of one in a checkpoint."""
         name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))  # BERT's first checkpoints
         return self.prefix + name if bare and not name.startswith(("lm_head.", "cls.")) else name
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _essence(net: Transformer) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from genjax import disk
+from genjax import disk, json_text
 from genjax.errors import UserError, unknown
 from genjax.interop import tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
@@ -82,6 +82,12 @@ def load(source: str | Path) -> Pretrained:
     net, rows = architecture.net(options), options.whole("vocab_size")
     codec = tokenizers.read(folder, options.values, rows)
     found = weights.weights(folder)
+    if net.layers > len(found.shapes):  # before a table is made of them
+        name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
+        raise UserError(
+            f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its weights, got {net.layers}",
+            name,
+        )
     return Pretrained(net, _params(architecture, net, rows, options, found), codec, architecture.kind)
 
 
@@ -142,12 +148,14 @@ def _described(folder: Path) -> tuple[Architecture, Options]:
     if not path.exists():
         raise UserError(f"{folder} has no {CONFIG}: it is no model in Hugging Face's layout")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json_text.parse(path.read_bytes(), str(path), finite=False)
         kind, models = values.get("model_type"), values.get("architectures") or ()
         if not isinstance(kind, str | None) or not isinstance(models, str | list | tuple):
             raise ValueError
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}", str(path)) from None
     except (OSError, ValueError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no table of fields in JSON") from None
+        raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path)) from None
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind not in known:
         raise UserError(f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}")
@@ -180,7 +188,7 @@ def _params(
     problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
     if missing or extra or misshapen:
         said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
-        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}")
+        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}

@@ -65,9 +65,12 @@ def _window(options: Options, default: bool) -> int | None:
         return None
     sliding = layers
     if "max_window_layers" in options.values:  # layers from there on slide
-        sliding = max(0, layers - int(options.values["max_window_layers"]))
+        sliding = max(0, layers - int(options.number("max_window_layers", layers)))
     if options.values.get("layer_types") is not None:
-        sliding = list(options.values["layer_types"]).count("sliding_attention")
+        types = options.values["layer_types"]
+        if not isinstance(types, list):
+            raise options.unsupported("layer_types", "only a list of names")
+        sliding = types.count("sliding_attention")
     if sliding not in (0, layers):
         raise options.unsupported("sliding_window", f"as {sliding} of {layers} layers have it: only all or none")
     return options.whole("sliding_window", 4096) if sliding else None

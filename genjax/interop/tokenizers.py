@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from genjax import json_text
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters
 from genjax.errors import UserError
@@ -39,7 +40,14 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         )
         raise UserError(f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"')
     codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
-    tokens = codec.vocabulary  # refuses what is no tokenizer
+    try:
+        tokens = codec.vocabulary  # refuses what is no tokenizer
+        _around(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library is no Exception
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
     if tokens > rows:
         raise UserError(f"{path} has {tokens:,} tokens, but the model has rows for {rows:,}")
     tokenizer = Tokenizer.from_str(codec.tokenizer)
@@ -147,9 +155,9 @@ def _letters() -> list[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_text.parse(path.read_bytes(), str(path))
         if isinstance(found, dict):
             return found
-    except (OSError, ValueError):
+    except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON")
+    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from genjax import disk
+from genjax import disk, json_text
 from genjax.errors import UserError
 
 WHOLE = "model.safetensors"
@@ -98,19 +97,19 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}") from None
+        raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}", str(path)) from None
 
 
 def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     folder = index.parent
     try:
-        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        named = json_text.parse(index.read_bytes(), str(index))["weight_map"]
         files = sorted(set(named.values()))
         outside = any(Path(name).name != name for name in files)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{index} is damaged: fetch it again") from None
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{index} is damaged: fetch it again", str(index)) from None
     if outside:
-        raise UserError(f"{index} names files outside its folder")
+        raise UserError(f"{index} names files outside its folder", str(index))
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
         raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {', '.join(missing)}")

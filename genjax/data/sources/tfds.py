@@ -19,6 +19,7 @@ from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dat
 from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown
+from genjax.trust import outside_of_here
 
 NOTED = 20_000  # images whose decoding takes long enough to say so
 CHUNK = 1_024  # records read at once
@@ -185,7 +186,8 @@ def prepared(name: str, root: str | None) -> Any:
     build = f"tfds build {name} --data_dir={folder} --file_format=array_record"
     prepare = f"pip install 'genjax-train[prepare]' && {build}"
     try:
-        builder = tfds.builder(name, data_dir=root)
+        with outside_of_here():  # a set's features.json may name a module, which TFDS imports
+            builder = tfds.builder(name, data_dir=root)
     except tfds.core.registered.DatasetNotFoundError as error:
         found = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
         known = found | set(tfds.list_builders(with_community_datasets=False))
