@@ -153,6 +153,7 @@ class Checkpoints:
             return
         score = (scores or {}).get(self._keep.best or "", math.nan)
         found = {name: float(value) for name, value in (scores or {}).items()} if math.isfinite(score) else None
+        progress = json.loads(json.dumps(progress))  # the loop changes its own while this is written
         self._save_frozen(state)
         state = state.replace(frozen=None)
         record = {
@@ -164,7 +165,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                progress=ocp.args.JsonSave(dict(progress)),
+                progress=ocp.args.JsonSave(progress),
                 checksums=ocp.args.JsonSave(record | {"record": checksums.of_json(record)}),
             ),
             metrics=found,
