@@ -21,8 +21,6 @@ def array(dtype, shape=(16, 6)):
     return jnp.asarray(np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, shape)).astype(dtype)
 
 
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_each_flipped_bit_changes_it(dtype):
     x = np.asarray(array(dtype, (3, 2)))

@@ -284,7 +284,7 @@ def test_no_flipped_bit_is_silent(stopped, truth, target, tmp_path, capfd):
         assert step == 30 or (step == 20 and said.startswith("checkpoint 30 is damaged")), (file, bit)
         assert len(said.splitlines()) <= 1, (file, bit, said)
         fell_back += step == 20
-    assert fell_back > 20
+    assert fell_back > 10
 
 
 def test_readers_see_flipped_bits_too(stopped, truth, tmp_path, capfd):
