@@ -123,7 +123,8 @@ def main(kills: int, seed: int) -> int:
             return 1
         longest = until_first_save(Path(folder) / "first") + TRAINING
         draw = random.Random(seed)
-        moments = [draw.uniform(0, longest) for _ in range(kills)]
+        # Every fourth at any moment, the others while it trains and saves, or shortly before.
+        moments = [draw.uniform(longest - 1.5 * TRAINING if n % 4 else 0, longest) for n in range(kills)]
         print("| kill | seconds | newest checkpoint | save under way | the next start |")
         print("|---|---|---|---|---|")
         wrong = [line for line in killed(often, steps, moments) if line]

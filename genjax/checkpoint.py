@@ -37,6 +37,9 @@ class Damaged(Exception):
     """A checkpoint is not what was written."""
 
 
+UNREADABLE = (OSError, ValueError, RecursionError, Damaged)  # what reading a damaged JSON file raises
+
+
 def newest_step(run_dir: epath.Path) -> int | None:
     """The step of the newest checkpoint of a run directory that lacks nothing; None where there is none."""
     found = found_steps(run_dir)
@@ -100,10 +103,7 @@ class Checkpoints:
         if score is not None:
             preserve.append(
                 policies.BestN(
-                    get_metric_fn=score,
-                    reverse=not keep.larger_is_better,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
+                    get_metric_fn=score, reverse=not keep.larger_is_better, n=1, keep_checkpoints_without_metrics=False
                 )
             )
         self._manager = ocp.CheckpointManager(
@@ -153,6 +153,7 @@ class Checkpoints:
             return
         score = (scores or {}).get(self._keep.best or "", math.nan)
         found = {name: float(value) for name, value in (scores or {}).items()} if math.isfinite(score) else None
+        progress = json.loads(json.dumps(progress))  # the loop changes its own while this is written
         self._save_frozen(state)
         state = state.replace(frozen=None)
         progress = json.loads(json.dumps(progress))  # a copy: the loop goes on while it is written
@@ -287,7 +288,7 @@ class Checkpoints:
             found, record = patiently(
                 lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)), str(path)
             )
-        except (OSError, ValueError, Damaged):
+        except UNREADABLE:
             return None
         return found if isinstance(found, dict) and record["scores"] == checksums.of_json(found) else None
 
@@ -307,12 +308,11 @@ class Checkpoints:
         removed = {step for step in damaged if sum(step < newer for newer in whole) >= self._keep.newest}
         damaged = {step: lacks for step, lacks in damaged.items() if step not in removed}
         if jax.process_index() == 0:
-            for folder in (self._run_dir, self._folder):
-                for path in folder.iterdir() if folder.exists() else ():
-                    if UNFINISHED in path.name and "://" not in os.fspath(path):
-                        _remove(path)
-            for step in removed:
-                _remove(self._folder / str(step))
+            local = "://" not in os.fspath(self._run_dir)  # a bucket's are Orbax's to clear
+            folders = [folder for folder in (self._run_dir, self._folder) if local and folder.exists()]
+            left = [path for folder in folders for path in folder.iterdir() if UNFINISHED in path.name]
+            for path in (*left, *(self._folder / str(step) for step in removed)):
+                (path.rmtree if path.is_dir() else path.unlink)()
         self._set_aside(damaged, used=max(whole, default=None))
         if jax.process_index() == 0:
             for step in whole:
@@ -321,16 +321,20 @@ class Checkpoints:
 
     def _tidy_records(self, step: int) -> None:
         """Move away damaged scores and dates: the state beside them is whole, but Orbax would stop at them."""
-        checkpoint = self._folder / str(step)
+        checkpoint, lost = self._folder / str(step), {}
         if (checkpoint / "metrics").exists() and self._scores(step) is None:
-            self._move(checkpoint / "metrics")
-            print(f"the scores of checkpoint {step} are damaged and set aside", file=sys.stderr)
+            lost["scores"] = checkpoint / "metrics"
         dates = ocp.path.step.standard_name_format().find_step(self._plain_dir / "checkpoints", step)
         try:
             dates.commit_timestamp  # noqa: B018
-        except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
-            self._move(checkpoint / "_CHECKPOINT_METADATA")
-            print(f"the dates of checkpoint {step} are damaged and set aside", file=sys.stderr)
+        except (*UNREADABLE, TypeError, AttributeError, KeyError, OverflowError):
+            lost["dates"] = checkpoint / "_CHECKPOINT_METADATA"
+        for path in lost.values():
+            self._move(path)
+        with contextlib.suppress(*UNREADABLE):  # ``restore`` will name a checkpoint whose checksums are damaged
+            self._record(step)
+            for name in lost:
+                print(f"the {name} of checkpoint {step} are damaged and set aside", file=sys.stderr)
 
     def _save_frozen(self, state: State) -> None:
         if not jax.tree.leaves(state.frozen) or (self._run_dir / "frozen").exists():
@@ -380,10 +384,6 @@ def _compare(kept: Mapping[str, str], found: Mapping[str, str]) -> None:
     for name, entry in kept.items():
         if found.get(name) != entry:
             raise Damaged(f"{name} is not what was written")
-
-
-def _remove(path: epath.Path) -> None:
-    (path.rmtree if path.is_dir() else path.unlink)()
 
 
 def _none_whole(folder: epath.Path, damaged: Mapping[int, str]) -> UserError:

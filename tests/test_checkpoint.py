@@ -52,6 +52,15 @@ def test_a_round_trip_is_bitwise_and_keeps_keys_and_progress(run_dir):
     jax.tree.map(np.testing.assert_array_equal, unkey(state), unkey(state_at(3)))
 
 
+def test_progress_that_changes_while_it_is_written_is_kept_as_it_was(run_dir):
+    progress = {"step": 3, "meter": {"loss": [1.0] * 100_000}}
+    with Checkpoints(run_dir) as checkpoints:
+        checkpoints.save(3, state_at(3), progress, None)
+        progress["meter"]["loss"].clear()
+    with Checkpoints(run_dir, read_only=True) as checkpoints:
+        assert checkpoints.restore(target())[1]["meter"] == {"loss": [1.0] * 100_000}
+
+
 def test_the_newest_and_the_best_stay(run_dir):
     assert save(run_dir, {1: 3.0, 2: 1.0, 3: 2.0, 4: 4.0, 5: None}) == ([2, 4, 5], 2)
     assert save(run_dir, {6: 0.5}) == ([5, 6], 6)  # scores of before are remembered
