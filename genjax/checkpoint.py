@@ -156,7 +156,6 @@ class Checkpoints:
         progress = json.loads(json.dumps(progress))  # the loop changes its own while this is written
         self._save_frozen(state)
         state = state.replace(frozen=None)
-        progress = json.loads(json.dumps(progress))  # a copy: the loop goes on while it is written
         record = {
             "state": checksums.of_arrays(state),
             "progress": checksums.of_json(progress),
