@@ -13,6 +13,7 @@ RATE, B1 = 2e-4, 0.5
 def genjax_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of genjax."""
     from benchmarks.peers import image_steps
+    from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.families.gan import GAN
     from genjax.nets.adversarial import ConvBackbone, ConvGenerator
@@ -21,7 +22,9 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     family = GAN(LATENT, ConvGenerator(MAKER), ConvBackbone(JUDGE, batch_norm=True))
     players = Players(Adam(Constant(RATE), b1=B1), Adam(Constant(RATE), b1=B1))
-    return image_steps(Experiment(family, data=None, optimizer=players, batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1))
+    return image_steps(
+        Experiment(family, data=Digits(), optimizer=players, batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1)
+    )
 
 
 def peer_step(case: str) -> Callable[[int], None]:

@@ -23,6 +23,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     from benchmarks.peers import stepping
     from genjax.data.dataset import Spec
+    from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.families.autoregressive import Autoregressive
     from genjax.nets.transformer import Transformer
@@ -40,7 +41,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
         "tokens": np.random.default_rng(0).integers(0, VOCABULARY, (BATCH, CONTEXT + 1), np.int32),
         "loss_mask": np.ones((BATCH, CONTEXT + 1), np.float32),
     }
-    return stepping(Experiment(family, data=None, optimizer=optimizer, batch_size=BATCH), spec, batch)
+    return stepping(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch)
 
 
 def _drawing(family: Any, spec: Any, rows: int) -> Callable[[int], None]:

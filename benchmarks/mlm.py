@@ -20,6 +20,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     from benchmarks.peers import stepping
     from genjax.data.dataset import SPECIAL, Spec
+    from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.families.masked_lm import MaskedLM
     from genjax.families.masking import Masking
@@ -49,7 +50,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     }
     optimizer = AdamW(Constant(RATE), weight_decay=0.01, clip=1.0)
     family = MaskedLM(net, Masking(rate=ASKED))
-    return stepping(Experiment(family, data=None, optimizer=optimizer, batch_size=BATCH), spec, batch)
+    return stepping(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch)
 
 
 def peer_step(case: str) -> Callable[[int], None]:

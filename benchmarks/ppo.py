@@ -50,6 +50,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     from genjax import parallel, runs
     from genjax.data.dataset import Spec
+    from genjax.data.sources import Digits
     from genjax.data.text_codecs import Characters
     from genjax.experiment import Experiment
     from genjax.families.autoregressive import Autoregressive
@@ -78,7 +79,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
         kl=KL,
     )
     family = begins.on({BASE: Trained(BASE, policy, spec)}, spec).knowing(codec)
-    experiment = Experiment(family, data=None, optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows)
+    experiment = Experiment(family, data=Digits(), optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows)
     layout = parallel.start(parallel.Devices(count=1))
     plain = runs.initial_state(experiment, spec)
 

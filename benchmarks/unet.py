@@ -45,6 +45,7 @@ def torch_net() -> Any:
 def genjax_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of genjax."""
     from benchmarks.peers import image_steps
+    from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.optim import AdamW
     from genjax.schedules import Constant
@@ -53,7 +54,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     if case == "diffusion_sample":
         return _sampling(family)
     optimizer = AdamW(Constant(RATE), weight_decay=DECAY)
-    return image_steps(Experiment(family, data=None, optimizer=optimizer, batch_size=BATCH, ema=0.999), SHAPE)
+    return image_steps(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH, ema=0.999), SHAPE)
 
 
 def _sampling(family: Any) -> Callable[[int], None]:

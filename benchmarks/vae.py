@@ -12,6 +12,7 @@ CHANNELS = (32, 64)
 def genjax_step(case: str) -> Callable[[int], None]:
     """``run(steps)`` of genjax."""
     from benchmarks.peers import image_steps
+    from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.families.vae import VAE
     from genjax.nets.conv import ConvCoder
@@ -20,7 +21,9 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     coder = MLPCoder((400,)) if case == "vae" else ConvCoder(CHANNELS)
     family = VAE(LATENT[case], coder)
-    return image_steps(Experiment(family, data=None, optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1))
+    return image_steps(
+        Experiment(family, data=Digits(), optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1)
+    )
 
 
 def peer_step(case: str) -> Callable[[int], None]:

@@ -197,7 +197,7 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
 @pytest.mark.long
 def test_captions_are_learned_from_pictures(tmp_path):
     """By heart: what is written of each is a sentence about it."""
-    run = genjax.train(experiment(steps=300, every=Every(300, 0, 0, 300)), tmp_path / "run", quiet=True)
+    run = genjax.train(experiment(steps=400, every=Every(400, 0, 0, 400)), tmp_path / "run", quiet=True)
     data = run.experiment.data.open()
     split = data.splits["train"]
     images = jnp.asarray(split.batch(np.arange(20))["image"])
