@@ -32,7 +32,7 @@ from genjax.prepare.stage import ID, REASON, SOURCE, Stage
 DONE, STAGES = "done.json", "stages"
 GLOB = "*?[]{}%#"  # of patterns and addresses
 QUARANTINE = "quarantine.jsonl"
-VERSION = 2  # of what stages make; raised when an old folder must not be taken for a finished one
+VERSION = 3  # of what stages make; raised when an old folder must not be taken for a finished one
 
 
 def prepare(
