@@ -28,7 +28,7 @@ def start(run_dir: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, str(run_dir)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
-def told(process: subprocess.Popen[str]) -> list[str]:
+def read_lines(process: subprocess.Popen[str]) -> list[str]:
     """The lines on stderr, without progress; waits for the end."""
     lines = process.communicate(timeout=600)[1].splitlines()
     return [line for line in lines if not line.startswith("step ")]
@@ -43,13 +43,13 @@ def pair(run_dir: Path, kill: bool) -> str:
         time.sleep(0.01)
     took = time.monotonic() - began
     loser, winner = (first, second) if first.poll() is not None else (second, first)
-    lines = told(loser)
+    lines = read_lines(loser)
     if kill and loser.returncode == 2:
         time.sleep(random.uniform(0, 3.0))
         winner.send_signal(signal.SIGKILL)
         winner.wait()
         winner = start(run_dir)
-    said = told(winner)
+    said = read_lines(winner)
     print(f"  {loser.returncode} after {took:.1f} s: {' | '.join(lines)}", flush=True)
     if winner.returncode != 0:
         return f"the survivor ended with {winner.returncode}: {said}"
