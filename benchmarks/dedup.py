@@ -157,7 +157,7 @@ def measure(paths: list[str]) -> None:
     daft.set_execution_config(scantask_max_parallel=2)  # by default eight groups of files are read at once
     clusters(daft.from_pydict({"text": texts(1000)[0]}))
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
     found = clusters(daft.read_parquet(paths))
     result = {
         "documents": len(found),

@@ -52,7 +52,8 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
-`genjax train vae_digits --help` lists them. --trust runs the code that a RUN_DIR from someone else names, see docs/safety.md."""
+`genjax train vae_digits --help` lists them.
+--trust runs the code that a RUN_DIR from someone else names, see docs/safety.md."""
 
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
