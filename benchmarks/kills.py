@@ -32,7 +32,7 @@ STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
 OPTIONS = [f"--every.{name}={interval}" for name, interval in EVERY.items()]
 COMMAND = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", "--steps-per-dispatch=10", *OPTIONS]
-TRAINING = 2.0  # seconds after the first save within which a process is killed, at most
+TRAINING = 2.0  # seconds after its first steps within which a process is killed, at most
 
 
 def start(run_dir: Path, steps: int) -> subprocess.Popen[bytes]:
@@ -46,16 +46,15 @@ def said(run_dir: Path) -> Path:
     return run_dir.with_name(f"{run_dir.name}.stderr")
 
 
-def until_first_save(run_dir: Path) -> float:
-    """Seconds from the start of a process to the first checkpoint of a new run."""
-    begin = time.monotonic()
-    process = start(run_dir, 10**6)
-    while newest_step(epath.Path(run_dir)) is None and process.poll() is None:
-        time.sleep(0.02)
-    took = time.monotonic() - begin
-    process.kill()
-    process.wait()
-    return took
+def wait_for_steps(process: subprocess.Popen[bytes], run_dir: Path) -> float:
+    """Wait until a process takes steps, or ends; returns the seconds since its start."""
+    began, row = time.monotonic(), run_dir / "metrics.jsonl"
+    before = row.stat().st_size if row.exists() else 0
+    while process.poll() is None and not (row.exists() and row.stat().st_size > before):
+        if re.search("going on|beginning anew", said(run_dir).read_text(errors="replace")):
+            break
+        time.sleep(0.01)
+    return time.monotonic() - began
 
 
 def unfinished(run_dir: Path) -> bool:
@@ -78,16 +77,25 @@ def wrong_start(run_dir: Path, newest: int | None) -> str:
     return ""
 
 
-def killed(run_dir: Path, steps: int, moments: list[float]) -> Iterator[str]:
-    """Train with a kill at each of the moments, then to the end; yields what is wrong with each start after a kill."""
+def killed(run_dir: Path, steps: int, kills: int, draw: random.Random) -> Iterator[str]:
+    """Train with so many kills, then to the end; yields what is wrong with each start after a kill.
+
+    Three of four come while a process trains and saves, one at any moment of its start.
+    """
     newest: int | None = None
-    for number, moment in enumerate([*moments, None]):
-        process = start(run_dir, steps)
-        try:
-            code = process.wait(moment)
-        except subprocess.TimeoutExpired:
+    longest = 1.0  # seconds from a start to the first steps
+    for number in range(kills + 1):
+        process, began = start(run_dir, steps), time.monotonic()
+        moment: float | None = None
+        if number < kills:
+            if number % 4:
+                longest = wait_for_steps(process, run_dir)
+                time.sleep(draw.uniform(0, TRAINING))
+            else:
+                time.sleep(draw.uniform(0, longest))
             process.kill()
-            code = process.wait()
+            moment = time.monotonic() - began
+        code = process.wait()
         wrong = wrong_start(run_dir, newest)
         if code not in (0, -9) or (moment is None and code != 0):
             wrong = f"it ended with {code}: {said(run_dir).read_text(errors='replace').strip()[-300:]}"
@@ -121,13 +129,10 @@ def main(kills: int, seed: int) -> int:
         if start(alone, steps).wait():
             print(said(alone).read_text(), file=sys.stderr)
             return 1
-        longest = until_first_save(Path(folder) / "first") + TRAINING
         draw = random.Random(seed)
-        # Every fourth at any moment, the others while it trains and saves, or shortly before.
-        moments = [draw.uniform(longest - 1.5 * TRAINING if n % 4 else 0, longest) for n in range(kills)]
         print("| kill | seconds | newest checkpoint | save under way | the next start |")
         print("|---|---|---|---|---|")
-        wrong = [line for line in killed(often, steps, moments) if line]
+        wrong = [line for line in killed(often, steps, kills, draw) if line]
         same_state, same_rows = bits(alone) == bits(often), rows(alone) == rows(often)
     print(f"\n{kills - len(wrong)} of {kills} starts after a kill continued from the newest whole checkpoint")
     print(f"final state after {steps} steps: {'bitwise equal' if same_state else 'DIFFERS'}")
