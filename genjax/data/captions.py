@@ -49,7 +49,7 @@ class CaptionCodec(AroundText):
         except (OSError, binascii.Error) as error:
             raise UserError(f"{name} cannot be read: {error}") from None
         try:
-            (height, width), _ = header(content)
+            height, width = header(content).size
         except Exception as error:  # PIL's readers raise many kinds
             raise UserError(f"{name} is no whole image: {error}") from None
         if (height, width) != (self.image.height, self.image.width):
