@@ -53,13 +53,20 @@ class Fitting(NamedTuple):
 
     Attributes:
       names: their paths below the folder, sorted.
-      recased: of those that would fit in other capitals.
-      others: the rest of what lies where the pattern looks.
+      broken: those of links that fit and lead nowhere.
+      recased: those of files that would fit in other capitals.
+      others: all but ``names`` that lies where the pattern looks.
     """
 
     names: list[str]
+    broken: list[str]
     recased: list[str]
     others: list[Entry]
+
+    @property
+    def passed_over(self) -> Counter[str]:
+        """How many others there are of each kind."""
+        return Counter(entry.kind for entry in self.others)
 
 
 def entries(
@@ -170,26 +177,33 @@ def fitting(root: Path, pattern: str) -> Fitting:
     """
     from fsspec.utils import glob_translate
 
-    parts = pattern.split("/")
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    pattern = "/".join(parts)
     plain = next((place for place, part in enumerate(parts[:-1]) if MAGIC.search(part)), len(parts) - 1)
     below = "/".join(parts[:plain])
+    found = Fitting([], [], [], [])
+    if not parts:
+        raise ValueError("it is empty")
     if not MAGIC.search(pattern):
-        there = os.path.lexists(root / pattern) and not (root / pattern).is_dir()
-        return Fitting([pattern] if there else [], [], [])
-    written = re.compile(glob_translate(pattern))
-    loose = re.compile(glob_translate(pattern), re.IGNORECASE)
-    depth = None if "**" in parts else len(parts) - plain
-    found = Fitting([], [], [])
+        if not (root / pattern).is_dir() and os.path.lexists(root / pattern):
+            (found.names if (root / pattern).is_file() else found.broken).append(pattern)
+        return found
+    written, loose = (re.compile(glob_translate(pattern), flag) for flag in (0, re.IGNORECASE))
     if not (root / below).is_dir():
         return found
-    for entry in entries(root, below, depth, hidden=any(part.startswith(".") for part in parts)):
-        if entry.fault in ("", BROKEN) and written.match(entry.name):  # a broken link says so when it is read
+    hidden = any(part.startswith(".") and part != ".." for part in parts)
+    for entry in entries(root, below, None if "**" in parts else len(parts) - plain, hidden=hidden):
+        if not entry.fault and written.match(entry.name):
             found.names.append(entry.name)
             continue
         found.others.append(entry)
-        if not entry.fault and loose.match(entry.name):
+        if entry.fault == BROKEN and written.match(entry.name):
+            found.broken.append(entry.name)
+        elif not entry.fault and loose.match(entry.name):
             found.recased.append(entry.name)
-    return Fitting(sorted(found.names), sorted(found.recased), found.others)
+    for names in found[:3]:
+        names.sort()
+    return found
 
 
 def told(counts: Mapping[str, int]) -> str:
@@ -200,11 +214,19 @@ def told(counts: Mapping[str, int]) -> str:
     return ", ".join([*shown, f"{rest:,} of other kinds"] if rest else shown)
 
 
-def note_passed_over(title: str, taken: int, counts: Mapping[str, int]) -> None:
-    """One line about the files that are passed over, if any are."""
+def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()) -> None:
+    """One line about the files that are passed over, if any are.
+
+    Args:
+      title: whose files they are.
+      taken: files that are not passed over.
+      counts: of the others, by kind.
+      recased: of the others those that would fit the pattern in other capitals.
+    """
     over = sum(counts.values())
     if over:
-        note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}")
+        hint = f"; {len(recased):,} would fit in other capitals, such as {min(recased)}" if recased else ""
+        note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}{hint}")
 
 
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:

@@ -153,7 +153,7 @@ def read_sound(content: bytes) -> Sound:
     if order is None or content[8:12] != b"WAVE":
         raise ValueError("it is no WAV file")
     form, start, size = _parts(content, order)
-    coding, channels, rate, width, bits = _form(form, order)
+    coding, channels, rate, width = _form(form, order)
     if not rate:
         raise ValueError("its rate is 0 Hz")
     there, block = len(content) - start, channels * width
@@ -209,8 +209,8 @@ def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None
     return None if unwritten else size
 
 
-def _form(form: bytes, order: str) -> tuple[int, int, int, int, int]:
-    """(coding, channels, rate in Hz, bytes of a value, bits of a value) of a WAV file's format.
+def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
+    """(coding, channels, rate in Hz, bytes of a value) of a WAV file's format.
 
     Raises:
       ValueError: it cannot be read; a coding is named.
@@ -230,7 +230,7 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int, int]:
         width = block // channels
     if (coding == FLOAT and bits not in (32, 64)) or (coding in LAWS and bits != 8) or (coding == PCM and bits > 64):
         raise ValueError(f"its values have {bits} bits, which no such WAV file has that is read")
-    return coding, channels, rate, width if coding == PCM else bits // 8, bits
+    return coding, channels, rate, width if coding == PCM else bits // 8
 
 
 def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -79,7 +79,9 @@ class ImageFolder:
         files = self._sound(scanned)
         animated = sum(f.animated for f in files)
         if animated:
-            note(f"{root}: {animated:,} of {len(files):,} images are the first frame of an animation or of several pages")
+            note(
+                f"{root}: {animated:,} of {len(files):,} images are the first frame of an animation or of several pages"
+            )
         channels = self.channels or (3 if any(f.colour for f in files) else 1)
         codec = ImageCodec(*size, channels)
 

@@ -103,8 +103,8 @@ class WavFolder:
             raise UserError(f"{len(bad):,} of {len(names):,} WAV files in {root} cannot be used: {listing}")
         if clipped:
             note(
-                f"{root}: {sum(clipped):,} values of {len(clipped):,} of {len(names):,} WAV files are beyond full scale "
-                "and are clipped"
+                f"{root}: {len(clipped):,} of {len(names):,} WAV files have values beyond full scale; "
+                f"{sum(clipped):,} are clipped"
             )
         stored: Stored = (
             Arrays("signal", signals, label, self.codec())
