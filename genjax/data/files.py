@@ -88,7 +88,8 @@ def entries(
     """
     home = os.path.realpath(root)
     times: Counter[tuple[int, int]] = Counter()
-    todo = [(below, frozenset({_identity(root / below)}), 1)]
+    start = [root, *(root / below).parents[: len(PurePosixPath(below).parts)], root / below]
+    todo = [(below, frozenset(map(_identity, start)), 1)]
     while todo:
         folder, above, level = todo.pop()
         try:

@@ -146,6 +146,8 @@ def _opened(content: bytes) -> Image.Image:
             image = factory(io.BytesIO(content), "")
         except OTHER_FORMAT:
             continue
+        except OSError as error:
+            raise _cut(error) from error
         width, height = image.size
         if width * height > PIXELS:
             raise ValueError(f"it has {height:,}x{width:,} pixels, more than the {PIXELS:,} that are read")
@@ -204,4 +206,9 @@ def _load_whole(image: Image.Image) -> None:
     try:
         image.load()
     except OSError as error:
-        raise ValueError("the file is cut off" if "truncated" in str(error) else str(error)) from error
+        raise _cut(error) from error
+
+
+def _cut(error: OSError) -> ValueError:
+    """An error of Pillow's readers in plain words, where it is that the file ends too early."""
+    return ValueError("the file is cut off" if "truncated" in str(error).lower() else str(error))

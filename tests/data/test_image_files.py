@@ -22,11 +22,14 @@ from genjax.errors import UserError
 from genjax.prepare import reading
 from genjax.prepare.readers import Images
 
+pytestmark = pytest.mark.filterwarnings("ignore:IM image format is deprecated")
+
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "I;16B", "RGBX")
 # Where Pillow writes what it cannot decode itself, or only with a program beside it.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "PALM", "PDF", "SPIDER", "WMF"}
 # That give each pixel back; the others are compared with what Pillow makes of the file.
 LOSSLESS = {"BMP", "DDS", "DIB", "IM", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"}
+NO_ALPHA = {"BMP", "DIB", "PPM"}  # is left out as Pillow writes or reads them
 
 
 def picture(mode: str, width: int = 40, height: int = 32) -> Image.Image:
@@ -56,13 +59,16 @@ def written(image: Image.Image, form: str, **options: object) -> bytes:
 
 def by_pillow(content: bytes, mode: str) -> np.ndarray:
     """What Pillow itself makes of a file: upright, on white, in grey or RGB."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    if image.getexif().get(0x0112, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         return np.asarray(Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert(mode))
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return np.asarray(image.convert(mode))
 
@@ -93,6 +99,7 @@ def test_each_image_that_pillow_writes_is_read_as_pillow_reads_it_or_refused(for
             header(content)
         return
     opened = Image.open(io.BytesIO(content))
+    opened.load()
     if opened.mode == "F" or (opened.mode == "I" and form not in ("PNG", "PPM")):
         for read in (header, lambda content: decode(content, None, 1)):
             with pytest.raises(ValueError, match="32-bit"):
@@ -104,7 +111,7 @@ def test_each_image_that_pillow_writes_is_read_as_pillow_reads_it_or_refused(for
         assert pixels.dtype == np.uint8
         assert np.array_equal(pixels.reshape(truth.shape), truth)
         assert header(content).size == truth.shape[:2]
-    if form in LOSSLESS and mode in ("L", "RGB", "RGBA", "I;16"):
+    if form in LOSSLESS - (NO_ALPHA if mode == "RGBA" else set()) and mode in ("L", "RGB", "RGBA", "I;16"):
         truth = {"I;16": lambda: np.asarray(picture("I;16")) >> 8}.get(mode, lambda: _on_white(picture(mode)))()
         assert np.array_equal(decode(content, None, 1 if truth.ndim == 2 else 3).squeeze(), truth)
     assert header(content).colour == (opened.mode not in ("1", "L", "LA", "I", "I;16", "I;16B"))
@@ -238,7 +245,7 @@ def bombs() -> dict[str, bytes]:
     side = 50_000
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
     small = written(picture("L"), "PNG")
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(300_000_000), 9))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000), 9))
     tiff = bytearray(written(picture("L", 30_000, 1), "TIFF"))
     at = tiff.index(struct.pack("<HHII", 257, 4, 1, 1)) if struct.pack("<HHII", 257, 4, 1, 1) in tiff else None
     if at is None:
@@ -267,10 +274,9 @@ def test_small_files_that_declare_very_much_are_refused_at_once_everywhere(tmp_p
     codec = CaptionCodec(Characters(), ImageCodec(8, 8, 3))
     with pytest.raises(UserError, match="no whole image"):
         codec.picture(str(path))
-    plan, schema = reading.planned([Images(("*.png",), str(tmp_path))])
-    reading.read(plan, schema, tmp_path / "out")
-    assert not list((tmp_path / "out" / "kept").iterdir())
-    assert time.perf_counter() - begun < 10  # with the start of daft
+    with pytest.raises(ValueError, match="no image: "):
+        Images(("*.png",), str(tmp_path)).look(content)
+    assert time.perf_counter() - begun < 5
     if kind != "text":
         assert f"{PIXELS:,}" in str(error.value)
     if kind in ("png", "bmp", "ppm"):

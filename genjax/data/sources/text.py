@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from genjax.data.dataset import Dataset
 from genjax.data.delimited import check_dialect
-from genjax.data.files import fitting, note_passed_over
+from genjax.data.files import fitting, note_passed_over, told
 from genjax.data.layouts import RandomWindows
 from genjax.data.stand_in import part_folder
 from genjax.data.tables import KINDS, TableTexts, kind
@@ -60,6 +60,22 @@ class TextFiles:
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+
+    def check_domains(self) -> None:
+        """Refuse a folder directly below the root that is a domain but for its files, none of which fits."""
+        folder = _folder(self.root)
+        if folder.is_file():
+            return
+        found = fitting(folder, self.pattern)
+        tops = {name.split("/")[0] for name in found.names if "/" in name}
+        for top in sorted({entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops):
+            what = told(Counter(entry.kind for entry in found.others if entry.name.startswith(f"{top}/")))
+            if all("/" in name for name in found.names):
+                raise UserError(
+                    f"the domain {top!r} of {folder} has no file that fits {self.pattern!r}: {what}; "
+                    "convert its files, or move the folder away",
+                    "pattern",
+                )
 
 
 @dataclass(frozen=True)
