@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import re
 import struct
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +35,9 @@ PIXELS = 178_956_970  # of the largest image that is read, as in Pillow: a tiny 
 NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "SPIDER"})
 DECODERS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # that a build may lack
 PAGES = frozenset({"MPO", "PSD"})  # their first picture is the whole one; the others are views or layers of it
-BITS_PER_SAMPLE = 258  # the TIFF tag
+ROWS, BITS_PER_SAMPLE = 257, 258  # TIFF tags
+WARNING = frozenset({"GIF", "ICNS", "ICO"})  # formats whose readers may warn of a size that the file hides
+LARGE = threading.Lock()
 OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)  # Pillow's readers: it is not of this format
 NO_EXIF = (*OTHER_FORMAT, ValueError, KeyError, OSError, ZeroDivisionError)  # raised on EXIF data that are damaged
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a JPEG's segment, not of a byte 255 or a restart in a scan
@@ -82,7 +88,7 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
     if image.mode == "L" and channels == 1 and size is None and not image.info and not turned:
         # the bulk of small grey sets, at half the time
         return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 1)
-    image.load()
+    _load(image)
     found = _eight_bits(image)
     if turned and (turn := UPRIGHT.get(_orientation(image))) is not None:
         found = found.transpose(turn)
@@ -106,14 +112,15 @@ def header(content: bytes) -> Header:
       Exception: of many types, as Pillow's readers do, when the file is no whole image.
     """
     image = _opened(content)
-    animated = image.format not in PAGES and bool(getattr(image, "is_animated", False))  # as Pillow's manual asks
+    with _quietly() if image.format in WARNING else contextlib.nullcontext():
+        animated = image.format not in PAGES and bool(getattr(image, "is_animated", False))  # as Pillow's manual asks
     if image.format == "PNG":
         turned = _may_be_turned(image, content)
         (_opened(content) if turned else image).verify()  # which nothing may come before
     else:
         turned = True
         if image.format not in ("JPEG", "MPO") or not _has_end(content):
-            _load_whole(image)
+            _load(image)
     quarter = turned and _orientation(image) >= 5
     width, height = image.size
     return Header((width, height) if quarter else (height, width), image.mode not in GREY_MODES, animated)
@@ -143,7 +150,8 @@ def _opened(content: bytes) -> Image.Image:
         if not known or isinstance(known, str):  # a text says that a decoder is missing
             continue
         try:
-            image = factory(io.BytesIO(content), "")
+            with _quietly() if name in WARNING else contextlib.nullcontext():
+                image = factory(io.BytesIO(content), "")
         except OTHER_FORMAT:
             continue
         except OSError as error:
@@ -154,8 +162,16 @@ def _opened(content: bytes) -> Image.Image:
         sixteen = image.mode == "I" and image.format in ("PNG", "PPM")  # as some Pillows hold 16 bits
         if image.mode in ("I", "F") and not sixteen:
             raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}), not 8- or 16-bit")
+        if image.format == "TIFF" and _uncovered(image):
+            raise ValueError("the file is cut off: its strips do not cover its height")
         return image
     raise UnidentifiedImageError("the file is no image that Pillow decodes")
+
+
+def _uncovered(image: Image.Image) -> bool:
+    """Whether rows of a TIFF are in none of its strips; Pillow makes them black."""
+    rows = image.tag_v2[ROWS]  # type: ignore[attr-defined]
+    return bool(image.tile) and max(extent[3] for _, extent, *_ in image.tile) < rows  # type: ignore[attr-defined]
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -164,7 +180,9 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
         values = np.asarray(image)
         grey = (values >> (bits - 8)).astype(np.uint8)
-        return Image.fromarray(np.where(values == image.info.get("transparency", -1), np.uint8(255), grey))
+        if "transparency" in image.info:
+            grey[values == image.info["transparency"]] = 255
+        return Image.fromarray(grey)
     if image.mode == "LAB":
         from PIL import ImageCms
 
@@ -201,12 +219,22 @@ def _has_end(content: bytes) -> bool:
     return False
 
 
-def _load_whole(image: Image.Image) -> None:
-    """Decode an image where looking at it does not tell whether it is whole."""
+def _load(image: Image.Image) -> None:
+    """Decode an image, of those of which Pillow warns one at a time."""
+    warned = image.width * image.height > (Image.MAX_IMAGE_PIXELS or PIXELS) or image.format in WARNING
     try:
-        image.load()
+        with _quietly() if warned else contextlib.nullcontext():
+            image.load()
     except OSError as error:
         raise _cut(error) from error
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without Pillow's warning of large images, which this module has a bound for."""
+    with LARGE, warnings.catch_warnings():  # not made for several threads
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _cut(error: OSError) -> ValueError:

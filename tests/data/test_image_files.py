@@ -240,6 +240,11 @@ def test_an_image_that_is_cut_in_the_middle_is_refused_at_the_first_look(form):
         header(content[: len(content) // 2])
 
 
+def rows_of(tiff: bytes) -> int:
+    """Where a small TIFF of Pillow's says how many rows it has."""
+    return next(tiff.index(tag) for kind in (3, 4) if (tag := struct.pack("<HHI", 257, kind, 1)) in tiff) + 8
+
+
 def bombs() -> dict[str, bytes]:
     """Small files that declare very much."""
     side = 50_000
@@ -247,10 +252,8 @@ def bombs() -> dict[str, bytes]:
     small = written(picture("L"), "PNG")
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000), 9))
     tiff = bytearray(written(picture("L", 30_000, 1), "TIFF"))
-    at = tiff.index(struct.pack("<HHII", 257, 4, 1, 1)) if struct.pack("<HHII", 257, 4, 1, 1) in tiff else None
-    if at is None:
-        at = tiff.index(struct.pack("<HHIHH", 257, 3, 1, 1, 0))
-    tiff[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 2**31 - 1)
+    at = rows_of(tiff)
+    tiff[at - 6 : at + 4] = struct.pack("<HII", 4, 1, 2**31 - 1)
     return {
         "png": start + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""),
         "bmp": b"BM"
@@ -294,12 +297,36 @@ def test_many_frames_take_no_longer_than_the_first(tmp_path):
     assert time.process_time() - begun < 1
 
 
-def test_the_largest_image_that_is_read_gives_no_warning(recwarn):
+def test_the_largest_images_that_are_read_give_no_warning(recwarn, monkeypatch):
     side = int(PIXELS**0.5) - 200  # where Pillow warns, and does not refuse
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
     content = start + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
     assert header(content).size == (side, side)
+    small = {form: written(picture("L"), form) for form in ("TIFF", "PNG", "JPEG", "GIF", "ICO")}
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # so that those of 1,280 are large
+    for content in small.values():
+        assert header(content).size == decode(content, None, 1).shape[:2]
     assert not recwarn.list
+
+
+def test_a_tiff_whose_strips_do_not_cover_its_rows_is_cut_off():
+    content = bytearray(written(picture("L"), "TIFF"))
+    content[rows_of(content)] = 33
+    for read in (header, lambda content: decode(content, None, 1)):
+        with pytest.raises(ValueError, match="strips do not cover"):
+            read(bytes(content))
+
+
+def test_twelve_bits_of_a_tiff_are_scaled_to_eight():
+    values = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    packed = np.stack(
+        [values[:, ::2] >> 4, (values[:, ::2] & 15) << 4 | values[:, 1::2] >> 8, values[:, 1::2] & 255], -1
+    )
+    strip = packed.astype(np.uint8).tobytes()
+    tags = ((256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, len(strip)))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert np.array_equal(decode(content, None, 1)[..., 0], values >> 4)
 
 
 def test_formats_that_are_read_are_those_of_pillow_without_those_it_does_not_decode():
