@@ -45,7 +45,10 @@ class CaptionCodec(AroundText):
             if image.startswith(INLINE):
                 content = base64.b64decode(image.removeprefix(INLINE), validate=True)
             else:
-                content = Path(image).expanduser().read_bytes()
+                path = Path(image).expanduser()
+                if path.exists() and not path.is_file():  # reading a pipe would wait for somebody to write
+                    raise UserError(f"{name} is not a file", image)
+                content = path.read_bytes()
         except (OSError, binascii.Error) as error:
             raise UserError(f"{name} cannot be read: {error}") from None
         try:

@@ -37,10 +37,12 @@ class Entry(NamedTuple):
     Attributes:
       name: its path below the folder, with "/" on every system.
       fault: why it is passed over, such as "broken link"; "" where it can be read.
+      linked: whether a link leads to it.
     """
 
     name: str
     fault: str = ""
+    linked: bool = False
 
     @property
     def kind(self) -> str:
@@ -89,9 +91,9 @@ def entries(
     home = os.path.realpath(root)
     times: Counter[tuple[int, int]] = Counter()
     start = [root, *(root / below).parents[: len(PurePosixPath(below).parts)], root / below]
-    todo = [(below, frozenset(map(_identity, start)), 1)]
+    todo = [(below, frozenset(map(_identity, start)), 1, False)]
     while todo:
-        folder, above, level = todo.pop()
+        folder, above, level, linked = todo.pop()
         try:
             with os.scandir(root / folder) as scan:
                 found = list(scan)
@@ -116,9 +118,9 @@ def entries(
                 if itself in above or times[itself] > MOST_NAMES:
                     yield Entry(name, LOOP)
                 else:
-                    todo.append((name, above | {itself}, level + 1))
+                    todo.append((name, above | {itself}, level + 1, linked or link))
             else:
-                yield Entry(name, "" if entry.is_file() else SPECIAL)
+                yield Entry(name, "" if entry.is_file() else SPECIAL, linked or link)
 
 
 def listed(
@@ -140,12 +142,14 @@ def listed(
     if not root.is_dir():
         raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}", str(root))
     names: list[str] = []
+    linked = False
     loops: set[str] = set()
     passed: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by the folder directly under the root
     for entry in entries(root, closed=closed):
         loops |= {entry.name} if entry.fault == LOOP else set()
         if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
             names.append(entry.name)
+            linked |= entry.linked
         else:
             passed[_top(entry)][entry.kind] += 1
     counts = sum(passed.values(), Counter[str]())
@@ -164,6 +168,9 @@ def listed(
                 str(root / top),
             )
     note_passed_over(str(root), len(names), counts)
+    twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
+    if twice:
+        note(f"{root}: links give {twice:,} files a second name; one of the two may be held out, the other trained on")
     return sorted(names)
 
 

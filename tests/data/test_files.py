@@ -64,6 +64,7 @@ def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_pas
     assert capsys.readouterr().err == (
         f"{root}: 12 of 20 files passed over: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets or devices, "
         "1 looping link, 1 without a suffix\n"
+        f"{root}: links give 3 files a second name; one of the two may be held out, the other trained on\n"
     )
 
 
@@ -92,7 +93,9 @@ def test_links_that_lead_out_of_a_closed_folder_are_not_followed(tmp_path, capsy
     (root / "cats" / "file.png").symlink_to("/etc/passwd")
     (root / "dogs" / "beside").symlink_to(tmp_path / "root2")
     assert taken(root, closed=True) == ["cats/a.png", "cats/in/c.png", "dogs/b.png", "pool/c.png"]
-    assert capsys.readouterr().err == f"{root}: 3 of 7 files passed over: 3 links that lead out\n"
+    assert capsys.readouterr().err == f"{root}: 3 of 7 files passed over: 3 links that lead out\n" + (
+        f"{root}: links give 1 files a second name; one of the two may be held out, the other trained on\n"
+    )
     assert len(taken(root)) == 7
     linked = tmp_path / "linked"
     linked.symlink_to(root)
