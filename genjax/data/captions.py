@@ -46,7 +46,8 @@ class CaptionCodec(AroundText):
                 content = base64.b64decode(image.removeprefix(INLINE), validate=True)
             else:
                 path = Path(image).expanduser()
-                if path.exists() and not path.is_file():  # reading a pipe would wait for somebody to write
+                # reading a pipe would wait for somebody to write
+                if path.exists() and not path.is_file():
                     raise UserError(f"{name} is not a file", image)
                 content = path.read_bytes()
         except (OSError, binascii.Error) as error:

@@ -19,14 +19,17 @@ from genjax.errors import UserError
 LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # with no use to anybody else
 HIDDEN, BROKEN, LOOP, OUTSIDE = "hidden", "broken link", "looping link", "link that leads out"
 SPECIAL, UNREADABLE = "pipe, socket or device", "unreadable folder"
+MANY = "folder that has too many names"
 PLURAL = {
     BROKEN: "broken links",
     LOOP: "looping links",
     OUTSIDE: "links that lead out",
     SPECIAL: "pipes, sockets or devices",
     UNREADABLE: "unreadable folders",
+    MANY: "folders that have too many names",
 }
-MOST_NAMES = 100  # under which links list one folder: folders that all link to each other have no end of names
+# under which links list one folder: folders that all link to each other have no end of names
+MOST_NAMES = 100
 KINDS = 8  # that a line names; the rest is counted
 MAGIC = re.compile(r"[*?\[]")
 
@@ -65,25 +68,27 @@ class Fitting(NamedTuple):
     recased: list[str]
     others: list[Entry]
 
-    @property
-    def passed_over(self) -> Counter[str]:
-        """How many others there are of each kind."""
-        return Counter(entry.kind for entry in self.others)
-
 
 def entries(
-    root: Path, below: str = "", depth: int | None = None, *, hidden: bool = False, closed: bool = False
+    root: Path,
+    below: str = "",
+    depth: int | None = None,
+    *,
+    hidden: bool = False,
+    closed: bool = False,
 ) -> Iterator[Entry]:
     """The files below a folder, links followed, in no order.
 
-    A link back to a folder that it lies in ends there. A folder that several names lead to has its files under each.
+    A link back to a folder that it lies in ends there. A folder that several names lead to has its
+    files under each.
 
     Args:
       root: the folder.
       below: the folder in it where to begin.
       depth: folders down from there, itself among them; None for all.
       hidden: whether to give files and folders whose name begins with "." as others.
-      closed: whether to pass over links that lead out of the root, such as one that a stranger has packed.
+      closed: whether to pass over links that lead out of the root, such as one that a stranger has
+        packed.
 
     Raises:
       UserError: a name is not in UTF-8.
@@ -96,7 +101,7 @@ def entries(
         folder, above, level, linked = todo.pop()
         try:
             with os.scandir(root / folder) as scan:
-                found = list(scan)
+                found = sorted(scan, key=lambda entry: entry.name)
         except OSError:
             yield Entry(folder, UNREADABLE)
             continue
@@ -116,7 +121,7 @@ def entries(
                 itself = _identity(Path(entry.path))
                 times[itself] += 1
                 if itself in above or times[itself] > MOST_NAMES:
-                    yield Entry(name, LOOP)
+                    yield Entry(name, LOOP if itself in above else MANY)
                 else:
                     todo.append((name, above | {itself}, level + 1, linked or link))
             else:
@@ -124,7 +129,12 @@ def entries(
 
 
 def listed(
-    root: Path, suffixes: Collection[str], things: str, *, classes: bool = True, closed: bool = False
+    root: Path,
+    suffixes: Collection[str],
+    things: str,
+    *,
+    classes: bool = True,
+    closed: bool = False,
 ) -> list[str]:
     """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every system; no hidden ones.
 
@@ -133,7 +143,8 @@ def listed(
     Args:
       suffixes: in small letters; files may have them in capitals.
       things: what the files are, for the message.
-      classes: whether the folders directly under the root are labels, none of which may be without files.
+      classes: whether the folders directly under the root are labels, none of which may be without
+        files.
       closed: whether links that lead out of the root are passed over.
 
     Raises:
@@ -144,7 +155,8 @@ def listed(
     names: list[str] = []
     linked = False
     loops: set[str] = set()
-    passed: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by the folder directly under the root
+    # by the folder directly under the root
+    passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries(root, closed=closed):
         loops |= {entry.name} if entry.fault == LOOP else set()
         if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
@@ -295,7 +307,7 @@ def _is_hidden(name: str) -> bool:
 def _top(entry: Entry) -> str:
     """The folder directly under the root that an entry is in, or that it would be; "" for a file of the root."""
     top, _, rest = entry.name.partition("/")
-    folder = entry.fault == UNREADABLE or (entry.fault in (BROKEN, OUTSIDE) and not PurePosixPath(top).suffix)
+    folder = entry.fault in (UNREADABLE, MANY) or (entry.fault in (BROKEN, OUTSIDE) and not PurePosixPath(top).suffix)
     return top if rest or folder else ""
 
 

@@ -29,18 +29,25 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PIXELS = 178_956_970  # of the largest image that is read, as in Pillow: a tiny file may declare any number
-# Pillow knows these without decoding them (BUFR, GRIB, HDF5, MPEG), draws them by another program (EPS by
-# Ghostscript, WMF by Windows), finds another file in them (IPTC) or reads numbers of 32 bits alone (SPIDER).
+# of the largest image that is read, as in Pillow: a tiny file may declare any number
+PIXELS = 178_956_970
+# Pillow knows these without decoding them (BUFR, GRIB, HDF5, MPEG), draws them by another program
+# (EPS by Ghostscript, WMF by Windows), finds another file in them (IPTC) or reads numbers of 32
+# bits alone (SPIDER).
 NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "SPIDER"})
-DECODERS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # that a build may lack
-PAGES = frozenset({"MPO", "PSD"})  # their first picture is the whole one; the others are views or layers of it
+# that a build of Pillow may lack
+DECODERS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+# their first picture is the whole one; the others are views or layers of it
+PAGES = frozenset({"MPO", "PSD"})
 ROWS, BITS_PER_SAMPLE = 257, 258  # TIFF tags
-WARNING = frozenset({"GIF", "ICNS", "ICO"})  # formats whose readers may warn of a size that the file hides
+# formats whose readers may warn of a size that the file hides
+WARNING = frozenset({"GIF", "ICNS", "ICO"})
 LARGE = threading.Lock()
-OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)  # Pillow's readers: it is not of this format
-NO_EXIF = (*OTHER_FORMAT, ValueError, KeyError, OSError, ZeroDivisionError)  # raised on EXIF data that are damaged
-MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # of a JPEG's segment, not of a byte 255 or a restart in a scan
+# what Pillow's readers raise on a file of another format, and on EXIF data that are damaged
+OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
+NO_EXIF = (*OTHER_FORMAT, ValueError, KeyError, OSError, ZeroDivisionError)
+# of a JPEG's segment, not of a byte 255 or a restart in a scan
+MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 class Header(NamedTuple):
@@ -81,7 +88,8 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
     an animation. ``size`` (H, W) resizes with antialiasing to cover it and cuts the middle out.
 
     Raises:
-      Exception: of many types, as Pillow's readers do; ValueError for too many pixels and numbers of 32 bits.
+      Exception: of many types, as Pillow's readers do; ValueError for too many pixels and numbers
+        of 32 bits.
     """
     image = _opened(content)
     turned = _may_be_turned(image, content)
@@ -113,7 +121,8 @@ def header(content: bytes) -> Header:
     """
     image = _opened(content)
     with _quietly() if image.format in WARNING else contextlib.nullcontext():
-        animated = image.format not in PAGES and bool(getattr(image, "is_animated", False))  # as Pillow's manual asks
+        # as Pillow's manual asks
+        animated = image.format not in PAGES and bool(getattr(image, "is_animated", False))
     if image.format == "PNG":
         turned = _may_be_turned(image, content)
         (_opened(content) if turned else image).verify()  # which nothing may come before
@@ -159,7 +168,8 @@ def _opened(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > PIXELS:
             raise ValueError(f"it has {height:,}x{width:,} pixels, more than the {PIXELS:,} that are read")
-        sixteen = image.mode == "I" and image.format in ("PNG", "PPM")  # as some Pillows hold 16 bits
+        # these hold 16 bits at most, which some versions of Pillow call "I"
+        sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
         if image.mode in ("I", "F") and not sixteen:
             raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}), not 8- or 16-bit")
         if image.format == "TIFF" and _uncovered(image):

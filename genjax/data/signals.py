@@ -20,7 +20,8 @@ from genjax.errors import UserError
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
 WIDTH, HEIGHT = 180, 56  # pixels of one waveform
-ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}  # the bytes' order in a WAV file, by how it begins
+# the bytes' order in a WAV file, by how it begins
+ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # codings
 GUIDS = {  # with which an extensible one names a coding
     "<": bytes.fromhex("0000 1000 8000 00aa 0038 9b71"),
@@ -42,7 +43,8 @@ OTHERS = {
     EXTENSIBLE: "an extensible format that it does not name",
 }
 NO_SIZE, NO_WIDE_SIZE = 2**32 - 1, 2**63
-UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))  # sizes that programs write to a pipe
+# sizes that programs write to a pipe
+UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,13 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
 def read_sound(content: bytes) -> Sound:
     """A WAV file (RIFF, RIFX, RF64 or BW64) of PCM, of floats of 32 or 64 bits, or by A-law or mu-law, in 16 bits.
 
-    Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is beyond [-1, 1] is
-    clipped. A file that does not know its length, as programs write them to a pipe, is read to its end; what follows
-    the sound of another is passed over.
+    Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is
+    beyond [-1, 1] is clipped. A file that does not know its length, as programs write them to a
+    pipe, is read to its end; what follows the sound of another is passed over.
 
     Raises:
-      ValueError: the file is no WAV, coded otherwise, without a rate, empty or cut off, or has floats that are no
-        numbers; the message says which.
+      ValueError: the file is no WAV, coded otherwise, without a rate, empty or cut off, or has
+        floats that are no numbers; the message says which.
     """
     order = ORDERS.get(content[:4])
     if order is None or content[8:12] != b"WAVE":
@@ -194,7 +196,8 @@ def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
                 raise ValueError("its format does not come before its samples")
             return form, start, _size(size, wide, riff, start, len(content) - start)
         at = start + size
-        if size % 2 and content[at : at + 4] not in (b"data", b"fmt "):  # some programs leave the padding out
+        # some programs leave the padding out
+        if size % 2 and content[at : at + 4] not in (b"data", b"fmt "):
             at += 1
     raise ValueError("it is cut off: it ends before its samples")
 
@@ -226,7 +229,8 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
     if not channels or not bits:
         raise ValueError(f"it says that it has {channels} channels of {bits} bits")
     width = -(-bits // 8)
-    if block % channels == 0 and block // channels in range(width, 9):  # of fewer bits than it takes room for
+    # of fewer bits than it takes room for
+    if block % channels == 0 and block // channels in range(width, 9):
         width = block // channels
     if (coding == FLOAT and bits not in (32, 64)) or (coding in LAWS and bits != 8) or (coding == PCM and bits > 64):
         raise ValueError(f"its values have {bits} bits, which no such WAV file has that is read")

@@ -52,7 +52,8 @@ class Files:
     Attributes:
       root: the folder that names leave out of the paths: a path, or a URL such as s3://bucket/folder.
       paths: of the files, as their file system calls them.
-      others: what else lies where the patterns look, of a local folder: path and kind, such as ".txt".
+      others: what else lies where the patterns look, of a local folder: path and kind, such as
+        ".txt".
       recased: paths of those that would fit in other capitals.
     """
 
@@ -85,7 +86,8 @@ class Files:
                 found = _fitting(system, base, pattern)
             except ValueError as error:
                 raise UserError(f"{pattern!r} is no pattern of files: {error}") from error
-            names = sorted(found.names + found.broken)  # what a link that leads nowhere is meant to be is not known
+            # what a link that leads nowhere is meant to be is not known
+            names = sorted(found.names + found.broken)
             if not names:
                 hint = f"; {found.recased[0]} would in other capitals" if found.recased else ""
                 raise UserError(f"no file of {root} fits {pattern!r}{hint}", "files")

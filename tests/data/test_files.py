@@ -37,8 +37,23 @@ def taken(root: Path, **options: bool) -> list[str]:
 
 def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_passed_over(tmp_path, capsys, monkeypatch):
     root = tmp_path / "root"
-    make(root, "cats/a.PNG", "cats/deep/b.png", "cats/notes.txt", "cats/x.png/y.png", "dogs/c.png", "cats/README")
-    make(root, "cats/.DS_Store", "cats/Thumbs.db", "__MACOSX/cats/._a.png", ".git/d.png", "cats/more.txt")
+    make(
+        root,
+        "cats/a.PNG",
+        "cats/deep/b.png",
+        "cats/notes.txt",
+        "cats/x.png/y.png",
+        "dogs/c.png",
+        "cats/README",
+    )
+    make(
+        root,
+        "cats/.DS_Store",
+        "cats/Thumbs.db",
+        "__MACOSX/cats/._a.png",
+        ".git/d.png",
+        "cats/more.txt",
+    )
     make(tmp_path, "elsewhere/e.png")
     (root / "eels").symlink_to(tmp_path / "elsewhere")
     (root / "fish").symlink_to(root / "dogs")  # under both names
@@ -169,7 +184,10 @@ def test_names_whose_accents_are_spelt_otherwise_are_one_label():
     ("pattern", "found"),
     [
         ("*.txt", ["a.txt"]),
-        ("**/*.txt", ["a.txt", "books/b.txt", "books/deep/c.txt", "linked/b.txt", "linked/deep/c.txt"]),
+        (
+            "**/*.txt",
+            ["a.txt", "books/b.txt", "books/deep/c.txt", "linked/b.txt", "linked/deep/c.txt"],
+        ),
         ("books/*.txt", ["books/b.txt"]),
         ("./books/*.txt", ["books/b.txt"]),
         ("books/**", ["books/D.TXT", "books/b.txt", "books/deep/c.txt"]),
@@ -195,7 +213,10 @@ def test_text_files_take_capitals_by_default_and_say_what_a_pattern_leaves_out(t
     for name in ("a.txt", "B.TXT"):
         (tmp_path / name).write_text("what it holds, what it holds", encoding="utf-8")
     texts = TextFiles(str(tmp_path), layout=Documents(8), cache=str(tmp_path / "cache")).open()
-    assert {name for split in texts.splits.values() for name in split.corpus.domains} == {"a.txt", "B.TXT"}
+    assert {name for split in texts.splits.values() for name in split.corpus.domains} == {
+        "a.txt",
+        "B.TXT",
+    }
     assert "2 of 4 files passed over: 1 .md, 1 .text\n" in capsys.readouterr().err
     TextFiles(str(tmp_path), "[a-z]*.txt", layout=Documents(8), cache=str(tmp_path / "cache")).open()
     told = capsys.readouterr().err

@@ -24,7 +24,24 @@ from genjax.prepare.readers import Images
 
 pytestmark = pytest.mark.filterwarnings("ignore:IM image format is deprecated")
 
-MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "I;16B", "RGBX")
+MODES = (
+    "1",
+    "L",
+    "P",
+    "RGB",
+    "RGBA",
+    "LA",
+    "PA",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "F",
+    "I;16",
+    "I;16B",
+    "RGBX",
+)
 # Where Pillow writes what it cannot decode itself, or only with a program beside it.
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "PALM", "PDF", "SPIDER", "WMF"}
 # That give each pixel back; the others are compared with what Pillow makes of the file.
@@ -111,7 +128,12 @@ def test_each_image_that_pillow_writes_is_read_as_pillow_reads_it_or_refused(for
         assert pixels.dtype == np.uint8
         assert np.array_equal(pixels.reshape(truth.shape), truth)
         assert header(content).size == truth.shape[:2]
-    if form in LOSSLESS - (NO_ALPHA if mode == "RGBA" else set()) and mode in ("L", "RGB", "RGBA", "I;16"):
+    if form in LOSSLESS - (NO_ALPHA if mode == "RGBA" else set()) and mode in (
+        "L",
+        "RGB",
+        "RGBA",
+        "I;16",
+    ):
         truth = {"I;16": lambda: np.asarray(picture("I;16")) >> 8}.get(mode, lambda: _on_white(picture(mode)))()
         assert np.array_equal(decode(content, None, 1 if truth.ndim == 2 else 3).squeeze(), truth)
     assert header(content).colour == (opened.mode not in ("1", "L", "LA", "I", "I;16", "I;16B"))
@@ -126,7 +148,19 @@ def _on_white(image: Image.Image) -> np.ndarray:
 
 def test_the_usual_forms_are_among_those_that_were_tried():
     tried = {form for form, _ in FORMS}
-    assert {"PNG", "JPEG", "TIFF", "GIF", "BMP", "PPM", "TGA", "ICO", "WEBP", "JPEG2000", "MPO"} <= tried
+    assert {
+        "PNG",
+        "JPEG",
+        "TIFF",
+        "GIF",
+        "BMP",
+        "PPM",
+        "TGA",
+        "ICO",
+        "WEBP",
+        "JPEG2000",
+        "MPO",
+    } <= tried
     assert len(FORMS) > 100
     assert {
         ".png",
@@ -148,7 +182,14 @@ def test_the_usual_forms_are_among_those_that_were_tried():
 
 def test_a_folder_takes_every_suffix_in_any_capitals_and_whatever_the_content(tmp_path, capsys):
     grey = picture("L")
-    kinds = {"A.PNG": "PNG", "b.TiF": "TIFF", "c.Ppm": "PPM", "d.TGA": "TGA", "e.BMP": "BMP", "liar.jpg": "PNG"}
+    kinds = {
+        "A.PNG": "PNG",
+        "b.TiF": "TIFF",
+        "c.Ppm": "PPM",
+        "d.TGA": "TGA",
+        "e.BMP": "BMP",
+        "liar.jpg": "PNG",
+    }
     for name, form in kinds.items():
         (tmp_path / name).write_bytes(written(grey, form))
     (tmp_path / "page.EPS").write_bytes(written(grey, "EPS"))
@@ -200,7 +241,11 @@ def test_sixteen_bits_of_which_one_is_transparent():
 def animation(form: str, frames: int = 3) -> bytes:
     pages = [Image.fromarray(np.full((6, 5), 60 * number, np.uint8)) for number in range(frames)]
     return written(
-        pages[1], form, save_all=True, append_images=pages[2:], **({"lossless": True} if form == "WEBP" else {})
+        pages[1],
+        form,
+        save_all=True,
+        append_images=pages[2:],
+        **({"lossless": True} if form == "WEBP" else {}),
     )
 
 
@@ -219,7 +264,8 @@ def test_of_several_frames_the_first_is_taken_and_counted(tmp_path, capsys, form
 def test_what_follows_the_end_of_a_jpeg_does_not_count_but_its_end_must_be_there():
     plain = written(picture("RGB"), "JPEG")
     progressive = written(picture("RGB"), "JPEG", progressive=True, restart_marker_rows=1)
-    thumbnail = written(picture("RGB"), "JPEG", exif=b"Exif\0\0" + plain)  # which has an end of its own
+    # which has an end of its own
+    thumbnail = written(picture("RGB"), "JPEG", exif=b"Exif\0\0" + plain)
     several = written(picture("RGB"), "MPO", save_all=True, append_images=[picture("RGB")])
     for whole in (plain, progressive, thumbnail, several):
         truth = by_pillow(whole, "RGB")
@@ -320,10 +366,25 @@ def test_a_tiff_whose_strips_do_not_cover_its_rows_is_cut_off():
 def test_twelve_bits_of_a_tiff_are_scaled_to_eight():
     values = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
     packed = np.stack(
-        [values[:, ::2] >> 4, (values[:, ::2] & 15) << 4 | values[:, 1::2] >> 8, values[:, 1::2] & 255], -1
+        [
+            values[:, ::2] >> 4,
+            (values[:, ::2] & 15) << 4 | values[:, 1::2] >> 8,
+            values[:, 1::2] & 255,
+        ],
+        -1,
     )
     strip = packed.astype(np.uint8).tobytes()
-    tags = ((256, 8), (257, 8), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 8), (279, len(strip)))
+    tags = (
+        (256, 8),
+        (257, 8),
+        (258, 12),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 8),
+        (279, len(strip)),
+    )
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     content = b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
     assert np.array_equal(decode(content, None, 1)[..., 0], values >> 4)
@@ -331,7 +392,13 @@ def test_twelve_bits_of_a_tiff_are_scaled_to_eight():
 
 def test_formats_that_are_read_are_those_of_pillow_without_those_it_does_not_decode():
     assert formats()[:2] == ("PNG", "JPEG")
-    assert set(Image.OPEN) - set(formats()) <= NOT_READ | {"MPEG", "IPTC", "AVIF", "WEBP", "JPEG2000"}
+    assert set(Image.OPEN) - set(formats()) <= NOT_READ | {
+        "MPEG",
+        "IPTC",
+        "AVIF",
+        "WEBP",
+        "JPEG2000",
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG", b"\xff\xd8\xff", bytes(2000), b"GIF89a" + bytes(30), b"P6\n1 1"])

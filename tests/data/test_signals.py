@@ -78,7 +78,8 @@ def test_files_of_all_widths_give_the_same_sound(width):
 def test_what_is_no_wav_file_is_refused_with_the_reason():
     whole = wav_bytes(np.zeros((20, 1), np.int16), 8000)
     floating = bytearray(whole)
-    floating[20:22] = struct.pack("<H", 3)  # the format's number of IEEE floats, which have 32 or 64 bits
+    # the format's number of IEEE floats, which have 32 or 64 bits
+    floating[20:22] = struct.pack("<H", 3)
     for content, words in (
         (b"", "no WAV file"),
         (b"RIFFnothing at all", "no WAV file"),

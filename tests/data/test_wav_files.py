@@ -113,7 +113,10 @@ def test_24_bits_in_four_bytes():
 
 @pytest.mark.parametrize(
     ("coding", "ends"),
-    [(6, {0x55: -8, 0xD5: 8, 0x2A: -32256, 0xAA: 32256}), (7, {0x00: -32124, 0x80: 32124, 0x7F: 0, 0xFF: 0})],
+    [
+        (6, {0x55: -8, 0xD5: 8, 0x2A: -32256, 0xAA: 32256}),
+        (7, {0x00: -32124, 0x80: 32124, 0x7F: 0, 0xFF: 0}),
+    ],
 )
 def test_both_laws_are_those_of_the_standard(coding, ends):
     """The least and the greatest of each law's values in ITU-T G.711; all are two to a size, of either sign."""
@@ -194,7 +197,17 @@ def test_files_with_sizes_of_64_bits():
 def test_other_chunks_may_stand_anywhere():
     form, data = (b"fmt ", form_of(1, 2, 16)), (b"data", whole(WAVE, 16))
     odd = (b"LIST", b"INFOodd")
-    near(riff((b"JUNK", bytes(27)), form, odd, (b"fact", struct.pack("<I", 60)), data, odd, (b"id3 ", b"x")))
+    near(
+        riff(
+            (b"JUNK", bytes(27)),
+            form,
+            odd,
+            (b"fact", struct.pack("<I", 60)),
+            data,
+            odd,
+            (b"id3 ", b"x"),
+        )
+    )
     near(riff(form, data) + b"trailing bytes")
     unpadded = b"WAVE" + chunks(form) + b"LIST" + struct.pack("<I", 7) + b"INFOodd" + chunks(data)
     near(b"RIFF" + struct.pack("<I", len(unpadded)) + unpadded)
@@ -214,13 +227,19 @@ def test_other_chunks_may_stand_anywhere():
         (riff((b"data", b"1234")), "its format does not come before"),
         (riff((b"fmt ", b"short"), (b"data", b"1234")), "its format is cut off"),
         (riff((b"fmt ", form_of(1, 1, 16)), (b"data", b"")), "it holds no sound"),
-        (riff((b"fmt ", form_of(1, 1, 16)), (b"data", b""), (b"LIST", b"INFO")), "it holds no sound"),
+        (
+            riff((b"fmt ", form_of(1, 1, 16)), (b"data", b""), (b"LIST", b"INFO")),
+            "it holds no sound",
+        ),
         (riff((b"fmt ", form_of(1, 1, 16, rate=0)), (b"data", b"1234")), "its rate is 0 Hz"),
         (riff((b"fmt ", form_of(1, 0, 16)), (b"data", b"1234")), "0 channels of 16 bits"),
         (riff((b"fmt ", form_of(1, 1, 0, block=2)), (b"data", b"1234")), "1 channels of 0 bits"),
         (riff((b"fmt ", form_of(1, 1, 72)), (b"data", bytes(9))), "have 72 bits"),
         (riff((b"fmt ", form_of(3, 1, 16)), (b"data", b"1234")), "have 16 bits"),
-        (riff((b"fmt ", form_of(2, 1, 4, block=256)), (b"data", b"1234")), "coded as Microsoft ADPCM"),
+        (
+            riff((b"fmt ", form_of(2, 1, 4, block=256)), (b"data", b"1234")),
+            "coded as Microsoft ADPCM",
+        ),
         (riff((b"fmt ", form_of(0x11, 1, 4, block=256)), (b"data", b"1234")), "coded as IMA ADPCM"),
         (riff((b"fmt ", form_of(0x55, 1, 0, block=1)), (b"data", b"1234")), "coded as MP3"),
         (riff((b"fmt ", form_of(0x1234, 1, 16)), (b"data", b"1234")), "coded as format 0x1234"),

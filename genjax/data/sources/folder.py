@@ -30,10 +30,10 @@ T = TypeVar("T")
 class ImageFolder:
     """The images below a folder, of all formats that Pillow decodes by itself; of animations the first frame.
 
-    Linked folders are read like others. Hidden files and those of other kinds are passed over, and one line
-    counts them. Where every image lies in one of two or more folders directly under the root, these folders are
-    the labels, in alphabetical order; one without any image is refused. Every file is read once when the source
-    is opened, so a bad one is found before training starts.
+    Linked folders are read like others. Hidden files and those of other kinds are passed over, and
+    one line counts them. Where every image lies in one of two or more folders directly under the
+    root, these folders are the labels, in alphabetical order; one without any image is refused.
+    Every file is read once when the source is opened, so a bad one is found before training starts.
 
     Attributes:
       root: the folder.

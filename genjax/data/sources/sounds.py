@@ -33,8 +33,8 @@ class WavFolder:
     """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one length.
 
     Every file is read once when the source is opened. One of another rate or number of channels is refused by name, as
-    are damaged ones: resampling is better done once, by a tool made for it. Linked folders are read like others. Hidden
-    files and those of other kinds are passed over, and one line counts them.
+    are damaged ones: resampling is better done once, by a tool made for it. Linked folders are read
+    like others. Hidden files and those of other kinds are passed over, and one line counts them.
 
     Attributes:
       root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.

@@ -29,7 +29,8 @@ class TextFiles:
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt"; the default takes ".TXT", too.
+      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt"; the default takes
+        ".TXT", too.
       unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between them.
       encoding: of the files.
       codec: without a vocabulary, it is fitted to the training text.
@@ -146,7 +147,7 @@ def _folder(root: str | None) -> Path:
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
     """The file ``folder``, or the files of that folder that fit ``pattern``, sorted; links are followed.
 
-    The pattern of no config but the default takes capitals, too. One line counts the others that lie there.
+    A default pattern takes capitals, too. One line counts the others that lie there.
     """
     if folder.is_file():
         return (folder,)
