@@ -252,7 +252,7 @@ def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased:
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     """(labels [N] int32, classes) where the folders directly under the root are classes, else Nones."""
     tops = [name.split("/")[0] if "/" in name else None for name in names]
-    found = [_spelt_alike(top) for top in tops if top is not None]
+    found = [spelt_alike(top) for top in tops if top is not None]
     if None in tops or len(set(found)) < 2:
         return None, None
     return numbered(found)
@@ -260,7 +260,7 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
 
 def numbered(words: Sequence[str]) -> tuple[np.ndarray, int]:
     """(labels [N] int32, classes): the words' places in alphabetical order; accents spelt otherwise are the same."""
-    alike = [_spelt_alike(word) for word in words]
+    alike = [spelt_alike(word) for word in words]
     number = {word: i for i, word in enumerate(sorted(set(alike)))}
     return np.array([number[word] for word in alike], np.int32), len(number)
 
@@ -287,10 +287,11 @@ def split_rows(root: str, names: Sequence[str], fraction: float, things: str) ->
 
 def _place(name: str) -> float:
     """Where a file falls in [0, 1), by its path alone; accents spelt alike on every file system."""
-    return int(digest([_spelt_alike(name).encode()])[:13], 16) / 16**13
+    return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
 
 
-def _spelt_alike(name: str) -> str:
+def spelt_alike(name: str) -> str:
+    """A name whose accents are spelt as on every other file system."""
     return unicodedata.normalize("NFC", name)
 
 
