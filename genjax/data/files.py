@@ -107,7 +107,7 @@ def entries(
             continue
         for entry in found:
             name = f"{folder}/{entry.name}" if folder else entry.name
-            _check_name(entry.path)
+            check_name(entry.path)
             link = entry.is_symlink()
             if entry.name.lower() in LEFT_BY_SYSTEMS or (entry.name.startswith(".") and not hidden):
                 yield Entry(name, HIDDEN)
@@ -312,7 +312,8 @@ def _top(entry: Entry) -> str:
     return top if rest or folder else ""
 
 
-def _check_name(path: str) -> None:
+def check_name(path: str) -> None:
+    """Refuse a name that no text can hold, with a ``UserError``."""
     try:
         path.encode()
     except UnicodeEncodeError as error:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from genjax.data.compressed import bounded
-from genjax.data.files import Fitting, fitting
+from genjax.data.files import Fitting, check_name, fitting
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
@@ -95,7 +95,7 @@ class Files:
             others |= {f"{base}/{entry.name}": entry.kind for entry in found.others}
             recased |= {f"{base}/{name}": None for name in found.recased}
         for path in paths:
-            _check_name(path)
+            check_name(path)
             _compression(path)
         left = tuple((path, kind) for path, kind in others.items() if path not in paths)
         return cls(root, tuple(paths), left, tuple(path for path in recased if path not in paths))
@@ -145,13 +145,6 @@ def _fitting(system: Any, base: str, pattern: str) -> Fitting:
         return fitting(Path(base or "/"), pattern)
     found = sorted(path for path in system.glob(f"{glob.escape(base)}/{pattern}") if not system.isdir(path))
     return Fitting([path.removeprefix(f"{base}/") for path in found], [], [], [])
-
-
-def _check_name(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"the name of the file {path!r} is not in UTF-8: rename it") from error
 
 
 def _compression(path: str) -> str | None:
