@@ -45,11 +45,15 @@ class CaptionCodec(AroundText):
             if image.startswith(INLINE):
                 content = base64.b64decode(image.removeprefix(INLINE), validate=True)
             else:
-                content = Path(image).expanduser().read_bytes()
+                path = Path(image).expanduser()
+                # reading a pipe would wait for somebody to write
+                if path.exists() and not path.is_file():
+                    raise UserError(f"{name} is not a file", image)
+                content = path.read_bytes()
         except (OSError, binascii.Error) as error:
             raise UserError(f"{name} cannot be read: {error}") from None
         try:
-            (height, width), _ = header(content)
+            height, width = header(content).size
         except Exception as error:  # PIL's readers raise many kinds
             raise UserError(f"{name} is no whole image: {error}") from None
         if (height, width) != (self.image.height, self.image.width):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import wave
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +20,31 @@ from genjax.errors import UserError
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
 WIDTH, HEIGHT = 180, 56  # pixels of one waveform
-PCM, EXTENSIBLE = b"\x01\x00", b"\xfe\xff"  # formats of a WAV file
-PCM_GUID = PCM + bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")  # that an extensible one calls PCM
+# the bytes' order in a WAV file, by how it begins
+ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # codings
+GUIDS = {  # with which an extensible one names a coding
+    "<": bytes.fromhex("0000 1000 8000 00aa 0038 9b71"),
+    ">": bytes.fromhex("0000 0010 8000 00aa 0038 9b71"),
+}
+OTHERS = {
+    2: "Microsoft ADPCM",
+    0x11: "IMA ADPCM",
+    0x31: "GSM 6.10",
+    0x40: "G.721 ADPCM",
+    0x45: "G.726 ADPCM",
+    0x50: "MPEG audio",
+    0x55: "MP3",
+    0xFF: "AAC",
+    0x161: "Windows Media Audio",
+    0x2000: "AC-3",
+    0x704F: "Opus",
+    0xF1AC: "FLAC",
+    EXTENSIBLE: "an extensible format that it does not name",
+}
+NO_SIZE, NO_WIDE_SIZE = 2**32 - 1, 2**63
+# sizes that programs write to a pipe
+UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))
 
 
 @dataclass(frozen=True)
@@ -95,40 +121,151 @@ def wav_bytes(raw: np.ndarray, rate: int) -> bytes:
     return buffer.getvalue()
 
 
+class Sound(NamedTuple):
+    """What a WAV file holds.
+
+    Attributes:
+      signal: int16 [T, C].
+      rate: in Hz.
+      clipped: values of floats that were beyond [-1, 1].
+    """
+
+    signal: np.ndarray
+    rate: int
+    clipped: int = 0
+
+
 def read_wav(content: bytes) -> tuple[np.ndarray, int]:
-    """(int16 [T, C], rate in Hz) of a WAV file of 8, 16, 24 or 32 bits PCM; more than 16 bits lose their last ones.
+    """(int16 [T, C], rate in Hz) of a WAV file; see ``read_sound``."""
+    return read_sound(content)[:2]
+
+
+def read_sound(content: bytes) -> Sound:
+    """A WAV file (RIFF, RIFX, RF64 or BW64) of PCM, of floats of 32 or 64 bits, or by A-law or mu-law, in 16 bits.
+
+    Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is
+    beyond [-1, 1] is clipped. A file that does not know its length, as programs write them to a
+    pipe, is read to its end; what follows the sound of another is passed over.
 
     Raises:
-      ValueError: the file is no WAV, not PCM, without a rate, empty or cut off; the message says which.
+      ValueError: the file is no WAV, coded otherwise, without a rate, empty or cut off, or has
+        floats that are no numbers; the message says which.
     """
-    try:
-        with wave.open(io.BytesIO(_plain(content))) as file:
-            channels, width, rate, frames, *_ = file.getparams()
-            data = file.readframes(frames)
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"it is no PCM WAV file: {str(error) or 'it ends too early'}") from error
+    order = ORDERS.get(content[:4])
+    if order is None or content[8:12] != b"WAVE":
+        raise ValueError("it is no WAV file")
+    form, start, size = _parts(content, order)
+    coding, channels, rate, width = _form(form, order)
     if not rate:
         raise ValueError("its rate is 0 Hz")
+    there, block = len(content) - start, channels * width
+    if size is not None and size > there:
+        raise ValueError(f"it is cut off: its header says {size // block:,} samples, the file has {there // block:,}")
+    frames = (there if size is None else size) // block
     if not frames:
         raise ValueError("it holds no sound")
-    if len(data) < frames * channels * width:
-        raise ValueError("it is cut off")
-    values = np.frombuffer(data, np.uint8).reshape(frames, channels, width)
+    raw = np.frombuffer(content, np.uint8, frames * block, start).reshape(frames, channels, width)
+    if coding in LAWS:
+        return Sound(LAWS[coding](np.arange(256))[raw[..., 0]], rate)
+    if coding == FLOAT:
+        signal, clipped = _from_floats(raw.view(f"{order}f{width}")[..., 0])
+        return Sound(signal, rate, clipped)
     if width == 1:  # the one width without a sign
-        return (values[..., 0].astype(np.int16) - 128) << 8, rate
-    return np.ascontiguousarray(values[..., -2:]).view("<i2")[..., 0].astype(np.int16), rate
+        return Sound((raw[..., 0].astype(np.int16) - 128) << 8, rate)
+    top = raw[..., -2:] if order == "<" else raw[..., :2]
+    return Sound(np.ascontiguousarray(top).view(f"{order}i2")[..., 0].astype(np.int16), rate)
 
 
-def _plain(content: bytes) -> bytes:
-    """A WAV file of extensible PCM as one of PCM, as Python's ``wave`` knows no other before 3.12."""
-    at = 12
-    while at + 8 <= len(content) and content[at : at + 4] != b"fmt ":
-        size = int.from_bytes(content[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
-    start = at + 8
-    if content[start : start + 2] == EXTENSIBLE and content[start + 24 : start + 40] == PCM_GUID:
-        return content[:start] + PCM + content[start + 2 :]
-    return content
+def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
+    """The format of a WAV file, where its samples begin, and how many bytes they are; None for all to its end.
+
+    Raises:
+      ValueError: it has not both.
+    """
+    riff = struct.unpack(f"{order}I", content[4:8])[0]
+    form, wide, at = b"", 0, 12
+    while at + 8 <= len(content):
+        name, start = content[at : at + 4], at + 8
+        size = struct.unpack(f"{order}I", content[at + 4 : start])[0]
+        if name == b"fmt ":
+            form = content[start : start + size]
+        elif name == b"ds64" and start + 16 <= len(content):  # sizes of files above 4 GB
+            wide = struct.unpack("<Q", content[start + 8 : start + 16])[0]
+        elif name == b"data":
+            if not form:
+                raise ValueError("its format does not come before its samples")
+            return form, start, _size(size, wide, riff, start, len(content) - start)
+        at = start + size
+        # some programs leave the padding out
+        if size % 2 and content[at : at + 4] not in (b"data", b"fmt "):
+            at += 1
+    raise ValueError("it is cut off: it ends before its samples")
+
+
+def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None:
+    """The bytes of the samples by the header, None where the program that wrote it did not know them."""
+    if size == NO_SIZE and 0 < wide < NO_WIDE_SIZE:
+        return wide
+    if size > there and any(size in sizes for sizes in UNKNOWN):
+        return None
+    unwritten = size == 0 and (riff == NO_SIZE or riff + 8 <= start)
+    return None if unwritten else size
+
+
+def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
+    """(coding, channels, rate in Hz, bytes of a value) of a WAV file's format.
+
+    Raises:
+      ValueError: it cannot be read; a coding is named.
+    """
+    if len(form) < 16:
+        raise ValueError("its format is cut off")
+    coding, channels, rate, _, block, bits = struct.unpack(f"{order}HHIIHH", form[:16])
+    if coding == EXTENSIBLE and len(form) >= 40 and form[28:40] == GUIDS[order]:
+        coding = struct.unpack(f"{order}I", form[24:28])[0]
+    if coding not in (PCM, FLOAT, *LAWS):
+        name = OTHERS.get(coding, f"format {coding:#06x}")
+        raise ValueError(f"it is coded as {name}; PCM, floats, A-law and mu-law are read: convert it to PCM")
+    if not channels or not bits:
+        raise ValueError(f"it says that it has {channels} channels of {bits} bits")
+    width = -(-bits // 8)
+    # of fewer bits than it takes room for
+    if block % channels == 0 and block // channels in range(width, 9):
+        width = block // channels
+    if (coding == FLOAT and bits not in (32, 64)) or (coding in LAWS and bits != 8) or (coding == PCM and bits > 64):
+        raise ValueError(f"its values have {bits} bits, which no such WAV file has that is read")
+    return coding, channels, rate, width if coding == PCM else bits // 8
+
+
+def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Floats [T, C] as int16, and how many are clipped.
+
+    Raises:
+      ValueError: some are no numbers.
+    """
+    if unknown := int(np.isnan(values).sum()):
+        raise ValueError(f"{unknown:,} of its {values.size:,} values are no numbers (NaN)")
+    clipped = int((np.abs(values) > 1).sum())
+    whole = np.rint(np.clip(values, -1, 1).astype(np.float64) * SCALE)
+    return np.minimum(whole, SCALE - 1).astype(np.int16), clipped
+
+
+def _a_law(code: np.ndarray) -> np.ndarray:
+    """What bytes [N] stand for in 16 bits (ITU-T G.711)."""
+    code = code ^ 0x55
+    part, step = code >> 4 & 7, (code & 15) << 4
+    size = np.where(part == 0, step + 8, step + 0x108 << np.maximum(part, 1) - 1)
+    return np.where(code & 0x80, size, -size).astype(np.int16)
+
+
+def _mu_law(code: np.ndarray) -> np.ndarray:
+    """What bytes [N] stand for in 16 bits (ITU-T G.711)."""
+    code = ~code & 0xFF
+    size = (((code & 15) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+    return np.where(code & 0x80, -size, size).astype(np.int16)
+
+
+LAWS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {6: _a_law, 7: _mu_law}
 
 
 def fitted(signal: np.ndarray, length: int) -> np.ndarray:

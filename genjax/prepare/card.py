@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genjax import disk
+from genjax.data.files import told as told_kinds
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
 from genjax.experiment import to_json
@@ -47,16 +48,18 @@ def write(
     outcomes: Sequence[Outcome],
     found: Shards,
     read: Path,
+    passed_over: Mapping[str, int],
 ) -> Path:
     """Write card, plots and manifest; returns the path of the manifest, which comes last.
 
     Args:
       inputs: hashes of the raw files.
       read: the folder of the records as they were read.
+      passed_over: kinds of files that no reader takes, and how many there are of each.
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
     _drawn_into(folder, pictures)
-    disk.write(folder / CARD, _card(name, preparation, inputs, outcomes, found, list(pictures)))
+    disk.write(folder / CARD, _card(name, preparation, inputs, outcomes, found, list(pictures), passed_over))
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -66,6 +69,7 @@ def write(
         "source": preparation.origin,
         "shards": [dataclasses.asdict(shard) for shard in found.files],
         "inputs": dict(sorted(inputs.items())),
+        "passed_over": dict(sorted(passed_over.items())),
         "stages": [{"name": o.name, "kept": o.kept, "dropped": o.dropped, "inputs": o.inputs} for o in outcomes],
         "preparation": to_json(preparation),
         "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
@@ -138,6 +142,7 @@ def _card(
     outcomes: Sequence[Outcome],
     found: Shards,
     pictures: Sequence[str],
+    passed_over: Mapping[str, int],
 ) -> str:
     total = outcomes[0].kept + sum(outcomes[0].dropped.values())
     splits: dict[str, int] = {}
@@ -162,7 +167,9 @@ def _card(
         gone = sum(outcome.dropped.values())
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
         lines.append(f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | {_cell(reasons)} |")
-    remarks = [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
+    files = f"{sum(passed_over.values()):,} files that no reader takes: {told_kinds(passed_over)}"
+    remarks = [f"- {files}"] if passed_over else []
+    remarks += [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
     if remarks:
         lines += ["", "## To know", "", *remarks]
     if any(outcome.examples for outcome in outcomes):

@@ -11,11 +11,13 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from genjax.data.compressed import bounded
+from genjax.data.files import Fitting, check_name, fitting
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
@@ -50,10 +52,15 @@ class Files:
     Attributes:
       root: the folder that names leave out of the paths: a path, or a URL such as s3://bucket/folder.
       paths: of the files, as their file system calls them.
+      others: what else lies where the patterns look, of a local folder: path and kind, such as
+        ".txt".
+      recased: paths of those that would fit in other capitals.
     """
 
     root: str
     paths: tuple[str, ...]
+    others: tuple[tuple[str, str], ...] = ()
+    recased: tuple[str, ...] = ()
 
     @classmethod
     def found(cls, root: str | None, patterns: tuple[str, ...]) -> Files:
@@ -71,20 +78,27 @@ class Files:
             raise UserError("name the folder of the raw files as root, or set GENJAX_DATA")
         root = os.path.expanduser(root)
         system, base = _system(root)
-        paths: list[str] = []
+        paths: dict[str, None] = {}
+        others: dict[str, str] = {}
+        recased: dict[str, None] = {}
         for pattern in patterns:
             try:
-                fitting = sorted(path for path in system.glob(f"{glob.escape(base)}/{pattern}"))
+                found = _fitting(system, base, pattern)
             except ValueError as error:
                 raise UserError(f"{pattern!r} is no pattern of files: {error}") from error
-            fitting = [path for path in fitting if not system.isdir(path)]
-            if not fitting:
-                raise UserError(f"no file of {root} fits {pattern!r}")
-            paths += fitting
+            # what a link that leads nowhere is meant to be is not known
+            names = sorted(found.names + found.broken)
+            if not names:
+                hint = f"; {found.recased[0]} would in other capitals" if found.recased else ""
+                raise UserError(f"no file of {root} fits {pattern!r}{hint}", "files")
+            paths |= {f"{base}/{name}": None for name in names}
+            others |= {f"{base}/{entry.name}": entry.kind for entry in found.others}
+            recased |= {f"{base}/{name}": None for name in found.recased}
         for path in paths:
-            _check_name(path)
+            check_name(path)
             _compression(path)
-        return cls(root, tuple(dict.fromkeys(paths)))
+        left = tuple((path, kind) for path, kind in others.items() if path not in paths)
+        return cls(root, tuple(paths), left, tuple(path for path in recased if path not in paths))
 
     def name(self, path: str) -> str:
         """A path below the root, as records and messages name it."""
@@ -125,11 +139,12 @@ class Files:
         return found.hexdigest()
 
 
-def _check_name(path: str) -> None:
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"the name of the file {path!r} is not in UTF-8: rename it") from error
+def _fitting(system: Any, base: str, pattern: str) -> Fitting:
+    """The files below a folder that fit a pattern: links are followed in a local one, see ``fitting``."""
+    if "file" in system.protocol and not pattern.startswith("/") and ".." not in pattern.split("/"):
+        return fitting(Path(base or "/"), pattern)
+    found = sorted(path for path in system.glob(f"{glob.escape(base)}/{pattern}") if not system.isdir(path))
+    return Fitting([path.removeprefix(f"{base}/") for path in found], [], [], [])
 
 
 def _compression(path: str) -> str | None:

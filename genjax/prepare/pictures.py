@@ -58,7 +58,7 @@ class ImageSize(RowStage):
             raise UserError("ImageSize needs a least side from 1 up, a most side no shorter, and an aspect from 1 up")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self._fault(*sorted(header(content)[0])) for content in _images(table, self.column)]
+        return table, [self._fault(*sorted(header(content).size)) for content in _images(table, self.column)]
 
     def _fault(self, short: int, long: int) -> str | None:
         if short < self.least:

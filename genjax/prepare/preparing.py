@@ -12,7 +12,8 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def prepare(
     folder = Path(out).expanduser()
     plan, schema = reading.planned(preparation.readers)
     _check_free(folder, [path for _, files in plan for path in files.paths])
+    reading.note_passed_over(plan)
     engine.begin(runner)
     from daft.exceptions import DaftCoreException
 
@@ -87,11 +89,15 @@ def _prepared(
         if done is None:
             _clear(stages, number)
             partial = stages / f"{number:02d}.partial"
+            remarks: Mapping[str, int] = {}
             if stage is None or before is None:
-                reading.read(plan, schema, partial)
+                remarks = reading.read(plan, schema, partial)
             else:
                 _run(stage, before, partial)
             done = _outcome(stage, names[number], others, partial, preparation.examples)
+            if remarks:
+                told = "; ".join(f"{count:,} records {remark}" for remark, count in sorted(remarks.items()))
+                done = replace(done, remark=told)
             _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
             partial.replace(place)
             say(f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped")
@@ -103,7 +109,8 @@ def _prepared(
         before = place
     assert before is not None
     found = shards.write(before / KEPT, folder, int(preparation.shard_mb * 2**20))
-    return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT)
+    passed = reading.passed_over(plan)
+    return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT, passed)
 
 
 def _check_free(folder: Path, inputs: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
-from genjax.data.signals import read_wav
+from genjax.data.signals import read_sound
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
@@ -35,11 +35,13 @@ class Found(NamedTuple):
       place: where in the file it stands, in a form that sorts as the file does; "" where the file is the record.
       values: its columns.
       fault: why it cannot be used; None where it can.
+      remark: what of it will be lost all the same; the data card counts it.
     """
 
     place: str
     values: dict[str, Any]
     fault: str | None = None
+    remark: str | None = None
 
 
 class Reader:
@@ -254,20 +256,26 @@ class WholeFiles(Reader):
 
     def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
         content = file.read()
-        fault = self.fault(content)
-        if fault is not None:
-            yield broken("", "", fault)
+        try:
+            remark = self.look(content)
+        except ValueError as error:
+            yield broken("", "", str(error))
             return
-        yield Found("", {self.column: content, "label": name.split("/")[-2] if "/" in name else None})
+        label = name.split("/")[-2] if "/" in name else None
+        yield Found("", {self.column: content, "label": label}, remark=remark)
 
-    def fault(self, content: bytes) -> str | None:
-        """What is wrong with a file; None where nothing is."""
+    def look(self, content: bytes) -> str | None:
+        """What of a file is lost where it is decoded; None where nothing is.
+
+        Raises:
+          ValueError: it cannot be used.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Images(WholeFiles):
-    """Image files, in ``image``, and their folders, in ``label``.
+    """Image files that ``decode`` reads, in ``image``, and their folders, in ``label``.
 
     Attributes:
       files: patterns below the root.
@@ -279,19 +287,19 @@ class Images(WholeFiles):
     files: tuple[str, ...]
     root: str | None = None
 
-    def fault(self, content: bytes) -> str | None:
+    def look(self, content: bytes) -> str | None:
         try:
-            header(content)
+            animated = header(content).animated
             decode(content, None, 3)
         except Exception as error:  # Pillow's readers raise almost anything on a damaged file
             known = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else type(error).__name__
-            return f"no image: {known}"
-        return None
+            raise ValueError(f"no image: {known}") from error
+        return "have several frames or pages, of which the first is decoded" if animated else None
 
 
 @dataclass(frozen=True)
 class Waves(WholeFiles):
-    """WAV files, in ``signal``, and their folders, in ``label``.
+    """WAV files that ``read_sound`` reads, in ``signal``, and their folders, in ``label``.
 
     Attributes:
       files: patterns below the root.
@@ -303,12 +311,12 @@ class Waves(WholeFiles):
     files: tuple[str, ...]
     root: str | None = None
 
-    def fault(self, content: bytes) -> str | None:
+    def look(self, content: bytes) -> str | None:
         try:
-            read_wav(content)
+            clipped = read_sound(content).clipped
         except ValueError as error:
-            return f"no sound: {error}"
-        return None
+            raise ValueError(f"no sound: {error}") from error
+        return "have values beyond full scale, which are clipped where they are decoded" if clipped else None
 
 
 def line_place(number: int) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.data.files import note_passed_over as note_files
 from genjax.errors import UserError
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.readers import Found, Reader
@@ -46,8 +50,27 @@ def planned(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.S
     return plan, pa.schema([(ID, ARROW), (SOURCE, ARROW), *schemas[0]])
 
 
-def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
-    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped"."""
+def passed_over(plan: Sequence[tuple[Reader, Files]]) -> Counter[str]:
+    """How many files that lie where the patterns look no reader takes, by kind, such as ".txt"."""
+    taken = {path for _, files in plan for path in files.paths}
+    others = {path: kind for _, files in plan for path, kind in files.others if path not in taken}
+    return Counter(others.values())
+
+
+def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
+    """One line about the files that no reader takes, if there are any."""
+    taken = {path for _, files in plan for path in files.paths}
+    root = ", ".join(dict.fromkeys(files.root for _, files in plan))
+    recased = {files.name(path) for _, files in plan for path in files.recased if path not in taken}
+    note_files(root, len(taken), passed_over(plan), recased)
+
+
+def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> Counter[str]:
+    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
+
+    Returns:
+      How many of those that are kept have each remark.
+    """
     import daft
 
     for part in (KEPT, DROPPED):
@@ -58,10 +81,12 @@ def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) 
         "reader": [reader for reader, _ in jobs],
         "path": [path for _, path in jobs],
     }
-    one = functools.partial(_read_batch, tuple(plan), schema, str(folder))
-    job: Any = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False, batch_size=1)(one)
+    light = tuple((reader, replace(files, others=(), recased=())) for reader, files in plan)
+    one = functools.partial(_read_batch, light, schema, str(folder))
+    job: Any = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False, batch_size=1)(one)
     frame = daft.from_pydict(table)
-    frame.select(job(*(daft.col(name) for name in table)).alias("records")).collect()
+    done = frame.select(job(*(daft.col(name) for name in table)).alias("remarks")).to_pydict()
+    return sum((Counter(json.loads(remarks)) for remarks in done["remarks"]), Counter[str]())
 
 
 def _read_batch(
@@ -71,30 +96,31 @@ def _read_batch(
     numbers: Series,
     readers: Series,
     paths: Series,
-) -> list[int]:
-    """How many records each file of a batch holds."""
+) -> list[str]:
+    """The remarks on each file of a batch, counted, as JSON."""
     found = []
     for number, reader, path in zip(numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True):
         with_what, files = plan[reader]
-        found.append(_read_file(with_what, files, path, schema, Path(folder), number))
+        found.append(json.dumps(_read_file(with_what, files, path, schema, Path(folder), number)))
     return found
 
 
-def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> int:
-    """Write the records of one file; returns how many there are."""
-    name, count = files.name(path), 0
+def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> Counter[str]:
+    """Write the records of one file; returns how many of those that are kept have each remark."""
+    name = files.name(path)
+    remarks: Counter[str] = Counter()
     kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
     broken = _Writer(folder / DROPPED / f"{number:06d}.parquet", BROKEN)
     for found in _found(reader, files, path):
-        count += 1
         row = {ID: f"{name}#{found.place}" if found.place else name, SOURCE: name}
         if found.fault is None:
             kept.add(row | found.values)
+            remarks.update([found.remark] if found.remark else [])
         else:
             broken.add(row | {"text": found.values.get("text"), REASON: found.fault})
     kept.close()
     broken.close()
-    return count
+    return remarks
 
 
 def _found(reader: Reader, files: Files, path: str) -> Iterator[Found]:

@@ -132,6 +132,15 @@ def test_a_class_that_no_real_image_is_of_is_refused(sets, tmp_path):
         source.open()
 
 
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path):
+    columns = {"image": [b"no image at all"] * 30, "label": ["dog"] * 30}
+    synthetic.write(tmp_path / "made", "made", columns, GENERATOR)
+    mixed = Synthetic(str(tmp_path / "made"), 0.25)
+    with pytest.raises(UserError, match=r"image \d+ of faces, train, cannot be decoded: ") as error:
+        PreparedImages("faces", label="label", channels=1, synthetic=mixed).open()
+    assert error.value.field == "image"
+
+
 def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp_path):
     for name in ("a.png", "cat/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

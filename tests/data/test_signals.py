@@ -75,14 +75,15 @@ def test_files_of_all_widths_give_the_same_sound(width):
     assert np.array_equal(sound, truth)
 
 
-def test_what_is_no_pcm_file_is_refused_with_the_reason():
+def test_what_is_no_wav_file_is_refused_with_the_reason():
     whole = wav_bytes(np.zeros((20, 1), np.int16), 8000)
     floating = bytearray(whole)
-    floating[20:22] = struct.pack("<H", 3)  # the format's number of IEEE floats
+    # the format's number of IEEE floats, which have 32 or 64 bits
+    floating[20:22] = struct.pack("<H", 3)
     for content, words in (
-        (b"", "no PCM WAV"),
-        (b"RIFFnothing at all", "no PCM WAV"),
-        (bytes(floating), "unknown format: 3"),
+        (b"", "no WAV file"),
+        (b"RIFFnothing at all", "no WAV file"),
+        (bytes(floating), "have 16 bits"),
         (wav_bytes(np.zeros((0, 1), np.int16), 8000), "no sound"),
         (whole[:-7], "cut off"),
     ):

@@ -137,7 +137,11 @@ def test_files_that_do_not_fit_are_named(tmp_path, memory):
         open_folder(tmp_path, memory_gb=memory)
     text = str(error.value)
     assert "4 of 5" in text and "a.wav (its rate is 44,100 Hz, not 8,000; resample it first)" in text
-    assert "b.wav (its channels are 2, not 1)" in text and "c.wav (it is cut off)" in text and "1 more" in text
+    assert (
+        "b.wav (its channels are 2, not 1)" in text
+        and "c.wav (it is cut off: its header says" in text
+        and "1 more" in text
+    )
 
 
 def test_a_file_lost_later_is_named(tmp_path):

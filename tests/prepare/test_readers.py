@@ -124,7 +124,7 @@ def test_waves_that_are_none_are_told(tmp_path):
     (tmp_path / "b.wav").write_bytes(sound[:60])
     kept, broken = read(tmp_path, Waves(("*.wav",), str(tmp_path)))
     assert [row["signal"] for row in kept] == [sound] and kept[0]["label"] is None
-    assert broken == [("b.wav", "no sound: it is cut off")]
+    assert broken == [("b.wav", "no sound: it is cut off: its header says 100 samples, the file has 8")]
 
 
 def test_files_come_from_any_file_system(tmp_path):

@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, split_rows
-from genjax.data.images import check_size, decode, header, note
+from genjax.data.images import check_size, decode, header, note, suffixes
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"})
 NAMED = 3  # bad files that a message names; the rest is counted
 NOTED = 20_000  # images whose decoding takes long enough to say so
 
@@ -30,11 +28,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images below a folder: PNG, JPEG, BMP, GIF (first frame) and WebP; hidden files are passed over.
+    """The images below a folder, of all formats that Pillow decodes by itself; of animations the first frame.
 
-    Where every image lies in one of two or more folders directly under the root, these folders are the
-    labels, in alphabetical order. Every file is read once when the source is opened, so a bad one is found
-    before training starts.
+    Linked folders are read like others. Hidden files and those of other kinds are passed over, and
+    one line counts them. Where every image lies in one of two or more folders directly under the
+    root, these folders are the labels, in alphabetical order; one without any image is refused.
+    Every file is read once when the source is opened, so a bad one is found before training starts.
 
     Attributes:
       root: the folder.
@@ -45,6 +44,7 @@ class ImageFolder:
         path below the root, so adding images moves no other.
       on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a note.
       memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.
+      closed: pass over links that lead out of the root, which a folder from somebody else may hold.
     """
 
     root: str
@@ -53,6 +53,7 @@ class ImageFolder:
     test_fraction: float = 0.1
     on_error: str = "refuse"
     memory_gb: float = 2.0
+    closed: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.size)
@@ -70,12 +71,17 @@ class ImageFolder:
           UserError: no folder, no images, bad images that are not to be skipped, nothing left to train on.
         """
         root = Path(self.root).expanduser()
-        scanned = _threads(lambda name: _scan(root, name), listed(root, SUFFIXES, "images"))
+        scanned = _threads(lambda name: _scan(root, name), listed(root, suffixes(), "images", closed=self.closed))
         sizes = Counter(f.size for f in scanned if not f.error)
         size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
         if self.size is None:
             scanned = [f if f.error or f.size == size else f.bad(_other_size(f.size, size)) for f in scanned]
         files = self._sound(scanned)
+        animated = sum(f.animated for f in files)
+        if animated:
+            note(
+                f"{root}: {animated:,} of {len(files):,} images are the first frame of an animation or of several pages"
+            )
         channels = self.channels or (3 if any(f.colour for f in files) else 1)
         codec = ImageCodec(*size, channels)
 
@@ -110,6 +116,7 @@ class ImageFolder:
                 raise UserError(f"{found}; on_error='skip' leaves them out")
             if len(bad) == len(files):
                 raise UserError(found)
+            _check_classes(self.root, files)
             note(f"{found}; left out")
         return [f for f in files if not f.error]
 
@@ -121,6 +128,7 @@ class File:
     name: str
     size: tuple[int, int] = (0, 0)
     colour: bool = False
+    animated: bool = False
     hash: str = ""
     error: str = ""
 
@@ -152,10 +160,10 @@ def _scan(root: Path, name: str) -> File:
         content = (root / name).read_bytes()
         if not content:
             return File(name, error="the file is empty")
-        size, colour = header(content)
+        found = header(content)
     except Exception as error:  # PIL's readers raise almost anything on a damaged file
         return File(name, error=_why(error))
-    return File(name, size, colour, digest([content]))
+    return File(name, *found, hash=digest([content]))
 
 
 def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
@@ -168,9 +176,22 @@ def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
     return file
 
 
+def _check_classes(root: str, files: Sequence[File]) -> None:
+    """Refuse to leave out all images of a folder that is a label."""
+    if folder_labels([f.name for f in files])[0] is None:
+        return
+    tops = [f.name.split("/")[0] for f in files]
+    left = Counter(tops) - Counter(top for top, f in zip(tops, files, strict=True) if f.error)
+    for top in sorted(set(tops) - set(left)):
+        first = next(f for f in files if f.name.startswith(f"{top}/"))
+        raise UserError(
+            f'class "{top}" of {root} has no image that can be used: {first.name} ({first.error}) '
+            f"and {tops.count(top) - 1:,} more; mend them, or move the folder out of {root}",
+            f"{root}/{top}",
+        )
+
+
 def _why(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "the file is no image"  # PIL's own words name a buffer's address
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

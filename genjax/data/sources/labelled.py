@@ -38,8 +38,11 @@ class LabelledTexts:
 
         Raises:
           UserError: the source tells no domains, or one alone, or rows hold several documents; a held-out text is of a
-            domain that no training text is of.
+            domain that no training text is of; a folder of ``TextFiles`` has none of the files that
+            are read.
         """
+        if isinstance(self.source, TextFiles):
+            self.source.check_domains()
         inner = self.source.open()
         name = type(self.source).__name__
         if not isinstance(self.source.layout, Documents):

@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Origin
-from genjax.data.files import numbered
+from genjax.data.files import numbered, spelt_alike
 from genjax.data.images import decode
 from genjax.data.layouts import RandomWindows
 from genjax.data.splits import Arrays, dataset, digest
@@ -154,7 +154,7 @@ class PreparedImages:
             raise UserError(
                 f"{absent:,} images of {self.name} have no {self.label}: drop them by Missing as it is made"
             )
-        return [str(name) for name in found]
+        return [spelt_alike(str(name)) for name in found]
 
     def _check_labels(self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]) -> None:
         """Refuse synthetic records of a class that no real one is of, with a ``UserError``."""
@@ -168,7 +168,16 @@ class PreparedImages:
         """The pixels uint8 [N, H, W, C]."""
         if not all(isinstance(row[self.column], bytes) for row in rows):
             raise UserError(f"the column {self.column!r} of {self.name} holds no image files")
-        found = [decode(row[self.column], None, self.channels) for row in rows]
+        found = []
+        for number, row in enumerate(rows, 1):
+            try:
+                found.append(decode(row[self.column], None, self.channels))
+            except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+                why = (str(error) or type(error).__name__).splitlines()[0]
+                raise UserError(
+                    f"image {number:,} of {self.name}, {split}, cannot be decoded: {why}; prepare it by Images",
+                    self.column,
+                ) from error
         if len({image.shape for image in found}) != 1:
             raise UserError(f"the images of {self.name}, {split}, are of several sizes: prepare them to one")
         return np.stack(found)

@@ -16,7 +16,8 @@ import numpy as np
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, numbered, split_rows
-from genjax.data.signals import SignalCodec, fitted, read_wav
+from genjax.data.images import note
+from genjax.data.signals import SignalCodec, Sound, fitted, read_sound
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError, unknown
 
@@ -29,10 +30,11 @@ Told = Literal["digit", "speaker"]
 
 @dataclass(frozen=True)
 class WavFolder:
-    """The WAV files below a folder, 8 to 32 bits PCM, cut or padded with silence to one length.
+    """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one length.
 
     Every file is read once when the source is opened. One of another rate or number of channels is refused by name, as
-    are damaged ones: resampling is better done once, by a tool made for it. Hidden files are passed over.
+    are damaged ones: resampling is better done once, by a tool made for it. Linked folders are read
+    like others. Hidden files and those of other kinds are passed over, and one line counts them.
 
     Attributes:
       root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.
@@ -45,6 +47,7 @@ class WavFolder:
       test_fraction: part of the files held out as "test"; 0 holds out none. The choice hangs on each file's path below
         the root, so adding files moves no other.
       memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
+      closed: pass over links that lead out of the root, which a folder from somebody else may hold.
     """
 
     root: str
@@ -54,6 +57,7 @@ class WavFolder:
     pattern: str | None = None
     test_fraction: float = 0.1
     memory_gb: float = 2.0
+    closed: bool = False
 
     def __post_init__(self) -> None:
         self.codec()
@@ -76,26 +80,32 @@ class WavFolder:
           UserError: no folder, no WAV files, files that cannot be used, names without a label.
         """
         root = _found(self.root)
-        names = tuple(listed(root, SUFFIXES, "WAV files"))
+        names = tuple(listed(root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed))
         label, classes = self._labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
-        bad, hashes = [], []
+        bad, hashes, clipped = [], [], []
         in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
         signals = np.empty((len(names) if in_memory else 0, self.length, self.channels), np.int16)
         for row, name in enumerate(names):
             try:
                 content = (root / name).read_bytes()
-                signal = read.fit(content)
+                sound = read.fit(content)
             except (ValueError, OSError) as error:
                 bad.append(f"{name} ({error})")
                 continue
             hashes.append(f"{name} {digest([content])}\n".encode())
+            clipped += [sound.clipped] if sound.clipped else []
             if in_memory:
-                signals[row] = signal
+                signals[row] = sound.signal
         if bad:
             more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
             listing = ", ".join(bad[:NAMED]) + more
             raise UserError(f"{len(bad):,} of {len(names):,} WAV files in {root} cannot be used: {listing}")
+        if clipped:
+            note(
+                f"{root}: {len(clipped):,} of {len(names):,} WAV files have values beyond full scale; "
+                f"{sum(clipped):,} are clipped"
+            )
         stored: Stored = (
             Arrays("signal", signals, label, self.codec())
             if in_memory
@@ -132,23 +142,23 @@ class WavReader:
         signals = np.empty((len(rows), self.length, self.channels), np.int16)
         for i, row in enumerate(rows):
             try:
-                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes())
+                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes()).signal
             except (ValueError, OSError) as error:
                 raise UserError(f"{self.root}/{self.names[row]}: {error}") from error
         return signals, None if self.label is None else self.label[rows]
 
-    def fit(self, content: bytes) -> np.ndarray:
-        """The signal int16 [T, C] of a file.
+    def fit(self, content: bytes) -> Sound:
+        """The sound of a file, of the length of all.
 
         Raises:
           ValueError: it is not such a file as the others.
         """
-        signal, rate = read_wav(content)
-        if rate != self.rate:
-            raise ValueError(f"its rate is {rate:,} Hz, not {self.rate:,}; resample it first")
-        if signal.shape[1] != self.channels:
-            raise ValueError(f"its channels are {signal.shape[1]}, not {self.channels}")
-        return fitted(signal, self.length)
+        sound = read_sound(content)
+        if sound.rate != self.rate:
+            raise ValueError(f"its rate is {sound.rate:,} Hz, not {self.rate:,}; resample it first")
+        if sound.signal.shape[1] != self.channels:
+            raise ValueError(f"its channels are {sound.signal.shape[1]}, not {self.channels}")
+        return sound._replace(signal=fitted(sound.signal, self.length))
 
 
 @dataclass(frozen=True)

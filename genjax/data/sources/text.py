@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from genjax.data.dataset import Dataset
 from genjax.data.delimited import check_dialect
+from genjax.data.files import fitting, note_passed_over, told
 from genjax.data.layouts import RandomWindows
 from genjax.data.stand_in import part_folder
 from genjax.data.tables import KINDS, TableTexts, kind
@@ -17,6 +19,8 @@ from genjax.data.text_splits import ByCharacters
 from genjax.data.texts import FileTexts, Unit
 from genjax.errors import UserError, unknown
 
+DEFAULTS = ("*.txt", "*.jsonl")  # patterns that also take capitals: nobody wrote them
+
 
 @dataclass(frozen=True)
 class TextFiles:
@@ -25,7 +29,8 @@ class TextFiles:
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt".
+      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt"; the default takes
+        ".TXT", too.
       unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between them.
       encoding: of the files.
       codec: without a vocabulary, it is fitted to the training text.
@@ -35,7 +40,7 @@ class TextFiles:
     """
 
     root: str | None = None
-    pattern: str = "*.txt"
+    pattern: str = DEFAULTS[0]
     unit: Unit = "files"
     encoding: str = "utf-8"
     codec: Any = Characters()
@@ -56,6 +61,22 @@ class TextFiles:
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+
+    def check_domains(self) -> None:
+        """Refuse a folder directly below the root that is a domain but for its files, none of which fits."""
+        folder = _folder(self.root)
+        if folder.is_file():
+            return
+        found = fitting(folder, self.pattern)
+        tops = {name.split("/")[0] for name in found.names if "/" in name}
+        for top in sorted({entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops):
+            what = told(Counter(entry.kind for entry in found.others if entry.name.startswith(f"{top}/")))
+            if all("/" in name for name in found.names):
+                raise UserError(
+                    f"the domain {top!r} of {folder} has no file that fits {self.pattern!r}: {what}; "
+                    "convert its files, or move the folder away",
+                    "pattern",
+                )
 
 
 @dataclass(frozen=True)
@@ -81,7 +102,7 @@ class TextTables:
     """
 
     root: str | None = None
-    pattern: str = "*.jsonl"
+    pattern: str = DEFAULTS[1]
     column: str = "text"
     encoding: str = "utf-8"
     codec: Any = Characters()
@@ -124,18 +145,25 @@ def _folder(root: str | None) -> Path:
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted."""
+    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted; links are followed.
+
+    A default pattern takes capitals, too. One line counts the others that lie there.
+    """
     if folder.is_file():
         return (folder,)
     if not folder.is_dir():
         raise UserError(f"there is no file or folder {folder}")
     try:
-        found = [path for path in folder.glob(pattern) if path.is_file()]
-    except (ValueError, NotImplementedError) as error:
+        found = fitting(folder, pattern)
+    except ValueError as error:
         raise UserError(f"{pattern!r} is no pattern for files of {folder}: {error}") from None
-    seen = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    if not seen:
+    names = sorted(found.names + found.recased) if pattern in DEFAULTS else found.names
+    recased = () if pattern in DEFAULTS else found.recased
+    if not names:
         kinds = sorted({path.suffix for path in folder.iterdir() if path.suffix in (".txt", ".gz", *KINDS)})
         hint = f"; it holds files that end in {', '.join(kinds)}" if kinds else ""
-        raise UserError(f"no file of {folder} fits {pattern!r}{hint}")
-    return tuple(sorted(seen))
+        hint = f"; {recased[0]} would in other capitals" if recased else hint
+        raise UserError(f"no file of {folder} fits {pattern!r}{hint}", "pattern")
+    counts = Counter(entry.kind for entry in found.others if entry.name not in set(names))
+    note_passed_over(str(folder), len(names), counts, recased)
+    return tuple(folder / name for name in names)
