@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from genjax import checks
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown
 from genjax.experiment import built_config
@@ -18,7 +18,7 @@ from genjax.prepare.preparation import Preparation
 from genjax.prepare.preparing import prepare
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PrepareOptions:
     """Prepare a training set.
 

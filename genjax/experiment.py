@@ -7,7 +7,6 @@ import fnmatch
 import json
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
@@ -35,7 +34,7 @@ def _check_whole(name: str, value: Any, least: int) -> None:
         raise UserError(f"{name} is a whole number of at least {least}, not {value!r}", name)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Every:
     """Steps between two events; 0 for never. The last step counts as due for all that is not 0.
 
@@ -56,7 +55,7 @@ class Every:
             _check_whole(f"every.{field.name}", getattr(self, field.name), 0)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Keep:
     """Which checkpoints stay.
 
@@ -74,7 +73,7 @@ class Keep:
         _check_whole("keep.newest", self.newest, 1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Experiment:
     """A run.
 

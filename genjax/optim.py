@@ -10,7 +10,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -35,7 +34,7 @@ class OptState(NamedTuple):
     inner: Any
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class UpdateRule:
     """A built optimizer, and everything else that ``gradient_step`` does with a gradient.
 
@@ -101,7 +100,7 @@ class UpdateRule:
         return params, OptState(state.updates + 1, inner)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Optimizer:
     """What every optimizer has.
 
@@ -205,7 +204,7 @@ def _beside(values: Factor | First, x: jax.Array) -> Any:
     return jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1)) if isinstance(values, tuple) else values
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SGD(Optimizer):
     """Gradient descent, with momentum if it is above 0.
 
@@ -222,7 +221,7 @@ class SGD(Optimizer):
         return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adam(Optimizer):
     """Adam (Kingma & Ba, arXiv 1412.6980); with ``weight_decay`` AdamW.
 
@@ -242,14 +241,14 @@ class Adam(Optimizer):
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101)."""
 
     weight_decay: float = 0.01
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Lion(Optimizer):
     """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's decay
     and a learning rate as many times smaller.
@@ -267,7 +266,7 @@ class Lion(Optimizer):
         return optax.scale_by_lion(self.b1, self.b2)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adafactor(Optimizer):
     """Adam with a factored second moment, sublinear in memory (Shazeer & Stern, arXiv 1804.04235).
 
@@ -294,7 +293,7 @@ class Adafactor(Optimizer):
         return optax.chain(factored, optax.scale(-1.0))  # the alias descends, a direction ascends
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Muon(Optimizer):
     """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
 
@@ -357,7 +356,7 @@ class Muon(Optimizer):
         return jax.tree.map(axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Players:
     """An optimizer for each of two players.
 

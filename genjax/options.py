@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from genjax import exports
+from genjax import checks, exports
 from genjax.errors import UserError
 from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.tracking import Tracking
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TrainOptions:
     """Train a config.
 
@@ -40,7 +40,7 @@ class TrainOptions:
             raise UserError(f"max_minutes must be at least 0, got {self.max_minutes}", "max_minutes")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ConfigOptions:
     """A config.
 
@@ -53,7 +53,7 @@ class ConfigOptions:
     tiny: bool = False
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ExportOptions:
     """Write a run as files that others read.
 
@@ -70,7 +70,7 @@ class ExportOptions:
     best: bool = False
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SamplingExportOptions(ExportOptions):
     """Write a run as files that others read.
 
@@ -81,7 +81,7 @@ class SamplingExportOptions(ExportOptions):
     sampler: Any = None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EvaluateOptions:
     """Judge a run.
 
@@ -100,7 +100,7 @@ class EvaluateOptions:
     best: bool = False
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CompareOptions:
     """Compare run B with run A.
 
@@ -127,7 +127,7 @@ class CompareOptions:
             raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShowRunOptions:
     """Show a run. It is what it was trained as: there is nothing about it to set.
 

@@ -20,7 +20,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import jax
@@ -28,7 +27,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError, unknown
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ Mode = Literal["auto", "single", "pmapped", "sharded"]
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShardRule:
     """Where the parameters whose path matches lie.
 
@@ -59,7 +58,7 @@ class ShardRule:
                 raise unknown("mesh axis", str(axis), ("fsdp", "tensor"))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Devices:
     """On what a run runs. Differs freely between a run and its continuation.
 
@@ -97,7 +96,7 @@ class Devices:
             raise UserError("devices.coordinator needs devices.processes and devices.process_id")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Layout:
     """The devices of a run, arranged: a mesh with axes data, fsdp and tensor."""
 

@@ -5,7 +5,6 @@ Times t lie in [0, 1]: 0 is the data, 1 is noise. alpha never rises, sigma rises
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Target = Literal["noise", "x0", "v", "velocity"]
@@ -80,7 +80,7 @@ class Process(Protocol):
         return low[1], high[0]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linear(Process):
     """DDPM's noise in continuous time: d log alpha^2 / dt = -beta(t), which rises on a line (arXiv 2011.13456, eq. 33).
 
@@ -107,7 +107,7 @@ class Linear(Process):
         return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cosine(Process):
     """Log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), held within limits (arXiv 2301.11093).
 
@@ -135,7 +135,7 @@ class Cosine(Process):
         return alpha, ratio * alpha
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EDM(Process):
     """Noise alone is added, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t are the paper's sampling grid.
 
@@ -189,7 +189,7 @@ class EDM(Process):
         return least, most
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Straight(Process):
     """x_t = (1 - t) x0 + t noise: rectified flow, flow matching (arXiv 2209.03003, 2210.02747).
 
@@ -208,7 +208,7 @@ class Straight(Process):
         return 1 - t, t
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Parametrization:
     """What a network predicts of a process, and the ways from there to x0 and back.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tyro
 
-from genjax import runs
+from genjax import checks, runs
 from genjax.as_dataset import as_dataset
 from genjax.best_of import best_of
 from genjax.errors import UserError
@@ -18,7 +17,7 @@ from genjax.experiment import MAX_SEED
 from genjax.rewards import reward_of
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SampleOptions:
     """Draw samples from a run.
 

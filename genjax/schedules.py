@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from genjax.errors import UserError
 FLOAT32 = jnp.dtype("float32")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Schedule:
     """A number as a function of the step: ``schedule(step)`` is traceable and float32."""
 
@@ -44,7 +43,7 @@ class Schedule:
         return self
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Constant(Schedule):
     """The same value at every step.
 
@@ -62,7 +61,7 @@ class Constant(Schedule):
         return jnp.full(jnp.shape(step), self.value, FLOAT32)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linear(Schedule):
     """From ``start`` to ``end`` in a straight line, then ``end``.
 
@@ -88,7 +87,7 @@ class Linear(Schedule):
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cosine(Schedule):
     """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv 1608.03983).
 
@@ -115,7 +114,7 @@ class Cosine(Schedule):
         return self.end + (self.start - self.end) * wave
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Rsqrt(Schedule):
     """``start`` for ``flat`` steps, then falling as one over the square root of the step.
 
@@ -139,7 +138,7 @@ class Rsqrt(Schedule):
         return self.start * jnp.sqrt(self.flat / jnp.maximum(jnp.asarray(step, FLOAT32), self.flat))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Piecewise(Schedule):
     """Constant pieces: ``values[i]`` until step ``boundaries[i]``.
 
@@ -166,7 +165,7 @@ class Piecewise(Schedule):
         return jnp.asarray(self.values, FLOAT32)[piece]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cyclical(Schedule):
     """A ramp that begins anew with every period (Fu et al., arXiv 1903.10145).
 
@@ -203,7 +202,7 @@ class Cyclical(Schedule):
         return value if self.cycles is None else jnp.where(step < self.cycles * self.period, value, self.end)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class WarmUp(Schedule):
     """A straight line from 0 to the first value of another schedule, which then begins.
 

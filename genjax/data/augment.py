@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
@@ -52,7 +52,7 @@ class _PerImage:
         return {**batch, "image": jax.vmap(self.one)(jax.random.split(key, len(image)), image)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Flip(_PerImage):
     """Mirrors left and right.
 
@@ -73,7 +73,7 @@ class Flip(_PerImage):
         return dm_pix.random_flip_left_right(key, image, probability=self.prob)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Crop(_PerImage):
     """Pads all four sides and cuts a picture of the old size out at a random place.
 
@@ -106,7 +106,7 @@ class Crop(_PerImage):
         return dm_pix.random_crop(key, jnp.pad(image, around, self.mode, **constant), image.shape)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Rotate(_PerImage):
     """Turns about the centre by an angle that is uniform between -degrees and degrees.
 
@@ -155,7 +155,7 @@ def rotated(image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge
     return jnp.clip(jax.vmap(turn, in_axes=-1, out_axes=-1)(image), -1, 1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Color(_PerImage):
     """Changes colours in [0, 1], in the order of the fields; what leaves that range is clipped.
 
@@ -199,7 +199,7 @@ class Color(_PerImage):
         return jnp.clip(2 * unit - 1, -1, 1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cutout(_PerImage):
     """Blanks a square whose centre is any pixel, so that it is smaller at the borders (https://arxiv.org/abs/1708.04552).
 
@@ -240,7 +240,7 @@ class Cutout(_PerImage):
         return (pixels >= first) & (pixels < first + self.size)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Mixup:
     """Mixes each image with that of another example, x + w (other - x) with 1 - w drawn from Beta(alpha, alpha).
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.errors import UserError
 
 Batch = Mapping[str, jax.Array]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Transposition:
     """Moves each piece up or down by some semitones, as many for all its notes, by a uniform draw.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatCodec, ChatTemplate, Conversation, Turn, conversation, said
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -28,7 +29,7 @@ class Record(NamedTuple):
     turns: tuple[Turn, ...]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChatLayout:
     """How conversations become rows.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageCodec:
     """Images of whole numbers to floats in [-1, 1].
 
@@ -56,7 +55,7 @@ class ImageCodec:
         return write_file(stem, ".png", png_bytes(grid(self.decode(samples))))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PointsCodec:
     """Points, standardised where the statistics are given.
 

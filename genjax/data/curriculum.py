@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch
 from genjax.data.difficulty import Length
 from genjax.data.pacing import Pacing, RootPacing
@@ -56,7 +57,7 @@ class Curriculum(Protocol):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Resolutions(Curriculum):
     """Images from low to high resolution, by the means of blocks of pixels.
 
@@ -106,7 +107,7 @@ class Resolutions(Curriculum):
         return batch | {"image": image, "fade": np.full(len(image), fade, np.float32)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Lengths(Curriculum):
     """Rows of tokens from short to long: a stage shows the beginnings of the rows (https://arxiv.org/abs/2108.06084).
 
@@ -144,7 +145,7 @@ class Lengths(Curriculum):
         return {name: x[:, : length + 1] if name in OF_TOKENS else x for name, x in batch.items()}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NoiseLevels(Curriculum):
     """A diffusion learns at some noise levels first, by default the noisy half, which are easier.
 
@@ -181,7 +182,7 @@ class NoiseLevels(Curriculum):
         return batch | {"logsnr": np.tile(np.asarray(limits, np.float32), (len(batch["mask"]), 1))}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByDifficulty(Curriculum):
     """Examples are drawn evenly from the easiest share of them, which grows to the whole (arXiv 1903.09848).
 

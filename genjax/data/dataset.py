@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from genjax import checks
 
 Batch = dict[str, np.ndarray]
 
@@ -52,7 +53,7 @@ class Codec(Protocol):
 CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Spec:
     """What a family must know of the data before it sees a batch.
 
@@ -140,7 +141,7 @@ class Spec:
         return found
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Origin:
     """Where examples come from.
 
@@ -159,7 +160,7 @@ class Origin:
     manifest: str | None = None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Dataset:
     """An opened source.
 

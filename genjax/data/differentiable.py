@@ -6,18 +6,18 @@ Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Transform = Literal["flip", "rotation", "translation", "cutout", "color"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DiscriminatorAugment:
     """What real and generated images go through before the discriminator sees them.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.words import compared_words
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class HashedText:
     """Embeds a text as the sum of a random vector for each word and each pair of neighbouring words.
 

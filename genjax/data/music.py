@@ -6,12 +6,11 @@ import io
 import struct
 import wave
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.text_codecs import checked_ids, until_end
 from genjax.errors import UserError
 
@@ -27,7 +26,7 @@ ATTACK, RELEASE = 0.02, 0.06  # seconds
 REST = 4  # silent steps between samples in one file
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChoraleCodec:
     """Steps of notes, one token for each note from the highest down and a token that ends the step.
 

@@ -5,18 +5,17 @@ Karras et al., arXiv 2206.00364, appendix F.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 
 TOLD = 7  # flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NonLeaking:
     """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to the network.
 

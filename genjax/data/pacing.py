@@ -5,11 +5,11 @@ Competence: Platanios et al., arXiv 1903.09848. Stairs: Bengio et al., Curriculu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Pacing(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StepPacing:
     """Stairs of equal height and length.
 
@@ -48,7 +48,7 @@ class StepPacing:
         return np.where(risen == self.stairs, 1.0, self.start + (1 - self.start) * (risen / self.stairs))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LinearPacing:
     """A straight line.
 
@@ -67,7 +67,7 @@ class LinearPacing:
         return np.where(step < self.steps, self.start + (1 - self.start) * (step / self.steps), 1.0)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RootPacing:
     """sqrt(start^2 + (1 - start^2) step / steps): new examples come more slowly the more there are already.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import itertools
 import wave
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
@@ -21,7 +21,7 @@ PCM, EXTENSIBLE = b"\x01\x00", b"\xfe\xff"  # formats of a WAV file
 PCM_GUID = PCM + bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")  # that an extensible one calls PCM
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SignalCodec:
     """Signals of 16-bit whole numbers to floats in [-1, 1), which is exact both ways.
 

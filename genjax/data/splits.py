@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Codec, Dataset, Spec
 from genjax.data.stream import permutation
 from genjax.errors import UserError
@@ -62,7 +63,7 @@ class Arrays:
         return Arrays(self.entry, self.raw[indices], label, self.codec)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Lazy:
     """A split that is read and decoded a batch at a time.
 

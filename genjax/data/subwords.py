@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
     OnUnknown,
@@ -29,7 +29,7 @@ NAMES = ("start_token", "end_token", "pad_token", "mask_token")  # fields that n
 UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and know every text
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Subwords(WritesText):
     """Pieces of words, learned from the training text or taken from a ``tokenizer.json``.
 

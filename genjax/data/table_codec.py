@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import png_bytes
 from genjax.data.table_dates import DateColumn
@@ -26,7 +26,7 @@ Columns = dict[str, np.ndarray]  # numbers float64 [N], NaN where missing; categ
 WIDTH = 4.0  # standard deviations of a mode that a number of 1 stands for
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NumberColumn:
     """A column of numbers as a mixture of Gaussians: a number is its mode and where it lies in that.
 
@@ -99,7 +99,7 @@ class NumberColumn:
         return ["" if np.isnan(value) else format(value, form) for value in values]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CategoryColumn:
     """A column of categories.
 
@@ -146,7 +146,7 @@ class CategoryColumn:
         return ["" if value is None else value for value in values]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TableCodec:
     """Rows of a table as vectors [D]: where its numbers lie in their modes, then a one-hot block each of the modes of
     every column of numbers and of the categories of every column of those.

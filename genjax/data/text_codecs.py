@@ -9,13 +9,12 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.words import in_word, joined, split_words
 from genjax.errors import UserError, unknown
@@ -160,7 +159,7 @@ def checked_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     return ids
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Characters(WritesText):
     """A token for each character. Special tokens come first, the characters after them.
 
@@ -247,7 +246,7 @@ class Characters(WritesText):
         return "".join(special[i] if i < self._first else self.characters[i - self._first] for i in ids.tolist())
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bytes(WritesText):
     """The bytes of UTF-8: nothing is outside the vocabulary, nothing has to be fitted.
 
@@ -307,7 +306,7 @@ PAD, UNKNOWN, START, END = range(4)  # of Words
 NAMED = 4
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Words(WritesText):
     """A token for each word and mark of ``genjax.data.words.split_words``.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -24,7 +24,7 @@ NAMED = 5  # flagged labels that a sentence each is spent on
 TICKED = 25  # classes up to which each bar has its label
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bias(Evaluator):
     """Each label's share of the samples beside its share of the data; a classifier gives the labels.
 

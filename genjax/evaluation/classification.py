@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -17,7 +17,7 @@ from genjax.family import Batch, State, labels
 NUMBERED = 25  # classes up to which the counts are written into a confusion matrix
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Calibration(Evaluator):
     """Whether the classifier is right as often as it says.
 
@@ -46,7 +46,7 @@ class Calibration(Evaluator):
         return Findings(numbers, {"reliability": _diagram(table)}, protocol)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Confusions(Evaluator):
     """Which classes are taken for which, and the mistakes that the classifier is surest of.
 

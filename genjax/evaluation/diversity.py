@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.distances import mean_pairwise_distance
@@ -20,7 +20,7 @@ from genjax.family import Family
 COLLAPSED = 0.5  # the ratio of distances below which a remark is made
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Diversity(Evaluator):
     """How far apart two samples are, beside how far apart two images of the data are.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -20,7 +20,7 @@ from genjax.family import Batch, State
 REST = "other domains"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DomainPerplexity(Evaluator):
     """Perplexity by domain: by folder, file or column of a table, as the source of the text tells it.
 

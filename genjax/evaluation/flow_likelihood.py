@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -18,7 +19,7 @@ from genjax.families.diffusion import Diffusion, log_prob
 from genjax.family import Batch, State, modelled
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class FlowLikelihood(Evaluator):
     """-log p(x) of the deterministic sampler, by the change of variables along its ODE (Song et al., arXiv 2011.13456).
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.family import Batch, Metrics, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GeneralisationGap(Evaluator):
     """The family's own metrics on training examples, without augmentation, beside those on as many held-out ones.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -23,7 +24,7 @@ from genjax.families.diffusion import Diffusion
 from genjax.families.latent import LatentDiffusion
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GuidanceCurve(Evaluator):
     """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans, arXiv 2207.12598).
 

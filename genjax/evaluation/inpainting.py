@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError, unknown
@@ -18,7 +18,7 @@ from genjax.families.diffusion import Diffusion, fill_in
 Region = Literal["left", "right", "top", "bottom", "centre"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Inpainting(Evaluator):
     """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what it fills in.
 

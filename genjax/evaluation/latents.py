@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels, grid
 from genjax.errors import UserError
@@ -18,7 +18,7 @@ from genjax.families.vae import VAE
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ActiveUnits(Evaluator):
     """How many latent variables follow the data: those whose posterior mean varies (Burda et al., arXiv 1509.00519),
     and how many have collapsed onto the prior. Below the topmost layer the prior's mean, which varies with the layer
@@ -65,7 +65,7 @@ class ActiveUnits(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LatentMap(Evaluator):
     """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1 has two
     dimensions: examples in it, coloured by label, and what the decoder makes of an even grid there (a

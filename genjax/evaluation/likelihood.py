@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.vae import VAE
 from genjax.family import Batch, Metrics, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImportanceBound(Evaluator):
     """-log p(x) of a VAE by the importance-weighted bound (Burda et al., arXiv 1509.00519), which falls to it as the
     number of samples grows.

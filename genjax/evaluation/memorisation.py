@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.stats import betabinom
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -24,7 +24,7 @@ SIGNIFICANT = 1e-3
 PAIRS = 4  # a row of the picture
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Memorisation(Evaluator):
     """How many samples are copies of training images.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -21,7 +21,7 @@ from genjax.family import Family
 FEW = 0.8  # of the modes that as many fair samples would find; below, a remark says so
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MixtureModes(Evaluator):
     """Coverage of a mixture of Gaussians of one width and equal weights.
 
@@ -80,7 +80,7 @@ class MixtureModes(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StackedModes(Evaluator):
     """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3 modes.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -17,7 +17,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NearestNeighbours(Evaluator):
     """Samples, each followed by the training images nearest to it, and how near samples and held-out images come.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -16,7 +16,7 @@ from genjax.families.autoregressive import Autoregressive
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LossByPosition(Evaluator):
     """The loss over how many tokens there are to predict from, in nats a token.
 

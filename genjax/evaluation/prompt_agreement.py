@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.sources.captioned import (
     ATTRIBUTES,
@@ -30,7 +30,7 @@ from genjax.families.diffusion import Diffusion, illustrated
 GROUPS = ("held_out", "seen")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PromptAgreement(Evaluator):
     """What of a prompt about ``CaptionedShapes`` its sample shows.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 import scipy.stats
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.data.dataset import Split
 from genjax.errors import UserError
@@ -18,7 +19,7 @@ from genjax.families.masked_lm import MaskedLM, pseudo_log_likelihood
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PseudoPerplexity(Evaluator):
     """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
 

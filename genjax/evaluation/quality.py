@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation import distances
@@ -19,7 +19,7 @@ from genjax.family import Family
 SUBSETS = 100  # draws of the kernel distance
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SampleQuality(Evaluator):
     """Samples against reference images, in pixels or in the features of a network.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -18,7 +18,7 @@ from genjax.families import vae
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Reconstructions(Evaluator):
     """Images as the model sees them (drawn binary where it binarises), each above its reconstruction, and the mean
     squared error over the split, per value in [-1, 1]. Any family will do that has ``reconstruct(state, batch, key)``.
@@ -53,7 +53,7 @@ class Reconstructions(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Interpolations(Evaluator):
     """Straight walks through the latent space of a VAE between pairs of held-out images, one a row.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.drawn import sample_images
@@ -16,7 +16,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_l
 from genjax.families.rewarded_images import rewards_of_images
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardOfImages(Evaluator):
     """The mean reward of samples by the model's own sampler, and its standard error, ``NAME_error``.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -21,7 +21,7 @@ from genjax.family import Batch, State
 from genjax.samplers.decoding import TokenSampler
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardOfSamples(Evaluator):
     """The mean reward of a response to each prompt of a split, and its standard error, ``NAME_error``.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.masked_lm import MaskedLM, embed
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SentenceNeighbours(Evaluator):
     """How often a row's nearest neighbour by the cosine of embeddings is of the same domain: folder, file or column.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import GAP, figure_pixels, grid
 from genjax.errors import UserError
@@ -22,7 +22,7 @@ DPI = 110
 SIDE, WIDTH, HISTOGRAM = 5.0, 13.0, 2.6  # inches: height of the grids, most that both are wide, height of the bars
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Sheet(Evaluator):
     """The picture ``report``: samples, some of them beside their nearest training images, and a histogram of classes.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -21,7 +22,7 @@ from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.latent import LatentDiffusion
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StepsCurve(Evaluator):
     """Distances of samples from the data over the number of steps that the solver takes.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -15,7 +15,7 @@ from genjax.evaluation.tabular_data import check_table, data_columns, places, sa
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularCorrelations(Evaluator):
     """How far the association of each pair of columns is from that in the judged split.
 

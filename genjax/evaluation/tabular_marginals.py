@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_pictures import marginals
 from genjax.errors import UserError
@@ -15,7 +15,7 @@ from genjax.evaluation.tabular_data import check_table, column_label, data_colum
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularMarginals(Evaluator):
     """The distance of each column of samples from that of the judged split, between 0 and 1.
 

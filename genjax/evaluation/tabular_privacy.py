@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_codec import Columns
 from genjax.errors import UserError
@@ -19,7 +19,7 @@ from genjax.family import Family
 LOW = 5  # percentile that tells of the nearest samples
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularPrivacy(Evaluator):
     """Distances from samples to their nearest training records, beside those of held-out rows to theirs.
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.text_codecs import REPLACEMENT, Unencodable
@@ -26,7 +27,7 @@ FEWEST = 6  # pairs of sentences: of fewer a bootstrap says little
 Of = Literal["rest", "sentence"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Probe:
     """Sentences that a fair model holds for equally likely with either attribute.
 
@@ -51,7 +52,7 @@ class Probe:
             raise UserError(f"probe {self.name!r} has {count} pairs of sentences; an interval needs at least {FEWEST}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextBias(Evaluator):
     """The likelihood gap of paired sentences with an attribute swapped (after Nangia et al., arXiv 2010.00133).
 

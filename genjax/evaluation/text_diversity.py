@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError, unknown
@@ -22,7 +22,7 @@ REPEATING = 0.2  # how much more of a sample's n-grams may stand earlier in it
 Unit = Literal["words", "tokens"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextDiversity(Evaluator):
     """Distinct n-grams, self-BLEU and repetition of samples beside those of as much held-out text.
 

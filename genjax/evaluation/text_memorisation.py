@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -28,7 +28,7 @@ CONFIDENCE = 0.95  # of the interval that the flag of an extraction rate goes by
 QUOTED = 80  # characters of a passage that a remark quotes
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextMemorisation(Evaluator):
     """How much of the training text stands in samples word for word, and how much of it a prefix brings out.
 

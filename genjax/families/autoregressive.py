@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.decoding import DRAFT, Decoding, Request
@@ -40,7 +40,7 @@ class Predictions(NamedTuple):
     weight: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Autoregressive(Family):
     """Next-token prediction. Its ``loss`` is in nats a token: the sum over target tokens over their number.
 

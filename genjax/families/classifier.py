@@ -5,13 +5,13 @@ Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
@@ -35,7 +35,7 @@ class Network(nn.Module):
         return features, nn.Dense(self.classes, name="head")(kept)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Classifier(Family):
     """p(label | x), learned by cross-entropy.
 

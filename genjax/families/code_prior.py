@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families import conditioning
@@ -28,7 +28,7 @@ from genjax.samplers.decoding import TokenSampler, generate
 AUTOENCODER = "autoencoder"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CodeSampler:
     """How the codes of an image are drawn, one after another.
 
@@ -57,7 +57,7 @@ class CodeSampler:
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CodePrior(Family):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 

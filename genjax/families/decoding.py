@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.text_codecs import NOTHING, Unencodable, until_end
 from genjax.errors import UserError
 from genjax.family import Trained
@@ -18,7 +18,7 @@ DRAFT = "draft"
 MOST_PROMPTS = 256  # as many texts as are drawn at once
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Decoding(TokenSampler):
     """How texts are drawn and what they begin with.
 
@@ -124,7 +124,7 @@ class Decoding(TokenSampler):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Request:
     """What a model of tokens is asked for, in tokens.
 

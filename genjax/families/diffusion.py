@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.couplings import Coupling, Normal, paired
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
@@ -40,7 +40,7 @@ from genjax.processes import Cosine, Parametrization, Process, Target, Weighting
 from genjax.samplers import DDIM, Denoise, guided, known, log_density
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Denoising:
     """Draws from noise.
 
@@ -71,7 +71,7 @@ class Denoising:
         return dataclasses.replace(self, prompt=prompts[0])
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Diffusion(Family):
     """A network that tells clean data from noisy ones, x_t = alpha(t) x0 + sigma(t) noise.
 

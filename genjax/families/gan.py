@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
-from genjax import adversarial
+from genjax import adversarial, checks
 from genjax.adversarial import GANLoss
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
@@ -28,7 +27,7 @@ from genjax.nets.mlp import MLPBackbone
 from genjax.nets.progressive import Progressive
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LatentSampler:
     """Draws from the generator.
 
@@ -45,7 +44,7 @@ class LatentSampler:
             raise UserError(f"sampler.truncation is above 0 or None, not {self.truncation}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GAN(Family):
     """Two players: a generator of samples from Gaussian latents, and a discriminator that tells them from data.
 

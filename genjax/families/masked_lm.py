@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.errors import UserError
@@ -27,7 +27,7 @@ from genjax.nets.transformer import Transformer
 GAP = "[MASK]"  # what a person writes for a token to be filled in
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Filling:
     """How the gaps of a text are filled.
 
@@ -58,7 +58,7 @@ class Filling:
             raise UserError(f"temperature is not negative, but {self.temperature} is")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MaskedLM(Family):
     """Cross-entropy of tokens that were masked; ``loss`` is in nats a token asked for.
 

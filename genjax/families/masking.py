@@ -7,12 +7,12 @@ but of tokens, not of words, and with masked, random or kept drawn for each toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Unit = Literal["tokens", "words", "spans"]
@@ -36,7 +36,7 @@ class Kinds(NamedTuple):
     continued: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Masking:
     """How many tokens are asked for, which, and what stands in their place.
 

@@ -8,13 +8,13 @@ Conditioning on labels: Sohn et al., NeurIPS 2015.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_vectors import constants
 from genjax.errors import UserError
@@ -25,7 +25,7 @@ from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class UpperLatents:
     """A layer of latents above those that the decoder sees; their prior depends on it.
 
@@ -45,7 +45,7 @@ class UpperLatents:
         check_activation(self.activation)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PriorSampler:
     """Decoded draws from the prior.
 
@@ -65,7 +65,7 @@ class PriorSampler:
             raise UserError(f"a temperature is not negative, but {self.temperature} is")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class VAE(Family):
     """A variational autoencoder with Gaussian latents, z1 or z1, z2, ... from the data up.
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.family import Params
 from genjax.nets.monotone import MonotoneSchedule
@@ -39,7 +40,7 @@ class Schedule(Process):
         return (self.gamma(t) - first) / (last - first)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Learned:
     """A monotone network gives gamma = -log SNR over time. Its ends lower the bound, all between them its variance.
 

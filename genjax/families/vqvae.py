@@ -6,13 +6,13 @@ Codes that fall out of use are restarted at outputs of the encoder: Dhariwal et 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
@@ -23,7 +23,7 @@ SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
 TINY = 1e-30  # a batch of masked rows alone gives no NaN
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class VQVAE(Family):
     """An autoencoder of images whose latents are a grid of entries of one codebook.
 

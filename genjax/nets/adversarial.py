@@ -6,12 +6,12 @@ to features [B, F].
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
@@ -37,7 +37,7 @@ class MLPGeneratorNet(nn.Module):
         return nn.Dense(math.prod(self.shape), name="output")(z).reshape(z.shape[0], *self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPGenerator:
     """A perceptron, for data of any shape.
 
@@ -76,7 +76,7 @@ class MaxoutFeatures(nn.Module):
         return x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MaxoutBackbone:
     """A maxout network (Goodfellow et al., arXiv 1302.4389), for data of any shape.
 
@@ -127,7 +127,7 @@ class ConvGeneratorNet(nn.Module):
         return nn.Conv(self.shape[-1], (self.head, self.head), name="head")(x) if self.head else x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvGenerator:
     """Transposed convolutions, for images of any resolution.
 
@@ -178,7 +178,7 @@ class ConvFeatures(nn.Module):
         return x.reshape(x.shape[0], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvBackbone:
     """Strided convolutions, for images of any resolution.
 

@@ -6,7 +6,6 @@ of the sums that of Dao et al. (arXiv 2205.14135).
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -14,13 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from genjax import checks
+
 HIDDEN = -1e30  # finite, so that a query that sees nothing gives no NaN
 BLOCK = 128  # queries, and keys, of a block
 Segments = tuple[jax.Array, jax.Array] | None
 Prefix = tuple[jax.Array, jax.Array] | None
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Rule:
     """How scores are made of queries and keys, and which of them count.
 

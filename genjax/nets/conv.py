@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.mlp import Activation, activate, check_activation
 
@@ -249,7 +249,7 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
     return sizes
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvCoder:
     """Encoder and decoder as strided convolutions, for images of any resolution.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention, check_heads
 
@@ -81,7 +80,7 @@ class DiTDenoiser(nn.Module):
         return unpatchify(y, self.patch, self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class DiT:
     """A vision transformer with adaptive layer norm whose blocks begin as identities (adaLN-Zero).
 

@@ -6,13 +6,13 @@ Patches through a transformer: Dosovitskiy et al., arXiv 2010.11929. Convolution
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention, check_heads
 from genjax.nets.dit import patchify, positions
@@ -32,7 +32,7 @@ class PatchGrid(nn.Module):
         return patchify(x, self.side).reshape(b, h // self.side, w // self.side, -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Patches:
     """Squares of an image as they are, for the projection of an `ImageEncoder`.
 
@@ -87,7 +87,7 @@ class PlaceEncoder(nn.Module):
         return nn.LayerNorm(dtype=y.dtype, name="norm")(y)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ImageEncoder:
     """Features of the places of an image: a grid, projected and told where its places lie, then blocks of attention.
 

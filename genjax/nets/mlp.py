@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Literal, get_args
 
@@ -10,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
@@ -62,7 +62,7 @@ class MLPDecoder(nn.Module):
         return y.reshape(z.shape[0], *self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPCoder:
     """Encoder and decoder as perceptrons, for data of any shape.
 
@@ -106,7 +106,7 @@ class MLPFeatures(nn.Module):
         return x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 
 NOTHING = -1  # stands in a cache where no token does
@@ -20,7 +20,7 @@ class PastTokens(NamedTuple):
     tokens: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NgramMLP:
     """Logits of the next token from the embeddings of the last few, side by side through one layer of tanh.
 

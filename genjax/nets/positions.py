@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 
@@ -19,7 +19,7 @@ def sinusoids(positions: jax.Array, width: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Rotary:
     """Rotary positions (Su et al., arXiv 2104.09864), entry i of a head paired with entry i + D/2.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import activate
@@ -86,7 +85,7 @@ class ProgressiveFeatures(nn.Module):
         return h.reshape(h.shape[0], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Progressive:
     """Both players of a game whose resolution grows: each stage doubles that of the one before.
 

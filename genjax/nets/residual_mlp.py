@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 
 
@@ -30,7 +30,7 @@ class ResidualMLPDenoiser(nn.Module):
         return nn.Dense(math.prod(x.shape[1:]), kernel_init=zeros, name="output")(y).reshape(x.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResidualMLP:
     """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the hidden layer.
 

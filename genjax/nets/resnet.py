@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.nets.conv import DownConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
@@ -69,7 +69,7 @@ class ResNetBackbone(nn.Module):
         return x.mean((1, 2)) if self.pooled else x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResNet:
     """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then the mean over it.
 

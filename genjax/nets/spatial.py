@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
@@ -84,7 +83,7 @@ class SpatialDecoder(nn.Module):
         return UpConv(self.shape[-1], self.kernel, name="output")(activate(self.activation, x))[:, :h, :w]
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class SpatialCoder:
     """Encoder to a grid of vectors and decoder from it, for images of any resolution.
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.nets.token_net import TokenNet
 from genjax.nets.transformer import Transformer
@@ -37,7 +38,7 @@ class PooledTokens(nn.Module):
         return jnp.einsum("btc,bt->bc", hidden, weight.astype(hidden.dtype))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class TokenBackbone:
     """The last features of a Transformer, one vector a text.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.nets.blocked_attention import Rule
 from genjax.nets.cache import Cache, LayerCache
@@ -22,7 +22,7 @@ Remat = Literal["nothing", "products", "everything"]
 Bias = Literal["attention", "mix", "feed_forward", "norm", "head"]
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MuP:
     """Maximal update parametrization: what is tuned at one width holds at others (Yang et al., arXiv 2203.03466).
 
@@ -44,7 +44,7 @@ class MuP:
             raise UserError(f"the widths of muP's base are at least 1, not {self.width} and {self.head_width}")
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Transformer:
     """Blocks of attention and a perceptron over embedded tokens; the defaults are GPT-2's.
 

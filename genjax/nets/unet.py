@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention
 from genjax.nets.conv3 import Conv3
@@ -100,7 +99,7 @@ class UNetDenoiser(nn.Module):
         return Conv3(outputs, zero=True, name="output")(GroupNorm(name="norm_output")(x))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class UNet:
     """The U-Net of diffusion models (Ho et al., arXiv 2006.11239; Dhariwal & Nichol, arXiv 2105.05233).
 

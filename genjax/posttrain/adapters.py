@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError
 from genjax.family import Params
 
 DOWN, UP = "lora_a", "lora_b"  # the names of A and B
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adapters:
     """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
 

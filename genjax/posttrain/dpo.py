@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.preferences import SIDES
 from genjax.errors import UserError, unknown
@@ -27,7 +27,7 @@ BASE = "base"
 Form = Literal["sigmoid", "ipo"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DPO(Family):
     """A trained model of texts goes on learning from preferences, without a reward model and without draws.
 

@@ -9,12 +9,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
@@ -28,7 +28,7 @@ from genjax.posttrain.rollouts import Rollout, answered, check_counts, check_pro
 LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GRPO(Family):
     """A trained model of texts goes on learning from rewards, by group relative policy optimisation.
 

@@ -10,12 +10,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
@@ -51,7 +51,7 @@ RESPONSES = ("reward", "kl", "response_length")  # what is told of whole respons
 Critic = Literal["shared", "separate"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PPO(Family):
     """A trained model of texts goes on learning from rewards, by proximal policy optimisation.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatCodec
 from genjax.data.dataset import Spec
 from genjax.data.preferences import answered, check_room, padded_rows
@@ -41,7 +41,7 @@ class Network(nn.Module):
         return head(features)[:, 0]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardModel(Family):
     """Of two responses the chosen one is preferred with probability sigmoid(its reward - the other's).
 

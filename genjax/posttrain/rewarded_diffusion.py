@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown
 from genjax.families.diffusion import Diffusion
@@ -29,7 +29,7 @@ BASE = "base"
 Method = Literal["weighted", "dpo"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardedDiffusion(Family):
     """A trained diffusion of images goes on learning from rewards of its own samples.
 

@@ -7,7 +7,6 @@ in the Fellegi-Sunter model of record linkage".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import expit
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.components import buckets, components
 from genjax.prepare.similarities import SIMILARITIES, soundex
@@ -25,7 +25,7 @@ PRIOR = 1.0  # pairs that each level is seen in beforehand
 MISSING = -1  # the level of a pair of which one value is
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Blocking:
     """Which rows are compared at all: those with the same values, or close to each other when sorted by them.
 
@@ -53,7 +53,7 @@ class Blocking:
             raise UserError(f"blocking.largest is at least 2, not {self.largest}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Comparison:
     """How the values of a column are compared. A missing one speaks neither for two rows nor against them.
 
@@ -96,7 +96,7 @@ class Links(NamedTuple):
     weights: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linkage:
     """Rows are one where the evidence of all columns says so, each as much as it is worth in this very table.
 

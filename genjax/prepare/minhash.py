@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.polynomial.polynomial import polypow
 from scipy.special import bdtrc
 
+from genjax import checks
 from genjax.data.words import compared_text
 from genjax.errors import UserError
 from genjax.prepare.components import alike, near
@@ -31,7 +31,7 @@ REACH = 256  # how far apart in a bucket texts may be: their pairs take a thousa
 SPREAD = np.uint64(0xD6E8FEB86659FD93)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MinHash:
     """Texts whose sets of word n-grams are much alike, in memory for their signatures alone.
 

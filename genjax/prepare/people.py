@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Found, Reader
@@ -19,7 +19,7 @@ SUBURBS = 30
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GeneratedPeople(Reader):
     """People, and of some a second record with one to three slips; in the form of the FEBRL sets.
 

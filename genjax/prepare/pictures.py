@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.images import check_size, decode, header
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, column_of, replaced
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardImages(RowStage):
     """Images as PNG files of one mode and, if wanted, one size; turned upright, transparency laid on white.
 
@@ -37,7 +36,7 @@ class StandardImages(RowStage):
         return replaced(table, self.column, found), [None] * len(table)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageSize(RowStage):
     """Drops images that are too small, too large or too long.
 
@@ -68,7 +67,7 @@ class ImageSize(RowStage):
         return "too long a shape" if long > self.aspect * short else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Blur(RowStage):
     """Drops images without edges: where the Laplacian of the grey image varies little (Pech-Pacheco et al., 2000).
 

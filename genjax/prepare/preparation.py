@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.prepare.stage import Stage
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Preparation:
     """From raw files to Parquet shards with a data card.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.stage import RowStage, replaced, texts_of
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Presidio(RowStage):
     """Puts a mark such as "<IBAN_CODE>" in the place of what Presidio's analyser finds.
 

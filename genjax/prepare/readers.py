@@ -6,12 +6,12 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax import checks
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
@@ -69,7 +69,7 @@ class Reader:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Texts(Reader):
     """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and others), too.
 
@@ -114,7 +114,7 @@ class Texts(Reader):
             yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Csv(Reader):
     """Rows of CSV and TSV files under a header; an empty field is null.
 
@@ -190,7 +190,7 @@ class Csv(Reader):
         return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Parquet(Reader):
     """Rows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
 
@@ -265,7 +265,7 @@ class WholeFiles(Reader):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Images(WholeFiles):
     """Image files, in ``image``, and their folders, in ``label``.
 
@@ -289,7 +289,7 @@ class Images(WholeFiles):
         return None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Waves(WholeFiles):
     """WAV files, in ``signal``, and their folders, in ``label``.
 

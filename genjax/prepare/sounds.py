@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from scipy.signal import resample_poly
 
+from genjax import checks
 from genjax.data.signals import read_wav, wav_bytes
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, column_of, replaced
@@ -16,7 +16,7 @@ from genjax.prepare.stage import RowStage, column_of, replaced
 LOUDEST = 32767
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardSounds(RowStage):
     """Sounds as WAV files of 16 bits, one rate and, if wanted, one channel.
 
@@ -48,7 +48,7 @@ class StandardSounds(RowStage):
         return wav_bytes(np.rint(np.clip(values, -LOUDEST - 1, LOUDEST)).astype(np.int16), self.rate)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Sounding(RowStage):
     """Drops sounds that are too short, too long or silent.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.sources.prepared import TRAIN
 from genjax.data.words import compared_words
 from genjax.errors import UserError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Decontaminated(Stage):
     """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et al., 2005.14165).
 
@@ -122,7 +123,7 @@ def _grams(words: list[str], length: int) -> Iterator[int]:
         yield int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Splits(Stage):
     """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
 

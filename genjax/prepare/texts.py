@@ -9,10 +9,10 @@ import functools
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.words import phrases, spelt
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, replaced, texts_of
@@ -24,7 +24,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]"
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardText(RowStage):
     """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
 
@@ -75,7 +75,7 @@ class TextFilter(RowStage):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Length(TextFilter):
     """Drops texts that are too short or too long.
 
@@ -102,7 +102,7 @@ class Length(TextFilter):
         return "too long" if self.most is not None and length > self.most else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Repetition(TextFilter):
     """Drops texts that say the same again and again.
 
@@ -145,7 +145,7 @@ class Repetition(TextFilter):
         return "repeated n-grams" if len(within) / len(words) > self.repeated else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SymbolRatio(TextFilter):
     """Drops texts with too few letters.
 
@@ -173,7 +173,7 @@ class SymbolRatio(TextFilter):
         return "too many digits" if kinds["N"] / whole > self.digits else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class BlockedWords(TextFilter):
     """Drops texts with words of a list, whole words in any case and in either spelling of an accent.
 

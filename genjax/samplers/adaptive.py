@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.processes import Process, velocity
 from genjax.samplers.steps import Denoise, Sampler
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adaptive(Sampler):
     """Dormand and Prince's method of order 5 with error control, on dx/dt from t = 1 to the process's ``t_min``
     (arXiv 2011.13456, section 4.3), then one jump to the clean data.

@@ -6,12 +6,12 @@ c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.processes import Process
 from genjax.samplers.steps import Denoise, Step, Walk, walk
@@ -19,7 +19,7 @@ from genjax.samplers.steps import Denoise, Step, Walk, walk
 Variance = Literal["small", "large"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DDIM(Walk):
     """Denoising diffusion implicit models (arXiv 2010.02502, eq. 12 and 16).
 
@@ -46,7 +46,7 @@ class DDIM(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DDPM(Walk):
     """Ancestral sampling of denoising diffusion probabilistic models (arXiv 2006.11239, algorithm 2).
 
@@ -78,7 +78,7 @@ class DDPM(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Ancestral(DDIM):
     """Euler's ancestral sampler of the k-diffusion library, over s = sigma / alpha.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.samplers.decoding import Model
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class BeamSearch:
     """Keep the likeliest unfinished beginnings, and the best finished texts.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 Stops = tuple[tuple[int, ...], ...]
@@ -46,7 +46,7 @@ class Sliding(NamedTuple):
     rewind: Callable[[Any, jax.Array], Any]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TokenSampler:
     """How a token is drawn from logits; filters act in the order of the fields, each on what the one before left.
 

@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.processes import Process
 
@@ -38,7 +39,7 @@ class Sampler:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Walk(Sampler):
     """A sampler of so many steps; the last one goes from the end of the grid to the clean data.
 

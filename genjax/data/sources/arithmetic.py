@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
@@ -25,7 +25,7 @@ CODEC = Characters("*+-0123456789=", delimiter=True)
 TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Arithmetic:
     """Problems such as "12+7=" and their answers, "19".
 

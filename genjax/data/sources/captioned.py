@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.hashed_text import HashedText
@@ -63,7 +64,7 @@ SHIFTS = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
 COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, PLACES, SIZES)))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CaptionedShapes:
     """Pictures of one shape on black and a sentence about each, drawn when opened.
 

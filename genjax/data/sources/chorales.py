@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.compressed import open_gzip
 from genjax.data.corpus import Corpus, token_dtype
 from genjax.data.dataset import Dataset
@@ -24,7 +24,7 @@ Resolution = Literal["quarter", "16th"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Chorales:
     """The JSB chorales as tokens: 229 pieces to train on, 76 to validate and 77 to test on.
 

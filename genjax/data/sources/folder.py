@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, split_rows
@@ -28,7 +29,7 @@ NOTED = 20_000  # images whose decoding takes long enough to say so
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageFolder:
     """The images below a folder: PNG, JPEG, BMP, GIF (first frame) and WebP; hidden files are passed over.
 
@@ -114,7 +115,7 @@ class ImageFolder:
         return [f for f in files if not f.error]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class File:
     """What a first look tells of an image file: its path below the root, its contents' hash, its faults."""
 

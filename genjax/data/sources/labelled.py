@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.layouts import Documents, Rows
 from genjax.data.sources.text import TextFiles
@@ -15,7 +16,7 @@ from genjax.data.splits import digest
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LabelledTexts:
     """Texts of another source whose domain, the folder, file or column that it tells, is their label.
 

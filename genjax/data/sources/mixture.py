@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.mixing import Blend, in_units
 from genjax.data.splits import digest
@@ -19,7 +19,7 @@ from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Mixture:
     """Examples of several sources of the same kind.
 
@@ -95,7 +95,7 @@ def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
         raise UserError(f"sources 0 and {number} of a mixture differ in their splits: {' and '.join(names)}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EndToEnd:
     """Splits end to end.
 

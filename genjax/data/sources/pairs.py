@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.around_text import AroundText
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -46,7 +47,7 @@ class PairCodec(AroundText):
         return _padded(_cut(ids, length, self.source), length, self.source.pad)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SentencePairs:
     """Sentences and their translations, in files named part.language or part.language.gz with a sentence a line.
 

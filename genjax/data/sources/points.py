@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import PointsCodec
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
@@ -23,7 +22,7 @@ DISTRIBUTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Points:
     """Points in the plane, drawn when opened. With k the component, u, v uniform on [0, 1), e normal [2]:
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.splits import DRAW, digest
 from genjax.data.stream import raw_bits
@@ -24,7 +25,7 @@ GOAL = 0
 TRIES = 10_000  # graphs that are drawn before it is given up
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RandomWalks:
     """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or cut.
 

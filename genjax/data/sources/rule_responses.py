@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn, said
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
@@ -20,7 +20,7 @@ from genjax.errors import UserError, unknown
 Which = Literal["all", "chosen"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RuleResponses:
     """Prompts and responses of the pairs of ``RulePreferences(size, test_size, seed)``.
 

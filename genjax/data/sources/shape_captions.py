@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.captions import CaptionCodec
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -16,7 +17,7 @@ from genjax.data.text_codecs import Words
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShapeCaptions:
     """The pictures of ``CaptionedShapes``, each with a sentence about it in tokens.
 

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, numbered, split_rows
@@ -27,7 +28,7 @@ TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published 
 Told = Literal["digit", "speaker"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class WavFolder:
     """The WAV files below a folder, 8 to 32 bits PCM, cut or padded with silence to one length.
 
@@ -151,7 +152,7 @@ class WavReader:
         return fitted(signal, self.length)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SpokenDigits:
     """The Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz, mono.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.sources.tfds import TFDS
@@ -18,7 +19,7 @@ from genjax.errors import UserError
 CHANNELS = 3
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Stacked:
     """Images whose channels are three grey images of another source, drawn evenly and independently.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.delimited import check_dialect
 from genjax.data.layouts import RandomWindows
@@ -18,7 +18,7 @@ from genjax.data.texts import FileTexts, Unit
 from genjax.errors import UserError, unknown
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextFiles:
     """Text files, plain or (".gz") compressed by gzip; hidden ones are passed over.
 
@@ -58,7 +58,7 @@ class TextFiles:
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextTables:
     """A column of JSONL, CSV, TSV or Parquet files; each row is a document.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.signals import SCALE, SignalCodec
 from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
@@ -18,7 +17,7 @@ LOUDNESS = (0.3, 0.9)  # a bound on the peak, drawn evenly
 DECAY = (0.03, 0.3)  # seconds in which a tone falls to 1/e, drawn evenly in its logarithm
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Tones:
     """Short plucked tones, drawn when opened: 8 pitches, the major scale from C4 (261.6 Hz) to C5, as labels.
 
