@@ -48,8 +48,7 @@ class Ring:
     std: float = 0.1**0.25
 
     def __post_init__(self) -> None:
-        if not min(self.radius, self.std) > 0:
-            raise UserError(f"a ring needs radius and std above 0, not {self.radius} and {self.std}")
+        checks.above(self, 0, "radius", "std")
 
     @property
     def gaussian(self) -> bool:

@@ -133,8 +133,7 @@ class Experiment:
             raise UserError(f"seed is at most {MAX_SEED}, not {self.seed}")
         if self.precision not in ("float32", "bfloat16"):
             raise unknown("precision", str(self.precision), ("float32", "bfloat16"))
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise UserError(f"ema is between 0 and 1, not {self.ema}")
+        checks.inside(self, 0, 1, "ema")
         for name in ("augment", "evaluators"):  # on the command line an empty one would take any word
             for item in getattr(self, name):
                 if not callable(item):

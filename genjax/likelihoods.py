@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_vectors import blocks, categories
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll, gaussian_nll
 
 Params = Any
@@ -80,10 +80,7 @@ class _LocationScale:
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.spread not in get_args(Spread):
-            raise unknown("spread", self.spread, get_args(Spread))
-        if not self.value > 0:
-            raise UserError(f"the spread of a {type(self).__name__} is above 0, not {self.value}")
+        checks.above(self, 0, "value")
 
     @property
     def outputs_per_dim(self) -> int:

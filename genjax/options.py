@@ -36,8 +36,7 @@ class TrainOptions:
     tiny: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_minutes is not None and not self.max_minutes >= 0:
-            raise UserError(f"max_minutes must be at least 0, got {self.max_minutes}", "max_minutes")
+        checks.at_least(self, 0, "max_minutes")
 
 
 @checks.frozen

@@ -20,7 +20,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -86,8 +86,6 @@ class Devices:
     process_id: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise unknown("devices.mode", self.mode, get_args(Mode))
         if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
             raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
         if min(self.fsdp, self.tensor, 1 if self.count is None else self.count) < 1:

@@ -123,8 +123,7 @@ class Cosine(Process):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.logsnr_max > 0:
-            raise UserError(f"logsnr_max is above 0, but {self.logsnr_max} is not")
+        checks.above(self, 0, "logsnr_max")
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = jnp.arctan(jnp.exp(0.5 * jnp.asarray(self.shift - self.logsnr_max, t.dtype)))
@@ -156,8 +155,7 @@ class EDM(Process):
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
             raise UserError(f"EDM needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}")
-        if not min(self.rho, self.std) > 0:
-            raise UserError(f"EDM needs rho and std above 0, not {self.rho} and {self.std}")
+        checks.above(self, 0, "rho", "std")
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.ones_like(t), self._root(t) ** self.rho
@@ -231,10 +229,7 @@ class Parametrization:
     data_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.target not in get_args(Target):
-            raise unknown("target", self.target, get_args(Target))
-        if not self.data_std > 0:
-            raise UserError(f"data_std is above 0, but {self.data_std} is not")
+        checks.above(self, 0, "data_std")
         if self.target == "noise" and isinstance(self.process, Straight):
             raise UserError(
                 "at t = 1 a Straight process is noise alone, which tells nothing of x0: predict another target"

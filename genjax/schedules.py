@@ -186,10 +186,8 @@ class Cyclical(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_steps(self.period)
-        if not 0 < self.ramp <= 1:
-            raise UserError(f"the ramp is a part of the period, above 0 and at most 1, not {self.ramp}")
-        if self.cycles is not None and self.cycles < 1:
-            raise UserError(f"a cyclical schedule has at least 1 cycle, not {self.cycles}")
+        checks.numbers(self, ("ramp",), "above 0 and at most 1", lambda x: 0 < x <= 1)
+        checks.at_least(self, 1, "cycles")
 
     @property
     def ends(self) -> tuple[float, ...]:

@@ -256,8 +256,7 @@ class Mixup:
     alpha: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha < math.inf:
-            raise UserError(f"Mixup.alpha is a number of at least 0, not {self.alpha}")
+        checks.at_least(self, 0, "alpha")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """The batch with mixed images and what was mixed.

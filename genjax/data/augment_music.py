@@ -34,8 +34,7 @@ class Transposition:
     highest: int = 89
 
     def __post_init__(self) -> None:
-        if min(self.down, self.up) < 0:
-            raise UserError(f"Transposition moves by 0 semitones or more, not {self.down} down and {self.up} up")
+        checks.at_least(self, 0, "down", "up")
         if not 0 <= self.lowest <= self.highest:
             raise UserError(f"Transposition's lowest token is not above its highest, unlike {self}")
 

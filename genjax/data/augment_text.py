@@ -75,8 +75,7 @@ class TokenDropout:
 
     def __post_init__(self) -> None:
         _check_prob(self)
-        if self.replacement < 0:
-            raise UserError(f"TokenDropout.replacement is a token, not {self.replacement}")
+        checks.at_least(self, 0, "replacement")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         tokens = _tokens_of(self, batch)

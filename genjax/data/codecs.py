@@ -31,8 +31,7 @@ class ImageCodec:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1 or self.channels not in (1, 3):
             raise UserError(f"images are at least 1x1 with 1 or 3 channels, not {self}")
-        if not 2 <= self.levels <= 256:
-            raise UserError(f"a pixel has 2 to 256 levels, not {self.levels}")
+        checks.between(self, 2, 256, "levels")
 
     @property
     def shown(self) -> int:

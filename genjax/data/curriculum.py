@@ -7,7 +7,7 @@ Learning what is easy first: Bengio et al., Curriculum Learning, ICML 2009. Comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from genjax.data.dataset import Batch
 from genjax.data.difficulty import Length
 from genjax.data.pacing import Pacing, RootPacing
 from genjax.data.stream import Order, indices, raw_bits
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 DRAWN = 2**63 + 2**33  # a Philox stream apart from the epochs, which count up from 0
 Easiness = Literal["easy_first", "hard_first"]
@@ -75,8 +75,7 @@ class Resolutions(Curriculum):
 
     def __post_init__(self) -> None:
         _check_stages("sizes", self.sizes, self.steps)
-        if self.fade < 0:
-            raise UserError(f"curriculum.fade is not negative, but {self.fade} is")
+        checks.at_least(self, 0, "fade")
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -166,8 +165,7 @@ class NoiseLevels(Curriculum):
         for name, limits in (("first", self.first), ("last", self.last)):
             if len(limits) != 2 or not limits[0] < limits[1]:
                 raise UserError(f"curriculum.{name} is a least and a largest log-SNR, unlike {limits}")
-        if self.steps < 1:
-            raise UserError(f"curriculum.steps is at least 1, not {self.steps}")
+        checks.at_least(self, 1, "steps")
 
     def check(self, family: Any) -> None:
         within = getattr(family, "diffusion", family)  # of a LatentDiffusion
@@ -200,10 +198,6 @@ class ByDifficulty(Curriculum):
     score: Any = Length()
     pacing: Any = RootPacing()
     order: Easiness = "easy_first"
-
-    def __post_init__(self) -> None:
-        if self.order not in get_args(Easiness):
-            raise unknown("curriculum.order", self.order, get_args(Easiness))
 
     def ordering(self, scores: np.ndarray) -> Paced:
         sign = 1 if self.order == "easy_first" else -1

@@ -40,12 +40,10 @@ class DiscriminatorAugment:
         for name in self.policy:
             if name not in get_args(Transform):
                 raise unknown("transform", name, get_args(Transform))
-        if not 0 <= self.prob <= 1:
-            raise UserError(f"augment.prob is from 0 to 1, not {self.prob}")
+        checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
             raise UserError("augment.target is between -1 and 1, and wants a policy whose probability adapts")
-        if self.images < 1:
-            raise UserError(f"augment.images is at least 1, not {self.images}")
+        checks.at_least(self, 1, "images")
 
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
         """Images [B, H, W, C], each transform on each image with probability ``prob``."""

@@ -29,8 +29,7 @@ class HashedText:
     width: int = 64
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UserError(f"the width of embedded text is at least 1, not {self.width}")
+        checks.at_least(self, 1, "width")
 
     def embed(self, text: str) -> np.ndarray:
         """float32 [width].

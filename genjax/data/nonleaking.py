@@ -30,10 +30,8 @@ class NonLeaking:
     shift: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prob < 1:
-            raise UserError(f"augment.prob is at least 0 and below 1, not {self.prob}: samples come from images as are")
-        if self.shift < 0:
-            raise UserError(f"augment.shift is not negative, but {self.shift} is")
+        checks.share(self, "prob")
+        checks.at_least(self, 0, "shift")
 
     @property
     def told(self) -> int:

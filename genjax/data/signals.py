@@ -12,7 +12,6 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import grid, png_bytes
-from genjax.errors import UserError
 
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
@@ -36,8 +35,7 @@ class SignalCodec:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.length, self.channels) < 1:
-            raise UserError(f"a signal has a rate, a length and channels of at least 1, not {self}")
+        checks.at_least(self, 1, "rate", "length", "channels")
 
     @property
     def shown(self) -> int:

@@ -7,7 +7,7 @@ import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,10 +68,6 @@ class Subwords(WritesText):
     rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
-        if self.model not in get_args(SubwordModel):
-            raise unknown("subword model", self.model, get_args(SubwordModel))
-        if self.unknown not in get_args(OnUnknown):
-            raise unknown("choice for unknown", self.unknown, get_args(OnUnknown))
         if self.file is None and not self.tokenizer:
             for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:

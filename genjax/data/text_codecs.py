@@ -10,14 +10,14 @@ import functools
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from genjax import checks, disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.words import in_word, joined, split_words
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 OnUnknown = Literal["refuse", "token"]
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
@@ -176,8 +176,6 @@ class Characters(WritesText):
     def __post_init__(self) -> None:
         if list(self.characters) != sorted(set(self.characters)):
             raise UserError(f"the characters of a codec are sorted and distinct, unlike {self.characters!r}")
-        if self.unknown not in get_args(OnUnknown):
-            raise unknown("choice for unknown", self.unknown, get_args(OnUnknown))
 
     @property
     def is_fitted(self) -> bool:
@@ -323,8 +321,7 @@ class Words(WritesText):
     lower: bool = True
 
     def __post_init__(self) -> None:
-        if self.min_frequency < 1:
-            raise UserError(f"min_frequency is {self.min_frequency}; it must be at least 1")
+        checks.at_least(self, 1, "min_frequency")
         if len(set(self.words)) != len(self.words):
             raise UserError("the words of a codec are distinct")
 

@@ -37,8 +37,7 @@ class LabelAgreement(Evaluator):
     samples: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise UserError(f"LabelAgreement needs at least 1 sample, not {self.samples}")
+        checks.at_least(self, 1, "samples")
 
     @property
     def runs(self) -> tuple[str, ...]:

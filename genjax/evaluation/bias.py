@@ -58,10 +58,8 @@ class Bias(Evaluator):
     limit: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.limit < 1:
-            raise UserError(f"Bias needs samples and limit of at least 1, not {self.samples} and {self.limit}")
-        if not 0 < self.confidence < 1:
-            raise UserError(f"Bias.confidence is above 0 and below 1, not {self.confidence}")
+        checks.at_least(self, 1, "samples", "limit")
+        checks.inside(self, 0, 1, "confidence")
         if self.of_data not in ("classified", "labels"):
             raise UserError(f"Bias.of_data is 'classified' or 'labels', not {self.of_data!r}")
 

@@ -41,8 +41,7 @@ class CaptionAccuracy(Evaluator):
     shown: int = 12
 
     def __post_init__(self) -> None:
-        if self.shown < 1 or (self.limit is not None and self.limit < 1):
-            raise UserError(f"CaptionAccuracy judges and shows at least 1 picture, not {self}")
+        checks.at_least(self, 1, "shown", "limit")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -9,7 +9,6 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.pictures import figure_pixels
-from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import classifier
 from genjax.family import Batch, State, labels
@@ -34,8 +33,7 @@ class Calibration(Evaluator):
     bins: int = 15
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise UserError(f"Calibration needs at least 1 bin, not {self.bins}")
+        checks.at_least(self, 1, "bins")
 
     def __call__(self, subject: Subject) -> Findings:
         log_p, label = predictions(subject)
@@ -61,8 +59,7 @@ class Confusions(Evaluator):
     mistakes: int = 16
 
     def __post_init__(self) -> None:
-        if self.mistakes < 0:
-            raise UserError(f"Confusions.mistakes is not negative, but {self.mistakes} is")
+        checks.at_least(self, 0, "mistakes")
 
     def __call__(self, subject: Subject) -> Findings:
         log_p, label = predictions(subject)

@@ -47,8 +47,8 @@ class Diversity(Evaluator):
     pairs: int = 20_000
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.limit) < 2 or self.pairs < 1:
-            raise UserError(f"Diversity needs at least 2 samples, a limit of at least 2 and 1 pair, not {self}")
+        checks.at_least(self, 2, "samples", "limit")
+        checks.at_least(self, 1, "pairs")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -51,8 +51,8 @@ class FlowLikelihood(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.examples < 2 or self.batch < 1 or (self.probes is not None and self.probes < 1):
-            raise UserError(f"FlowLikelihood needs at least 2 examples, a batch of 1 and 1 probe (or None), not {self}")
+        checks.at_least(self, 2, "examples")
+        checks.at_least(self, 1, "batch", "probes")
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             raise UserError(f"FlowLikelihood needs tolerances that are not negative and not both 0, not {self}")
 

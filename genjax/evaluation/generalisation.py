@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from genjax import checks
-from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.family import Batch, Metrics, State
 
@@ -25,8 +24,7 @@ class GeneralisationGap(Evaluator):
     limit: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise UserError(f"GeneralisationGap needs a limit of at least 1, not {self.limit}")
+        checks.at_least(self, 1, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":

@@ -51,8 +51,7 @@ class GuidanceCurve(Evaluator):
             raise UserError(f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}")
         if not all(0 <= scale < math.inf for scale in self.scales):
             raise UserError(f"GuidanceCurve.scales are finite and not negative, unlike {self.scales}")
-        if self.samples < 2:
-            raise UserError(f"GuidanceCurve needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 2, "samples")
 
     @property
     def runs(self) -> tuple[str, ...]:

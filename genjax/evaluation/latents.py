@@ -35,8 +35,7 @@ class ActiveUnits(Evaluator):
     collapsed_below: float = 0.01
 
     def __post_init__(self) -> None:
-        if not (self.threshold > 0 and self.collapsed_below > 0):
-            raise UserError(f"the thresholds of ActiveUnits are above 0, not {self}")
+        checks.above(self, 0, "threshold", "collapsed_below")
 
     def __call__(self, subject: Subject) -> Findings:
         layers = subject.collect(_statistics)  # a (mean less that of the prior, kl) a layer, [N, Z] each
@@ -82,8 +81,7 @@ class LatentMap(Evaluator):
     cells: int = 15
 
     def __post_init__(self) -> None:
-        if self.limit < 2 or self.cells < 2:
-            raise UserError(f"LatentMap needs limit and cells of at least 2, not {self.limit}, {self.cells}")
+        checks.at_least(self, 2, "limit", "cells")
 
     def check(self, family: VAE, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

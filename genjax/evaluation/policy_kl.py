@@ -41,8 +41,8 @@ class PolicyKL(Evaluator):
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or (self.limit is not None and self.limit < 2):
-            raise UserError(f"PolicyKL needs at least 1 step and 2 prompts, not {self.steps} and {self.limit}")
+        checks.at_least(self, 1, "steps")
+        checks.at_least(self, 2, "limit")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -38,8 +38,7 @@ class PreferenceQuality(Evaluator):
     bins: int = 20
 
     def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise UserError(f"PreferenceQuality needs at least 2 bins, not {self.bins}")
+        checks.at_least(self, 2, "bins")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -38,8 +38,7 @@ class PseudoPerplexity(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.limit < 2:
-            raise UserError(f"PseudoPerplexity needs at least 2 rows, not {self.limit}")
+        checks.at_least(self, 2, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         log_likelihood, count = subject.collect(_judged, limit=self.limit)

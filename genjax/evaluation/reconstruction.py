@@ -32,8 +32,7 @@ class Reconstructions(Evaluator):
     num: int = 8
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
+        checks.at_least(self, 1, "num")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -69,8 +68,8 @@ class Interpolations(Evaluator):
     steps: int = 8
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.steps < 2:
-            raise UserError(f"Interpolations needs rows of at least 1 and steps of at least 2, not {self}")
+        checks.at_least(self, 1, "rows")
+        checks.at_least(self, 2, "steps")
 
     def __call__(self, subject: Subject) -> Findings:
         batch = subject.examples(2 * self.rows)

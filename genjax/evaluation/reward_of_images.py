@@ -38,8 +38,7 @@ class RewardOfImages(Evaluator):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}")
-        if self.samples < 2:
-            raise UserError(f"RewardOfImages needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 2, "samples")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -32,8 +32,7 @@ class SentenceNeighbours(Evaluator):
     limit: int = 1000
 
     def __post_init__(self) -> None:
-        if self.limit < 4:
-            raise UserError(f"SentenceNeighbours needs at least 4 rows, not {self.limit}")
+        checks.at_least(self, 4, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.part(self.limit)

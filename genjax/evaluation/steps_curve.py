@@ -54,8 +54,7 @@ class StepsCurve(Evaluator):
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
             raise UserError(f"StepsCurve.steps rise from 1 or more, and there is at least one, unlike {self.steps}")
-        if self.kernel_subset < 2:
-            raise UserError(f"StepsCurve needs a kernel_subset of at least 2, not {self.kernel_subset}")
+        checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
 

@@ -33,8 +33,7 @@ class TabularCorrelations(Evaluator):
     samples: int = 2000
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise UserError(f"TabularCorrelations needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 2, "samples")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

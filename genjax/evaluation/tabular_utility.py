@@ -45,8 +45,8 @@ class TrainOnSynthetic(Evaluator):
         for name in self.learners:
             if name not in get_args(Learner):
                 raise unknown("learner", name, get_args(Learner))
-        if not self.learners or self.draws < 2 or self.limit < 2:
-            raise UserError(f"TrainOnSynthetic needs a learner, 2 draws and 2 rows at least, not {self}")
+        checks.some(self, "learners")
+        checks.at_least(self, 2, "draws", "limit")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

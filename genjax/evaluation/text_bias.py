@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.text_codecs import REPLACEMENT, Unencodable
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.evaluation.drawn_texts import check_texts
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive import Autoregressive
@@ -86,12 +86,9 @@ class TextBias(Evaluator):
         names = [probe.name for probe in self.probes]
         if not names or len(set(names)) < len(names):
             raise UserError("TextBias needs probes of different names")
-        if self.of not in get_args(Of):
-            raise unknown("choice for of", self.of, get_args(Of))
-        if self.threshold < 0 or self.resamples < 100 or not 0 < self.confidence < 1:
-            raise UserError(
-                "TextBias needs a threshold of at least 0, at least 100 resamples and a confidence between 0 and 1"
-            )
+        checks.at_least(self, 0, "threshold")
+        checks.at_least(self, 100, "resamples")
+        checks.inside(self, 0, 1, "confidence")
         ending = [t for probe in self.probes for t in probe.templates if t.endswith(SLOT)]
         if self.of == "rest" and ending:
             raise UserError(f"nothing follows the words in {ending[0]!r}: take of='sentence'")

@@ -62,10 +62,9 @@ class TextMemorisation(Evaluator):
     flag_above: float = 0.01
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.rows, self.prefix, self.size) < 1:
-            raise UserError(f"TextMemorisation needs numbers of at least 1, not {self}")
-        if not (0 < self.false_alarms < 1 and 0 <= self.flag_above < 1):
-            raise UserError("TextMemorisation.false_alarms and flag_above are shares of texts, between 0 and 1")
+        checks.at_least(self, 1, "samples", "rows", "prefix", "size")
+        checks.inside(self, 0, 1, "false_alarms")
+        checks.share(self, "flag_above")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

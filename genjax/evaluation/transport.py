@@ -40,8 +40,8 @@ class TransportDistance(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.solvers or self.samples < 1:
-            raise UserError("TransportDistance needs a solver and a sample at least")
+        checks.some(self, "solvers")
+        checks.at_least(self, 1, "samples")
         if len(set(map(named, self.solvers))) < len(self.solvers):
             raise UserError("TransportDistance.solvers have different names or numbers of steps, so do their results")
 

@@ -57,11 +57,8 @@ class Classifier(Family):
     top: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("label_smoothing", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
-        if self.top is not None and self.top < 2:
-            raise UserError(f"top is at least 2, not {self.top}; accuracy is measured anyway")
+        checks.share(self, "label_smoothing", "dropout")
+        checks.at_least(self, 2, "top")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.classes is None:

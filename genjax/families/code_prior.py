@@ -49,8 +49,7 @@ class CodeSampler:
 
     def __post_init__(self) -> None:
         self.tokens(1)
-        if not self.guidance_scale >= 0:
-            raise UserError(f"guidance_scale is not negative, but {self.guidance_scale} is")
+        checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
         """The same for so many codes."""
@@ -86,8 +85,7 @@ class CodePrior(Family):
     def __post_init__(self) -> None:
         if not self.net.causal or self.net.cross_attention:
             raise UserError("the net of a CodePrior is causal and reads no memory (cross_attention)")
-        if not 0 <= self.drop_label < 1:
-            raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
+        checks.share(self, "drop_label")
         self.check_sampler(self.sampler)
 
     @property

@@ -52,10 +52,8 @@ class Filling:
         return dataclasses.replace(self, prompt=prompts[0])
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"length of a text to fill is at least 1 token, not {self.length}")
-        if not self.temperature >= 0:
-            raise UserError(f"temperature is not negative, but {self.temperature} is")
+        checks.at_least(self, 1, "length")
+        checks.at_least(self, 0, "temperature")
 
 
 @checks.frozen
@@ -81,8 +79,7 @@ class MaskedLM(Family):
             raise UserError("a masked language model sees both sides of a gap: its net is not causal")
         if self.net.cross_attention:
             raise UserError("a masked language model reads nothing besides its text: no cross_attention")
-        if self.chunk < 1:
-            raise UserError(f"chunk is at least 1 token, not {self.chunk}")
+        checks.at_least(self, 1, "chunk")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.vocabulary is None:

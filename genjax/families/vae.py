@@ -40,8 +40,7 @@ class UpperLatents:
     activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or any(width < 1 for width in self.hidden):
-            raise UserError(f"latents and hidden widths are at least 1, not {self.dim}, {self.hidden}")
+        checks.at_least(self, 1, "dim", "hidden")
         check_activation(self.activation)
 
 
@@ -61,8 +60,7 @@ class PriorSampler:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UserError(f"a temperature is not negative, but {self.temperature} is")
+        checks.at_least(self, 0, "temperature")
 
 
 @checks.frozen
@@ -99,11 +97,8 @@ class VAE(Family):
     upper: tuple[UpperLatents, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "importance_samples", "chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
-        if not self.free_bits >= 0:
-            raise UserError(f"free_bits is not negative, but {self.free_bits} is")
+        checks.at_least(self, 1, "latent_dim", "importance_samples", "chunk")
+        checks.at_least(self, 0, "free_bits")
         if self.free_bits and self.importance_samples > 1:
             raise UserError("free_bits bounds a closed KL term, which importance_samples above 1 has not")
         self.beta.check_closed()

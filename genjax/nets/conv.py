@@ -268,10 +268,9 @@ class ConvCoder:
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if not self.channels or min(self.channels) < 1 or self.dense < 0:
-            raise UserError(
-                f"a convolutional coder needs stages of 1 or more channels, not {self.channels}, {self.dense=}"
-            )
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 0, "dense")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:

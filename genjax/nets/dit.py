@@ -99,10 +99,7 @@ class DiT:
     ratio: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.width, self.depth, self.ratio) < 1:
-            raise UserError(
-                f"a DiT has 1 or more of everything, not {self.patch=}, {self.width=}, {self.depth=}, {self.ratio=}"
-            )
+        checks.at_least(self, 1, "patch", "width", "depth", "ratio")
         if self.width % 4:
             raise UserError(f"the width of a DiT is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

@@ -43,8 +43,7 @@ class Patches:
     side: int = 4
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise UserError(f"patches have a side of at least 1 pixel, not {self.side}")
+        checks.at_least(self, 1, "side")
 
     def grid(self) -> nn.Module:
         """[B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
@@ -109,10 +108,8 @@ class ImageEncoder:
     ratio: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.width, self.ratio) < 1 or self.depth < 0:
-            raise UserError(
-                f"an image encoder has a width and a ratio of at least 1 and a depth that is not negative, not {self}"
-            )
+        checks.at_least(self, 1, "width", "ratio")
+        checks.at_least(self, 0, "depth")
         if self.width % 4:
             raise UserError(f"the width of an image encoder is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import unknown
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
@@ -75,8 +75,7 @@ class MLPCoder:
     activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        checks.at_least(self, 1, "hidden")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
@@ -122,11 +121,9 @@ class MLPBackbone:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        checks.at_least(self, 1, "hidden")
         check_activation(self.activation)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch statistics."""

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError
 
 NOTHING = -1  # stands in a cache where no token does
 
@@ -42,9 +41,7 @@ class NgramMLP:
     logit_softcap: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        for name in ("past", "width", "hidden", "context"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} of an NgramMLP is at least 1, not {getattr(self, name)}")
+        checks.at_least(self, 1, "past", "width", "hidden", "context")
 
     def module(self, vocabulary: int) -> NgramMLPNet:
         """The network over tokens 0 to vocabulary - 1."""

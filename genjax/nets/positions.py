@@ -40,8 +40,8 @@ class Rotary:
     high: float = 4.0
 
     def __post_init__(self) -> None:
-        if not self.base > 1 or not self.factor >= 1:
-            raise UserError(f"rotary positions need base > 1 and factor >= 1, not {self.base=}, {self.factor=}")
+        checks.above(self, 1, "base")
+        checks.at_least(self, 1, "factor")
         if self.trained is not None and (self.trained < 1 or not 0 < self.low < self.high):
             raise UserError(f"rotary positions need trained >= 1 and 0 < low < high, not {self}")
 

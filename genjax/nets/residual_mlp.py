@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 
 from genjax import checks
-from genjax.errors import UserError
 
 
 class ResidualMLPDenoiser(nn.Module):
@@ -47,10 +46,7 @@ class ResidualMLP:
     hidden: int = 512
 
     def __post_init__(self) -> None:
-        if min(self.width, self.blocks, self.hidden) < 1:
-            raise UserError(
-                f"a ResidualMLP has 1 or more of everything, not {self.width=}, {self.blocks=}, {self.hidden=}"
-            )
+        checks.at_least(self, 1, "width", "blocks", "hidden")
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
         """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.nets.conv import DownConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
 from genjax.nets.norm import BatchNorm
@@ -93,15 +93,12 @@ class ResNet:
     stem: int = 0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a ResNet needs stages of 1 or more channels, not {self.channels}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
         if len(self.blocks) != len(self.channels) or min(self.blocks) < 0:
             raise UserError(f"blocks has a number for each of {len(self.channels)} stages, not {self.blocks}")
         check_activation(self.activation)
-        if self.norm not in get_args(NormName):
-            raise unknown("norm", self.norm, get_args(NormName))
-        if self.stem < 0:
-            raise UserError(f"stem is not negative, but {self.stem} is")
+        checks.at_least(self, 0, "stem")
         widths = (self.stem, *self.channels)
         if self.norm == "group" and any(self.groups < 1 or width % self.groups for width in widths):
             raise UserError(f"groups divides all channels, but {self.groups} does not divide {widths}")

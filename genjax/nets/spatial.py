@@ -104,10 +104,9 @@ class SpatialCoder:
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if not self.channels or min(self.channels) < 1 or self.residual_blocks < 0:
-            raise UserError(
-                f"a spatial coder needs stages of 1 or more channels, not {self.channels}, {self.residual_blocks=}"
-            )
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 0, "residual_blocks")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:

@@ -40,8 +40,7 @@ class MuP:
     head_width: int = 32
 
     def __post_init__(self) -> None:
-        if min(self.width, self.head_width) < 1:
-            raise UserError(f"the widths of muP's base are at least 1, not {self.width} and {self.head_width}")
+        checks.at_least(self, 1, "width", "head_width")
 
 
 @checks.frozen
@@ -139,16 +138,12 @@ class Transformer:
         odd = {"rotary": self.head_size % 2, "sinusoidal": self.width % 2}
         if odd.get(self.positions):
             raise UserError(f"{self.positions} positions come in pairs of entries: their width is even, not odd")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
-        for name in ("attention_softcap", "logit_softcap"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise UserError(f"{name} is above 0 or None, not {getattr(self, name)}")
+        checks.share(self, "dropout", "attention_dropout")
+        checks.above(self, 0, "attention_softcap", "logit_softcap")
         if self.attention == "cudnn" and (self.attention_softcap or self.attention_dropout):
             raise UserError('attention="cudnn" knows neither attention_softcap nor attention_dropout')
-        if self.token_types < 0 or not self.init_std > 0 or not self.norm_epsilon > 0:
-            raise UserError("token_types is not negative, init_std and norm_epsilon are above 0")
+        checks.at_least(self, 0, "token_types")
+        checks.above(self, 0, "init_std", "norm_epsilon")
 
     @property
     def keys_of_heads(self) -> int:

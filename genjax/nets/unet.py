@@ -122,12 +122,10 @@ class UNet:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a UNet needs stages of 1 or more channels, not {self.channels}")
-        if self.blocks < 1 or self.head_dim < 1:
-            raise UserError(f"blocks and head_dim are at least 1, not {self.blocks} and {self.head_dim}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 1, "blocks", "head_dim")
+        checks.share(self, "dropout")
         if self.channels[-1] % self.head_dim:
             raise UserError(
                 f"head_dim divides the last channels, but {self.head_dim} does not divide {self.channels[-1]}"

@@ -41,12 +41,9 @@ class Adapters:
     stacked: tuple[str, ...] = ("(^|/)layers/",)
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UserError(f"rank of the adapters is at least 1, not {self.rank}")
-        if not self.alpha > 0:
-            raise UserError(f"alpha is above 0, but {self.alpha} is not")
-        if not self.targets:
-            raise UserError("LoRA needs targets: regular expressions on the paths of matrices, such as 'kernel'")
+        checks.at_least(self, 1, "rank")
+        checks.above(self, 0, "alpha")
+        checks.some(self, "targets")
         for name in ("targets", "whole", "stacked"):
             trees.check_syntax(f"adapters.{name}", getattr(self, name))
 

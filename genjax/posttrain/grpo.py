@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,14 +88,12 @@ class GRPO(Family):
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
-        if self.group < 2:
-            raise UserError(f"group is at least 2 responses, which are compared, not {self.group}")
+        checks.at_least(self, 2, "group")
         for name in ("clip", "clip_high", "kl_alarm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is above 0, not {value}")
-        if not 0 <= self.kl < math.inf:
-            raise UserError(f"kl is finite and not negative, but {self.kl} is")
+        checks.at_least(self, 0, "kl")
         if not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
 

@@ -48,8 +48,7 @@ class JsonLines(Reader):
 
     def __post_init__(self) -> None:
         check_encodings(self.encodings)
-        if not self.columns:
-            raise UserError("JsonLines needs the names of the columns to take")
+        checks.some(self, "columns")
 
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(column, ARROW) for column in self.columns])

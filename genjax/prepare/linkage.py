@@ -45,12 +45,9 @@ class Blocking:
     largest: int = 500
 
     def __post_init__(self) -> None:
-        if not self.columns:
-            raise UserError("blocking needs columns")
-        if self.window < 0:
-            raise UserError(f"blocking.window is not negative, but {self.window} is")
-        if self.largest < 2:
-            raise UserError(f"blocking.largest is at least 2, not {self.largest}")
+        checks.some(self, "columns")
+        checks.at_least(self, 0, "window")
+        checks.at_least(self, 2, "largest")
 
 
 @checks.frozen
@@ -120,16 +117,13 @@ class Linkage:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.blocks or not self.comparisons:
-            raise UserError("linkage needs blocks and comparisons")
+        checks.some(self, "blocks", "comparisons")
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"linkage compares {name} twice, but one value is evidence only once")
-        if not 0 < self.threshold < 1:
-            raise UserError(f"linkage.threshold is a probability between 0 and 1, not {self.threshold}")
-        if self.sample < 1:
-            raise UserError(f"linkage.sample is at least 1 pair, not {self.sample}")
+        checks.inside(self, 0, 1, "threshold")
+        checks.at_least(self, 1, "sample")
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -80,8 +80,7 @@ class Blur(RowStage):
     column: str = "image"
 
     def __post_init__(self) -> None:
-        if not self.least >= 0:
-            raise UserError(f"Blur.least is not negative, but {self.least} is")
+        checks.at_least(self, 0, "least")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         sharp = [sharpness(decode(content, None, 1)[..., 0]) for content in _images(table, self.column)]

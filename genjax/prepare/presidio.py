@@ -36,8 +36,7 @@ class Presidio(RowStage):
     of: tuple[str, ...] = ("text",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"Presidio.threshold is from 0 to 1, not {self.threshold}")
+        checks.between(self, 0, 1, "threshold")
 
     @property
     def remark(self) -> str:

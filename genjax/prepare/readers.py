@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,8 +86,6 @@ class Texts(Reader):
     encodings: tuple[str, ...] = ("utf-8",)
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise unknown("unit", self.unit, get_args(Unit))
         check_encodings(self.encodings)
 
     def fields(self, files: Files) -> pa.Schema:

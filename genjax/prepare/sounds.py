@@ -31,8 +31,7 @@ class StandardSounds(RowStage):
     column: str = "signal"
 
     def __post_init__(self) -> None:
-        if self.rate < 1:
-            raise UserError(f"a rate is at least 1 Hz, not {self.rate}")
+        checks.at_least(self, 1, "rate")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = [self._standard(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]

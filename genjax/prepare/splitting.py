@@ -45,8 +45,8 @@ class Decontaminated(Stage):
     least: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.against or self.ngram < 1:
-            raise UserError("Decontaminated needs readers of what to compare with, and n-grams of at least a word")
+        checks.some(self, "against")
+        checks.at_least(self, 1, "ngram")
         if self.least is not None and self.least < 1:
             raise UserError(f"Decontaminated.least must be >= 1, got {self.least}", field="least")
 

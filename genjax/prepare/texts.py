@@ -160,8 +160,7 @@ class SymbolRatio(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if not (0 <= self.most <= 1 and 0 <= self.digits <= 1):
-            raise UserError("SymbolRatio needs shares from 0 to 1")
+        checks.between(self, 0, 1, "most", "digits")
 
     def fault(self, text: str) -> str | None:
         kinds = Counter(unicodedata.category(letter)[0] for letter in text if not letter.isspace())

@@ -102,8 +102,7 @@ class Balanced(Stage):
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if self.most is not None and self.most < 1:
-            raise UserError(f"Balanced.most is at least 1, not {self.most}")
+        checks.at_least(self, 1, "most")
 
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft

@@ -35,8 +35,7 @@ class Adaptive(Sampler):
 
     def __post_init__(self) -> None:
         check_tolerance(self.rtol, self.atol)
-        if self.max_steps < 1:
-            raise UserError(f"max_steps is at least 1, not {self.max_steps}")
+        checks.at_least(self, 1, "max_steps")
 
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def field(t: jax.Array, x: jax.Array) -> jax.Array:

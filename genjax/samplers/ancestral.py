@@ -6,13 +6,12 @@ c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError, unknown
 from genjax.processes import Process
 from genjax.samplers.steps import Denoise, Step, Walk, walk
 
@@ -31,8 +30,7 @@ class DDIM(Walk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta lies in [0, 1], but {self.eta} does not")
+        checks.between(self, 0, 1, "eta")
 
     @property
     def stochastic(self) -> bool:
@@ -61,8 +59,6 @@ class DDPM(Walk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variance not in get_args(Variance):
-            raise unknown("variance", self.variance, get_args(Variance))
 
     @property
     def stochastic(self) -> bool:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError
 from genjax.samplers.decoding import Model
 
 
@@ -29,10 +28,8 @@ class BeamSearch:
     length_penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.width < 1:
-            raise UserError(f"a beam search has 1 or more steps and beams, not {self.steps} and {self.width}")
-        if not self.length_penalty >= 0:
-            raise UserError(f"length_penalty is not negative, but {self.length_penalty} is")
+        checks.at_least(self, 1, "steps", "width")
+        checks.at_least(self, 0, "length_penalty")
 
     def score(self, log_prob: jax.Array, length: jax.Array | int) -> jax.Array:
         """What texts are ranked by."""

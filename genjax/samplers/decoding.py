@@ -68,14 +68,10 @@ class TokenSampler:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps of a token sampler is at least 1, not {self.steps}")
-        if not self.repetition_penalty > 0:
-            raise UserError(f"repetition_penalty is above 0, not {self.repetition_penalty}")
-        if not self.temperature >= 0:
-            raise UserError(f"temperature is not negative, but {self.temperature} is")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k is at least 1 or None, not {self.top_k}")
+        checks.at_least(self, 1, "steps")
+        checks.above(self, 0, "repetition_penalty")
+        checks.at_least(self, 0, "temperature")
+        checks.at_least(self, 1, "top_k")
         for name in ("top_p", "min_p"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:

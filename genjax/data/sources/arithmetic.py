@@ -58,10 +58,8 @@ class Arithmetic:
         for name in self.operations:
             if name not in OPERATIONS:
                 raise unknown("operation", name, OPERATIONS)
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if not 0 <= self.wrong <= 1:
-            raise UserError(f"wrong is a probability, from 0 to 1, not {self.wrong}")
+        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(
                 f"there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "

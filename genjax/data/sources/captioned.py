@@ -16,7 +16,7 @@ from genjax.data.dataset import Batch, Dataset
 from genjax.data.hashed_text import HashedText
 from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset, digest
 from genjax.data.stream import raw_bits
-from genjax.errors import UserError, unknown
+from genjax.errors import unknown
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {
@@ -87,10 +87,8 @@ class CaptionedShapes:
     text: Any = HashedText()
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if self.side < 12:
-            raise UserError(f"a picture has at least 12 pixels a side to tell the shapes apart, not {self.side}")
+        checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 12, "side")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from genjax.data.music import ChoraleCodec
 from genjax.data.stand_in import part_folder
 from genjax.data.text_dataset import token_dataset
 from genjax.data.texts import fingerprint_of
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.json_text import parse
 
 Resolution = Literal["quarter", "16th"]
@@ -44,10 +44,6 @@ class Chorales:
     resolution: Resolution = "quarter"
     layout: Any = Documents(800)
     quarters_per_minute: float = 90.0
-
-    def __post_init__(self) -> None:
-        if self.resolution not in get_args(Resolution):
-            raise unknown("resolution", self.resolution, get_args(Resolution))
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.

@@ -59,8 +59,7 @@ class ImageFolder:
         check_size(self.size)
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels is {self.channels}; it must be 1 (grey), 3 (RGB) or None")
-        if not 0 <= self.test_fraction < 1:
-            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        checks.share(self, "test_fraction")
         if self.on_error not in ("refuse", "skip"):
             raise UserError(f"on_error is {self.on_error!r}; it must be 'refuse' or 'skip'")
 

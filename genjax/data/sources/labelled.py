@@ -31,8 +31,7 @@ class LabelledTexts:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise UserError(f"LabelledTexts.size is at least 1 text, not {self.size}")
+        checks.at_least(self, 1, "size")
 
     def open(self) -> Dataset:
         """Batches of the source's and ``label`` int32 [B].

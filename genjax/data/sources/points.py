@@ -53,8 +53,7 @@ class Points:
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
             raise unknown("distribution", self.distribution, DISTRIBUTIONS)
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.at_least(self, 1, "size", "test_size")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
             raise UserError(f"noise is {self.noise}; it must be 0 or more")
 

@@ -110,8 +110,7 @@ class RulePreferences:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.at_least(self, 1, "size", "test_size")
         _check_length(self.length)
 
     def open(self) -> Dataset:

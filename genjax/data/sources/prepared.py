@@ -48,8 +48,7 @@ class Synthetic:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UserError(f"the share of synthetic records is between 0 and 1, not {self.share}")
+        checks.inside(self, 0, 1, "share")
 
 
 @checks.frozen

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, numbered, split_rows
 from genjax.data.signals import SignalCodec, fitted, read_wav
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 SUFFIXES = frozenset({".wav", ".wave"})
 NAMED = 3  # bad files that a message names; the rest is counted
@@ -58,8 +58,7 @@ class WavFolder:
 
     def __post_init__(self) -> None:
         self.codec()
-        if not 0 <= self.test_fraction < 1:
-            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        checks.share(self, "test_fraction")
         try:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
@@ -171,10 +170,7 @@ class SpokenDigits:
     label: Told = "digit"
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"length must be at least 1, not {self.length}")
-        if self.label not in get_args(Told):
-            raise unknown("label", self.label, get_args(Told))
+        checks.at_least(self, 1, "length")
 
     def open(self) -> Dataset:
         """Batches of ``signal`` float32 [B, T, 1] and ``label`` int32 [B].

@@ -40,8 +40,7 @@ class Stacked:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.at_least(self, 1, "size", "test_size")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from genjax import checks
 from genjax.data.dataset import Dataset
@@ -15,7 +15,7 @@ from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
 from genjax.data.text_splits import ByCharacters
 from genjax.data.texts import FileTexts, Unit
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 
 @checks.frozen
@@ -42,10 +42,6 @@ class TextFiles:
     layout: Any = RandomWindows()
     split: Any = ByCharacters()
     cache: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise unknown("unit", self.unit, get_args(Unit))
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.

@@ -56,8 +56,7 @@ class TFDS:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if self.validation < 0:
-            raise UserError(f"validation is {self.validation}; it counts examples, so it must be 0 or more")
+        checks.at_least(self, 0, "validation")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].

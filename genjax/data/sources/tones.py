@@ -39,10 +39,8 @@ class Tones:
     length: int = 512
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if self.length < 1:
-            raise UserError(f"length must be at least 1, not {self.length}")
+        checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 1, "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
             raise UserError(f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than {2 * highest:.0f}")
