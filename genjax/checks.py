@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import importlib.util
 import math
@@ -10,12 +11,12 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 T = TypeVar("T")
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
@@ -38,7 +39,10 @@ def frozen(cls: type[T]) -> type[T]:
     def __post_init__(self: Any) -> None:
         for field, hint in _hints(type(self)).items():
             old = getattr(self, field)
-            new = checked(old, hint, field, deep=False)
+            try:
+                new = checked(old, hint, field, deep=False)
+            except UserError as error:
+                raise UserError(f"{error} ({type(self).__name__})", error.field) from None
             if new is not old:
                 object.__setattr__(self, field, new)
         if rules is not None:
@@ -67,7 +71,7 @@ def checked(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _of_union(value, inner, name, deep)
     if origin is Literal:
-        return value if value in inner else _refuse(name, "one of " + ", ".join(map(repr, inner)), value)
+        return value if type(value) in map(type, inner) and value in inner else _unlisted(name, inner, value)
     if hint is bool:
         return value if isinstance(value, bool) else _refuse(name, "True or False", value)
     if hint is int:
@@ -115,10 +119,20 @@ def place(path: str, field: str) -> None:
         raise UserError(f"{field} {path!r} needs the package {driver}: pip install {driver}", field)
 
 
-def _refuse(name: str, rule: str, value: Any) -> Any:
+def _unlisted(name: str, known: tuple[Any, ...], value: Any) -> Any:
+    near = difflib.get_close_matches(str(value), map(str, known), n=1, cutoff=0.42)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}{hint}", name)
+
+
+def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
+    where = "" if owner is None else f" ({type(owner).__name__})"
+    raise UserError(f"{name} must be {rule}, got {_shown(value)}{where}", name)
+
+
+def _shown(value: Any) -> str:
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    shown = shown if len(shown) < 200 else f"{shown[:200]}..."
-    raise UserError(f"{name} must be {rule}, got {shown}", name)
+    return shown if len(shown) < 200 else f"{shown[:200]}..."
 
 
 def _whole(value: Any, name: str) -> int:
@@ -234,13 +248,14 @@ def some(owner: Any, *names: str) -> None:
     """Refuse fields that are empty."""
     for name in names:
         if not getattr(owner, name):
-            _refuse(name, "at least one, not empty", getattr(owner, name))
+            _refuse(name, "at least one, not empty", getattr(owner, name), owner)
 
 
-def choice(owner: Any, name: str, known: Iterable[str]) -> None:
-    """Refuse a field that is none of the known words, with the nearest of them."""
-    if getattr(owner, name) not in known:
-        raise unknown(name, str(getattr(owner, name)), known)
+def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
+    """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it; None is left out."""
+    low, high = getattr(owner, lower), getattr(owner, upper)
+    if low is not None and high is not None and (high < low or (strictly and high == low)):
+        _refuse(upper, f"{'above' if strictly else 'at least'} {lower}, {low}", high, owner)
 
 
 def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[float], bool]) -> None:
@@ -249,4 +264,4 @@ def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[floa
         value = getattr(owner, name)
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
             if item is not None and not (isinstance(item, int | float) and holds(item)):
-                _refuse(f"{name}.{i}" if isinstance(value, tuple) else name, rule, item)
+                _refuse(f"{name}.{i}" if isinstance(value, tuple) else name, rule, item, owner)

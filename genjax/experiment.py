@@ -27,13 +27,6 @@ LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, float | np.generic | np.ndarray) and np.ndim(value) == 0 and value == np.floor(value):
-        return _check_whole(name, int(value), least) if np.isfinite(value) else _check_whole(name, None, least)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is a whole number of at least {least}, not {value!r}", name)
-
-
 @checks.frozen
 class Every:
     """Steps between two events; 0 for never. The last step counts as due for all that is not 0.
@@ -51,8 +44,7 @@ class Every:
     checkpoint: int = 1000
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_whole(f"every.{field.name}", getattr(self, field.name), 0)
+        checks.at_least(self, 0, "log", "evaluate", "sample", "checkpoint")
 
 
 @checks.frozen
@@ -70,7 +62,7 @@ class Keep:
     larger_is_better: bool = False
 
     def __post_init__(self) -> None:
-        _check_whole("keep.newest", self.newest, 1)
+        checks.at_least(self, 1, "newest")
 
 
 @checks.frozen
@@ -125,14 +117,9 @@ class Experiment:
             checks.component(self.curriculum, "curriculum", "check")
         for field, hint in typing.get_type_hints(Experiment).items():
             object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
-        for name in ("steps", "batch_size", "steps_per_dispatch"):
-            _check_whole(name, getattr(self, name), 1)
-        for name in ("seed", "workers"):
-            _check_whole(name, getattr(self, name), 0)
-        if self.seed > MAX_SEED:
-            raise UserError(f"seed is at most {MAX_SEED}, not {self.seed}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise unknown("precision", str(self.precision), ("float32", "bfloat16"))
+        checks.at_least(self, 1, "steps", "batch_size", "steps_per_dispatch")
+        checks.at_least(self, 0, "workers")
+        checks.between(self, 0, MAX_SEED, "seed")
         checks.inside(self, 0, 1, "ema")
         for name in ("augment", "evaluators"):  # on the command line an empty one would take any word
             for item in getattr(self, name):

@@ -153,6 +153,10 @@ class DiscretizedLogistic(_LocationScale):
     value: float = 0.1
     levels: int = 256
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.at_least(self, 2, "levels")
+
     def check(self, spec: Spec) -> None:
         if spec.levels != self.levels:
             has = "are continuous" if spec.levels is None else f"have {spec.levels}"
@@ -230,8 +234,7 @@ class Tabular:
     outputs_per_dim = 1
 
     def __post_init__(self) -> None:
-        if not self.std >= NARROWEST:
-            raise UserError(f"Tabular.std is at least {NARROWEST}, not {self.std}")
+        checks.at_least(self, NARROWEST, "std")
 
     def check(self, spec: Spec) -> None:
         """Refuse data that this is no likelihood of."""

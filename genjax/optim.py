@@ -135,10 +135,10 @@ class Optimizer:
             raise UserError(f"learning_rate is a schedule, for example Constant({self.learning_rate})")
         if (least := min(self.learning_rate.ends)) < 0:
             raise UserError(f"learning_rate must be at least 0, got {least}", "learning_rate")
-        checks.numbers(self, ("weight_decay",), "at least 0", lambda x: x >= 0)
-        checks.numbers(self, ("clip", *self.positives), "above 0", lambda x: x > 0)
-        checks.numbers(self, ("accumulate",), "at least 1", lambda x: x >= 1)
-        checks.numbers(self, self.decays, "at least 0 and below 1", lambda x: 0 <= x < 1)
+        checks.at_least(self, 0, "weight_decay")
+        checks.above(self, 0, "clip", *self.positives)
+        checks.at_least(self, 1, "accumulate")
+        checks.share(self, *self.decays)
         trees.check_syntax("optimizer.decay", self.decay)
         trees.check_syntax("optimizer.freeze", self.freeze)
         trees.check_syntax("optimizer.rates", self._rated)
@@ -372,8 +372,7 @@ class Players:
     discriminator_steps: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.discriminator_steps, int) or self.discriminator_steps < 1:
-            raise UserError(f"discriminator_steps is at least 1, not {self.discriminator_steps}")
+        checks.at_least(self, 1, "discriminator_steps")
 
     @property
     def accumulate(self) -> int:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import tyro
 
 from genjax import checks, exports
-from genjax.errors import UserError
 from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.tracking import Tracking
@@ -68,6 +67,9 @@ class ExportOptions:
     num: int = 64
     best: bool = False
 
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "num")
+
 
 @checks.frozen
 class SamplingExportOptions(ExportOptions):
@@ -122,8 +124,8 @@ class CompareOptions:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+        checks.at_least(self, 2, "num")
+        checks.between(self, 0, MAX_SEED, "seed")
 
 
 @checks.frozen

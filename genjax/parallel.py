@@ -88,8 +88,8 @@ class Devices:
     def __post_init__(self) -> None:
         if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
             raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
-        if min(self.fsdp, self.tensor, 1 if self.count is None else self.count) < 1:
-            raise UserError("devices.count, devices.fsdp and devices.tensor are at least 1")
+        checks.at_least(self, 1, "count", "fsdp", "tensor", "processes")
+        checks.at_least(self, 0, "process_id")
         if self.coordinator is not None and (self.processes is None or self.process_id is None):
             raise UserError("devices.coordinator needs devices.processes and devices.process_id")
 

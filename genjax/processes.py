@@ -98,8 +98,8 @@ class Linear(Process):
     t_min: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
-            raise UserError(f"Linear needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}")
+        checks.above(self, 0, "beta_min")
+        checks.ordered(self, "beta_min", "beta_max")
         _check_t_min(self.t_min)
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -153,8 +153,8 @@ class EDM(Process):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise UserError(f"EDM needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}")
+        checks.above(self, 0, "sigma_min")
+        checks.ordered(self, "sigma_min", "sigma_max", strictly=True)
         checks.above(self, 0, "rho", "std")
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -47,8 +47,8 @@ class SampleOptions:
     reward: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+        checks.at_least(self, 1, "num", "best_of")
+        checks.between(self, 0, MAX_SEED, "seed")
         if (self.best_of != 1) != (self.reward is not None):
             raise UserError("the best of several samples is told by a reward: give both best_of and reward")
         if self.best_of != 1 and self.stream:

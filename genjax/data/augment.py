@@ -63,7 +63,7 @@ class Flip(_PerImage):
     prob: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_between(self, "prob", 0, 1)
+        checks.between(self, 0, 1, "prob")
 
     @property
     def off(self) -> bool:
@@ -88,9 +88,9 @@ class Crop(_PerImage):
     fill: float = -1.0
 
     def __post_init__(self) -> None:
-        _check_whole(self, "padding")
+        checks.at_least(self, 0, "padding")
         _check_mode(self.mode, get_args(CropMode))
-        _check_between(self, "fill", -1, 1)
+        checks.between(self, -1, 1, "fill")
 
     @property
     def off(self) -> bool:
@@ -121,9 +121,9 @@ class Rotate(_PerImage):
     fill: float = -1.0
 
     def __post_init__(self) -> None:
-        _check_between(self, "degrees", 0, 180)
+        checks.between(self, 0, 180, "degrees")
         _check_mode(self.mode, get_args(RotateMode))
-        _check_between(self, "fill", -1, 1)
+        checks.between(self, -1, 1, "fill")
 
     @property
     def off(self) -> bool:
@@ -173,7 +173,7 @@ class Color(_PerImage):
 
     def __post_init__(self) -> None:
         for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            _check_between(self, name, 0, most)
+            checks.between(self, 0, most, name)
 
     @property
     def off(self) -> bool:
@@ -214,9 +214,9 @@ class Cutout(_PerImage):
     prob: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_whole(self, "size")
-        _check_between(self, "fill", -1, 1)
-        _check_between(self, "prob", 0, 1)
+        checks.at_least(self, 0, "size")
+        checks.between(self, -1, 1, "fill")
+        checks.between(self, 0, 1, "prob")
 
     @property
     def off(self) -> bool:
@@ -287,18 +287,6 @@ def _image_of(augmentation: Any, batch: Batch) -> jax.Array:
             f"{name} is for images, and a batch of these data holds {', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["image"]
-
-
-def _check_between(augmentation: Any, name: str, least: float, most: float) -> None:
-    value = getattr(augmentation, name)
-    if not least <= value <= most:
-        raise UserError(f"{type(augmentation).__name__}.{name} is from {least} to {most}, not {value}")
-
-
-def _check_whole(augmentation: Any, name: str) -> None:
-    value = getattr(augmentation, name)
-    if not isinstance(value, int) or value < 0:
-        raise UserError(f"{type(augmentation).__name__}.{name} is a whole number of at least 0, not {value}")
 
 
 def _check_mode(mode: str, known: tuple[str, ...]) -> None:

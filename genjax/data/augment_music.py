@@ -34,9 +34,8 @@ class Transposition:
     highest: int = 89
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 0, "down", "up")
-        if not 0 <= self.lowest <= self.highest:
-            raise UserError(f"Transposition's lowest token is not above its highest, unlike {self}")
+        checks.at_least(self, 0, "down", "up", "lowest")
+        checks.ordered(self, "lowest", "highest")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """The batch with other ``tokens`` [B, T + 1]; pieces of a packed row are moved each by itself."""

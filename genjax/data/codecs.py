@@ -29,8 +29,8 @@ class ImageCodec:
     levels: int = 256
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1 or self.channels not in (1, 3):
-            raise UserError(f"images are at least 1x1 with 1 or 3 channels, not {self}")
+        checks.at_least(self, 1, "height", "width")
+        checks.numbers(self, ("channels",), "1 or 3", lambda x: x in (1, 3))
         checks.between(self, 2, 256, "levels")
 
     @property
@@ -72,8 +72,7 @@ class PointsCodec:
         for name, values in (("mean", self.mean), ("scale", self.scale)):
             if values is not None and len(values) != self.dim:
                 raise UserError(f"{name} has {len(values)} numbers for points of {self.dim} coordinates")
-        if self.scale is not None and min(self.scale) <= 0:
-            raise UserError(f"scale is {self.scale}; every number of it must be positive")
+        checks.above(self, 0, "scale")
 
     @property
     def shown(self) -> int:

@@ -46,10 +46,11 @@ class ChoraleCodec:
     quarters_per_minute: float = 90.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lowest <= self.highest <= 127:
-            raise UserError(f"MIDI notes are from 0 to 127, not {self.lowest} to {self.highest}")
-        if TICKS % self.steps_per_quarter or self.quarters_per_minute <= 0:
-            raise UserError(f"a quarter has a divisor of {TICKS} as steps, and a minute some quarters, unlike {self}")
+        checks.between(self, 0, 127, "lowest", "highest")
+        checks.ordered(self, "lowest", "highest")
+        checks.at_least(self, 1, "steps_per_quarter")
+        checks.numbers(self, ("steps_per_quarter",), f"a divisor of {TICKS}", lambda x: TICKS % x == 0)
+        checks.above(self, 0, "quarters_per_minute")
 
     @property
     def is_fitted(self) -> bool:

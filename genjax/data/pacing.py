@@ -40,8 +40,7 @@ class StepPacing:
 
     def __post_init__(self) -> None:
         _check(self.start, self.steps)
-        if not isinstance(self.stairs, int) or not 1 <= self.stairs <= self.steps:
-            raise UserError(f"pacing.stairs is a whole number from 1 to pacing.steps, {self.steps}, not {self.stairs}")
+        checks.between(self, 1, self.steps, "stairs")
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         risen = np.minimum(np.asarray(step, np.int64) * self.stairs // self.steps, self.stairs)

@@ -43,6 +43,7 @@ class Prefixed:
     def __post_init__(self) -> None:
         if getattr(self.layout, "prefixed", True):
             raise UserError(f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}")
+        checks.at_least(self, 0, "seed")
         if self.until == "":
             raise UserError("Prefixed.until is a text, or None for random places")
         if self.until is not None and not (isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"):

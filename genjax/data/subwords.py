@@ -68,6 +68,7 @@ class Subwords(WritesText):
     rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
+        checks.at_least(self, 1, "rows", "size")
         if self.file is None and not self.tokenizer:
             for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:

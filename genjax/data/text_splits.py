@@ -104,6 +104,7 @@ class ByDocuments:
 
     def __post_init__(self) -> None:
         _check_fractions(self.test, self.validation)
+        checks.at_least(self, 0, "seed")
 
     def parts(self, texts: Texts) -> Mapping[str, Texts]:
         names = ["train"] + ["validation"] * (self.validation > 0) + ["test"] * (self.test > 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, ClassVar
@@ -49,8 +48,7 @@ class GuidanceCurve(Evaluator):
     def __post_init__(self) -> None:
         if not self.scales or len(set(self.scales)) < len(self.scales) or list(self.scales) != sorted(self.scales):
             raise UserError(f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}")
-        if not all(0 <= scale < math.inf for scale in self.scales):
-            raise UserError(f"GuidanceCurve.scales are finite and not negative, unlike {self.scales}")
+        checks.at_least(self, 0, "scales")
         checks.at_least(self, 2, "samples")
 
     @property

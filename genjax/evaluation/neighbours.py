@@ -45,8 +45,8 @@ class NearestNeighbours(Evaluator):
     limit: int = 60_000
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.shown, self.neighbours) < 1 or self.limit < self.neighbours:
-            raise UserError(f"NearestNeighbours needs numbers of at least 1 and limit >= neighbours, not {self}")
+        checks.at_least(self, 1, "samples", "shown", "neighbours")
+        checks.ordered(self, "neighbours", "limit")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

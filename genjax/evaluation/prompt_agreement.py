@@ -54,8 +54,8 @@ class PromptAgreement(Evaluator):
     shown: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.shown <= self.prompts:
-            raise UserError(f"PromptAgreement shows at least 1 and at most all of its prompts, unlike {self}")
+        checks.at_least(self, 1, "shown")
+        checks.ordered(self, "shown", "prompts")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

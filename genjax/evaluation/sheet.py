@@ -48,10 +48,10 @@ class Sheet(Evaluator):
     limit: int = 60_000
 
     def __post_init__(self) -> None:
-        if min(self.shown, self.rows, self.neighbours) < 1 or self.limit < self.neighbours:
-            raise UserError(f"Sheet needs numbers of at least 1 and limit >= neighbours, not {self}")
-        if self.samples < max(self.shown, self.rows):
-            raise UserError(f"Sheet shows {max(self.shown, self.rows)} samples, so samples={self.samples} are too few")
+        checks.at_least(self, 1, "shown", "rows", "neighbours")
+        checks.ordered(self, "neighbours", "limit")
+        checks.ordered(self, "shown", "samples")
+        checks.ordered(self, "rows", "samples")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

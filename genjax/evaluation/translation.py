@@ -46,8 +46,7 @@ class TranslationQuality(Evaluator):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.limit or 1, self.steps or 1) < 1 or 0 in (self.limit, self.steps):
-            raise UserError(f"TranslationQuality needs at least 1 pair and 1 step, not {self}")
+        checks.at_least(self, 1, "limit", "steps")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

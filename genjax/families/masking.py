@@ -58,7 +58,8 @@ class Masking:
 
     def __post_init__(self) -> None:
         checks.inside(self, 0, 1, "rate")
-        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+        checks.between(self, 0, 1, "masked", "random")
+        if self.masked + self.random > 1:
             raise UserError(f"masked and random are shares of one whole, not {self.masked} and {self.random}")
         checks.numbers(self, ("span_end",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         checks.at_least(self, 1, "longest")

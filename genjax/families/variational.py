@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError
 from genjax.family import Params
 from genjax.nets.monotone import MonotoneSchedule
 from genjax.processes import Process
@@ -55,8 +54,8 @@ class Learned:
     gamma_max: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.width < 1 or not self.gamma_min < self.gamma_max:
-            raise UserError(f"Learned needs a width of at least 1 and gamma_min < gamma_max, not {self}")
+        checks.at_least(self, 1, "width")
+        checks.ordered(self, "gamma_min", "gamma_max", strictly=True)
 
     def init(self, key: jax.Array) -> Params:
         return self._module().init(key, jnp.zeros(()))["params"]

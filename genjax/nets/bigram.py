@@ -33,6 +33,9 @@ class Bigram:
 
     logit_softcap: ClassVar[None] = None
 
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "context")
+
     def module(self, vocabulary: int) -> BigramNet:
         """The network over tokens 0 to vocabulary - 1."""
         return BigramNet(vocabulary)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
-from genjax.errors import UserError
 
 
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:
@@ -42,8 +41,9 @@ class Rotary:
     def __post_init__(self) -> None:
         checks.above(self, 1, "base")
         checks.at_least(self, 1, "factor")
-        if self.trained is not None and (self.trained < 1 or not 0 < self.low < self.high):
-            raise UserError(f"rotary positions need trained >= 1 and 0 < low < high, not {self}")
+        checks.at_least(self, 1, "trained")
+        checks.above(self, 0, "low")
+        checks.ordered(self, "low", "high", strictly=True)
 
     def frequencies(self, head_width: int) -> np.ndarray:
         """Radians a token of each pair: float64 [head_width / 2]."""

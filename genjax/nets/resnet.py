@@ -95,12 +95,13 @@ class ResNet:
     def __post_init__(self) -> None:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
-        if len(self.blocks) != len(self.channels) or min(self.blocks) < 0:
+        if len(self.blocks) != len(self.channels):
             raise UserError(f"blocks has a number for each of {len(self.channels)} stages, not {self.blocks}")
         check_activation(self.activation)
-        checks.at_least(self, 0, "stem")
+        checks.at_least(self, 0, "stem", "blocks")
+        checks.at_least(self, 1, "groups")
         widths = (self.stem, *self.channels)
-        if self.norm == "group" and any(self.groups < 1 or width % self.groups for width in widths):
+        if self.norm == "group" and any(width % self.groups for width in widths):
             raise UserError(f"groups divides all channels, but {self.groups} does not divide {widths}")
 
     def backbone(self, axis: str | None = None) -> nn.Module:

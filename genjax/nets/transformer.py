@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.nets.blocked_attention import Rule
 from genjax.nets.cache import Cache, LayerCache
 from genjax.nets.feed_forward import GATED, Activation, check_activation
@@ -118,18 +118,7 @@ class Transformer:
     mup: MuP | None = None
 
     def __post_init__(self) -> None:
-        numbers = ("layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
-        for name in numbers:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} of a transformer is at least 1, not {value}")
-        choices = {"positions": Positions, "norm": Norm, "attention": Implementation, "remat": Remat}
-        for name, kind in choices.items():
-            if getattr(self, name) not in get_args(kind):
-                raise unknown(name, str(getattr(self, name)), get_args(kind))
-        for bias in self.biases:
-            if bias not in get_args(Bias):
-                raise unknown("bias", str(bias), get_args(Bias))
+        checks.at_least(self, 1, "layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
         check_activation(self.activation)
         if self.head_width is None and self.width % self.heads:
             raise UserError(f"heads divides the width, but {self.heads} does not divide {self.width}")

@@ -89,10 +89,7 @@ class GRPO(Family):
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
         checks.at_least(self, 2, "group")
-        for name in ("clip", "clip_high", "kl_alarm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is above 0, not {value}")
+        checks.above(self, 0, "clip", "clip_high", "kl_alarm")
         checks.at_least(self, 0, "kl")
         if not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from genjax import checks
-from genjax.errors import UserError
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW
@@ -36,8 +35,9 @@ class GeneratedPeople(Reader):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.twice <= self.count or self.count < 1:
-            raise UserError(f"of {self.count} people, {self.twice} cannot be written down twice")
+        checks.at_least(self, 1, "count")
+        checks.at_least(self, 0, "twice", "seed")
+        checks.ordered(self, "twice", "count")
 
     def found(self) -> Files:
         return Files("generated", ("people",))

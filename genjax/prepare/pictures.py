@@ -53,8 +53,8 @@ class ImageSize(RowStage):
     column: str = "image"
 
     def __post_init__(self) -> None:
-        if self.least < 1 or (self.most is not None and self.most < self.least) or not self.aspect >= 1:
-            raise UserError("ImageSize needs a least side from 1 up, a most side no shorter, and an aspect from 1 up")
+        checks.at_least(self, 1, "least", "aspect")
+        checks.ordered(self, "least", "most")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [self._fault(*sorted(header(content)[0])) for content in _images(table, self.column)]

@@ -10,7 +10,6 @@ from scipy.signal import resample_poly
 
 from genjax import checks
 from genjax.data.signals import read_wav, wav_bytes
-from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, column_of, replaced
 
 LOUDEST = 32767
@@ -64,8 +63,9 @@ class Sounding(RowStage):
     column: str = "signal"
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < self.least) or not 0 <= self.loud <= 1:
-            raise UserError("Sounding needs seconds from 0 up, the most not below the least, and a loudness to 1")
+        checks.at_least(self, 0, "least")
+        checks.ordered(self, "least", "most")
+        checks.between(self, 0, 1, "loud")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [self._fault(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]

@@ -46,9 +46,7 @@ class Decontaminated(Stage):
 
     def __post_init__(self) -> None:
         checks.some(self, "against")
-        checks.at_least(self, 1, "ngram")
-        if self.least is not None and self.least < 1:
-            raise UserError(f"Decontaminated.least must be >= 1, got {self.least}", field="least")
+        checks.at_least(self, 1, "ngram", "least")
 
     @property
     def _least(self) -> int:
@@ -146,7 +144,8 @@ class Splits(Stage):
     same: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.test >= 0 and self.validation >= 0 and self.test + self.validation < 1):
+        checks.share(self, "test", "validation")
+        if self.test + self.validation >= 1:
             raise UserError("the shares of test and validation are not negative and leave something to train on")
 
     def __call__(self, records: DataFrame) -> DataFrame:

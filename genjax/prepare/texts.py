@@ -92,8 +92,8 @@ class Length(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < self.least):
-            raise UserError(f"Length keeps texts of {self.least} to {self.most}: nothing is left")
+        checks.at_least(self, 0, "least")
+        checks.ordered(self, "least", "most")
 
     def fault(self, text: str) -> str | None:
         length = len(text.split()) if self.words else len(text)
@@ -121,8 +121,8 @@ class Repetition(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if self.ngram < 1 or not all(0 <= share <= 1 for share in (self.lines, self.top, self.repeated)):
-            raise UserError("Repetition needs n-grams of at least a word and shares from 0 to 1")
+        checks.at_least(self, 1, "ngram")
+        checks.between(self, 0, 1, "lines", "top", "repeated")
 
     def fault(self, text: str) -> str | None:
         lines = [line for line in text.split("\n") if line.strip()]

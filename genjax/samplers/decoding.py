@@ -72,10 +72,7 @@ class TokenSampler:
         checks.above(self, 0, "repetition_penalty")
         checks.at_least(self, 0, "temperature")
         checks.at_least(self, 1, "top_k")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"{name} is above 0 and at most 1, or None, not {value}")
+        checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
     def filtered(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
         """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is bool [..., V].

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError
 from genjax.processes import Process
 
 T = TypeVar("T")
@@ -54,8 +53,7 @@ class Walk(Sampler):
     steps: int = 50
 
     def __post_init__(self) -> None:
-        if self.steps < self.least:
-            raise UserError(f"{type(self).__name__} takes at least {self.least} steps, not {self.steps}")
+        checks.at_least(self, self.least, "steps")
 
 
 class Step(NamedTuple):

@@ -59,6 +59,7 @@ class Arithmetic:
             if name not in OPERATIONS:
                 raise unknown("operation", name, OPERATIONS)
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(

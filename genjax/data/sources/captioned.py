@@ -88,6 +88,7 @@ class CaptionedShapes:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         checks.at_least(self, 12, "side")
 
     def open(self) -> Dataset:

@@ -45,6 +45,9 @@ class Chorales:
     layout: Any = Documents(800)
     quarters_per_minute: float = 90.0
 
+    def __post_init__(self) -> None:
+        checks.above(self, 0, "quarters_per_minute")
+
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.
 

@@ -43,8 +43,7 @@ class Mixture:
             raise UserError(f"a mixture has a weight for each source, not {len(self.weights)} for {len(self.sources)}")
         if not all(isinstance(weight, Schedule) for weight in self.weights):
             raise UserError("the weights of a mixture are schedules, such as Constant(0.5) for a number that stays")
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise UserError(f"a mixture's steps are a whole number of at least 1, not {self.steps}")
+        checks.at_least(self, 1, "steps")
 
     def open(self) -> Dataset:
         """Batches of what the sources give.

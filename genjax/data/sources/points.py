@@ -54,6 +54,7 @@ class Points:
         if self.distribution not in DISTRIBUTIONS:
             raise unknown("distribution", self.distribution, DISTRIBUTIONS)
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
             raise UserError(f"noise is {self.noise}; it must be 0 or more")
 

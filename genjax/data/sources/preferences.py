@@ -111,6 +111,7 @@ class RulePreferences:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         _check_length(self.length)
 
     def open(self) -> Dataset:

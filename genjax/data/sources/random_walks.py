@@ -55,6 +55,7 @@ class RandomWalks:
             raise UserError(f"nodes are letters, so from 2 to {len(LETTERS)}, not {self.nodes}")
         checks.numbers(self, ("edge_probability",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         checks.at_least(self, 3, "longest")
 
     def open(self) -> Dataset:

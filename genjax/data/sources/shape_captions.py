@@ -42,6 +42,7 @@ class ShapeCaptions:
     forms: tuple[int, ...] = NAME_ALL
 
     def __post_init__(self) -> None:
+        checks.at_least(self, 1, "length")
         if not self.forms or not set(self.forms) <= set(range(SENTENCES)):
             raise UserError(f"forms are some of the sentences 0 to {SENTENCES - 1}, not {self.forms}")
         self._pictures()  # refuses what is no set of pictures

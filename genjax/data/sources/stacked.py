@@ -41,6 +41,7 @@ class Stacked:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].

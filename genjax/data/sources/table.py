@@ -132,6 +132,7 @@ class EmbeddedTable:
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
             raise unknown("table", self.name, TARGETS)
+        checks.at_least(self, 0, "seed")
         _check(self.test_fraction, self.modes)
 
     def open(self) -> Dataset:

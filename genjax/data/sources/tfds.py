@@ -56,7 +56,7 @@ class TFDS:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        checks.at_least(self, 0, "validation")
+        checks.at_least(self, 0, "validation", "memory_gb")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].

@@ -40,6 +40,7 @@ class Tones:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         checks.at_least(self, 1, "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
