@@ -10,6 +10,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ class OptState(NamedTuple):
     inner: Any
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class UpdateRule:
     """A built optimizer, and everything else that ``gradient_step`` does with a gradient.
 

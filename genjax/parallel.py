@@ -20,6 +20,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import jax
@@ -94,7 +95,7 @@ class Devices:
             raise UserError("devices.coordinator needs devices.processes and devices.process_id")
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Layout:
     """The devices of a run, arranged: a mesh with axes data, fsdp and tensor."""
 

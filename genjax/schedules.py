@@ -144,7 +144,10 @@ class Piecewise(Schedule):
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
         if len(self.values) != len(self.boundaries) + 1 or not rising:
-            raise UserError("Piecewise needs rising boundaries and one value more than boundaries")
+            raise UserError(
+                f"boundaries must be rising and one fewer than values, got {self.boundaries} for {self.values} (Piecewise)",
+                "boundaries",
+            )
 
     @property
     def ends(self) -> tuple[float, ...]:

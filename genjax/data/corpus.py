@@ -9,12 +9,12 @@ import secrets
 import shutil
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genjax import checks
 from genjax.data.images import note
 from genjax.data.splits import digest
 from genjax.data.text_codecs import TextCodec, Unencodable
@@ -25,7 +25,7 @@ FORMAT = 2  # of the cache; raised when what an older genjax wrote is no longer 
 NOTED = 20_000_000  # characters that take long enough to say so
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Corpus:
     """Documents as tokens, one after another, each with the codec's ``end`` where there is one.
 

@@ -230,6 +230,6 @@ class Paced:
 
 def _check_stages(name: str, stages: tuple[int, ...], steps: tuple[int, ...]) -> None:
     if not stages or list(stages) != sorted(set(stages)) or stages[0] < 1:
-        raise UserError(f"curriculum.{name} rise from 1 or more, unlike {stages}")
+        raise UserError(f"{name} must rise from 1 or more, got {stages}", name)
     if len(steps) != len(stages) - 1 or any(number < 1 for number in steps):
-        raise UserError(f"curriculum.steps has a length for all {len(stages)} stages but the last")
+        raise UserError(f"steps must have a length for each of {name} but the last, got {steps} for {stages}", "steps")

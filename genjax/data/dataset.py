@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-
-from genjax import checks
 
 Batch = dict[str, np.ndarray]
 
@@ -53,7 +52,7 @@ class Codec(Protocol):
 CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Spec:
     """What a family must know of the data before it sees a batch.
 
@@ -141,7 +140,7 @@ class Spec:
         return found
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Origin:
     """Where examples come from.
 
@@ -160,7 +159,7 @@ class Origin:
     manifest: str | None = None
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Dataset:
     """An opened source.
 

@@ -128,7 +128,7 @@ class Blocks:
         return Windows(corpus, self.length, self.length, -(-predictions // self.length), codec.pad or 0)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Windows:
     """Rows of tokens that lie ``stride`` tokens apart.
 

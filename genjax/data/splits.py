@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genjax import checks
 from genjax.data.dataset import Batch, Codec, Dataset, Spec
 from genjax.data.stream import permutation
 from genjax.errors import UserError
@@ -63,7 +62,7 @@ class Arrays:
         return Arrays(self.entry, self.raw[indices], label, self.codec)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Lazy:
     """A split that is read and decoded a batch at a time.
 

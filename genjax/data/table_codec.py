@@ -52,7 +52,7 @@ class NumberColumn:
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.means) == len(self.stds) >= 1:
-            raise UserError(f"the modes of {self.name!r} each have a weight, a mean and a standard deviation")
+            raise UserError(f"weights, means and stds of {self.name!r} must be as many, and at least one")
         if min(self.weights) <= 0 or min(self.stds) <= 0:
             raise UserError(f"weights and standard deviations of the modes of {self.name!r} are above 0")
         if self.low is not None and self.high is not None and not self.low <= self.high:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genjax import checks
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Dialect
 from genjax.data.synthetic import refuse_synthetic
@@ -23,7 +23,7 @@ MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 Cells = list[str | None]
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class StoredTable:
     """A table as it is stored.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from genjax import checks
 from genjax.data.table_codec import Columns
 from genjax.data.table_dates import DateColumn, dates
 from genjax.errors import UserError
@@ -44,7 +44,7 @@ CURES = {
 Cells = Sequence[str | None]
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Typed:
     """The columns of a table by their types.
 

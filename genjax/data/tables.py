@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genjax import checks
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Dialect, Rows, dialect_of
 from genjax.data.json_records import json_records
@@ -27,7 +27,7 @@ KINDS = {
 ROWS = 1024  # of Parquet, read at once
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class TableTexts:
     """One document a row. Empty and missing ones are passed over.
 

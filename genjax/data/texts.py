@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from genjax import checks
 from genjax.data.compressed import open_gzip
 from genjax.data.splits import digest
 from genjax.data.storage import files_fingerprint
@@ -77,7 +76,7 @@ class StoredTexts:
             yield Piece(text, name, True, name)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class FileTexts:
     """Text files, plain or (".gz") compressed by gzip; each one a document, or each line or paragraph of it.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation import inception
@@ -27,7 +27,7 @@ PIXELS = "pixels"
 INCEPTION = "inception"
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class FeatureSpace:
     """Maps images [N, H, W, C] in [-1, 1] to features [N, F].
 

@@ -163,7 +163,7 @@ class Subject:
         return family.finished(sampled(self.layout, family, self.model.state, self.key, n, options), options, codec)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Findings:
     """What an evaluator found.
 

@@ -59,7 +59,7 @@ class Picture:
         return np.frombuffer(self.pixels, np.float32).reshape(self.shape)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class CaptionRequest(Request):
     """A request whose texts are about a picture.
 

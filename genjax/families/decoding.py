@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class Decoding(TokenSampler):
         )
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Request:
     """What a model of tokens is asked for, in tokens.
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from genjax import checks, disk, json_text
+from genjax import disk, json_text
 from genjax.errors import UserError, unknown
 from genjax.interop import tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
@@ -35,7 +36,7 @@ NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model at the hub
 WANTED = ("*.safetensors", weights.INDEX, CONFIG, tokenizers.FILE, tokenizers.CONFIG)
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Pretrained:
     """A model of tokens with its weights.
 

@@ -7,13 +7,12 @@ of the sums that of Dao et al. (arXiv 2205.14135).
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-
-from genjax import checks
 
 HIDDEN = -1e30  # finite, so that a query that sees nothing gives no NaN
 BLOCK = 128  # queries, and keys, of a block
@@ -21,7 +20,7 @@ Segments = tuple[jax.Array, jax.Array] | None
 Prefix = tuple[jax.Array, jax.Array] | None
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class Rule:
     """How scores are made of queries and keys, and which of them count.
 

@@ -96,7 +96,9 @@ class ResNet:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         if len(self.blocks) != len(self.channels):
-            raise UserError(f"blocks has a number for each of {len(self.channels)} stages, not {self.blocks}")
+            raise UserError(
+                f"blocks must have a number for each of channels, {self.channels}, got {self.blocks}", "blocks"
+            )
         check_activation(self.activation)
         checks.at_least(self, 0, "stem", "blocks")
         checks.at_least(self, 1, "groups")

@@ -121,9 +121,9 @@ class Transformer:
         checks.at_least(self, 1, "layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
         check_activation(self.activation)
         if self.head_width is None and self.width % self.heads:
-            raise UserError(f"heads divides the width, but {self.heads} does not divide {self.width}")
+            raise UserError(f"heads must be a divisor of the width, {self.width}, got {self.heads}", "heads")
         if self.heads % self.keys_of_heads:
-            raise UserError(f"kv_heads divides heads, but {self.kv_heads} does not divide {self.heads}")
+            raise UserError(f"kv_heads must be a divisor of heads, {self.heads}, got {self.kv_heads}", "kv_heads")
         odd = {"rotary": self.head_size % 2, "sinusoidal": self.width % 2}
         if odd.get(self.positions):
             raise UserError(f"{self.positions} positions come in pairs of entries: their width is even, not odd")

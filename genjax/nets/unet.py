@@ -128,7 +128,7 @@ class UNet:
         checks.share(self, "dropout")
         if self.channels[-1] % self.head_dim:
             raise UserError(
-                f"head_dim divides the last channels, but {self.head_dim} does not divide {self.channels[-1]}"
+                f"head_dim must be a divisor of the last channels, {self.channels[-1]}, got {self.head_dim}", "head_dim"
             )
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:

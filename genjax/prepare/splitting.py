@@ -146,7 +146,8 @@ class Splits(Stage):
     def __post_init__(self) -> None:
         checks.share(self, "test", "validation")
         if self.test + self.validation >= 1:
-            raise UserError("the shares of test and validation are not negative and leave something to train on")
+            both = self.test + self.validation
+            raise UserError(f"test and validation together must be below 1, got {both:g} (Splits)", "test")
 
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft

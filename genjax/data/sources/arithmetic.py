@@ -63,7 +63,7 @@ class Arithmetic:
         checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(
-                f"there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "
+                f"size and test_size must leave room: there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "
                 f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller size or more digits"
             )
 

@@ -114,7 +114,7 @@ class ImageFolder:
         return [f for f in files if not f.error]
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class File:
     """What a first look tells of an image file: its path below the root, its contents' hash, its faults."""
 

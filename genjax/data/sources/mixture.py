@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -94,7 +95,7 @@ def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
         raise UserError(f"sources 0 and {number} of a mixture differ in their splits: {' and '.join(names)}")
 
 
-@checks.frozen
+@dataclass(frozen=True)
 class EndToEnd:
     """Splits end to end.
 
