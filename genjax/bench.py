@@ -18,6 +18,7 @@ import jax
 from etils import epath
 
 from genjax import parallel, runs
+from genjax.capacity import check_batch, check_memory
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
@@ -26,7 +27,7 @@ from genjax.flops import count_flops
 from genjax.known import enriched
 from genjax.start import StartFrom
 from genjax.stop import Stop
-from genjax.train import check_batch, check_memory, feed, make_step, run_loop
+from genjax.train import feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -12,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -21,6 +23,7 @@ from genjax.errors import UserError
 T = TypeVar("T")
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
 ENDLESS = Annotated[float, "infinity is allowed"]  # the annotation of a field whose default is infinite
+DEEPEST = 1000  # layers
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
@@ -99,9 +102,20 @@ def component(value: Any, name: str, *methods: str) -> None:
 
 def fits(size: float, what: str, field: str, available: float | None = None) -> None:
     """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes of its devices."""
-    room = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if available is None else available
-    if size > room:
-        raise UserError(f"{field} is too large: {what} need at least {_told(size)}, of {_told(room)} of memory", field)
+    there = room(available)
+    if size > there:
+        text = f"{field} is too large: {what} need at least {_told(size)}, of {_told(there)} of memory"
+        raise UserError(text, field)
+
+
+def room(available: float | None = None) -> float:
+    """Bytes of ``available`` memory, of this machine's by default, or what its container may use of it."""
+    if available is not None:
+        return available
+    machine = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        return min(machine, float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return machine
 
 
 def place(path: str, field: str) -> None:
@@ -251,11 +265,21 @@ def some(owner: Any, *names: str) -> None:
             _refuse(name, "at least one, not empty", getattr(owner, name), owner)
 
 
+def depth(owner: Any, *names: str) -> None:
+    """Refuse fields of more layers than can be traced one by one in a reasonable time."""
+    numbers(owner, names, f"at most {DEEPEST:,}", lambda x: x <= DEEPEST)
+
+
+def most(owner: Any, bound: float, *names: str) -> None:
+    """Refuse fields above ``bound``."""
+    numbers(owner, names, f"at most {bound:,}", lambda x: x <= bound)
+
+
 def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
     """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it; None is left out."""
     low, high = getattr(owner, lower), getattr(owner, upper)
     if low is not None and high is not None and (high < low or (strictly and high == low)):
-        _refuse(upper, f"{'above' if strictly else 'at least'} {lower}, {low}", high, owner)
+        _refuse(upper, f"{'above' if strictly else 'at least'} {low} ({lower})", high, owner)
 
 
 def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[float], bool]) -> None:

@@ -145,7 +145,7 @@ class Piecewise(Schedule):
         rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
         if len(self.values) != len(self.boundaries) + 1 or not rising:
             raise UserError(
-                f"boundaries must be rising and one fewer than values, got {self.boundaries} for {self.values} (Piecewise)",
+                f"boundaries must be rising and one fewer than values, got {self.boundaries} for {self.values}",
                 "boundaries",
             )
 

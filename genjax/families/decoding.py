@@ -67,7 +67,7 @@ class Decoding(TokenSampler):
             raise UserError("a source is text or tokens, not both")
         if not all(self.stop):
             raise UserError("a stop is a text of at least one character")
-        checks.at_least(self, 1, "beams", "draft_tokens")
+        checks.between(self, 1, 10_000, "beams", "draft_tokens")
         checks.at_least(self, 0, "length_penalty")
         if self.draft is not None and self.repetition_penalty != 1:
             raise UserError("speculative decoding (draft) knows no repetition_penalty")

@@ -100,6 +100,7 @@ class DiT:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "patch", "width", "depth", "ratio")
+        checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(f"the width of a DiT is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

@@ -110,6 +110,7 @@ class ImageEncoder:
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "width", "ratio")
         checks.at_least(self, 0, "depth")
+        checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(f"the width of an image encoder is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

@@ -47,6 +47,7 @@ class ResidualMLP:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "width", "blocks", "hidden")
+        checks.depth(self, "blocks")
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
         """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""

@@ -101,6 +101,7 @@ class ResNet:
             )
         check_activation(self.activation)
         checks.at_least(self, 0, "stem", "blocks")
+        checks.depth(self, "blocks")
         checks.at_least(self, 1, "groups")
         widths = (self.stem, *self.channels)
         if self.norm == "group" and any(width % self.groups for width in widths):

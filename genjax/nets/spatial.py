@@ -107,6 +107,7 @@ class SpatialCoder:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         checks.at_least(self, 0, "residual_blocks")
+        checks.depth(self, "residual_blocks")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:

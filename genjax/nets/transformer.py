@@ -119,11 +119,13 @@ class Transformer:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
+        if not self.scan_layers:
+            checks.depth(self, "layers")
         check_activation(self.activation)
         if self.head_width is None and self.width % self.heads:
-            raise UserError(f"heads must be a divisor of the width, {self.width}, got {self.heads}", "heads")
+            raise UserError(f"heads must be a divisor of {self.width} (width), got {self.heads}", "heads")
         if self.heads % self.keys_of_heads:
-            raise UserError(f"kv_heads must be a divisor of heads, {self.heads}, got {self.kv_heads}", "kv_heads")
+            raise UserError(f"kv_heads must be a divisor of {self.heads} (heads), got {self.kv_heads}", "kv_heads")
         odd = {"rotary": self.head_size % 2, "sinusoidal": self.width % 2}
         if odd.get(self.positions):
             raise UserError(f"{self.positions} positions come in pairs of entries: their width is even, not odd")

@@ -125,10 +125,12 @@ class UNet:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         checks.at_least(self, 1, "blocks", "head_dim")
+        checks.depth(self, "blocks")
         checks.share(self, "dropout")
         if self.channels[-1] % self.head_dim:
             raise UserError(
-                f"head_dim must be a divisor of the last channels, {self.channels[-1]}, got {self.head_dim}", "head_dim"
+                f"head_dim must be a divisor of {self.channels[-1]} (the last channels), got {self.head_dim}",
+                "head_dim",
             )
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:

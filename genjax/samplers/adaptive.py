@@ -35,7 +35,7 @@ class Adaptive(Sampler):
 
     def __post_init__(self) -> None:
         check_tolerance(self.rtol, self.atol)
-        checks.at_least(self, 1, "max_steps")
+        checks.between(self, 1, 1_000_000, "max_steps")
 
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def field(t: jax.Array, x: jax.Array) -> jax.Array:

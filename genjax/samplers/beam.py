@@ -28,7 +28,8 @@ class BeamSearch:
     length_penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "steps", "width")
+        checks.between(self, 1, 1_000_000, "steps")
+        checks.between(self, 1, 10_000, "width")
         checks.at_least(self, 0, "length_penalty")
 
     def score(self, log_prob: jax.Array, length: jax.Array | int) -> jax.Array:

@@ -14,6 +14,8 @@ from genjax.errors import UserError
 
 Stops = tuple[tuple[int, ...], ...]
 
+MOST_TOKENS = 1_000_000  # of a text
+
 
 class Model(Protocol):
     """What a decoder knows of a network."""
@@ -68,7 +70,7 @@ class TokenSampler:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "steps")
+        checks.between(self, 1, MOST_TOKENS, "steps")
         checks.above(self, 0, "repetition_penalty")
         checks.at_least(self, 0, "temperature")
         checks.at_least(self, 1, "top_k")

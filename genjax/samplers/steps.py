@@ -53,7 +53,7 @@ class Walk(Sampler):
     steps: int = 50
 
     def __post_init__(self) -> None:
-        checks.at_least(self, self.least, "steps")
+        checks.between(self, self.least, 100_000, "steps")
 
 
 class Step(NamedTuple):

@@ -157,7 +157,7 @@ def test_worker_processes_can_hold_the_order():
 
 
 def test_an_order_that_is_none_is_refused():
-    with pytest.raises(UserError, match="unknown curriculum.order 'easy'"):
+    with pytest.raises(UserError, match="order must be one of 'easy_first', 'hard_first'"):
         ByDifficulty(order="easy")  # type: ignore[arg-type]
 
 

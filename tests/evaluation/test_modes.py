@@ -214,5 +214,5 @@ def test_wrong_fields_of_a_mixture_are_refused(fields, message):
 
 
 def test_stacked_modes_of_no_sample_are_refused():
-    with pytest.raises(UserError, match="at least 1 sample"):
+    with pytest.raises(UserError, match="samples must be at least 1"):
         StackedModes(RUN, samples=0)

@@ -73,8 +73,8 @@ def test_a_reward_is_a_finite_number_for_each():
 def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": 3}, "is a function"),
-        ({"steps": 0}, "at least 1 step"),
-        ({"limit": 1}, "2 prompts"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"limit": 1}, "limit must be at least 2"),
         ({"temperature": -1.0}, "temperature is not negative"),
     ):
         with pytest.raises(UserError, match=words):

@@ -287,9 +287,9 @@ def test_beta_weighs_the_ratio_in_training_and_not_the_bound_that_is_reported():
 
 
 def test_bad_values_of_the_bounds_are_refused():
-    with pytest.raises(UserError, match="importance_samples is at least 1"):
+    with pytest.raises(UserError, match="importance_samples must be at least 1"):
         VAE(importance_samples=0)
-    with pytest.raises(UserError, match="free_bits is not negative"):
+    with pytest.raises(UserError, match="free_bits must be at least 0"):
         VAE(free_bits=-1.0)
     with pytest.raises(UserError, match="closed KL"):
         VAE(free_bits=0.1, importance_samples=5)

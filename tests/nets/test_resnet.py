@@ -155,8 +155,8 @@ def test_a_perceptron_takes_any_shape_and_drops_in_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ResNet(()), "stages"),
-        (lambda: ResNet((4, 0), (1, 1)), "stages"),
+        (lambda: ResNet(()), "channels must be at least one, not empty"),
+        (lambda: ResNet((4, 0), (1, 1)), "channels.1 must be at least 1"),
         (lambda: ResNet((4, 8)), "blocks has a number for each of 2"),
         (lambda: ResNet((4,), (-1,)), "blocks"),
         (lambda: ResNet(norm="bach"), "unknown norm 'bach'; did you mean 'batch'"),

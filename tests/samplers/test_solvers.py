@@ -287,7 +287,7 @@ def test_ancestral_euler_equals_diffusers(monkeypatch):
         (lambda: DPMSolver(-1), "at least 1"),
         (lambda: Adaptive(rtol=-1.0), "tolerances"),
         (lambda: Adaptive(rtol=0.0, atol=0.0), "tolerances"),
-        (lambda: Adaptive(max_steps=0), "max_steps is at least 1"),
+        (lambda: Adaptive(max_steps=0), "max_steps must be at least 1"),
     ],
 )
 def test_bad_values_are_refused(build, message):

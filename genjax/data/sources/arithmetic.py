@@ -12,7 +12,7 @@ from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
-from genjax.data.splits import DRAW
+from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stream import permutation, raw_bits
 from genjax.data.text_codecs import Characters
 from genjax.errors import UserError, unknown
@@ -58,12 +58,13 @@ class Arithmetic:
         for name in self.operations:
             if name not in OPERATIONS:
                 raise unknown("operation", name, OPERATIONS)
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(
-                f"size and test_size must leave room: there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "
+                f"size and test_size must leave room: there are {self.problems:,} problems "
+                f"of {self.digits} digits and the operations {self.operations}, "
                 f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller size or more digits"
             )
 

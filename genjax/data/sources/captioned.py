@@ -14,7 +14,7 @@ from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.hashed_text import HashedText
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset, digest
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset, digest
 from genjax.data.stream import raw_bits
 from genjax.errors import unknown
 
@@ -87,9 +87,12 @@ class CaptionedShapes:
     text: Any = HashedText()
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
-        checks.at_least(self, 12, "side")
+        checks.between(self, 12, 1024, "side")
+        checks.fits(
+            12.0 * (self.size + self.test_size) * self.side**2, f"pictures of {self.side} pixels a side", "size"
+        )
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,

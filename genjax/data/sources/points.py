@@ -7,7 +7,7 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import PointsCodec
 from genjax.data.dataset import Dataset
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError, unknown
 
@@ -53,7 +53,7 @@ class Points:
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
             raise unknown("distribution", self.distribution, DISTRIBUTIONS)
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
             raise UserError(f"noise is {self.noise}; it must be 0 or more")

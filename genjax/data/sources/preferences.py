@@ -11,7 +11,7 @@ from genjax import checks
 from genjax.data.chat import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.preferences import Equal, Long, Preference, Rows, preference_dataset, stored_preferences
-from genjax.data.splits import DRAW
+from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
 from genjax.data.subwords import Subwords
@@ -110,7 +110,7 @@ class RulePreferences:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         _check_length(self.length)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec
-from genjax.data.splits import DRAW, digest
+from genjax.data.splits import DRAW, MOST_MADE, digest
 from genjax.data.stream import raw_bits
 from genjax.data.text_codecs import Characters
 from genjax.errors import UserError
@@ -54,7 +54,7 @@ class RandomWalks:
         if not 2 <= self.nodes <= len(LETTERS):
             raise UserError(f"nodes are letters, so from 2 to {len(LETTERS)}, not {self.nodes}")
         checks.numbers(self, ("edge_probability",), "above 0 and at most 1", lambda x: 0 < x <= 1)
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.at_least(self, 3, "longest")
 

@@ -12,7 +12,7 @@ from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.sources.tfds import TFDS
-from genjax.data.splits import DRAW, digest
+from genjax.data.splits import DRAW, MOST_MADE, digest
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError
 
@@ -40,7 +40,7 @@ class Stacked:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
 
     def open(self) -> Dataset:

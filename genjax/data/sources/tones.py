@@ -7,7 +7,7 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.signals import SCALE, SignalCodec
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError
 
@@ -39,9 +39,10 @@ class Tones:
     length: int = 512
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "size", "test_size")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.at_least(self, 1, "length")
+        checks.fits(4.0 * (self.size + self.test_size) * self.length, "tones", "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
             raise UserError(f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than {2 * highest:.0f}")
