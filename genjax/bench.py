@@ -67,8 +67,9 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     experiment, others = runs.resolved(experiment, data.spec)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
-    check_memory(experiment, data.spec, target, layout)
     several = experiment.steps_per_dispatch
+    run_step = layout.compile_step(make_step(experiment), target, several > 1)
+    check_memory(experiment, data.spec, target, layout, run_step)
     state = layout.init(runs.initial_state(experiment, data.spec))
     state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
     examples = enriched(experiment.family, state, data.splits["train"], layout, experiment.batch_size)
@@ -82,7 +83,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     if experiment.family.collect is not None:
         ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
-    compiled = layout.compile_step(make_step(experiment), target, several > 1).lower(state, ready[0]).compile()
+    compiled = run_step.lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin
 
     def bare(dispatches: int) -> float:

@@ -23,7 +23,7 @@ from genjax.errors import UserError
 T = TypeVar("T")
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
 ENDLESS = Annotated[float, "infinity is allowed"]  # the annotation of a field whose default is infinite
-DEEPEST = 1000  # layers
+DEEPEST = 256  # layers
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
@@ -100,12 +100,12 @@ def component(value: Any, name: str, *methods: str) -> None:
         _refuse(name, f"a component with {' and '.join(f'{m}()' for m in methods)}", value)
 
 
-def fits(size: float, what: str, field: str, available: float | None = None) -> None:
+def fits(size: float, what: str, field: str, available: float | None = None, cure: str = "") -> None:
     """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes of its devices."""
     there = room(available)
     if size > there:
-        text = f"{field} is too large: {what} need at least {_told(size)}, of {_told(there)} of memory"
-        raise UserError(text, field)
+        numbers = f"{_told(size)}, of {_told(there)} of memory"
+        raise UserError(f"{field} is too large: {what} need at least {numbers}{cure and f': {cure}'}", field)
 
 
 def room(available: float | None = None) -> float:

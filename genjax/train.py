@@ -196,7 +196,9 @@ def run_loop(
     family, every, steps = experiment.family, experiment.every, experiment.steps
     plain = family.plain
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
-    check_memory(experiment, data.spec, target, layout)
+    stacked = experiment.steps_per_dispatch > 1
+    run_step = layout.compile_step(make_step(experiment), target, stacked)
+    check_memory(experiment, data.spec, target, layout, run_step)
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
     _check_stages(experiment, data, target)
@@ -211,8 +213,6 @@ def run_loop(
     state, progress = restored
     step, meter = progress["step"], Meter(progress["meter"])
 
-    stacked = experiment.steps_per_dispatch > 1
-    run_step = layout.compile_step(make_step(experiment), target, stacked)
     split = default_split(data.splits) if every.evaluate else ""
     evaluates = every.evaluate and step < steps
     asked = tuple(e for e in experiment.evaluators if e.while_training) if evaluates else ()
