@@ -275,7 +275,8 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
-    print(f"genjax: {' '.join(str(error).split())}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
+    print(f"genjax: {line}", file=sys.stderr)
     return code
 
 

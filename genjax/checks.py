@@ -127,8 +127,8 @@ def place(path: str, field: str) -> None:
         return
     driver = DRIVERS.get(scheme[1])
     if driver is None:
-        known = " and ".join(f"{known}://" for known in DRIVERS)
-        raise UserError(f"{field} must be a folder or {known}, got {path!r}", field)
+        known = " or ".join(f"{known}://" for known in DRIVERS)
+        raise UserError(f"{field} must be a local path or {known}, got {path!r}", field)
     if importlib.util.find_spec(driver) is None:
         raise UserError(f"{field} {path!r} needs the package {driver}: pip install {driver}", field)
 

@@ -921,7 +921,7 @@ def test_a_bad_interval_is_refused_by_name(name, value):
 
 @pytest.mark.parametrize("value", [0, -1, 1.5])
 def test_no_checkpoint_at_all_is_refused(value):
-    with pytest.raises(UserError, match="newest must be a whole number"):
+    with pytest.raises(UserError, match="newest must be at least 1"):
         Keep(newest=value)
 
 

@@ -82,7 +82,7 @@ def test_optimality_by_hand():
     [
         ({"nodes": 27}, "from 2 to 26, not 27"),
         ({"edge_probability": 0.0}, "edge_probability must be above 0 and at most 1"),
-        ({"size": 0}, "size must be at least 1"),
+        ({"size": 0}, "size must be from 1 to 1000000"),
         ({"longest": 2}, "longest must be at least 3"),
     ],
 )

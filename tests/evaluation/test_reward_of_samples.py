@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_refused():
         ({"reward": 3}, "is a function"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"limit": 1}, "limit must be at least 2"),
-        ({"temperature": -1.0}, "temperature is not negative"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
     ):
         with pytest.raises(UserError, match=words):
             RewardOfSamples(**{"reward": first_and_last} | settings)

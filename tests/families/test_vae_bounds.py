@@ -293,7 +293,7 @@ def test_bad_values_of_the_bounds_are_refused():
         VAE(free_bits=-1.0)
     with pytest.raises(UserError, match="closed KL"):
         VAE(free_bits=0.1, importance_samples=5)
-    with pytest.raises(UserError, match="ImportanceBound needs numbers of at least 1"):
+    with pytest.raises(UserError, match="chunk must be at least 1"):
         ImportanceBound(chunk=0)
     with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
         LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})

@@ -340,7 +340,7 @@ def test_what_does_not_fit_is_refused():
         ({"kl_target": 6.0, "kl": 0.0}, "begins at 0 adapts to nothing"),
         ({"minibatches": 0}, "minibatches is at least 1, not 0"),
         ({"lam": 1.5}, "lam must be from 0 to 1"),
-        ({"clip": 0.0}, "clip is above 0"),
+        ({"clip": 0.0}, "clip must be above 0"),
         ({"kl": -1.0}, "kl is finite and not negative"),
         ({"critic": "none"}, "unknown critic 'none'"),
         ({"longest_prompt": 0}, "longest_prompt is at least 1"),

@@ -368,7 +368,7 @@ def test_what_does_not_fit_is_refused():
         ({"steps": 1}, "steps is at least 2, not 1"),
         ({"updates": 0}, "updates is at least 1, not 0"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"beta": 0.0}, "beta is above 0"),
+        ({"beta": 0.0}, "beta must be above 0"),
         ({"data": -1.0}, "data, the weight of real images, is not negative"),
     ):
         with pytest.raises(UserError, match=words):
