@@ -63,6 +63,8 @@ class Keep:
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "newest")
+        if self.best is not None:
+            checks.some(self, "best")
 
 
 @checks.frozen
@@ -158,9 +160,10 @@ def find_config(name: str) -> Path:
         return path
     if path.exists():
         raise UserError(f"{name!r} must be a config file, and it is not a file", name)
-    if path.suffix == ".py" or len(path.parts) != 1:
-        raise UserError(f"no config file at {name!r}")
     known = known_configs()
+    if path.suffix == ".py" or len(path.parts) != 1:
+        hint = f"; did you mean {path.stem!r}?" if path.stem in known else ""
+        raise UserError(f"no config file at {name!r}{hint}", name)
     if name not in known:
         raise unknown("config", name, known)
     return known[name]

@@ -143,7 +143,7 @@ def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
     with pytest.raises(UserError, match="is a run directory: export to a folder of its own"):
         export(gpt, out=gpt.run_dir)
     assert command_line.main(["export", str(tmp_path)]) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "must be a run directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="for models of tokens here, not for VAE"):
         pretrained(once("vae_digits", folder))
 

@@ -254,7 +254,7 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
         (lambda: Cosine(logsnr_max=0.0), "logsnr_max must be above 0"),
         (lambda: EDM(sigma_min=0.0), "sigma_min must be above 0"),
         (lambda: EDM(std=0.0), "std must be above 0"),
-        (lambda: Parametrization(Cosine(), "vv"), "unknown target 'vv'; did you mean 'v'"),
+        (lambda: Parametrization(Cosine(), "vv"), "target must be one of 'noise', 'x0', 'v', 'velocity'"),
         (lambda: Parametrization(Cosine(), data_std=0.0), "data_std must be above 0"),
         (lambda: Parametrization(Straight(), "noise"), "tells nothing of x0"),
         (lambda: Parametrization(Cosine()).weight(jnp.ones(1), "min-snr"), "did you mean 'min_snr'"),

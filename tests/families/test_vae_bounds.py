@@ -297,7 +297,7 @@ def test_bad_values_of_the_bounds_are_refused():
         ImportanceBound(chunk=0)
     with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
         LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})
-    with pytest.raises(UserError, match="unknown activation"):
+    with pytest.raises(UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
         runs.initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()

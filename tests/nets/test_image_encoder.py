@@ -78,7 +78,7 @@ def test_gradients_reach_every_parameter_in_bfloat16_too(backbone):
     ("make", "message"),
     [
         (lambda: Patches(0), "side must be at least 1"),
-        (lambda: ImageEncoder(depth=-1), "depth that is not negative"),
+        (lambda: ImageEncoder(depth=-1), "depth must be at least 0"),
         (lambda: ImageEncoder(width=0), "width must be at least 1"),
         (lambda: ImageEncoder(width=6, heads=2), "multiple of 4"),
         (lambda: ImageEncoder(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),

@@ -305,7 +305,7 @@ def test_mup_keeps_logits_from_growing_with_the_width():
         ({"heads": 3}, r"heads must be a divisor of 8 \(width\)"),
         ({"kv_heads": 3, "heads": 4}, r"kv_heads must be a divisor of 4 \(heads\)"),
         ({"layers": 0}, "layers must be at least 1"),
-        ({"positions": "rotery"}, "unknown positions 'rotery'; did you mean 'rotary'"),
+        ({"positions": "rotery"}, "positions must be one of 'learned', 'sinusoidal', 'rotary', 'none'"),
         ({"positions": "rotary", "head_width": 3}, "even"),
         ({"biases": ("atention",)}, "did you mean 'attention'"),
         ({"activation": "swigly"}, "did you mean 'swiglu'"),

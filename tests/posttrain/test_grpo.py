@@ -325,8 +325,8 @@ def test_what_does_not_fit_is_refused():
         ({"minibatches": 0}, "minibatches is at least 1, not 0"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip_high": -1.0}, "clip_high must be above 0"),
-        ({"kl_alarm": 0.0}, "kl_alarm is above 0"),
-        ({"kl": -1.0}, "kl is finite and not negative"),
+        ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
+        ({"kl": -1.0}, "kl must be at least 0"),
         ({"longest_prompt": 0}, "longest_prompt is at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
     ):

@@ -341,8 +341,8 @@ def test_what_does_not_fit_is_refused():
         ({"minibatches": 0}, "minibatches is at least 1, not 0"),
         ({"lam": 1.5}, "lam must be from 0 to 1"),
         ({"clip": 0.0}, "clip must be above 0"),
-        ({"kl": -1.0}, "kl is finite and not negative"),
-        ({"critic": "none"}, "unknown critic 'none'"),
+        ({"kl": -1.0}, "kl must be at least 0"),
+        ({"critic": "none"}, "critic must be one of 'shared', 'separate'"),
         ({"longest_prompt": 0}, "longest_prompt is at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
         (

@@ -369,7 +369,7 @@ def test_what_does_not_fit_is_refused():
         ({"updates": 0}, "updates is at least 1, not 0"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"beta": 0.0}, "beta must be above 0"),
-        ({"data": -1.0}, "data, the weight of real images, is not negative"),
+        ({"data": -1.0}, "data must be at least 0"),
     ):
         with pytest.raises(UserError, match=words):
             family_of(**settings)

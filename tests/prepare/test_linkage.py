@@ -137,8 +137,8 @@ def test_values_that_are_all_missing_link_nobody():
         (lambda: Blocking(()), "columns must be at least one, not empty"),
         (lambda: Blocking(("a",), window=-1), "window must be at least 0"),
         (lambda: Blocking(("a",), largest=1), "largest must be at least 2"),
-        (lambda: Linkage((), (Comparison("a"),)), "needs blocks and comparisons"),
-        (lambda: Linkage((Blocking(("a",)),), ()), "needs blocks and comparisons"),
+        (lambda: Linkage((), (Comparison("a"),)), "blocks must be at least one, not empty"),
+        (lambda: Linkage((Blocking(("a",)),), ()), "comparisons must be at least one, not empty"),
         (
             lambda: Linkage((Blocking(("a",)),), (Comparison("a"),), threshold=1.0),
             "threshold must be above 0 and below 1",

@@ -283,7 +283,7 @@ def test_ancestral_euler_equals_diffusers(monkeypatch):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Euler(0), "Euler takes at least 1 steps, not 0"),
+        (lambda: Euler(0), "steps must be from 1 to 100000"),
         (lambda: DPMSolver(-1), "steps must be from 1 to 100000"),
         (lambda: Adaptive(rtol=-1.0), "tolerances"),
         (lambda: Adaptive(rtol=0.0, atol=0.0), "tolerances"),
