@@ -156,7 +156,7 @@ def test_a_temperature_of_zero_draws_one_sample_many_times(trained, tmp_path):
 
 @pytest.mark.parametrize("options", [("--num", 0), ("--num", -1), ("--seed", -1), ("--seed", 2**32)])
 def test_sample_refuses_bad_numbers(trained, options):
-    refused(
+    refused(cli("sample", trained[0], *options), f"{options[0][2:]} must be")
         cli("sample", trained[0], *options),
         "num must be at least 1" if options[0] == "--num" else "seed must be from 0 to",
     )

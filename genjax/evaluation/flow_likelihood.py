@@ -17,6 +17,7 @@ from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion import Diffusion, log_prob
 from genjax.family import Batch, State, modelled
+from genjax.samplers.adaptive import check_tolerance
 
 
 @checks.frozen
@@ -53,8 +54,7 @@ class FlowLikelihood(Evaluator):
     def __post_init__(self) -> None:
         checks.at_least(self, 2, "examples")
         checks.at_least(self, 1, "batch", "probes")
-        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
-            raise UserError(f"FlowLikelihood needs tolerances that are not negative and not both 0, not {self}")
+        check_tolerance(self.rtol, self.atol)
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -83,5 +83,6 @@ def _worst(arrays: Any) -> jax.Array:
 
 
 def check_tolerance(rtol: float, atol: float) -> None:
+    """Refuse negative tolerances, and both 0."""
     if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise UserError(f"tolerances are not negative and not both 0, but rtol = {rtol} and atol = {atol}")
+        raise UserError(f"rtol and atol must be at least 0 and not both 0, got {rtol} and {atol}", "rtol")

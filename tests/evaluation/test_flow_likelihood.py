@@ -147,5 +147,5 @@ def test_what_has_no_ode_density_is_refused_before_the_first_step():
         with pytest.raises(UserError, match=f"^{next(iter(wrong))} must be"):
             FlowLikelihood(**wrong)
     for wrong in ({"rtol": -1.0}, {"rtol": 0.0, "atol": 0.0}, {"atol": float("nan")}):
-        with pytest.raises(UserError, match="tolerances that are not negative"):
+        with pytest.raises(UserError, match="[ar]tol"):
             FlowLikelihood(**wrong)

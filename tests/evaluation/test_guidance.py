@@ -109,5 +109,5 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     for wrong in ((), (1.0, 1.0), (2.0, 1.0), (-1.0, 0.0), (1.0, float("inf"))):
         with pytest.raises(UserError, match="scales"):
             GuidanceCurve(RUN, wrong)
-    with pytest.raises(UserError, match="at least 2 samples, not 1"):
+    with pytest.raises(UserError, match="samples must be at least 2, got 1"):
         GuidanceCurve(RUN, samples=1)
