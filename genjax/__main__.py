@@ -258,7 +258,10 @@ def _check_places(given: Sequence[str]) -> None:
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
-            checks.place(beside if equals else value, name[2:])
+            place = beside if equals else value
+            checks.place(place, name[2:])
+            if name in ("--run-dir", "--out") and "://" not in place:
+                checks.beneath(place, name[2:], folder=name == "--run-dir")
     if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
         checks.place(given[2], "RUN_B")
 

@@ -122,6 +122,8 @@ def place(path: str, field: str) -> None:
     """Refuse a path that no file system here can hold, and a URL whose scheme is not supported or has no driver."""
     if not path or "\0" in path:
         raise UserError(f"{field} must be a path, got {path!r}", field)
+    if any(len(os.fsencode(part)) > 255 for part in path.split("/")):
+        _refuse(field, "a path whose parts are of at most 255 bytes", path)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", path)
     if scheme is None:
         return
@@ -131,6 +133,16 @@ def place(path: str, field: str) -> None:
         raise UserError(f"{field} must be a local path or {known}, got {path!r}", field)
     if importlib.util.find_spec(driver) is None:
         raise UserError(f"{field} {path!r} needs the package {driver}: pip install {driver}", field)
+
+
+def beneath(path: str, field: str, folder: bool) -> None:
+    """Refuse a path below a file, and of a ``folder`` one that is a file."""
+    whole = Path(path).expanduser()
+    for place in ([whole] if folder else []) + list(whole.parents):
+        if place.exists():
+            if not place.is_dir():
+                _refuse(field, f"{'a folder' if place == whole else 'below folders'}, {str(place)!r} is a file", path)
+            return
 
 
 def _unlisted(name: str, known: tuple[Any, ...], value: Any) -> Any:

@@ -79,7 +79,7 @@ def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
         cure = f"; did you mean {near[0]!r}?" if near else ""
     if not cure and str(run_dir) in known_configs():
         cure = f": it is the name of a config, whose run is runs/{run_dir} after genjax train {run_dir}"
-    return UserError(f"{run_dir} must be a run directory, and has no config.json{cure}", str(run_dir))
+    return UserError(f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir))
 
 
 def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:

@@ -157,9 +157,6 @@ def test_a_temperature_of_zero_draws_one_sample_many_times(trained, tmp_path):
 @pytest.mark.parametrize("options", [("--num", 0), ("--num", -1), ("--seed", -1), ("--seed", 2**32)])
 def test_sample_refuses_bad_numbers(trained, options):
     refused(cli("sample", trained[0], *options), f"{options[0][2:]} must be")
-        cli("sample", trained[0], *options),
-        "num must be at least 1" if options[0] == "--num" else "seed must be from 0 to",
-    )
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -394,14 +391,14 @@ def get_config(tiny=False):
         (("train", *TINY, "--optimizer.freeze", "encodr"), "optimizer.freeze: 'encodr' matches no parameter"),
         (("show", *TINY, "--optimizer.freeze", "encodr"), "optimizer.freeze: 'encodr' matches no parameter"),
         (("show", "vae_points", "--data.distribution", "two_moon"), "did you mean 'two_moons'"),
-        (("sample", "nowhere"), "nowhere must be a run directory"),
-        (("evaluate", "nowhere"), "nowhere must be a run directory"),
+        (("sample", "nowhere"), "'nowhere' must be a run directory"),
+        (("evaluate", "nowhere"), "'nowhere' must be a run directory"),
         (("train", "images.py"), "no folder pictures"),
         (("train", "images.py", "--data.root", "empty"), "empty holds no images"),
         (("train", "notes.txt"), "notes.txt is not a Python file"),
         (("train", *TINY, "--run-dir", "notes.txt/run"), "notes.txt"),
         (("train", *TINY, "--run-dir", "."), "not empty and no run directory"),
-        (("sample", "notes.txt/run"), "notes.txt/run must be a run directory"),
+        (("sample", "notes.txt/run"), "'notes.txt/run' must be a run directory"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",
 )
