@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from genjax import checks, parallel
-from genjax.data.dataset import Batch, Spec
+from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
 from genjax.family import State
 from genjax.trees import named_leaves
@@ -58,10 +58,11 @@ def check_memory(experiment: Experiment, spec: Spec, state: State, layout: paral
         check_step(experiment, layout, step, state, batch)
 
 
-def check_step(experiment: Experiment, layout: parallel.Layout, step: Any, state: State, batch: Batch) -> None:
+def check_step(experiment: Experiment, layout: parallel.Layout, step: Any, state: State, batch: Any) -> None:
     """Refuse a step whose intermediate results exceed the memory of a host, which would end the process.
 
     Args:
+      batch: arrays, or their shapes and types.
       step: compiled by this, so that its first call with the same arrays does not compile it again.
 
     Raises:

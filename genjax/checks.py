@@ -51,7 +51,7 @@ def frozen(cls: type[T]) -> type[T]:
         if rules is not None:
             rules(self)
 
-    cls.__post_init__ = __post_init__
+    typing.cast(Any, cls).__post_init__ = __post_init__
     return dataclasses.dataclass(frozen=True)(cls)
 
 

@@ -75,16 +75,16 @@ class Experiment:
       family: the model and how it learns.
       data: the source of examples.
       optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
-      augment: functions of (key, batch), applied in the compiled step in this order.
+      augment: functions of (key, batch), applied in the compiled step in this order; a config file lists them.
       curriculum: what changes about the data over the steps, such as ``Resolutions`` or ``ByDifficulty``; None for
         nothing.
-      steps: train steps.
-      batch_size: examples a step, over all devices and processes.
-      seed: of the parameters, the noise and the order of the data.
+      steps: number of train steps.
+      batch_size: examples per step, over all devices and processes.
+      seed: random seed of the parameters, the noise and the order of the data.
       precision: what the networks compute in while they train; parameters, losses and optimizer state are float32
         always, as are evaluation and samples.
       ema: decay of the averaged parameters that are judged and sampled from; None for no average.
-      evaluators: what is measured and drawn besides the family's own metrics.
+      evaluators: what is measured and drawn besides the family's own metrics; a config file lists them.
       every: intervals.
       keep: checkpoints that stay.
       devices: on what it runs.

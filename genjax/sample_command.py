@@ -26,11 +26,11 @@ class SampleOptions:
       prompt: what texts begin with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
         texts take the prompts in turn.
       stream: print text as it is drawn: the first of them a token at a time, the others after it.
-      num: how many.
-      seed: of the draws.
+      num: number of samples.
+      seed: random seed of the draws.
       out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by default.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out`` says another folder.
-      best: from the best checkpoint instead of the newest.
+      best: take the best checkpoint instead of the newest.
       best_of: draw so many for each sample and keep that of the highest reward.
       reward: for best_of, the run of a reward model or a Python function as "module:function".
     """

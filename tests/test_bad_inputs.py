@@ -379,7 +379,7 @@ SAYS = {  # where neither the option nor its value tells the mistake
     ("sample", "--reward", "nowhere"): "give both best_of and reward",
     ("sample", "--as-dataset", "-x"): "--as-dataset",
     ("evaluate", "--best"): "has been scored by 'loss'",
-    ("compare",): "genjax compare RUN_A RUN_B",
+    ("compare",): "compare needs RUN_A RUN_B before its options",
     ("compare", "nowhere"): "'nowhere' must be a run directory",
     ("compare", "RUN", "--split", "nothing", "--prompt", "x"): "unknown split 'nothing'",
     ("train",): "must be a config file",
@@ -401,12 +401,12 @@ COMMANDS = {
     ("\0", "x"): "unknown command '\\x00'",
     ("help", "x"): "unknown command 'help'",
     ("data", "x"): "unknown command of data 'x'",
-    ("data", "prepare"): "genjax data prepare CONFIG",
+    ("data", "prepare"): "data needs prepare CONFIG before its options",
     ("data", "prepare", "nothing"): "unknown config 'nothing'",
     ("data", "prepare", "vae_digits"): "not a Preparation",
-    ("train",): "train wants a CONFIG",
-    ("compare",): "compare wants a RUN_DIR",
-    ("sample", "--num", "3"): "sample wants a RUN_DIR",
+    ("train",): "train needs CONFIG before its options",
+    ("compare",): "compare needs RUN_A RUN_B before its options",
+    ("sample", "--num", "3"): "sample needs RUN_DIR before its options",
     (): "a command comes first",
     ("--steps", "3"): "a command comes first",
     ("-x",): "a command comes first",
@@ -421,6 +421,38 @@ COMMANDS = {
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_wrong_command_is_refused(words):
     refused(*words, line=COMMANDS[words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        *((c, "--help") for c in ("train", "sample", "evaluate", "compare", "export", "bench", "data", "show")),
+    ]
+    + [("data", "prepare", "--help"), ("compare", "RUN", "--help"), ("compare", "RUN", "RUN", "--help")]
+    + [(command, "RUN", "--help") for command in ("sample", "evaluate", "export", "show")]
+    + [(command, "vae_digits", "--help") for command in ("train", "bench", "show")],
+)
+def test_there_is_help_at_every_level(words):
+    answer = Answer(*(toy_run() if word == "RUN" else word for word in words))
+    assert answer.code == 0
+    assert answer.out.startswith("usage: genjax ")
+    assert not answer.err
+    assert answer.seconds < 10
+
+
+def test_lists_in_the_place_of_tuples_have_help_and_options(tmp_path):
+    path = tmp_path / "good.py"
+    path.write_text(
+        "import dataclasses\nfrom genjax.experiment import load_config\nfrom genjax.nets.mlp import MLPCoder\n"
+        "def get_config(tiny=False):\n    found = load_config('vae_digits', tiny)[0]\n"
+        "    family = dataclasses.replace(found.family, coder=MLPCoder(hidden=[8, 4]))\n"
+        "    return dataclasses.replace(found, family=family, evaluators=[])\n"
+    )
+    help_ = Answer("train", str(path), "--help")
+    assert help_.code == 0
+    assert "(default: 8 4)" in help_.out
+    assert "hidden: (3, 2)" in Answer("show", str(path), "--family.coder.hidden", "3", "2").out
 
 
 @pytest.mark.parametrize(

@@ -319,8 +319,8 @@ def test_help_is_friendly(here):
         result = cli(command, "--help")
         assert result.code == 0 and "vae_digits" in result.out and not result.err
         missing = "RUN_DIR" if command in ("sample", "evaluate") else "CONFIG"
-        refused(cli(command), f"{command} wants a {missing}")
-    refused(cli("train", "--tiny", "vae_digits"), "train wants a CONFIG before its options")
+        refused(cli(command), f"{command} needs {missing}")
+    refused(cli("train", "--tiny", "vae_digits"), "train needs CONFIG before its options")
 
 
 def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
@@ -339,7 +339,7 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
         "--every.log INT": "a row of metrics",
         "--steps INT": "train steps. (default: 20000)",
         "--precision {float32,bfloat16}": "what the networks compute in",
-        "--run-dir {None}|STR": "where everything is written",
+        "--run-dir {None}|STR": "the folder that everything is written to",
     }.items():
         _, _, after = text.partition(f" {option} ")
         assert words in after[:300], option
@@ -495,5 +495,7 @@ def test_a_process_trains_in_the_default_place_from_anywhere(here):
 
 def test_a_process_tells_a_mistake_in_one_line(here):
     (here / "file").write_text("")
-    refused(python_m_genjax(here, "train", "vae_digits", "--tiny", "--run-dir", "file/run"), "Not a directory")
+    refused(
+        python_m_genjax(here, "train", "vae_digits", "--tiny", "--run-dir", "file/run"), "run-dir must be below folders"
+    )
     refused(python_m_genjax(here), "a command comes first")
