@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -42,19 +43,26 @@ from genjax.trust import Trust, trusting
 
 USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 
-  train    CONFIG   train, or go on where the newest checkpoint stands
+  train    CONFIG   train, or resume from the newest checkpoint
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
-  compare  RUN_A RUN_B  draw from both: win rate under a reward, KL, diversity, samples side by side
+  compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for others: safetensors, jax.export, Hugging Face
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
-  data prepare CONFIG  raw files to a training set with a data card
+  data prepare CONFIG  make a training set with a data card from raw files
   show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
-`genjax train vae_digits --help` lists them.
+`genjax train vae_digits --help` lists them. With --debug a mistake shows where it was found.
 --trust runs the code that a RUN_DIR from someone else names, see docs/safety.md."""
 
+NEEDED = {  # words before the options; a RUN_DIR for all others
+    "train": ("CONFIG",),
+    "bench": ("CONFIG",),
+    "show": ("CONFIG",),
+    "compare": ("RUN_A", "RUN_B"),
+    "data": ("prepare", "CONFIG"),
+}
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
@@ -123,8 +131,6 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax compare RUN_A RUN_B``."""
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("compare wants two run directories before its options: genjax compare RUN_A RUN_B")
     options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
     reward = None if options.reward is None else reward_of(options.reward)
     a, b = runs.load(target), runs.load(arguments[0])
@@ -207,10 +213,10 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             return _usage(help_wanted, "a command comes first")
         if given[0] not in commands:
             raise unknown("command", given[0], commands)
-        if len(given) < 2 or given[1].startswith("-"):
-            wanted = {"train": "CONFIG", "bench": "CONFIG", "show": "CONFIG", "data": "command"}
-            target = wanted.get(given[0], "RUN_DIR")
-            return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
+        needed = NEEDED.get(given[0], ("RUN_DIR",))
+        words = list(itertools.takewhile(lambda word: not word.startswith("-"), given[1:]))
+        if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
+            return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
         _check_places(given)
         with disk.watched("files that were whole before are untouched; try again once there is room"):
             commands[given[0]](given[1], given[2:])
@@ -258,7 +264,10 @@ def _check_places(given: Sequence[str]) -> None:
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
-            checks.place(beside if equals else value, name[2:])
+            place = beside if equals else value
+            checks.place(place, name[2:])
+            if name in ("--run-dir", "--out") and "://" not in place:
+                checks.beneath(place, name[2:], folder=name == "--run-dir")
     if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
         checks.place(given[2], "RUN_B")
 
@@ -275,7 +284,8 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
-    print(f"genjax: {' '.join(str(error).split())}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
+    print(f"genjax: {line}", file=sys.stderr)
     return code
 
 

@@ -18,6 +18,7 @@ import jax
 from etils import epath
 
 from genjax import parallel, runs
+from genjax.capacity import check_batch, check_memory
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
@@ -26,7 +27,7 @@ from genjax.flops import count_flops
 from genjax.known import enriched
 from genjax.start import StartFrom
 from genjax.stop import Stop
-from genjax.train import check_batch, check_memory, feed, make_step, run_loop
+from genjax.train import feed, make_step, run_loop
 from genjax.writers import read_rows
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
@@ -66,8 +67,9 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     experiment, others = runs.resolved(experiment, data.spec)
     experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
-    check_memory(experiment, data.spec, target, layout)
     several = experiment.steps_per_dispatch
+    run_step = layout.compile_step(make_step(experiment), target, several > 1)
+    check_memory(experiment, data.spec, target, layout, run_step)
     state = layout.init(runs.initial_state(experiment, data.spec))
     state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
     examples = enriched(experiment.family, state, data.splits["train"], layout, experiment.batch_size)
@@ -81,7 +83,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     if experiment.family.collect is not None:
         ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
-    compiled = layout.compile_step(make_step(experiment), target, several > 1).lower(state, ready[0]).compile()
+    compiled = run_step.lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin
 
     def bare(dispatches: int) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import functools
 import importlib.util
 import math
@@ -10,21 +12,54 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
 from genjax.errors import UserError
 
+T = TypeVar("T")
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
+ENDLESS = Annotated[float, "infinity is allowed"]  # the annotation of a field whose default is infinite
+DEEPEST = 256  # layers
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
-def checked(value: Any, hint: Any, name: str) -> Any:
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def frozen(cls: type[T]) -> type[T]:
+    """Make a frozen dataclass whose fields are checked against their annotations before its ``__post_init__`` runs.
+
+    So a rule such as ``steps < 1`` only ever sees whole numbers, and NaN and infinity are refused by the name of their
+    field. Lists become tuples, numbers of NumPy those of Python. An infinite default allows both infinities.
+
+    Raises:
+      UserError: when an instance is made of something else.
+    """
+    rules = getattr(cls, "__post_init__", None)
+
+    def __post_init__(self: Any) -> None:
+        for field, hint in _hints(type(self)).items():
+            old = getattr(self, field)
+            try:
+                new = checked(old, hint, field, deep=False)
+            except UserError as error:
+                raise UserError(f"{error} ({type(self).__name__})", error.field) from None
+            if new is not old:
+                object.__setattr__(self, field, new)
+        if rules is not None:
+            rules(self)
+
+    typing.cast(Any, cls).__post_init__ = __post_init__
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+def checked(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
     """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole floats as ints.
 
-    Components are checked field by field, and built again only where something was converted.
+    Components are checked field by field, and built again only where something was converted; without ``deep`` they
+    are left as they are.
 
     Raises:
       UserError: it is of another type, or a number that is not finite.
@@ -32,12 +67,14 @@ def checked(value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim and hint is not np.ndarray):
         value = value.item()
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is ENDLESS:
+        return value if value in (math.inf, -math.inf) else checked(value, float, name, deep)
     if origin is typing.Annotated:
-        return checked(value, inner[0], name)
+        return checked(value, inner[0], name, deep)
     if origin in (typing.Union, types.UnionType):
-        return _of_union(value, inner, name)
+        return _of_union(value, inner, name, deep)
     if origin is Literal:
-        return value if value in inner else _refuse(name, "one of " + ", ".join(map(repr, inner)), value)
+        return value if type(value) in map(type, inner) and value in inner else _unlisted(name, inner, value)
     if hint is bool:
         return value if isinstance(value, bool) else _refuse(name, "True or False", value)
     if hint is int:
@@ -49,10 +86,10 @@ def checked(value: Any, hint: Any, name: str) -> Any:
     if hint is type(None):
         return value if value is None else _refuse(name, "None", value)
     if hint is tuple or origin is tuple:
-        return _tuple(value, inner, name)
+        return _tuple(value, inner, name, deep)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
         _refuse(name, f"a {hint.__name__}", value)
-    return _component(value, name)
+    return _component(value, name, deep)
 
 
 def component(value: Any, name: str, *methods: str) -> None:
@@ -63,32 +100,65 @@ def component(value: Any, name: str, *methods: str) -> None:
         _refuse(name, f"a component with {' and '.join(f'{m}()' for m in methods)}", value)
 
 
-def fits(size: float, what: str, field: str, available: float | None = None) -> None:
+def fits(size: float, what: str, field: str, available: float | None = None, cure: str = "") -> None:
     """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes of its devices."""
-    room = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if available is None else available
-    if size > room:
-        raise UserError(f"{field} is too large: {what} need at least {_told(size)}, of {_told(room)} of memory", field)
+    there = room(available)
+    if size > there:
+        numbers = f"{_told(size)}, of {_told(there)} of memory"
+        raise UserError(f"{field} is too large: {what} need at least {numbers}{cure and f': {cure}'}", field)
+
+
+def room(available: float | None = None) -> float:
+    """Bytes of ``available`` memory, of this machine's by default, or what its container may use of it."""
+    if available is not None:
+        return available
+    machine = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):
+        return min(machine, float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+    return machine
 
 
 def place(path: str, field: str) -> None:
     """Refuse a path that no file system here can hold, and a URL whose scheme is not supported or has no driver."""
     if not path or "\0" in path:
         raise UserError(f"{field} must be a path, got {path!r}", field)
+    if any(len(os.fsencode(part)) > 255 for part in path.split("/")):
+        _refuse(field, "a path whose parts are of at most 255 bytes", path)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", path)
     if scheme is None:
         return
     driver = DRIVERS.get(scheme[1])
     if driver is None:
-        known = " and ".join(f"{known}://" for known in DRIVERS)
-        raise UserError(f"{field} must be a folder or {known}, got {path!r}", field)
+        known = " or ".join(f"{known}://" for known in DRIVERS)
+        raise UserError(f"{field} must be a local path or {known}, got {path!r}", field)
     if importlib.util.find_spec(driver) is None:
         raise UserError(f"{field} {path!r} needs the package {driver}: pip install {driver}", field)
 
 
-def _refuse(name: str, rule: str, value: Any) -> Any:
+def beneath(path: str, field: str, folder: bool) -> None:
+    """Refuse a path below a file, and of a ``folder`` one that is a file."""
+    whole = Path(path).expanduser()
+    for place in ([whole] if folder else []) + list(whole.parents):
+        if place.exists():
+            if not place.is_dir():
+                _refuse(field, f"{'a folder' if place == whole else 'below folders'}, {str(place)!r} is a file", path)
+            return
+
+
+def _unlisted(name: str, known: tuple[Any, ...], value: Any) -> Any:
+    near = difflib.get_close_matches(str(value), map(str, known), n=1, cutoff=0.42)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}{hint}", name)
+
+
+def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
+    where = "" if owner is None else f" ({type(owner).__name__})"
+    raise UserError(f"{name} must be {rule}, got {_shown(value)}{where}", name)
+
+
+def _shown(value: Any) -> str:
     shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    shown = shown if len(shown) < 200 else f"{shown[:200]}..."
-    raise UserError(f"{name} must be {rule}, got {shown}", name)
+    return shown if len(shown) < 200 else f"{shown[:200]}..."
 
 
 def _whole(value: Any, name: str) -> int:
@@ -107,20 +177,20 @@ def _finite(value: Any, name: str) -> float:
     return float(value) if isinstance(value, float) else value
 
 
-def _of_union(value: Any, hints: tuple[Any, ...], name: str) -> Any:
+def _of_union(value: Any, hints: tuple[Any, ...], name: str, deep: bool) -> Any:
     if value is None and type(None) in hints:
         return None
     hints = tuple(hint for hint in hints if hint is not type(None))
     # An exact type comes first, so that a float | int keeps what it was given.
     for hint in sorted(hints, key=lambda hint: hint is not type(value)):
         try:
-            return checked(value, hint, name)
+            return checked(value, hint, name, deep)
         except UserError as error:
             last = error
     raise last
 
 
-def _tuple(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+def _tuple(value: Any, inner: tuple[Any, ...], name: str, deep: bool) -> tuple[Any, ...]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, tuple | list):
@@ -130,21 +200,21 @@ def _tuple(value: Any, inner: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if inner[-1] is not Ellipsis and len(inner) != len(value):
         _refuse(name, f"a tuple of {len(inner)}", value)
     hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-    found = tuple(checked(v, h, f"{name}.{i}") for i, (v, h) in enumerate(zip(value, hints, strict=True)))
+    found = tuple(checked(v, h, f"{name}.{i}", deep) for i, (v, h) in enumerate(zip(value, hints, strict=True)))
     same = isinstance(value, tuple) and all(a is b for a, b in zip(found, value, strict=True))
     return value if same else found
 
 
-def _component(value: Any, name: str) -> Any:
+def _component(value: Any, name: str, deep: bool) -> Any:
     if isinstance(value, type) and dataclasses.is_dataclass(value):
         _refuse(name, f"an instance: write {value.__name__}(...)", value)
     if isinstance(value, float):
         return _finite(value, name)
-    if not dataclasses.is_dataclass(value):
+    if not deep or not dataclasses.is_dataclass(value):
         return value
     changed = {}
     cls: Any = type(value)
-    for field, hint in _hints(cls):
+    for field, hint in _hints(cls).items():
         old = getattr(value, field)
         new = checked(old, hint, f"{name}.{field}")
         if new is not old:
@@ -152,16 +222,20 @@ def _component(value: Any, name: str) -> Any:
     return dataclasses.replace(typing.cast(Any, value), **changed) if changed else value
 
 
-@functools.cache
-def _hints(cls: Any) -> tuple[tuple[str, Any], ...]:
-    """The annotations of the fields that a constructor takes; those with an infinite default may be anything."""
+def _hints(cls: Any) -> Mapping[str, Any]:
+    """The annotations of the fields that a constructor takes."""
     try:
-        known = typing.get_type_hints(cls, include_extras=True)
-    except (NameError, TypeError):  # an annotation that is there for type checkers alone
-        known = {}
+        return _resolved(cls)
+    except (NameError, TypeError):  # one is there for type checkers alone, or its class is defined further below
+        return {}
+
+
+@functools.cache
+def _resolved(cls: Any) -> Mapping[str, Any]:
+    known = typing.get_type_hints(cls, include_extras=True)
     fields = [f for f in dataclasses.fields(cls) if f.init]
-    free = {f.name for f in fields if isinstance(f.default, float) and not math.isfinite(f.default)}
-    return tuple((f.name, known.get(f.name, Any)) for f in fields if f.name not in free)
+    endless = {f.name for f in fields if isinstance(f.default, float) and math.isinf(f.default)}
+    return {f.name: ENDLESS if f.name in endless else known[f.name] for f in fields}
 
 
 def _told(size: float) -> str:
@@ -171,13 +245,59 @@ def _told(size: float) -> str:
     return f"{size:,.0f} bytes"
 
 
+def at_least(owner: Any, least: float, *names: str) -> None:
+    """Refuse fields below ``least``; each may be a number, a tuple of numbers, or None."""
+    numbers(owner, names, f"at least {least}", lambda x: x >= least)
+
+
+def above(owner: Any, bound: float, *names: str) -> None:
+    """Refuse fields that are not above ``bound``."""
+    numbers(owner, names, f"above {bound}", lambda x: x > bound)
+
+
+def between(owner: Any, low: float, high: float, *names: str) -> None:
+    """Refuse fields below ``low`` or above ``high``."""
+    numbers(owner, names, f"from {low} to {high}", lambda x: low <= x <= high)
+
+
+def share(owner: Any, *names: str) -> None:
+    """Refuse fields below 0, and those of 1 and above."""
+    numbers(owner, names, "at least 0 and below 1", lambda x: 0 <= x < 1)
+
+
+def inside(owner: Any, low: float, high: float, *names: str) -> None:
+    """Refuse fields that are not strictly between ``low`` and ``high``."""
+    numbers(owner, names, f"above {low} and below {high}", lambda x: low < x < high)
+
+
+def some(owner: Any, *names: str) -> None:
+    """Refuse fields that are empty."""
+    for name in names:
+        if not getattr(owner, name):
+            _refuse(name, "at least one, not empty", getattr(owner, name), owner)
+
+
+def depth(owner: Any, *names: str) -> None:
+    """Refuse fields of more layers than can be traced one by one in a reasonable time."""
+    numbers(owner, names, f"at most {DEEPEST:,}", lambda x: x <= DEEPEST)
+
+
+def most(owner: Any, bound: float, *names: str) -> None:
+    """Refuse fields above ``bound``."""
+    numbers(owner, names, f"at most {bound:,}", lambda x: x <= bound)
+
+
+def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
+    """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it; None is left out."""
+    low, high = getattr(owner, lower), getattr(owner, upper)
+    if low is not None and high is not None and (high < low or (strictly and high == low)):
+        _refuse(upper, f"{'above' if strictly else 'at least'} {low} ({lower})", high, owner)
+
+
 def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[float], bool]) -> None:
-    """Refuse fields whose number does not keep a rule; NaN and infinity keep none, None is left out."""
+    """Refuse fields whose number, or one of whose numbers, does not keep a rule; NaN keeps none, None is left out."""
     for name in names:
         value = getattr(owner, name)
-        if value is None:
-            continue
-        if isinstance(value, bool | str) or np.ndim(value) or not np.isreal(value):
-            _refuse(name, "a number", value)
-        if not (math.isfinite(value) and holds(value)):
-            _refuse(name, rule, value)
+        for i, item in enumerate(value if isinstance(value, tuple) else (value,)):
+            if item is not None and not (isinstance(item, int | float) and holds(item)):
+                _refuse(f"{name}.{i}" if isinstance(value, tuple) else name, rule, item, owner)

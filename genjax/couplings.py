@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from genjax import checks
 from genjax.errors import UserError
 
 Coupling = Literal["independent", "optimal"]
@@ -34,7 +35,7 @@ class Normal:
         return jax.random.normal(key, shape)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Ring:
     """Eight equal Gaussians on a circle in the plane: a start for flows between two distributions.
 
@@ -47,8 +48,7 @@ class Ring:
     std: float = 0.1**0.25
 
     def __post_init__(self) -> None:
-        if not min(self.radius, self.std) > 0:
-            raise UserError(f"a ring needs radius and std above 0, not {self.radius} and {self.std}")
+        checks.above(self, 0, "radius", "std")
 
     @property
     def gaussian(self) -> bool:

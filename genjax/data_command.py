@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from genjax import checks
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown
 from genjax.experiment import built_config
@@ -18,12 +18,12 @@ from genjax.prepare.preparation import Preparation
 from genjax.prepare.preparing import prepare
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PrepareOptions:
     """Prepare a training set.
 
     Attributes:
-      preparation: the config's fields.
+      preparation: fields of the config.
       out: the folder to write to; prepared/NAME by default.
       engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address, ray://HOST:10001.
       tiny: the config's small form, for a first look.
@@ -39,8 +39,6 @@ def data_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax data prepare CONFIG``."""
     if target != "prepare":
         raise unknown("command of data", target, ("prepare",))
-    if not arguments or arguments[0].startswith("-"):
-        raise UserError("data prepare wants a CONFIG before its options: genjax data prepare CONFIG")
     config, *rest = arguments
     found, path = built_config(config, "--tiny" in rest)
     if not isinstance(found, Preparation):

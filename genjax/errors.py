@@ -22,6 +22,7 @@ class UserError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.42)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    small = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(name.lower(), small, n=1, cutoff=0.42)
+    hint = f"did you mean {small[near[0]]!r}?" if near else f"known: {', '.join(known)}"
     return UserError(f"unknown {kind} {name!r}; {hint}", kind)

@@ -7,7 +7,6 @@ import fnmatch
 import json
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal
@@ -28,14 +27,7 @@ LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, float | np.generic | np.ndarray) and np.ndim(value) == 0 and value == np.floor(value):
-        return _check_whole(name, int(value), least) if np.isfinite(value) else _check_whole(name, None, least)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{name} is a whole number of at least {least}, not {value!r}", name)
-
-
-@dataclass(frozen=True)
+@checks.frozen
 class Every:
     """Steps between two events; 0 for never. The last step counts as due for all that is not 0.
 
@@ -52,11 +44,10 @@ class Every:
     checkpoint: int = 1000
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_whole(f"every.{field.name}", getattr(self, field.name), 0)
+        checks.at_least(self, 0, "log", "evaluate", "sample", "checkpoint")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Keep:
     """Which checkpoints stay.
 
@@ -71,10 +62,12 @@ class Keep:
     larger_is_better: bool = False
 
     def __post_init__(self) -> None:
-        _check_whole("keep.newest", self.newest, 1)
+        checks.at_least(self, 1, "newest")
+        if self.best is not None:
+            checks.some(self, "best")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Experiment:
     """A run.
 
@@ -82,16 +75,16 @@ class Experiment:
       family: the model and how it learns.
       data: the source of examples.
       optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
-      augment: functions of (key, batch), applied in the compiled step in this order.
+      augment: functions of (key, batch), applied in the compiled step in this order; a config file lists them.
       curriculum: what changes about the data over the steps, such as ``Resolutions`` or ``ByDifficulty``; None for
         nothing.
-      steps: train steps.
-      batch_size: examples a step, over all devices and processes.
-      seed: of the parameters, the noise and the order of the data.
+      steps: number of train steps.
+      batch_size: examples per step, over all devices and processes.
+      seed: random seed of the parameters, the noise and the order of the data.
       precision: what the networks compute in while they train; parameters, losses and optimizer state are float32
         always, as are evaluation and samples.
       ema: decay of the averaged parameters that are judged and sampled from; None for no average.
-      evaluators: what is measured and drawn besides the family's own metrics.
+      evaluators: what is measured and drawn besides the family's own metrics; a config file lists them.
       every: intervals.
       keep: checkpoints that stay.
       devices: on what it runs.
@@ -126,16 +119,10 @@ class Experiment:
             checks.component(self.curriculum, "curriculum", "check")
         for field, hint in typing.get_type_hints(Experiment).items():
             object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
-        for name in ("steps", "batch_size", "steps_per_dispatch"):
-            _check_whole(name, getattr(self, name), 1)
-        for name in ("seed", "workers"):
-            _check_whole(name, getattr(self, name), 0)
-        if self.seed > MAX_SEED:
-            raise UserError(f"seed is at most {MAX_SEED}, not {self.seed}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise unknown("precision", str(self.precision), ("float32", "bfloat16"))
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise UserError(f"ema is between 0 and 1, not {self.ema}")
+        checks.at_least(self, 1, "steps", "batch_size", "steps_per_dispatch")
+        checks.at_least(self, 0, "workers")
+        checks.between(self, 0, MAX_SEED, "seed")
+        checks.inside(self, 0, 1, "ema")
         for name in ("augment", "evaluators"):  # on the command line an empty one would take any word
             for item in getattr(self, name):
                 if not callable(item):
@@ -173,9 +160,10 @@ def find_config(name: str) -> Path:
         return path
     if path.exists():
         raise UserError(f"{name!r} must be a config file, and it is not a file", name)
-    if path.suffix == ".py" or len(path.parts) != 1:
-        raise UserError(f"no config file at {name!r}")
     known = known_configs()
+    if path.suffix == ".py" or len(path.parts) != 1:
+        hint = f"; did you mean {path.stem!r}?" if path.stem in known else ""
+        raise UserError(f"no config file at {name!r}{hint}", name)
     if name not in known:
         raise unknown("config", name, known)
     return known[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
@@ -54,7 +55,8 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
     if to not in get_args(Form):
         raise unknown("form of an export", to, get_args(Form))
     if num < 1:
-        raise UserError(f"the number of samples is at least 1, not {num}")
+        raise UserError(f"num must be at least 1, got {num}", "num")
+    checks.fits(4.0 * num * math.prod(run.spec.shape), f"{num:,} samples", "num")
     if out is None and "://" in str(run.run_dir):
         raise UserError(f"{run.run_dir} is a bucket: name a folder here to export to (--out)")
     folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to

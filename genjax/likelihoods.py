@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_vectors import blocks, categories
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll, gaussian_nll
 
 Params = Any
@@ -19,7 +20,7 @@ Spread = Literal["fixed", "shared", "predicted"]
 NARROWEST = 0.01  # standard deviation of a number in a table: where all are one, the density has no bound
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bernoulli:
     """Each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
 
@@ -65,7 +66,7 @@ class Bernoulli:
         return jnp.where(jax.random.bernoulli(key, jax.nn.sigmoid(outputs)), 1.0, -1.0)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class _LocationScale:
     """A distribution around the decoder's outputs, and how wide it is.
 
@@ -79,10 +80,7 @@ class _LocationScale:
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.spread not in get_args(Spread):
-            raise unknown("spread", self.spread, get_args(Spread))
-        if not self.value > 0:
-            raise UserError(f"the spread of a {type(self).__name__} is above 0, not {self.value}")
+        checks.above(self, 0, "value")
 
     @property
     def outputs_per_dim(self) -> int:
@@ -120,7 +118,7 @@ class _LocationScale:
                 return jnp.split(outputs, 2, axis=-1)[1]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Gaussian(_LocationScale):
     """Independent Gaussians, as a density in model space.
 
@@ -140,7 +138,7 @@ class Gaussian(_LocationScale):
         return mean + jnp.exp(0.5 * self.log_spread(params, outputs)) * jax.random.normal(key, mean.shape)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DiscretizedLogistic(_LocationScale):
     """Logistic distributions integrated over the bin of each level, so that bits per dimension are those of the
     stored images (Kingma et al., arXiv 1606.04934; Salimans et al., arXiv 1701.05517).
@@ -154,6 +152,10 @@ class DiscretizedLogistic(_LocationScale):
 
     value: float = 0.1
     levels: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.at_least(self, 2, "levels")
 
     def check(self, spec: Spec) -> None:
         if spec.levels != self.levels:
@@ -218,7 +220,7 @@ class RowLikelihood:
         return jnp.maximum(params["log_std"].astype(jnp.float32), math.log(NARROWEST))[None]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Tabular:
     """Rows of a table, the likelihood of TVAE (Xu et al., arXiv 1907.00503): a Gaussian around each number within its
     mode, and a probability for each mode and each category.
@@ -232,8 +234,7 @@ class Tabular:
     outputs_per_dim = 1
 
     def __post_init__(self) -> None:
-        if not self.std >= NARROWEST:
-            raise UserError(f"Tabular.std is at least {NARROWEST}, not {self.std}")
+        checks.at_least(self, NARROWEST, "std")
 
     def check(self, spec: Spec) -> None:
         """Refuse data that this is no likelihood of."""

@@ -101,7 +101,7 @@ class UpdateRule:
         return params, OptState(state.updates + 1, inner)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Optimizer:
     """What every optimizer has.
 
@@ -136,10 +136,10 @@ class Optimizer:
             raise UserError(f"learning_rate is a schedule, for example Constant({self.learning_rate})")
         if (least := min(self.learning_rate.ends)) < 0:
             raise UserError(f"learning_rate must be at least 0, got {least}", "learning_rate")
-        checks.numbers(self, ("weight_decay",), "at least 0", lambda x: x >= 0)
-        checks.numbers(self, ("clip", *self.positives), "above 0", lambda x: x > 0)
-        checks.numbers(self, ("accumulate",), "at least 1", lambda x: x >= 1)
-        checks.numbers(self, self.decays, "at least 0 and below 1", lambda x: 0 <= x < 1)
+        checks.at_least(self, 0, "weight_decay")
+        checks.above(self, 0, "clip", *self.positives)
+        checks.at_least(self, 1, "accumulate")
+        checks.share(self, *self.decays)
         trees.check_syntax("optimizer.decay", self.decay)
         trees.check_syntax("optimizer.freeze", self.freeze)
         trees.check_syntax("optimizer.rates", self._rated)
@@ -205,7 +205,7 @@ def _beside(values: Factor | First, x: jax.Array) -> Any:
     return jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1)) if isinstance(values, tuple) else values
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SGD(Optimizer):
     """Gradient descent, with momentum if it is above 0.
 
@@ -222,7 +222,7 @@ class SGD(Optimizer):
         return optax.trace(self.momentum, self.nesterov) if self.momentum else optax.identity()
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adam(Optimizer):
     """Adam (Kingma & Ba, arXiv 1412.6980); with ``weight_decay`` AdamW.
 
@@ -242,14 +242,14 @@ class Adam(Optimizer):
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101)."""
 
     weight_decay: float = 0.01
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Lion(Optimizer):
     """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's decay
     and a learning rate as many times smaller.
@@ -267,7 +267,7 @@ class Lion(Optimizer):
         return optax.scale_by_lion(self.b1, self.b2)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adafactor(Optimizer):
     """Adam with a factored second moment, sublinear in memory (Shazeer & Stern, arXiv 1804.04235).
 
@@ -294,7 +294,7 @@ class Adafactor(Optimizer):
         return optax.chain(factored, optax.scale(-1.0))  # the alias descends, a direction ascends
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Muon(Optimizer):
     """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
 
@@ -357,7 +357,7 @@ class Muon(Optimizer):
         return jax.tree.map(axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Players:
     """An optimizer for each of two players.
 
@@ -373,8 +373,7 @@ class Players:
     discriminator_steps: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.discriminator_steps, int) or self.discriminator_steps < 1:
-            raise UserError(f"discriminator_steps is at least 1, not {self.discriminator_steps}")
+        checks.at_least(self, 1, "discriminator_steps")
 
     @property
     def accumulate(self) -> int:

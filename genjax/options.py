@@ -7,24 +7,23 @@ from typing import Annotated, Any
 
 import tyro
 
-from genjax import exports
-from genjax.errors import UserError
+from genjax import checks, exports
 from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.tracking import Tracking
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TrainOptions:
     """Train a config.
 
     Attributes:
       experiment: the config's fields.
-      run_dir: where everything is written; runs/NAME by default.
-      from_: the run to go on with in the place of the config's, or a model in Hugging Face's layout: a folder, or a
-        name at the hub.
-      max_minutes: save and stop after so long; the same command goes on.
-      tracking: with MLflow.
+      run_dir: the folder that everything is written to; runs/NAME by default.
+      from_: the run to continue from instead of the config's, or a model in Hugging Face's layout: a folder, or a name
+        at the hub.
+      max_minutes: save and stop after this many minutes; the same command resumes.
+      tracking: of the run with MLflow.
       tiny: the config's small form, for a first look.
     """
 
@@ -36,11 +35,10 @@ class TrainOptions:
     tiny: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_minutes is not None and not self.max_minutes >= 0:
-            raise UserError(f"max_minutes must be at least 0, got {self.max_minutes}", "max_minutes")
+        checks.at_least(self, 0, "max_minutes")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ConfigOptions:
     """A config.
 
@@ -53,15 +51,15 @@ class ConfigOptions:
     tiny: bool = False
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ExportOptions:
     """Write a run as files that others read.
 
     Attributes:
       to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what transformers opens.
-      out: the folder; export/TO under the run directory by default.
-      num: samples that the function draws.
-      best: the best checkpoint instead of the newest.
+      out: the folder to write to; export/TO under the run directory by default.
+      num: number of samples that the function draws.
+      best: take the best checkpoint instead of the newest.
     """
 
     to: exports.Form = "jax"
@@ -69,28 +67,31 @@ class ExportOptions:
     num: int = 64
     best: bool = False
 
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "num")
 
-@dataclass(frozen=True)
+
+@checks.frozen
 class SamplingExportOptions(ExportOptions):
     """Write a run as files that others read.
 
     Attributes:
-      sampler: of the sampling function.
+      sampler: how the function draws.
     """
 
     sampler: Any = None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EvaluateOptions:
     """Judge a run.
 
     Attributes:
-      data: the run's own; its root may be another on this machine.
-      evaluators: the run's own, with their settings.
-      devices: on what to judge; one device by default.
-      split: of the data, to judge on.
-      best: the best checkpoint instead of the newest.
+      data: what the run was trained on; its root may be another on this machine.
+      evaluators: those of the run, whose settings may be changed; others cannot be named here.
+      devices: the devices to judge on; one by default.
+      split: the part of the data to judge on.
+      best: take the best checkpoint instead of the newest.
     """
 
     data: Any
@@ -100,18 +101,18 @@ class EvaluateOptions:
     best: bool = False
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CompareOptions:
     """Compare run B with run A.
 
     Attributes:
-      reward: the run of a reward model that judges texts, or a Python function as "module:function"; without one no
-        winner is told.
+      reward: the run of a reward model that judges texts, or a Python function as "module:function"; without one
+        there is no win rate.
       prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
         conversations of B's data.
-      num: samples of each.
-      seed: of the draws.
-      split: of B's data, whose prompts are taken.
+      num: number of samples of each.
+      seed: random seed of the draws.
+      split: the part of B's data whose prompts are taken.
       out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
     """
 
@@ -123,16 +124,16 @@ class CompareOptions:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+        checks.at_least(self, 2, "num")
+        checks.between(self, 0, MAX_SEED, "seed")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShowRunOptions:
-    """Show a run. It is what it was trained as: there is nothing about it to set.
+    """Show a run. What it was trained with cannot be changed here.
 
     Attributes:
-      lineage: instead where it comes from: its data with their raw files, and the runs that it stands on with theirs.
+      lineage: show where it comes from instead: its data with their raw files, and the runs it depends on with theirs.
     """
 
     lineage: bool = False
@@ -140,4 +141,4 @@ class ShowRunOptions:
 
 @dataclass(frozen=True)
 class ShowSamplesOptions:
-    """Show where a file of samples comes from. There is nothing to set."""
+    """Show where a file of samples comes from. It has no options."""

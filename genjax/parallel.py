@@ -21,14 +21,14 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError, unknown
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ Mode = Literal["auto", "single", "pmapped", "sharded"]
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShardRule:
     """Where the parameters whose path matches lie.
 
@@ -59,7 +59,7 @@ class ShardRule:
                 raise unknown("mesh axis", str(axis), ("fsdp", "tensor"))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Devices:
     """On what a run runs. Differs freely between a run and its continuation.
 
@@ -87,12 +87,10 @@ class Devices:
     process_id: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise unknown("devices.mode", self.mode, get_args(Mode))
         if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
             raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
-        if min(self.fsdp, self.tensor, 1 if self.count is None else self.count) < 1:
-            raise UserError("devices.count, devices.fsdp and devices.tensor are at least 1")
+        checks.at_least(self, 1, "count", "fsdp", "tensor", "processes")
+        checks.at_least(self, 0, "process_id")
         if self.coordinator is not None and (self.processes is None or self.process_id is None):
             raise UserError("devices.coordinator needs devices.processes and devices.process_id")
 

@@ -5,7 +5,6 @@ Times t lie in [0, 1]: 0 is the data, 1 is noise. alpha never rises, sigma rises
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Target = Literal["noise", "x0", "v", "velocity"]
@@ -80,7 +80,7 @@ class Process(Protocol):
         return low[1], high[0]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linear(Process):
     """DDPM's noise in continuous time: d log alpha^2 / dt = -beta(t), which rises on a line (arXiv 2011.13456, eq. 33).
 
@@ -98,8 +98,8 @@ class Linear(Process):
     t_min: float = 1e-3
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max:
-            raise UserError(f"Linear needs 0 < beta_min <= beta_max, not {self.beta_min} and {self.beta_max}")
+        checks.above(self, 0, "beta_min")
+        checks.ordered(self, "beta_min", "beta_max")
         _check_t_min(self.t_min)
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,7 +107,7 @@ class Linear(Process):
         return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cosine(Process):
     """Log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), held within limits (arXiv 2301.11093).
 
@@ -123,8 +123,7 @@ class Cosine(Process):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.logsnr_max > 0:
-            raise UserError(f"logsnr_max is above 0, but {self.logsnr_max} is not")
+        checks.above(self, 0, "logsnr_max")
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = jnp.arctan(jnp.exp(0.5 * jnp.asarray(self.shift - self.logsnr_max, t.dtype)))
@@ -135,7 +134,7 @@ class Cosine(Process):
         return alpha, ratio * alpha
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EDM(Process):
     """Noise alone is added, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t are the paper's sampling grid.
 
@@ -154,10 +153,9 @@ class EDM(Process):
     std: float = 1.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max:
-            raise UserError(f"EDM needs 0 < sigma_min < sigma_max, not {self.sigma_min} and {self.sigma_max}")
-        if not min(self.rho, self.std) > 0:
-            raise UserError(f"EDM needs rho and std above 0, not {self.rho} and {self.std}")
+        checks.above(self, 0, "sigma_min")
+        checks.ordered(self, "sigma_min", "sigma_max", strictly=True)
+        checks.above(self, 0, "rho", "std")
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.ones_like(t), self._root(t) ** self.rho
@@ -189,7 +187,7 @@ class EDM(Process):
         return least, most
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Straight(Process):
     """x_t = (1 - t) x0 + t noise: rectified flow, flow matching (arXiv 2209.03003, 2210.02747).
 
@@ -208,7 +206,7 @@ class Straight(Process):
         return 1 - t, t
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Parametrization:
     """What a network predicts of a process, and the ways from there to x0 and back.
 
@@ -231,10 +229,7 @@ class Parametrization:
     data_std: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.target not in get_args(Target):
-            raise unknown("target", self.target, get_args(Target))
-        if not self.data_std > 0:
-            raise UserError(f"data_std is above 0, but {self.data_std} is not")
+        checks.above(self, 0, "data_std")
         if self.target == "noise" and isinstance(self.process, Straight):
             raise UserError(
                 "at t = 1 a Straight process is noise alone, which tells nothing of x0: predict another target"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import difflib
 import importlib.metadata
 import json
 import platform
@@ -23,7 +24,7 @@ from genjax import experiment as experiments
 from genjax.checkpoint import found_steps
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, known_configs
 from genjax.family import Trained
 from genjax.trust import Untrusted
 
@@ -64,8 +65,21 @@ def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
     """The experiment of a run directory, which has to be one."""
     experiment = stored_experiment(epath.Path(run_dir))
     if experiment is None:
-        raise UserError(f"{run_dir} is no run directory: it has no config.json")
+        raise not_a_run(run_dir)
     return experiment
+
+
+def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
+    """The error for what is not a run directory, with the nearest one beside it, or how to make it."""
+    path = epath.Path(run_dir)
+    cure = ""
+    with contextlib.suppress(OSError):
+        beside = [str(p.parent) for p in path.parent.glob("*/config.json")]
+        near = difflib.get_close_matches(str(path), beside, n=1)
+        cure = f"; did you mean {near[0]!r}?" if near else ""
+    if not cure and str(run_dir) in known_configs():
+        cure = f": it is the name of a config, whose run is runs/{run_dir} after genjax train {run_dir}"
+    return UserError(f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir))
 
 
 def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import tyro
 
-from genjax import runs
+from genjax import checks, runs
 from genjax.as_dataset import as_dataset
 from genjax.best_of import best_of
 from genjax.errors import UserError
@@ -18,7 +17,7 @@ from genjax.experiment import MAX_SEED
 from genjax.rewards import reward_of
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SampleOptions:
     """Draw samples from a run.
 
@@ -27,11 +26,11 @@ class SampleOptions:
       prompt: what texts begin with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
         texts take the prompts in turn.
       stream: print text as it is drawn: the first of them a token at a time, the others after it.
-      num: how many.
-      seed: of the draws.
+      num: number of samples.
+      seed: random seed of the draws.
       out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by default.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out`` says another folder.
-      best: from the best checkpoint instead of the newest.
+      best: take the best checkpoint instead of the newest.
       best_of: draw so many for each sample and keep that of the highest reward.
       reward: for best_of, the run of a reward model or a Python function as "module:function".
     """
@@ -48,8 +47,8 @@ class SampleOptions:
     reward: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed is from 0 to {MAX_SEED}, not {self.seed}")
+        checks.at_least(self, 1, "num", "best_of")
+        checks.between(self, 0, MAX_SEED, "seed")
         if (self.best_of != 1) != (self.reward is not None):
             raise UserError("the best of several samples is told by a reward: give both best_of and reward")
         if self.best_of != 1 and self.stream:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,7 @@ from genjax.errors import UserError
 FLOAT32 = jnp.dtype("float32")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Schedule:
     """A number as a function of the step: ``schedule(step)`` is traceable and float32."""
 
@@ -26,11 +24,6 @@ class Schedule:
     def ends(self) -> tuple[float, ...]:
         """The numbers that it lies between; all are finite, and those of a learning rate at least 0."""
         raise NotImplementedError
-
-    def __post_init__(self) -> None:
-        for value in self.ends:
-            if isinstance(value, bool | str) or value is None or not math.isfinite(value):
-                raise UserError(f"{type(self).__name__} must have finite values, got {value!r}", "learning_rate")
 
     def check_closed(self) -> None:
         """Refuse an open length where there is no run to take it from. Touches no device: configs are built first."""
@@ -44,7 +37,7 @@ class Schedule:
         return self
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Constant(Schedule):
     """The same value at every step.
 
@@ -62,7 +55,7 @@ class Constant(Schedule):
         return jnp.full(jnp.shape(step), self.value, FLOAT32)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linear(Schedule):
     """From ``start`` to ``end`` in a straight line, then ``end``.
 
@@ -77,8 +70,7 @@ class Linear(Schedule):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self.steps)
+        checks.at_least(self, 1, "steps")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -88,7 +80,7 @@ class Linear(Schedule):
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cosine(Schedule):
     """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv 1608.03983).
 
@@ -103,8 +95,7 @@ class Cosine(Schedule):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self.steps)
+        checks.at_least(self, 1, "steps")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -115,7 +106,7 @@ class Cosine(Schedule):
         return self.end + (self.start - self.end) * wave
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Rsqrt(Schedule):
     """``start`` for ``flat`` steps, then falling as one over the square root of the step.
 
@@ -128,8 +119,7 @@ class Rsqrt(Schedule):
     flat: int = 1000
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        checks.numbers(self, ("flat",), "at least 1", lambda x: x >= 1)
+        checks.at_least(self, 1, "flat")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -139,7 +129,7 @@ class Rsqrt(Schedule):
         return self.start * jnp.sqrt(self.flat / jnp.maximum(jnp.asarray(step, FLOAT32), self.flat))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Piecewise(Schedule):
     """Constant pieces: ``values[i]`` until step ``boundaries[i]``.
 
@@ -152,10 +142,12 @@ class Piecewise(Schedule):
     boundaries: tuple[int, ...] = (10_000,)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
         if len(self.values) != len(self.boundaries) + 1 or not rising:
-            raise UserError("Piecewise needs rising boundaries and one value more than boundaries")
+            raise UserError(
+                f"boundaries must be rising and one fewer than values, got {self.boundaries} for {self.values}",
+                "boundaries",
+            )
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -166,7 +158,7 @@ class Piecewise(Schedule):
         return jnp.asarray(self.values, FLOAT32)[piece]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cyclical(Schedule):
     """A ramp that begins anew with every period (Fu et al., arXiv 1903.10145).
 
@@ -185,12 +177,9 @@ class Cyclical(Schedule):
     cycles: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self.period)
-        if not 0 < self.ramp <= 1:
-            raise UserError(f"the ramp is a part of the period, above 0 and at most 1, not {self.ramp}")
-        if self.cycles is not None and self.cycles < 1:
-            raise UserError(f"a cyclical schedule has at least 1 cycle, not {self.cycles}")
+        checks.at_least(self, 1, "period")
+        checks.numbers(self, ("ramp",), "above 0 and at most 1", lambda x: 0 < x <= 1)
+        checks.at_least(self, 1, "cycles")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -203,7 +192,7 @@ class Cyclical(Schedule):
         return value if self.cycles is None else jnp.where(step < self.cycles * self.period, value, self.end)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class WarmUp(Schedule):
     """A straight line from 0 to the first value of another schedule, which then begins.
 
@@ -218,8 +207,7 @@ class WarmUp(Schedule):
     def __post_init__(self) -> None:
         if not isinstance(self.then, Schedule):
             raise UserError(f"then must be a schedule, got {self.then!r}", "then")
-        super().__post_init__()
-        checks.numbers(self, ("warm_up",), "at least 0", lambda x: x >= 0)
+        checks.at_least(self, 0, "warm_up")
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -235,11 +223,6 @@ class WarmUp(Schedule):
 
     def over(self, total_steps: int) -> Schedule:
         return dataclasses.replace(self, then=self.then.over(max(total_steps - self.warm_up, 1)))
-
-
-def _check_steps(steps: int | None) -> None:
-    if steps is not None and steps < 1:
-        raise UserError(f"a schedule has at least 1 step, not {steps}")
 
 
 def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:

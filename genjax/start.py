@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError
 
 Rule = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StartFrom:
     """Another run whose parameters, averaged ones where it has them, a run begins with instead of random ones.
 

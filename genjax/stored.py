@@ -8,13 +8,16 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import io
 import json
+import signal
 import sys
+import threading
 import traceback
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,7 @@ from etils import epath
 from genjax import trust
 from genjax.errors import UserError, unknown
 
+PATIENCE = 20.0  # seconds that a config file may take to load
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
 # The functions of genjax that a stored config may name: rewards, which compute and touch nothing else.
 FUNCTIONS = frozenset(
@@ -117,18 +121,46 @@ def _module(path: Path, content: bytes) -> ModuleType:
 
 @contextlib.contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """Whatever a config file raises is its author's to mend."""
+    """Whatever a config file raises is its author's to mend; what it prints goes to stderr, not into the output.
+
+    Raises:
+      UserError: it failed, ended the process, or has not come to an end after ``PATIENCE`` seconds.
+    """
+    printed = io.StringIO()
     try:
-        yield
-    except UserError:
+        with contextlib.redirect_stdout(printed), _bounded():
+            yield
+    except (UserError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
         for frame in traceback.extract_tb(error.__traceback__):
             if Path(frame.filename).resolve() == path.resolve():
                 line = frame.lineno
         where = f"{path}, line {line}," if line else f"{path}"
-        raise UserError(f"{where} failed: {type(error).__name__}: {error}", str(path)) from error
+        text = traceback.format_exception_only(error)[-1].strip()
+        raise UserError(f"{where} failed: {text}", str(path)) from error
+    if not printed.closed:
+        sys.stderr.write(printed.getvalue())
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Interrupt what takes longer than ``PATIENCE`` seconds; in the main thread alone, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"it has not come to an end after {PATIENCE:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1)  # again each second, should the file catch it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def from_json(value: Any, config_source: Path | None = None) -> Any:

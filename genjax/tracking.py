@@ -16,13 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from genjax import disk, lease, lineage, writers
+from genjax import checks, disk, lease, lineage, writers
 from genjax.checkpoint import Checkpoints, newest_step
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -38,7 +37,7 @@ MOST_METRICS, MOST_PARAMS = 1000, 100  # in one request
 LONGEST = 6000  # characters of a parameter
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Tracking:
     """Where a run is tracked with MLflow. It changes nothing about the run, and so is no part of its config.
 

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import checks, disk, lineage, parallel, records, runs, writers
+from genjax import disk, lineage, parallel, records, runs, writers
 from genjax import experiment as experiments
+from genjax.capacity import check_batch, check_memory, check_step
 from genjax.checkpoint import Checkpoints, newest_step
-from genjax.data.dataset import Batch, Dataset, Spec, Split
+from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, batches
 from genjax.evaluation.judge import default_split, sampled
 from genjax.experiment import Experiment
@@ -101,29 +102,6 @@ def _check_stages(experiment: Experiment, data: Dataset, state: State) -> None:
     step = make_step(experiment)
     for start in experiment.curriculum.starts:
         jax.eval_shape(lambda state, batch: step(state, batch, None), state, experiment.curriculum(start, batch))
-
-
-def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
-    """Refuse a batch that does not divide as devices, microbatches and the family need, with a ``UserError``."""
-    accumulate = experiment.optimizer.accumulate
-    layout.check_batch(experiment.batch_size, accumulate)
-    experiment.family.check_batch(experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate)
-
-
-def check_memory(experiment: Experiment, spec: Spec, state: Any, layout: parallel.Layout) -> None:
-    """Refuse a state or a batch that alone exceeds all memory there is, before any of it is made.
-
-    Args:
-      state: shapes and types of the state.
-
-    Raises:
-      UserError: with the least that it takes and what there is.
-    """
-    room = layout.memory()
-    arrays = jax.tree.leaves(state)
-    checks.fits(float(sum(x.size * x.dtype.itemsize for x in arrays)), "parameters and optimizer", "family", room)
-    examples = experiment.batch_size * experiment.steps_per_dispatch
-    checks.fits(4.0 * examples * math.prod(spec.shape), f"batches of {examples:,} examples", "batch_size", room)
 
 
 def train(
@@ -218,7 +196,9 @@ def run_loop(
     family, every, steps = experiment.family, experiment.every, experiment.steps
     plain = family.plain
     target = layout.abstract(runs.initial_state(experiment, data.spec, others))
-    check_memory(experiment, data.spec, target, layout)
+    stacked = experiment.steps_per_dispatch > 1
+    run_step = layout.compile_step(make_step(experiment), target, stacked)
+    check_memory(experiment, data.spec, target, layout, run_step)
     experiment.optimizer.check(target.params)
     layout.check_rules(target.params)
     _check_stages(experiment, data, target)
@@ -233,8 +213,6 @@ def run_loop(
     state, progress = restored
     step, meter = progress["step"], Meter(progress["meter"])
 
-    stacked = experiment.steps_per_dispatch > 1
-    run_step = layout.compile_step(make_step(experiment), target, stacked)
     split = default_split(data.splits) if every.evaluate else ""
     evaluates = every.evaluate and step < steps
     asked = tuple(e for e in experiment.evaluators if e.while_training) if evaluates else ()
@@ -259,6 +237,7 @@ def run_loop(
             out.say(remark)
         clock = Clock(step)
         pending: tuple[int, Packed] | None = None
+        first = True
 
         def read() -> None:
             """Fetch the metrics of the last dispatch; the device already works on the next, if there is one."""
@@ -285,6 +264,9 @@ def run_loop(
             batch = next(source)
             if family.collect is not None:
                 batch = layout.place(family.collect(state, batch, state.step_key))
+            if first:
+                check_step(experiment, layout, run_step, state, batch)
+                first = False
             state, metrics = run_step(state, batch)
             step += experiment.steps_per_dispatch
             told = stop.wanted or time.monotonic() > deadline

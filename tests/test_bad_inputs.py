@@ -4,12 +4,14 @@ import contextlib
 import functools
 import io
 import os
+import re
 import tempfile
 import time
 
 import pytest
 
 from genjax import __main__ as command_line
+from genjax import stored
 from genjax.train import train
 from tests.toy import experiment
 
@@ -64,17 +66,17 @@ FIELDS = {
     "keep=None": "keep",
     "keep=2": "keep",
     "keep=Keep": "keep",
-    'keep=Keep(newest="2")': "keep.newest",
-    "keep=Keep(newest=0)": "keep.newest",
-    "keep=Keep(best=3)": "keep.best",
-    'keep=Keep(larger_is_better="yes")': "keep.larger_is_better",
+    'keep=Keep(newest="2")': "newest must be",
+    "keep=Keep(newest=0)": "newest must be",
+    "keep=Keep(best=3)": "best must be",
+    'keep=Keep(larger_is_better="yes")': "larger_is_better must be",
     "every=None": "every",
     "every=100": "every",
     "every=Every": "every",
-    "every=Every(log=-1)": "every.log",
-    'every=Every(log="1")': "every.log",
-    "every=Every(log=None)": "every.log",
-    "every=Every(log=1.5)": "every.log",
+    "every=Every(log=-1)": "log must be",
+    'every=Every(log="1")': "log must be",
+    "every=Every(log=None)": "log must be",
+    "every=Every(log=1.5)": "log must be",
     "devices=None": "devices",
     "devices=2": "devices",
     'devices="cpu"': "devices",
@@ -196,6 +198,17 @@ FILES = {
     "null": b"null",
     "YAML": b"steps: 10\nfamily: vae\n",
     "deep": b"(" * 5000,
+    "deep operators": b"x = " + b"-" * 100_000 + b"1",
+    "an end that is no exit": b"raise GeneratorExit('x')\n",
+    "an exception of its own": b"class Mine(BaseException): pass\nraise Mine\n",
+    "an exception that says nothing": b"class E(Exception):\n    def __str__(self): raise E\nraise E\n",
+    "control characters": b"raise ValueError('\\x1b[31m\\r\\udcff')\n",
+    "loads itself": b"from genjax.experiment import load_config\ndef get_config(tiny=False):\n"
+    b"    return load_config(__file__)\n",
+    "relative import": b"from . import x\n",
+    "too large": b"#" * 10_000_001,
+    "much memory": b"x = [0] * 10**15\n",
+    "reads": b"x = input()\n",
     "unknown encoding": b"# -*- coding: klingon -*-\n",
 }
 
@@ -213,8 +226,14 @@ class Answer:
         self.seconds, self.out, self.err = time.monotonic() - begin, out.getvalue(), err.getvalue()
 
 
-def refused(*arguments: str, line: str = "", without: str = "\0") -> None:
-    """Exit code 2, one line on stderr (a wrong option: a box), no traceback, within 25 s."""
+def refused(*arguments: str, line: str = "", without: str = "\0", says: tuple[str, ...] = ()) -> None:
+    """Exit code 2, one line on stderr (a wrong option: a box), no traceback, within 25 s.
+
+    Args:
+      line: is in it.
+      without: is not: where it names the config, an exception there has done what a rule should have.
+      says: an option and its value, both in it, though a path may stand for its option.
+    """
     answer = Answer(*arguments)
     assert answer.code == 2, answer.err
     assert "Traceback" not in answer.err + answer.out
@@ -222,8 +241,16 @@ def refused(*arguments: str, line: str = "", without: str = "\0") -> None:
     if not answer.box:
         assert len(answer.err.splitlines()) == 1, answer.err
         assert answer.err.startswith("genjax: ")
+        assert answer.err.isprintable() or answer.err[:-1].isprintable()
     assert line in answer.err
-    assert without not in answer.err  # refused by a rule, not by an exception in the config
+    assert without not in answer.err
+    text = (answer.err + answer.out).replace("-", "_").replace(",", "")
+    if says:
+        option, *values = says
+        names = option.strip("-").replace("-", "_").split(".")[-2:]
+        for value in values:
+            assert repr(value)[1:60].rstrip("'").replace("-", "_") in text
+        assert any(name in text for name in names) or "/" in says[-1] or option in ("--from", "--run-dir")
 
 
 @functools.cache
@@ -249,7 +276,9 @@ def test_a_field_of_a_config_is_refused_by_name(tmp_path, changes):
 def test_a_number_that_keeps_no_rule_is_refused(tmp_path, changes):
     path = tmp_path / "bad.py"
     path.write_text(HEAD.format(changes=changes))
-    refused("train", str(path), "--run-dir", str(tmp_path / "run"), without="bad.py")
+    value = re.search(r"[(=, ](-?1\.0|-?float\(\"\w+\"\)|None|\"1\")\W*$", changes)
+    got = "" if value is None or "rates=" in changes else f"got {eval(value[1])!r}"  # a literal of the list above
+    refused("train", str(path), "--run-dir", str(tmp_path / "run"), without="bad.py", line=got)
     assert not (tmp_path / "run").exists()
 
 
@@ -258,6 +287,29 @@ def test_a_file_that_is_not_a_config_is_refused_with_its_path(tmp_path, kind):
     path = tmp_path / "bad.py"
     path.write_bytes(FILES[kind])
     refused("show", str(path), line=str(path))
+
+
+def test_a_config_file_without_an_end_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "PATIENCE", 0.2)
+    for text in (
+        "while True: pass",
+        "import time\ntime.sleep(100)",
+        "def get_config(tiny=False):\n    while True: pass",
+    ):
+        path = tmp_path / "bad.py"
+        path.write_text(text)
+        refused("show", str(path), line="has not come to an end after 0.2 seconds")
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"print('hello')\n", b"import sys\nsys.stdout.close()\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_a_good_config_file_prints_stays_out_of_the_output(tmp_path, start, end):
+    path = tmp_path / "good.py"
+    path.write_bytes(start + HEAD.format(changes="").replace("\n", end).encode())
+    answer = Answer("show", str(path))
+    assert answer.code == 0
+    assert answer.out.startswith("family: Toy")
+    assert answer.err == ("hello\n" if b"print" in start else "")
 
 
 PLACES = ["", "\0", "a\0b", "x" * 5000, "é" * 300, "/dev/null", "/dev/zero", "/dev", "/", ".", "..", "~nobody/x",
@@ -273,7 +325,8 @@ def test_a_target_that_is_not_there_is_refused(tmp_path, command, place):
     (tmp_path / "DANGLING").symlink_to(tmp_path / "nothing")
     (tmp_path / "FOLDER.py").mkdir()
     os.mkfifo(tmp_path / "FIFO")
-    refused(command, str(tmp_path / place) if place.isupper() or place == "FOLDER.py" else place)
+    target = str(tmp_path / place) if place.isupper() or place == "FOLDER.py" else place
+    refused(command, target, line=repr(target)[1:60].rstrip("'"))
 
 
 OPTIONS = [
@@ -297,7 +350,7 @@ def test_an_option_of_train_is_refused(tmp_path, options):
     path = tmp_path / "good.py"
     path.write_text(HEAD.format(changes=""))
     run_dir = () if "--run-dir" in options else ("--run-dir", str(tmp_path / "run"))
-    refused("train", str(path), *run_dir, *options)
+    refused("train", str(path), *run_dir, *options, says=options)
 
 
 OF_RUNS = [
@@ -318,18 +371,111 @@ OF_RUNS = [
 ]  # fmt: skip
 
 
+SAYS = {  # where neither the option nor its value tells the mistake
+    ("sample", "--prompt", "hello"): "take no prompt",
+    ("sample", "--stream"): "there is no stream",
+    ("sample", "--best"): "has been scored by 'loss'",
+    ("sample", "--best-of", "3"): "give both best_of and reward",
+    ("sample", "--reward", "nowhere"): "give both best_of and reward",
+    ("sample", "--as-dataset", "-x"): "--as-dataset",
+    ("evaluate", "--best"): "has been scored by 'loss'",
+    ("compare",): "compare needs RUN_A RUN_B before its options",
+    ("compare", "nowhere"): "'nowhere' must be a run directory",
+    ("compare", "RUN", "--split", "nothing", "--prompt", "x"): "unknown split 'nothing'",
+    ("train",): "must be a config file",
+    ("bench",): "must be a config file",
+}
+
+
 @pytest.mark.parametrize("words", OF_RUNS, ids=lambda words: " ".join(words)[:60])
 def test_an_option_of_a_run_is_refused(words, tmp_path, monkeypatch):
     run, (command, *options) = toy_run(), words
-    refused(command, run, *(run if word == "RUN" else word for word in options))
+    says, line = ((), SAYS[words]) if words in SAYS else (options[-2:], "")
+    refused(command, run, *(run if word == "RUN" else word for word in options), says=says, line=line)
 
 
-@pytest.mark.parametrize("words", [("trian", "x"), ("", "x"), ("data", "x"), ("data", "prepare"), ("\0", "x"),
-                                   ("data", "prepare", "nothing"), ("data", "prepare", "vae_digits"),
-                                   ("help", "x"), ("train",), ("compare",), (), ("--steps", "3"), ("-x",),
-                                   ("show", "vae_digit"), ("train", "dpo_preferences_")])  # fmt: skip
+COMMANDS = {
+    ("trian", "x"): "unknown command 'trian'; did you mean 'train'?",
+    ("TRAIN", "x"): "unknown command 'TRAIN'; did you mean 'train'?",
+    ("", "x"): "unknown command ''",
+    ("\0", "x"): "unknown command '\\x00'",
+    ("help", "x"): "unknown command 'help'",
+    ("data", "x"): "unknown command of data 'x'",
+    ("data", "prepare"): "data needs prepare CONFIG before its options",
+    ("data", "prepare", "nothing"): "unknown config 'nothing'",
+    ("data", "prepare", "vae_digits"): "not a Preparation",
+    ("train",): "train needs CONFIG before its options",
+    ("compare",): "compare needs RUN_A RUN_B before its options",
+    ("sample", "--num", "3"): "sample needs RUN_DIR before its options",
+    (): "a command comes first",
+    ("--steps", "3"): "a command comes first",
+    ("-x",): "a command comes first",
+    ("show", "vae_digit"): "did you mean 'vae_digits'?",
+    ("show", "VAE_DIGITS"): "did you mean 'vae_digits'?",
+    ("train", "vae_digits.py"): "did you mean 'vae_digits'?",
+    ("train", "dpo_preferences_"): "did you mean 'dpo_preferences'?",
+    ("sample", "vae_digits"): "genjax train vae_digits",
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
 def test_a_wrong_command_is_refused(words):
-    refused(*words)
+    refused(*words, line=COMMANDS[words])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        *((c, "--help") for c in ("train", "sample", "evaluate", "compare", "export", "bench", "data", "show")),
+    ]
+    + [("data", "prepare", "--help"), ("compare", "RUN", "--help"), ("compare", "RUN", "RUN", "--help")]
+    + [(command, "RUN", "--help") for command in ("sample", "evaluate", "export", "show")]
+    + [(command, "vae_digits", "--help") for command in ("train", "bench", "show")],
+)
+def test_there_is_help_at_every_level(words):
+    answer = Answer(*(toy_run() if word == "RUN" else word for word in words))
+    assert answer.code == 0
+    assert answer.out.startswith("usage: genjax ")
+    assert not answer.err
+    assert answer.seconds < 10
+
+
+def test_lists_in_the_place_of_tuples_have_help_and_options(tmp_path):
+    path = tmp_path / "good.py"
+    path.write_text(
+        "import dataclasses\nfrom genjax.experiment import load_config\nfrom genjax.nets.mlp import MLPCoder\n"
+        "def get_config(tiny=False):\n    found = load_config('vae_digits', tiny)[0]\n"
+        "    family = dataclasses.replace(found.family, coder=MLPCoder(hidden=[8, 4]))\n"
+        "    return dataclasses.replace(found, family=family, evaluators=[])\n"
+    )
+    help_ = Answer("train", str(path), "--help")
+    assert help_.code == 0
+    assert "(default: 8 4)" in help_.out
+    assert "hidden: (3, 2)" in Answer("show", str(path), "--family.coder.hidden", "3", "2").out
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "line"),
+    [
+        ("vae_digits", ("--batch-size", "100000000"), "batch_size is too large: 3 batches of 400,000,000 examples"),
+        ("vae_digits", ("--family.latent-dim", "1000000000"), "family is too large: parameters and optimizer"),
+        ("vae_digits", ("--workers", "1000000"), "workers must be from 0 to"),
+        ("vae_digits", ("--seed", "99999999999"), "seed must be from 0 to 4294967295, got 99999999999"),
+        ("vae_points", ("--data.size", "1000000000"), "size must be from 1 to 1000000, got 1000000000"),
+        ("diffusion_captioned_shapes", ("--data.side", "100000"), "side must be from 12 to 1024, got 100000"),
+        ("diffusion_tones", ("--data.length", "1000000000"), "length is too large: tones need at least 1.0 TB"),
+        ("mlm_docs", ("--family.net.layers", "100000"), "layers must be at most 256, got 100000"),
+        ("dit_fashion_mnist", ("--family.net.depth", "100000"), "depth must be at most 256, got 100000"),
+    ],
+)
+def test_a_size_that_fits_nowhere_is_refused_before_anything_is_made(config, options, line, tmp_path):
+    refused("train", config, "--tiny", "--run-dir", str(tmp_path / "run"), *options, line=line)
+
+
+def test_a_step_whose_intermediate_results_fit_nowhere_is_refused(tmp_path):
+    options = ("--family.importance-samples", "1000000000", "--run-dir", str(tmp_path / "run"))
+    refused("train", "vae_digits", "--tiny", *options, line="intermediate results need at least")
 
 
 def test_numbers_of_numpy_whole_floats_and_lists_are_taken(tmp_path):

@@ -125,13 +125,13 @@ def test_the_command_says_what_was_found_and_what_is_wrong(runs, tmp_path, capsy
     out = capsys.readouterr().out
     assert "kl_b_from_a" in out and "win_rate" not in out and str(tmp_path / "side_by_side.txt") in out
     for options, message in (
-        ([a], "wants two run directories"),
-        ([a, "nowhere"], "no run directory"),
-        ([a, b, "--num", "1"], "at least 2 samples"),
+        ([a], "compare needs RUN_A RUN_B"),
+        ([a, "nowhere"], "must be a run directory"),
+        ([a, b, "--num", "1"], "num must be at least 2"),
         ([a, b, "--reward", a], "is a Autoregressive, which gives no rewards"),
         ([a, b, "--split", "tests"], "test"),
-        ([a, b, "--seed", "-1"], "seed is from 0 to"),
-        ([a, b, "--seed", "9" * 20], "seed is from 0 to"),
+        ([a, b, "--seed", "-1"], "seed must be from 0 to"),
+        ([a, b, "--seed", "9" * 20], "seed must be from 0 to"),
     ):
         assert command_line.main(["compare", *options]) == 2
         assert message in capsys.readouterr().err

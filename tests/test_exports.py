@@ -138,12 +138,12 @@ def test_a_model_of_conversations_has_the_tokenizer_of_its_texts(gpt):
 def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
     with pytest.raises(UserError, match="unknown form of an export 'jacks'; did you mean 'jax'"):
         export(gpt, "jacks")
-    with pytest.raises(UserError, match="at least 1, not 0"):
+    with pytest.raises(UserError, match="num must be at least 1, got 0"):
         export(gpt, num=0)
     with pytest.raises(UserError, match="is a run directory: export to a folder of its own"):
         export(gpt, out=gpt.run_dir)
     assert command_line.main(["export", str(tmp_path)]) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "must be a run directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="for models of tokens here, not for VAE"):
         pretrained(once("vae_digits", folder))
 

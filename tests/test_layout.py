@@ -18,7 +18,7 @@ FLOORS = [
     {"experiment", "stored", "start", "family", "likelihoods", "checkpoint", "meter", "stop", "writers"},
     {"families"},
     {"posttrain", "evaluation", "interop", "prepare"},
-    {"train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},
+    {"capacity", "train", "runs", "records", "lineage", "tracking", "as_dataset", "exports", "pretrained", "known"},
     {
         "bench",
         "compare",

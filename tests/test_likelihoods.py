@@ -64,9 +64,9 @@ def test_the_discretized_logistic_wants_data_of_its_levels(levels):
 
 @pytest.mark.parametrize("likelihood", [Gaussian, DiscretizedLogistic])
 def test_bad_spreads_are_refused(likelihood):
-    with pytest.raises(UserError, match=f"spread of a {likelihood.__name__} is above 0"):
+    with pytest.raises(UserError, match=rf"value must be above 0, got 0.0 \({likelihood.__name__}\)"):
         likelihood("shared", 0.0)
-    with pytest.raises(UserError, match="unknown spread 'predict'; did you mean 'predicted'"):
+    with pytest.raises(UserError, match="spread must be one of 'fixed', 'shared', 'predicted'"):
         likelihood("predict")
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
@@ -52,7 +52,7 @@ class _PerImage:
         return {**batch, "image": jax.vmap(self.one)(jax.random.split(key, len(image)), image)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Flip(_PerImage):
     """Mirrors left and right.
 
@@ -63,7 +63,7 @@ class Flip(_PerImage):
     prob: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_between(self, "prob", 0, 1)
+        checks.between(self, 0, 1, "prob")
 
     @property
     def off(self) -> bool:
@@ -73,7 +73,7 @@ class Flip(_PerImage):
         return dm_pix.random_flip_left_right(key, image, probability=self.prob)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Crop(_PerImage):
     """Pads all four sides and cuts a picture of the old size out at a random place.
 
@@ -88,9 +88,9 @@ class Crop(_PerImage):
     fill: float = -1.0
 
     def __post_init__(self) -> None:
-        _check_whole(self, "padding")
+        checks.at_least(self, 0, "padding")
         _check_mode(self.mode, get_args(CropMode))
-        _check_between(self, "fill", -1, 1)
+        checks.between(self, -1, 1, "fill")
 
     @property
     def off(self) -> bool:
@@ -106,7 +106,7 @@ class Crop(_PerImage):
         return dm_pix.random_crop(key, jnp.pad(image, around, self.mode, **constant), image.shape)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Rotate(_PerImage):
     """Turns about the centre by an angle that is uniform between -degrees and degrees.
 
@@ -121,9 +121,9 @@ class Rotate(_PerImage):
     fill: float = -1.0
 
     def __post_init__(self) -> None:
-        _check_between(self, "degrees", 0, 180)
+        checks.between(self, 0, 180, "degrees")
         _check_mode(self.mode, get_args(RotateMode))
-        _check_between(self, "fill", -1, 1)
+        checks.between(self, -1, 1, "fill")
 
     @property
     def off(self) -> bool:
@@ -155,7 +155,7 @@ def rotated(image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge
     return jnp.clip(jax.vmap(turn, in_axes=-1, out_axes=-1)(image), -1, 1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Color(_PerImage):
     """Changes colours in [0, 1], in the order of the fields; what leaves that range is clipped.
 
@@ -173,7 +173,7 @@ class Color(_PerImage):
 
     def __post_init__(self) -> None:
         for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            _check_between(self, name, 0, most)
+            checks.between(self, 0, most, name)
 
     @property
     def off(self) -> bool:
@@ -199,7 +199,7 @@ class Color(_PerImage):
         return jnp.clip(2 * unit - 1, -1, 1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Cutout(_PerImage):
     """Blanks a square whose centre is any pixel, so that it is smaller at the borders (https://arxiv.org/abs/1708.04552).
 
@@ -214,9 +214,9 @@ class Cutout(_PerImage):
     prob: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_whole(self, "size")
-        _check_between(self, "fill", -1, 1)
-        _check_between(self, "prob", 0, 1)
+        checks.at_least(self, 0, "size")
+        checks.between(self, -1, 1, "fill")
+        checks.between(self, 0, 1, "prob")
 
     @property
     def off(self) -> bool:
@@ -240,7 +240,7 @@ class Cutout(_PerImage):
         return (pixels >= first) & (pixels < first + self.size)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Mixup:
     """Mixes each image with that of another example, x + w (other - x) with 1 - w drawn from Beta(alpha, alpha).
 
@@ -256,8 +256,7 @@ class Mixup:
     alpha: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha < math.inf:
-            raise UserError(f"Mixup.alpha is a number of at least 0, not {self.alpha}")
+        checks.at_least(self, 0, "alpha")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """The batch with mixed images and what was mixed.
@@ -288,18 +287,6 @@ def _image_of(augmentation: Any, batch: Batch) -> jax.Array:
             f"{name} is for images, and a batch of these data holds {', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["image"]
-
-
-def _check_between(augmentation: Any, name: str, least: float, most: float) -> None:
-    value = getattr(augmentation, name)
-    if not least <= value <= most:
-        raise UserError(f"{type(augmentation).__name__}.{name} is from {least} to {most}, not {value}")
-
-
-def _check_whole(augmentation: Any, name: str) -> None:
-    value = getattr(augmentation, name)
-    if not isinstance(value, int) or value < 0:
-        raise UserError(f"{type(augmentation).__name__}.{name} is a whole number of at least 0, not {value}")
 
 
 def _check_mode(mode: str, known: tuple[str, ...]) -> None:

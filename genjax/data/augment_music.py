@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.errors import UserError
 
 Batch = Mapping[str, jax.Array]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Transposition:
     """Moves each piece up or down by some semitones, as many for all its notes, by a uniform draw.
 
@@ -34,10 +34,8 @@ class Transposition:
     highest: int = 89
 
     def __post_init__(self) -> None:
-        if min(self.down, self.up) < 0:
-            raise UserError(f"Transposition moves by 0 semitones or more, not {self.down} down and {self.up} up")
-        if not 0 <= self.lowest <= self.highest:
-            raise UserError(f"Transposition's lowest token is not above its highest, unlike {self}")
+        checks.at_least(self, 0, "down", "up", "lowest")
+        checks.ordered(self, "lowest", "highest")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """The batch with other ``tokens`` [B, T + 1]; pieces of a packed row are moved each by itself."""

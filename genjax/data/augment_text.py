@@ -15,13 +15,13 @@ All run in the compiled step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 Batch = Mapping[str, jax.Array]
@@ -59,7 +59,7 @@ def _kept(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
     return ~jnp.isin(tokens, jnp.asarray(keep, jnp.int32))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TokenDropout:
     """Puts one token in the place of others in what is read (word dropout, https://arxiv.org/abs/1511.06349).
 
@@ -75,8 +75,7 @@ class TokenDropout:
 
     def __post_init__(self) -> None:
         _check_prob(self)
-        if self.replacement < 0:
-            raise UserError(f"TokenDropout.replacement is a token, not {self.replacement}")
+        checks.at_least(self, 0, "replacement")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         tokens = _tokens_of(self, batch)
@@ -87,7 +86,7 @@ class TokenDropout:
         return {**batch, "inputs": jnp.where(dropped, jnp.int32(self.replacement), inputs)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TokenSwaps:
     """Swaps neighbours in what is read; no token takes part in two swaps.
 
@@ -119,7 +118,7 @@ class TokenSwaps:
         return {**batch, "inputs": jnp.take_along_axis(inputs, place, axis=1)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Substitution:
     """Puts sequences of tokens in the place of others, as a user's table of synonyms or paraphrases has them.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.around_text import AroundText
 from genjax.data.text_codecs import Unencodable
 from genjax.errors import UserError
@@ -19,7 +20,7 @@ class Turn(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChatTemplate:
     """What stands around the turns of each role; the defaults are those of Alpaca (Taori et al., 2023).
 
@@ -75,7 +76,7 @@ class ChatTemplate:
         return "".join(text for text, _ in self.pieces((*turns, Turn(self.assistant, ""))))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChatCodec(AroundText):
     """A codec of text whose prompts are turns of a conversation.
 

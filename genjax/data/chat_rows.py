@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatCodec, ChatTemplate, Conversation, Turn, conversation, said
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -16,7 +17,7 @@ from genjax.data.layouts import best_fit
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.texts import StoredTexts
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 LongChat = Literal["drop", "cut"]
 
@@ -28,7 +29,7 @@ class Record(NamedTuple):
     turns: tuple[Turn, ...]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChatLayout:
     """How conversations become rows.
 
@@ -46,10 +47,7 @@ class ChatLayout:
     long: LongChat = "drop"
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"length is {self.length}; a row makes at least one prediction")
-        if self.long not in get_args(LongChat):
-            raise unknown("choice for long conversations", self.long, get_args(LongChat))
+        checks.at_least(self, 1, "length")
 
     def fitting(
         self, records: Sequence[Record], codec: Any, template: ChatTemplate, part: str

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageCodec:
     """Images of whole numbers to floats in [-1, 1].
 
@@ -30,10 +29,9 @@ class ImageCodec:
     levels: int = 256
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1 or self.channels not in (1, 3):
-            raise UserError(f"images are at least 1x1 with 1 or 3 channels, not {self}")
-        if not 2 <= self.levels <= 256:
-            raise UserError(f"a pixel has 2 to 256 levels, not {self.levels}")
+        checks.at_least(self, 1, "height", "width")
+        checks.numbers(self, ("channels",), "1 or 3", lambda x: x in (1, 3))
+        checks.between(self, 2, 256, "levels")
 
     @property
     def shown(self) -> int:
@@ -56,7 +54,7 @@ class ImageCodec:
         return write_file(stem, ".png", png_bytes(grid(self.decode(samples))))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PointsCodec:
     """Points, standardised where the statistics are given.
 
@@ -74,8 +72,7 @@ class PointsCodec:
         for name, values in (("mean", self.mean), ("scale", self.scale)):
             if values is not None and len(values) != self.dim:
                 raise UserError(f"{name} has {len(values)} numbers for points of {self.dim} coordinates")
-        if self.scale is not None and min(self.scale) <= 0:
-            raise UserError(f"scale is {self.scale}; every number of it must be positive")
+        checks.above(self, 0, "scale")
 
     @property
     def shown(self) -> int:

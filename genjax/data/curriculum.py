@@ -7,15 +7,16 @@ Learning what is easy first: Bengio et al., Curriculum Learning, ICML 2009. Comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch
 from genjax.data.difficulty import Length
 from genjax.data.pacing import Pacing, RootPacing
 from genjax.data.stream import Order, indices, raw_bits
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 DRAWN = 2**63 + 2**33  # a Philox stream apart from the epochs, which count up from 0
 Easiness = Literal["easy_first", "hard_first"]
@@ -56,7 +57,7 @@ class Curriculum(Protocol):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Resolutions(Curriculum):
     """Images from low to high resolution, by the means of blocks of pixels.
 
@@ -74,8 +75,7 @@ class Resolutions(Curriculum):
 
     def __post_init__(self) -> None:
         _check_stages("sizes", self.sizes, self.steps)
-        if self.fade < 0:
-            raise UserError(f"curriculum.fade is not negative, but {self.fade} is")
+        checks.at_least(self, 0, "fade")
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ class Resolutions(Curriculum):
         return batch | {"image": image, "fade": np.full(len(image), fade, np.float32)}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Lengths(Curriculum):
     """Rows of tokens from short to long: a stage shows the beginnings of the rows (https://arxiv.org/abs/2108.06084).
 
@@ -144,7 +144,7 @@ class Lengths(Curriculum):
         return {name: x[:, : length + 1] if name in OF_TOKENS else x for name, x in batch.items()}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NoiseLevels(Curriculum):
     """A diffusion learns at some noise levels first, by default the noisy half, which are easier.
 
@@ -165,8 +165,7 @@ class NoiseLevels(Curriculum):
         for name, limits in (("first", self.first), ("last", self.last)):
             if len(limits) != 2 or not limits[0] < limits[1]:
                 raise UserError(f"curriculum.{name} is a least and a largest log-SNR, unlike {limits}")
-        if self.steps < 1:
-            raise UserError(f"curriculum.steps is at least 1, not {self.steps}")
+        checks.at_least(self, 1, "steps")
 
     def check(self, family: Any) -> None:
         within = getattr(family, "diffusion", family)  # of a LatentDiffusion
@@ -181,7 +180,7 @@ class NoiseLevels(Curriculum):
         return batch | {"logsnr": np.tile(np.asarray(limits, np.float32), (len(batch["mask"]), 1))}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByDifficulty(Curriculum):
     """Examples are drawn evenly from the easiest share of them, which grows to the whole (arXiv 1903.09848).
 
@@ -199,10 +198,6 @@ class ByDifficulty(Curriculum):
     score: Any = Length()
     pacing: Any = RootPacing()
     order: Easiness = "easy_first"
-
-    def __post_init__(self) -> None:
-        if self.order not in get_args(Easiness):
-            raise unknown("curriculum.order", self.order, get_args(Easiness))
 
     def ordering(self, scores: np.ndarray) -> Paced:
         sign = 1 if self.order == "easy_first" else -1
@@ -235,6 +230,6 @@ class Paced:
 
 def _check_stages(name: str, stages: tuple[int, ...], steps: tuple[int, ...]) -> None:
     if not stages or list(stages) != sorted(set(stages)) or stages[0] < 1:
-        raise UserError(f"curriculum.{name} rise from 1 or more, unlike {stages}")
+        raise UserError(f"{name} must rise from 1 or more, got {stages}", name)
     if len(steps) != len(stages) - 1 or any(number < 1 for number in steps):
-        raise UserError(f"curriculum.steps has a length for all {len(stages)} stages but the last")
+        raise UserError(f"steps must have a length for each of {name} but the last, got {steps} for {stages}", "steps")

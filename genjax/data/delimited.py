@@ -11,10 +11,10 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
 
+from genjax import checks
 from genjax.data.progress import Progress
 from genjax.errors import UserError
 
@@ -24,7 +24,7 @@ LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 LONGEST = min(sys.maxsize, 2**31 - 1)  # characters of a field; the csv module's own limit would refuse a long text
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Dialect:
     """How rows are written.
 

@@ -6,18 +6,18 @@ Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 
 Transform = Literal["flip", "rotation", "translation", "cutout", "color"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DiscriminatorAugment:
     """What real and generated images go through before the discriminator sees them.
 
@@ -40,12 +40,10 @@ class DiscriminatorAugment:
         for name in self.policy:
             if name not in get_args(Transform):
                 raise unknown("transform", name, get_args(Transform))
-        if not 0 <= self.prob <= 1:
-            raise UserError(f"augment.prob is from 0 to 1, not {self.prob}")
+        checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
             raise UserError("augment.target is between -1 and 1, and wants a policy whose probability adapts")
-        if self.images < 1:
-            raise UserError(f"augment.images is at least 1, not {self.images}")
+        checks.at_least(self, 1, "images")
 
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
         """Images [B, H, W, C], each transform on each image with probability ``prob``."""

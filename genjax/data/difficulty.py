@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch
 from genjax.errors import UserError
 
@@ -58,7 +59,7 @@ class ReferenceLoss(Score):
         return losses[0]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByFunction(Score):
     """What a function of one's own says.
 

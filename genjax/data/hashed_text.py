@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.words import compared_words
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class HashedText:
     """Embeds a text as the sum of a random vector for each word and each pair of neighbouring words.
 
@@ -29,8 +29,7 @@ class HashedText:
     width: int = 64
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UserError(f"the width of embedded text is at least 1, not {self.width}")
+        checks.at_least(self, 1, "width")
 
     def embed(self, text: str) -> np.ndarray:
         """float32 [width].

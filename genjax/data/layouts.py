@@ -20,6 +20,7 @@ from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.corpus import Corpus
 from genjax.data.dataset import Batch, Split
 from genjax.data.images import note
@@ -61,7 +62,7 @@ def _check_length(length: int) -> None:
         raise UserError(f"length is {length}; a row makes at least one prediction")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RandomWindows:
     """Every window of T + 1 tokens is an example, so an epoch in shuffled order draws windows without repetition.
 
@@ -95,7 +96,7 @@ class RandomWindows:
         return Windows(corpus, self.length, stride, -(-starts // stride), codec.pad or 0)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Blocks:
     """Rows that predict T tokens after another: each but the very first is predicted once, the last row is filled up.
 
@@ -166,7 +167,7 @@ class Windows:
         return np.where(place < len(self.corpus.tokens), self.corpus.documents(place), -1)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Documents:
     """One document a row, from ``start`` to ``end`` where the codec has these, filled up with padding.
 
@@ -198,7 +199,7 @@ class Documents:
         return Rows(corpus, self.length, runs, np.arange(len(runs.begin) + 1), codec.start, codec.pad or 0, False)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Packed:
     """Several documents a row, told apart by ``segment_ids`` and ``positions``: no document is predicted from another.
 

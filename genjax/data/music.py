@@ -6,12 +6,11 @@ import io
 import struct
 import wave
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.text_codecs import checked_ids, until_end
 from genjax.errors import UserError
 
@@ -27,7 +26,7 @@ ATTACK, RELEASE = 0.02, 0.06  # seconds
 REST = 4  # silent steps between samples in one file
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ChoraleCodec:
     """Steps of notes, one token for each note from the highest down and a token that ends the step.
 
@@ -47,10 +46,11 @@ class ChoraleCodec:
     quarters_per_minute: float = 90.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lowest <= self.highest <= 127:
-            raise UserError(f"MIDI notes are from 0 to 127, not {self.lowest} to {self.highest}")
-        if TICKS % self.steps_per_quarter or self.quarters_per_minute <= 0:
-            raise UserError(f"a quarter has a divisor of {TICKS} as steps, and a minute some quarters, unlike {self}")
+        checks.between(self, 0, 127, "lowest", "highest")
+        checks.ordered(self, "lowest", "highest")
+        checks.at_least(self, 1, "steps_per_quarter")
+        checks.numbers(self, ("steps_per_quarter",), f"a divisor of {TICKS}", lambda x: TICKS % x == 0)
+        checks.above(self, 0, "quarters_per_minute")
 
     @property
     def is_fitted(self) -> bool:

@@ -5,18 +5,17 @@ Karras et al., arXiv 2206.00364, appendix F.2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 
 TOLD = 7  # flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NonLeaking:
     """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to the network.
 
@@ -31,10 +30,8 @@ class NonLeaking:
     shift: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.prob < 1:
-            raise UserError(f"augment.prob is at least 0 and below 1, not {self.prob}: samples come from images as are")
-        if self.shift < 0:
-            raise UserError(f"augment.shift is not negative, but {self.shift} is")
+        checks.share(self, "prob")
+        checks.at_least(self, 0, "shift")
 
     @property
     def told(self) -> int:

@@ -5,11 +5,11 @@ Competence: Platanios et al., arXiv 1903.09848. Stairs: Bengio et al., Curriculu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 
@@ -24,7 +24,7 @@ class Pacing(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StepPacing:
     """Stairs of equal height and length.
 
@@ -40,15 +40,14 @@ class StepPacing:
 
     def __post_init__(self) -> None:
         _check(self.start, self.steps)
-        if not isinstance(self.stairs, int) or not 1 <= self.stairs <= self.steps:
-            raise UserError(f"pacing.stairs is a whole number from 1 to pacing.steps, {self.steps}, not {self.stairs}")
+        checks.between(self, 1, self.steps, "stairs")
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         risen = np.minimum(np.asarray(step, np.int64) * self.stairs // self.steps, self.stairs)
         return np.where(risen == self.stairs, 1.0, self.start + (1 - self.start) * (risen / self.stairs))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LinearPacing:
     """A straight line.
 
@@ -67,7 +66,7 @@ class LinearPacing:
         return np.where(step < self.steps, self.start + (1 - self.start) * (step / self.steps), 1.0)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RootPacing:
     """sqrt(start^2 + (1 - start^2) step / steps): new examples come more slowly the more there are already.
 

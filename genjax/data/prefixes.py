@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.corpus import Corpus
 from genjax.data.dataset import Batch, Split
 from genjax.data.images import note
@@ -15,7 +16,7 @@ from genjax.data.text_codecs import TextCodec, Unencodable
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Prefixed:
     """The rows of another layout, each document of them with a prefix that is not predicted.
 
@@ -42,6 +43,7 @@ class Prefixed:
     def __post_init__(self) -> None:
         if getattr(self.layout, "prefixed", True):
             raise UserError(f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}")
+        checks.at_least(self, 0, "seed")
         if self.until == "":
             raise UserError("Prefixed.until is a text, or None for random places")
         if self.until is not None and not (isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"):

@@ -7,15 +7,14 @@ import itertools
 import struct
 import wave
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import grid, png_bytes
-from genjax.errors import UserError
 
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
@@ -47,7 +46,7 @@ NO_SIZE, NO_WIDE_SIZE = 2**32 - 1, 2**63
 UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SignalCodec:
     """Signals of 16-bit whole numbers to floats in [-1, 1), which is exact both ways.
 
@@ -62,8 +61,7 @@ class SignalCodec:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.length, self.channels) < 1:
-            raise UserError(f"a signal has a rate, a length and channels of at least 1, not {self}")
+        checks.at_least(self, 1, "rate", "length", "channels")
 
     @property
     def shown(self) -> int:

@@ -17,6 +17,7 @@ from genjax.errors import UserError
 # Philox streams apart from the epochs, which count up from 0.
 HOLD_OUT = 2**63
 DRAW = 2**63 + 2**32
+MOST_MADE = 1_000_000  # examples of a split that a source makes in memory
 
 ENCODED_LIMIT = 64 * 2**20  # bytes
 

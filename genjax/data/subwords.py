@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
     OnUnknown,
@@ -29,7 +29,7 @@ NAMES = ("start_token", "end_token", "pad_token", "mask_token")  # fields that n
 UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and know every text
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Subwords(WritesText):
     """Pieces of words, learned from the training text or taken from a ``tokenizer.json``.
 
@@ -68,10 +68,7 @@ class Subwords(WritesText):
     rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
-        if self.model not in get_args(SubwordModel):
-            raise unknown("subword model", self.model, get_args(SubwordModel))
-        if self.unknown not in get_args(OnUnknown):
-            raise unknown("choice for unknown", self.unknown, get_args(OnUnknown))
+        checks.at_least(self, 1, "rows", "size")
         if self.file is None and not self.tokenizer:
             for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import png_bytes
 from genjax.data.table_dates import DateColumn
@@ -26,7 +26,7 @@ Columns = dict[str, np.ndarray]  # numbers float64 [N], NaN where missing; categ
 WIDTH = 4.0  # standard deviations of a mode that a number of 1 stands for
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NumberColumn:
     """A column of numbers as a mixture of Gaussians: a number is its mode and where it lies in that.
 
@@ -52,7 +52,7 @@ class NumberColumn:
 
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.means) == len(self.stds) >= 1:
-            raise UserError(f"the modes of {self.name!r} each have a weight, a mean and a standard deviation")
+            raise UserError(f"weights, means and stds of {self.name!r} must be as many, and at least one")
         if min(self.weights) <= 0 or min(self.stds) <= 0:
             raise UserError(f"weights and standard deviations of the modes of {self.name!r} are above 0")
         if self.low is not None and self.high is not None and not self.low <= self.high:
@@ -99,7 +99,7 @@ class NumberColumn:
         return ["" if np.isnan(value) else format(value, form) for value in values]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CategoryColumn:
     """A column of categories.
 
@@ -146,7 +146,7 @@ class CategoryColumn:
         return ["" if value is None else value for value in values]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TableCodec:
     """Rows of a table as vectors [D]: where its numbers lie in their modes, then a one-hot block each of the modes of
     every column of numbers and of the categories of every column of those.

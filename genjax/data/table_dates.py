@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 CLOCK = r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?"
@@ -17,7 +17,7 @@ MICRO = 6  # digits of a fraction in one number; those after them are another
 DAY = 86_400
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DateColumn:
     """A column of dates, times or both, which is kept as a column of numbers for each of its parts.
 

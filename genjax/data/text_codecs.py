@@ -9,16 +9,15 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from genjax import disk
+from genjax import checks, disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.words import in_word, joined, split_words
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 OnUnknown = Literal["refuse", "token"]
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
@@ -160,7 +159,7 @@ def checked_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     return ids
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Characters(WritesText):
     """A token for each character. Special tokens come first, the characters after them.
 
@@ -177,8 +176,6 @@ class Characters(WritesText):
     def __post_init__(self) -> None:
         if list(self.characters) != sorted(set(self.characters)):
             raise UserError(f"the characters of a codec are sorted and distinct, unlike {self.characters!r}")
-        if self.unknown not in get_args(OnUnknown):
-            raise unknown("choice for unknown", self.unknown, get_args(OnUnknown))
 
     @property
     def is_fitted(self) -> bool:
@@ -247,7 +244,7 @@ class Characters(WritesText):
         return "".join(special[i] if i < self._first else self.characters[i - self._first] for i in ids.tolist())
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bytes(WritesText):
     """The bytes of UTF-8: nothing is outside the vocabulary, nothing has to be fitted.
 
@@ -307,7 +304,7 @@ PAD, UNKNOWN, START, END = range(4)  # of Words
 NAMED = 4
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Words(WritesText):
     """A token for each word and mark of ``genjax.data.words.split_words``.
 
@@ -324,8 +321,7 @@ class Words(WritesText):
     lower: bool = True
 
     def __post_init__(self) -> None:
-        if self.min_frequency < 1:
-            raise UserError(f"min_frequency is {self.min_frequency}; it must be at least 1")
+        checks.at_least(self, 1, "min_frequency")
         if len(set(self.words)) != len(self.words):
             raise UserError("the words of a codec are distinct")
 

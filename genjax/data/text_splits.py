@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.splits import HOLD_OUT, digest
 from genjax.data.stream import permutation
 from genjax.data.tables import TableTexts
@@ -31,7 +32,7 @@ def _check_fractions(test: float, validation: float) -> None:
         raise UserError(f"test and validation are fractions that leave some to train on, not {test} and {validation}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByCharacters:
     """The first characters of all text train, the next are "validation", the last "test"; documents are cut in two.
 
@@ -87,7 +88,7 @@ class Span:
                 return
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByDocuments:
     """Whole documents by a permutation that the seed and their number decide.
 
@@ -103,6 +104,7 @@ class ByDocuments:
 
     def __post_init__(self) -> None:
         _check_fractions(self.test, self.validation)
+        checks.at_least(self, 0, "seed")
 
     def parts(self, texts: Texts) -> Mapping[str, Texts]:
         names = ["train"] + ["validation"] * (self.validation > 0) + ["test"] * (self.test > 0)
@@ -148,7 +150,7 @@ class Chosen:
             number += piece.ends
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ByFiles:
     """Files that are given; all others train.
 

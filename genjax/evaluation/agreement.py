@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -18,7 +18,7 @@ FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fe
 WRITTEN = 12  # classes up to which each share of the picture is written out
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LabelAgreement(Evaluator):
     """The share of the samples that a classifier takes for what was asked for, as Odena et al. measured it
     with Inception (arXiv 1610.09585).
@@ -37,8 +37,7 @@ class LabelAgreement(Evaluator):
     samples: int = 1_000
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise UserError(f"LabelAgreement needs at least 1 sample, not {self.samples}")
+        checks.at_least(self, 1, "samples")
 
     @property
     def runs(self) -> tuple[str, ...]:

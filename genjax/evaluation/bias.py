@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -24,7 +24,7 @@ NAMED = 5  # flagged labels that a sentence each is spent on
 TICKED = 25  # classes up to which each bar has its label
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bias(Evaluator):
     """Each label's share of the samples beside its share of the data; a classifier gives the labels.
 
@@ -58,10 +58,8 @@ class Bias(Evaluator):
     limit: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.limit < 1:
-            raise UserError(f"Bias needs samples and limit of at least 1, not {self.samples} and {self.limit}")
-        if not 0 < self.confidence < 1:
-            raise UserError(f"Bias.confidence is above 0 and below 1, not {self.confidence}")
+        checks.at_least(self, 1, "samples", "limit")
+        checks.inside(self, 0, 1, "confidence")
         if self.of_data not in ("classified", "labels"):
             raise UserError(f"Bias.of_data is 'classified' or 'labels', not {self.of_data!r}")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
@@ -22,7 +22,7 @@ from genjax.family import Batch, State
 COLUMNS, LINE = 4, 22  # pictures in a row, and letters in a line beneath one
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CaptionAccuracy(Evaluator):
     """Greedy captions of held-out pictures against the scenes that these show.
 
@@ -41,8 +41,7 @@ class CaptionAccuracy(Evaluator):
     shown: int = 12
 
     def __post_init__(self) -> None:
-        if self.shown < 1 or (self.limit is not None and self.limit < 1):
-            raise UserError(f"CaptionAccuracy judges and shows at least 1 picture, not {self}")
+        checks.at_least(self, 1, "shown", "limit")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

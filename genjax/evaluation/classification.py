@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
-from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import classifier
 from genjax.family import Batch, State, labels
@@ -17,7 +16,7 @@ from genjax.family import Batch, State, labels
 NUMBERED = 25  # classes up to which the counts are written into a confusion matrix
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Calibration(Evaluator):
     """Whether the classifier is right as often as it says.
 
@@ -34,8 +33,7 @@ class Calibration(Evaluator):
     bins: int = 15
 
     def __post_init__(self) -> None:
-        if self.bins < 1:
-            raise UserError(f"Calibration needs at least 1 bin, not {self.bins}")
+        checks.at_least(self, 1, "bins")
 
     def __call__(self, subject: Subject) -> Findings:
         log_p, label = predictions(subject)
@@ -46,7 +44,7 @@ class Calibration(Evaluator):
         return Findings(numbers, {"reliability": _diagram(table)}, protocol)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Confusions(Evaluator):
     """Which classes are taken for which, and the mistakes that the classifier is surest of.
 
@@ -61,8 +59,7 @@ class Confusions(Evaluator):
     mistakes: int = 16
 
     def __post_init__(self) -> None:
-        if self.mistakes < 0:
-            raise UserError(f"Confusions.mistakes is not negative, but {self.mistakes} is")
+        checks.at_least(self, 0, "mistakes")
 
     def __call__(self, subject: Subject) -> Findings:
         log_p, label = predictions(subject)

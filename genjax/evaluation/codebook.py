@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import vqvae
 from genjax.family import Batch, State, modelled
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CodebookUsage(Evaluator):
     """Over the whole held-out split: the share of codes that are chosen at least once, the perplexity of the choice
     (as many codes, evenly used, would have its entropy), and a histogram, most used code first.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.distances import mean_pairwise_distance
@@ -20,7 +20,7 @@ from genjax.family import Family
 COLLAPSED = 0.5  # the ratio of distances below which a remark is made
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Diversity(Evaluator):
     """How far apart two samples are, beside how far apart two images of the data are.
 
@@ -47,8 +47,8 @@ class Diversity(Evaluator):
     pairs: int = 20_000
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.limit) < 2 or self.pairs < 1:
-            raise UserError(f"Diversity needs at least 2 samples, a limit of at least 2 and 1 pair, not {self}")
+        checks.at_least(self, 2, "samples", "limit")
+        checks.at_least(self, 1, "pairs")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -20,7 +20,7 @@ from genjax.family import Batch, State
 REST = "other domains"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DomainPerplexity(Evaluator):
     """Perplexity by domain: by folder, file or column of a table, as the source of the text tells it.
 
@@ -42,10 +42,9 @@ class DomainPerplexity(Evaluator):
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if (self.limit is not None and self.limit < 2) or self.shown < 1:
-            raise UserError(f"DomainPerplexity needs at least 2 rows and 1 domain to show, not {self}")
-        if not 0 < self.confidence < 1:
-            raise UserError(f"DomainPerplexity.confidence is above 0 and below 1, not {self.confidence}")
+        checks.at_least(self, 2, "limit")
+        checks.at_least(self, 1, "shown")
+        checks.inside(self, 0, 1, "confidence")
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.part(self.limit)

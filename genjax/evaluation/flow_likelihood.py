@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion import Diffusion, log_prob
 from genjax.family import Batch, State, modelled
+from genjax.samplers.adaptive import check_tolerance
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class FlowLikelihood(Evaluator):
     """-log p(x) of the deterministic sampler, by the change of variables along its ODE (Song et al., arXiv 2011.13456).
 
@@ -50,10 +52,9 @@ class FlowLikelihood(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.examples < 2 or self.batch < 1 or (self.probes is not None and self.probes < 1):
-            raise UserError(f"FlowLikelihood needs at least 2 examples, a batch of 1 and 1 probe (or None), not {self}")
-        if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
-            raise UserError(f"FlowLikelihood needs tolerances that are not negative and not both 0, not {self}")
+        checks.at_least(self, 2, "examples")
+        checks.at_least(self, 1, "batch", "probes")
+        check_tolerance(self.rtol, self.atol)
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

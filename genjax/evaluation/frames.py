@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive import Autoregressive
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class FrameLikelihood(Evaluator):
     """-log p of a step of music in nats: the sum over all tokens that spell it, the one that ends it among them.
 

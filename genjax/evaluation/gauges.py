@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 
-from genjax import adversarial
+from genjax import adversarial, checks
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.gan import GAN
 
@@ -16,7 +15,7 @@ STRONG = 0.97
 ENOUGH = 0.6  # of the gauges' weight; about 90 steps
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GameGauges(Evaluator):
     """Gauges of a GAN over its last 100 steps or so, with a line of advice for each that is red.
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.family import Batch, Metrics, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GeneralisationGap(Evaluator):
     """The family's own metrics on training examples, without augmentation, beside those on as many held-out ones.
 
@@ -25,8 +24,7 @@ class GeneralisationGap(Evaluator):
     limit: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.limit < 1:
-            raise UserError(f"GeneralisationGap needs a limit of at least 1, not {self.limit}")
+        checks.at_least(self, 1, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -23,7 +23,7 @@ from genjax.families.diffusion import Diffusion
 from genjax.families.latent import LatentDiffusion
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GuidanceCurve(Evaluator):
     """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans, arXiv 2207.12598).
 
@@ -48,10 +48,8 @@ class GuidanceCurve(Evaluator):
     def __post_init__(self) -> None:
         if not self.scales or len(set(self.scales)) < len(self.scales) or list(self.scales) != sorted(self.scales):
             raise UserError(f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}")
-        if not all(0 <= scale < math.inf for scale in self.scales):
-            raise UserError(f"GuidanceCurve.scales are finite and not negative, unlike {self.scales}")
-        if self.samples < 2:
-            raise UserError(f"GuidanceCurve needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 0, "scales")
+        checks.at_least(self, 2, "samples")
 
     @property
     def runs(self) -> tuple[str, ...]:

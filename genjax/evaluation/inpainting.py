@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion import Diffusion, fill_in
 
 Region = Literal["left", "right", "top", "bottom", "centre"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Inpainting(Evaluator):
     """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what it fills in.
 
@@ -40,10 +40,7 @@ class Inpainting(Evaluator):
     region: Region = "left"
 
     def __post_init__(self) -> None:
-        if self.examples < 1 or self.fills < 1:
-            raise UserError(f"Inpainting needs examples and fills of at least 1, not {self}")
-        if self.region not in get_args(Region):
-            raise unknown("region", self.region, get_args(Region))
+        checks.at_least(self, 1, "examples", "fills")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

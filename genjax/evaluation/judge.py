@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Codec, Spec, Split
 from genjax.data.stream import padded
 from genjax.errors import UserError
@@ -189,7 +190,7 @@ class Report:
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Evaluator:
     """Judges a model. Evaluators stand in ``Experiment.evaluators``.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels, grid
 from genjax.errors import UserError
@@ -18,7 +18,7 @@ from genjax.families.vae import VAE
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ActiveUnits(Evaluator):
     """How many latent variables follow the data: those whose posterior mean varies (Burda et al., arXiv 1509.00519),
     and how many have collapsed onto the prior. Below the topmost layer the prior's mean, which varies with the layer
@@ -35,8 +35,7 @@ class ActiveUnits(Evaluator):
     collapsed_below: float = 0.01
 
     def __post_init__(self) -> None:
-        if not (self.threshold > 0 and self.collapsed_below > 0):
-            raise UserError(f"the thresholds of ActiveUnits are above 0, not {self}")
+        checks.above(self, 0, "threshold", "collapsed_below")
 
     def __call__(self, subject: Subject) -> Findings:
         layers = subject.collect(_statistics)  # a (mean less that of the prior, kl) a layer, [N, Z] each
@@ -65,7 +64,7 @@ class ActiveUnits(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LatentMap(Evaluator):
     """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1 has two
     dimensions: examples in it, coloured by label, and what the decoder makes of an even grid there (a
@@ -82,8 +81,7 @@ class LatentMap(Evaluator):
     cells: int = 15
 
     def __post_init__(self) -> None:
-        if self.limit < 2 or self.cells < 2:
-            raise UserError(f"LatentMap needs limit and cells of at least 2, not {self.limit}, {self.cells}")
+        checks.at_least(self, 2, "limit", "cells")
 
     def check(self, family: VAE, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 import jax
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.vae import VAE
 from genjax.family import Batch, Metrics, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImportanceBound(Evaluator):
     """-log p(x) of a VAE by the importance-weighted bound (Burda et al., arXiv 1509.00519), which falls to it as the
     number of samples grows.
@@ -33,8 +33,7 @@ class ImportanceBound(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if any(number is not None and number < 1 for number in (self.samples, self.limit, self.chunk)):
-            raise UserError(f"ImportanceBound needs numbers of at least 1, not {self}")
+        checks.at_least(self, 1, "samples", "limit", "chunk")
 
     def __call__(self, subject: Subject) -> Findings:
         found = subject.metrics(_bound, self.samples, self.chunk, limit=self.limit)

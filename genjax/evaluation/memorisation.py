@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.stats import betabinom
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -24,7 +24,7 @@ SIGNIFICANT = 1e-3
 PAIRS = 4  # a row of the picture
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Memorisation(Evaluator):
     """How many samples are copies of training images.
 
@@ -60,10 +60,9 @@ class Memorisation(Evaluator):
     shown: int = 16
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.held_out, self.shown) < 1 or self.limit < 2:
-            raise UserError(f"Memorisation needs numbers of at least 1 and a limit of at least 2, not {self}")
-        if not 0 < self.false_alarms < 1:
-            raise UserError(f"Memorisation.false_alarms is between 0 and 1, not {self.false_alarms}")
+        checks.at_least(self, 1, "samples", "held_out", "shown")
+        checks.at_least(self, 2, "limit")
+        checks.inside(self, 0, 1, "false_alarms")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

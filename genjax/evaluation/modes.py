@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -21,7 +21,7 @@ from genjax.family import Family
 FEW = 0.8  # of the modes that as many fair samples would find; below, a remark says so
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MixtureModes(Evaluator):
     """Coverage of a mixture of Gaussians of one width and equal weights.
 
@@ -45,8 +45,7 @@ class MixtureModes(Evaluator):
     def __post_init__(self) -> None:
         if not self.centres or len({len(centre) for centre in self.centres}) > 1:
             raise UserError("MixtureModes.centres are points of as many coordinates, at least one point")
-        if not (0 < self.std < math.inf and 0 < self.within < math.inf):
-            raise UserError(f"MixtureModes needs std and within above 0, not {self.std} and {self.within}")
+        checks.above(self, 0, "std", "within")
         if self.samples < len(self.centres):
             raise UserError(f"{len(self.centres)} modes need as many samples at least, not {self.samples}")
 
@@ -80,7 +79,7 @@ class MixtureModes(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StackedModes(Evaluator):
     """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3 modes.
 
@@ -98,8 +97,7 @@ class StackedModes(Evaluator):
     samples: int = 25_600
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise UserError(f"StackedModes needs at least 1 sample, not {self.samples}")
+        checks.at_least(self, 1, "samples")
 
     @property
     def runs(self) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -17,7 +17,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NearestNeighbours(Evaluator):
     """Samples, each followed by the training images nearest to it, and how near samples and held-out images come.
 
@@ -45,8 +45,8 @@ class NearestNeighbours(Evaluator):
     limit: int = 60_000
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.shown, self.neighbours) < 1 or self.limit < self.neighbours:
-            raise UserError(f"NearestNeighbours needs numbers of at least 1 and limit >= neighbours, not {self}")
+        checks.at_least(self, 1, "samples", "shown", "neighbours")
+        checks.ordered(self, "neighbours", "limit")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -24,7 +24,7 @@ from genjax.samplers.decoding import TokenSampler
 BASE = "base"  # the role of the reference
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PolicyKL(Evaluator):
     """KL(policy || reference) of responses to the prompts of a split of pairs, of families that keep their reference.
 
@@ -41,8 +41,8 @@ class PolicyKL(Evaluator):
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or (self.limit is not None and self.limit < 2):
-            raise UserError(f"PolicyKL needs at least 1 step and 2 prompts, not {self.steps} and {self.limit}")
+        checks.at_least(self, 1, "steps")
+        checks.at_least(self, 2, "limit")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

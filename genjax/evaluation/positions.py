@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.pictures import figure_pixels
-from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive import Autoregressive
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LossByPosition(Evaluator):
     """The loss over how many tokens there are to predict from, in nats a token.
 
@@ -33,8 +32,7 @@ class LossByPosition(Evaluator):
     limit: int | None = 2000
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"LossByPosition needs at least 1 row, not {self.limit}")
+        checks.at_least(self, 1, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         nll, weight, position = subject.collect(_predicted, limit=self.limit)

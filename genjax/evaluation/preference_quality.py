@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -17,7 +17,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PreferenceQuality(Evaluator):
     """Judges rewards by pairs of responses, with ``family.pair_rewards(state, batch)``. A tie counts half throughout.
 
@@ -38,8 +38,7 @@ class PreferenceQuality(Evaluator):
     bins: int = 20
 
     def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise UserError(f"PreferenceQuality needs at least 2 bins, not {self.bins}")
+        checks.at_least(self, 2, "bins")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

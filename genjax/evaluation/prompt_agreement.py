@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.sources.captioned import (
     ATTRIBUTES,
@@ -30,7 +30,7 @@ from genjax.families.diffusion import Diffusion, illustrated
 GROUPS = ("held_out", "seen")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PromptAgreement(Evaluator):
     """What of a prompt about ``CaptionedShapes`` its sample shows.
 
@@ -54,8 +54,8 @@ class PromptAgreement(Evaluator):
     shown: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.shown <= self.prompts:
-            raise UserError(f"PromptAgreement shows at least 1 and at most all of its prompts, unlike {self}")
+        checks.at_least(self, 1, "shown")
+        checks.ordered(self, "shown", "prompts")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 import scipy.stats
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.data.dataset import Split
 from genjax.errors import UserError
@@ -18,7 +19,7 @@ from genjax.families.masked_lm import MaskedLM, pseudo_log_likelihood
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PseudoPerplexity(Evaluator):
     """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
 
@@ -37,8 +38,7 @@ class PseudoPerplexity(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.limit < 2:
-            raise UserError(f"PseudoPerplexity needs at least 2 rows, not {self.limit}")
+        checks.at_least(self, 2, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         log_likelihood, count = subject.collect(_judged, limit=self.limit)

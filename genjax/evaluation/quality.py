@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation import distances
@@ -19,7 +19,7 @@ from genjax.family import Family
 SUBSETS = 100  # draws of the kernel distance
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SampleQuality(Evaluator):
     """Samples against reference images, in pixels or in the features of a network.
 
@@ -57,8 +57,8 @@ class SampleQuality(Evaluator):
     kernel_subset: int = 1_000
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.limit, self.k, self.manifold) < 1 or self.kernel_subset < 2:
-            raise UserError(f"SampleQuality needs numbers of at least 1 and a kernel_subset of at least 2, not {self}")
+        checks.at_least(self, 1, "samples", "limit", "k", "manifold")
+        checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
         if self.k >= self.manifold:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -18,7 +18,7 @@ from genjax.families import vae
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Reconstructions(Evaluator):
     """Images as the model sees them (drawn binary where it binarises), each above its reconstruction, and the mean
     squared error over the split, per value in [-1, 1]. Any family will do that has ``reconstruct(state, batch, key)``.
@@ -32,8 +32,7 @@ class Reconstructions(Evaluator):
     num: int = 8
 
     def __post_init__(self) -> None:
-        if self.num < 1:
-            raise UserError(f"Reconstructions needs num of at least 1, not {self.num}")
+        checks.at_least(self, 1, "num")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -53,7 +52,7 @@ class Reconstructions(Evaluator):
         )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Interpolations(Evaluator):
     """Straight walks through the latent space of a VAE between pairs of held-out images, one a row.
 
@@ -69,8 +68,8 @@ class Interpolations(Evaluator):
     steps: int = 8
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.steps < 2:
-            raise UserError(f"Interpolations needs rows of at least 1 and steps of at least 2, not {self}")
+        checks.at_least(self, 1, "rows")
+        checks.at_least(self, 2, "steps")
 
     def __call__(self, subject: Subject) -> Findings:
         batch = subject.examples(2 * self.rows)

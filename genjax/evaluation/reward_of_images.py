@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.drawn import sample_images
@@ -16,7 +16,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_l
 from genjax.families.rewarded_images import rewards_of_images
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardOfImages(Evaluator):
     """The mean reward of samples by the model's own sampler, and its standard error, ``NAME_error``.
 
@@ -38,8 +38,7 @@ class RewardOfImages(Evaluator):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}")
-        if self.samples < 2:
-            raise UserError(f"RewardOfImages needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 2, "samples")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

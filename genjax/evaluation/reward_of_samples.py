@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -21,7 +21,7 @@ from genjax.family import Batch, State
 from genjax.samplers.decoding import TokenSampler
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardOfSamples(Evaluator):
     """The mean reward of a response to each prompt of a split, and its standard error, ``NAME_error``.
 
@@ -44,10 +44,9 @@ class RewardOfSamples(Evaluator):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"RewardOfSamples.reward is a function of prompts and responses, not {self.reward!r}")
-        if self.steps < 1 or (self.limit is not None and self.limit < 2):
-            raise UserError(f"RewardOfSamples needs at least 1 step and 2 prompts, not {self.steps} and {self.limit}")
-        if not self.temperature >= 0:
-            raise UserError(f"temperature is not negative, but {self.temperature} is")
+        checks.at_least(self, 1, "steps")
+        checks.at_least(self, 2, "limit")
+        checks.at_least(self, 0, "temperature")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

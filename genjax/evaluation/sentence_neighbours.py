@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.masked_lm import MaskedLM, embed
 from genjax.family import Batch, State
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SentenceNeighbours(Evaluator):
     """How often a row's nearest neighbour by the cosine of embeddings is of the same domain: folder, file or column.
 
@@ -32,8 +32,7 @@ class SentenceNeighbours(Evaluator):
     limit: int = 1000
 
     def __post_init__(self) -> None:
-        if self.limit < 4:
-            raise UserError(f"SentenceNeighbours needs at least 4 rows, not {self.limit}")
+        checks.at_least(self, 4, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.part(self.limit)

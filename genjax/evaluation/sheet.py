@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import GAP, figure_pixels, grid
 from genjax.errors import UserError
@@ -22,7 +22,7 @@ DPI = 110
 SIDE, WIDTH, HISTOGRAM = 5.0, 13.0, 2.6  # inches: height of the grids, most that both are wide, height of the bars
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Sheet(Evaluator):
     """The picture ``report``: samples, some of them beside their nearest training images, and a histogram of classes.
 
@@ -48,10 +48,10 @@ class Sheet(Evaluator):
     limit: int = 60_000
 
     def __post_init__(self) -> None:
-        if min(self.shown, self.rows, self.neighbours) < 1 or self.limit < self.neighbours:
-            raise UserError(f"Sheet needs numbers of at least 1 and limit >= neighbours, not {self}")
-        if self.samples < max(self.shown, self.rows):
-            raise UserError(f"Sheet shows {max(self.shown, self.rows)} samples, so samples={self.samples} are too few")
+        checks.at_least(self, 1, "shown", "rows", "neighbours")
+        checks.ordered(self, "neighbours", "limit")
+        checks.ordered(self, "shown", "samples")
+        checks.ordered(self, "rows", "samples")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

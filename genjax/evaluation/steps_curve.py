@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -21,7 +22,7 @@ from genjax.families.diffusion import Denoising, Diffusion
 from genjax.families.latent import LatentDiffusion
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StepsCurve(Evaluator):
     """Distances of samples from the data over the number of steps that the solver takes.
 
@@ -53,8 +54,7 @@ class StepsCurve(Evaluator):
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
             raise UserError(f"StepsCurve.steps rise from 1 or more, and there is at least one, unlike {self.steps}")
-        if self.kernel_subset < 2:
-            raise UserError(f"StepsCurve needs a kernel_subset of at least 2, not {self.kernel_subset}")
+        checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -15,7 +15,7 @@ from genjax.evaluation.tabular_data import check_table, data_columns, places, sa
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularCorrelations(Evaluator):
     """How far the association of each pair of columns is from that in the judged split.
 
@@ -33,8 +33,7 @@ class TabularCorrelations(Evaluator):
     samples: int = 2000
 
     def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise UserError(f"TabularCorrelations needs at least 2 samples, not {self.samples}")
+        checks.at_least(self, 2, "samples")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

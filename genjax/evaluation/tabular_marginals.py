@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_pictures import marginals
-from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.tabular_data import check_table, column_label, data_columns, places, sample_columns
 from genjax.family import Family
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularMarginals(Evaluator):
     """The distance of each column of samples from that of the judged split, between 0 and 1.
 
@@ -31,8 +30,7 @@ class TabularMarginals(Evaluator):
     samples: int = 2000
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise UserError(f"TabularMarginals needs at least 1 sample, not {self.samples}")
+        checks.at_least(self, 1, "samples")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_codec import Columns
-from genjax.errors import UserError
 from genjax.evaluation.features import nearest
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.tabular_data import check_table, data_columns, places, sample_columns
@@ -19,7 +18,7 @@ from genjax.family import Family
 LOW = 5  # percentile that tells of the nearest samples
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TabularPrivacy(Evaluator):
     """Distances from samples to their nearest training records, beside those of held-out rows to theirs.
 
@@ -39,8 +38,7 @@ class TabularPrivacy(Evaluator):
     limit: int = 50_000
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.limit < 1:
-            raise UserError(f"TabularPrivacy needs numbers of at least 1, not {self}")
+        checks.at_least(self, 1, "samples", "limit")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

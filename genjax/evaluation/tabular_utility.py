@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_codec import Columns
 from genjax.errors import UserError, unknown
@@ -20,7 +20,7 @@ from genjax.family import Family
 Learner = Literal["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TrainOnSynthetic(Evaluator):
     """Train on synthetic, test on real (Esteban et al., arXiv 1706.02633): what samples are worth to learn from.
 
@@ -45,8 +45,8 @@ class TrainOnSynthetic(Evaluator):
         for name in self.learners:
             if name not in get_args(Learner):
                 raise unknown("learner", name, get_args(Learner))
-        if not self.learners or self.draws < 2 or self.limit < 2:
-            raise UserError(f"TrainOnSynthetic needs a learner, 2 draws and 2 rows at least, not {self}")
+        checks.some(self, "learners")
+        checks.at_least(self, 2, "draws", "limit")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.text_codecs import REPLACEMENT, Unencodable
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.evaluation.drawn_texts import check_texts
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive import Autoregressive
@@ -26,7 +27,7 @@ FEWEST = 6  # pairs of sentences: of fewer a bootstrap says little
 Of = Literal["rest", "sentence"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Probe:
     """Sentences that a fair model holds for equally likely with either attribute.
 
@@ -51,7 +52,7 @@ class Probe:
             raise UserError(f"probe {self.name!r} has {count} pairs of sentences; an interval needs at least {FEWEST}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextBias(Evaluator):
     """The likelihood gap of paired sentences with an attribute swapped (after Nangia et al., arXiv 2010.00133).
 
@@ -85,12 +86,9 @@ class TextBias(Evaluator):
         names = [probe.name for probe in self.probes]
         if not names or len(set(names)) < len(names):
             raise UserError("TextBias needs probes of different names")
-        if self.of not in get_args(Of):
-            raise unknown("choice for of", self.of, get_args(Of))
-        if self.threshold < 0 or self.resamples < 100 or not 0 < self.confidence < 1:
-            raise UserError(
-                "TextBias needs a threshold of at least 0, at least 100 resamples and a confidence between 0 and 1"
-            )
+        checks.at_least(self, 0, "threshold")
+        checks.at_least(self, 100, "resamples")
+        checks.inside(self, 0, 1, "confidence")
         ending = [t for probe in self.probes for t in probe.templates if t.endswith(SLOT)]
         if self.of == "rest" and ending:
             raise UserError(f"nothing follows the words in {ending[0]!r}: take of='sentence'")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
-from genjax.errors import UserError, unknown
 from genjax.evaluation.drawn_texts import check_texts, data_texts, drawn_texts, in_words, matched
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.ngrams import distinct, repetition, self_bleu
@@ -22,7 +21,7 @@ REPEATING = 0.2  # how much more of a sample's n-grams may stand earlier in it
 Unit = Literal["words", "tokens"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextDiversity(Evaluator):
     """Distinct n-grams, self-BLEU and repetition of samples beside those of as much held-out text.
 
@@ -46,10 +45,8 @@ class TextDiversity(Evaluator):
     unit: Unit = "words"
 
     def __post_init__(self) -> None:
-        if self.samples < 2 or self.n < 1:
-            raise UserError(f"TextDiversity needs at least 2 samples and n of at least 1, not {self}")
-        if self.unit not in get_args(Unit):
-            raise unknown("unit", self.unit, get_args(Unit))
+        checks.at_least(self, 2, "samples")
+        checks.at_least(self, 1, "n")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -28,7 +28,7 @@ CONFIDENCE = 0.95  # of the interval that the flag of an extraction rate goes by
 QUOTED = 80  # characters of a passage that a remark quotes
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextMemorisation(Evaluator):
     """How much of the training text stands in samples word for word, and how much of it a prefix brings out.
 
@@ -62,10 +62,9 @@ class TextMemorisation(Evaluator):
     flag_above: float = 0.01
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.rows, self.prefix, self.size) < 1:
-            raise UserError(f"TextMemorisation needs numbers of at least 1, not {self}")
-        if not (0 < self.false_alarms < 1 and 0 <= self.flag_above < 1):
-            raise UserError("TextMemorisation.false_alarms and flag_above are shares of texts, between 0 and 1")
+        checks.at_least(self, 1, "samples", "rows", "prefix", "size")
+        checks.inside(self, 0, 1, "false_alarms")
+        checks.share(self, "flag_above")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.text_codecs import Words
 from genjax.errors import UserError
@@ -24,7 +24,7 @@ from genjax.samplers.decoding import TokenSampler
 WORDS = Words()
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TranslationQuality(Evaluator):
     """BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of greedy translations, by sacreBLEU (arXiv 1804.08771).
 
@@ -46,8 +46,7 @@ class TranslationQuality(Evaluator):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if min(self.limit or 1, self.steps or 1) < 1 or 0 in (self.limit, self.steps):
-            raise UserError(f"TranslationQuality needs at least 1 pair and 1 step, not {self}")
+        checks.at_least(self, 1, "limit", "steps")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)

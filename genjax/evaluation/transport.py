@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -17,7 +18,7 @@ from genjax.families.diffusion import Diffusion
 from genjax.samplers import Adaptive, Euler, Sampler, Walk
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TransportDistance(Evaluator):
     """Squared 2-Wasserstein distance of a diffusion's samples from data, by several solvers.
 
@@ -39,8 +40,8 @@ class TransportDistance(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.solvers or self.samples < 1:
-            raise UserError("TransportDistance needs a solver and a sample at least")
+        checks.some(self, "solvers")
+        checks.at_least(self, 1, "samples")
         if len(set(map(named, self.solvers))) < len(self.solvers):
             raise UserError("TransportDistance.solvers have different names or numbers of steps, so do their results")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.decoding import DRAFT, Decoding, Request
@@ -40,7 +40,7 @@ class Predictions(NamedTuple):
     weight: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Autoregressive(Family):
     """Next-token prediction. Its ``loss`` is in nats a token: the sum over target tokens over their number.
 
@@ -67,10 +67,8 @@ class Autoregressive(Family):
     prefix_lm: bool = False
 
     def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise UserError(f"chunk is at least 1 token, not {self.chunk}")
-        if not self.z_loss >= 0:
-            raise UserError(f"z_loss is not negative, but {self.z_loss} is")
+        checks.at_least(self, 1, "chunk")
+        checks.at_least(self, 0, "z_loss")
         if not getattr(self.net, "causal", True):
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
         if self.prefix_lm and getattr(self.net, "attention", None) is None:

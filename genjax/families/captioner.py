@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive import Autoregressive
@@ -24,7 +25,7 @@ from genjax.nets.transformer import Transformer
 from genjax.samplers.decoding import TokenSampler, generate
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CaptionDecoding(Decoding):
     """How captions are drawn, and of which picture.
 
@@ -69,7 +70,7 @@ class CaptionRequest(Request):
     picture: Picture | None = None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Captioner(Autoregressive):
     """Next-token prediction of the captions of images. Its ``loss`` is in nats a token, as that of ``Autoregressive``.
 

@@ -5,13 +5,13 @@ Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
@@ -35,7 +35,7 @@ class Network(nn.Module):
         return features, nn.Dense(self.classes, name="head")(kept)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Classifier(Family):
     """p(label | x), learned by cross-entropy.
 
@@ -57,11 +57,8 @@ class Classifier(Family):
     top: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("label_smoothing", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
-        if self.top is not None and self.top < 2:
-            raise UserError(f"top is at least 2, not {self.top}; accuracy is measured anyway")
+        checks.share(self, "label_smoothing", "dropout")
+        checks.at_least(self, 2, "top")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.classes is None:

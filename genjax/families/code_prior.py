@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families import conditioning
@@ -28,7 +28,7 @@ from genjax.samplers.decoding import TokenSampler, generate
 AUTOENCODER = "autoencoder"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CodeSampler:
     """How the codes of an image are drawn, one after another.
 
@@ -49,15 +49,14 @@ class CodeSampler:
 
     def __post_init__(self) -> None:
         self.tokens(1)
-        if not self.guidance_scale >= 0:
-            raise UserError(f"guidance_scale is not negative, but {self.guidance_scale} is")
+        checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
         """The same for so many codes."""
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CodePrior(Family):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 
@@ -86,8 +85,7 @@ class CodePrior(Family):
     def __post_init__(self) -> None:
         if not self.net.causal or self.net.cross_attention:
             raise UserError("the net of a CodePrior is causal and reads no memory (cross_attention)")
-        if not 0 <= self.drop_label < 1:
-            raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
+        checks.share(self, "drop_label")
         self.check_sampler(self.sampler)
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.text_codecs import NOTHING, Unencodable, until_end
 from genjax.errors import UserError
 from genjax.family import Trained
@@ -18,7 +19,7 @@ DRAFT = "draft"
 MOST_PROMPTS = 256  # as many texts as are drawn at once
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Decoding(TokenSampler):
     """How texts are drawn and what they begin with.
 
@@ -66,10 +67,8 @@ class Decoding(TokenSampler):
             raise UserError("a source is text or tokens, not both")
         if not all(self.stop):
             raise UserError("a stop is a text of at least one character")
-        if self.beams < 1 or self.draft_tokens < 1:
-            raise UserError(f"beams and draft_tokens are at least 1, not {self.beams} and {self.draft_tokens}")
-        if not self.length_penalty >= 0:
-            raise UserError(f"length_penalty is not negative, but {self.length_penalty} is")
+        checks.between(self, 1, 10_000, "beams", "draft_tokens")
+        checks.at_least(self, 0, "length_penalty")
         if self.draft is not None and self.repetition_penalty != 1:
             raise UserError("speculative decoding (draft) knows no repetition_penalty")
         if self.beams > 1:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.couplings import Coupling, Normal, paired
 from genjax.data.dataset import Spec
 from genjax.data.nonleaking import NonLeaking
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.families import conditioning, variational
 from genjax.family import (
     Batch,
@@ -40,7 +40,7 @@ from genjax.processes import Cosine, Parametrization, Process, Target, Weighting
 from genjax.samplers import DDIM, Denoise, guided, known, log_density
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Denoising:
     """Draws from noise.
 
@@ -61,8 +61,7 @@ class Denoising:
     prompt: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.guidance_scale >= 0:
-            raise UserError(f"guidance_scale is not negative, but {self.guidance_scale} is")
+        checks.at_least(self, 0, "guidance_scale")
 
     def prompted(self, prompts: tuple[str, ...]) -> Denoising:
         """With this prompt; it takes one alone."""
@@ -71,7 +70,7 @@ class Denoising:
         return dataclasses.replace(self, prompt=prompts[0])
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Diffusion(Family):
     """A network that tells clean data from noisy ones, x_t = alpha(t) x0 + sigma(t) noise.
 
@@ -121,18 +120,10 @@ class Diffusion(Family):
 
     def __post_init__(self) -> None:
         self.parametrization({})
-        if self.weighting not in get_args(Weighting):
-            raise unknown("weighting", self.weighting, get_args(Weighting))
-        if self.coupling not in get_args(Coupling):
-            raise unknown("coupling", self.coupling, get_args(Coupling))
-        if not self.gamma > 0:
-            raise UserError(f"gamma is above 0, but {self.gamma} is not")
-        if self.width < 1:
-            raise UserError(f"width is at least 1, not {self.width}")
-        if not self.time_frequency > 0.1:
-            raise UserError(f"time_frequency is above 0.1, but {self.time_frequency} is not")
-        if not 0 <= self.drop_label < 1:
-            raise UserError(f"drop_label is at least 0 and below 1, not {self.drop_label}")
+        checks.above(self, 0, "gamma")
+        checks.at_least(self, 1, "width")
+        checks.above(self, 0.1, "time_frequency")
+        checks.share(self, "drop_label")
         plain = self.noise.gaussian and self.coupling == "independent"
         if self.learned and (self.weighting != "likelihood" or self.target != "noise"):
             raise UserError('a Learned process is trained by its bound: target="noise", weighting="likelihood"')

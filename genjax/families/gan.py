@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from genjax import adversarial
+from genjax import adversarial, checks
 from genjax.adversarial import GANLoss
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
@@ -28,7 +27,7 @@ from genjax.nets.mlp import MLPBackbone
 from genjax.nets.progressive import Progressive
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LatentSampler:
     """Draws from the generator.
 
@@ -41,11 +40,10 @@ class LatentSampler:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if self.truncation is not None and not self.truncation > 0:
-            raise UserError(f"sampler.truncation is above 0 or None, not {self.truncation}")
+        checks.above(self, 0, "truncation")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GAN(Family):
     """Two players: a generator of samples from Gaussian latents, and a discriminator that tells them from data.
 
@@ -95,24 +93,14 @@ class GAN(Family):
     sampler: LatentSampler = LatentSampler()
 
     def __post_init__(self) -> None:
-        if self.loss not in get_args(GANLoss):
-            raise unknown("loss", self.loss, get_args(GANLoss))
         if self.spectral_norm not in NORMALISED:
             raise unknown("spectral_norm", self.spectral_norm, NORMALISED)
-        for name in ("latent_dim", "pack", "penalty_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("gradient_penalty", "r1", "r2"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is not negative, but {getattr(self, name)} is")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise UserError(f"label_smoothing is at least 0 and below 0.5, not {self.label_smoothing}")
-        if self.weight_clip is not None and not self.weight_clip > 0:
-            raise UserError(f"weight_clip is above 0 or None, not {self.weight_clip}")
-        if self.init_std is not None and not self.init_std > 0:
-            raise UserError(f"init_std is above 0 or None, not {self.init_std}")
-        if not self.temperature > 0:
-            raise UserError(f"temperature is above 0, not {self.temperature}")
+        checks.at_least(self, 1, "latent_dim", "pack", "penalty_every")
+        checks.at_least(self, 0, "gradient_penalty", "r1", "r2")
+        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
+        checks.above(self, 0, "weight_clip")
+        checks.above(self, 0, "init_std")
+        checks.above(self, 0, "temperature")
         if self.pack > 1 and (self.conditional or self.nets.progressive):
             raise UserError("pack above 1 judges examples together: not with labels or a growing resolution")
         if self.nets.progressive != isinstance(self.discriminator, Progressive):

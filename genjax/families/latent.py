@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import Denoising, Diffusion
@@ -35,7 +35,7 @@ class Autoencoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LatentDiffusion(Family):
     """A diffusion of the standardised latents of an autoencoder, which stays as its own run left it.
 

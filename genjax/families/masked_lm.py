@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.augment_text import real
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.errors import UserError
@@ -27,7 +27,7 @@ from genjax.nets.transformer import Transformer
 GAP = "[MASK]"  # what a person writes for a token to be filled in
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Filling:
     """How the gaps of a text are filled.
 
@@ -52,13 +52,11 @@ class Filling:
         return dataclasses.replace(self, prompt=prompts[0])
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"length of a text to fill is at least 1 token, not {self.length}")
-        if not self.temperature >= 0:
-            raise UserError(f"temperature is not negative, but {self.temperature} is")
+        checks.at_least(self, 1, "length")
+        checks.at_least(self, 0, "temperature")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MaskedLM(Family):
     """Cross-entropy of tokens that were masked; ``loss`` is in nats a token asked for.
 
@@ -81,8 +79,7 @@ class MaskedLM(Family):
             raise UserError("a masked language model sees both sides of a gap: its net is not causal")
         if self.net.cross_attention:
             raise UserError("a masked language model reads nothing besides its text: no cross_attention")
-        if self.chunk < 1:
-            raise UserError(f"chunk is at least 1 token, not {self.chunk}")
+        checks.at_least(self, 1, "chunk")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.vocabulary is None:

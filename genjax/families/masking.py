@@ -7,13 +7,13 @@ but of tokens, not of words, and with masked, random or kept drawn for each toke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError, unknown
+from genjax import checks
+from genjax.errors import UserError
 
 Unit = Literal["tokens", "words", "spans"]
 
@@ -36,7 +36,7 @@ class Kinds(NamedTuple):
     continued: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Masking:
     """How many tokens are asked for, which, and what stands in their place.
 
@@ -57,14 +57,12 @@ class Masking:
     longest: int = 10
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise unknown("unit of masking", str(self.unit), get_args(Unit))
-        if not 0 < self.rate < 1:
-            raise UserError(f"the rate of masking is between 0 and 1, not {self.rate}")
-        if min(self.masked, self.random) < 0 or self.masked + self.random > 1:
+        checks.inside(self, 0, 1, "rate")
+        checks.between(self, 0, 1, "masked", "random")
+        if self.masked + self.random > 1:
             raise UserError(f"masked and random are shares of one whole, not {self.masked} and {self.random}")
-        if not 0 < self.span_end <= 1 or self.longest < 1:
-            raise UserError(f"span_end is above 0 and at most 1, longest at least 1, not {self}")
+        checks.numbers(self, ("span_end",), "above 0 and at most 1", lambda x: 0 < x <= 1)
+        checks.at_least(self, 1, "longest")
 
     def __call__(self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds) -> tuple[jax.Array, jax.Array]:
         """What is read [B, T] int32 and what is asked for [B, T] bool, of tokens [B, T], where ``real`` is no padding.

@@ -8,13 +8,13 @@ Conditioning on labels: Sohn et al., NeurIPS 2015.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.table_vectors import constants
 from genjax.errors import UserError
@@ -25,7 +25,7 @@ from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class UpperLatents:
     """A layer of latents above those that the decoder sees; their prior depends on it.
 
@@ -40,12 +40,11 @@ class UpperLatents:
     activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        if self.dim < 1 or any(width < 1 for width in self.hidden):
-            raise UserError(f"latents and hidden widths are at least 1, not {self.dim}, {self.hidden}")
+        checks.at_least(self, 1, "dim", "hidden")
         check_activation(self.activation)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PriorSampler:
     """Decoded draws from the prior.
 
@@ -61,11 +60,10 @@ class PriorSampler:
     label: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UserError(f"a temperature is not negative, but {self.temperature} is")
+        checks.at_least(self, 0, "temperature")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class VAE(Family):
     """A variational autoencoder with Gaussian latents, z1 or z1, z2, ... from the data up.
 
@@ -99,11 +97,8 @@ class VAE(Family):
     upper: tuple[UpperLatents, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "importance_samples", "chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 1, not {getattr(self, name)}")
-        if not self.free_bits >= 0:
-            raise UserError(f"free_bits is not negative, but {self.free_bits} is")
+        checks.at_least(self, 1, "latent_dim", "importance_samples", "chunk")
+        checks.at_least(self, 0, "free_bits")
         if self.free_bits and self.importance_samples > 1:
             raise UserError("free_bits bounds a closed KL term, which importance_samples above 1 has not")
         self.beta.check_closed()

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.family import Params
 from genjax.nets.monotone import MonotoneSchedule
 from genjax.processes import Process
@@ -39,7 +39,7 @@ class Schedule(Process):
         return (self.gamma(t) - first) / (last - first)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Learned:
     """A monotone network gives gamma = -log SNR over time. Its ends lower the bound, all between them its variance.
 
@@ -54,8 +54,8 @@ class Learned:
     gamma_max: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.width < 1 or not self.gamma_min < self.gamma_max:
-            raise UserError(f"Learned needs a width of at least 1 and gamma_min < gamma_max, not {self}")
+        checks.at_least(self, 1, "width")
+        checks.ordered(self, "gamma_min", "gamma_max", strictly=True)
 
     def init(self, key: jax.Array) -> Params:
         return self._module().init(key, jnp.zeros(()))["params"]

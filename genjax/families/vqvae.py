@@ -6,13 +6,13 @@ Codes that fall out of use are restarted at outputs of the encoder: Dhariwal et 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
@@ -23,7 +23,7 @@ SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
 TINY = 1e-30  # a batch of masked rows alone gives no NaN
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class VQVAE(Family):
     """An autoencoder of images whose latents are a grid of entries of one codebook.
 
@@ -57,16 +57,11 @@ class VQVAE(Family):
     restart_below: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.codes < 2:
-            raise UserError(f"codes is at least 2, not {self.codes}")
-        if self.code_dim < 1:
-            raise UserError(f"code_dim is at least 1, not {self.code_dim}")
-        if not self.commitment >= 0:
-            raise UserError(f"commitment is not negative, but {self.commitment} is")
-        if not 0 <= self.decay < 1:
-            raise UserError(f"decay is at least 0 and below 1, not {self.decay}")
-        if not 0 <= self.restart_below < 1:
-            raise UserError(f"restart_below is at least 0 and below 1, not {self.restart_below}")
+        checks.at_least(self, 2, "codes")
+        checks.at_least(self, 1, "code_dim")
+        checks.at_least(self, 0, "commitment")
+        checks.share(self, "decay")
+        checks.share(self, "restart_below")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.entry != "image":

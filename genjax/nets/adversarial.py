@@ -6,12 +6,12 @@ to features [B, F].
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
@@ -37,7 +37,7 @@ class MLPGeneratorNet(nn.Module):
         return nn.Dense(math.prod(self.shape), name="output")(z).reshape(z.shape[0], *self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPGenerator:
     """A perceptron, for data of any shape.
 
@@ -52,8 +52,7 @@ class MLPGenerator:
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        checks.at_least(self, 1, "hidden")
         check_activation(self.activation)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
@@ -76,7 +75,7 @@ class MaxoutFeatures(nn.Module):
         return x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MaxoutBackbone:
     """A maxout network (Goodfellow et al., arXiv 1302.4389), for data of any shape.
 
@@ -89,8 +88,9 @@ class MaxoutBackbone:
     pieces: int = 5
 
     def __post_init__(self) -> None:
-        if not self.hidden or min(self.hidden) < 1 or self.pieces < 2:
-            raise UserError(f"a maxout network needs widths of at least 1 and 2 pieces, not {self}")
+        checks.some(self, "hidden")
+        checks.at_least(self, 1, "hidden")
+        checks.at_least(self, 2, "pieces")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, *shape] -> [B, hidden[-1]]."""
@@ -127,7 +127,7 @@ class ConvGeneratorNet(nn.Module):
         return nn.Conv(self.shape[-1], (self.head, self.head), name="head")(x) if self.head else x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvGenerator:
     """Transposed convolutions, for images of any resolution.
 
@@ -145,12 +145,11 @@ class ConvGenerator:
     head: int = 0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a convolutional generator needs 1 or more channels, not {self.channels}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if self.head < 0:
-            raise UserError(f"head is not negative, but {self.head} is")
+        checks.at_least(self, 0, "head")
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
         """[B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics span."""
@@ -178,7 +177,7 @@ class ConvFeatures(nn.Module):
         return x.reshape(x.shape[0], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvBackbone:
     """Strided convolutions, for images of any resolution.
 
@@ -197,13 +196,12 @@ class ConvBackbone:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a convolutional backbone needs 1 or more channels, not {self.channels}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
         check_activation(self.activation)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, H, W, C] -> [B, F]; `axis` is the mapped one that batch statistics span."""

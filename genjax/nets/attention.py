@@ -125,4 +125,4 @@ class SelfAttention(nn.Module):
 def check_heads(width: int, heads: int) -> None:
     """Refuse heads that do not share a width evenly."""
     if heads < 1 or width % heads:
-        raise UserError(f"heads divides the width, but {heads} does not divide {width}")
+        raise UserError(f"heads must be a divisor of {width} (width), got {heads}", "heads")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from genjax import checks
 
 
 class NoCache(NamedTuple):
@@ -20,7 +21,7 @@ class NoCache(NamedTuple):
         return self
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Bigram:
     """Logits of the next token that depend on the last one alone.
 
@@ -31,6 +32,9 @@ class Bigram:
     context: int = 1024
 
     logit_softcap: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "context")
 
     def module(self, vocabulary: int) -> BigramNet:
         """The network over tokens 0 to vocabulary - 1."""

@@ -6,8 +6,8 @@ of the sums that of Dao et al. (arXiv 2205.14135).
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ Segments = tuple[jax.Array, jax.Array] | None
 Prefix = tuple[jax.Array, jax.Array] | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Rule:
     """How scores are made of queries and keys, and which of them count.
 

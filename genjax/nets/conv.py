@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.mlp import Activation, activate, check_activation
 
@@ -249,7 +249,7 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
     return sizes
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ConvCoder:
     """Encoder and decoder as strided convolutions, for images of any resolution.
 
@@ -268,10 +268,9 @@ class ConvCoder:
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if not self.channels or min(self.channels) < 1 or self.dense < 0:
-            raise UserError(
-                f"a convolutional coder needs stages of 1 or more channels, not {self.channels}, {self.dense=}"
-            )
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 0, "dense")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:

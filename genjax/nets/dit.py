@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention, check_heads
 
@@ -81,7 +80,7 @@ class DiTDenoiser(nn.Module):
         return unpatchify(y, self.patch, self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class DiT:
     """A vision transformer with adaptive layer norm whose blocks begin as identities (adaLN-Zero).
 
@@ -100,10 +99,8 @@ class DiT:
     ratio: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.width, self.depth, self.ratio) < 1:
-            raise UserError(
-                f"a DiT has 1 or more of everything, not {self.patch=}, {self.width=}, {self.depth=}, {self.ratio=}"
-            )
+        checks.at_least(self, 1, "patch", "width", "depth", "ratio")
+        checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(f"the width of a DiT is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

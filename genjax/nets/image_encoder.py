@@ -6,13 +6,13 @@ Patches through a transformer: Dosovitskiy et al., arXiv 2010.11929. Convolution
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention, check_heads
 from genjax.nets.dit import patchify, positions
@@ -32,7 +32,7 @@ class PatchGrid(nn.Module):
         return patchify(x, self.side).reshape(b, h // self.side, w // self.side, -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Patches:
     """Squares of an image as they are, for the projection of an `ImageEncoder`.
 
@@ -43,8 +43,7 @@ class Patches:
     side: int = 4
 
     def __post_init__(self) -> None:
-        if self.side < 1:
-            raise UserError(f"patches have a side of at least 1 pixel, not {self.side}")
+        checks.at_least(self, 1, "side")
 
     def grid(self) -> nn.Module:
         """[B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
@@ -87,7 +86,7 @@ class PlaceEncoder(nn.Module):
         return nn.LayerNorm(dtype=y.dtype, name="norm")(y)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ImageEncoder:
     """Features of the places of an image: a grid, projected and told where its places lie, then blocks of attention.
 
@@ -109,10 +108,9 @@ class ImageEncoder:
     ratio: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.width, self.ratio) < 1 or self.depth < 0:
-            raise UserError(
-                f"an image encoder has a width and a ratio of at least 1 and a depth that is not negative, not {self}"
-            )
+        checks.at_least(self, 1, "width", "ratio")
+        checks.at_least(self, 0, "depth")
+        checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(f"the width of an image encoder is a multiple of 4 for its positions, not {self.width}")
         check_heads(self.width, self.heads)

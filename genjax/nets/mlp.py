@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Literal, get_args
 
@@ -10,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError, unknown
+from genjax import checks
+from genjax.errors import unknown
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
@@ -62,7 +62,7 @@ class MLPDecoder(nn.Module):
         return y.reshape(z.shape[0], *self.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPCoder:
     """Encoder and decoder as perceptrons, for data of any shape.
 
@@ -75,8 +75,7 @@ class MLPCoder:
     activation: Activation = "relu"
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        checks.at_least(self, 1, "hidden")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
@@ -106,7 +105,7 @@ class MLPFeatures(nn.Module):
         return x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 
@@ -122,11 +121,9 @@ class MLPBackbone:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"hidden widths are at least 1, not {self.hidden}")
+        checks.at_least(self, 1, "hidden")
         check_activation(self.activation)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch statistics."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax import checks
 
 NOTHING = -1  # stands in a cache where no token does
 
@@ -20,7 +19,7 @@ class PastTokens(NamedTuple):
     tokens: jax.Array
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NgramMLP:
     """Logits of the next token from the embeddings of the last few, side by side through one layer of tanh.
 
@@ -42,9 +41,7 @@ class NgramMLP:
     logit_softcap: ClassVar[None] = None
 
     def __post_init__(self) -> None:
-        for name in ("past", "width", "hidden", "context"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} of an NgramMLP is at least 1, not {getattr(self, name)}")
+        checks.at_least(self, 1, "past", "width", "hidden", "context")
 
     def module(self, vocabulary: int) -> NgramMLPNet:
         """The network over tokens 0 to vocabulary - 1."""

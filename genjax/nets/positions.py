@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.errors import UserError
+from genjax import checks
 
 
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:
@@ -19,7 +18,7 @@ def sinusoids(positions: jax.Array, width: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Rotary:
     """Rotary positions (Su et al., arXiv 2104.09864), entry i of a head paired with entry i + D/2.
 
@@ -40,10 +39,11 @@ class Rotary:
     high: float = 4.0
 
     def __post_init__(self) -> None:
-        if not self.base > 1 or not self.factor >= 1:
-            raise UserError(f"rotary positions need base > 1 and factor >= 1, not {self.base=}, {self.factor=}")
-        if self.trained is not None and (self.trained < 1 or not 0 < self.low < self.high):
-            raise UserError(f"rotary positions need trained >= 1 and 0 < low < high, not {self}")
+        checks.above(self, 1, "base")
+        checks.at_least(self, 1, "factor")
+        checks.at_least(self, 1, "trained")
+        checks.above(self, 0, "low")
+        checks.ordered(self, "low", "high", strictly=True)
 
     def frequencies(self, head_width: int) -> np.ndarray:
         """Radians a token of each pair: float64 [head_width / 2]."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import activate
 
@@ -86,7 +84,7 @@ class ProgressiveFeatures(nn.Module):
         return h.reshape(h.shape[0], -1)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Progressive:
     """Both players of a game whose resolution grows: each stage doubles that of the one before.
 
@@ -97,8 +95,8 @@ class Progressive:
     channels: tuple[int, ...] = (128, 64, 32)
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a progressive net needs stages of 1 or more channels, not {self.channels}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """(H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""

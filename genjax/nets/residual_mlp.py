@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import flax.linen as nn
 import jax
 
-from genjax.errors import UserError
+from genjax import checks
 
 
 class ResidualMLPDenoiser(nn.Module):
@@ -30,7 +29,7 @@ class ResidualMLPDenoiser(nn.Module):
         return nn.Dense(math.prod(x.shape[1:]), kernel_init=zeros, name="output")(y).reshape(x.shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResidualMLP:
     """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the hidden layer.
 
@@ -47,10 +46,8 @@ class ResidualMLP:
     hidden: int = 512
 
     def __post_init__(self) -> None:
-        if min(self.width, self.blocks, self.hidden) < 1:
-            raise UserError(
-                f"a ResidualMLP has 1 or more of everything, not {self.width=}, {self.blocks=}, {self.hidden=}"
-            )
+        checks.at_least(self, 1, "width", "blocks", "hidden")
+        checks.depth(self, "blocks")
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
         """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""

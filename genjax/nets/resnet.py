@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax
 
-from genjax.errors import UserError, unknown
+from genjax import checks
+from genjax.errors import UserError
 from genjax.nets.conv import DownConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
 from genjax.nets.norm import BatchNorm
@@ -69,7 +69,7 @@ class ResNetBackbone(nn.Module):
         return x.mean((1, 2)) if self.pooled else x
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResNet:
     """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then the mean over it.
 
@@ -93,17 +93,18 @@ class ResNet:
     stem: int = 0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a ResNet needs stages of 1 or more channels, not {self.channels}")
-        if len(self.blocks) != len(self.channels) or min(self.blocks) < 0:
-            raise UserError(f"blocks has a number for each of {len(self.channels)} stages, not {self.blocks}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        if len(self.blocks) != len(self.channels):
+            raise UserError(
+                f"blocks must have a number for each of channels, {self.channels}, got {self.blocks}", "blocks"
+            )
         check_activation(self.activation)
-        if self.norm not in get_args(NormName):
-            raise unknown("norm", self.norm, get_args(NormName))
-        if self.stem < 0:
-            raise UserError(f"stem is not negative, but {self.stem} is")
+        checks.at_least(self, 0, "stem", "blocks")
+        checks.depth(self, "blocks")
+        checks.at_least(self, 1, "groups")
         widths = (self.stem, *self.channels)
-        if self.norm == "group" and any(self.groups < 1 or width % self.groups for width in widths):
+        if self.norm == "group" and any(width % self.groups for width in widths):
             raise UserError(f"groups divides all channels, but {self.groups} does not divide {widths}")
 
     def backbone(self, axis: str | None = None) -> nn.Module:

@@ -5,12 +5,11 @@ Self-attention: Zhang et al., arXiv 1805.08318.
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import stage_sizes
 from genjax.nets.norm import BatchNorm
@@ -81,7 +80,7 @@ class ResNetGeneratorNet(nn.Module):
         return _conv(self.shape[-1], 3, "output")(active(x, "norm_output"))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResNetGenerator:
     """Residual blocks that double the resolution.
 
@@ -126,7 +125,7 @@ class ResNetDiscriminatorNet(nn.Module):
         return nn.relu(x).sum((1, 2))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class ResNetDiscriminator:
     """Residual blocks, the first of which halve the resolution; then the sum over the map.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import Activation, activate, check_activation
@@ -84,7 +83,7 @@ class SpatialDecoder(nn.Module):
         return UpConv(self.shape[-1], self.kernel, name="output")(activate(self.activation, x))[:, :h, :w]
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class SpatialCoder:
     """Encoder to a grid of vectors and decoder from it, for images of any resolution.
 
@@ -105,10 +104,10 @@ class SpatialCoder:
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
             raise UserError(f"kernel must be even, not {self.kernel}")
-        if not self.channels or min(self.channels) < 1 or self.residual_blocks < 0:
-            raise UserError(
-                f"a spatial coder needs stages of 1 or more channels, not {self.channels}, {self.residual_blocks=}"
-            )
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 0, "residual_blocks")
+        checks.depth(self, "residual_blocks")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError, unknown
+from genjax import checks
+from genjax.errors import UserError
 from genjax.nets.token_net import TokenNet
 from genjax.nets.transformer import Transformer
 
@@ -37,7 +38,7 @@ class PooledTokens(nn.Module):
         return jnp.einsum("btc,bt->bc", hidden, weight.astype(hidden.dtype))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class TokenBackbone:
     """The last features of a Transformer, one vector a text.
 
@@ -52,8 +53,6 @@ class TokenBackbone:
     pool: Pool = "mean"
 
     def __post_init__(self) -> None:
-        if self.pool not in get_args(Pool):
-            raise unknown("pool", str(self.pool), get_args(Pool))
         if self.net.cross_attention:
             raise UserError("a classifier reads nothing besides its text: no cross_attention")
         if self.net.causal and self.pool == "first":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError, unknown
+from genjax import checks
+from genjax.errors import UserError
 from genjax.nets.blocked_attention import Rule
 from genjax.nets.cache import Cache, LayerCache
 from genjax.nets.feed_forward import GATED, Activation, check_activation
@@ -22,7 +22,7 @@ Remat = Literal["nothing", "products", "everything"]
 Bias = Literal["attention", "mix", "feed_forward", "norm", "head"]
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class MuP:
     """Maximal update parametrization: what is tuned at one width holds at others (Yang et al., arXiv 2203.03466).
 
@@ -40,11 +40,10 @@ class MuP:
     head_width: int = 32
 
     def __post_init__(self) -> None:
-        if min(self.width, self.head_width) < 1:
-            raise UserError(f"the widths of muP's base are at least 1, not {self.width} and {self.head_width}")
+        checks.at_least(self, 1, "width", "head_width")
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class Transformer:
     """Blocks of attention and a perceptron over embedded tokens; the defaults are GPT-2's.
 
@@ -119,36 +118,23 @@ class Transformer:
     mup: MuP | None = None
 
     def __post_init__(self) -> None:
-        numbers = ("layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
-        for name in numbers:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} of a transformer is at least 1, not {value}")
-        choices = {"positions": Positions, "norm": Norm, "attention": Implementation, "remat": Remat}
-        for name, kind in choices.items():
-            if getattr(self, name) not in get_args(kind):
-                raise unknown(name, str(getattr(self, name)), get_args(kind))
-        for bias in self.biases:
-            if bias not in get_args(Bias):
-                raise unknown("bias", str(bias), get_args(Bias))
+        checks.at_least(self, 1, "layers", "heads", "width", "context", "kv_heads", "head_width", "hidden", "window")
+        if not self.scan_layers:
+            checks.depth(self, "layers")
         check_activation(self.activation)
         if self.head_width is None and self.width % self.heads:
-            raise UserError(f"heads divides the width, but {self.heads} does not divide {self.width}")
+            raise UserError(f"heads must be a divisor of {self.width} (width), got {self.heads}", "heads")
         if self.heads % self.keys_of_heads:
-            raise UserError(f"kv_heads divides heads, but {self.kv_heads} does not divide {self.heads}")
+            raise UserError(f"kv_heads must be a divisor of {self.heads} (heads), got {self.kv_heads}", "kv_heads")
         odd = {"rotary": self.head_size % 2, "sinusoidal": self.width % 2}
         if odd.get(self.positions):
             raise UserError(f"{self.positions} positions come in pairs of entries: their width is even, not odd")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
-        for name in ("attention_softcap", "logit_softcap"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise UserError(f"{name} is above 0 or None, not {getattr(self, name)}")
+        checks.share(self, "dropout", "attention_dropout")
+        checks.above(self, 0, "attention_softcap", "logit_softcap")
         if self.attention == "cudnn" and (self.attention_softcap or self.attention_dropout):
             raise UserError('attention="cudnn" knows neither attention_softcap nor attention_dropout')
-        if self.token_types < 0 or not self.init_std > 0 or not self.norm_epsilon > 0:
-            raise UserError("token_types is not negative, init_std and norm_epsilon are above 0")
+        checks.at_least(self, 0, "token_types")
+        checks.above(self, 0, "init_std", "norm_epsilon")
 
     @property
     def keys_of_heads(self) -> int:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.attention import FlatDense, SelfAttention
 from genjax.nets.conv3 import Conv3
@@ -100,7 +99,7 @@ class UNetDenoiser(nn.Module):
         return Conv3(outputs, zero=True, name="output")(GroupNorm(name="norm_output")(x))
 
 
-@dataclasses.dataclass(frozen=True)
+@checks.frozen
 class UNet:
     """The U-Net of diffusion models (Ho et al., arXiv 2006.11239; Dhariwal & Nichol, arXiv 2105.05233).
 
@@ -123,15 +122,15 @@ class UNet:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise UserError(f"a UNet needs stages of 1 or more channels, not {self.channels}")
-        if self.blocks < 1 or self.head_dim < 1:
-            raise UserError(f"blocks and head_dim are at least 1, not {self.blocks} and {self.head_dim}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is at least 0 and below 1, not {self.dropout}")
+        checks.some(self, "channels")
+        checks.at_least(self, 1, "channels")
+        checks.at_least(self, 1, "blocks", "head_dim")
+        checks.depth(self, "blocks")
+        checks.share(self, "dropout")
         if self.channels[-1] % self.head_dim:
             raise UserError(
-                f"head_dim divides the last channels, but {self.head_dim} does not divide {self.channels[-1]}"
+                f"head_dim must be a divisor of {self.channels[-1]} (the last channels), got {self.head_dim}",
+                "head_dim",
             )
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:

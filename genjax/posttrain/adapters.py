@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.errors import UserError
 from genjax.family import Params
 
 DOWN, UP = "lora_a", "lora_b"  # the names of A and B
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adapters:
     """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
 
@@ -42,12 +41,9 @@ class Adapters:
     stacked: tuple[str, ...] = ("(^|/)layers/",)
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UserError(f"rank of the adapters is at least 1, not {self.rank}")
-        if not self.alpha > 0:
-            raise UserError(f"alpha is above 0, but {self.alpha} is not")
-        if not self.targets:
-            raise UserError("LoRA needs targets: regular expressions on the paths of matrices, such as 'kernel'")
+        checks.at_least(self, 1, "rank")
+        checks.above(self, 0, "alpha")
+        checks.some(self, "targets")
         for name in ("targets", "whole", "stacked"):
             trees.check_syntax(f"adapters.{name}", getattr(self, name))
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.preferences import SIDES
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.families.autoregressive import Autoregressive
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import preference_loss
@@ -27,7 +27,7 @@ BASE = "base"
 Form = Literal["sigmoid", "ipo"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DPO(Family):
     """A trained model of texts goes on learning from preferences, without a reward model and without draws.
 
@@ -68,12 +68,8 @@ class DPO(Family):
     sampler: Any = None
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise UserError(f"beta is above 0, not {self.beta}")
-        if self.form not in get_args(Form):
-            raise unknown("form of the loss", str(self.form), get_args(Form))
-        if not 0 <= self.label_smoothing < 0.5:
-            raise UserError(f"label_smoothing is at least 0 and below 0.5, not {self.label_smoothing}")
+        checks.above(self, 0, "beta")
+        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
         if self.label_smoothing and self.form == "ipo":
             raise UserError('label_smoothing is of the form "sigmoid": "ipo" holds margins at 1/2 without it')
 

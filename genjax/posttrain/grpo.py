@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
@@ -28,7 +27,7 @@ from genjax.posttrain.rollouts import Rollout, answered, check_counts, check_pro
 LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GRPO(Family):
     """A trained model of texts goes on learning from rewards, by group relative policy optimisation.
 
@@ -89,14 +88,9 @@ class GRPO(Family):
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
-        if self.group < 2:
-            raise UserError(f"group is at least 2 responses, which are compared, not {self.group}")
-        for name in ("clip", "clip_high", "kl_alarm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is above 0, not {value}")
-        if not 0 <= self.kl < math.inf:
-            raise UserError(f"kl is finite and not negative, but {self.kl} is")
+        checks.at_least(self, 2, "group")
+        checks.above(self, 0, "clip", "clip_high", "kl_alarm")
+        checks.at_least(self, 0, "kl")
         if not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
 

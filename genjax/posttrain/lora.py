@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from genjax import trees
+from genjax import checks, trees
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Metrics, Params, State, Trained, example_of
@@ -19,7 +18,7 @@ from genjax.posttrain.adapters import Adapters
 BASE = "base"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LoRA(Family):
     """Another run's model, trained further by adapters.
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
 from genjax.losses import (
     adapted_kl_coefficient,
@@ -51,7 +50,7 @@ RESPONSES = ("reward", "kl", "response_length")  # what is told of whole respons
 Critic = Literal["shared", "separate"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PPO(Family):
     """A trained model of texts goes on learning from rewards, by proximal policy optimisation.
 
@@ -125,21 +124,12 @@ class PPO(Family):
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is from 0 to 1, not {getattr(self, name)}")
-        for name in ("clip", "value_clip", "kl_alarm"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is above 0, not {getattr(self, name)}")
-        for name in ("value_coefficient", "entropy_coefficient", "kl", "unended"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is finite and not negative, but {getattr(self, name)} is")
-        if self.kl_target is not None and not self.kl_target > 0:
-            raise UserError(f"the KL coefficient adapts to a target above 0, not {self.kl_target} (kl_target)")
+        checks.between(self, 0, 1, "gamma", "lam")
+        checks.above(self, 0, "clip", "value_clip", "kl_alarm")
+        checks.at_least(self, 0, "value_coefficient", "entropy_coefficient", "kl", "unended")
+        checks.above(self, 0, "kl_target")
         if self.kl_target is not None and not self.kl > 0:
             raise UserError("a KL coefficient that begins at 0 adapts to nothing: give a kl above 0 beside kl_target")
-        if self.critic not in get_args(Critic):
-            raise unknown("critic", str(self.critic), get_args(Critic))
         if (self.reward is None) == (self.reward_run is None):
             raise UserError("PPO learns from a reward, a function, or from a reward_run: give one of the two")
         if self.reward is not None and not callable(self.reward):

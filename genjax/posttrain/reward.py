@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatCodec
 from genjax.data.dataset import Spec
 from genjax.data.preferences import answered, check_room, padded_rows
@@ -41,7 +41,7 @@ class Network(nn.Module):
         return head(features)[:, 0]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardModel(Family):
     """Of two responses the chosen one is preferred with probability sigmoid(its reward - the other's).
 
@@ -71,12 +71,9 @@ class RewardModel(Family):
             raise UserError(
                 'a reward is read at the last token of a text: family.net is a TokenBackbone of pool "last"'
             )
-        if not 0 <= self.label_smoothing < 0.5:
-            raise UserError(f"label_smoothing is at least 0 and below 0.5, not {self.label_smoothing}")
-        if not self.centring >= 0:
-            raise UserError(f"centring is at least 0, not {self.centring}")
-        if not 0 <= self.decay < 1:
-            raise UserError(f"decay is at least 0 and below 1, not {self.decay}")
+        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
+        checks.at_least(self, 0, "centring")
+        checks.share(self, "decay")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if not spec.preferences or spec.vocabulary is None:

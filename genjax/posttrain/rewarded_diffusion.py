@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Spec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.families.diffusion import Diffusion
 from genjax.families.rewarded_images import rewards_of_images
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels
@@ -29,7 +29,7 @@ BASE = "base"
 Method = Literal["weighted", "dpo"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RewardedDiffusion(Family):
     """A trained diffusion of images goes on learning from rewards of its own samples.
 
@@ -79,16 +79,11 @@ class RewardedDiffusion(Family):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"reward is a function of images and labels, not {self.reward!r}")
-        if self.method not in get_args(Method):
-            raise unknown("method", str(self.method), get_args(Method))
         for name, least in (("samples", 2), ("steps", 2), ("updates", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} is at least {least}, not {getattr(self, name)}")
-        for name in ("temperature", "beta"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is above 0, not {getattr(self, name)}")
-        if not self.data >= 0:
-            raise UserError(f"data, the weight of real images, is not negative, but {self.data} is")
+        checks.above(self, 0, "temperature", "beta")
+        checks.at_least(self, 0, "data")
 
     @property
     def runs(self) -> Mapping[str, str]:

@@ -12,11 +12,11 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.stage import Stage, checked, mapped, replaced, texts_of
 
@@ -70,7 +70,7 @@ SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number that is
 THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Anonymous(Stage):
     """Puts a mark in the place of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
 

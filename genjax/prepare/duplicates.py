@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from genjax import checks
 from genjax.data.images import decode
 from genjax.data.words import compared_text
 from genjax.prepare.components import alike
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from daft import DataFrame, Expression, Series
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ExactDuplicates(Stage):
     """Drops records whose texts have the same words, or whose bytes are the same.
 
@@ -46,7 +47,7 @@ class ExactDuplicates(Stage):
         return only_first(records, found[ID], alike(keys), "duplicate")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NearDuplicates(Stage):
     """Drops texts that are nearly another, by MinHash.
 
@@ -63,7 +64,7 @@ class NearDuplicates(Stage):
         return only_first(records, ids, group, "near-duplicate")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class NearImages(Stage):
     """Drops images that look like another, by a perceptual hash.
 

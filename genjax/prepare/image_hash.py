@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.components import alike, near
 
@@ -23,7 +23,7 @@ BITS = 64
 METHODS = ("dhash", "phash")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageHash:
     """Images whose hashes differ in few bits.
 

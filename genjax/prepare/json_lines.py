@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.json_records import records_of
 from genjax.errors import UserError
 from genjax.json_text import HALF, values
@@ -28,7 +28,7 @@ from genjax.prepare.stage import ARROW
 MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class JsonLines(Reader):
     """JSON objects: one a line, of several lines each, or in a list.
 
@@ -48,8 +48,7 @@ class JsonLines(Reader):
 
     def __post_init__(self) -> None:
         check_encodings(self.encodings)
-        if not self.columns:
-            raise UserError("JsonLines needs the names of the columns to take")
+        checks.some(self, "columns")
 
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(column, ARROW) for column in self.columns])

@@ -7,7 +7,6 @@ in the Fellegi-Sunter model of record linkage".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import expit
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.components import buckets, components
 from genjax.prepare.similarities import SIMILARITIES, soundex
@@ -25,7 +25,7 @@ PRIOR = 1.0  # pairs that each level is seen in beforehand
 MISSING = -1  # the level of a pair of which one value is
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Blocking:
     """Which rows are compared at all: those with the same values, or close to each other when sorted by them.
 
@@ -45,15 +45,12 @@ class Blocking:
     largest: int = 500
 
     def __post_init__(self) -> None:
-        if not self.columns:
-            raise UserError("blocking needs columns")
-        if self.window < 0:
-            raise UserError(f"blocking.window is not negative, but {self.window} is")
-        if self.largest < 2:
-            raise UserError(f"blocking.largest is at least 2, not {self.largest}")
+        checks.some(self, "columns")
+        checks.at_least(self, 0, "window")
+        checks.at_least(self, 2, "largest")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Comparison:
     """How the values of a column are compared. A missing one speaks neither for two rows nor against them.
 
@@ -96,7 +93,7 @@ class Links(NamedTuple):
     weights: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linkage:
     """Rows are one where the evidence of all columns says so, each as much as it is worth in this very table.
 
@@ -120,16 +117,13 @@ class Linkage:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.blocks or not self.comparisons:
-            raise UserError("linkage needs blocks and comparisons")
+        checks.some(self, "blocks", "comparisons")
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"linkage compares {name} twice, but one value is evidence only once")
-        if not 0 < self.threshold < 1:
-            raise UserError(f"linkage.threshold is a probability between 0 and 1, not {self.threshold}")
-        if self.sample < 1:
-            raise UserError(f"linkage.sample is at least 1 pair, not {self.sample}")
+        checks.inside(self, 0, 1, "threshold")
+        checks.at_least(self, 1, "sample")
 
     @property
     def columns(self) -> tuple[str, ...]:

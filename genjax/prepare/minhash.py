@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.polynomial.polynomial import polypow
 from scipy.special import bdtrc
 
+from genjax import checks
 from genjax.data.words import compared_text
 from genjax.errors import UserError
 from genjax.prepare.components import alike, near
@@ -31,7 +31,7 @@ REACH = 256  # how far apart in a bucket texts may be: their pairs take a thousa
 SPREAD = np.uint64(0xD6E8FEB86659FD93)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class MinHash:
     """Texts whose sets of word n-grams are much alike, in memory for their signatures alone.
 
@@ -61,16 +61,12 @@ class MinHash:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.permutations < 1:
-            raise UserError(f"minhash.permutations is at least 1, not {self.permutations}")
-        if self.ngram < 1:
-            raise UserError(f"minhash.ngram is at least 1 word, not {self.ngram}")
-        if not 0 < self.threshold <= 1:
-            raise UserError(f"minhash.threshold is above 0 and at most 1, not {self.threshold}")
+        checks.at_least(self, 1, "permutations")
+        checks.at_least(self, 1, "ngram")
+        checks.numbers(self, ("threshold",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         if self.bands is not None and not 1 <= self.bands <= self.permutations:
             raise UserError(f"minhash.bands is from 1 to the {self.permutations} permutations, not {self.bands}")
-        if not 0 <= self.misses <= 1:
-            raise UserError(f"minhash.misses is from 0 to 1, not {self.misses}")
+        checks.between(self, 0, 1, "misses")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"minhash.seed is from 0 to 2^32 - 1, not {self.seed}")
 

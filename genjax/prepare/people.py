@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW
@@ -19,7 +18,7 @@ SUBURBS = 30
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class GeneratedPeople(Reader):
     """People, and of some a second record with one to three slips; in the form of the FEBRL sets.
 
@@ -36,8 +35,9 @@ class GeneratedPeople(Reader):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.twice <= self.count or self.count < 1:
-            raise UserError(f"of {self.count} people, {self.twice} cannot be written down twice")
+        checks.at_least(self, 1, "count")
+        checks.at_least(self, 0, "twice", "seed")
+        checks.ordered(self, "twice", "count")
 
     def found(self) -> Files:
         return Files("generated", ("people",))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.images import check_size, decode, header
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, column_of, replaced
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardImages(RowStage):
     """Images as PNG files of one mode and, if wanted, one size; turned upright, transparency laid on white.
 
@@ -37,7 +36,7 @@ class StandardImages(RowStage):
         return replaced(table, self.column, found), [None] * len(table)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageSize(RowStage):
     """Drops images that are too small, too large or too long.
 
@@ -54,8 +53,8 @@ class ImageSize(RowStage):
     column: str = "image"
 
     def __post_init__(self) -> None:
-        if self.least < 1 or (self.most is not None and self.most < self.least) or not self.aspect >= 1:
-            raise UserError("ImageSize needs a least side from 1 up, a most side no shorter, and an aspect from 1 up")
+        checks.at_least(self, 1, "least", "aspect")
+        checks.ordered(self, "least", "most")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [self._fault(*sorted(header(content).size)) for content in _images(table, self.column)]
@@ -68,7 +67,7 @@ class ImageSize(RowStage):
         return "too long a shape" if long > self.aspect * short else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Blur(RowStage):
     """Drops images without edges: where the Laplacian of the grey image varies little (Pech-Pacheco et al., 2000).
 
@@ -81,8 +80,7 @@ class Blur(RowStage):
     column: str = "image"
 
     def __post_init__(self) -> None:
-        if not self.least >= 0:
-            raise UserError(f"Blur.least is not negative, but {self.least} is")
+        checks.at_least(self, 0, "least")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         sharp = [sharpness(decode(content, None, 1)[..., 0]) for content in _images(table, self.column)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.prepare.stage import Stage
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Preparation:
     """From raw files to Parquet shards with a data card.
 
@@ -32,10 +33,9 @@ class Preparation:
     examples: int = 3
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_bad <= 1:
-            raise UserError(f"max_bad is a share between 0 and 1, not {self.max_bad}")
-        if not self.shard_mb > 0 or self.examples < 0:
-            raise UserError("shard_mb is above 0 and examples are not negative")
+        checks.between(self, 0, 1, "max_bad")
+        checks.above(self, 0, "shard_mb")
+        checks.at_least(self, 0, "examples")
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise UserError(f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.prepare.stage import RowStage, replaced, texts_of
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Presidio(RowStage):
     """Puts a mark such as "<IBAN_CODE>" in the place of what Presidio's analyser finds.
 
@@ -36,8 +36,7 @@ class Presidio(RowStage):
     of: tuple[str, ...] = ("text",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"Presidio.threshold is from 0 to 1, not {self.threshold}")
+        checks.between(self, 0, 1, "threshold")
 
     @property
     def remark(self) -> str:

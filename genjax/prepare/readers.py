@@ -6,12 +6,12 @@ import contextlib
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, NamedTuple, get_args
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax import checks
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
@@ -71,7 +71,7 @@ class Reader:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Texts(Reader):
     """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and others), too.
 
@@ -88,8 +88,6 @@ class Texts(Reader):
     encodings: tuple[str, ...] = ("utf-8",)
 
     def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise unknown("unit", self.unit, get_args(Unit))
         check_encodings(self.encodings)
 
     def fields(self, files: Files) -> pa.Schema:
@@ -116,7 +114,7 @@ class Texts(Reader):
             yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Csv(Reader):
     """Rows of CSV and TSV files under a header; an empty field is null.
 
@@ -192,7 +190,7 @@ class Csv(Reader):
         return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Parquet(Reader):
     """Rows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
 
@@ -273,7 +271,7 @@ class WholeFiles(Reader):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Images(WholeFiles):
     """Image files that ``decode`` reads, in ``image``, and their folders, in ``label``.
 
@@ -297,7 +295,7 @@ class Images(WholeFiles):
         return "have several frames or pages, of which the first is decoded" if animated else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Waves(WholeFiles):
     """WAV files that ``read_sound`` reads, in ``signal``, and their folders, in ``label``.
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from scipy.signal import resample_poly
 
+from genjax import checks
 from genjax.data.signals import read_wav, wav_bytes
-from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, column_of, replaced
 
 LOUDEST = 32767
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardSounds(RowStage):
     """Sounds as WAV files of 16 bits, one rate and, if wanted, one channel.
 
@@ -31,8 +30,7 @@ class StandardSounds(RowStage):
     column: str = "signal"
 
     def __post_init__(self) -> None:
-        if self.rate < 1:
-            raise UserError(f"a rate is at least 1 Hz, not {self.rate}")
+        checks.at_least(self, 1, "rate")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = [self._standard(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]
@@ -48,7 +46,7 @@ class StandardSounds(RowStage):
         return wav_bytes(np.rint(np.clip(values, -LOUDEST - 1, LOUDEST)).astype(np.int16), self.rate)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Sounding(RowStage):
     """Drops sounds that are too short, too long or silent.
 
@@ -65,8 +63,9 @@ class Sounding(RowStage):
     column: str = "signal"
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < self.least) or not 0 <= self.loud <= 1:
-            raise UserError("Sounding needs seconds from 0 up, the most not below the least, and a loudness to 1")
+        checks.at_least(self, 0, "least")
+        checks.ordered(self, "least", "most")
+        checks.between(self, 0, 1, "loud")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [self._fault(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]

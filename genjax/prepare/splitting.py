@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.sources.prepared import TRAIN
 from genjax.data.words import compared_words
 from genjax.errors import UserError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Decontaminated(Stage):
     """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et al., 2005.14165).
 
@@ -44,10 +45,8 @@ class Decontaminated(Stage):
     least: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.against or self.ngram < 1:
-            raise UserError("Decontaminated needs readers of what to compare with, and n-grams of at least a word")
-        if self.least is not None and self.least < 1:
-            raise UserError(f"Decontaminated.least must be >= 1, got {self.least}", field="least")
+        checks.some(self, "against")
+        checks.at_least(self, 1, "ngram", "least")
 
     @property
     def _least(self) -> int:
@@ -122,7 +121,7 @@ def _grams(words: list[str], length: int) -> Iterator[int]:
         yield int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Splits(Stage):
     """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
 
@@ -145,8 +144,10 @@ class Splits(Stage):
     same: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.test >= 0 and self.validation >= 0 and self.test + self.validation < 1):
-            raise UserError("the shares of test and validation are not negative and leave something to train on")
+        checks.share(self, "test", "validation")
+        if self.test + self.validation >= 1:
+            both = self.test + self.validation
+            raise UserError(f"test and validation together must be below 1, got {both:g} (Splits)", "test")
 
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft

@@ -9,10 +9,10 @@ import functools
 import re
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.words import phrases, spelt
 from genjax.errors import UserError
 from genjax.prepare.stage import RowStage, replaced, texts_of
@@ -24,7 +24,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]"
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class StandardText(RowStage):
     """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
 
@@ -75,7 +75,7 @@ class TextFilter(RowStage):
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Length(TextFilter):
     """Drops texts that are too short or too long.
 
@@ -92,8 +92,8 @@ class Length(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if self.least < 0 or (self.most is not None and self.most < self.least):
-            raise UserError(f"Length keeps texts of {self.least} to {self.most}: nothing is left")
+        checks.at_least(self, 0, "least")
+        checks.ordered(self, "least", "most")
 
     def fault(self, text: str) -> str | None:
         length = len(text.split()) if self.words else len(text)
@@ -102,7 +102,7 @@ class Length(TextFilter):
         return "too long" if self.most is not None and length > self.most else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Repetition(TextFilter):
     """Drops texts that say the same again and again.
 
@@ -121,8 +121,8 @@ class Repetition(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if self.ngram < 1 or not all(0 <= share <= 1 for share in (self.lines, self.top, self.repeated)):
-            raise UserError("Repetition needs n-grams of at least a word and shares from 0 to 1")
+        checks.at_least(self, 1, "ngram")
+        checks.between(self, 0, 1, "lines", "top", "repeated")
 
     def fault(self, text: str) -> str | None:
         lines = [line for line in text.split("\n") if line.strip()]
@@ -145,7 +145,7 @@ class Repetition(TextFilter):
         return "repeated n-grams" if len(within) / len(words) > self.repeated else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SymbolRatio(TextFilter):
     """Drops texts with too few letters.
 
@@ -160,8 +160,7 @@ class SymbolRatio(TextFilter):
     column: str = "text"
 
     def __post_init__(self) -> None:
-        if not (0 <= self.most <= 1 and 0 <= self.digits <= 1):
-            raise UserError("SymbolRatio needs shares from 0 to 1")
+        checks.between(self, 0, 1, "most", "digits")
 
     def fault(self, text: str) -> str | None:
         kinds = Counter(unicodedata.category(letter)[0] for letter in text if not letter.isspace())
@@ -173,7 +172,7 @@ class SymbolRatio(TextFilter):
         return "too many digits" if kinds["N"] / whole > self.digits else None
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class BlockedWords(TextFilter):
     """Drops texts with words of a list, whole words in any case and in either spelling of an accent.
 

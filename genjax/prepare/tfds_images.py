@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from genjax import checks
 from genjax.data.images import decode
 from genjax.data.sources.tfds import features, prepared, records
 from genjax.data.storage import data_folder
@@ -17,7 +17,7 @@ from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TfdsImages(Reader):
     """The image files of a set that TensorFlow Datasets has prepared as array_record, with label and split.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.prepare.duplicates import collected
 from genjax.prepare.stage import ID, RowStage, Stage, checked, column_of, decided, dropped, place, replaced, texts_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Missing(RowStage):
     """Drops records that lack a value, or repairs them.
 
@@ -42,7 +42,7 @@ class Missing(RowStage):
         return table, reasons
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Valid(RowStage):
     """Drops records with a value that is not of the form it should have; a missing one passes.
 
@@ -87,7 +87,7 @@ class Valid(RowStage):
         return None if inside else f"{self.column} out of range"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Balanced(Stage):
     """Keeps as many records of each class as of the smallest, or at most so many; which, their ids' hashes tell.
 
@@ -102,8 +102,7 @@ class Balanced(Stage):
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if self.most is not None and self.most < 1:
-            raise UserError(f"Balanced.most is at least 1, not {self.most}")
+        checks.at_least(self, 1, "most")
 
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft

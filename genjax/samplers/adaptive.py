@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.errors import UserError
 from genjax.processes import Process, velocity
 from genjax.samplers.steps import Denoise, Sampler
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Adaptive(Sampler):
     """Dormand and Prince's method of order 5 with error control, on dx/dt from t = 1 to the process's ``t_min``
     (arXiv 2011.13456, section 4.3), then one jump to the clean data.
@@ -35,8 +35,7 @@ class Adaptive(Sampler):
 
     def __post_init__(self) -> None:
         check_tolerance(self.rtol, self.atol)
-        if self.max_steps < 1:
-            raise UserError(f"max_steps is at least 1, not {self.max_steps}")
+        checks.between(self, 1, 1_000_000, "max_steps")
 
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def field(t: jax.Array, x: jax.Array) -> jax.Array:
@@ -84,5 +83,6 @@ def _worst(arrays: Any) -> jax.Array:
 
 
 def check_tolerance(rtol: float, atol: float) -> None:
+    """Refuse negative tolerances, and both 0."""
     if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise UserError(f"tolerances are not negative and not both 0, but rtol = {rtol} and atol = {atol}")
+        raise UserError(f"rtol and atol must be at least 0 and not both 0, got {rtol} and {atol}", "rtol")

@@ -6,20 +6,19 @@ c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError, unknown
+from genjax import checks
 from genjax.processes import Process
 from genjax.samplers.steps import Denoise, Step, Walk, walk
 
 Variance = Literal["small", "large"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DDIM(Walk):
     """Denoising diffusion implicit models (arXiv 2010.02502, eq. 12 and 16).
 
@@ -31,8 +30,7 @@ class DDIM(Walk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta lies in [0, 1], but {self.eta} does not")
+        checks.between(self, 0, 1, "eta")
 
     @property
     def stochastic(self) -> bool:
@@ -46,7 +44,7 @@ class DDIM(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DDPM(Walk):
     """Ancestral sampling of denoising diffusion probabilistic models (arXiv 2006.11239, algorithm 2).
 
@@ -61,8 +59,6 @@ class DDPM(Walk):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variance not in get_args(Variance):
-            raise unknown("variance", self.variance, get_args(Variance))
 
     @property
     def stochastic(self) -> bool:
@@ -78,7 +74,7 @@ class DDPM(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Ancestral(DDIM):
     """Euler's ancestral sampler of the k-diffusion library, over s = sigma / alpha.
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.samplers.decoding import Model
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class BeamSearch:
     """Keep the likeliest unfinished beginnings, and the best finished texts.
 
@@ -29,10 +28,9 @@ class BeamSearch:
     length_penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.width < 1:
-            raise UserError(f"a beam search has 1 or more steps and beams, not {self.steps} and {self.width}")
-        if not self.length_penalty >= 0:
-            raise UserError(f"length_penalty is not negative, but {self.length_penalty} is")
+        checks.between(self, 1, 1_000_000, "steps")
+        checks.between(self, 1, 10_000, "width")
+        checks.at_least(self, 0, "length_penalty")
 
     def score(self, log_prob: jax.Array, length: jax.Array | int) -> jax.Array:
         """What texts are ranked by."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.errors import UserError
 
 Stops = tuple[tuple[int, ...], ...]
+
+MOST_TOKENS = 1_000_000  # of a text
 
 
 class Model(Protocol):
@@ -46,7 +48,7 @@ class Sliding(NamedTuple):
     rewind: Callable[[Any, jax.Array], Any]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TokenSampler:
     """How a token is drawn from logits; filters act in the order of the fields, each on what the one before left.
 
@@ -68,18 +70,11 @@ class TokenSampler:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps of a token sampler is at least 1, not {self.steps}")
-        if not self.repetition_penalty > 0:
-            raise UserError(f"repetition_penalty is above 0, not {self.repetition_penalty}")
-        if not self.temperature >= 0:
-            raise UserError(f"temperature is not negative, but {self.temperature} is")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k is at least 1 or None, not {self.top_k}")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise UserError(f"{name} is above 0 and at most 1, or None, not {value}")
+        checks.between(self, 1, MOST_TOKENS, "steps")
+        checks.above(self, 0, "repetition_penalty")
+        checks.at_least(self, 0, "temperature")
+        checks.at_least(self, 1, "top_k")
+        checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
     def filtered(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
         """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is bool [..., V].

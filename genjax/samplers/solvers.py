@@ -5,16 +5,15 @@ The ODE is dx = x0 dalpha + noise dsigma, with x0 the posterior mean and noise =
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.processes import Process
 from genjax.samplers.steps import Denoise, Step, Walk, walk
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Euler(Walk):
     """First order: x0 and noise are held over a step, x' = alpha' x0 + sigma' noise.
 
@@ -29,7 +28,7 @@ class Euler(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Heun(Walk):
     """Second order (arXiv 2206.00364, algorithm 1): the trapezoidal rule, with Euler's step for the far end.
 
@@ -54,7 +53,7 @@ class Heun(Walk):
         return walk(step, process, self.steps, x)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class DPMSolver(Walk):
     """DPM-Solver++(2M), second order with one evaluation a step (arXiv 2211.01095, algorithm 2).
 

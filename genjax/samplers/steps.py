@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import UserError
+from genjax import checks
 from genjax.processes import Process
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Sampler:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Walk(Sampler):
     """A sampler of so many steps; the last one goes from the end of the grid to the clean data.
 
@@ -53,8 +53,7 @@ class Walk(Sampler):
     steps: int = 50
 
     def __post_init__(self) -> None:
-        if self.steps < self.least:
-            raise UserError(f"{type(self).__name__} takes at least {self.least} steps, not {self.steps}")
+        checks.between(self, self.least, 100_000, "steps")
 
 
 class Step(NamedTuple):

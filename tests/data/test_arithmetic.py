@@ -112,8 +112,8 @@ def test_a_prompt_that_is_no_problem_is_named():
         ({"operations": ""}, "one or more, each once, not ''"),
         ({"operations": "++"}, r"one or more, each once, not '\+\+'"),
         ({"operations": "+/"}, "unknown operation '/'"),
-        ({"size": 0}, "at least 1, not 0 and 1000"),
-        ({"wrong": 1.5}, "wrong is a probability, from 0 to 1, not 1.5"),
+        ({"size": 0}, "size must be from 1 to 1000000"),
+        ({"wrong": 1.5}, "wrong must be from 0 to 1"),
         ({"digits": 1}, "there are 200 problems of 1 digits and the operations .* but 16,000 are to train and 1,000"),
     ],
 )

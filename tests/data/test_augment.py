@@ -404,17 +404,18 @@ def test_the_largest_that_fits_is_taken(augmentation):
         *[(partial(kind, prob=p), f"{kind.__name__}.prob") for kind in (Flip, Cutout) for p in (-0.1, 1.1, np.nan)],
         *[(partial(kind, fill=f), f"{kind.__name__}.fill") for kind in (Crop, Rotate, Cutout) for f in (-1.1, 255)],
         *[(partial(Crop, padding=p), "Crop.padding") for p in (-1, 1.5)],
-        *[(partial(Cutout, size=s), "Cutout.size") for s in (-1, 2.0)],
+        *[(partial(Cutout, size=s), "Cutout.size") for s in (-1, 2.5)],
         *[(partial(Rotate, degrees=d), "Rotate.degrees") for d in (-1, 181, np.nan)],
         *[(partial(Color, **{f: v}), f"Color.{f}") for f in ("brightness", "contrast", "saturation") for v in (-1, 2)],
         *[(partial(Color, hue=h), "Color.hue") for h in (-0.1, 0.6, np.nan)],
         *[(partial(Mixup, alpha=a), "Mixup.alpha") for a in (-0.1, np.inf, np.nan)],
-        (partial(Crop, mode="reflekt"), "unknown mode 'reflekt'; did you mean 'reflect'"),
-        (partial(Rotate, mode="reflect"), "unknown mode 'reflect'; "),
+        (partial(Crop, mode="reflekt"), "Crop.mode"),
+        (partial(Rotate, mode="reflect"), "Rotate.mode"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(make, name):
-    with pytest.raises(UserError, match=f"^{name}"):
+    kind, field = name.split(".")
+    with pytest.raises(UserError, match=rf"^{field} must be .* \({kind}\)"):
         make()
 
 

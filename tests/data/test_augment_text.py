@@ -151,10 +151,13 @@ def test_no_strength_changes_nothing_and_other_data_are_refused(augment, plain):
     ("make", "message"),
     [
         (lambda: TokenDropout(prob=1.5), "TokenDropout.prob is from 0 to 1"),
-        (lambda: TokenDropout(-1), "TokenDropout.replacement"),
+        (lambda: TokenDropout(-1), "replacement must be at least 0"),
         (lambda: TokenSwaps(-0.1), "TokenSwaps.prob"),
-        (lambda: Substitution((((1,), ()),)), "pairs of sequences of tokens"),
-        (lambda: Substitution((((1,),),)), "pairs of sequences of tokens"),
+        (
+            lambda: Substitution((((1,), ()),)),
+            r"Substitution.table holds pairs of sequences of tokens, unlike \(\(1,\), \(\)\)",
+        ),
+        (lambda: Substitution((((1,),),)), "table.0 must be a tuple of 2"),
     ],
 )
 def test_bad_augmentations_are_refused(make, message):

@@ -138,7 +138,7 @@ def test_pictures_depend_on_the_seed_and_their_place_alone(data):
 
 
 def test_bad_pictures_are_refused():
-    for fields, words in (({"size": 0}, "size"), ({"side": 11}, "at least 12 pixels")):
+    for fields, words in (({"size": 0}, "size"), ({"side": 11}, "side must be from 12 to 1024")):
         with pytest.raises(UserError, match=words):
             CaptionedShapes(**fields)
     with pytest.raises(UserError, match="split"):

@@ -148,8 +148,8 @@ def test_a_pass_in_order_pads_the_last_batch():
     ("make", "message"),
     [
         (lambda: RandomWindows(0), "length is 0"),
-        (lambda: Packed(2.5), "length is 2.5"),
-        (lambda: Documents(4, "cut"), "unknown choice for long documents 'cut'"),
+        (lambda: Packed(2.5), "length must be a whole number"),
+        (lambda: Documents(4, "cut"), "long must be one of 'split', 'drop'"),
         (lambda: RandomWindows(9).split(corpus(9), PLAIN, "poem"), "poem is of 9 tokens, too short for windows of 10"),
         (lambda: Blocks(9).split(corpus(1), PLAIN, "poem"), "poem is of one token"),
         (lambda: Documents(9).split(corpus(1, 1), PLAIN, "poem"), "no document of poem is left"),

@@ -109,13 +109,13 @@ def test_texts_share_the_codec_of_the_first_or_the_one_that_is_given(tmp_path):
     [
         (lambda: Mixture(()), "a weight for each source, not 2 for 0"),
         (lambda: Mixture((NEAR,)), "a weight for each source, not 2 for 1"),
-        (lambda: Mixture((NEAR, FAR), (0.5, 0.5)), "weights of a mixture are schedules"),
+        (lambda: Mixture((NEAR, FAR), (0.5, 0.5)), "weights.0 must be a Schedule"),
         (lambda: Mixture((NEAR, Mixture((NEAR, FAR)))).open(), "source 1 of a mixture is one itself"),
-        (lambda: Mixture((NEAR, FAR), steps=0), "steps are a whole number of at least 1, not 0"),
+        (lambda: Mixture((NEAR, FAR), steps=0), "steps must be at least 1"),
         (lambda: Mixture((Digits(), Points())).open(), "sources 0 and 1 of a mixture differ in entry: 'image' and"),
         (lambda: Mixture((NEAR, FAR), (Linear(1.0, -1.0), Constant(1.0)), 4).open(), "at step 3 they are"),
         (lambda: Mixture((NEAR, FAR), (Linear(1.0, 0.0), Linear(2.0, 0.0)), 4).open(), "at step 4 they are"),
-        (lambda: Mixture((NEAR, FAR), (Constant(float("nan")), Constant(1.0)), 4).open(), "must have finite values"),
+        (lambda: Mixture((NEAR, FAR), (Constant(float("nan")), Constant(1.0)), 4).open(), "value must be finite"),
     ],
 )
 def test_what_makes_no_mixture_is_refused(mixture, message):

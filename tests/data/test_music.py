@@ -124,8 +124,8 @@ def test_chorales_are_rows_of_tokens(tmp_path):
         (lambda f: Chorales(str(f)).open(), "cannot be read"),
         (lambda f: Chorales(save(f, {"train": []})).open(), "holds no chorales"),
         (lambda f: Chorales(save(f, {"train": [[[200]]]})).open(), "note 200 of step 0 is not from 21 to 108"),
-        (lambda f: Chorales(resolution="8th"), "unknown resolution '8th'"),
-        (lambda f: ChoraleCodec(60, 50), "MIDI notes are from 0 to 127"),
+        (lambda f: Chorales(resolution="8th"), "resolution must be one of 'quarter', '16th'"),
+        (lambda f: ChoraleCodec(60, 50), r"highest must be at least 60 \(lowest\)"),
         (lambda f: ChoraleCodec(steps_per_quarter=7), "a divisor of 480"),
     ],
 )

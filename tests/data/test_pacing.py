@@ -40,7 +40,7 @@ def test_shares_rise_to_1_and_stay(kind):
         (lambda: LinearPacing(0.0), "pacing.start is a share above 0"),
         (lambda: RootPacing(1.5), "pacing.start is a share above 0"),
         (lambda: StepPacing(0.5, 0), "pacing.steps is a whole number of at least 1"),
-        (lambda: StepPacing(0.5, 3, 4), "pacing.stairs is a whole number from 1 to pacing.steps, 3, not 4"),
+        (lambda: StepPacing(0.5, 3, 4), "stairs must be from 1 to 3"),
     ],
 )
 def test_what_is_no_pacing_is_refused(make, message):

@@ -86,8 +86,8 @@ def test_the_codec_of_pairs_is_kept_with_the_run(folder, tmp_path):
         ({"target": "fr"}, "there is no file .*train.fr"),
         ({"validation": "odd"}, "odd.de has 1 lines, .*odd.en 2: no pairs"),
         ({"target_codec": Bytes()}, "needs tokens for start and end"),
-        ({"long": "split"}, "unknown choice for long pairs"),
-        ({"length": 1}, "rows hold two tokens or more"),
+        ({"long": "split"}, "long must be one of 'drop', 'cut'"),
+        ({"length": 1}, "length must be at least 2"),
         ({"source_length": 2, "long": "drop"}, "is left; all are too long"),
     ],
 )

@@ -211,15 +211,15 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"long": "keep"}, "unknown choice for long pairs 'keep'"),
-        ({"equal": "keep"}, "unknown choice for equal pairs 'keep'"),
+        ({"long": "keep"}, "long must be one of 'drop', 'cut'"),
+        ({"equal": "keep"}, "equal must be one of 'refuse', 'drop'"),
         ({"length": 1}, "a row holds two tokens or more, not 1"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         Preferences(**settings)
-    with pytest.raises(UserError, match="size and test_size must be at least 1"):
+    with pytest.raises(UserError, match="size must be from 1 to 1000000"):
         RulePreferences(size=0)
     with pytest.raises(UserError, match="unknown split 'validation'"):
         RulePreferences().examples("validation")

@@ -81,9 +81,9 @@ def test_optimality_by_hand():
     ("changes", "words"),
     [
         ({"nodes": 27}, "from 2 to 26, not 27"),
-        ({"edge_probability": 0.0}, "edge_probability is above 0"),
-        ({"size": 0}, "at least 1, not 0 and 400"),
-        ({"longest": 2}, "longest is at least 3"),
+        ({"edge_probability": 0.0}, "edge_probability must be above 0 and at most 1"),
+        ({"size": 0}, "size must be from 1 to 1000000"),
+        ({"longest": 2}, "longest must be at least 3"),
     ],
 )
 def test_bad_settings_are_refused(changes, words):

@@ -51,9 +51,9 @@ def test_letters_under_a_template_of_their_own():
 
 def test_what_cannot_be_is_refused():
     for settings, words in (
-        ({"which": "rejected"}, "unknown choice of responses 'rejected'"),
-        ({"size": 0}, "size and test_size must be at least 1"),
-        ({"length": 0}, "a row makes at least one prediction"),
+        ({"which": "rejected"}, "which must be one of 'all', 'chosen'"),
+        ({"size": 0}, "size must be from 1 to 1000000"),
+        ({"length": 0}, "length must be at least 1"),
     ):
         with pytest.raises(UserError, match=words):
             RuleResponses(**settings)

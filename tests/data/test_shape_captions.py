@@ -111,7 +111,7 @@ def test_bad_pictures_are_refused(data, tmp_path):
 def test_bad_fields_are_refused():
     for fields, words in (
         ({"size": 0}, "size"),
-        ({"side": 8}, "at least 12 pixels"),
+        ({"side": 8}, "side must be from 12 to 1024"),
         ({"forms": ()}, "sentences 0 to 4"),
         ({"forms": (0, 5)}, "sentences 0 to 4"),
     ):

@@ -135,7 +135,7 @@ def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
     ("make", "message"),
     [
         (lambda: Characters("ba"), "sorted and distinct"),
-        (lambda: Characters("ab", unknown="skip"), "unknown choice for unknown 'skip'"),
+        (lambda: Characters("ab", unknown="skip"), "unknown must be one of 'refuse', 'token'"),
         (lambda: Characters().encode("a"), "Characters has no vocabulary yet"),
         (lambda: Words().encode("a"), "Words has no vocabulary yet"),
         (lambda: Subwords().encode("a"), "Subwords has no vocabulary yet"),
@@ -143,7 +143,7 @@ def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
         (lambda: Bytes().decode(np.array([-1])), "tokens are from 0 to 255"),
         (lambda: Words(min_frequency=0), "min_frequency"),
         (lambda: Words(min_frequency=9).fit(["a b"]), "no word comes 9 times"),
-        (lambda: Subwords("bpee"), "unknown subword model 'bpee'; did you mean 'bpe'"),
+        (lambda: Subwords("bpee"), "model must be one of 'bpe', 'wordpiece', 'unigram'"),
         (lambda: Subwords("bpe", 200), "size is 200; a bpe vocabulary needs more than 257"),
         (lambda: Subwords(end_token="</s>"), "unknown special token for end_token '</s>'"),
         (lambda: Subwords(file="/nowhere/tokenizer.json").fit([]), "cannot be read as a tokenizer"),

@@ -276,7 +276,7 @@ BAD = [
     (lambda f: TextFiles(str(f / "nowhere")), "there is no file or folder"),
     (lambda f: TextFiles(write(f, "a.txt", b"aaa")), "of 2 tokens, too short for windows of 257"),
     (lambda f: TextFiles(write(f, "a.txt", b"abc"), split=ByDocuments()), "1 documents are too few to hold out 1"),
-    (lambda f: TextFiles(str(f), unit="words"), "unknown unit 'words'"),
+    (lambda f: TextFiles(str(f), unit="words"), "unit must be one of 'files', 'lines', 'paragraphs'"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"txt": "a"}\n')), "unknown column 'text'; did you mean 'txt'"),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a"}\n{"tex')), "line 2 of a.jsonl is no JSON"),
     (lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")), "record 1 of a.jsonl is no JSON object"),

@@ -137,7 +137,7 @@ def test_intervals_hold_the_ratio_as_often_as_they_say():
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(UserError, match="at least 2 rows"):
+    with pytest.raises(UserError, match="limit must be at least 2"):
         DomainPerplexity(1)
     with pytest.raises(UserError, match="confidence"):
         DomainPerplexity(confidence=1.0)

@@ -144,8 +144,8 @@ def test_what_has_no_ode_density_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="ends in Gaussian noise"):
         evaluator.check(Diffusion(noise=Ring()), points, {})
     for wrong in ({"examples": 1}, {"batch": 0}, {"probes": 0}):
-        with pytest.raises(UserError, match="at least 2 examples, a batch of 1 and 1 probe"):
+        with pytest.raises(UserError, match=f"^{next(iter(wrong))} must be"):
             FlowLikelihood(**wrong)
     for wrong in ({"rtol": -1.0}, {"rtol": 0.0, "atol": 0.0}, {"atol": float("nan")}):
-        with pytest.raises(UserError, match="tolerances that are not negative"):
+        with pytest.raises(UserError, match="[ar]tol"):
             FlowLikelihood(**wrong)

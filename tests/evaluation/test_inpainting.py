@@ -123,7 +123,7 @@ def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
         Inpainting().check(Diffusion(), points, {})
     with pytest.raises(UserError, match="unconditional model, which this one has not learned"):
         Inpainting().check(Diffusion(conditional=True, drop_label=0.0), images, {})
-    with pytest.raises(UserError, match="unknown region 'centr'; did you mean 'centre'"):
+    with pytest.raises(UserError, match="region must be one of 'left', 'right', 'top', 'bottom', 'centre'"):
         Inpainting(region="centr")
     for wrong in ({"examples": 0}, {"fills": 0}):
         with pytest.raises(UserError, match="at least 1"):

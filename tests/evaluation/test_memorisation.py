@@ -217,9 +217,9 @@ def test_what_cannot_be_judged_is_refused(digits):
         Memorisation().check(FAMILY, Points(size=10, test_size=5).open().spec, {})
     with pytest.raises(UserError, match="Memorisation needs samples, but a classifier draws no samples"):
         Memorisation().check(Classifier(MLPBackbone((4,))), spec, {})
-    with pytest.raises(UserError, match="false_alarms is between 0 and 1, not 0"):
+    with pytest.raises(UserError, match="false_alarms must be above 0 and below 1"):
         Memorisation(false_alarms=0)
-    with pytest.raises(UserError, match="numbers of at least 1"):
+    with pytest.raises(UserError, match="samples must be at least 1"):
         Memorisation(samples=0)
     with pytest.raises(UserError, match="at least 2 training images that differ, not 1"):
         copied(np.ones((3, 2)), np.ones((5, 2)), np.zeros((3, 2)), 0.005)

@@ -203,8 +203,8 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
     [
         ({"centres": ()}, "at least one point"),
         ({"centres": ((0.0, 0.0), (1.0,))}, "points of as many coordinates"),
-        ({"std": 0.0}, "std and within above 0"),
-        ({"within": float("nan")}, "std and within above 0"),
+        ({"std": 0.0}, "std must be above 0"),
+        ({"within": float("nan")}, "within must be finite"),
         ({"samples": 24}, "25 modes need as many samples at least, not 24"),
     ],
 )
@@ -214,5 +214,5 @@ def test_wrong_fields_of_a_mixture_are_refused(fields, message):
 
 
 def test_stacked_modes_of_no_sample_are_refused():
-    with pytest.raises(UserError, match="at least 1 sample"):
+    with pytest.raises(UserError, match="samples must be at least 1"):
         StackedModes(RUN, samples=0)

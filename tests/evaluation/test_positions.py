@@ -69,7 +69,7 @@ def test_positions_of_packed_rows_are_those_within_their_documents():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="at least 1 row"):
+    with pytest.raises(UserError, match="limit must be at least 1"):
         LossByPosition(0)
     with pytest.raises(UserError, match="LossByPosition judges a Autoregressive, not a Toy"):
         LossByPosition().check(toy.Toy(), SPEC, {})

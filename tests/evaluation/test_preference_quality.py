@@ -110,5 +110,5 @@ def test_families_and_data_without_pairs_are_refused():
     points = Spec("points", (2,), np.zeros(2, np.float32))
     with pytest.raises(UserError, match="needs pairs of responses, but the data are of points"):
         PreferenceQuality().check(Lengths(), points, {})
-    with pytest.raises(UserError, match="at least 2 bins, not 1"):
+    with pytest.raises(UserError, match="bins must be at least 2"):
         PreferenceQuality(bins=1)

@@ -170,8 +170,8 @@ def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
         ({"limit": 900}, "but limit of 900"),
         ({"samples": 50, "kernel_subset": 50, "k": 50}, "more than k = 50, but samples of 50"),
         ({"manifold": 5}, "needs k below manifold, not 5 of 5"),
-        ({"k": 0}, "numbers of at least 1"),
-        ({"kernel_subset": 1}, "kernel_subset of at least 2"),
+        ({"k": 0}, "k must be at least 1"),
+        ({"kernel_subset": 1}, "kernel_subset must be at least 2"),
     ],
 )
 def test_too_few_images_are_refused_where_the_config_is_made(fields, message):

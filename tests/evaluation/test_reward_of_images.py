@@ -83,7 +83,7 @@ def _all_or_none(images, labels):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="is a function of images and labels, not 3"):
         RewardOfImages(3)
-    with pytest.raises(UserError, match="at least 2 samples, not 1"):
+    with pytest.raises(UserError, match="samples must be at least 2"):
         RewardOfImages(mirror_symmetry, samples=1)
     evaluator, images = RewardOfImages(mirror_symmetry), Digits().open().spec
     evaluator.check(Diffusion(), images, {})

@@ -73,9 +73,9 @@ def test_a_reward_is_a_finite_number_for_each():
 def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": 3}, "is a function"),
-        ({"steps": 0}, "at least 1 step"),
-        ({"limit": 1}, "2 prompts"),
-        ({"temperature": -1.0}, "temperature is not negative"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"limit": 1}, "limit must be at least 2"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
     ):
         with pytest.raises(UserError, match=words):
             RewardOfSamples(**{"reward": first_and_last} | settings)

@@ -125,7 +125,7 @@ def test_bad_numbers_are_refused(on):
         StepsCurve(samples=499)
     with pytest.raises(UserError, match="kernel_subset = 500 images, but limit of 10"):
         StepsCurve(limit=10)
-    with pytest.raises(UserError, match="kernel_subset of at least 2"):
+    with pytest.raises(UserError, match="kernel_subset must be at least 2"):
         StepsCurve(kernel_subset=1)
     with pytest.raises(UserError, match="kernel_subset = 10 images, but the test split has 5"):
         StepsCurve(split="test", kernel_subset=10)(on)

@@ -92,7 +92,7 @@ def test_texts_too_short_for_an_n_gram_have_no_number():
 
 def test_what_does_not_fit_is_refused(data):
     family = Autoregressive(Bigram())
-    with pytest.raises(UserError, match="at least 2 samples"):
+    with pytest.raises(UserError, match="samples must be at least 2"):
         TextDiversity(1)
     with pytest.raises(UserError, match="unit"):
         TextDiversity(unit="letters")

@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     family = asked.model.family
     with pytest.raises(UserError, match="at least 1"):
         TextMemorisation(rows=0)
-    with pytest.raises(UserError, match="shares of texts"):
+    with pytest.raises(UserError, match="flag_above must be at least 0 and below 1"):
         TextMemorisation(flag_above=1.0)
     with pytest.raises(UserError, match="gives 20 tokens and asks for 20, but rows are of 32"):
         TextMemorisation(prefix=20, size=20).check(family, data.spec, {})

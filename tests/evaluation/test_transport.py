@@ -55,7 +55,7 @@ def test_a_flow_that_stands_still_is_as_far_as_its_ring(tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
-    with pytest.raises(UserError, match="a solver and a sample"):
+    with pytest.raises(UserError, match="solvers must be at least one, not empty"):
         TransportDistance(())
     with pytest.raises(UserError, match="different names"):
         TransportDistance((Heun(4), Heun(4)))

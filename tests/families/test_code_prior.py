@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused():
     plain = replace(PRIOR, conditional=False)
     with pytest.raises(UserError, match="sampler.label needs a class-conditional"):
         plain.sample(state_of(plain), KEY, 1, CodeSampler(label=1))
-    with pytest.raises(UserError, match="guidance_scale is not negative"):
+    with pytest.raises(UserError, match="guidance_scale must be at least 0"):
         CodeSampler(guidance_scale=-1.0)
     with pytest.raises(UserError, match="top_k"):
         CodeSampler(top_k=0)

@@ -309,9 +309,9 @@ def test_what_does_not_fit_the_data_is_refused_before_training():
 
 def test_what_a_sampler_is_asked_that_the_model_cannot_is_refused():
     state = state_of(SMALL)
-    with pytest.raises(UserError, match="at least 1 steps"):
+    with pytest.raises(UserError, match="steps must be from 1 to 100000"):
         DDIM(0)
-    with pytest.raises(UserError, match="not negative"):
+    with pytest.raises(UserError, match="guidance_scale must be at least 0"):
         Denoising(guidance_scale=-1.0)
     with pytest.raises(UserError, match="needs a class-conditional model"):
         SMALL.sample(state, KEY, 4, Denoising(label=1))

@@ -280,8 +280,8 @@ def test_a_stream_is_over_when_every_text_has_its_stop(monkeypatch):
 
 def test_what_cannot_be_drawn_is_refused():
     for fields, words in (
-        ({"beams": 0}, "beams and draft_tokens are at least 1"),
-        ({"draft_tokens": 0}, "beams and draft_tokens are at least 1"),
+        ({"beams": 0}, "beams must be from 1 to 10000"),
+        ({"draft_tokens": 0}, "draft_tokens must be from 1 to 10000"),
         ({"length_penalty": -1.0}, "length_penalty"),
         ({"stop": ("a", "")}, "at least one character"),
         ({"prompt": "a", "prompts": ("b",)}, "not both"),

@@ -93,7 +93,7 @@ def test_fakes_of_a_gan_are_rows_and_both_players_move():
 
 
 def test_what_does_not_fit_a_table_is_refused():
-    with pytest.raises(UserError, match="temperature is above 0, not 0"):
+    with pytest.raises(UserError, match="temperature must be above 0"):
         GAN(temperature=0.0)
     with pytest.raises(UserError, match="this family does not model tables; a VAE and a GAN do"):
         Diffusion(ResidualMLP(8, 1, 8)).init(KEY, example_of(SPEC), SPEC)

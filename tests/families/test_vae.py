@@ -153,7 +153,7 @@ def test_noise_differs_from_step_to_step():
 def test_bad_values_are_refused():
     with pytest.raises(UserError, match="latent_dim"):
         VAE(latent_dim=0)
-    with pytest.raises(UserError, match="spread of a Gaussian is above 0"):
+    with pytest.raises(UserError, match="value must be above 0"):
         Gaussian("shared", 0.0)
     with pytest.raises(UserError, match="number of steps"):
         VAE(beta=Linear(0.0, 1.0))

@@ -287,17 +287,17 @@ def test_beta_weighs_the_ratio_in_training_and_not_the_bound_that_is_reported():
 
 
 def test_bad_values_of_the_bounds_are_refused():
-    with pytest.raises(UserError, match="importance_samples is at least 1"):
+    with pytest.raises(UserError, match="importance_samples must be at least 1"):
         VAE(importance_samples=0)
-    with pytest.raises(UserError, match="free_bits is not negative"):
+    with pytest.raises(UserError, match="free_bits must be at least 0"):
         VAE(free_bits=-1.0)
     with pytest.raises(UserError, match="closed KL"):
         VAE(free_bits=0.1, importance_samples=5)
-    with pytest.raises(UserError, match="ImportanceBound needs numbers of at least 1"):
+    with pytest.raises(UserError, match="chunk must be at least 1"):
         ImportanceBound(chunk=0)
     with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
         LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})
-    with pytest.raises(UserError, match="unknown activation"):
+    with pytest.raises(UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
         runs.initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()

@@ -395,7 +395,7 @@ def test_eight_devices_equal_one_restarts_and_all(devices):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"codes": 1}, "codes is at least 2"),
+        ({"codes": 1}, "codes must be at least 2"),
         ({"code_dim": 0}, "code_dim"),
         ({"commitment": -0.1}, "commitment"),
         ({"commitment": float("nan")}, "commitment"),

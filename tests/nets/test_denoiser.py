@@ -105,5 +105,5 @@ def test_a_residual_perceptron_is_its_formula():
 
 
 def test_a_perceptron_without_blocks_is_refused():
-    with pytest.raises(UserError, match="1 or more"):
+    with pytest.raises(UserError, match="blocks must be at least 1"):
         ResidualMLP(blocks=0)

@@ -61,10 +61,10 @@ def test_it_begins_at_zero_then_its_vector_and_places_matter():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DiT(patch=0), "1 or more"),
-        (lambda: DiT(depth=0), "1 or more"),
+        (lambda: DiT(patch=0), "patch must be at least 1"),
+        (lambda: DiT(depth=0), "depth must be at least 1"),
         (lambda: DiT(width=6, heads=2), "multiple of 4"),
-        (lambda: DiT(width=8, heads=3), "heads divides"),
+        (lambda: DiT(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),
         (lambda: DiT(patch=4).denoiser((28, 30, 1)), "patches of 4 do not divide an image of 28x30"),
         (lambda: DiT().denoiser((5, 2)), "images"),
     ],

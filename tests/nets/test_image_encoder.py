@@ -77,11 +77,11 @@ def test_gradients_reach_every_parameter_in_bfloat16_too(backbone):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Patches(0), "side of at least 1"),
-        (lambda: ImageEncoder(depth=-1), "depth that is not negative"),
-        (lambda: ImageEncoder(width=0), "width and a ratio"),
+        (lambda: Patches(0), "side must be at least 1"),
+        (lambda: ImageEncoder(depth=-1), "depth must be at least 0"),
+        (lambda: ImageEncoder(width=0), "width must be at least 1"),
         (lambda: ImageEncoder(width=6, heads=2), "multiple of 4"),
-        (lambda: ImageEncoder(width=8, heads=3), "3 does not divide 8"),
+        (lambda: ImageEncoder(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),
         (lambda: ImageEncoder(ResNet()), "keeps no batch statistics"),
         (lambda: ImageEncoder().module((8, 8)), "needs images"),
         (lambda: made(SMALL, jnp.zeros((1, 8, 6, 3))), "patches of 4 do not divide an image of 8x6"),

@@ -155,11 +155,11 @@ def test_a_perceptron_takes_any_shape_and_drops_in_training_alone():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ResNet(()), "stages"),
-        (lambda: ResNet((4, 0), (1, 1)), "stages"),
-        (lambda: ResNet((4, 8)), "blocks has a number for each of 2"),
+        (lambda: ResNet(()), "channels must be at least one, not empty"),
+        (lambda: ResNet((4, 0), (1, 1)), "channels.1 must be at least 1"),
+        (lambda: ResNet((4, 8)), r"blocks must have a number for each of channels, \(4, 8\)"),
         (lambda: ResNet((4,), (-1,)), "blocks"),
-        (lambda: ResNet(norm="bach"), "unknown norm 'bach'; did you mean 'batch'"),
+        (lambda: ResNet(norm="bach"), "norm must be one of 'batch', 'group', 'none'"),
         (lambda: ResNet((4, 6), (1, 1), norm="group", groups=4), "does not divide"),
         (lambda: ResNet((4, 8), (1, 1), norm="group", groups=4, stem=2), "does not divide"),
         (lambda: ResNet(stem=-1), "stem"),

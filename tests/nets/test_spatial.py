@@ -83,8 +83,8 @@ def test_bfloat16_stays():
     ("fields", "message"),
     [
         ({"kernel": 3}, "even"),
-        ({"channels": ()}, "1 or more channels"),
-        ({"channels": (4, 0)}, "1 or more channels"),
+        ({"channels": ()}, "channels must be at least one, not empty"),
+        ({"channels": (4, 0)}, "channels.1 must be at least 1"),
         ({"residual_blocks": -1}, "residual_blocks"),
         ({"activation": "rleu"}, "did you mean 'relu'"),
     ],

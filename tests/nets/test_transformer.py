@@ -302,15 +302,15 @@ def test_mup_keeps_logits_from_growing_with_the_width():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": 3}, "does not divide 8"),
-        ({"kv_heads": 3, "heads": 4}, "kv_heads divides heads"),
-        ({"layers": 0}, "layers of a transformer"),
-        ({"positions": "rotery"}, "unknown positions 'rotery'; did you mean 'rotary'"),
+        ({"heads": 3}, r"heads must be a divisor of 8 \(width\)"),
+        ({"kv_heads": 3, "heads": 4}, r"kv_heads must be a divisor of 4 \(heads\)"),
+        ({"layers": 0}, "layers must be at least 1"),
+        ({"positions": "rotery"}, "positions must be one of 'learned', 'sinusoidal', 'rotary', 'none'"),
         ({"positions": "rotary", "head_width": 3}, "even"),
         ({"biases": ("atention",)}, "did you mean 'attention'"),
         ({"activation": "swigly"}, "did you mean 'swiglu'"),
         ({"dropout": 1.0}, "dropout"),
-        ({"logit_softcap": 0.0}, "logit_softcap is above 0"),
+        ({"logit_softcap": 0.0}, "logit_softcap must be above 0"),
         ({"attention": "cudnn", "attention_softcap": 2.0}, "cudnn"),
     ],
 )
@@ -332,5 +332,5 @@ def test_bad_calls_are_refused():
         features(dataclasses.replace(GPT, cross_attention=True), params=params_of(GPT))
     with pytest.raises(UserError, match="factor"):
         Rotary(factor=0.5)
-    with pytest.raises(UserError, match="base"):
+    with pytest.raises(UserError, match="width must be at least 1"):
         MuP(0)

@@ -91,8 +91,8 @@ def test_the_benchmark_compares_networks_of_one_size():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UNet(()), "stages"),
-        (lambda: UNet((4, 0)), "stages"),
+        (lambda: UNet(()), "channels must be at least one, not empty"),
+        (lambda: UNet((4, 0)), "channels.1 must be at least 1"),
         (lambda: UNet(blocks=0), "at least 1"),
         (lambda: UNet(head_dim=0), "at least 1"),
         (lambda: UNet(dropout=1.0), "dropout"),

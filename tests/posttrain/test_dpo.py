@@ -285,10 +285,10 @@ def test_eight_devices_equal_one(devices, is_known):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"beta": 0.0}, "beta is above 0, not 0.0"),
-        ({"beta": -1.0}, "beta is above 0, not -1.0"),
-        ({"form": "hinge"}, "unknown form of the loss 'hinge'"),
-        ({"label_smoothing": 0.5}, "label_smoothing is at least 0 and below 0.5"),
+        ({"beta": 0.0}, "beta must be above 0"),
+        ({"beta": -1.0}, "beta must be above 0"),
+        ({"form": "hinge"}, "form must be one of 'sigmoid', 'ipo'"),
+        ({"label_smoothing": 0.5}, "label_smoothing must be at least 0 and below 0.5"),
         ({"label_smoothing": 0.1, "form": "ipo"}, 'label_smoothing is of the form "sigmoid"'),
     ):
         with pytest.raises(UserError, match=words):

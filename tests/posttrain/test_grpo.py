@@ -321,12 +321,12 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward is a function of prompts and responses, not None"),
-        ({"group": 1}, "group is at least 2 responses, which are compared, not 1"),
+        ({"group": 1}, "group must be at least 2"),
         ({"minibatches": 0}, "minibatches is at least 1, not 0"),
-        ({"clip": 0.0}, "clip is above 0"),
-        ({"clip_high": -1.0}, "clip_high is above 0"),
-        ({"kl_alarm": 0.0}, "kl_alarm is above 0"),
-        ({"kl": -1.0}, "kl is finite and not negative"),
+        ({"clip": 0.0}, "clip must be above 0"),
+        ({"clip_high": -1.0}, "clip_high must be above 0"),
+        ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
+        ({"kl": -1.0}, "kl must be at least 0"),
         ({"longest_prompt": 0}, "longest_prompt is at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
     ):

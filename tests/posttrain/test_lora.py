@@ -251,7 +251,7 @@ def test_what_cannot_be_meant_is_refused(base, lora, tmp_path):
         (("nothing",), "adapters.targets: 'nothing' matches no parameter"),
         (("bias",), "adapters.targets: 'bias' matches no parameter"),
         (("(",), "not a regular expression"),
-        ((), "needs targets"),
+        ((), "targets must be at least one, not empty"),
     ):
         with pytest.raises(UserError, match=message):
             told = experiment(LoRA(str(base.run_dir), Adapters(targets=targets)), data)

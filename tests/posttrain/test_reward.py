@@ -310,9 +310,9 @@ def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
     [
         ({"net": TokenBackbone(NET, "mean")}, 'family.net is a TokenBackbone of pool "last"'),
         ({"net": NET}, 'family.net is a TokenBackbone of pool "last"'),
-        ({"label_smoothing": 0.5}, "label_smoothing is at least 0 and below 0.5"),
-        ({"centring": -1.0}, "centring is at least 0"),
-        ({"decay": 1.0}, "decay is at least 0 and below 1"),
+        ({"label_smoothing": 0.5}, "label_smoothing must be at least 0 and below 0.5"),
+        ({"centring": -1.0}, "centring must be at least 0"),
+        ({"decay": 1.0}, "decay must be at least 0 and below 1"),
     ],
 )
 def test_bad_values_are_refused(settings, message):

@@ -363,13 +363,13 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward is a function"),
-        ({"method": "ppo"}, "unknown method 'ppo'"),
+        ({"method": "ppo"}, "method must be one of 'weighted', 'dpo'"),
         ({"samples": 1}, "samples is at least 2, not 1"),
         ({"steps": 1}, "steps is at least 2, not 1"),
         ({"updates": 0}, "updates is at least 1, not 0"),
-        ({"temperature": 0.0}, "temperature is above 0"),
-        ({"beta": 0.0}, "beta is above 0"),
-        ({"data": -1.0}, "data, the weight of real images, is not negative"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"beta": 0.0}, "beta must be above 0"),
+        ({"data": -1.0}, "data must be at least 0"),
     ):
         with pytest.raises(UserError, match=words):
             family_of(**settings)

@@ -158,12 +158,12 @@ def test_signatures_depend_on_the_seed_alone():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"permutations": 0}, "permutations is at least 1"),
-        ({"ngram": 0}, "ngram is at least 1"),
-        ({"threshold": 0.0}, "threshold is above 0"),
-        ({"threshold": 1.1}, "threshold is above 0"),
+        ({"permutations": 0}, "permutations must be at least 1"),
+        ({"ngram": 0}, "ngram must be at least 1"),
+        ({"threshold": 0.0}, "threshold must be above 0 and at most 1"),
+        ({"threshold": 1.1}, "threshold must be above 0 and at most 1"),
         ({"bands": 129}, "bands is from 1 to the 128"),
-        ({"misses": -0.1}, "misses is from 0 to 1"),
+        ({"misses": -0.1}, "misses must be from 0 to 1"),
         ({"seed": -1}, "seed is from 0"),
     ],
 )

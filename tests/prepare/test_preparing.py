@@ -503,11 +503,11 @@ class NoStage:
 
 
 def test_what_is_no_preparation_is_refused():
-    with pytest.raises(UserError, match="max_bad is a share"):
+    with pytest.raises(UserError, match="max_bad must be from 0 to 1"):
         Preparation((), max_bad=2)
     with pytest.raises(UserError, match="stages hold dataclasses after"):
         Preparation((), (NoStage(),))
-    with pytest.raises(UserError, match="leave something to train on"):
+    with pytest.raises(UserError, match="test and validation together must be below 1"):
         Splits(0.6, 0.4)
 
 

@@ -35,5 +35,5 @@ def test_what_it_does_not_know_is_refused():
         Presidio(("IBAN",)).schema_after(pa.schema([("text", pa.large_string())]))
     with pytest.raises(UserError, match="spaCy cannot open no_such_model"):
         Presidio(model="no_such_model").text("a")
-    with pytest.raises(UserError, match="threshold is from 0 to 1"):
+    with pytest.raises(UserError, match="threshold must be from 0 to 1"):
         Presidio(threshold=2)

@@ -100,10 +100,10 @@ def test_noise_depends_on_the_key():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: DDIM(10, eta=1.5), "eta lies in"),
-        (lambda: Ancestral(10, eta=-0.1), "eta lies in"),
-        (lambda: DDPM(10, variance="learned"), "unknown variance 'learned'"),
-        (lambda: DDPM(0), "DDPM takes at least 1 steps"),
+        (lambda: DDIM(10, eta=1.5), "eta must be from 0 to 1"),
+        (lambda: Ancestral(10, eta=-0.1), "eta must be from 0 to 1"),
+        (lambda: DDPM(10, variance="learned"), "variance must be one of 'small', 'large'"),
+        (lambda: DDPM(0), "steps must be from 1 to 100000"),
     ],
 )
 def test_bad_values_are_refused(build, message):

@@ -262,7 +262,7 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
         (lambda: TokenSampler(top_p=0.0), "top_p"),
         (lambda: TokenSampler(min_p=1.5), "min_p"),
         (lambda: TokenSampler(repetition_penalty=0.0), "repetition_penalty"),
-        (lambda: BeamSearch(width=0), "beams"),
+        (lambda: BeamSearch(width=0), "width must be from 1 to 10000"),
         (lambda: BeamSearch(length_penalty=-1.0), "length_penalty"),
         (lambda: padded([[1], []]), "at least one token"),
         (lambda: padded([]), "at least one token"),

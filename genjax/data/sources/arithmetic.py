@@ -5,14 +5,14 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
-from genjax.data.splits import DRAW
+from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stream import permutation, raw_bits
 from genjax.data.text_codecs import Characters
 from genjax.errors import UserError, unknown
@@ -25,7 +25,7 @@ CODEC = Characters("*+-0123456789=", delimiter=True)
 TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Arithmetic:
     """Problems such as "12+7=" and their answers, "19".
 
@@ -58,13 +58,13 @@ class Arithmetic:
         for name in self.operations:
             if name not in OPERATIONS:
                 raise unknown("operation", name, OPERATIONS)
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if not 0 <= self.wrong <= 1:
-            raise UserError(f"wrong is a probability, from 0 to 1, not {self.wrong}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
+        checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(
-                f"there are {self.problems:,} problems of {self.digits} digits and the operations {self.operations}, "
+                f"size and test_size must leave room: there are {self.problems:,} problems "
+                f"of {self.digits} digits and the operations {self.operations}, "
                 f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller size or more digits"
             )
 

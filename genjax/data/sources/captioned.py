@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.hashed_text import HashedText
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset, digest
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset, digest
 from genjax.data.stream import raw_bits
-from genjax.errors import UserError, unknown
+from genjax.errors import unknown
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {
@@ -63,7 +64,7 @@ SHIFTS = tuple((down, across) for down in (-1, 0, 1) for across in (-1, 0, 1))
 COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS, PLACES, SIZES)))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class CaptionedShapes:
     """Pictures of one shape on black and a sentence about each, drawn when opened.
 
@@ -86,10 +87,12 @@ class CaptionedShapes:
     text: Any = HashedText()
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if self.side < 12:
-            raise UserError(f"a picture has at least 12 pixels a side to tell the shapes apart, not {self.side}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
+        checks.between(self, 12, 1024, "side")
+        checks.fits(
+            12.0 * (self.size + self.test_size) * self.side**2, f"pictures of {self.side} pixels a side", "size"
+        )
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.compressed import open_gzip
 from genjax.data.corpus import Corpus, token_dtype
 from genjax.data.dataset import Dataset
@@ -17,14 +17,14 @@ from genjax.data.music import ChoraleCodec
 from genjax.data.stand_in import part_folder
 from genjax.data.text_dataset import token_dataset
 from genjax.data.texts import fingerprint_of
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 from genjax.json_text import parse
 
 Resolution = Literal["quarter", "16th"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Chorales:
     """The JSB chorales as tokens: 229 pieces to train on, 76 to validate and 77 to test on.
 
@@ -46,8 +46,7 @@ class Chorales:
     quarters_per_minute: float = 90.0
 
     def __post_init__(self) -> None:
-        if self.resolution not in get_args(Resolution):
-            raise unknown("resolution", self.resolution, get_args(Resolution))
+        checks.above(self, 0, "quarters_per_minute")
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, split_rows
@@ -26,7 +27,7 @@ NOTED = 20_000  # images whose decoding takes long enough to say so
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ImageFolder:
     """The images below a folder, of all formats that Pillow decodes by itself; of animations the first frame.
 
@@ -59,8 +60,7 @@ class ImageFolder:
         check_size(self.size)
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels is {self.channels}; it must be 1 (grey), 3 (RGB) or None")
-        if not 0 <= self.test_fraction < 1:
-            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        checks.share(self, "test_fraction")
         if self.on_error not in ("refuse", "skip"):
             raise UserError(f"on_error is {self.on_error!r}; it must be 'refuse' or 'skip'")
 

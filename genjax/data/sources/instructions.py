@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate
 from genjax.data.chat_records import turns_of
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
@@ -19,7 +19,7 @@ from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Instructions:
     """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant does.
 

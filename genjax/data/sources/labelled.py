@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.layouts import Documents, Rows
 from genjax.data.sources.text import TextFiles
@@ -15,7 +16,7 @@ from genjax.data.splits import digest
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class LabelledTexts:
     """Texts of another source whose domain, the folder, file or column that it tells, is their label.
 
@@ -30,8 +31,7 @@ class LabelledTexts:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise UserError(f"LabelledTexts.size is at least 1 text, not {self.size}")
+        checks.at_least(self, 1, "size")
 
     def open(self) -> Dataset:
         """Batches of the source's and ``label`` int32 [B].

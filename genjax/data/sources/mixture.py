@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.mixing import Blend, in_units
 from genjax.data.splits import digest
@@ -19,7 +20,7 @@ from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Mixture:
     """Examples of several sources of the same kind.
 
@@ -43,8 +44,7 @@ class Mixture:
             raise UserError(f"a mixture has a weight for each source, not {len(self.weights)} for {len(self.sources)}")
         if not all(isinstance(weight, Schedule) for weight in self.weights):
             raise UserError("the weights of a mixture are schedules, such as Constant(0.5) for a number that stays")
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise UserError(f"a mixture's steps are a whole number of at least 1, not {self.steps}")
+        checks.at_least(self, 1, "steps")
 
     def open(self) -> Dataset:
         """Batches of what the sources give.

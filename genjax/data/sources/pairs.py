@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.around_text import AroundText
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -19,7 +20,7 @@ from genjax.data.stand_in import part_folder
 from genjax.data.storage import cache_folder
 from genjax.data.text_codecs import Words
 from genjax.data.texts import Piece, fingerprint_of, lines
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 LongPair = Literal["drop", "cut"]
 
@@ -46,7 +47,7 @@ class PairCodec(AroundText):
         return _padded(_cut(ids, length, self.source), length, self.source.pad)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SentencePairs:
     """Sentences and their translations, in files named part.language or part.language.gz with a sentence a line.
 
@@ -87,10 +88,7 @@ class SentencePairs:
     packed: bool = False
 
     def __post_init__(self) -> None:
-        if self.long not in get_args(LongPair):
-            raise unknown("choice for long pairs", self.long, get_args(LongPair))
-        if min(self.length, self.source_length) < 2:
-            raise UserError(f"rows hold two tokens or more, not {self.source_length} and {self.length}")
+        checks.at_least(self, 2, "length", "source_length")
 
     def open(self) -> Dataset:
         """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and 0 for padding,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import PointsCodec
 from genjax.data.dataset import Dataset
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError, unknown
 
@@ -23,7 +22,7 @@ DISTRIBUTIONS = {
 }
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Points:
     """Points in the plane, drawn when opened. With k the component, u, v uniform on [0, 1), e normal [2]:
 
@@ -54,8 +53,8 @@ class Points:
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
             raise unknown("distribution", self.distribution, DISTRIBUTIONS)
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
             raise UserError(f"noise is {self.noise}; it must be 0 or more")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.preferences import Equal, Long, Preference, Rows, preference_dataset, stored_preferences
-from genjax.data.splits import DRAW
+from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
 from genjax.data.subwords import Subwords
@@ -30,7 +30,7 @@ COUNTS = tuple((positive, negative) for positive in range(3) for negative in ran
 OUTCOMES = tuple((a, b) for a in COUNTS for b in COUNTS if a[0] - a[1] > b[0] - b[1])  # chosen, rejected
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Preferences:
     """Pairs of responses in a JSON list or JSONL of records, plain or (".gz") compressed.
 
@@ -83,7 +83,7 @@ class Preferences:
         return preference_dataset(pairs, parts, self.codec, self.template, rows, self.cache)
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RulePreferences:
     """Pairs of generated responses, of which the one with the higher ``rule_reward`` is chosen. There are no ties.
 
@@ -110,8 +110,8 @@ class RulePreferences:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
         _check_length(self.length)
 
     def open(self) -> Dataset:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Origin
 from genjax.data.files import numbered, spelt_alike
@@ -34,7 +35,7 @@ TRAIN = "train"  # the split that there always is
 MIXED = 2**63 + 2**33  # Philox stream that says which synthetic records are taken
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Synthetic:
     """Synthetic records among real ones, in training alone.
 
@@ -47,11 +48,10 @@ class Synthetic:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UserError(f"the share of synthetic records is between 0 and 1, not {self.share}")
+        checks.inside(self, 0, 1, "share")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PreparedTexts:
     """Texts of a prepared set, in the splits that it has.
 
@@ -89,7 +89,7 @@ class PreparedTexts:
         return dataclasses.replace(data, origins=tuple(origins))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PreparedImages:
     """Images of a prepared set, all of one size, in the splits that it has; kept in memory.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import RandomWindows
 from genjax.data.text_codecs import Characters
@@ -15,7 +15,7 @@ from genjax.data.texts import StoredTexts
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class PythonDocs:
     """The chapters of Python's language reference that its ``help()`` shows, about half a million characters.
 

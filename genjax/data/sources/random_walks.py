@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec
-from genjax.data.splits import DRAW, digest
+from genjax.data.splits import DRAW, MOST_MADE, digest
 from genjax.data.stream import raw_bits
 from genjax.data.text_codecs import Characters
 from genjax.errors import UserError
@@ -24,7 +25,7 @@ GOAL = 0
 TRIES = 10_000  # graphs that are drawn before it is given up
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RandomWalks:
     """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or cut.
 
@@ -52,12 +53,10 @@ class RandomWalks:
     def __post_init__(self) -> None:
         if not 2 <= self.nodes <= len(LETTERS):
             raise UserError(f"nodes are letters, so from 2 to {len(LETTERS)}, not {self.nodes}")
-        if not 0 < self.edge_probability <= 1:
-            raise UserError(f"edge_probability is above 0 and at most 1, not {self.edge_probability}")
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if self.longest < 3:
-            raise UserError(f"longest is at least 3 nodes, so that some path is not the shortest, not {self.longest}")
+        checks.numbers(self, ("edge_probability",), "above 0 and at most 1", lambda x: 0 < x <= 1)
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
+        checks.at_least(self, 3, "longest")
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` int32 [B, longest + 2]: a delimiter, the nodes, and a delimiter after the goal; with

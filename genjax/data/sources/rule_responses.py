@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn, said
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
@@ -15,12 +15,11 @@ from genjax.data.sources.preferences import RulePreferences, rule_reward
 from genjax.data.text_codecs import Words
 from genjax.data.text_dataset import text_dataset
 from genjax.data.texts import StoredTexts
-from genjax.errors import UserError, unknown
 
 Which = Literal["all", "chosen"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class RuleResponses:
     """Prompts and responses of the pairs of ``RulePreferences(size, test_size, seed)``.
 
@@ -49,11 +48,8 @@ class RuleResponses:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if self.which not in get_args(Which):
-            raise unknown("choice of responses", str(self.which), get_args(Which))
         RulePreferences(self.size, self.test_size, self.seed)  # refuses sizes that cannot be
-        if self.length < 1:
-            raise UserError(f"length is {self.length}; a row makes at least one prediction")
+        checks.at_least(self, 1, "length")
 
     def open(self) -> Dataset:
         """Batches as those of ``chat_dataset``, or, where nothing is given, of ``Documents``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.captions import CaptionCodec
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec
@@ -16,7 +17,7 @@ from genjax.data.text_codecs import Words
 from genjax.errors import UserError
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class ShapeCaptions:
     """The pictures of ``CaptionedShapes``, each with a sentence about it in tokens.
 
@@ -41,6 +42,7 @@ class ShapeCaptions:
     forms: tuple[int, ...] = NAME_ALL
 
     def __post_init__(self) -> None:
+        checks.at_least(self, 1, "length")
         if not self.forms or not set(self.forms) <= set(range(SENTENCES)):
             raise UserError(f"forms are some of the sentences 0 to {SENTENCES - 1}, not {self.forms}")
         self._pictures()  # refuses what is no set of pictures

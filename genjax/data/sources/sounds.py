@@ -9,17 +9,18 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.files import folder_labels, listed, numbered, split_rows
 from genjax.data.images import note
 from genjax.data.signals import SignalCodec, Sound, fitted, read_sound
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 SUFFIXES = frozenset({".wav", ".wave"})
 NAMED = 3  # bad files that a message names; the rest is counted
@@ -28,7 +29,7 @@ TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published 
 Told = Literal["digit", "speaker"]
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class WavFolder:
     """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one length.
 
@@ -61,8 +62,7 @@ class WavFolder:
 
     def __post_init__(self) -> None:
         self.codec()
-        if not 0 <= self.test_fraction < 1:
-            raise UserError(f"test_fraction is {self.test_fraction}; it must be in [0, 1)")
+        checks.share(self, "test_fraction")
         try:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
@@ -161,7 +161,7 @@ class WavReader:
         return sound._replace(signal=fitted(sound.signal, self.length))
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class SpokenDigits:
     """The Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz, mono.
 
@@ -180,10 +180,7 @@ class SpokenDigits:
     label: Told = "digit"
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"length must be at least 1, not {self.length}")
-        if self.label not in get_args(Told):
-            raise unknown("label", self.label, get_args(Told))
+        checks.at_least(self, 1, "length")
 
     def open(self) -> Dataset:
         """Batches of ``signal`` float32 [B, T, 1] and ``label`` int32 [B].

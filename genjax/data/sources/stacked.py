@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.sources.tfds import TFDS
-from genjax.data.splits import DRAW, digest
+from genjax.data.splits import DRAW, MOST_MADE, digest
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError
 
 CHANNELS = 3
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Stacked:
     """Images whose channels are three grey images of another source, drawn evenly and independently.
 
@@ -39,8 +40,8 @@ class Stacked:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].

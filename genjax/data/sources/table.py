@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.delimited import check_dialect, dialect_of
 from genjax.data.images import note
@@ -25,7 +25,7 @@ TARGETS = {
 }
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Table:
     """The rows of a CSV or TSV file, plain or (".gz") compressed by gzip, or of one of Parquet.
 
@@ -108,7 +108,7 @@ def _tell(table: StoredTable, typed: Typed) -> None:
         note(f"{table.title}: {rows:,} rows, {len(table.columns):,} columns; {'; '.join(found)}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class EmbeddedTable:
     """A table that scikit-learn ships, with what is to be predicted as its last column.
 
@@ -132,6 +132,7 @@ class EmbeddedTable:
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
             raise unknown("table", self.name, TARGETS)
+        checks.at_least(self, 0, "seed")
         _check(self.test_fraction, self.modes)
 
     def open(self) -> Dataset:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.delimited import check_dialect
 from genjax.data.files import fitting, note_passed_over, told
@@ -17,12 +17,12 @@ from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
 from genjax.data.text_splits import ByCharacters
 from genjax.data.texts import FileTexts, Unit
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError
 
 DEFAULTS = ("*.txt", "*.jsonl")  # patterns that also take capitals: nobody wrote them
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextFiles:
     """Text files, plain or (".gz") compressed by gzip; hidden ones are passed over.
 
@@ -47,10 +47,6 @@ class TextFiles:
     layout: Any = RandomWindows()
     split: Any = ByCharacters()
     cache: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise unknown("unit", self.unit, get_args(Unit))
 
     def open(self) -> Dataset:
         """Batches of ``tokens`` and what else the layout gives.
@@ -79,7 +75,7 @@ class TextFiles:
                 )
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextTables:
     """A column of JSONL, CSV, TSV or Parquet files; each row is a document.
 

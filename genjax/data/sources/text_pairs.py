@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
@@ -16,7 +16,7 @@ from genjax.errors import UserError
 PLACE = "{source}"  # where a prompt takes its sentence
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TextPairs:
     """Sentences that are asked for in another language, and their translations as the answers to that.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.images import check_size, decode, fit, note
@@ -26,7 +27,7 @@ CHUNK = 1_024  # records read at once
 DEFAULT_TEST = 0.1  # of the training examples, for a set that has neither a test nor a validation split
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TFDS:
     """The images (and class labels) of a data set prepared by TensorFlow Datasets as array_record.
 
@@ -55,8 +56,7 @@ class TFDS:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if self.validation < 0:
-            raise UserError(f"validation is {self.validation}; it counts examples, so it must be 0 or more")
+        checks.at_least(self, 0, "validation", "memory_gb")
 
     def open(self) -> Dataset:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import RandomWindows
 from genjax.data.sources.tfds import CHUNK, prepared, prepared_fingerprint
@@ -18,7 +19,7 @@ from genjax.data.texts import Piece, Texts
 from genjax.errors import UserError, unknown
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class TFDSText:
     """A text feature of a data set prepared by TensorFlow Datasets as array_record; each example is a document.
 

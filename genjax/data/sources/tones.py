@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.signals import SCALE, SignalCodec
-from genjax.data.splits import DRAW, Arrays, array_fingerprint, dataset
+from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError
 
@@ -18,7 +17,7 @@ LOUDNESS = (0.3, 0.9)  # a bound on the peak, drawn evenly
 DECAY = (0.03, 0.3)  # seconds in which a tone falls to 1/e, drawn evenly in its logarithm
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Tones:
     """Short plucked tones, drawn when opened: 8 pitches, the major scale from C4 (261.6 Hz) to C5, as labels.
 
@@ -40,10 +39,10 @@ class Tones:
     length: int = 512
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.test_size < 1:
-            raise UserError(f"size and test_size must be at least 1, not {self.size} and {self.test_size}")
-        if self.length < 1:
-            raise UserError(f"length must be at least 1, not {self.length}")
+        checks.between(self, 1, MOST_MADE, "size", "test_size")
+        checks.at_least(self, 0, "seed")
+        checks.at_least(self, 1, "length")
+        checks.fits(4.0 * (self.size + self.test_size) * self.length, "tones", "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
             raise UserError(f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than {2 * highest:.0f}")
