@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import checks, disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
+from genjax import checks, disk, exports, lineage, parallel, peers, pretrained, records, runs, streams, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
@@ -232,8 +231,7 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
 def _of_devices(error: Exception, debug: bool) -> int:
     """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
     if parallel.is_alone(error):
-        _failed(UserError("another process of this run has ended: start all of them again"), 2, debug)
-        os._exit(2)  # at a proper end JAX would wait for the others, and abort
+        return _failed(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):
         if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise error
@@ -290,7 +288,13 @@ def entry() -> None:
         code = main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    sys.exit(streams.flushed(code))
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    code = streams.flushed(code)
+    if 0 < code < 128:  # not at a signal, which all processes heed together
+        parallel.abandon(code)
+    sys.exit(code)
 
 
 def _unraisable(unraisable: Any) -> None:
