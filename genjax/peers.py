@@ -8,6 +8,7 @@ passes through a pipe, which is read here, line by line.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import signal
@@ -75,7 +76,5 @@ class Watch:
             self._show(line)
 
     def _show(self, line: bytes) -> None:
-        try:
+        with contextlib.suppress(OSError):  # nobody reads it any more
             os.write(self._real, line)
-        except OSError:  # nobody reads it any more
-            pass
