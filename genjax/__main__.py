@@ -19,6 +19,7 @@ from genjax import checks, disk, exports, lineage, parallel, peers, pretrained, 
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
+from genjax.data.storage import cache_folder
 from genjax.data_command import data_command
 from genjax.errors import UserError, unknown
 from genjax.experiment import known_configs, load_config
@@ -211,7 +212,8 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             target = wanted.get(given[0], "RUN_DIR")
             return _usage(help_wanted, f"{given[0]} wants a {target} before its options")
         _check_places(given)
-        with disk.watched("files that were whole before are untouched; try again once there is room"):
+        kept = "files that were whole before are untouched; try again once there is room"
+        with disk.watched(kept, *_written(given), ".", cache_folder()):
             commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
@@ -259,6 +261,13 @@ def _check_places(given: Sequence[str]) -> None:
             checks.place(beside if equals else value, name[2:])
     if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
         checks.place(given[2], "RUN_B")
+
+
+def _written(given: Sequence[str]) -> list[str]:
+    """The places among the arguments that a command may write to."""
+    pairs = zip(given, [*given[1:], ""], strict=True)
+    named = [word.partition("=")[2] if "=" in word else after for word, after in pairs if word.startswith(PLACES)]
+    return [place for place in (*named, given[1]) if place and (place in named or Path(place).exists())]
 
 
 def _usage(wanted: bool, mistake: str) -> int:

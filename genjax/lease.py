@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -180,7 +181,9 @@ class _File:
         part = self._path.with_name(f"{NAME}.{mine.token}.new")
         self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            os.write(self._fd, (json.dumps(dataclasses.asdict(mine)) + "\n").encode())
+            content = (json.dumps(dataclasses.asdict(mine)) + "\n").encode()
+            if os.write(self._fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
             os.fsync(self._fd)
             _lock(self._fd)
             while True:
