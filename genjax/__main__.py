@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,7 @@ from genjax.compare import compare
 from genjax.data.pictures import png_bytes
 from genjax.data.storage import cache_folder
 from genjax.data_command import data_command
+from genjax.early import Signalled
 from genjax.errors import UserError, unknown
 from genjax.experiment import known_configs, load_config
 from genjax.options import (
@@ -301,13 +304,17 @@ def entry() -> None:
         traceback.print_exc()
         code = 1
     code = streams.flushed(code)
-    if 0 < code < 128:  # not at a signal, which all processes heed together
+    if code > 128:  # threads of libraries that still run could abort a Python that takes itself down
+        atexit._run_exitfuncs()
+        os._exit(code)
+    if code > 0:
         parallel.abandon(code)
     sys.exit(code)
 
 
 def _unraisable(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
+    ended = isinstance(unraisable.exc_value, KeyboardInterrupt | Signalled)  # the thread of ``prompt`` sees to it
+    if not ended and str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from genjax import trust
+from genjax.early import Signalled
 from genjax.errors import UserError, unknown
 
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
@@ -120,7 +121,7 @@ def blaming(path: Path) -> Iterator[None]:
     """Whatever a config file raises is its author's to mend."""
     try:
         yield
-    except UserError:
+    except (UserError, Signalled):
         raise
     except (Exception, SystemExit) as error:
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None

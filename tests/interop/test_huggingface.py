@@ -410,7 +410,7 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
         ("config.json", '{"model_type": ["gpt2"]}', "config.json is damaged"),
         ("config.json", '{"model_type": "gpt2", "architectures": "BertModel"}', "BertModel is not supported"),
         ("tokenizer.json", None, "has no tokenizer.json; transformers makes one"),
-        ("tokenizer.json", "{}", "is no tokenizer.json"),
+        ("tokenizer.json", "{}", "is not a usable tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
         ("model.safetensors", None, "has no weights: neither model.safetensors nor"),
         ("model.safetensors", "", "is no whole safetensors file"),
