@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from genjax.data.storage import cache_folder
 from genjax.data_command import data_command
 from genjax.early import Signalled
 from genjax.errors import UserError, unknown
+from genjax.evaluation.judge import Report
 from genjax.experiment import known_configs, load_config
 from genjax.options import (
     CompareOptions,
@@ -110,18 +111,30 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         if found.protocols[name] != above:
             print(f" {(above := found.protocols[name])}")
         print(f"  {name:<{width}}  {value:.6g}")
-    if found.pictures:
-        print(" pictures")
-    for name, picture in found.pictures.items():
-        path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(path, png_bytes(picture))
-        print(f"  {name:<{width}}  {path}")
+    try:
+        for line in _keep(run.run_dir, run.step, options.split, found):
+            print(line)
+    except OSError as error:
+        if not disk.closed(error):
+            raise
+        print(f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json are kept")
     for remark in found.remarks:
         print(f"note: {remark}")
-    result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
+
+
+def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
+    """Write the pictures and numbers of an evaluation to the run directory; gives the lines that say where."""
+    result = {"step": step, "split": split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    disk.write(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    disk.write(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    width = max(map(len, (*found.numbers, *found.pictures)))
+    if found.pictures:
+        yield " pictures"
+    for name, picture in found.pictures.items():
+        path = run_dir / "samples" / f"{step:08d}_{split}_{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(path, png_bytes(picture))
+        yield f"  {name:<{width}}  {path}"
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:
@@ -285,7 +298,10 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
-    print(f"genjax: {' '.join(str(error).split())}", file=sys.stderr)
+    said = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        said = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    print(f"genjax: {' '.join(said.split())}", file=sys.stderr)
     return code
 
 

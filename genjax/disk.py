@@ -51,8 +51,8 @@ def whole(path: PathType) -> Iterator[PathType]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
-            error.filename = os.fspath(path)  # names the disk, which after this may have room again
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(part)) and error.errno is not None:
+            error.filename = os.fspath(path)  # a name that the user knows, on the disk that may have room again
         raise
 
 
@@ -83,6 +83,11 @@ def watched(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
         if number is None:
             raise
         raise refusal(_place(error, places), kept, number) from error
+
+
+def closed(error: OSError) -> bool:
+    """Whether an error says that nothing may be written there: a read-only disk, or a folder of someone else."""
+    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:

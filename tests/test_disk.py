@@ -18,7 +18,9 @@ from genjax.data.corpus import fitted, tokenised
 from genjax.data.text_codecs import Bytes, Characters
 from genjax.data.texts import StoredTexts
 from genjax.errors import UserError
+from genjax.experiment import built_config
 from genjax.prepare import synthetic
+from genjax.prepare.preparing import prepare
 from genjax.writers import read_rows
 from tests import toy
 
@@ -238,3 +240,35 @@ def test_a_preparation_on_a_full_disk_is_one_line_and_goes_on(small_disk, tmp_pa
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     assert main(command) == 0
     assert (small_disk / "set" / "manifest.json").exists()
+
+
+def test_a_preparation_whose_lines_nobody_reads_is_no_fault_of_the_disk(tmp_path):
+    (tmp_path / "raw.txt").write_text("some text\nand more\n")
+    (tmp_path / "config.py").write_text(CONFIG.format(root=str(tmp_path)))
+    preparation, _ = built_config(str(tmp_path / "config.py"))
+
+    def say(line):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        prepare(preparation, "x", tmp_path / "set", say=say)
+
+
+def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(
+    trained, tmp_path, capsys, monkeypatch
+):
+    before = os.listdir(trained.run_dir)
+
+    def refused(path, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "write", refused)
+        assert main(["evaluate", str(trained.run_dir)]) == 0
+        assert "note: " in (found := capsys.readouterr()).out and not found.err
+        assert main(["show", str(trained.run_dir)]) == 0
+        assert main(["sample", str(trained.run_dir)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(trained.run_dir / "samples") in line and os.strerror(errno.EROFS) in line
+    assert main(["sample", str(trained.run_dir), "--out", str(tmp_path / "x")]) == 0
+    assert sorted(os.listdir(trained.run_dir)) == sorted(before)

@@ -65,6 +65,7 @@ def test_a_preparation_ends_by_a_signal_at_any_time_and_goes_on(tmp_path, number
     stages = tmp_path / "prepared" / "prepare_books_tiny" / "stages"
     for stage in ("00", "03", "06"):
         process = subprocess.Popen(command, **options, **pipes)
+        process.stdout.readline()  # it has begun: from now on it heeds signals in its own way
         deadline = time.monotonic() + 100
         while not list(stages.glob(f"{stage}*")) and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -63,6 +63,8 @@ def prepare(
     try:
         with disk.watched(LEFT, folder):
             return _prepared(preparation, name, folder, plan, schema, say)
+    except BrokenPipeError:  # of the lines: nobody reads them any more
+        raise
     except (OSError, pa.ArrowException, DaftCoreException) as error:
         if disk.crowded(folder):  # Daft seldom says what ended its threads
             raise disk.refusal(folder, LEFT) from error
