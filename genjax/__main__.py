@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import itertools
 import json
@@ -9,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import checks, disk, exports, lineage, parallel, pretrained, records, runs, streams, writers
+from genjax import checks, disk, exports, lineage, parallel, peers, pretrained, records, runs, streams, writers
 from genjax.bench import bench
 from genjax.compare import compare
 from genjax.data.pictures import png_bytes
+from genjax.data.storage import cache_folder
 from genjax.data_command import data_command
+from genjax.early import Signalled
 from genjax.errors import UserError, unknown
+from genjax.evaluation.judge import Report
 from genjax.experiment import known_configs, load_config
 from genjax.options import (
     CompareOptions,
@@ -115,18 +119,30 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         if found.protocols[name] != above:
             print(f" {(above := found.protocols[name])}")
         print(f"  {name:<{width}}  {value:.6g}")
-    if found.pictures:
-        print(" pictures")
-    for name, picture in found.pictures.items():
-        path = run.run_dir / "samples" / f"{run.step:08d}_{options.split}_{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(path, png_bytes(picture))
-        print(f"  {name:<{width}}  {path}")
+    try:
+        for line in _keep(run.run_dir, run.step, options.split, found):
+            print(line)
+    except OSError as error:
+        if not disk.closed(error):
+            raise
+        print(f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json are kept")
     for remark in found.remarks:
         print(f"note: {remark}")
-    result = {"step": run.step, "split": options.split} | writers.finite(found.numbers)
+
+
+def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
+    """Write the pictures and numbers of an evaluation to the run directory; gives the lines that say where."""
+    result = {"step": step, "split": split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    disk.write(run.run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    disk.write(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    width = max(map(len, (*found.numbers, *found.pictures)))
+    if found.pictures:
+        yield " pictures"
+    for name, picture in found.pictures.items():
+        path = run_dir / "samples" / f"{step:08d}_{split}_{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.write(path, png_bytes(picture))
+        yield f"  {name:<{width}}  {path}"
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:
@@ -218,7 +234,8 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
         if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
             return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
         _check_places(given)
-        with disk.watched("files that were whole before are untouched; try again once there is room"):
+        kept = "files that were whole before are untouched; try again once there is room"
+        with disk.watched(kept, *_written(given), ".", cache_folder()):
             commands[given[0]](given[1], given[2:])
     except Diverged as error:
         return _failed(error, 3, debug)
@@ -238,8 +255,7 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
 def _of_devices(error: Exception, debug: bool) -> int:
     """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
     if parallel.is_alone(error):
-        _failed(UserError("another process of this run has ended: start all of them again"), 2, debug)
-        os._exit(2)  # at a proper end JAX would wait for the others, and abort
+        return _failed(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):
         if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise error
@@ -272,6 +288,13 @@ def _check_places(given: Sequence[str]) -> None:
         checks.place(given[2], "RUN_B")
 
 
+def _written(given: Sequence[str]) -> list[str]:
+    """The places among the arguments that a command may write to."""
+    pairs = zip(given, [*given[1:], ""], strict=True)
+    named = [word.partition("=")[2] if "=" in word else after for word, after in pairs if word.startswith(PLACES)]
+    return [place for place in (*named, given[1]) if place and (place in named or Path(place).exists())]
+
+
 def _usage(wanted: bool, mistake: str) -> int:
     known = known_configs()
     print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
@@ -284,7 +307,10 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(error).split()))
+    said = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        said = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(said.split()))
     print(f"genjax: {line}", file=sys.stderr)
     return code
 
@@ -300,11 +326,21 @@ def entry() -> None:
         code = main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-    sys.exit(streams.flushed(code))
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    code = streams.flushed(code)
+    if code > 128:  # threads of libraries that still run could abort a Python that takes itself down
+        atexit._run_exitfuncs()
+        os._exit(code)
+    if code > 0:
+        parallel.abandon(code)
+    sys.exit(code)
 
 
 def _unraisable(unraisable: Any) -> None:
-    if str(unraisable.exc_value) != "Event loop is closed":
+    ended = isinstance(unraisable.exc_value, KeyboardInterrupt | Signalled)  # the thread of ``prompt`` sees to it
+    if not ended and str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

@@ -48,9 +48,11 @@ def whole(path: PathType) -> Iterator[PathType]:
     except IsADirectoryError:
         part.unlink(missing_ok=True)
         raise UserError(f"{path} must be a file, but is a folder: move it away, and repeat", str(path)) from None
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(part)) and error.errno is not None:
+            error.filename = os.fspath(path)  # a name that the user knows, on the disk that may have room again
         raise
 
 
@@ -80,8 +82,17 @@ def watched(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
         number = full(error)
         if number is None:
             raise
-        place = _place(error, places)
-        raise UserError(f"{FULL[number]} on the disk {_mount(place)} (of {place}); {kept}", str(place)) from error
+        raise refusal(_place(error, places), kept, number) from error
+
+
+def closed(error: OSError) -> bool:
+    """Whether an error says that nothing may be written there: a read-only disk, or a folder of someone else."""
+    return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:
+    """The error for a full disk: the one of ``place``, with what is left and what to do."""
+    return UserError(f"{FULL[number]} on the disk {_mount(place)} (of {place}); {kept}", str(place))
 
 
 def full(error: BaseException) -> int | None:
@@ -113,10 +124,10 @@ def _place(error: BaseException, places: tuple[str | Path | epath.Path, ...]) ->
         named += PATH.findall(str(one))
     local = [os.fspath(place) for place in places if "://" not in os.fspath(place)]
     found = [Path(name).expanduser() for name in (*named, *local, tempfile.gettempdir())]
-    return next((path for path in found if _crowded(path)), found[0])
+    return next((path for path in found if crowded(path)), found[0])
 
 
-def _crowded(path: Path) -> bool:
+def crowded(path: Path) -> bool:
     """Whether the disk of a path has next to no room for bytes or for files."""
     try:
         room = shutil.disk_usage(_there(path)).free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,8 +21,26 @@ def end_at_signals() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and (name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN):
-            signal.signal(number, _end)
+            signal.signal(number, end)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+class Signalled(SystemExit):
+    """Ends the process with a signal's exit code; nothing but its end catches it."""
+
+
+def say(number: int) -> None:
+    """Write at once, whatever is under way, which signal ends the process."""
+    if sys.stderr is not None:  # otherwise 2 may be the number of a file
+        with contextlib.suppress(OSError):
+            os.write(2, f"genjax: ended by {signal.Signals(number).name}; what is done is kept\n".encode())
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: the process ends at once."""
+    say(number)
+    leave(number, frame)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handle a signal after one that has been said already."""
     os._exit(128 + number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from etils import epath
 
+from genjax import disk
 from genjax.errors import UserError
 
 try:
@@ -178,9 +180,16 @@ class _File:
     def take(self, mine: Holder) -> None:
         self._clear()
         part = self._path.with_name(f"{NAME}.{mine.token}.new")
-        self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
-            os.write(self._fd, (json.dumps(dataclasses.asdict(mine)) + "\n").encode())
+            self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+        except OSError as error:
+            if not disk.closed(error):
+                raise
+            raise _refused(self._path, f"cannot be written: {error.strerror}; choose another run_dir") from error
+        try:
+            content = (json.dumps(dataclasses.asdict(mine)) + "\n").encode()
+            if os.write(self._fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
             os.fsync(self._fd)
             _lock(self._fd)
             while True:

@@ -28,7 +28,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import checks, trees
+from genjax import checks, peers, trees
 from genjax.errors import UserError, unknown
 
 T = TypeVar("T")
@@ -274,6 +274,7 @@ def _join(devices: Devices) -> None:
     if jax.distributed.is_initialized():
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    peers.Watch()
     waiting = threading.Timer(PATIENCE, _say_for_whom, (devices,))
     waiting.daemon = True
     waiting.start()
@@ -299,6 +300,17 @@ def _say_for_whom(devices: Devices) -> None:
 def is_alone(error: BaseException) -> bool:
     """Whether an error means that another process of the run has ended or cannot be reached."""
     return jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
+
+
+def abandon(code: int) -> None:
+    """End this process at once where others of the run may wait for it, or it for them; else nothing.
+
+    At a proper end JAX waits for all processes. The others notice that this one is gone.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T]:

@@ -119,25 +119,30 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     begun = (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
     if before is not None and begun:
         experiments.check_resumable(before, experiment)
-    elif before is None and _is_of_others(run_dir):
+    elif before is None and _is_of_others(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:
-        for name in ("samples", "plots"):
-            (run_dir / name).mkdir(parents=True, exist_ok=True)
         if not begun:
             (run_dir / ENVIRONMENT).unlink(missing_ok=True)
         if content is not None:
             disk.write(run_dir / "config.py", content)
         disk.write(run_dir / "config.json", experiments.dumps(experiment))
+        for name in ("samples", "plots"):  # after what makes it a run directory: the disk may be full
+            (run_dir / name).mkdir(parents=True, exist_ok=True)
     parallel.barrier("claim")
 
 
-def _is_of_others(run_dir: epath.Path) -> bool:
-    """Whether a folder without a config.json holds what no run has left there."""
+def _is_of_others(run_dir: epath.Path, source: bytes | None) -> bool:
+    """Whether a folder without a config.json holds what no run has left there, as its disk was full or it was killed.
+
+    Args:
+      source: the content of the config's file.
+    """
     if not run_dir.exists() or (run_dir / "codec.json").exists():
         return False
-    return any(path.name != lease.NAME for path in run_dir.iterdir())
+    left = [path for path in run_dir.iterdir() if path.name != lease.NAME and not path.name.endswith(disk.PART)]
+    return any(path.name != "config.py" or path.read_bytes() != source for path in left)
 
 
 def describe(

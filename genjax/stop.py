@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from genjax import parallel, streams
+from genjax import early, parallel, streams
 from genjax.lease import Lease
 
 GRACE = 3.0  # seconds that a command has to tidy up
@@ -94,6 +94,7 @@ def prompt() -> Iterator[Ended]:
 
     The exception that a signal raises can be lost in a library that calls Python, and is not raised before a long
     call of a library returns. So a thread ends the process where it has not ended ``GRACE`` seconds after the signal.
+    One line says what ends it; signals after the first change nothing.
     """
     ended = Ended()
     if not _is_main():
@@ -101,8 +102,10 @@ def prompt() -> Iterator[Ended]:
         return
 
     def heed(number: int, frame: FrameType | None) -> None:
-        ended.code = 128 + number
-        raise _ended(number)
+        if ended.code is None:
+            ended.code = 128 + number
+            early.say(number)
+            raise _ended(number)
 
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
@@ -116,7 +119,8 @@ def prompt() -> Iterator[Ended]:
     finally:
         signal.set_wakeup_fd(before)
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            again = ended.code is not None and handler is early.end
+            signal.signal(number, early.leave if again else handler)
         over.set()
         os.write(writable, bytes([OVER]))
         watch.join()
@@ -142,7 +146,7 @@ def _heeded() -> list[int]:
 
 
 def _ended(number: int) -> BaseException:
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    return KeyboardInterrupt() if number == signal.SIGINT else early.Signalled(128 + number)
 
 
 def _is_main() -> bool:

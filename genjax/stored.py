@@ -24,6 +24,7 @@ import numpy as np
 from etils import epath
 
 from genjax import trust
+from genjax.early import Signalled
 from genjax.errors import UserError, unknown
 
 PATIENCE = 20.0  # seconds that a config file may take to load
@@ -130,7 +131,7 @@ def blaming(path: Path) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(printed), _bounded():
             yield
-    except (UserError, KeyboardInterrupt):
+    except (UserError, KeyboardInterrupt, Signalled):
         raise
     except BaseException as error:
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None

@@ -70,8 +70,11 @@ def allow_here(entries: Iterable[str]) -> None:
     _HERE.update(entries)
 
 
-def remember(entries: Iterable[str]) -> None:
-    """Allow code that the user trains with, now and later; one line on stderr where that cannot be written."""
+def remember(entries: Iterable[str], quietly: bool = False) -> None:
+    """Allow code that the user trains with, now and later.
+
+    Where that cannot be written, one line on stderr says so, unless ``quietly``.
+    """
     new = [entry for entry in dict.fromkeys(entries) if not known(entry) or entry in _HERE]
     _HERE.update(new)
     try:
@@ -85,6 +88,8 @@ def remember(entries: Iterable[str]) -> None:
             part.write_text(f"{entry}\n", encoding="utf-8")
             part.replace(path)
     except OSError as error:
+        if quietly:
+            return
         print(f"this run will need --trust later: its code cannot be recorded ({error})", file=sys.stderr, flush=True)
 
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from matplotlib.figure import Figure
 
 from genjax import disk
 from genjax.data.pictures import png_bytes
-from genjax.events import Events
 
 Numbers = Mapping[str, float]
 
@@ -32,6 +30,9 @@ class Writers:
         self._active = active
         self._progress = Progress(total_steps, step) if active and not quiet else None
         if active:
+            # Takes seconds where PyTorch is installed, which tensorboardX imports.
+            from genjax.events import Events
+
             self._metrics = run_dir / "metrics.jsonl"
             cut_rows(self._metrics, step)
             self._file = self._metrics.open("a", encoding="utf-8")
@@ -143,6 +144,8 @@ def cut_rows(path: epath.Path, step: int) -> None:
 
 def plot_losses(run_dir: epath.Path) -> epath.Path:
     """Draw ``plots/loss.png``: the loss of training and evaluation over the steps."""
+    from matplotlib.figure import Figure  # takes half a second
+
     rows = read_rows(run_dir / "metrics.jsonl")
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -4,14 +4,24 @@ import errno
 import os
 import subprocess
 
+import jax
 import numpy as np
 import pytest
+from etils import epath
 from safetensors import SafetensorError
 
 import genjax
-from genjax import disk, exports
+from genjax import Every, disk, exports, records
 from genjax.__main__ import main
+from genjax.data import stand_in
+from genjax.data.corpus import fitted, tokenised
+from genjax.data.text_codecs import Bytes, Characters
+from genjax.data.texts import StoredTexts
 from genjax.errors import UserError
+from genjax.experiment import built_config
+from genjax.prepare import synthetic
+from genjax.prepare.preparing import prepare
+from genjax.writers import read_rows
 from tests import toy
 
 
@@ -31,6 +41,18 @@ def small_disk(tmp_path):
 def trained(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("trained") / "run"
     return genjax.train(toy.experiment(family=toy.Toy(hidden=9000), steps=1), run_dir, quiet=True)
+
+
+CONFIG = """
+from genjax.prepare.preparation import Preparation
+from genjax.prepare.readers import Texts
+from genjax.prepare.texts import Length
+
+def get_config(tiny=False):
+    return Preparation(
+        (Texts(("raw.txt",), {root!r}, "lines"),), (Length(1, 1000),), licence="CC0-1.0", origin="here"
+    )
+"""
 
 
 def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
@@ -97,3 +119,154 @@ def test_an_export_that_fails_leaves_the_one_before(trained, small_disk, tmp_pat
     assert os.listdir(small_disk) == ["model.safetensors"]
     assert (small_disk / "model.safetensors").read_bytes() == b"old"
     assert {path: path.read_bytes() for path in first} == before
+
+
+@pytest.fixture
+def small_files():
+    """Sets how many bytes any file may have, as ``ulimit -f`` does."""
+    resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_path, small_files):
+    small_files(100)
+    with (
+        pytest.raises(UserError, match=r"larger than the limit") as found,
+        disk.watched("kept", tmp_path / "other"),
+    ):
+        disk.write(tmp_path / "x.txt", "x" * 200)
+    assert found.value.field == str(tmp_path / "x.txt") and os.listdir(tmp_path) == []
+
+
+def test_a_token_cache_without_room_is_named_and_made_again(tmp_path, small_files):
+    texts = StoredTexts("texts", tuple((f"{i}", "some text") for i in range(300)))
+    codec, whole = Bytes(), tokenised(texts, Bytes(), tmp_path / "whole")
+    small_files(1000)
+    with pytest.raises(UserError, match="token cache is as it was") as found:
+        tokenised(texts, codec, tmp_path / "cache")
+    assert found.value.field == str(tmp_path / "cache") and os.listdir(tmp_path / "cache") == []
+    small_files(None)
+    np.testing.assert_array_equal(tokenised(texts, codec, tmp_path / "cache").tokens, whole.tokens)
+
+
+def test_a_fitted_codec_without_room_leaves_nothing(tmp_path, small_files):
+    texts = StoredTexts("texts", (("a", "some text"),))
+    small_files(20)
+    with pytest.raises(UserError) as found:
+        fitted(Characters(), texts, tmp_path)
+    assert found.value.field == str(tmp_path) and os.listdir(tmp_path) == []
+    small_files(None)
+    assert fitted(Characters(), texts, tmp_path).characters == " emostx"
+
+
+def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatch, small_files):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(stand_in, "_texts", lambda: {"text/a.txt": b"x" * 500, "text/b.txt": b"x"})
+    for others in ("_instructions", "_sentence_pairs", "_chorales"):
+        monkeypatch.setattr(stand_in, others, dict)
+    small_files(100)
+    with pytest.raises(UserError) as found:
+        stand_in.written_folder()
+    assert str(tmp_path) in found.value.field and os.listdir(tmp_path / "genjax") == []
+    small_files(None)
+    assert (stand_in.written_folder() / "text" / "a.txt").read_bytes() == b"x" * 500
+
+
+@pytest.mark.parametrize("size", [20, 1500, 5000])
+def test_a_run_without_room_says_so_and_goes_on_bitwise(tmp_path, small_files, size):
+    experiment = toy.experiment(steps=4, every=Every(log=1, evaluate=2, sample=2, checkpoint=2))
+    whole = genjax.train(experiment, tmp_path / "whole", quiet=True)
+    small_files(size)
+    with pytest.raises(UserError, match="what was saved before is whole") as found:
+        genjax.train(experiment, tmp_path / "run", quiet=True)
+    assert found.value.field.startswith(str(tmp_path / "run"))
+    small_files(None)
+    again = genjax.train(experiment, tmp_path / "run", quiet=True)
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, whole.state.params)
+    rows = [read_rows(run.run_dir / "metrics.jsonl") for run in (again, whole)]
+    again_losses, losses = ([row["loss"] for row in one] for one in rows)
+    assert again_losses == losses
+    assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name or path.suffix == disk.PART]
+
+
+def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
+    source, run_dir = tmp_path / "mine.py", epath.Path(tmp_path / "run")
+    source.write_text("# a config\n")
+    run_dir.mkdir()
+    for name in ("config.py", "lease.json", f".1234abcd{disk.PART}"):
+        (run_dir / name).write_text("# a config\n")
+    records.claim(run_dir, toy.experiment(), source)
+    assert (run_dir / "config.json").exists()
+    (run_dir / "config.json").unlink()
+    (run_dir / "config.py").write_text("# of someone else\n")
+    for folder in ("samples", "plots"):
+        (run_dir / folder).rmdir()
+    with pytest.raises(UserError, match="no run directory"):
+        records.claim(run_dir, toy.experiment(), source)
+    assert (run_dir / "config.py").read_text() == "# of someone else\n"
+
+
+def test_samples_without_room_leave_no_part_of_a_file(trained, tmp_path, small_files, capsys):
+    (tmp_path / "out").mkdir()
+    small_files(50)
+    assert main(["sample", str(trained.run_dir), "--out", str(tmp_path / "out" / "x")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "out") in line and os.listdir(tmp_path / "out") == []
+
+
+def test_a_data_set_of_samples_without_room_leaves_nothing(tmp_path, small_files):
+    small_files(100)
+    generator = {"run": "r", "step": 1, "seed": 0}
+    with pytest.raises(UserError) as found:
+        synthetic.write(tmp_path / "set", "set", {"text": ["some", "text"]}, generator)
+    assert found.value.field.startswith(str(tmp_path)) and os.listdir(tmp_path) == []
+
+
+def test_a_preparation_on_a_full_disk_is_one_line_and_goes_on(small_disk, tmp_path, capsys):
+    """Daft says "channel closed" alone."""
+    letters = np.random.default_rng(0).integers(97, 123, (400, 400), np.uint8)
+    (tmp_path / "raw.txt").write_bytes(b"\n".join(row.tobytes() for row in letters))
+    (tmp_path / "config.py").write_text(CONFIG.format(root=str(tmp_path)))
+    command = ["data", "prepare", str(tmp_path / "config.py"), "--out", str(small_disk / "set")]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no space left on the disk {small_disk}" in line
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert main(command) == 0
+    assert (small_disk / "set" / "manifest.json").exists()
+
+
+def test_a_preparation_whose_lines_nobody_reads_is_no_fault_of_the_disk(tmp_path):
+    (tmp_path / "raw.txt").write_text("some text\nand more\n")
+    (tmp_path / "config.py").write_text(CONFIG.format(root=str(tmp_path)))
+    preparation, _ = built_config(str(tmp_path / "config.py"))
+
+    def say(line):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        prepare(preparation, "x", tmp_path / "set", say=say)
+
+
+def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(trained, tmp_path, capsys, monkeypatch):
+    before = os.listdir(trained.run_dir)
+
+    def refused(path, *_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "write", refused)
+        assert main(["evaluate", str(trained.run_dir)]) == 0
+        assert "note: " in (found := capsys.readouterr()).out and not found.err
+        assert main(["show", str(trained.run_dir)]) == 0
+        assert main(["sample", str(trained.run_dir)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(trained.run_dir / "samples") in line and os.strerror(errno.EROFS) in line
+    assert main(["sample", str(trained.run_dir), "--out", str(tmp_path / "x")]) == 0
+    assert sorted(os.listdir(trained.run_dir)) == sorted(before)

@@ -3,6 +3,8 @@
 import ast
 import configparser
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,18 @@ PACKAGE = Path(genjax.__file__).parent
 FLOORS = [
     {"checks", "early", "errors", "json_text"},
     {"disk", "lease", "patience", "streams"},
-    {"adversarial", "checksums", "couplings", "flops", "processes", "schedules", "trees", "losses", "samplers"},
+    {
+        "adversarial",
+        "checksums",
+        "couplings",
+        "flops",
+        "peers",
+        "processes",
+        "schedules",
+        "trees",
+        "losses",
+        "samplers",
+    },
     {"nets", "data", "events", "optim", "parallel", "trust"},
     {"experiment", "stored", "start", "family", "likelihoods", "checkpoint", "meter", "stop", "writers"},
     {"families"},
@@ -146,3 +159,11 @@ def test_nothing_imports_nnx():
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
                 module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
                 assert not any("nnx" in part.split(".") for part in (module, *names)), path
+
+
+def test_the_command_line_imports_nothing_slow():
+    """So that the loser of two runs on one directory, ``--help`` and ``show`` answer within seconds."""
+    slow = {"daft", "diffrax", "matplotlib", "pandas", "scipy.stats", "sklearn", "tensorboardX", "tensorflow", "torch"}
+    code = f"import sys, genjax.__main__; print(sorted({slow} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from etils import epath
@@ -218,12 +219,12 @@ def drawn(monkeypatch):
     """The figures that were drawn."""
     figures = []
 
-    class Kept(writers.Figure):
+    class Kept(matplotlib.figure.Figure):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             figures.append(self)
 
-    monkeypatch.setattr(writers, "Figure", Kept)
+    monkeypatch.setattr(matplotlib.figure, "Figure", Kept)
     return figures
 
 

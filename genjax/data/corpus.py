@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax import disk
 from genjax.data.images import note
 from genjax.data.splits import digest
 from genjax.data.text_codecs import TextCodec, Unencodable
@@ -81,13 +83,15 @@ def fitted(codec: Any, texts: Texts, cache: Path) -> Any:
     text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
     part = _part(path)
     with _Writing(cache):
-        part.write_text(text, encoding="utf-8")
         try:
-            os.link(part, path)  # of several processes the first has the word
-        except OSError:  # or a file is there that is none, or there are no links on this disk
-            if _stored_codec(path, codec) is None:
-                part.replace(path)
-        part.unlink(missing_ok=True)
+            part.write_text(text, encoding="utf-8")
+            try:
+                os.link(part, path)  # of several processes the first has the word
+            except OSError:  # or a file is there that is none, or there are no links on this disk
+                if _stored_codec(path, codec) is None:
+                    part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return _stored_codec(path, codec) or made
 
 
@@ -160,8 +164,11 @@ class _Writing:
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> UserError:
-        reason = error.strerror or error
-        return UserError(f"cannot write the token cache in {self._cache} ({reason}); choose another folder as `cache`")
+        if (number := disk.full(error)) is not None:
+            kept = "the token cache is as it was: make room, or choose another folder as `cache`"
+            return disk.refusal(self._cache, kept, number)
+        why = f"({error.strerror or error}); choose another folder as `cache`"
+        return UserError(f"cannot write the token cache in {self._cache} {why}", str(self._cache))
 
 
 def _told(texts: Texts, doing: str) -> Iterator[Piece]:
@@ -246,10 +253,14 @@ class _GrowingArray:
         self._file.write(values.astype(self._dtype).tobytes())
         self._count += len(values)
 
-    def __exit__(self, *_: Any) -> None:
-        self._file.seek(0)
-        assert self._header() == self._body, "the header has grown into the array"
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self._file.seek(0)
+            assert self._header() == self._body, "the header has grown into the array"
+            self._file.close()
+        else:  # what waits in the buffer may not find room, and is no longer of use
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def _header(self) -> int:
         """Writes the header; returns where it ends."""

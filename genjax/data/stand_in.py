@@ -7,6 +7,7 @@ be compared with those of the real sets.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gzip
 import importlib
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from genjax import disk
 from genjax.data.images import note
 from genjax.data.storage import cache_folder, data_folder
 from genjax.errors import UserError
@@ -85,18 +87,21 @@ def written_folder() -> Path:
         new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     except OSError:  # the cache cannot be written
         return _temporary_folder()
-    _write(new)
     try:
-        new.rename(folder)
-    except OSError:  # another process was faster: its files are the same
-        shutil.rmtree(new)
+        with disk.watched("make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new):
+            _write(new)
+        with contextlib.suppress(OSError):  # another process was faster: its files are the same
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return folder
 
 
 @functools.cache
 def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="genjax_stand_in_"))
-    _write(folder)
+    with disk.watched("make room for the stand-ins, or set TMPDIR to another disk", folder):
+        _write(folder)
     return folder
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genjax import checks
+from genjax import checks, trust
+from genjax.data import tokenizer_check
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
     OnUnknown,
@@ -138,9 +139,12 @@ class Subwords(WritesText):
         """
         if self.file is None:
             text = _trained(self.model, self.size, self.special, texts).to_str()
+            trust.allow_here([tokenizer_check.entry_of(text)])
         else:
             path = Path(self.file).expanduser()
             try:
+                if not path.is_file():
+                    raise UserError(f"{path} must be a tokenizer.json, but is not a file", str(path))
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} cannot be read as a tokenizer: {error}") from None
@@ -178,6 +182,7 @@ class Subwords(WritesText):
         from tokenizers import Tokenizer
 
         require_vocabulary(self)
+        tokenizer_check.check(self.tokenizer, self.file or "the tokenizer")
         try:
             found = Tokenizer.from_str(self.tokenizer)
         except (KeyboardInterrupt, SystemExit):

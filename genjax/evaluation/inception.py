@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax import disk
 from genjax.data.compressed import check_npz
 from genjax.data.images import note
 from genjax.errors import UserError
@@ -308,6 +309,8 @@ def weights(path: str | None = None) -> Path:
             raise UserError(f"{URL} gave another file: its SHA-256 begins with {digest[:8]}, not {SHA256}; try again")
         part.replace(kept)  # whole or not at all
     except (OSError, http.client.HTTPException) as error:
+        if (number := disk.full(error)) is not None:
+            raise disk.refusal(kept, "make room for the Inception weights", number) from error
         raise UserError(f"cannot download the Inception weights ({error}): fetch {URL} and put it at {kept}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -63,28 +63,63 @@ class Options:
     values: Mapping[str, Any]
     where: str
 
-    def whole(self, name: str, default: int | None = None) -> int:
-        """A whole number of at least 1, unless there is a default for a field that is not there or null."""
+    def whole(self, name: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number, unless there is a default for a field that is not there or null."""
         value = self.values.get(name)
         value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name} in {self.where} is a whole number above 0, not {_shown(value)}", name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self.refused(name, f"a whole number >= {least}", value)
         if value > LARGEST:
-            raise UserError(f"{name} in {self.where} must be <= {LARGEST:,}, got {_shown(value)}", name)
+            raise self.refused(name, f"<= {LARGEST:,}", value)
+        return value
+
+    def divisor(self, name: str, of: str, default: int | None = None) -> int:
+        """A whole number that divides that of the field ``of``."""
+        value, whole = self.whole(name, default), self.whole(of)
+        if whole % value:
+            raise self.refused(name, f"a divisor of {of} = {whole}", value)
         return value
 
     def number(self, name: str, default: float) -> float:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UserError(f"{name} in {self.where} is a number, not {_shown(value)}", name)
+            raise self.refused(name, "a number", value)
         if not abs(value) <= LARGEST:
-            raise UserError(f"{name} in {self.where} must be at most {LARGEST:,} in size, got {_shown(value)}", name)
+            raise self.refused(name, f"at most {LARGEST:,} in size", value)
         return float(value)
+
+    def above(self, bound: float, name: str, default: float) -> float:
+        """A number that is larger than a bound."""
+        value = self.number(name, default)
+        if not value > bound:
+            raise self.refused(name, f"> {bound:g}", value)
+        return value
+
+    def at_least(self, bound: float, name: str, default: float) -> float:
+        """A number that is not smaller than a bound."""
+        value = self.number(name, default)
+        if not value >= bound:
+            raise self.refused(name, f">= {bound:g}", value)
+        return value
+
+    def share(self, name: str, default: float) -> float:
+        """A number of at least 0 and below 1."""
+        value = self.number(name, default)
+        if not 0 <= value < 1:
+            raise self.refused(name, ">= 0 and < 1", value)
+        return value
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.values.get(name)
-        return default if value is None else bool(value)
+        value = default if value is None else value
+        if not isinstance(value, bool):
+            raise self.refused(name, "true or false", value)
+        return value
+
+    def refused(self, name: str, rule: str, value: Any) -> UserError:
+        """The error for a field that does not keep a rule."""
+        return UserError(f"{name} in {self.where} must be {rule}, got {_shown(value)}", name)
 
     def activation(self, name: str, known: Mapping[str, Activation], default: str) -> Activation:
         value = self.values.get(name) or default

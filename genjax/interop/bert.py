@@ -14,22 +14,22 @@ PAD = 1  # RoBERTa counts positions from the one after its padding token's numbe
 def _common(options: Options, context: int) -> Transformer:
     return Transformer(
         layers=options.whole("num_hidden_layers"),
-        heads=options.whole("num_attention_heads"),
+        heads=options.divisor("num_attention_heads", "hidden_size"),
         width=options.whole("hidden_size"),
         context=context,
         hidden=options.whole("intermediate_size"),
         norm_first=False,
         norm_embeddings=True,
-        norm_epsilon=options.number("layer_norm_eps", 1e-12),
+        norm_epsilon=options.above(0, "layer_norm_eps", 1e-12),
         activation=options.activation("hidden_act", PLAIN, "gelu"),
         biases=("attention", "mix", "feed_forward", "norm", "head"),
         causal=False,
         tied=options.flag("tie_word_embeddings", True),
         head_transform=True,
         token_types=options.whole("type_vocab_size", 2),
-        dropout=options.number("hidden_dropout_prob", 0.1),
-        attention_dropout=options.number("attention_probs_dropout_prob", 0.1),
-        init_std=options.number("initializer_range", 0.02),
+        dropout=options.share("hidden_dropout_prob", 0.1),
+        attention_dropout=options.share("attention_probs_dropout_prob", 0.1),
+        init_std=options.above(0, "initializer_range", 0.02),
     )
 
 
@@ -40,12 +40,13 @@ def _bert(options: Options) -> Transformer:
 def _roberta(options: Options) -> Transformer:
     if options.activation("hidden_act", PLAIN, "gelu") != "gelu":
         raise options.unsupported("hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'")
-    return _common(options, options.whole("max_position_embeddings", 512) - _unused(options))
+    unused = _unused(options)
+    return _common(options, options.whole("max_position_embeddings", 512, unused + 1) - unused)
 
 
 def _unused(options: Options) -> int:
     """Rows of RoBERTa's table of positions that no real token uses: they come before the first."""
-    return int(options.number("pad_token_id", PAD)) + 1
+    return options.whole("pad_token_id", PAD, 0) + 1
 
 
 def _write(net: Transformer, pad: int | None) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from genjax import disk, json_text
+from genjax import checks, disk, json_text
 from genjax.errors import UserError, unknown
 from genjax.interop import tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
@@ -145,7 +147,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 def _described(folder: Path) -> tuple[Architecture, Options]:
     """The architecture that a config.json names, and its options."""
     path = folder / CONFIG
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}: it is no model in Hugging Face's layout")
     try:
         values = json_text.parse(path.read_bytes(), str(path), finite=False)
@@ -162,6 +164,9 @@ def _described(folder: Path) -> tuple[Architecture, Options]:
     for model in [models] if isinstance(models, str) else models:
         if model not in known[kind].models:
             raise UserError(f"{path}: {model} is not supported, only {', '.join(known[kind].models)}")
+    if values.get("auto_map"):
+        note = f"{path} names code of its own (auto_map), which is not run: genjax's own {kind} reads the weights"
+        print(note, file=sys.stderr, flush=True)
     return known[kind], Options(values, str(path))
 
 
@@ -187,8 +192,10 @@ def _params(
     ]
     problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
     if missing or extra or misshapen:
-        said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems if names)
+        said = "; ".join(f"{kind}: {weights.listed(names)}" for kind, names in problems if names)
         raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder))
+    size = 4.0 * sum(math.prod(shape) for shape in expected.values())
+    checks.fits(size, "its weights in float32", str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}

@@ -22,21 +22,21 @@ def _rotary(options: Options) -> Rotary:
     if not isinstance(given, Mapping):
         raise options.unsupported("rope_parameters", "only a table of numbers")
     scaling = Options(given, options.where)
-    base = scaling.number("rope_theta", options.number("rope_theta", 10_000.0))
+    base = scaling.above(1, "rope_theta", options.above(1, "rope_theta", 10_000.0))
     if scaling.number("partial_rotary_factor", options.number("partial_rotary_factor", 1.0)) != 1:
         raise scaling.unsupported("partial_rotary_factor", "only 1")
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind == "default":
         return Rotary(base)
     if kind == "linear":
-        return Rotary(base, scaling.number("factor", 1.0))
+        return Rotary(base, scaling.at_least(1, "factor", 1.0))
     if kind == "llama3":
         return Rotary(
             base,
-            scaling.number("factor", 1.0),
+            scaling.at_least(1, "factor", 1.0),
             scaling.whole("original_max_position_embeddings"),
-            scaling.number("low_freq_factor", 1.0),
-            scaling.number("high_freq_factor", 4.0),
+            low := scaling.above(0, "low_freq_factor", 1.0),
+            scaling.above(low, "high_freq_factor", 4.0),
         )
     shown = Options({"rope_type": kind}, options.where)
     raise shown.unsupported("rope_type", "only 'default', 'linear' and 'llama3'")
@@ -76,24 +76,38 @@ def _window(options: Options, default: bool) -> int | None:
     return options.whole("sliding_window", 4096) if sliding else None
 
 
-def _common(options: Options, **fields: Any) -> Transformer:
+def _head_width(options: Options, default: int | None) -> int:
+    """Entries of a head; without a default a head's share of the whole width.
+
+    Raises:
+      UserError: it is odd, but rotary positions come in pairs.
+    """
+    if default is None and options.values.get("head_dim") is None:
+        default = options.whole("hidden_size") // options.divisor("num_attention_heads", "hidden_size")
+    width = options.whole("head_dim", default)
+    if width % 2:
+        raise options.refused("head_dim", "even", width)
+    return width
+
+
+def _common(options: Options, head_width: int | None = None, **fields: Any) -> Transformer:
     width, heads = options.whole("hidden_size"), options.whole("num_attention_heads")
     values: dict[str, Any] = {
         "layers": options.whole("num_hidden_layers"),
         "heads": heads,
         "width": width,
         "context": options.whole("max_position_embeddings", 2048),
-        "kv_heads": options.whole("num_key_value_heads", heads),
-        "head_width": options.whole("head_dim", max(1, width // heads)),
+        "kv_heads": options.divisor("num_key_value_heads", "num_attention_heads", heads),
+        "head_width": _head_width(options, head_width),
         "hidden": options.whole("intermediate_size"),
         "positions": "rotary",
         "rotary": _rotary(options),
         "norm": "rms",
-        "norm_epsilon": options.number("rms_norm_eps", 1e-6),
+        "norm_epsilon": options.above(0, "rms_norm_eps", 1e-6),
         "activation": options.activation("hidden_act", GATES, "silu"),
         "tied": options.flag("tie_word_embeddings", False),
-        "attention_dropout": options.number("attention_dropout", 0.0),
-        "init_std": options.number("initializer_range", 0.02),
+        "attention_dropout": options.share("attention_dropout", 0.0),
+        "init_std": options.above(0, "initializer_range", 0.02),
     }
     return Transformer(**values | fields)
 
@@ -116,7 +130,7 @@ def _qwen3(options: Options) -> Transformer:
     return _common(
         options,
         biases=biases({"attention": there, "mix": there}),
-        head_width=options.whole("head_dim", 128),
+        head_width=128,
         window=_window(options, False),
         qk_norm=True,
     )

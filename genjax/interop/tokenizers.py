@@ -34,7 +34,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
       UserError: the file is missing or no tokenizer, or it has more tokens than the model.
     """
     path = folder / FILE
-    if not path.exists():
+    if not path.is_file():
         convert = (
             f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
         )
@@ -49,7 +49,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         reason = (str(error).splitlines() or ["it is damaged"])[0]
         raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
     if tokens > rows:
-        raise UserError(f"{path} has {tokens:,} tokens, but the model has rows for {rows:,}")
+        raise UserError(f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size")
     tokenizer = Tokenizer.from_str(codec.tokenizer)
     named = _json(folder / CONFIG) if (folder / CONFIG).exists() else {}
 
@@ -58,8 +58,9 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         value = value.get("content") if isinstance(value, Mapping) else value
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        name = value or (tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None)
-        return name if isinstance(name, str) and tokenizer.token_to_id(name) is not None else None
+        if not value and isinstance(number, int) and not isinstance(number, bool) and 0 <= number < rows:
+            value = tokenizer.id_to_token(number)
+        return value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
 
     before, after = _around(tokenizer)
     return dataclasses.replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+SHARD_NAME = re.compile(r"[\w.+-]{1,200}\.safetensors")
+MOST = 100_000  # tensors; those of the largest models are some thousands
+SHOWN = 10  # names in an error
 SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 
@@ -46,7 +49,7 @@ class Weights:
         """
         strange = [f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS]
         if strange:
-            raise UserError(f"the weights in {self.folder} are quantised or no floats: {', '.join(strange)}")
+            raise UserError(f"the weights in {self.folder} are quantised or no floats: {listed(strange)}")
         opened: dict[Path, Any] = {}
         for name in names:
             path = self.files[name]
@@ -76,6 +79,13 @@ def weights(folder: Path) -> Weights:
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are; none longer than a line."""
+    first = (" ".join(name.split()) for name in names[:SHOWN])
+    shown = ", ".join(name if len(name) <= 200 else f"{name[:200]}..." for name in first)
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
+
+
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a whole file or none, in the layout that PyTorch's users read, too."""
     # The library writes the memory of an array as it lies, a transposed one in the wrong order.
@@ -86,6 +96,8 @@ def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     """File, shape and type of each tensor of a file."""
+    if not path.is_file():
+        raise UserError(f"{path} must be a safetensors file, but is a folder or a device", str(path))
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
@@ -94,7 +106,10 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
         raise UserError(f"{path} is a pointer of Git LFS, not the weights: git lfs pull fetches them")
     try:
         with safe_open(path, framework="flax") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            if len(names) > MOST:
+                raise UserError(f"{path} must hold <= {MOST:,} tensors, got {len(names):,}", str(path))
+            slices = {name: file.get_slice(name) for name in names}
             return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as error:
         raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}", str(path)) from None
@@ -105,18 +120,18 @@ def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     try:
         named = json_text.parse(index.read_bytes(), str(index))["weight_map"]
         files = sorted(set(named.values()))
-        outside = any(Path(name).name != name for name in files)
+        outside = any(not SHARD_NAME.fullmatch(name) for name in files)
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{index} is damaged: fetch it again", str(index)) from None
     if outside:
-        raise UserError(f"{index} names files outside its folder", str(index))
+        raise UserError(f"{index} names files that are not NAME.safetensors in its own folder", str(index))
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
-        raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {', '.join(missing)}")
+        raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {listed(missing)}")
     found = {name: entry for file in files for name, entry in _contents(folder / file).items()}
     wrong = sorted(name for name, file in named.items() if name not in found or found[name][0].name != file)
     if wrong:
-        raise UserError(f"{index} names tensors that its shards do not hold: {', '.join(wrong)}")
+        raise UserError(f"{index} names tensors that its shards do not hold: {listed(wrong)}")
     return found
 
 
@@ -133,7 +148,7 @@ def _without(folder: Path) -> UserError:
 
 def _pickled(folder: Path, names: list[str]) -> UserError:
     return UserError(
-        f"{', '.join(names)} in {folder} is a pickle, which could run any program as it is read, and is refused; "
+        f"{listed(names)} in {folder} is a pickle, which could run any program as it is read, and is refused; "
         'if you trust where it comes from, convert it: python -c "from transformers import AutoModelForCausalLM as M; '
         f"M.from_pretrained('{folder}').save_pretrained('{folder}')\" (AutoModelForMaskedLM for BERT)"
     )

@@ -32,6 +32,7 @@ from genjax.prepare.stage import ID, REASON, SOURCE, Stage
 
 DONE, STAGES = "done.json", "stages"
 GLOB = "*?[]{}%#"  # of patterns and addresses
+LEFT = "the stages that are done are kept, and the same command goes on once there is room"
 QUARANTINE = "quarantine.jsonl"
 VERSION = 3  # of what stages make; raised when an old folder must not be taken for a finished one
 
@@ -62,9 +63,13 @@ def prepare(
     from daft.exceptions import DaftCoreException
 
     try:
-        with disk.watched("the stages that are done are kept, and the same command goes on once there is room", folder):
+        with disk.watched(LEFT, folder):
             return _prepared(preparation, name, folder, plan, schema, say)
+    except BrokenPipeError:  # of the lines: nobody reads them any more
+        raise
     except (OSError, pa.ArrowException, DaftCoreException) as error:
+        if disk.crowded(folder):  # Daft seldom says what ended its threads
+            raise disk.refusal(folder, LEFT) from error
         raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
 
 

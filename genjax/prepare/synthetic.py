@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax import disk
 from genjax.data.synthetic import marked
 from genjax.errors import UserError
 from genjax.prepare import card, shards
@@ -42,16 +43,19 @@ def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generat
     table |= {column: [values[i] for i in numbers] for column, values in columns.items()}
     partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        (partial / "drawn").mkdir(parents=True)
-        schema = marked(pa.schema(list(kinds.items())))
-        pq.write_table(pa.table(table, schema=schema), partial / "drawn" / "0.parquet")
-        found = shards.write(partial / "drawn", partial, SHARD)
-        shutil.rmtree(partial / "drawn")
-        manifest = card.write_synthetic(partial, name, generator, found)
-        partial.replace(folder)
+        with disk.watched("no data set was written", folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            (partial / "drawn").mkdir(parents=True)
+            schema = marked(pa.schema(list(kinds.items())))
+            pq.write_table(pa.table(table, schema=schema), partial / "drawn" / "0.parquet")
+            found = shards.write(partial / "drawn", partial, SHARD)
+            shutil.rmtree(partial / "drawn")
+            manifest = card.write_synthetic(partial, name, generator, found)
+            partial.replace(folder)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
+        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}", str(folder)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder / manifest.name
 
 

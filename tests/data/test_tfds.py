@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from genjax.data.sources import TFDS
 from genjax.data.stream import padded
 from genjax.errors import UserError
+from genjax.trust import Untrusted
 
 ROOT = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "tfds"
 
@@ -180,3 +183,80 @@ def test_bad_fields_are_refused():
         TFDS(validation=-1)
     with pytest.raises(UserError, match="size"):
         TFDS(size=(8,))
+
+
+IMAGES = "tensorflow_datasets.core.features."
+CLASSES = {
+    "pythonClassName": f"{IMAGES}features_dict.FeaturesDict",
+    "featuresDict": {
+        "features": {
+            "image": {
+                "pythonClassName": f"{IMAGES}image_feature.Image",
+                "image": {"dtype": "uint8", "shape": {"dimensions": ["2", "2", "1"]}},
+            }
+        }
+    },
+}
+ABOUT = {
+    "name": "sent",
+    "version": "1.0.0",
+    "fileFormat": "array_record",
+    "splits": [{"name": "train", "numBytes": "9", "shardLengths": ["4"], "filepathTemplate": "{DATASET}-{SPLIT}"}],
+}
+
+
+@pytest.fixture
+def sent(tmp_path, monkeypatch):
+    """A set from someone else in the current folder, with a module that must not run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    (tmp_path / "payload.py").write_text("open('ran', 'w')\nclass Evil: pass\n")
+    folder = tmp_path / "sent" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "features.json").write_text(json.dumps(CLASSES))
+    (folder / "dataset_info.json").write_text(json.dumps(ABOUT))
+    return folder
+
+
+def refusal(folder):
+    with pytest.raises(UserError) as refused:
+        TFDS("sent", root=str(folder.parents[1])).open()
+    assert "\n" not in str(refused.value)
+    assert not Path("ran").exists()
+    return refused.value
+
+
+@pytest.mark.parametrize("name", ["payload.Evil", "payload:Evil", "os.system", "genjax.payload.Evil", "antigravity.x"])
+@pytest.mark.parametrize("key", ["pythonClassName", "type"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_no_code_that_a_set_names_runs(name, key, deep, sent):
+    evil = {key: name, "content": {}}
+    features = {**CLASSES, "featuresDict": {"features": {"image": evil}}} if deep else evil
+    (sent / "features.json").write_text(json.dumps(features))
+    refused = refusal(sent)
+    assert isinstance(refused, Untrusted) and refused.field == str(sent / "features.json")
+
+
+@pytest.mark.parametrize("name", ["features.json", "dataset_info.json"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff\xfe\xff", b'{"splits": {"a": 1}}', b'{"type": 5}',
+        b'{"pythonClassName": "tensorflow_datasets.x.Y"}', b'{"version": "../../1", "name": "\\u0000"}',
+    ],
+)  # fmt: skip
+def test_a_damaged_description_is_one_line(name, content, sent):
+    (sent / name).write_bytes(content)
+    refusal(sent)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"shardLengths": ["9000000000000"]}, {"shardLengths": ["-5"]}, {"shardLengths": []},
+        {"filepathTemplate": "../../../etc/{SPLIT}"}, {"filepathTemplate": "{NOTHING}"}, {"name": "../train"},
+    ],
+)  # fmt: skip
+def test_a_description_of_files_that_do_not_exist_is_one_line(split, sent):
+    (sent / "dataset_info.json").write_text(json.dumps(ABOUT | {"splits": [ABOUT["splits"][0] | split]}))
+    refusal(sent)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax import checks
+from genjax import checks, json_text, trust
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.images import check_size, decode, fit, note
@@ -20,8 +20,9 @@ from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dat
 from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown
-from genjax.trust import outside_of_here
+from genjax.trust import Untrusted, outside_of_here
 
+CLASS_KEYS = ("type", "pythonClassName", "python_class_name")  # in a features.json
 NOTED = 20_000  # images whose decoding takes long enough to say so
 CHUNK = 1_024  # records read at once
 DEFAULT_TEST = 0.1  # of the training examples, for a set that has neither a test nor a validation split
@@ -185,15 +186,20 @@ def prepared(name: str, root: str | None) -> Any:
     folder = root or str(tfds.core.constants.get_default_data_dir())
     build = f"tfds build {name} --data_dir={folder} --file_format=array_record"
     prepare = f"pip install 'genjax-train[prepare]' && {build}"
+    _check_code(Path(folder) / re.split("[/:]", name)[0])
     try:
-        with outside_of_here():  # a set's features.json may name a module, which TFDS imports
+        with outside_of_here():
             builder = tfds.builder(name, data_dir=root)
     except tfds.core.registered.DatasetNotFoundError as error:
         found = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
         known = found | set(tfds.list_builders(with_community_datasets=False))
         raise unknown("TFDS data set", name, known) from error
     except (AssertionError, RuntimeError, ValueError) as error:  # a version or config that does not exist
-        raise UserError(f"TFDS cannot open {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"TFDS cannot open {name}: {_first_line(error)}") from error
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # of damaged files it raises almost anything
+        raise UserError(f"{name} in {folder} is damaged, prepare it again ({_first_line(error)})", folder) from error
     if not builder.is_prepared():
         raise UserError(f"{name} is not prepared in {folder}; prepare it once: {prepare}")
     try:
@@ -204,9 +210,39 @@ def prepared(name: str, root: str | None) -> Any:
             f"{name} in {folder} is a {kind} copy, which only TensorFlow reads; "
             f"delete it or choose another root, then: {prepare}"
         ) from error
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"{name} in {folder} cannot be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        raise UserError(f"{name} in {folder} cannot be read: {_first_line(error)}", folder) from error
     return builder
+
+
+def _check_code(folder: Path) -> None:
+    """Refuse features of classes that are not TFDS's own: their modules are imported as a set is opened.
+
+    Raises:
+      Untrusted: a features.json names one, and the user has not allowed its module.
+      UserError: a features.json is damaged.
+    """
+    for path in sorted(folder.rglob("features.json")):
+        level = [json_text.parse(path.read_bytes(), str(path))]
+        while level:
+            tables = [one for one in level if isinstance(one, dict)]
+            for name in (table[key] for table in tables for key in CLASS_KEYS if key in table):
+                module = name.rpartition(".")[0] if isinstance(name, str) else ""
+                if module.split(".")[0] == "tensorflow_datasets" or trust.named_by_user(module):
+                    continue
+                if isinstance(name, str):
+                    raise Untrusted(
+                        f"{path} names the code {name[:200]!r}, which is not run; "
+                        f"if you trust it: --trust={module[:200]}",
+                        str(path),
+                    )
+            lists = [one for one in level if isinstance(one, list)]
+            level = [part for table in tables for part in table.values()]
+            level += [part for one in lists for part in one]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def features(info: Any) -> tuple[str, str | None]:

@@ -1,0 +1,80 @@
+"""A signal ends a command in one line and at once; training remembers it until all is saved."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from genjax import early
+from genjax.stop import Stop, prompt
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = {number: signal.getsignal(number) for number in CODES}
+    yield
+    assert {number: signal.getsignal(number) for number in CODES} == before
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # Python calls the handler between two lines
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
+    caught = []
+    with prompt() as ended:
+        try:
+            send(number)
+        except (KeyboardInterrupt, early.Signalled) as error:
+            caught.append(error)
+        send(number)
+        send(signal.SIGINT)
+    assert ended.code == CODES[number] and len(caught) == 1
+    assert number == signal.SIGINT or caught[0].code == ended.code
+    assert capfd.readouterr().err == f"genjax: ended by {number.name}; what is done is kept\n"
+
+
+@pytest.mark.parametrize("heeding", [prompt, Stop])
+def test_a_hang_up_that_nohup_has_ignored_stays_so(heeding, capfd):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heeding() as stopped:
+            send(signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert (stopped.code if heeding is prompt else stopped.signal) is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+def test_a_preparation_ends_by_a_signal_at_any_time_and_goes_on(tmp_path, numbers):
+    path = os.pathsep.join([os.getcwd(), *sys.path])
+    command = [sys.executable, "-m", "genjax", "data", "prepare", "prepare_books", "--tiny"]
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": path}, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    stages = tmp_path / "prepared" / "prepare_books_tiny" / "stages"
+    for stage in ("00", "03", "06"):
+        process = subprocess.Popen(command, **options, **pipes)
+        process.stdout.readline()  # it has begun: from now on it heeds signals in its own way
+        deadline = time.monotonic() + 100
+        while not list(stages.glob(f"{stage}*")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for number in numbers:
+            process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == CODES[numbers[0]], said
+        assert said == f"genjax: ended by {numbers[0].name}; what is done is kept\n"
+        with pytest.raises(ProcessLookupError):  # no child of its group is left
+            os.killpg(process.pid, 0)
+    again = subprocess.run(command, **options, capture_output=True, check=True)
+    assert "00_read: done before" in again.stdout and "manifest" in again.stdout
