@@ -12,6 +12,7 @@ from genjax import disk
 from genjax.data.images import note
 from genjax.json_text import without_halves
 
+SHOWN = 12  # kinds of counts in a line
 EMPTY_LINES = "empty lines passed over"
 EMPTY_TEXTS = "rows without text passed over"
 MARKS = "byte order marks left out"
@@ -65,8 +66,12 @@ class Tally:
 
 
 def told(counts: Mapping[str, int]) -> str:
-    """Counts in words."""
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
+    """Counts in words, the largest where there are many; "" where all are 0."""
+    found = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count:,} {name}" for name, count in sorted(found[:SHOWN])]
+    if rest := found[SHOWN:]:
+        parts.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds")
+    return ", ".join(parts)
 
 
 def whole(text: str, left: Counter[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genjax.errors import UserError
+from genjax.json_text import parse
 from genjax.prepare.files import DAMAGED, Files
+from genjax.prepare.preparation import Change
 from genjax.prepare.readers import Found, Reader
-from genjax.prepare.stage import ARROW, ID, REASON, SOURCE
+from genjax.prepare.stage import ARROW, CHANGED, ID, REASON, SOURCE
 
 if TYPE_CHECKING:
     from daft import Series
 
-KEPT, DROPPED = "kept", "dropped"
-RESERVED = {ID, SOURCE, REASON, KEPT, "*"}  # no names of columns of raw records
+KEPT, DROPPED, COUNTS = "kept", "dropped", "counts"
+RESERVED = {ID, SOURCE, REASON, CHANGED, KEPT, "*"}  # no names of columns of raw records
 AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
 BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
 
@@ -47,10 +51,13 @@ def planned(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.S
 
 
 def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
-    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped"."""
+    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
+
+    What was passed over and changed is in "counts", of each file that has any.
+    """
     import daft
 
-    for part in (KEPT, DROPPED):
+    for part in (KEPT, DROPPED, COUNTS):
         (folder / part).mkdir(parents=True)
     jobs = [(number, path) for number, (_, files) in enumerate(plan) for path in files.paths]
     table = {
@@ -83,9 +90,10 @@ def _read_batch(
 def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> int:
     """Write the records of one file; returns how many there are."""
     name, count = files.name(path), 0
+    left: Counter[str] = Counter()
     kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
     broken = _Writer(folder / DROPPED / f"{number:06d}.parquet", BROKEN)
-    for found in _found(reader, files, path):
+    for found in _found(reader, files, path, left):
         count += 1
         row = {ID: f"{name}#{found.place}" if found.place else name, SOURCE: name}
         if found.fault is None:
@@ -94,14 +102,27 @@ def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folde
             broken.add(row | {"text": found.values.get("text"), REASON: found.fault})
     kept.close()
     broken.close()
+    if left := +left:
+        (folder / COUNTS / f"{number:06d}.json").write_text(json.dumps(left), encoding="utf-8")
     return count
 
 
-def _found(reader: Reader, files: Files, path: str) -> Iterator[Found]:
+def changes(folder: Path) -> dict[str, Change]:
+    """What was passed over and changed in the files that ``read`` has read, and in how many of them."""
+    total: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for path in sorted((folder / COUNTS).glob("*.json")):
+        found = parse(path.read_bytes(), str(path))
+        total.update(found)
+        files.update(found.keys())
+    return {what: Change(count, files[what]) for what, count in sorted(total.items())}
+
+
+def _found(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
     """The records of a file; at last one that tells what is wrong with the file, if anything is."""
     place = ""
     try:
-        for found in reader.read(files, path):
+        for found in reader.read(files, path, left):
             place = found.place
             yield found
     except DAMAGED as error:

@@ -102,11 +102,11 @@ def test_types_of_parquet_decide(tmp_path):
     codec = Table(str(tmp_path / "t.parquet"), test_fraction=0, modes=1).open().codec
     assert [column.values for column in codec.categories] == [("1", "2"), ("False", "True")]
     assert codec.numbers[0].missing and codec.numbers[0].decimals == 1
-    days = pa.table({"x": [1, 2, 3], "day": pa.array([1, 2, 3], pa.date32())})
-    pyarrow.parquet.write_table(days, tmp_path / "days.parquet")
-    with pytest.raises(UserError, match=r"column 'day' of days.parquet holds date32\[day\], which are neither"):
-        Table(str(tmp_path / "days.parquet")).open()
-    Table(str(tmp_path / "days.parquet"), drop=("day",), test_fraction=0).open()
+    spans = pa.table({"x": [1, 2, 3], "span": pa.array([1, 2, 3], pa.duration("s"))})
+    pyarrow.parquet.write_table(spans, tmp_path / "spans.parquet")
+    with pytest.raises(UserError, match=r"column 'span' of spans.parquet holds duration\[s\], which are neither"):
+        Table(str(tmp_path / "spans.parquet")).open()
+    Table(str(tmp_path / "spans.parquet"), drop=("span",), test_fraction=0).open()
 
 
 @pytest.mark.parametrize(
