@@ -14,6 +14,7 @@ import numpy as np
 
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
+    REPLACEMENT,
     OnUnknown,
     Unencodable,
     WritesText,
@@ -22,6 +23,7 @@ from genjax.data.text_codecs import (
 )
 from genjax.data.words import in_word
 from genjax.errors import UserError, unknown
+from genjax.json_text import HALF
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
 SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")  # how tokenizers write space, new line, tab, return; and Unigram its space
@@ -153,6 +155,7 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
+        text = HALF.sub(REPLACEMENT, text)  # which the library does not take
         try:
             encoding = self._loaded.encode(text, add_special_tokens=False)
         except (KeyboardInterrupt, SystemExit):

@@ -69,7 +69,7 @@ class TableTexts:
         dialects = {self._dialect(path) for path in self.paths if kind(path) == "csv"} - {Dialect(guessed=True)}
         if dialects:
             how += " " + " ".join(sorted(map(repr, dialects)))
-        return digest([fingerprint_of(self.paths).encode(), how.encode()])
+        return digest([fingerprint_of(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
     def pieces(self) -> Iterator[Piece]:
         """

@@ -19,6 +19,7 @@ from genjax import disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.words import in_word, joined, split_words
 from genjax.errors import UserError, unknown
+from genjax.json_text import HALF
 
 OnUnknown = Literal["refuse", "token"]
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
@@ -295,7 +296,8 @@ class Bytes(WritesText):
         return self
 
     def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+        """Half of a surrogate pair, which is no character, is read as U+FFFD."""
+        return np.frombuffer(HALF.sub(REPLACEMENT, text).encode(), np.uint8).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
         """What is no UTF-8, as samples may hold, becomes U+FFFD."""

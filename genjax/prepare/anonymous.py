@@ -126,7 +126,7 @@ class Anonymous(Stage):
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
             raise UserError(f"pseudonyms need a secret key: set the environment variable {self.key_variable}")
-        return key.encode()
+        return os.fsencode(key)  # its bytes, whatever the locale
 
     def inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:

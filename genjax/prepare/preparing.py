@@ -257,7 +257,7 @@ def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Pa
 def _write(path: Path, text: str) -> None:
     """Write a file at once: a crash in between leaves the old one or the new one."""
     new = path.with_name(path.name + ".new")
-    with new.open("w", encoding="utf-8") as file:
+    with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
