@@ -16,8 +16,6 @@ def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
-        if types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
         return list(column.cast(_of_bytes(column.type)).to_pylist())
 
 

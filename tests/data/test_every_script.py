@@ -1,4 +1,4 @@
-"""Texts of every block of Unicode through every codec of text: what comes out is what went in, or what is documented."""
+"""Texts of every block of Unicode through every codec: what comes out is what went in, or what is documented."""
 
 import random
 import unicodedata
