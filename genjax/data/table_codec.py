@@ -91,7 +91,7 @@ class NumberColumn:
 
     def within(self, values: np.ndarray) -> np.ndarray:
         """Numbers [N], with those outside of the range at its nearer end."""
-        return values if self.low is None and self.high is None else np.clip(values, self.low, self.high)
+        return values if self.low is None and self.high is None else np.clip(values, self.low, self.high) + 0.0
 
     def written(self, values: np.ndarray) -> list[str]:
         """Numbers as they stand in a file, "" where one is missing."""

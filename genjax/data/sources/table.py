@@ -14,7 +14,7 @@ from genjax.data.images import note
 from genjax.data.table_codec import Columns
 from genjax.data.table_files import MISSING, StoredTable, read_table
 from genjax.data.table_fit import table_dataset
-from genjax.data.table_types import Typed
+from genjax.data.table_types import NUMBER, Typed
 from genjax.data.tally import told
 from genjax.errors import UserError, unknown
 
@@ -104,6 +104,12 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
     if lacking:
         shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5:,} more columns" if len(lacking) > 5 else "")
         found.append(f"values are missing, {shown}")
+    named = [name for name in table.columns if NUMBER.fullmatch(name)]
+    if len(named) == len(table.columns):
+        found.append("the names of all columns are numbers: if they are values, the file lacks a header")
+    alike = [f"{count:,} in {name!r}" for name, count in typed.alike.items() if count]
+    if alike:
+        found.append(f"categories differ from others in blanks and case alone, {', '.join(alike[:5])}")
     if typed.dates:
         found.append("dates or times are " + ", ".join(repr(date.name) for date in typed.dates))
     if not found:
