@@ -102,7 +102,8 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
       UserError: most of the cells are such but not all of them, one is no day, or some have a time and others have
         none.
     """
-    matches = [None if cell is None else ISO.fullmatch(cell.strip()) for cell in cells]
+    forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
+    matches = [forms[cell] for cell in cells]
     known = sum(cell is not None for cell in cells)
     fitting = sum(match is not None for match in matches)
     if 2 * fitting <= known:
@@ -114,7 +115,8 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
             "are ISO dates or times: mend it, or list it in missing, or the column in categorical or drop",
             title,
         )
-    found = [None if match is None else match.groups() for match in matches]
+    parts_of = {match: match.groups() for match in set(matches) if match is not None}
+    found = [None if match is None else parts_of[match] for match in matches]
     first = next(groups for groups in found if groups is not None)
     for row, groups in enumerate(found):
         if groups and ((groups[0] is None), (groups[1] is None)) != ((first[0] is None), (first[1] is None)):
@@ -151,8 +153,9 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
 
 def compact_dates(name: str, cells: Sequence[str | None]) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
     """A column of dates such as 20240229, as of ``dates``; None where one of the cells is none, or all are the same."""
-    known = {cell.strip() for cell in cells if cell is not None}
-    if len(known) < 2 or not all(map(COMPACT.fullmatch, known)):
+    if not all(COMPACT.fullmatch(cell.strip()) for cell in cells if cell is not None):
+        return None
+    if len({cell.strip() for cell in cells if cell is not None}) < 2:
         return None
     days = [None if cell is None else (c := cell.strip()) and f"{c[:4]}-{c[4:6]}-{c[6:]}" for cell in cells]
     if not all(_is_day(day) for day in set(days) if day is not None):

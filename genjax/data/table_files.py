@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from genjax.data.tables import kind, sound, text_rows
 from genjax.data.tally import EMPTY_LINES
 from genjax.errors import UserError, unknown
 
+ROWS = 10_000  # of a file that are taken apart at once
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 
 Cells = list[str | None]
@@ -111,7 +113,11 @@ def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> 
     rows = text_rows(path, path.name, encoding, dialect, left)
     names = rows.names
     _check_drop(names, path.name, drop)
-    columns: list[Cells] = [list(cells) for cells in zip(*sound(rows), strict=True)] or [[] for _ in names]
+    columns: list[Cells] = [[] for _ in names]
+    whole = sound(rows)
+    while some := list(itertools.islice(whole, ROWS)):  # a million rows at once keep the collector of garbage busy
+        for column, cells in zip(columns, zip(*some, strict=True), strict=True):
+            column.extend(cells)
     kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
     left[EMPTY_LINES] += rows.empty
     return StoredTable(path.name, kept, left=left)
