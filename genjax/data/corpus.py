@@ -98,7 +98,7 @@ def _stored_codec(path: Path, codec: Any) -> Any:
             return None
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
         return dataclasses.replace(codec, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
         return None
 
 
@@ -224,7 +224,7 @@ def _stored(folder: Path) -> Corpus | None:
         domains = tuple(header["domains"])
         told = None if domains == ("",) else domain
         return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -140,9 +140,9 @@ def _done(place: Path, key: str) -> Outcome | None:
     """What a stage did that is done already; None where it is not, or was another one."""
     try:
         stored = json.loads((place / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    if stored.pop("key") != key:
+    if not isinstance(stored, dict) or stored.pop("key", None) != key:
         return None
     changed = {what: Change(*change) for what, change in stored.pop("changed").items()}
     return Outcome(**stored, changed=changed)

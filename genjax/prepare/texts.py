@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from genjax.data.words import phrases, spelt
+from genjax.data.words import phrases, spelt, word_count
 from genjax.errors import UserError
 from genjax.prepare.stage import Changes, RowStage, replaced, texts_of
 
@@ -93,7 +93,7 @@ class Length(TextFilter):
     Attributes:
       least: characters, or words.
       most: characters, or words; None for any number.
-      words: count words, which white space separates.
+      words: count words, which white space separates, and each character of a script without spaces.
       column: of the text.
     """
 
@@ -107,7 +107,7 @@ class Length(TextFilter):
             raise UserError(f"Length keeps texts of {self.least} to {self.most}: nothing is left")
 
     def fault(self, text: str) -> str | None:
-        length = len(text.split()) if self.words else len(text)
+        length = word_count(text) if self.words else len(text)
         if length < self.least:
             return "too short"
         return "too long" if self.most is not None and length > self.most else None
@@ -116,6 +116,8 @@ class Length(TextFilter):
 @dataclass(frozen=True)
 class Repetition(TextFilter):
     """Drops texts that say the same again and again.
+
+    Words are what white space separates: texts of scripts without spaces are judged by their lines alone.
 
     Attributes:
       lines: share of lines, empty ones aside, that stand before already; more is too much.
