@@ -57,13 +57,17 @@ class JsonLines(Reader):
         return pa.schema([(column, ARROW) for column in self.columns])
 
     def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
-        lines = enumerate(file, 1)
-        number, first = next(((n, line) for n, line in lines if line.strip(MARK)), (0, b""))
-        encoding, begins = json.detect_encoding(first[:4]), first.strip(MARK)
+        head: list[bytes] = []
+        for line in file:
+            head.append(line)
+            if line.strip(MARK):
+                break
+        raw = b"".join(head)
+        encoding, begins = json.detect_encoding(raw[:4]), raw.strip(MARK)
         if begins == b"{" or begins.startswith(b"[") or not encoding.startswith("utf-8"):
-            yield from self._whole(first + file.read(), encoding, name, left)
+            yield from self._whole(raw + file.read(), encoding, name, left)
             return
-        for place, line in itertools.chain([(number, first)], lines):
+        for place, line in enumerate(itertools.chain(head, file), 1):
             if line.strip():
                 yield from self._of_line(place, line.strip(), name, left)
             else:
