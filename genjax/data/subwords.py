@@ -120,6 +120,10 @@ class Subwords(WritesText):
         return lengths
 
     @property
+    def unknown_token(self) -> int | None:
+        return self._unknown_id if self.unknown == "token" else None
+
+    @property
     def one_spelling(self) -> bool:
         return False
 

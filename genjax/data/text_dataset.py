@@ -13,7 +13,7 @@ from genjax.data.dataset import Dataset, Spec
 from genjax.data.layouts import Layout
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
-from genjax.data.tally import Tally
+from genjax.data.tally import UNKNOWN_TOKENS, Tally
 from genjax.data.texts import Texts
 
 
@@ -55,6 +55,8 @@ def text_dataset(
     data = token_dataset(corpora, codec, layout, contents, titles)
     if left is None:
         return data
+    for name, corpus in corpora.items():
+        left.add(f"the tokens of {name}", {UNKNOWN_TOKENS: corpus.unknown})
     left.keep(folder / f"reading-{digest(part.encode() for part in contents)}.json")
     return dataclasses.replace(data, remarks=left.remarks(titles["train"].split(", ")[0]))
 

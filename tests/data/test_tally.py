@@ -6,12 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.data.layouts import Documents
-from genjax.data.sources import Instructions, Preferences
+from genjax.data.sources import Instructions, Preferences, SentencePairs
 from genjax.data.sources.table import Table
 from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.subwords import Subwords
-from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, HALVES, MARKS, SHOWN, Tally, told
-from genjax.data.text_codecs import Bytes, Words
+from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, HALVES, MARKS, SHOWN, UNKNOWN_TOKENS, Tally, told
+from genjax.data.text_codecs import Bytes, Characters, Words
 from genjax.data.text_splits import ByDocuments, ByFiles
 from genjax.errors import UserError
 
@@ -124,5 +124,27 @@ def test_a_table_says_what_it_passed_over_and_keeps_it(tmp_path, capsys):
 def test_nothing_is_said_where_nothing_was_passed_over(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
     codec = Words(words=("one", "two", "three"))
-    source = TextFiles(str(tmp_path), unit="lines", codec=codec, layout=Documents(4), cache=str(tmp_path / "c"))
+    common = {"split": ByDocuments(test=0), "cache": str(tmp_path / "c")}
+    source = TextFiles(str(tmp_path), unit="lines", codec=codec, layout=Documents(4), **common)
     assert source.open().remarks == () and capsys.readouterr().err == ""
+
+
+def test_words_outside_the_vocabulary_are_counted_once_and_again_from_the_cache(tmp_path):
+    (tmp_path / "a.txt").write_text("one two\nthree one four\n")
+    for codec, count in ((Words(words=("one", "two")), 2), (Characters("\n enortw", unknown="token"), 3)):
+        common = {"codec": codec, "split": ByDocuments(test=0), "cache": str(tmp_path / "c")}
+        for _ in range(2):
+            data = TextFiles(str(tmp_path / "a.txt"), layout=Documents(40), **common).open()
+            assert data.remarks == (f"{tmp_path / 'a.txt'}: {count} {UNKNOWN_TOKENS}",)
+            assert data.splits["train"].corpus.unknown == count
+
+
+def test_pairs_of_sentences_count_empty_lines_and_unknown_words_of_each_side(tmp_path):
+    (tmp_path / "train.de").write_text("eins\n\nzwei\n")
+    (tmp_path / "train.en").write_text("one\none\ntwo\n")
+    files = {"train": "train", "validation": None, "test": None}
+    codecs = {"source_codec": Words(words=("eins",)), "target_codec": Words(words=("one",))}
+    data = SentencePairs(str(tmp_path), **files, **codecs, cache=str(tmp_path / "c")).open()
+    assert data.remarks == (
+        f"{tmp_path}: 1 de {UNKNOWN_TOKENS}, 1 empty lines read as blank sentences, 1 en {UNKNOWN_TOKENS}",
+    )
