@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genjax import disk
 from genjax.data.images import note
+from genjax.errors import UserError
 from genjax.json_text import without_halves
 
 SHOWN = 12  # kinds of counts in a line
@@ -53,7 +54,7 @@ class Tally:
             for file, counts in json.loads(path.read_text(encoding="utf-8")).items():
                 self.add(file, {str(name): int(count) for name, count in counts.items()})
         if any(self._files.values()):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UserError):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 disk.write(path, json.dumps(self._files, sort_keys=True) + "\n")
 

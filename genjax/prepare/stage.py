@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from daft import DataFrame, Series
 
 # Columns of every record, and of what a stage says of it: why it is dropped, and what was changed in it.
-ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "changed"
+ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
 BATCH = 256  # records that are in memory at once beside the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
@@ -73,7 +73,7 @@ class Changes:
     def add(self, row: int, what: str, count: int = 1, example: str = "") -> None:
         """Count what was done to a row, unless it was done 0 times."""
         if count:
-            self.rows[row].append((what, count, example))
+            self.rows[row].append((what, int(count), example))
 
     def beside(self, table: pa.Table) -> pa.Table:
         """The table of the rows with what was changed, if anything was, in a column of its own."""

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.data.layouts import Documents
-from genjax.data.sources import Instructions, Preferences, SentencePairs
+from genjax.data.sources import Chorales, Instructions, Preferences, SentencePairs, TextPairs
 from genjax.data.sources.table import Table
 from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.subwords import Subwords
@@ -148,3 +148,16 @@ def test_pairs_of_sentences_count_empty_lines_and_unknown_words_of_each_side(tmp
     assert data.remarks == (
         f"{tmp_path}: 1 de {UNKNOWN_TOKENS}, 1 empty lines read as blank sentences, 1 en {UNKNOWN_TOKENS}",
     )
+
+
+def test_generated_kinds_of_reading_count_as_well(tmp_path):
+    (tmp_path / "train.de").write_text("eins\n\nzwei\n")
+    (tmp_path / "train.en").write_text("one\none\ntwo\n")
+    files = {"train": "train", "validation": None, "test": None}
+    data = TextPairs(str(tmp_path), **files, codec=Bytes(delimiter=True), cache=str(tmp_path / "c")).open()
+    assert data.remarks == (f"{tmp_path}: 1 empty lines read as empty sentences",)
+    pieces = [[[60, 60, 55], [60, 62]], [[70, 70, 70, 70]]]
+    with gzip.open(tmp_path / "jsb_quarter.json.gz", "wt") as file:
+        file.write(json.dumps({"train": pieces, "valid": pieces[:1], "test": pieces[1:]}))
+    data = Chorales(str(tmp_path), layout=Documents(20)).open()
+    assert data.remarks == ("jsb_quarter.json.gz: 8 notes of two voices at once read as one",)
