@@ -61,8 +61,9 @@ class Stream(io.TextIOWrapper):
 
 def in_utf8() -> None:
     """Start again in Python's UTF-8 mode where the locale is not UTF-8: no name with an accent can be opened there."""
-    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
-        os.environ["PYTHONUTF8"] = "1"  # of the processes that this one starts
+    tried = os.environ.get("PYTHONUTF8") == "1"
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable and not tried:
+        os.environ["PYTHONUTF8"] = "1"  # of the processes that this one starts, too
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 

@@ -18,7 +18,7 @@ from genjax.data.table_codec import Columns
 from genjax.data.table_dates import DateColumn
 from genjax.data.table_types import Typed, Typing
 from genjax.data.tables import kind, sound, text_rows
-from genjax.data.tally import EMPTY_LINES
+from genjax.data.tally import EMPTY_LINES, TRIMMED
 from genjax.errors import UserError, unknown
 
 ROWS = 10_000  # of a file that are taken apart at once
@@ -119,7 +119,7 @@ def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> 
         for column, cells in zip(columns, zip(*some, strict=True), strict=True):
             column.extend(cells)
     kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
-    left[EMPTY_LINES] += rows.empty
+    left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
     return StoredTable(path.name, kept, left=left)
 
 

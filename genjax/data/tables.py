@@ -14,7 +14,7 @@ from genjax.data.delimited import Dialect, Rows, dialect_of
 from genjax.data.json_records import json_records
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
-from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, Tally
+from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, TRIMMED, Tally
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
@@ -118,7 +118,7 @@ class TableTexts:
         self._check(name, rows.names)
         for number, cells in enumerate(sound(rows), 1):
             yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
-        left[EMPTY_LINES] += rows.empty
+        left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _dialect(self, path: Path) -> Dialect:
         return dialect_of(path.name, self.delimiter, self.quote, self.escape)

@@ -16,6 +16,7 @@ from genjax.json_text import without_halves
 SHOWN = 12  # kinds of counts in a line
 EMPTY_LINES = "empty lines passed over"
 EMPTY_TEXTS = "rows without text passed over"
+TRIMMED = "rows without the blanks after their delimiters"
 MARKS = "byte order marks left out"
 UNKNOWN_TOKENS = "tokens outside the vocabulary read as unknown"
 HALVES = "halves of surrogate pairs replaced by U+FFFD"

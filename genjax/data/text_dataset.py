@@ -37,12 +37,18 @@ def spelt(source: Any, codec: Any) -> Any:
 
 
 def text_dataset(
-    parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: str | None, left: Tally | None = None
+    parts: Mapping[str, Texts],
+    codec: Any,
+    layout: Layout,
+    cache: str | None,
+    left: Tally | None = None,
+    title: str = "the text",
 ) -> Dataset:
     """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the ``corpus`` that they are of.
 
     Args:
       left: what the reading of the documents counts; kept beside the tokens, and said each time.
+      title: what a person calls all documents.
 
     Raises:
       UserError: a part without text, or text outside the vocabulary.
@@ -58,7 +64,7 @@ def text_dataset(
     for name, corpus in corpora.items():
         left.add(f"the tokens of {name}", {UNKNOWN_TOKENS: corpus.unknown})
     left.keep(folder / f"reading-{digest(part.encode() for part in contents)}.json")
-    return dataclasses.replace(data, remarks=left.remarks(titles["train"].split(", ")[0]))
+    return dataclasses.replace(data, remarks=left.remarks(title))
 
 
 def token_dataset(

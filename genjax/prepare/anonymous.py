@@ -77,6 +77,7 @@ LABEL = re.compile(
     r"(?:[ -](?:no|nr|num|number|nummer|code|id))?[.:#=]*|[§№#]|[^\W\d_]/)\s*$",
     re.IGNORECASE,
 )
+YEAR = re.compile(r"\((?:19|20)\d\d\)")  # of a volume and its pages: 36 (1995) 235-251
 BEFORE = 40  # characters in which a label is looked for
 SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number that is reckoned with
 THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
@@ -321,7 +322,7 @@ def _is_phone(value: str) -> bool:
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
     listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3
     enough = LEAST_DIGITS <= sum(map(len, groups)) <= MOST_DIGITS
-    other = listed or _is_series(groups, value) or _is_isbn("".join(groups))
+    other = listed or _is_series(groups, value) or _is_isbn("".join(groups)) or YEAR.search(value) is not None
     return enough and grouped and not other and not THOUSANDS.fullmatch(value)
 
 

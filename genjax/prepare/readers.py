@@ -21,7 +21,7 @@ from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
 from genjax.data.signals import read_wav
 from genjax.data.synthetic import refuse_synthetic
-from genjax.data.tally import EMPTY_LINES, MARKS
+from genjax.data.tally import EMPTY_LINES, MARKS, TRIMMED
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
 from genjax.prepare.decoding import check_encodings, decoded, read_bytes
@@ -191,8 +191,7 @@ class Csv(Reader):
                 else:  # a quote that is not closed takes the lines up to the next one with it
                     reason = row.fault.removeprefix("cannot be read: ")
                     yield broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
-            left[EMPTY_LINES] += rows.empty
-            left["rows without the blanks after their delimiters"] += rows.trimmed
+            left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> Rows:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")

@@ -87,7 +87,7 @@ class PreparedTexts:
             more, rows = made.texts("train", self.column, left), made.rows("train")
             parts["train"] = MixedTexts(parts["train"], more, rows, self.synthetic)
             origins.append(made.origin)
-        data = text_dataset(parts, self.codec, self.layout, self.cache, left)
+        data = text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
         return dataclasses.replace(data, origins=tuple(origins))
 
 

@@ -55,7 +55,7 @@ class TextFiles:
         """
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class TextTables:
             quote=self.quote,
             escape=self.escape,
         )
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
 
 
 def _folder(root: str | None) -> Path:

@@ -61,7 +61,7 @@ class TFDSText:
             if len(parts) > 1:
                 raise UserError(f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None")
             parts = dict(self.split.parts(parts["train"]))
-        return text_dataset(parts, self.codec, self.layout, self.cache, left)
+        return text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
 
 
 @dataclass(frozen=True)
