@@ -14,7 +14,7 @@ import pyarrow as pa
 from genjax.data.json_records import pass_over, records_of
 from genjax.data.tally import EMPTY_LINES, HALVES
 from genjax.errors import UserError
-from genjax.json_text import values, without_halves
+from genjax.json_text import HALF, values, without_halves
 from genjax.prepare.decoding import check_encodings, decoded
 from genjax.prepare.files import Files
 from genjax.prepare.readers import (
@@ -106,8 +106,9 @@ class JsonLines(Reader):
     def _found(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
             return broken(place, text, "no JSON object")
-        row, halves = without_halves(row)
-        left[HALVES] += halves
+        if "\\u" in text or HALF.search(text):  # else there is none to look for
+            row, halves = without_halves(row)
+            left[HALVES] += halves
         pass_over(row, self.columns, "a record", left)
         for column in self.columns:
             value = row.get(column)
