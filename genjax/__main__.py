@@ -150,7 +150,8 @@ def compare_command(target: str, arguments: Sequence[str]) -> None:
     options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
     reward = None if options.reward is None else reward_of(options.reward)
     a, b = runs.load(target), runs.load(arguments[0])
-    found = compare(a, b, reward, options.num, options.seed, options.prompt, options.split, options.out)
+    prompts = tuple(map(streams.typed, options.prompt))
+    found = compare(a, b, reward, options.num, options.seed, prompts, options.split, options.out)
     print(f"A  {target}\nB  {arguments[0]}\n {found.protocol}")
     width = max(map(len, found.numbers))
     for name, value in found.numbers.items():
@@ -317,6 +318,7 @@ def _failed(error: Exception, code: int, debug: bool) -> int:
 
 def entry() -> None:
     """The installed ``genjax`` command."""
+    streams.in_utf8()
     # After a failed write or read, here reported in one line, TensorStore's threads still call a loop that is closed,
     # and asyncio logs the tasks that nobody waits for any more.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)

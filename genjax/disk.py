@@ -57,9 +57,13 @@ def whole(path: PathType) -> Iterator[PathType]:
 
 
 def write(path: PathType, content: str | bytes) -> PathType:
-    """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path."""
+    """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path.
+
+    What is no character, as in the name of a file that is not UTF-8, is written as its escape.
+    """
     with whole(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        part.write_bytes(encoded)
     return path
 
 

@@ -141,7 +141,7 @@ def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
     try:
         manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
         return manifest["inputs"] if manifest["fingerprint"] == origin["fingerprint"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

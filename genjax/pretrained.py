@@ -115,7 +115,12 @@ def _is_ours(source: str) -> bool:
         return config_of(source) is not None
     try:
         return "experiment" in json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):  # what is wrong with it is told where it is read as a model
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # it is told where it is read as a model
         return False
 
 

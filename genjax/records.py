@@ -211,6 +211,7 @@ def _environment(data: Dataset, layout: parallel.Layout, parents: Mapping[str, A
         "processes": jax.process_count(),
         "data_fingerprint": data.fingerprint,
         "origins": [dataclasses.asdict(origin) for origin in data.origins],
+        "reading": list(data.remarks),
         "parents": parents,
     }
 

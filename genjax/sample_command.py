@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from genjax import checks, runs
+from genjax import checks, runs, streams
 from genjax.as_dataset import as_dataset
 from genjax.best_of import best_of
 from genjax.errors import UserError
@@ -81,7 +81,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     if options.prompt:
         if not hasattr(sampler, "prompted"):
             raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
-        sampler = sampler.prompted(options.prompt)
+        sampler = sampler.prompted(tuple(map(streams.typed, options.prompt)))
     run = runs.load(target, best=options.best)
     if options.reward is not None:
         found = best_of(run, reward_of(options.reward), options.best_of, options.num, options.seed, sampler)

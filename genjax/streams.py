@@ -1,15 +1,18 @@
-"""Standard streams that are closed, or whose reader has left, end in no traceback."""
+"""Standard streams that are closed, of another encoding, or whose reader has left, end in no traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import re
 import sys
 from typing import TextIO
 
 from genjax.errors import UserError
+from genjax.json_text import HALF
 
+ESCAPED = re.compile("[\udc80-\udcff]+")  # bytes in a text, as Python has them
 BROKEN = 141  # the exit code: 128 and SIGPIPE's 13, as a shell shows of a process that ended by it
 
 
@@ -32,6 +35,9 @@ class Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         try:
             return super().write(text)
+        except UnicodeEncodeError:  # a name of a file, half an emoji, or an accent where the terminal is ASCII
+            super().write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+            return len(text)
         except OSError as error:
             self._failed(error)
             return len(text)
@@ -51,6 +57,23 @@ class Stream(io.TextIOWrapper):
             raise error
         if self._result:
             raise UserError(f"standard output cannot be written: {error.strerror}", "stdout") from error
+
+
+def in_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale is not UTF-8: no name with an accent can be opened there."""
+    tried = os.environ.get("PYTHONUTF8") == "1"
+    if sys.getfilesystemencoding() != "utf-8" and sys.executable and not tried:
+        os.environ["PYTHONUTF8"] = "1"  # of the processes that this one starts, too
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def typed(text: str) -> str:
+    """A text of the command line, where bytes that the locale does not know stand for themselves (PEP 383), as UTF-8.
+
+    What is not UTF-8 either becomes U+FFFD.
+    """
+    found = ESCAPED.sub(lambda run: os.fsencode(run[0]).decode("utf-8", "replace"), text)
+    return HALF.sub("\N{REPLACEMENT CHARACTER}", found)
 
 
 def guard() -> None:

@@ -287,7 +287,7 @@ def _ids(run_dir: Path) -> dict[str, str]:
     """The id that a run has in each store."""
     try:
         return dict(json.loads((run_dir / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 

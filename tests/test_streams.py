@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from genjax import streams
 from genjax.streams import BROKEN
 
 GENJAX = f"{sys.executable} -m genjax"
@@ -31,3 +32,46 @@ def test_training_with_closed_outputs_saves(tmp_path):
     found = shell(f"{GENJAX} train vae_digits --tiny --run-dir run {QUICK} >&- 2>&-", tmp_path)
     assert found.returncode == 0
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")] == ["8"]
+
+
+CONFIG = '''
+"""Lab note: é."""
+from pathlib import Path
+from genjax.data.layouts import RandomWindows
+from genjax.data.sources.text import TextFiles
+from genjax.data.text_codecs import Words
+from genjax.experiment import Experiment
+from genjax.families.autoregressive import Autoregressive
+from genjax.nets.bigram import Bigram
+
+HERE = Path(__file__).parent
+
+
+def get_config(tiny=False):
+    codec = Words(words=("é", "\\ud83d", "\\udce9"))
+    data = TextFiles(str(HERE / "donnés"), "*ë.txt", "lines", codec=codec, layout=RandomWindows(8), cache=str(HERE))
+    return Experiment(family=Autoregressive(net=Bigram()), data=data, steps=2, batch_size=2)
+'''
+
+
+def test_accents_and_half_an_emoji_are_no_traceback_where_everything_is_ascii(tmp_path):
+    (tmp_path / "donnés").mkdir()
+    (tmp_path / "donnés" / "tëxtë.txt").write_text("é è\n\n" * 99, encoding="utf-8")
+    (tmp_path / "café.py").write_text(CONFIG, encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(
+        [sys.executable, "-m", "genjax", "show", str(tmp_path / "café.py")],
+        capture_output=True,
+        env=os.environ | ascii_only,
+        timeout=300,
+    )
+    said = found.stderr.decode("ascii")
+    assert found.returncode == 0 and "Traceback" not in said, said
+    assert r"t\xebxt\xeb.txt: 99 empty lines passed over" in said
+    assert r"('\xe9', '\ud83d', '\udce9')" in found.stdout.decode("ascii")
+
+
+def test_bytes_of_the_command_line_are_utf_8_or_a_mark():
+    assert streams.typed("plain é") == "plain é"
+    assert streams.typed("caf\udcc3\udca9") == "café"  # as Python has it where the locale is ASCII
+    assert streams.typed("caf\udce9 \ud83d") == "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"

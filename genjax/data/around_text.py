@@ -41,6 +41,10 @@ class AroundText:
         return self.text.mask
 
     @property
+    def unknown_token(self) -> int | None:
+        return self.text.unknown_token
+
+    @property
     def token_bytes(self) -> np.ndarray | None:
         return self.text.token_bytes
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from genjax.data.chat import ChatTemplate, Turn
-from genjax.data.json_records import text_of
+from genjax.data.json_records import pass_over, text_of
 from genjax.errors import UserError
 
 FORMS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # of OpenAI and of ShareGPT
@@ -18,7 +18,7 @@ def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: 
 
     Args:
       joint: what stands between an instruction and its ``input``, where that is not empty.
-      left: counts what of a message is passed over, by its field.
+      left: counts what of a record and its messages is passed over, by its field, and texts that are null.
 
     Raises:
       UserError: the record is none of these, or a field holds no text; it is named.
@@ -27,11 +27,14 @@ def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: 
         raise UserError(f"{where} is no JSON object", where)
     for form, names in FORMS.items():
         if record.get(form) is not None:
+            pass_over(record, (form,), "a record", left)
             return _messages(record[form], form, names, where, template, left)
     if not {"instruction", "output"} <= record.keys():
         known = ", ".join(record) or "none"
         raise UserError(f"{where} has neither messages nor instruction and output, but {known}", where)
-    system, asked, added, answer = (text_of(record, f, where) for f in ("system", "instruction", "input", "output"))
+    fields = ("system", "instruction", "input", "output")
+    pass_over(record, fields, "a record", left)
+    system, asked, added, answer = (text_of(record, name, where, left=left) for name in fields)
     question = asked + joint + added if added else asked
     turns = Turn(template.user, question), Turn(template.assistant, answer)
     return (Turn("system", system), *turns) if system else turns
@@ -53,7 +56,7 @@ def _messages(
             role = SIDES.get(role, role)
         role = {"user": template.user, "assistant": template.assistant}.get(role, role)
         turns.append(Turn(role, _said(message, says, place)))
-        left.update(name for name, value in message.items() if name not in names and value not in (None, [], "", {}))
+        pass_over(message, names, "a message", left)
     return tuple(turns)
 
 

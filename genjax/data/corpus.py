@@ -23,7 +23,7 @@ from genjax.data.text_codecs import TextCodec, Unencodable
 from genjax.data.texts import Piece, Texts
 from genjax.errors import UserError
 
-FORMAT = 2  # of the cache; raised when what an older genjax wrote is no longer what this one would write
+FORMAT = 3  # of the cache; raised when what an older genjax wrote is no longer what this one would write
 NOTED = 20_000_000  # characters that take long enough to say so
 
 
@@ -38,6 +38,7 @@ class Corpus:
       text_bytes: of it in UTF-8.
       domain: each document's place in ``domains`` [D] int32; None where no source has told it.
       domains: names.
+      unknown: how many of the tokens stand for what is outside the vocabulary.
     """
 
     tokens: np.ndarray
@@ -46,6 +47,7 @@ class Corpus:
     text_bytes: int = 0
     domain: np.ndarray | None = None
     domains: tuple[str, ...] = ()
+    unknown: int = 0
 
     def __len__(self) -> int:
         """Documents."""
@@ -102,7 +104,7 @@ def _stored_codec(path: Path, codec: Any) -> Any:
             return None
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
         return dataclasses.replace(codec, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
         return None
 
 
@@ -185,7 +187,7 @@ def _told(texts: Texts, doing: str) -> Iterator[Piece]:
 def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
     starts, domain = array("q"), array("i")
     domains: dict[str, int] = {}
-    characters = text_bytes = 0
+    characters = text_bytes = unknown = 0
     end = [] if codec.end is None else [codec.end]
     with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
         within = 0  # characters of this document that are done
@@ -195,9 +197,11 @@ def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
                     starts.append(len(tokens))
                     domain.append(domains.setdefault(name, len(domains)))
                 try:
-                    tokens.append(codec.encode(text))
+                    ids = codec.encode(text)
                 except Unencodable as error:
                     raise error.moved(within, document) from None
+                tokens.append(ids)
+                unknown += 0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
                 within += len(text)
                 characters += len(text)
                 text_bytes += len(text.encode("utf-8", "surrogatepass"))
@@ -211,7 +215,7 @@ def _write(folder: Path, texts: Texts, codec: TextCodec) -> None:
     np.save(folder / "starts.npy", np.array([*starts, count], np.int64))
     np.save(folder / "domain.npy", np.array(domain, np.int32))
     header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
-    told = {"bytes": text_bytes, "title": texts.title, "domains": list(domains)}
+    told = {"bytes": text_bytes, "unknown": unknown, "title": texts.title, "domains": list(domains)}
     (folder / "header.json").write_text(json.dumps(header | told), encoding="utf-8")
 
 
@@ -230,8 +234,8 @@ def _stored(folder: Path) -> Corpus | None:
             return None
         domains = tuple(header["domains"])
         told = None if domains == ("",) else domain
-        return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains)
-    except (OSError, ValueError, KeyError, TypeError):
+        return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains, header["unknown"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -169,6 +169,7 @@ class Dataset:
       codec: fitted on the training examples.
       fingerprint: of the contents; equal data, equal fingerprint.
       origins: of prepared sets; none of other sources, which are known by their fingerprint.
+      remarks: what was passed over, changed or left out when the source was read, a line for each reading.
     """
 
     splits: Mapping[str, Split]
@@ -176,3 +177,4 @@ class Dataset:
     codec: Any
     fingerprint: str
     origins: tuple[Origin, ...] = ()
+    remarks: tuple[str, ...] = ()

@@ -98,6 +98,7 @@ class Rows:
     Attributes:
       names: those of the columns, without the blanks around them.
       empty: lines without anything, which have been passed over so far.
+      trimmed: rows so far whose blanks after delimiters were left out.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Rows:
           ValueError: there is no header, or it does not name each column by a name of its own.
         """
         self.title = title
-        self.empty = 0
+        self.empty = self.trimmed = 0
         self._decode = decode
         self._dialect = dialect
         self._lines = _split(iter(lines), dialect.quote)
@@ -225,12 +226,16 @@ class Rows:
                     again = next(self._reader(True))
                     # equal but for blanks: what looked like a quote after blanks stands within a value
                     same = [cell.lstrip(" ") for cell in again] == [cell.lstrip(" ") for cell in cells]
-                    cells, fault = cells if fault is None and same else again, None
+                    trimmed = fault is not None or not same
+                    cells, fault = again if trimmed else cells, None
+                    self.trimmed += trimmed
                 except csv.Error as error:
                     cells, fault = [], _fault(error)
                 reader = self._reader(False)
             if self._null and fault is None:
                 cells, fault = [], NUL
+            if self._blanks and any(self._dialect.delimiter + " " in line for line in self._taken):
+                self.trimmed += 1
             yield begins, cells, fault
 
     def _unquoted(self) -> Iterator[tuple[int, list[str], str | None]]:

@@ -10,6 +10,7 @@ import numpy as np
 from genjax import checks
 from genjax.data.words import compared_words
 from genjax.errors import UserError
+from genjax.json_text import HALF
 
 
 @checks.frozen
@@ -46,5 +47,6 @@ class HashedText:
 
     def _signs(self, part: str) -> np.ndarray:
         """-1 and 1 [width] int8 of a word or a pair."""
-        bits = np.frombuffer(hashlib.shake_256(part.encode()).digest(-(-self.width // 8)), np.uint8)
+        content = HALF.sub("\N{REPLACEMENT CHARACTER}", part).encode()
+        bits = np.frombuffer(hashlib.shake_256(content).digest(-(-self.width // 8)), np.uint8)
         return 2 * np.unpackbits(bits)[: self.width].astype(np.int8) - 1

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from genjax.data.compressed import open_gzip
-from genjax.data.images import note
+from genjax.data.tally import HALVES
 from genjax.data.texts import decoded, split_lines
 from genjax.errors import UserError
 from genjax.json_text import BLANKS, Value, parse, values, without_halves
 
+KINDS = 100  # of things that are counted by their names
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
-def json_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Any]]:
+def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[tuple[str, Any]]:
     """Where each record stands, and the record; plain or (".gz") compressed.
 
     Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds
     counts, not its name: a list of records, a record a line, or records one after the other. Half of a surrogate pair,
-    which is no character, becomes U+FFFD; how many records had some is noted.
+    which is no character, becomes U+FFFD.
+
+    Args:
+      encoding: of the file.
+      left: counts what was changed.
 
     Raises:
       UserError: the file is missing, of another kind or no JSON; the line is named.
@@ -34,7 +40,13 @@ def json_records(path: Path, encoding: str = "utf-8") -> Iterator[tuple[str, Any
         raise UserError(
             f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with .gz", str(path)
         )
-    yield from _mended(records_of(decoded(path, encoding_of(path, encoding)), path.name), path.name)
+    left = Counter() if left is None else left
+    texts = decoded(path, encoding_of(path, encoding), left)
+    for where, record in records_of(texts, path.name):
+        mended, count = without_halves(record)
+        if count:
+            left[HALVES] += count
+        yield where, mended
 
 
 def encoding_of(path: Path, default: str = "utf-8") -> str:
@@ -81,25 +93,26 @@ def _list(text: str, name: str) -> Iterator[tuple[str, Any]]:
         yield f"record {number:,} of {name}", record
 
 
-def _mended(records: Iterator[tuple[str, Any]], name: str) -> Iterator[tuple[str, Any]]:
-    """Records without halves of pairs; of how many there were some is noted."""
-    places = []
-    for where, record in records:
-        whole, count = without_halves(record)
-        if count:
-            places.append(where)
-        yield where, whole
-    if places:
-        of = f"{len(places):,} records of {name} hold" if len(places) > 1 else f"{places[0]} holds"
-        note(f"{of} half of a surrogate pair, which is no character: U+FFFD stands for it")
+def text_of(record: Any, field: str, where: str, needed: bool = False, left: Counter[str] | None = None) -> str:
+    """The text of a field; "" where it is missing or null, which is refused if the field is ``needed``.
 
-
-def text_of(record: Any, field: str, where: str, needed: bool = False) -> str:
-    """The text of a field; "" where it is missing or null, which is refused if the field is ``needed``."""
+    Args:
+      left: counts fields that are null.
+    """
     value = record.get(field)
     if value is None and needed:
         there = ", ".join(map(str, itertools.islice(record, 8))) or "none"
         raise UserError(f"{where} has no {field!r}; its fields are {there}", field)
     if value is not None and not isinstance(value, str):
         raise UserError(f"{where} holds {type(value).__name__} in {field!r}, not text", field)
+    if value is None and field in record and left is not None:
+        left[f"fields {field!r} that are null read as empty"] += 1
     return value or ""
+
+
+def pass_over(values: dict[str, Any], known: Collection[str], of: str, left: Counter[str]) -> None:
+    """Count the fields that hold something and are not read."""
+    for name, value in values.items():
+        if name not in known and value not in (None, [], "", {}):
+            what = f"fields {name[:40]!r} of {of} passed over"
+            left[what if what in left or len(left) < KINDS else f"other fields of {of} passed over"] += 1

@@ -9,6 +9,7 @@ Batches hold, of ``chosen`` and of ``rejected`` alike,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from genjax.data.chat import ChatCodec, ChatTemplate, Turn, conversation, said
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
-from genjax.data.json_records import json_records, text_of
+from genjax.data.json_records import json_records, pass_over, text_of
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.texts import StoredTexts
@@ -142,17 +143,18 @@ def check_room(prompt: int, length: int, where: str) -> None:
         )
 
 
-def stored_preferences(path: Path, joint: str) -> list[Preference]:
+def stored_preferences(path: Path, joint: str, left: Counter[str]) -> list[Preference]:
     """The pairs of a file: records of ``chosen``, ``rejected`` and either ``prompt`` or ``instruction``.
 
     Args:
       path: as ``json_records`` reads it.
       joint: what stands between an instruction and its ``input``, where that is not empty.
+      left: counts what was changed or passed over.
 
     Raises:
       UserError: the file is missing, damaged or empty, or a record lacks a field; the record is named.
     """
-    found = [_preference(record, where, joint) for where, record in json_records(path)]
+    found = [_preference(record, where, joint, left) for where, record in json_records(path, left=left)]
     if not found:
         raise UserError(f"{path} holds no records")
     return found
@@ -248,10 +250,12 @@ def _different(pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: 
     return ~same
 
 
-def _preference(record: Any, where: str, joint: str) -> Preference:
+def _preference(record: Any, where: str, joint: str, left: Counter[str]) -> Preference:
     if not isinstance(record, dict):
         raise UserError(f"{where} is no JSON object")
     asked = "prompt" if record.get("prompt") is not None else "instruction"
-    prompt, chosen, rejected = (text_of(record, name, where, needed=True) for name in (asked, "chosen", "rejected"))
-    below = text_of(record, "input", where) if asked == "instruction" else ""
+    names = (asked, "chosen", "rejected")
+    prompt, chosen, rejected = (text_of(record, name, where, needed=True) for name in names)
+    below = text_of(record, "input", where, left=left) if asked == "instruction" else ""
+    pass_over(record, (*names, *(["input"] if asked == "instruction" else [])), "a record", left)
     return Preference(prompt + joint + below if below else prompt, chosen, rejected, where)

@@ -40,7 +40,7 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
 
 
 def _hashed(path: Path, whole: bool) -> Iterable[bytes]:
-    yield path.name.encode()
+    yield os.fsencode(path.name)
     with path.open("rb") as file:
         if whole:
             while block := file.read(BLOCK):

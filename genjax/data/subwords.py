@@ -15,6 +15,7 @@ from genjax import checks, trust
 from genjax.data import tokenizer_check
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
+    REPLACEMENT,
     OnUnknown,
     Unencodable,
     WritesText,
@@ -23,6 +24,7 @@ from genjax.data.text_codecs import (
 )
 from genjax.data.words import in_word
 from genjax.errors import UserError, unknown
+from genjax.json_text import HALF
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
 SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")  # how tokenizers write space, new line, tab, return; and Unigram its space
@@ -116,6 +118,10 @@ class Subwords(WritesText):
         return lengths
 
     @property
+    def unknown_token(self) -> int | None:
+        return self._unknown_id if self.unknown == "token" else None
+
+    @property
     def one_spelling(self) -> bool:
         return False
 
@@ -154,6 +160,7 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
+        text = HALF.sub(REPLACEMENT, text)  # which the library does not take
         try:
             encoding = self._loaded.encode(text, add_special_tokens=False)
         except (KeyboardInterrupt, SystemExit):

@@ -15,6 +15,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.codecs import write_file
+from genjax.data.images import note
 from genjax.data.pictures import png_bytes
 from genjax.data.table_dates import DateColumn
 from genjax.data.table_pictures import marginals
@@ -91,7 +92,7 @@ class NumberColumn:
 
     def within(self, values: np.ndarray) -> np.ndarray:
         """Numbers [N], with those outside of the range at its nearer end."""
-        return values if self.low is None and self.high is None else np.clip(values, self.low, self.high)
+        return values if self.low is None and self.high is None else np.clip(values, self.low, self.high) + 0.0
 
     def written(self, values: np.ndarray) -> list[str]:
         """Numbers as they stand in a file, "" where one is missing."""
@@ -223,6 +224,13 @@ class TableCodec:
         columns = self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
         return columns | {column.name: column.within(columns[column.name]) for column in self.numbers}
 
+    def _outside(self, samples: np.ndarray, columns: Columns) -> int:
+        """How many numbers of samples are others in the columns that ``decode`` has made of them."""
+        numeric, hot = blocks(samples, self.sizes)
+        whole = self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
+        pairs = ((whole[column.name], columns[column.name]) for column in self.numbers)
+        return sum(int(((a != b) & ~np.isnan(a)).sum()) for a, b in pairs)
+
     def decoded(self, numeric: np.ndarray, categorical: np.ndarray) -> Columns:
         """The inverse of ``encode``, from ``numeric`` [N, Kn] and ``categorical`` [N, K]."""
         places = categorical.T
@@ -238,6 +246,8 @@ class TableCodec:
           The table's path.
         """
         columns = self.decode(samples)
+        if outside := self._outside(np.asarray(samples), columns):
+            note(f"{stem.name}.csv: {outside:,} numbers outside of the range of the training rows are held at its end")
         write_file(stem, ".png", png_bytes(marginals({"samples": columns})))
         cells = self.written(columns)
         buffer = io.StringIO()

@@ -11,8 +11,9 @@ from genjax import checks
 from genjax.errors import UserError
 
 CLOCK = r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?"
-ZONE = r"(Z|[+-]\d\d(?::?\d\d)?)?"
+ZONE = r"(Z| ?UTC| ?[+-]\d\d(?::?\d\d)?)?"
 ISO = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:([T ]){CLOCK}{ZONE})?|{CLOCK}{ZONE}", re.ASCII)
+COMPACT = re.compile(r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)  # of three centuries
 MICRO = 6  # digits of a fraction in one number; those after them are another
 DAY = 86_400
 
@@ -29,6 +30,7 @@ class DateColumn:
       seconds: whether a time is written with its seconds.
       digits: after the decimal point of the seconds.
       zone: of all times, as it is written; None where it differs from row to row.
+      compact: whether a date is written without hyphens.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DateColumn:
     seconds: bool = False
     digits: int = 0
     zone: str | None = ""
+    compact: bool = False
 
     @property
     def parts(self) -> dict[str, str]:
@@ -56,6 +59,7 @@ class DateColumn:
         if "day" in values:
             days = np.clip(np.where(gone, 0, values["day"]), -719_162, 2_932_896)  # the years 1 to 9999
             texts = np.datetime_as_string(np.rint(days).astype("datetime64[D]")).tolist()
+            texts = [text.replace("-", "") for text in texts] if self.compact else texts
         if "time" in values:
             clock = self._clock(values, gone)
             texts = [f"{text}{self.between or ''}{time}" for text, time in zip(texts, clock, strict=True)]
@@ -98,7 +102,8 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
       UserError: most of the cells are such but not all of them, one is no day, or some have a time and others have
         none.
     """
-    matches = [None if cell is None else ISO.fullmatch(cell.strip()) for cell in cells]
+    forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
+    matches = [forms[cell] for cell in cells]
     known = sum(cell is not None for cell in cells)
     fitting = sum(match is not None for match in matches)
     if 2 * fitting <= known:
@@ -110,7 +115,8 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
             "are ISO dates or times: mend it, or list it in missing, or the column in categorical or drop",
             title,
         )
-    found = [None if match is None else match.groups() for match in matches]
+    parts_of = {match: match.groups() for match in set(matches) if match is not None}
+    found = [None if match is None else parts_of[match] for match in matches]
     first = next(groups for groups in found if groups is not None)
     for row, groups in enumerate(found):
         if groups and ((groups[0] is None), (groups[1] is None)) != ((first[0] is None), (first[1] is None)):
@@ -145,6 +151,19 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
     return column, columns
 
 
+def compact_dates(name: str, cells: Sequence[str | None]) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
+    """A column of dates such as 20240229, as of ``dates``; None where one of the cells is none, or all are the same."""
+    if not all(COMPACT.fullmatch(cell.strip()) for cell in cells if cell is not None):
+        return None
+    if len({cell.strip() for cell in cells if cell is not None}) < 2:
+        return None
+    days = [None if cell is None else (c := cell.strip()) and f"{c[:4]}-{c[4:6]}-{c[6:]}" for cell in cells]
+    if not all(_is_day(day) for day in set(days) if day is not None):
+        return None
+    column = DateColumn(name, compact=True)
+    return column, {name: _days(name, days, name)}
+
+
 def _count(time: Sequence[str | None], seconds: bool) -> int:
     """Seconds since midnight, or minutes where no time has seconds."""
     hour, minute, second = (int(part or 0) for part in time[:3])
@@ -159,6 +178,8 @@ def _numbers(times: Sequence[tuple[str | None, ...] | None], count: object) -> n
 def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     """Days since 1970-01-01 float64 [N]."""
     try:
+        if any(day is not None and day < "0001" for day in days):
+            raise ValueError
         found = np.array(["NaT" if day is None else day for day in days], "datetime64[D]")
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
@@ -175,4 +196,4 @@ def _is_day(day: str) -> bool:
         np.datetime64(day, "D")
     except ValueError:
         return False
-    return True
+    return day >= "0001"

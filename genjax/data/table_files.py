@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from genjax.data.table_codec import Columns
 from genjax.data.table_dates import DateColumn
 from genjax.data.table_types import Typed, Typing
 from genjax.data.tables import kind, sound, text_rows
+from genjax.data.tally import EMPTY_LINES, TRIMMED
 from genjax.errors import UserError, unknown
 
+ROWS = 10_000  # of a file that are taken apart at once
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 
 Cells = list[str | None]
@@ -31,13 +35,13 @@ class StoredTable:
       title: what a person calls it.
       columns: the cells of each column in the order of the table, None where one is missing.
       words: columns that hold no numbers, as their type says.
-      empty_lines: that were passed over.
+      left: counts what was passed over and left out.
     """
 
     title: str
     columns: Mapping[str, Cells]
     words: frozenset[str] = frozenset()
-    empty_lines: int = 0
+    left: Counter[str] = field(default_factory=Counter, compare=False)
 
     def typed(self, numeric: Collection[str] = (), categorical: Collection[str] = ()) -> Typed:
         """The columns as numbers, dates or categories, all with one value at least.
@@ -77,7 +81,7 @@ def read_table(
     """A CSV or TSV file, plain or compressed by gzip, or one of Parquet.
 
     Args:
-      encoding: of CSV and TSV.
+      encoding: of CSV and TSV, and of bytes in Parquet.
       missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
       drop: columns that are left out.
       dialect: of CSV and TSV.
@@ -91,7 +95,7 @@ def read_table(
     of = kind(path)
     if of not in ("csv", "parquet"):
         raise UserError(f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and .parquet")
-    table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, drop)
+    table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)
     if not table.columns:
         raise UserError(f"{path.name} has no columns" + (" that are not left out (drop)" if drop else ""))
     if not next(iter(table.columns.values())):
@@ -101,21 +105,29 @@ def read_table(
         name: [None if cell is None or cell.strip() in empty else cell for cell in cells]
         for name, cells in table.columns.items()
     }
-    return StoredTable(table.title, columns, table.words, table.empty_lines)
+    return StoredTable(table.title, columns, table.words, table.left)
 
 
 def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> StoredTable:
-    rows = text_rows(path, path.name, encoding, dialect)
+    left: Counter[str] = Counter()
+    rows = text_rows(path, path.name, encoding, dialect, left)
     names = rows.names
     _check_drop(names, path.name, drop)
-    columns: list[Cells] = [list(cells) for cells in zip(*sound(rows), strict=True)] or [[] for _ in names]
+    columns: list[Cells] = [[] for _ in names]
+    whole = sound(rows)
+    while some := list(itertools.islice(whole, ROWS)):  # a million rows at once keep the collector of garbage busy
+        for column, cells in zip(columns, zip(*some, strict=True), strict=True):
+            column.extend(cells)
     kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
-    return StoredTable(path.name, kept, empty_lines=rows.empty)
+    left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
+    return StoredTable(path.name, kept, left=left)
 
 
-def _parquet(path: Path, drop: Collection[str]) -> StoredTable:
+def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
     import pyarrow
     import pyarrow.parquet
+
+    from genjax.data import parquet_text  # with pyarrow, which other files do without
 
     try:
         check_parquet(pyarrow.parquet.read_metadata(path), path.stat().st_size)
@@ -129,12 +141,17 @@ def _parquet(path: Path, drop: Collection[str]) -> StoredTable:
     for name in names:
         column = table.column(name)
         column = column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
-        if pyarrow.types.is_floating(column.type):  # of their own precision: the shortest text that gives them back
+        types = pyarrow.types
+        if types.is_floating(column.type):  # of their own precision: the shortest text that gives them back
             columns[name] = _texts(None if np.isnan(x) else x for x in column.to_numpy())
-        elif pyarrow.types.is_integer(column.type) or pyarrow.types.is_decimal(column.type):
+        elif types.is_integer(column.type) or types.is_decimal(column.type):
             columns[name] = _texts(column.to_pylist())
-        elif any(is_kind(column.type) for is_kind in _words(pyarrow.types)):
-            columns[name], words = _texts(column.to_pylist()), words | {name}
+        elif any(is_kind(column.type) for is_kind in _words(types)):
+            cells = parquet_text.values(column)
+            columns[name] = parquet_text.texts(cells, encoding, path.name, name)
+            words.add(name)
+        elif types.is_date(column.type) or types.is_timestamp(column.type) or types.is_time(column.type):
+            columns[name] = parquet_text.moments(column)
         else:
             raise UserError(
                 f"column {name!r} of {path.name} holds {column.type}, which are neither numbers nor categories; "
@@ -145,7 +162,8 @@ def _parquet(path: Path, drop: Collection[str]) -> StoredTable:
 
 def _words(types: Any) -> tuple[Any, ...]:
     """Which types of Parquet are those of categories."""
-    return types.is_string, types.is_large_string, types.is_boolean
+    of_bytes = types.is_binary, types.is_large_binary, types.is_fixed_size_binary
+    return types.is_string, types.is_large_string, types.is_string_view, types.is_boolean, *of_bytes
 
 
 def _texts(values: Iterable[Any]) -> Cells:

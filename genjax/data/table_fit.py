@@ -79,8 +79,9 @@ def table_dataset(
         raise UserError(f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few")
     shuffled = permutation(seed, HOLD_OUT, rows)
     parts = {"train": np.sort(shuffled[count:])} | ({"test": np.sort(shuffled[:count])} if count else {})
+    remarks: tuple[str, ...] = ()
     if count:
-        parts = _moved(columns, parts["train"], parts["test"], title)
+        parts, remarks = _moved(columns, parts["train"], parts["test"], title)
     codec = fitted_codec(columns, parts["train"], target, seed, modes, dates, in_range)
     encoded = codec.encode(columns)
     splits = {name: TableRows(encoded["numeric"][part], encoded["categorical"][part]) for name, part in parts.items()}
@@ -89,11 +90,17 @@ def table_dataset(
         means.append(np.bincount(splits["train"].categorical[:, k], minlength=size) / len(splits["train"]))
     mean = np.concatenate(means).astype(np.float32)
     spec = Spec("table", mean.shape, mean, categories=codec.sizes)
-    return Dataset(splits, spec, codec, _fingerprint(columns, (target, test_fraction, seed, modes)))
+    fingerprint = _fingerprint(columns, (target, test_fraction, seed, modes))
+    return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
 
 
-def _moved(columns: Columns, train: np.ndarray, test: np.ndarray, title: str) -> dict[str, np.ndarray]:
-    """The rows to train on and to judge by, so that each category is one of the former's; both sorted."""
+def _moved(
+    columns: Columns, train: np.ndarray, test: np.ndarray, title: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The rows to train on and to judge by, so that each category is one of the former's; both sorted.
+
+    What was moved is said, and returned as well.
+    """
     moved: set[int] = set()
     named: list[str] = []
     for name, values in columns.items():
@@ -107,7 +114,7 @@ def _moved(columns: Columns, train: np.ndarray, test: np.ndarray, title: str) ->
                 moved.add(int(row))
                 named.append(f"{'no value' if numbers or kinds[row] is None else repr(kinds[row])} in {name!r}")
     if not moved:
-        return {"train": train, "test": test}
+        return {"train": train, "test": test}, ()
     rest = np.array([row for row in test if row not in moved], test.dtype)
     if not len(rest):
         raise UserError(
@@ -116,8 +123,9 @@ def _moved(columns: Columns, train: np.ndarray, test: np.ndarray, title: str) ->
             "test_fraction",
         )
     shown = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-    note(f"{title}: {len(moved):,} of {len(test):,} held-out rows are trained on, as no other row has {shown}")
-    return {"train": np.sort(np.append(train, sorted(moved))), "test": rest}
+    line = f"{title}: {len(moved):,} of {len(test):,} held-out rows are trained on, as no other row has {shown}"
+    note(line)
+    return {"train": np.sort(np.append(train, sorted(moved))), "test": rest}, (line,)
 
 
 def fitted_codec(

@@ -9,19 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from genjax.data.table_codec import Columns
-from genjax.data.table_dates import DateColumn, dates
+from genjax.data.table_dates import ISO, DateColumn, compact_dates, dates
 from genjax.errors import UserError
 
 # No leading zeros, as postal codes and other names made of digits have.
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 LARGEST = 1e18  # whose square is a number of float32
+EXACT = 2**53  # whole numbers above it are not told apart
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 FEW = 20  # different values that may be categories, however few rows there are
 
-DIGITS = r"[+-]?(?:\d{1,3}(?:[, '\u00a0\u202f]\d{3})+|\d+)(?:[.,]\d+)?"
+DIGITS = r"[+-]?(?:\d{1,3}(?:[, '\u00a0\u202f]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,)|\d+)(?:[.,]\d+)?"
 MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 FORMS = {
-    "a number with a separator of thousands": re.compile(r"[+-]?\d{1,3}(?:[, '\u00a0\u202f]\d{3})+(?:\.\d+)?"),
-    "a number with a decimal comma": re.compile(r"[+-]?\d+,\d+"),
+    "a number with a separator of thousands": re.compile(
+        r"[+-]?\d{1,3}(?:[, '\u00a0\u202f]\d{3})+(?:\.\d+)?|[+-]?[1-9]\d{0,2}(?:\.\d{3}){2}"
+    ),
+    "a number with a decimal comma": re.compile(r"[+-]?(?:\d+|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+),\d+"),
     "a number with a unit": re.compile(
         rf"[+-]?\s*(?:[^\W\d_]{{0,3}}[$€£¥₹]|[A-Z]{{3}}\s)\s*{DIGITS}|"  # $3.50, US$ 4, EUR 5
         rf"{DIGITS}\s*[%‰$€£¥₹°]\s*\w?|"  # 7 %, 20 °C
@@ -56,6 +60,16 @@ class Typed:
     columns: Columns
     dates: tuple[DateColumn, ...] = ()
 
+    @property
+    def alike(self) -> dict[str, int]:
+        """How many categories of each column differ from others in blanks and case alone."""
+        found = {}
+        for name, cells in self.columns.items():
+            if cells.dtype.kind != "f":
+                values = {cell for cell in cells if cell is not None}
+                found[name] = len(values) - len({" ".join(value.casefold().split()) for value in values})
+        return found
+
 
 class Typing:
     """Finds what each column of a table holds.
@@ -89,6 +103,9 @@ class Typing:
             raise UserError(f"column {name!r} of {self.title} holds no value; leave it out (drop)", self.title)
         if name in self.categorical and name not in self.numeric:
             return {name: np.array(cells, object)}, None
+        compact = None if name in self.numeric else compact_dates(name, cells)
+        if compact is not None:
+            return compact[1], compact[0]
         numbers = sum(map(bool, map(NUMBER.fullmatch, map(str.strip, known))))
         if name in self.numeric or (name not in self.words and 2 * numbers > len(known)):
             return {name: self._numbers(name, cells, numbers, len(known))}, None
@@ -117,6 +134,13 @@ class Typing:
                 f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: no number above {LARGEST:g}",
                 self.title,
             )
+        for row in np.flatnonzero(np.abs(values) >= EXACT).tolist():
+            if WHOLE.fullmatch((cells[row] or "").strip()):
+                raise UserError(
+                    f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: whole numbers above 2^53 are not "
+                    "told apart; leave the column out (drop), or list it in categorical",
+                    self.title,
+                )
         return values
 
     def _check_categories(self, name: str, known: Sequence[str]) -> None:
@@ -124,7 +148,7 @@ class Typing:
         values = sorted({cell.strip() for cell in known})
         has = f"column {name!r} of {self.title} holds {len(values):,} different values in {len(known):,} rows"
         or_else = "leave the column out (drop), or list it in categorical"
-        rest = [value for value in values if not NUMBER.fullmatch(value)]
+        rest = [value for value in values if not NUMBER.fullmatch(value) and not ISO.fullmatch(value)]
         for form, pattern in FORMS.items():
             example = next((value for value in rest if pattern.fullmatch(value)), "")
             if example and 2 * sum(_form(value) is not None for value in rest) > len(rest):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from genjax.data.delimited import Dialect, Rows, dialect_of
 from genjax.data.json_records import json_records
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
+from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, TRIMMED, Tally
 from genjax.data.texts import Piece, common_folder, domain_of, fingerprint_of, lines, shown
 from genjax.errors import UserError, unknown
 
@@ -31,16 +33,19 @@ ROWS = 1024  # of Parquet, read at once
 class TableTexts:
     """One document a row. Empty and missing ones are passed over.
 
+    Parquet may hold bytes, which are text in the encoding.
+
     Attributes:
       root: the folder that messages leave out of the paths.
       paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
       column: that holds the text.
-      encoding: of JSONL, CSV and TSV.
+      encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
       domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
       synthetic: read Parquet files of synthetic records, too, which are refused else.
       delimiter: between the values of CSV and TSV; None for what the suffix says.
       quote: around values; "" for none, None for what the suffix says.
       escape: before a character of CSV and TSV that stands for itself.
+      left: counts what is passed over and changed.
     """
 
     root: Path
@@ -52,6 +57,7 @@ class TableTexts:
     delimiter: str | None = None
     quote: str | None = None
     escape: str | None = None
+    left: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -63,7 +69,7 @@ class TableTexts:
         dialects = {self._dialect(path) for path in self.paths if kind(path) == "csv"} - {Dialect(guessed=True)}
         if dialects:
             how += " " + " ".join(sorted(map(repr, dialects)))
-        return digest([fingerprint_of(self.paths).encode(), how.encode()])
+        return digest([fingerprint_of(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
     def pieces(self) -> Iterator[Piece]:
         """
@@ -74,13 +80,19 @@ class TableTexts:
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
         for path in self.paths:
             name = shown(path, self.root)
-            for place, row in read[kind(path)](path, name):
-                value = row[self.column]
-                if value is not None and not isinstance(value, str):
-                    raise UserError(f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text")
-                if value:
-                    domain = domain_of(path, base) if self.domain is None else row[self.domain]
-                    yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
+            with self.left.reading(str(path)) as left:
+                for place, row in read[kind(path)](path, name, left):
+                    value = row[self.column]
+                    if value is not None and not isinstance(value, str):
+                        raise UserError(
+                            f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text",
+                            self.column,
+                        )
+                    if value:
+                        domain = domain_of(path, base) if self.domain is None else row[self.domain]
+                        yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
+                    else:
+                        left[EMPTY_TEXTS] += 1
 
     @property
     def _columns(self) -> list[str]:
@@ -91,25 +103,31 @@ class TableTexts:
             if column not in known:
                 raise UserError(f"{name}: {unknown('column', column, known)}")
 
-    def _jsonl(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for where, row in json_records(path, self.encoding):
+    def _jsonl(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        known: dict[str, None] = {}
+        for where, row in json_records(path, self.encoding, left):
             if not isinstance(row, dict):
                 raise UserError(f"{where} is no JSON object", self.column)
-            self._check(where, list(row))
-            yield where.removesuffix(f" of {path.name}"), row
+            known |= dict.fromkeys(row)
+            yield where.removesuffix(f" of {path.name}"), {name: row.get(name) for name in self._columns}
+        if known:
+            self._check(name, list(known))
 
-    def _csv(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        rows = text_rows(path, name, self.encoding, self._dialect(path))
+    def _csv(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        rows = text_rows(path, name, self.encoding, self._dialect(path), left)
         self._check(name, rows.names)
         for number, cells in enumerate(sound(rows), 1):
             yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
+        left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _dialect(self, path: Path) -> Dialect:
         return dialect_of(path.name, self.delimiter, self.quote, self.escape)
 
-    def _parquet(self, path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _parquet(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
+
+        from genjax.data import parquet_text  # with pyarrow, which other files do without
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
@@ -119,21 +137,28 @@ class TableTexts:
             self._check(name, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(ROWS, columns=self._columns):
-                for row in batch.to_pylist():
+                for row in parquet_text.rows(batch):
                     number += 1
-                    yield f"row {number:,}", row
+                    where = f"row {number:,} of {name}"
+                    yield (
+                        f"row {number:,}",
+                        {
+                            column: parquet_text.decoded(value, self.encoding, where, column)
+                            for column, value in row.items()
+                        },
+                    )
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
-def text_rows(path: Path, name: str, encoding: str, dialect: Dialect) -> Rows:
-    """The rows of a CSV or TSV file, which messages call ``name``.
+def text_rows(path: Path, name: str, encoding: str, dialect: Dialect, left: Counter[str] | None = None) -> Rows:
+    """The rows of a CSV or TSV file, which messages call ``name``; ``left`` as of ``decoded``.
 
     Raises:
       UserError: it has no header, or one that does not name each column by a name of its own.
     """
     try:
-        return Rows(name, lines(path, encoding), dialect)
+        return Rows(name, lines(path, encoding, left), dialect)
     except ValueError as error:
         raise UserError(str(error), str(path)) from None
 

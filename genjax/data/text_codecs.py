@@ -18,6 +18,7 @@ from genjax import checks, disk
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.words import in_word, joined, split_words
 from genjax.errors import UserError
+from genjax.json_text import HALF
 
 OnUnknown = Literal["refuse", "token"]
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
@@ -31,51 +32,45 @@ class TextCodec(Protocol):
     @property
     def is_fitted(self) -> bool:
         """Whether there is a vocabulary."""
-        ...
 
     @property
     def vocabulary(self) -> int:
         """Tokens are 0 .. vocabulary - 1."""
-        ...
 
     @property
     def start(self) -> int | None:
         """Stands before a document that has a row, or a part of one, for itself."""
-        ...
 
     @property
     def end(self) -> int | None:
         """Stands after every document."""
-        ...
 
     @property
     def pad(self) -> int | None:
         """Fills rows up; 0 does where it is None, as padding never weighs anything."""
-        ...
 
     @property
     def token_bytes(self) -> np.ndarray | None:
         """Bytes of UTF-8 text [V] int32 that a token stands for; None for a codec that loses some of the text."""
-        ...
+
+    @property
+    def unknown_token(self) -> int | None:
+        """Stands for what is outside the vocabulary; None where that is refused, or nothing is."""
 
     @property
     def one_spelling(self) -> bool:
         """Whether a text is made of the same tokens wherever it stands, so that its tokens are found where it is."""
-        ...
 
     @property
     def mask(self) -> int | None:
         """Stands for a token that is to be found out."""
-        ...
 
     @property
     def token_kinds(self) -> np.ndarray:
         """Of each token [V] uint8 which of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` hold, as one sum."""
-        ...
 
     def fit(self, texts: Iterable[str]) -> Any:
         """The codec with the vocabulary of ``texts``."""
-        ...
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens [N] int32.
@@ -83,7 +78,6 @@ class TextCodec(Protocol):
         Raises:
           Unencodable: for what is outside the vocabulary, unless a token stands for that.
         """
-        ...
 
     def decode(self, ids: np.ndarray) -> str: ...
 
@@ -117,6 +111,14 @@ class WritesText:
 
     @property
     def mask(self) -> int | None:
+        return None
+
+    @property
+    def pad(self) -> int | None:
+        return None
+
+    @property
+    def unknown_token(self) -> int | None:
         return None
 
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
@@ -199,15 +201,15 @@ class Characters(WritesText):
         return self.end
 
     @property
-    def pad(self) -> None:
-        return None
-
-    @property
     def token_bytes(self) -> np.ndarray | None:
         if self.unknown == "token":
             return None
         lengths = [len(character.encode("utf-8", "surrogatepass")) for character in self.characters]
         return np.array([0] * self._first + lengths, np.int32)
+
+    @property
+    def unknown_token(self) -> int | None:
+        return self._first - 1 if self.unknown == "token" else None
 
     @property
     def one_spelling(self) -> bool:
@@ -271,10 +273,6 @@ class Bytes(WritesText):
         return self.end
 
     @property
-    def pad(self) -> None:
-        return None
-
-    @property
     def token_bytes(self) -> np.ndarray:
         return np.array([1] * 256 + [0] * self.delimiter, np.int32)
 
@@ -292,7 +290,8 @@ class Bytes(WritesText):
         return self
 
     def encode(self, text: str) -> np.ndarray:
-        return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+        """Half of a surrogate pair, which is no character, is read as U+FFFD."""
+        return np.frombuffer(HALF.sub(REPLACEMENT, text).encode(), np.uint8).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
         """What is no UTF-8, as samples may hold, becomes U+FFFD."""
@@ -348,6 +347,10 @@ class Words(WritesText):
     @property
     def token_bytes(self) -> None:
         return None
+
+    @property
+    def unknown_token(self) -> int:
+        return UNKNOWN
 
     @property
     def one_spelling(self) -> bool:

@@ -13,6 +13,7 @@ from genjax.data.dataset import Dataset, Spec
 from genjax.data.layouts import Layout
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
+from genjax.data.tally import UNKNOWN_TOKENS, Tally
 from genjax.data.texts import Texts
 
 
@@ -35,8 +36,19 @@ def spelt(source: Any, codec: Any) -> Any:
     return dataclasses.replace(source, **changed) if changed else source
 
 
-def text_dataset(parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: str | None) -> Dataset:
+def text_dataset(
+    parts: Mapping[str, Texts],
+    codec: Any,
+    layout: Layout,
+    cache: str | None,
+    left: Tally | None = None,
+    title: str = "the text",
+) -> Dataset:
     """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the ``corpus`` that they are of.
+
+    Args:
+      left: what the reading of the documents counts; kept beside the tokens, and said each time.
+      title: what a person calls all documents.
 
     Raises:
       UserError: a part without text, or text outside the vocabulary.
@@ -45,7 +57,14 @@ def text_dataset(parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: 
     codec = fitted(codec, parts["train"], folder)
     corpora = {name: tokenised(texts, codec, folder) for name, texts in parts.items()}
     contents = [f"{name} {texts.fingerprint}" for name, texts in sorted(parts.items())]
-    return token_dataset(corpora, codec, layout, contents, {name: texts.title for name, texts in parts.items()})
+    titles = {name: texts.title for name, texts in parts.items()}
+    data = token_dataset(corpora, codec, layout, contents, titles)
+    if left is None:
+        return data
+    for name, corpus in corpora.items():
+        left.add(f"the tokens of {name}", {UNKNOWN_TOKENS: corpus.unknown})
+    left.keep(folder / f"reading-{digest(part.encode() for part in contents)}.json")
+    return dataclasses.replace(data, remarks=left.remarks(title))
 
 
 def token_dataset(

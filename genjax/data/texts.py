@@ -7,14 +7,16 @@ import functools
 import gzip
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from genjax.data.compressed import open_gzip
 from genjax.data.splits import digest
 from genjax.data.storage import files_fingerprint
+from genjax.data.tally import EMPTY_LINES, MARKS, Tally
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes read at once; a piece of text is about as long
@@ -88,12 +90,14 @@ class FileTexts:
       paths: of the files.
       unit: what makes a document.
       encoding: of the files; a byte order mark at the start is left out.
+      left: counts what is passed over and left out.
     """
 
     root: Path
     paths: tuple[Path, ...]
     unit: Unit = "files"
     encoding: str = "utf-8"
+    left: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -107,13 +111,17 @@ class FileTexts:
         base = common_folder(self.paths)
         for path in self.paths:
             name, domain = shown(path, self.root), domain_of(path, base)
-            if self.unit == "files":
-                for text, last in _with_last(_pieces(path, self.encoding)):
-                    yield Piece(text, name, last, domain)
-            else:
-                kind = self.unit.removesuffix("s")
-                for number, text in _blocks(path, self.encoding, self.unit == "lines"):
-                    yield Piece(text, f"{kind} {number:,} of {name}", True, domain)
+            with self.left.reading(str(path)) as left:
+                if self.unit == "files":
+                    empty = True
+                    for text, last in _with_last(_pieces(path, self.encoding, left)):
+                        empty = False
+                        yield Piece(text, name, last, domain)
+                    left["empty files passed over"] += empty
+                else:
+                    kind = self.unit.removesuffix("s")
+                    for number, text in _blocks(path, self.encoding, self.unit == "lines", left):
+                        yield Piece(text, f"{kind} {number:,} of {name}", True, domain)
 
 
 def shown(path: Path, root: Path) -> str:
@@ -139,8 +147,11 @@ def fingerprint_of(paths: Iterable[Path]) -> str:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+def decoded(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
     """The text of a file in parts of about ``BLOCK`` bytes.
+
+    Args:
+      left: counts a byte order mark at its start, which is left out.
 
     Raises:
       UserError: the file cannot be read, or not in this encoding; the byte is named.
@@ -166,7 +177,11 @@ def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
                         f"{path} is not {encoding}: byte {at:,}{unpacked} (0x{wrong:02x}) cannot be decoded "
                         f"({error.reason}); name its encoding"
                     ) from None
-                yield text.removeprefix(BOM) if read == 0 else text
+                if read == 0 and text.startswith(BOM):
+                    text = text.removeprefix(BOM)
+                    if left is not None:
+                        left[MARKS] += 1
+                yield text
                 read += len(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is no whole gzip file: {error}") from error
@@ -174,10 +189,10 @@ def decoded(path: Path, encoding: str = "utf-8") -> Iterator[str]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}", str(path)) from error
 
 
-def _pieces(path: Path, encoding: str) -> Iterator[str]:
+def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
     """The text of a file in pieces that end after a line or before a space, where a subword cannot be cut in two."""
     rest = ""
-    for text in decoded(path, encoding):
+    for text in decoded(path, encoding, left):
         rest += text
         stop = rest.rfind("\n") + 1 or rest.rfind(" ")
         if stop <= 0 and len(rest) >= BLOCK:
@@ -200,9 +215,9 @@ def _with_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
     yield before, True
 
 
-def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
-    """The lines of a file with their ends, split at line feeds alone."""
-    return split_lines(decoded(path, encoding))
+def lines(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
+    """The lines of a file with their ends, split at line feeds alone; ``left`` as of ``decoded``."""
+    return split_lines(decoded(path, encoding, left))
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[str]:
@@ -216,18 +231,20 @@ def split_lines(texts: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def _blocks(path: Path, encoding: str, single: bool) -> Iterator[tuple[int, str]]:
+def _blocks(path: Path, encoding: str, single: bool, left: Counter[str]) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, each by itself or with those next to it, and the number of each from 1.
 
     Lines are counted with the empty ones, as an editor does.
     """
     together: list[str] = []
     paragraph = 0
-    for number, line in enumerate(lines(path, encoding), 1):
+    for number, line in enumerate(lines(path, encoding, left), 1):
         text = line.rstrip("\r\n")
         if single:
             if text:
                 yield number, text
+            else:
+                left[EMPTY_LINES] += 1
         elif text.strip():
             together.append(text)
         elif together:

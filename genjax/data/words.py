@@ -29,6 +29,7 @@ FLAG = "\U0001f1e6-\U0001f1ff"  # two of them are a flag
 SKIN = "\U0001f3fb-\U0001f3ff"
 # What nobody sees: break opportunities, direction marks, the byte order mark. Joiners are seen, in what they join.
 INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+QUOTES = "「」『』｢｣﹁﹂﹃﹄〝〞〟"  # quotation marks that are brackets to Unicode
 APOSTROPHE = str.maketrans("\u2018\u2019\u02bc", "'''")
 SIGNS = "§¶†‡•※‰‱′″‴‵‶‷‸⁂⁎⁑⁕⁗⁁⁓٪٭؉؊"  # punctuation to Unicode, but with a meaning as an operator has it
 SIGNS += "\u00b7\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c\ufe5f\ufe60\ufe61\ufe68\ufe6a\ufe6b\u2027\u203b"
@@ -65,6 +66,13 @@ def compared_text(text: str) -> str:
     else:
         found = [c if c.isalnum() and c.isascii() else _compared(c) for c in folded.split()]
     return " ".join(found) if all(found) else " ".join(filter(None, found))
+
+
+def word_count(text: str) -> int:
+    """How many words white space separates; of a script without spaces each character, with its marks, is one."""
+    if text.isascii():
+        return len(text.split())
+    return sum(len(_unspaced().findall(chunk)) for chunk in text.split())
 
 
 def in_word(character: str) -> bool:
@@ -173,7 +181,7 @@ def _compared(chunk: str) -> str:
 
 def _dropped(word: str) -> bool:
     """Whether a character is a mark of a sentence wherever it stands."""
-    if word in ",;\u2014\u2015":
+    if word in ",;\u2014\u2015" or word in QUOTES:
         return True
     kind = unicodedata.category(word[0])
     return len(word) == 1 and not word.isascii() and kind in ("Po", "Pi", "Pf") and word not in SIGNS
@@ -182,13 +190,13 @@ def _dropped(word: str) -> bool:
 @functools.cache
 def _ending() -> str:
     """Marks that may go from the end of a word."""
-    return ".,:;!?\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚"
+    return ".,:;!?\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
 @functools.cache
 def _beginning() -> str:
     """Marks that may go from the beginning of a word."""
-    return "\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚"
+    return "\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
 def _of_kinds(*kinds: str) -> str:

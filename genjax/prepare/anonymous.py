@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from genjax import checks
 from genjax.errors import UserError, unknown
-from genjax.prepare.stage import Stage, checked, mapped, replaced, texts_of
+from genjax.prepare.stage import Changes, Stage, checked, mapped, replaced, texts_of
 
 if TYPE_CHECKING:
     from daft import DataFrame
 
 Places = Iterator[tuple[int, int]]
+Told = Callable[[str, str], None]  # what was done, and the form of what it was done to
 SPACE, HYPHEN = " \u00a0\u202f", "\u2010\u2011-"  # in numbers: also those at which no line breaks
 DIGITS_BEFORE = rf"(?<!\d[/{SPACE}])"
 # Where a number begins: not within a word or another number, but after the full stop of "Tel.".
@@ -45,6 +46,17 @@ PATTERNS = {
     "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})\+?(?:\(\d{{1,5}}\)|\d)"
     rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
 }
+# How sure it is that a match is what it is taken for.
+SURE = {
+    "url": "known by its form alone",
+    "email": "known by its form alone",
+    "ip": "a valid address",
+    "iban": "checked by its check digits",
+    "card": "checked by its check digit",
+    "phone": "known by its form alone",
+}
+FORM = " .,:;/+-()@_#%?=&[]"  # characters that the form of a value shows
+LONGEST_FORM = 30
 PSEUDONYM = 8  # bytes: two of a hundred million values are the same in one case of several thousand
 ROUNDS = 600_000  # of the hash by which another key is noticed
 LEAST_DIGITS, MOST_DIGITS = 8, 15  # of a telephone number (ITU E.164)
@@ -65,6 +77,7 @@ LABEL = re.compile(
     r"(?:[ -](?:no|nr|num|number|nummer|code|id))?[.:#=]*|[§№#]|[^\W\d_]/)\s*$",
     re.IGNORECASE,
 )
+YEAR = re.compile(r"\((?:19|20)\d\d\)")  # of a volume and its pages: 36 (1995) 235-251
 BEFORE = 40  # characters in which a label is looked for
 SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number that is reckoned with
 THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
@@ -114,7 +127,7 @@ class Anonymous(Stage):
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
             raise UserError(f"pseudonyms need a secret key: set the environment variable {self.key_variable}")
-        return key.encode()
+        return os.fsencode(key)  # its bytes, whatever the locale
 
     def inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:
@@ -125,18 +138,40 @@ class Anonymous(Stage):
     def shown(self, text: str) -> str:
         return self.text(text)
 
-    def text(self, text: str, key: bytes = b"") -> str:
-        """A text with marks in the place of personal data; with a key, marks that tell values apart."""
+    def text(self, text: str, key: bytes = b"", told: Told | None = None) -> str:
+        """A text with marks in the place of personal data; with a key, marks that tell values apart.
+
+        Args:
+          told: takes what was done, and the form of what it was done to.
+        """
         for kind, pattern in _patterns(self.kinds):
-            text = pattern.sub(functools.partial(_marked, kind, key), text)
+            text = pattern.sub(functools.partial(_marked, kind, key, told or _nothing), text)
         return text
 
 
 def _anonymous(stage: Anonymous, key: bytes, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+    changes = Changes(len(table))
     for column in stage.of:
-        texts = [None if text is None else stage.text(text, key) for text in texts_of(table, column)]
+        texts = [
+            None if text is None else stage.text(text, key, functools.partial(_count, changes, row))
+            for row, text in enumerate(texts_of(table, column))
+        ]
         table = replaced(table, column, texts)
-    return table, [None] * len(table)
+    return changes.beside(table), [None] * len(table)
+
+
+def _nothing(what: str, form: str) -> None:
+    """Tell nobody."""
+
+
+def _count(changes: Changes, row: int, what: str, form: str) -> None:
+    changes.add(row, what, 1, form)
+
+
+def _form(value: str) -> str:
+    """The form of a value without the value: a for each letter, 0 for each digit; of a long one the beginning."""
+    form = "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c in FORM else "?" for c in value)
+    return form if len(form) <= LONGEST_FORM else form[: LONGEST_FORM - 1] + "…"
 
 
 @functools.cache
@@ -147,17 +182,23 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]
     return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
 
 
-def _marked(kind: str, key: bytes, match: re.Match[str]) -> str:
+def _marked(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
     """A match with marks in the place of what is of the kind in it."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
         return value
     before = match.string[max(0, match.start() - BEFORE) : match.start()]
+    places = list(PLACES.get(kind, _all)(value))
     if kind in ("ip", "card", "phone") and LABEL.search(before):
+        if places:
+            told(f"{kind} left as it is, after a word that names another kind of number", _form(value))
         return value
     if kind == "phone" and value[0] != "+" and SUM.match(match.string, match.end()):
+        if places:
+            told("phone left as it is, in a sum", _form(value))
         return value
-    for start, stop in PLACES.get(kind, _all)(value):
+    for start, stop in places:
+        told(f"{kind} replaced, {SURE[kind]}", _form(value[start:stop]))
         done += value[end:start] + _mark(kind, key, value[start:stop])
         end = stop
     return done + value[end:]
@@ -281,7 +322,7 @@ def _is_phone(value: str) -> bool:
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
     listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3
     enough = LEAST_DIGITS <= sum(map(len, groups)) <= MOST_DIGITS
-    other = listed or _is_series(groups, value) or _is_isbn("".join(groups))
+    other = listed or _is_series(groups, value) or _is_isbn("".join(groups)) or YEAR.search(value) is not None
     return enough and grouped and not other and not THOUSANDS.fullmatch(value)
 
 

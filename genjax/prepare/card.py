@@ -20,15 +20,16 @@ from genjax.experiment import to_json
 from genjax.prepare import shards
 from genjax.prepare.preparation import Outcome, Preparation
 from genjax.prepare.shards import Shards
-from genjax.prepare.stage import ID, REASON, SOURCE, Stage
+from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
 
 CARD = "card.md"
+KINDS = 30  # of changes that a stage shows
 HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are shown
 
 
 def held(row: Mapping[str, Any]) -> str:
     """What a record holds, in one line, cut where nobody reads on."""
-    values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON) and value is not None]
+    values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON, CHANGED) and value is not None]
     told = (f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split()) for v in values)
     return ", ".join(told)[:HELD]
 
@@ -70,7 +71,16 @@ def write(
         "shards": [dataclasses.asdict(shard) for shard in found.files],
         "inputs": dict(sorted(inputs.items())),
         "passed_over": dict(sorted(passed_over.items())),
-        "stages": [{"name": o.name, "kept": o.kept, "dropped": o.dropped, "inputs": o.inputs} for o in outcomes],
+        "stages": [
+            {
+                "name": o.name,
+                "kept": o.kept,
+                "dropped": o.dropped,
+                "changed": {what: change.times for what, change in o.changed.items()},
+                "inputs": o.inputs,
+            }
+            for o in outcomes
+        ],
         "preparation": to_json(preparation),
         "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
     }
@@ -167,6 +177,7 @@ def _card(
         gone = sum(outcome.dropped.values())
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
         lines.append(f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | {_cell(reasons)} |")
+    lines += _changed(outcomes)
     files = f"{sum(passed_over.values()):,} files that no reader takes: {told_kinds(passed_over)}"
     remarks = [f"- {files}"] if passed_over else []
     remarks += [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
@@ -182,8 +193,27 @@ def _card(
     return "\n".join(lines) + "\n"
 
 
+def _changed(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was passed over and changed, the commonest first; none where nothing was."""
+    rows = []
+    for outcome in outcomes:
+        found = sorted(outcome.changed.items(), key=lambda item: (-item[1].times, item[0]))
+        for what, change in found[:KINDS]:
+            files = f" in {change.files:,} files" if change.files else ""
+            shown = ", ".join(f"`{example}`" for example in change.examples)
+            rows.append(f"| {outcome.name} | {_cell(what)} | {change.times:,}{files} | {_cell(shown)} |")
+        if rest := found[KINDS:]:
+            count = sum(change.times for _, change in rest)
+            rows.append(f"| {outcome.name} | {len(rest):,} other things | {count:,} | |")
+    if not rows:
+        return []
+    title = "## What was passed over and changed"
+    return ["", title, "", "| stage | what | how often | such as |", "|---|---|---|---|", *rows]
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """A text as the cell of a table in one line."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _drawn_into(folder: Path, pictures: Mapping[str, bytes]) -> None:

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
+from genjax.data.tally import MARKS, whole
 from genjax.errors import UserError
 
 
-def decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
-    """The text in the first encoding that fits; a ValueError tells that none does."""
-    for encoding in encodings:
+def decoded(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> str:
+    """The text in the first encoding that fits, without a byte order mark; a ValueError tells that none does.
+
+    Args:
+      left: counts marks, and texts that are in another encoding than the first.
+    """
+    for number, encoding in enumerate(encodings):
         try:
-            return raw.decode(encoding)
+            text = raw.decode(encoding)
         except UnicodeDecodeError:
             continue
+        if number:
+            left[f"texts read as {encoding}, as they are not {' or '.join(encodings[:number])}"] += 1
+        if text.startswith("\ufeff"):
+            text = text.removeprefix("\ufeff")
+            left[MARKS] += 1
+        return whole(text, left)  # utf-7, for one, can spell half of a pair
     raise ValueError(f"not in {' or '.join(encodings)}")
 
 
-def read_bytes(value: Any, encodings: tuple[str, ...]) -> Any:
-    """A value with text in the place of bytes, however deep they lie; a ValueError tells that some are no text."""
+def read_bytes(value: Any, encodings: tuple[str, ...], left: Counter[str]) -> Any:
+    """A value with text in the place of bytes, however deep they lie; a ValueError tells that some are no text.
+
+    A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts both.
+    """
     if isinstance(value, bytes):
-        return decoded(value, encodings).removeprefix("\ufeff")
+        return decoded(value, encodings, left)
+    if isinstance(value, float) and math.isnan(value):
+        left["numbers that are NaN read as null"] += 1
+        return None
     if isinstance(value, list | tuple):
-        return [read_bytes(each, encodings) for each in value]
+        return [read_bytes(each, encodings, left) for each in value]
     if isinstance(value, dict):
-        return {name: read_bytes(each, encodings) for name, each in value.items()}
+        return {name: read_bytes(each, encodings, left) for name, each in value.items()}
     return value
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from genjax import checks
-from genjax.data.json_records import records_of
+from genjax.data.json_records import pass_over, records_of
+from genjax.data.tally import EMPTY_LINES, HALVES
 from genjax.errors import UserError
-from genjax.json_text import HALF, values
+from genjax.json_text import HALF, values, without_halves
 from genjax.prepare.decoding import check_encodings, decoded
 from genjax.prepare.files import Files
 from genjax.prepare.readers import (
@@ -53,22 +55,28 @@ class JsonLines(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(column, ARROW) for column in self.columns])
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        lines = enumerate(file, 1)
-        number, first = next(((n, line) for n, line in lines if line.strip(MARK)), (0, b""))
-        encoding, begins = json.detect_encoding(first[:4]), first.strip(MARK)
+    def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
+        head: list[bytes] = []
+        for line in file:
+            head.append(line)
+            if line.strip(MARK):
+                break
+        raw = b"".join(head)
+        encoding, begins = json.detect_encoding(raw[:4]), raw.strip(MARK)
         if begins == b"{" or begins.startswith(b"[") or not encoding.startswith("utf-8"):
-            yield from self._whole(first + file.read(), encoding, name)
+            yield from self._whole(raw + file.read(), encoding, name, left)
             return
-        for place, line in itertools.chain([(number, first)], lines):
+        for place, line in enumerate(itertools.chain(head, file), 1):
             if line.strip():
-                yield from self._of_line(place, line.strip(), name)
+                yield from self._of_line(place, line.strip(), name, left)
+            else:
+                left[EMPTY_LINES] += 1
 
-    def _whole(self, raw: bytes, encoding: str, name: str) -> Iterator[Found]:
+    def _whole(self, raw: bytes, encoding: str, name: str, left: Counter[str]) -> Iterator[Found]:
         """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
         try:
             known = self.encodings if encoding.startswith("utf-8") else (encoding,)
-            text = decoded(raw, known).removeprefix("\ufeff")
+            text = decoded(raw, known, left)
         except ValueError as error:
             yield broken("", "", str(error))
             return
@@ -76,12 +84,12 @@ class JsonLines(Reader):
         try:
             for number, (_, row) in enumerate(records_of([text], name), 1):
                 shown = json.dumps(row, ensure_ascii=False)
-                yield self._found(f"record-{number:09d}", shown, row)
+                yield self._found(f"record-{number:09d}", shown, row, left)
         except UserError as error:
             yield broken(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
 
-    def _of_line(self, number: int, line: bytes, name: str) -> Iterator[Found]:
-        read = text_at(line_place(number), line, self.encodings)
+    def _of_line(self, number: int, line: bytes, name: str, left: Counter[str]) -> Iterator[Found]:
+        read = text_at(line_place(number), line, self.encodings, left)
         if read.fault is not None:
             yield read
             return
@@ -92,12 +100,17 @@ class JsonLines(Reader):
             yield broken(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
             return
         for place, row in enumerate(rows, 1):
-            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row)
+            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row, left)
 
-    def _found(self, place: str, text: str, row: Any) -> Found:
+    def _found(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
             return broken(place, text, "no JSON object")
-        values = {column: as_text(row.get(column)) for column in self.columns}
-        if any(HALF.search(value) for value in values.values() if value):
-            return broken(place, text, "half of a surrogate pair, which is no character")
-        return Found(place, values)
+        if "\\u" in text or HALF.search(text):  # else there is none to look for
+            row, halves = without_halves(row)
+            left[HALVES] += halves
+        pass_over(row, self.columns, "a record", left)
+        for column in self.columns:
+            value = row.get(column)
+            left[f"values of {column!r} that are missing or null"] += value is None
+            left[f"values of {column!r} that are no text written as JSON"] += not isinstance(value, str | None)
+        return Found(place, {column: as_text(row.get(column)) for column in self.columns})

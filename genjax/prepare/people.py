@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -48,7 +49,7 @@ class GeneratedPeople(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(name, ARROW) for name in COLUMNS])
 
-    def read(self, files: Files, path: str) -> Iterator[Found]:
+    def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
         rng = np.random.default_rng(self.seed)
         suburbs = [(_word(rng, 3), str(rng.integers(1000, 9999))) for _ in range(SUBURBS)]
         people = [self._person(rng, number, suburbs) for number in range(self.count)]

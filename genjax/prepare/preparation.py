@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from genjax import checks
 from genjax.errors import UserError
@@ -41,6 +41,20 @@ class Preparation:
                 raise UserError(f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}")
 
 
+class Change(NamedTuple):
+    """How often something was done to records.
+
+    Attributes:
+      times: that it was done.
+      files: in so many files; 0 where that is not known.
+      examples: that a card may show.
+    """
+
+    times: int
+    files: int = 0
+    examples: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a stage did.
@@ -53,6 +67,7 @@ class Outcome:
       remark: of the stage.
       broken: whether what it dropped is damaged.
       inputs: hashes of what it worked by besides the records, by name.
+      changed: what it passed over and changed in the records.
     """
 
     name: str
@@ -62,3 +77,4 @@ class Outcome:
     remark: str
     broken: bool
     inputs: dict[str, str]
+    changed: dict[str, Change] = field(default_factory=dict)

@@ -12,8 +12,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,19 @@ import pyarrow.parquet as pq
 from genjax import disk
 from genjax.data.sources.prepared import MANIFEST
 from genjax.data.splits import digest
+from genjax.data.tally import told
 from genjax.errors import UserError
 from genjax.experiment import to_json
 from genjax.prepare import card, engine, reading, shards
-from genjax.prepare.preparation import Outcome, Preparation
+from genjax.prepare.preparation import Change, Outcome, Preparation
 from genjax.prepare.reading import DROPPED, KEPT
-from genjax.prepare.stage import ID, REASON, SOURCE, Stage
+from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
 
 DONE, STAGES = "done.json", "stages"
 GLOB = "*?[]{}%#"  # of patterns and addresses
 LEFT = "the stages that are done are kept, and the same command goes on once there is room"
 QUARANTINE = "quarantine.jsonl"
-VERSION = 3  # of what stages make; raised when an old folder must not be taken for a finished one
+VERSION = 4  # of what stages make; raised when an old folder must not be taken for a finished one
 
 
 def prepare(
@@ -94,18 +94,16 @@ def _prepared(
         if done is None:
             _clear(stages, number)
             partial = stages / f"{number:02d}.partial"
-            remarks: Mapping[str, int] = {}
             if stage is None or before is None:
-                remarks = reading.read(plan, schema, partial)
+                reading.read(plan, schema, partial)
             else:
                 _run(stage, before, partial)
             done = _outcome(stage, names[number], others, partial, preparation.examples)
-            if remarks:
-                told = "; ".join(f"{count:,} records {remark}" for remark, count in sorted(remarks.items()))
-                done = replace(done, remark=told)
             _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
             partial.replace(place)
-            say(f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped")
+            changed = told({what: change.times for what, change in done.changed.items()})
+            line = f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped"
+            say(f"{line}; {changed}" if changed else line)
         else:
             say(f"{place.name}: done before, {done.kept:,} kept")
         outcomes.append(done)
@@ -149,9 +147,12 @@ def _done(place: Path, key: str) -> Outcome | None:
     """What a stage did that is done already; None where it is not, or was another one."""
     try:
         stored = json.loads((place / DONE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return Outcome(**stored) if stored.pop("key") == key else None
+    if not isinstance(stored, dict) or stored.pop("key", None) != key:
+        return None
+    changed = {what: Change(*change) for what, change in stored.pop("changed").items()}
+    return Outcome(**stored, changed=changed)
 
 
 def _clear(stages: Path, number: int) -> None:
@@ -166,9 +167,9 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
     import daft
 
     records = daft.read_parquet(str(before / KEPT / "*.parquet"))
-    records = records.select(*(name for name in records.column_names if name != REASON))
-    told = stage(records).with_column(KEPT, daft.col(REASON).is_null())
-    told.write_parquet(str(partial / "written"), partition_cols=[KEPT])
+    records = records.select(*(name for name in records.column_names if name not in (REASON, CHANGED)))
+    judged = stage(records).with_column(KEPT, daft.col(REASON).is_null())
+    judged.write_parquet(str(partial / "written"), partition_cols=[KEPT])
     for part, value in ((KEPT, "true"), (DROPPED, "false")):
         (partial / part).mkdir()
         for number, file in enumerate(sorted((partial / "written" / f"{KEPT}={value}").glob("*.parquet"))):
@@ -196,7 +197,34 @@ def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Pat
         raise UserError(f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}")
     broken = stage is None or stage.broken
     remark = "" if stage is None else stage.remark
-    return Outcome(name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken, inputs)
+    changed = reading.changes(folder) if stage is None else _changes(folder, examples)
+    return Outcome(
+        name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken, inputs, changed
+    )
+
+
+def _changes(folder: Path, examples: int) -> dict[str, Change]:
+    """What a stage has changed, and of each thing the examples of the records with the smallest ids."""
+    counts: Counter[str] = Counter()
+    shown: dict[str, dict[str, str]] = {}
+    for path in (*sorted((folder / KEPT).glob("*.parquet")), *sorted((folder / DROPPED).glob("*.parquet"))):
+        file = pq.ParquetFile(path)
+        if CHANGED not in file.schema_arrow.names:
+            continue
+        for batch in file.iter_batches(1024, columns=[ID, CHANGED]):
+            for row in batch.to_pylist():
+                for what, count, example in json.loads(row[CHANGED] or "[]"):
+                    counts[what] += count
+                    if not example:
+                        continue
+                    found = shown.setdefault(what, {})
+                    found[example] = min(found.get(example, row[ID]), row[ID])
+                    if len(found) > examples:  # the same ones in whatever order the records come
+                        found.pop(max(found, key=lambda each: (found[each], each)))
+    return {
+        what: Change(count, 0, tuple(sorted(shown.get(what, {}), key=lambda each: (shown[what][each], each))))
+        for what, count in sorted(counts.items())
+    }
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -212,8 +240,8 @@ def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Seq
     for number, outcome in enumerate(outcomes):
         if outcome.broken and outcome.dropped:
             for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
-                told = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.held(row), of)}
-                rows.append({ID: row[ID], SOURCE: row[SOURCE]} | told)
+                why = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.held(row), of)}
+                rows.append({ID: row[ID], SOURCE: row[SOURCE]} | why)
     rows.sort(key=lambda row: (row[ID], row["stage"]))
     _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -236,7 +264,7 @@ def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Pa
 def _write(path: Path, text: str) -> None:
     """Write a file at once: a crash in between leaves the old one or the new one."""
     new = path.with_name(path.name + ".new")
-    with new.open("w", encoding="utf-8") as file:
+    with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from typing import Any
 
 import pyarrow as pa
 
 from genjax import checks
 from genjax.errors import UserError, unknown
-from genjax.prepare.stage import RowStage, replaced, texts_of
+from genjax.prepare.stage import Changes, RowStage, replaced, texts_of
 
 
 @checks.frozen
@@ -52,16 +53,28 @@ class Presidio(RowStage):
         return schema
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        changes = Changes(len(table))
         for column in self.of:
-            found = [None if text is None else self.text(text) for text in texts_of(table, column)]
+            texts = texts_of(table, column)
+            found: list[str | None] = []
+            for row, text in enumerate(texts):
+                places = [] if text is None else self._places(text)
+                for one in places:
+                    sure = f"{math.floor(10 * one.score) / 10:.1f} sure or more"
+                    changes.add(row, f"{one.entity_type} replaced, {sure}")
+                found.append(None if text is None else _marked(text, places))
             table = replaced(table, column, found)
-        return table, [None] * len(table)
+        return changes.beside(table), [None] * len(table)
 
     def shown(self, text: str) -> str:
         return self.text(text)
 
     def text(self, text: str) -> str:
         """A text with marks in the place of what is found; of two that overlap the surer, then the longer one."""
+        return _marked(text, self._places(text))
+
+    def _places(self, text: str) -> list[Any]:
+        """What is found, from the last to the first."""
         analyser = _analyser(self.language, self.model)
         entities = list(self.entities) or None
         results = analyser.analyze(text, self.language, entities=entities, score_threshold=self.threshold)
@@ -69,9 +82,13 @@ class Presidio(RowStage):
         for one in sorted(results, key=lambda r: (-r.score, r.start - r.end, r.start, r.entity_type)):
             if all(one.end <= other.start or other.end <= one.start for other in taken):
                 taken.append(one)
-        for one in sorted(taken, key=lambda r: -r.start):
-            text = f"{text[: one.start]}<{one.entity_type}>{text[one.end :]}"
-        return text
+        return sorted(taken, key=lambda r: -r.start)
+
+
+def _marked(text: str, places: list[Any]) -> str:
+    for one in places:
+        text = f"{text[: one.start]}<{one.entity_type}>{text[one.end :]}"
+    return text
 
 
 @functools.cache  # it takes seconds to make

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
@@ -12,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genjax import checks
+from genjax.data import parquet_text
 from genjax.data.compressed import check_parquet
 from genjax.data.delimited import Rows, check_dialect, dialect_of
 from genjax.data.images import decode, header
 from genjax.data.signals import read_sound
 from genjax.data.synthetic import refuse_synthetic
+from genjax.data.tally import EMPTY_LINES, MARKS, TRIMMED
 from genjax.data.texts import Unit
 from genjax.errors import UserError, unknown
 from genjax.prepare.decoding import check_encodings, decoded, read_bytes
@@ -61,13 +66,17 @@ class Reader:
         """A hash of a file's contents."""
         return files.digest(path)
 
-    def read(self, files: Files, path: str) -> Iterator[Found]:
-        """The records of a file; an error of the file itself may be raised in between."""
-        with files.open(path) as file:
-            yield from self.records(file, files.name(path))
+    def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
+        """The records of a file; an error of the file itself may be raised in between.
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
-        """The records of an open file."""
+        Args:
+          left: counts what is passed over and changed, for the data card.
+        """
+        with files.open(path) as file:
+            yield from self.records(file, files.name(path), Counter() if left is None else left)
+
+    def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
+        """The records of an open file; ``left`` as of ``read``."""
         raise NotImplementedError
 
 
@@ -93,25 +102,26 @@ class Texts(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([("text", ARROW)])
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+    def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
         if self.unit == "files":
-            yield text_at("", file.read(), self.encodings)
+            yield text_at("", file.read(), self.encodings, left)
             return
         block: list[bytes] = []
         begins = 0
         for number, line in enumerate(file, 1):
             empty = not line.strip()
             if self.unit == "lines":
+                left[EMPTY_LINES] += empty
                 if not empty:
-                    yield text_at(line_place(number), line.rstrip(b"\r\n"), self.encodings)
+                    yield text_at(line_place(number), line.rstrip(b"\r\n"), self.encodings, left)
             elif not empty:
                 begins = begins if block else number
                 block.append(line)
             elif block:
-                yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+                yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
                 block = []
         if block:
-            yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings)
+            yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
 
 
 @checks.frozen
@@ -150,7 +160,7 @@ class Csv(Reader):
         for path in files.paths:
             try:
                 with files.open(path) as file:
-                    names = self._rows(files.name(path), file).names
+                    names = self._rows(files.name(path), file, Counter()).names
             except NO_HEADER as error:  # it is told again when the file's records are read
                 reasons.append(f"{path}: {error}")
                 continue
@@ -159,10 +169,11 @@ class Csv(Reader):
             return pa.schema([(name, ARROW) for name in self.columns or names])
         raise UserError(f"no file has a header that can be read; {reasons[0]}")
 
-    def read(self, files: Files, path: str) -> Iterator[Found]:
+    def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
+        left = Counter() if left is None else left
         with files.open(path) as file:
             try:
-                rows = self._rows(files.name(path), file)
+                rows = self._rows(files.name(path), file, left)
                 wanted = self.columns or self.fields(files).names
                 if missing := set(wanted) - set(rows.names):
                     raise ValueError(f"no column {', '.join(sorted(missing))}")
@@ -172,22 +183,29 @@ class Csv(Reader):
             for row in rows:
                 place = f"row-{row.number + rows.empty:09d}"
                 if row.fault is None:
-                    yield Found(place, dict(zip(rows.names, (cell or None for cell in row.cells), strict=True)))
+                    values = dict(zip(rows.names, (cell or None for cell in row.cells), strict=True))
+                    left["empty values read as null"] += sum(values[name] is None for name in wanted)
+                    yield Found(place, values)
                 elif row.cells:
                     yield broken(place, ",".join(row.cells), row.fault)
                 else:  # a quote that is not closed takes the lines up to the next one with it
                     reason = row.fault.removeprefix("cannot be read: ")
                     yield broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
+            left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
-    def _rows(self, name: str, file: BinaryIO) -> Rows:
-        lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-        rows = Rows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), self._texts)
+    def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> Rows:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
+        first = text.readline()
+        left[MARKS] += first.startswith("\ufeff")
+        lines = itertools.chain([first.removeprefix("\ufeff")] if first else [], text)
+        texts = functools.partial(self._texts, left)
+        rows = Rows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), texts)
         if not rows.names:
             raise ValueError("no header, but nothing")
         return rows
 
-    def _texts(self, row: list[str]) -> list[str]:
-        return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings) for field in row]
+    def _texts(self, left: Counter[str], row: list[str]) -> list[str]:
+        return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings, left) for field in row]
 
 
 @checks.frozen
@@ -221,7 +239,7 @@ class Parquet(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(column, ARROW) for column in self.columns])
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+    def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowException as error:
@@ -233,11 +251,11 @@ class Parquet(Reader):
             return
         number = 0
         for batch in table.iter_batches(1024, columns=list(self.columns)):
-            for row in batch.to_pylist():
+            for row in parquet_text.rows(batch):
                 number += 1
                 place = f"row-{number:09d}"
                 try:
-                    values = {column: as_text(read_bytes(row[column], self.encodings)) for column in self.columns}
+                    values = {c: as_text(read_bytes(row[c], self.encodings, left)) for c in self.columns}
                 except ValueError as error:
                     yield broken(place, "", str(error))
                     continue
@@ -252,7 +270,7 @@ class WholeFiles(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([(self.column, pa.large_binary()), ("label", ARROW)])
 
-    def records(self, file: BinaryIO, name: str) -> Iterator[Found]:
+    def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
         content = file.read()
         try:
             remark = self.look(content)
@@ -326,12 +344,12 @@ def broken(place: str, raw: str, fault: str) -> Found:
     return Found(place, {"text": shown}, fault)
 
 
-def text_at(place: str, raw: bytes, encodings: tuple[str, ...]) -> Found:
+def text_at(place: str, raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> Found:
     try:
-        text = decoded(raw, encodings)
+        text = decoded(raw, encodings, left)
     except ValueError as error:
         return broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
-    return Found(place, {"text": text.removeprefix("\ufeff")})
+    return Found(place, {"text": text})
 
 
 def as_text(value: Any) -> str | None:

@@ -15,15 +15,17 @@ import pyarrow.parquet as pq
 
 from genjax.data.files import note_passed_over as note_files
 from genjax.errors import UserError
+from genjax.json_text import parse
 from genjax.prepare.files import DAMAGED, Files
+from genjax.prepare.preparation import Change
 from genjax.prepare.readers import Found, Reader
-from genjax.prepare.stage import ARROW, ID, REASON, SOURCE
+from genjax.prepare.stage import ARROW, CHANGED, ID, REASON, SOURCE
 
 if TYPE_CHECKING:
     from daft import Series
 
-KEPT, DROPPED = "kept", "dropped"
-RESERVED = {ID, SOURCE, REASON, KEPT, "*"}  # no names of columns of raw records
+KEPT, DROPPED, COUNTS = "kept", "dropped", "counts"
+RESERVED = {ID, SOURCE, REASON, CHANGED, KEPT, "*"}  # no names of columns of raw records
 AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
 BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
 
@@ -65,15 +67,14 @@ def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
     note_files(root, len(taken), passed_over(plan), recased)
 
 
-def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> Counter[str]:
+def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
     """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
 
-    Returns:
-      How many of those that are kept have each remark.
+    What was passed over and changed is in "counts", of each file that has any.
     """
     import daft
 
-    for part in (KEPT, DROPPED):
+    for part in (KEPT, DROPPED, COUNTS):
         (folder / part).mkdir(parents=True)
     jobs = [(number, path) for number, (_, files) in enumerate(plan) for path in files.paths]
     table = {
@@ -83,10 +84,9 @@ def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) 
     }
     light = tuple((reader, replace(files, others=(), recased=())) for reader, files in plan)
     one = functools.partial(_read_batch, light, schema, str(folder))
-    job: Any = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False, batch_size=1)(one)
+    job: Any = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False, batch_size=1)(one)
     frame = daft.from_pydict(table)
-    done = frame.select(job(*(daft.col(name) for name in table)).alias("remarks")).to_pydict()
-    return sum((Counter(json.loads(remarks)) for remarks in done["remarks"]), Counter[str]())
+    frame.select(job(*(daft.col(name) for name in table)).alias("records")).collect()
 
 
 def _read_batch(
@@ -96,38 +96,52 @@ def _read_batch(
     numbers: Series,
     readers: Series,
     paths: Series,
-) -> list[str]:
-    """The remarks on each file of a batch, counted, as JSON."""
+) -> list[int]:
+    """How many records each file of a batch holds."""
     found = []
     for number, reader, path in zip(numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True):
         with_what, files = plan[reader]
-        found.append(json.dumps(_read_file(with_what, files, path, schema, Path(folder), number)))
+        found.append(_read_file(with_what, files, path, schema, Path(folder), number))
     return found
 
 
-def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> Counter[str]:
-    """Write the records of one file; returns how many of those that are kept have each remark."""
-    name = files.name(path)
-    remarks: Counter[str] = Counter()
+def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> int:
+    """Write the records of one file; returns how many there are."""
+    name, count = files.name(path), 0
+    left: Counter[str] = Counter()
     kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
     broken = _Writer(folder / DROPPED / f"{number:06d}.parquet", BROKEN)
-    for found in _found(reader, files, path):
+    for found in _found(reader, files, path, left):
+        count += 1
         row = {ID: f"{name}#{found.place}" if found.place else name, SOURCE: name}
         if found.fault is None:
             kept.add(row | found.values)
-            remarks.update([found.remark] if found.remark else [])
+            left.update([found.remark] if found.remark else [])
         else:
             broken.add(row | {"text": found.values.get("text"), REASON: found.fault})
     kept.close()
     broken.close()
-    return remarks
+    if left := +left:
+        (folder / COUNTS / f"{number:06d}.json").write_text(json.dumps(left), encoding="utf-8")
+    return count
 
 
-def _found(reader: Reader, files: Files, path: str) -> Iterator[Found]:
+def changes(folder: Path) -> dict[str, Change]:
+    """What was passed over and changed in the files that ``read`` has read, and in how many of them."""
+    total: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for path in sorted((folder / COUNTS).glob("*.json")):
+        found = parse(path.read_bytes(), str(path))
+        total.update(found)
+        files.update(found.keys())
+    return {what: Change(count, files[what]) for what, count in sorted(total.items())}
+
+
+def _found(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
     """The records of a file; at last one that tells what is wrong with the file, if anything is."""
     place = ""
     try:
-        for found in reader.read(files, path):
+        for found in reader.read(files, path, left):
             place = found.place
             yield found
     except DAMAGED as error:

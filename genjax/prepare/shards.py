@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from genjax.data.sources.prepared import TRAIN
 from genjax.errors import UserError
-from genjax.prepare.stage import ID, REASON, SOURCE, place
+from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, place
 
 SPLIT = "split"  # the column that tells a record's part, where a stage gave one
 NAME = re.compile(r"\w+")
@@ -113,7 +113,7 @@ def _scattered(sources: list[Path], folder: Path, numbers: dict[str, int]) -> di
         for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
             ids, of = batch.column(ID).to_pylist(), _splits(batch)
             keys = [(s, int(place(i, "shard") * numbers[s])) for i, s in zip(ids, of, strict=True)]
-            names = [name for name in batch.schema.names if name not in (REASON, SPLIT)]
+            names = [name for name in batch.schema.names if name not in (REASON, CHANGED, SPLIT)]
             for key in sorted(set(keys)):
                 rows = pa.Table.from_batches([batch]).select(names).filter(pa.array([k == key for k in keys]))
                 if key not in writers:

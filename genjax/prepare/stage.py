@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,8 @@ from genjax.errors import UserError, unknown
 if TYPE_CHECKING:
     from daft import DataFrame, Series
 
-ID, SOURCE, REASON = "id", "source", "reason"  # columns of every record, and of what a stage says of it
+# Columns of every record, and of what a stage says of it: why it is dropped, and what was changed in it.
+ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
 BATCH = 256  # records that are in memory at once beside the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
@@ -58,11 +60,37 @@ class Stage:
         raise NotImplementedError
 
 
+class Changes:
+    """What was changed in some rows, to be counted on the data card.
+
+    Attributes:
+      rows: of each row what was done, how often, and an example that a card may show, "" for none.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows: list[list[tuple[str, int, str]]] = [[] for _ in range(rows)]
+
+    def add(self, row: int, what: str, count: int = 1, example: str = "") -> None:
+        """Count what was done to a row, unless it was done 0 times."""
+        if count:
+            self.rows[row].append((what, int(count), example))
+
+    def beside(self, table: pa.Table) -> pa.Table:
+        """The table of the rows with what was changed, if anything was, in a column of its own."""
+        if not any(self.rows):
+            return table
+        told = [json.dumps(changes) if changes else None for changes in self.rows]
+        return table.append_column(CHANGED, pa.array(told, ARROW))
+
+
 class RowStage(Stage):
     """A stage that looks at one record at a time."""
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        """The records of some rows as they go on, and for each why it is dropped, None where it is kept."""
+        """The records of some rows as they go on, and for each why it is dropped, None where it is kept.
+
+        What was changed may stand in a column of its own, as ``Changes`` writes it.
+        """
         raise NotImplementedError
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
@@ -82,7 +110,7 @@ def mapped(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
     import daft
     from daft.functions import to_struct
 
-    whole = schema.append(pa.field(REASON, ARROW))
+    whole = schema.append(pa.field(REASON, ARROW)).append(pa.field(CHANGED, ARROW))
     kind = daft.DataType.from_arrow_type(pa.struct(list(whole)))
     made = daft.func.batch(return_dtype=kind, unnest=True, use_process=False, batch_size=BATCH)
     apply = made(functools.partial(_apply, rows, whole))
@@ -91,6 +119,8 @@ def mapped(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
 
 def _apply(rows: Rows, schema: pa.Schema, batch: Series) -> pa.StructArray:
     table, reasons = rows(pa.Table.from_struct_array(batch.to_arrow()))
+    if CHANGED not in table.column_names:
+        table = table.append_column(CHANGED, pa.nulls(len(table), ARROW))
     table = table.append_column(REASON, pa.array(reasons, ARROW)).select(schema.names).cast(schema)
     return pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(schema))
 

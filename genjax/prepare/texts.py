@@ -13,9 +13,9 @@ from collections import Counter
 import pyarrow as pa
 
 from genjax import checks
-from genjax.data.words import phrases, spelt
+from genjax.data.words import phrases, spelt, word_count
 from genjax.errors import UserError
-from genjax.prepare.stage import RowStage, replaced, texts_of
+from genjax.prepare.stage import Changes, RowStage, replaced, texts_of
 
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
@@ -44,19 +44,30 @@ class StandardText(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         empty = [False] * len(table)
+        changes = Changes(len(table))
         for column in self.of:
-            found = [self._standard(text) for text in texts_of(table, column)]
+            texts = texts_of(table, column)
+            found = [self._standard(text or "", row, changes) for row, text in enumerate(texts)]
             table = replaced(table, column, found)
             empty = [e or not text for e, text in zip(empty, found, strict=True)]
-        return table, ["empty" if e else None for e in empty]
+        return changes.beside(table), ["empty" if e else None for e in empty]
 
-    def _standard(self, text: str | None) -> str:
-        if text is None:
-            return ""
-        text = LINE_ENDS.sub("\n", unicodedata.normalize("NFC", text))
-        text = CONTROL.sub("", text)
+    def _standard(self, text: str, row: int, changes: Changes) -> str:
+        if not unicodedata.is_normalized("NFC", text):
+            text = unicodedata.normalize("NFC", text)
+            changes.add(row, "texts brought to Unicode NFC")
+        text, count = LINE_ENDS.subn("\n", text)
+        changes.add(row, "line ends of other kinds replaced", count)
+        text, count = CONTROL.subn("", text)
+        changes.add(row, "control characters removed", count)
         if self.join_hyphenated:
-            text = DASHES.sub(r"\1\2", text)
+            text, count = DASHES.subn(r"\1\2", text)
+            changes.add(row, "divided words put together", count)
+        found = self._spaced(text)
+        changes.add(row, "texts whose blanks were replaced or removed", found != text)
+        return found
+
+    def _spaced(self, text: str) -> str:
         if not self.keep_lines:
             return " ".join(text.split())
         lines = (line.strip() for line in BLANKS.sub(" ", text).split("\n"))
@@ -82,7 +93,7 @@ class Length(TextFilter):
     Attributes:
       least: characters, or words.
       most: characters, or words; None for any number.
-      words: count words, which white space separates.
+      words: count words, which white space separates, and each character of a script without spaces.
       column: of the text.
     """
 
@@ -96,7 +107,7 @@ class Length(TextFilter):
         checks.ordered(self, "least", "most")
 
     def fault(self, text: str) -> str | None:
-        length = len(text.split()) if self.words else len(text)
+        length = word_count(text) if self.words else len(text)
         if length < self.least:
             return "too short"
         return "too long" if self.most is not None and length > self.most else None
@@ -105,6 +116,8 @@ class Length(TextFilter):
 @checks.frozen
 class Repetition(TextFilter):
     """Drops texts that say the same again and again.
+
+    Words are what white space separates: texts of scripts without spaces are judged by their lines alone.
 
     Attributes:
       lines: share of lines, empty ones aside, that stand before already; more is too much.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class TfdsImages(Reader):
     def fields(self, files: Files) -> pa.Schema:
         return pa.schema([("image", pa.large_binary()), ("label", ARROW), ("part", ARROW)])
 
-    def read(self, files: Files, path: str) -> Iterator[Found]:
+    def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
         builder = self._builder()
         image, label = features(builder.info)
         for split, about in builder.info.splits.items():

@@ -12,7 +12,19 @@ import pyarrow as pa
 from genjax import checks
 from genjax.errors import UserError
 from genjax.prepare.duplicates import collected
-from genjax.prepare.stage import ID, RowStage, Stage, checked, column_of, decided, dropped, place, replaced, texts_of
+from genjax.prepare.stage import (
+    ID,
+    Changes,
+    RowStage,
+    Stage,
+    checked,
+    column_of,
+    decided,
+    dropped,
+    place,
+    replaced,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -33,13 +45,17 @@ class Missing(RowStage):
     fill: tuple[tuple[str, str], ...] = ()
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        changes = Changes(len(table))
         for column, value in self.fill:
-            table = replaced(table, column, [value if _none(x) else x for x in texts_of(table, column)])
+            texts = texts_of(table, column)
+            for row, text in enumerate(texts):
+                changes.add(row, f"missing values of {column!r} filled", _none(text))
+            table = replaced(table, column, [value if _none(x) else x for x in texts])
         reasons: list[str | None] = [None] * len(table)
         for column in self.columns:
             values = column_of(table, column).to_pylist()
             reasons = [r or (f"no {column}" if _none(x) else None) for r, x in zip(reasons, values, strict=True)]
-        return table, reasons
+        return changes.beside(table), reasons
 
 
 @checks.frozen

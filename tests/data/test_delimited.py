@@ -1,7 +1,10 @@
 """One reader of CSV and TSV behind tables, texts and preparations: what was written is read back, or told in a line."""
 
 import csv
+import io
 import itertools
+import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from genjax.data.delimited import Rows, dialect_of
 from genjax.data.sources import Table
 from genjax.data.tables import TableTexts
-from genjax.data.texts import lines
+from genjax.data.texts import lines, split_lines
 from genjax.errors import UserError
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Csv
@@ -200,3 +203,69 @@ def test_dialects_that_nothing_is_written_in_are_refused(how):
         with pytest.raises(UserError) as refused:
             make()
         assert refused.value.field in how
+
+
+ODD = [*PIECES, "\r", "\x0b", "\u2028", "\ufeff", "\x1a", "  ", ":", "~", "=1+1", "NULL"]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC, csv.QUOTE_NONE])
+def test_in_any_dialect_rows_come_back_or_a_row_is_told(quoting):
+    draw = random.Random(quoting)
+    same = 0
+    for _ in range(600):
+        delimiter, quote = draw.choice(",;\t|: ~"), draw.choice("\"'")
+        end, double = draw.choice(["\n", "\r\n", "\r"]), draw.random() < 0.7
+        escape = "\\" if quoting == csv.QUOTE_NONE or not double or draw.random() < 0.2 else None
+        width = draw.randint(1, 4)
+        cells = ["".join(draw.choices(ODD, k=draw.choice([0, 1, 1, 2, 3]))) for _ in range(width * draw.randint(1, 4))]
+        rows = [[f"c{n}" for n in range(width)], *(cells[n : n + width] for n in range(0, len(cells), width))]
+        how = {"delimiter": delimiter, "quotechar": quote, "quoting": quoting, "doublequote": double}
+        buffer = io.StringIO(newline="")
+        try:
+            csv.writer(buffer, lineterminator=end, escapechar=escape, **how).writerows(rows)
+        except csv.Error:  # Python does not write it, either
+            continue
+        text = buffer.getvalue()
+        dialect = dialect_of("t.csv", delimiter, "" if quoting == csv.QUOTE_NONE else quote, escape)
+        try:
+            read = Rows("t.csv", split_lines([text]), dialect)
+            found = list(read)
+        except ValueError:
+            continue
+        if any(row.fault for row in found):
+            continue
+        kept = [row for row in rows[1:] if read.empty == 0 or any(cell.strip() for cell in row)]
+        ambiguous = end != "\r\n" and any(set(cell) & set("\r\n") for row in rows for cell in row)
+        lost = ambiguous and not _python_reads(text, rows, escape, **how)
+        assert lost or [row.cells for row in found] == kept, text
+        same += 1
+    assert same > 300
+
+
+def _python_reads(text, rows, escape, **how):
+    how["quoting"] = csv.QUOTE_NONE if how["quoting"] == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), escapechar=escape, strict=True, **how)) == rows
+    except csv.Error:
+        return False
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "shift_jis"])
+def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
+    word = "日本" if encoding == "shift_jis" else "é"
+    (tmp_path / "t.csv").write_bytes(f'a,b\n"{word}, x",1\n\n"y\n{word}",2\n'.encode(encoding))
+    table = TableTexts(tmp_path, (tmp_path / "t.csv",), "a", encoding)
+    assert [piece.text for piece in table.pieces()] == [f"{word}, x", f"y\n{word}"]
+    codec = Table(str(tmp_path / "t.csv"), encoding=encoding, categorical=("a",), test_fraction=0).open().codec
+    assert set(codec.categories[0].values) == {f"{word}, x", f"y\n{word}"}
+    if encoding.startswith(("utf-16", "utf-32")):
+        with pytest.raises(UserError) as error:
+            Csv(("t.csv",), str(tmp_path), encodings=(encoding,))
+        assert error.value.field == "encodings"
+    else:
+        reader, left = Csv(("t.csv",), str(tmp_path), encodings=("utf-8", encoding)), Counter()
+        files = reader.found()
+        rows = [one.values for one in reader.read(files, files.paths[0], left)]
+        assert rows == [{"a": f"{word}, x", "b": "1"}, {"a": f"y\n{word}", "b": "2"}]
+        assert left["byte order marks left out"] == (encoding == "utf-8-sig") and left["empty lines passed over"] == 1
+        assert left[f"texts read as {encoding}, as they are not utf-8"] == (0 if encoding == "utf-8-sig" else 2)

@@ -20,6 +20,7 @@ from genjax.data.layouts import Documents
 from genjax.data.sources import Instructions
 from genjax.data.sources.text import TextTables
 from genjax.data.subwords import Subwords
+from genjax.data.tally import HALVES
 from genjax.data.text_splits import ByDocuments
 from genjax.data.texts import decoded
 from genjax.errors import UserError
@@ -146,12 +147,20 @@ def test_records_are_read_by_what_a_file_holds_not_by_its_name(tmp_path, shape, 
 def test_half_an_emoji_is_replaced_and_said(tmp_path, capsys):
     rows = [r'{"text": "tea \ud83d\ude00 and cake"}', r'{"text": "cut \ud83d"}', '{"text": "bread"}'] * 2
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    texts = [record["text"] for _, record in json_records(tmp_path / "a.jsonl")]
+    left = Counter()
+    texts = [record["text"] for _, record in json_records(tmp_path / "a.jsonl", left=left)]
     assert texts == ["tea \U0001f600 and cake", "cut \N{REPLACEMENT CHARACTER}", "bread"] * 2
-    assert "2 records of a.jsonl hold half of a surrogate pair" in capsys.readouterr().err
+    assert left == {HALVES: 2}
     source = TextTables(str(tmp_path / "a.jsonl"), codec=Subwords("bpe", 270), cache=str(tmp_path / "cache"))
     data = dataclasses.replace(source, layout=Documents(40), split=ByDocuments(test=0.34))
     assert data.open().spec.vocabulary >= 257
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"a.jsonl: 2 {HALVES}" in said  # read several times, counted once
+    assert data.open().remarks == (said.strip(),)  # from the cache
+    reader, counts = JsonLines(("a.jsonl",), str(tmp_path)), Counter()
+    files = reader.found()
+    assert [found.values["text"] for found in reader.read(files, files.paths[0], counts)] == texts
+    assert +counts == {HALVES: 2}
 
 
 def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
@@ -167,7 +176,10 @@ def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
     named = {"messages": [openai[1] | {"name": "Ann"}, openai[2] | {"tool_calls": None}], "conversations": None}
     (tmp_path / "a.json").write_text("\n".join(map(json.dumps, [*records, named])))
     Instructions(str(tmp_path / "a.json"), codec=Subwords("bpe", 280), cache=str(tmp_path / "c")).open()
-    assert "fields of messages in a.json that are passed over: name (1)" in capsys.readouterr().err
+    assert (
+        "a.json: 1 fields 'input' that are null read as empty, 1 fields 'name' of a message passed over"
+        in capsys.readouterr().err
+    )
     for bad in ([{"type": "image_url", "image_url": "x"}], [3], 3):
         with pytest.raises(UserError, match="message 1 of here holds"):
             turns_of({"messages": [{"role": "user", "content": bad}]}, "here", template, "|", Counter())

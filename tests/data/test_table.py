@@ -1,6 +1,7 @@
 """Tables of files and those that scikit-learn ships: types, missing values, splits, and what is refused."""
 
 import gzip
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -102,11 +103,11 @@ def test_types_of_parquet_decide(tmp_path):
     codec = Table(str(tmp_path / "t.parquet"), test_fraction=0, modes=1).open().codec
     assert [column.values for column in codec.categories] == [("1", "2"), ("False", "True")]
     assert codec.numbers[0].missing and codec.numbers[0].decimals == 1
-    days = pa.table({"x": [1, 2, 3], "day": pa.array([1, 2, 3], pa.date32())})
-    pyarrow.parquet.write_table(days, tmp_path / "days.parquet")
-    with pytest.raises(UserError, match=r"column 'day' of days.parquet holds date32\[day\], which are neither"):
-        Table(str(tmp_path / "days.parquet")).open()
-    Table(str(tmp_path / "days.parquet"), drop=("day",), test_fraction=0).open()
+    spans = pa.table({"x": [1, 2, 3], "span": pa.array([1, 2, 3], pa.duration("s"))})
+    pyarrow.parquet.write_table(spans, tmp_path / "spans.parquet")
+    with pytest.raises(UserError, match=r"column 'span' of spans.parquet holds duration\[s\], which are neither"):
+        Table(str(tmp_path / "spans.parquet")).open()
+    Table(str(tmp_path / "spans.parquet"), drop=("span",), test_fraction=0).open()
 
 
 @pytest.mark.parametrize(
@@ -296,3 +297,83 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
     columns = all_rows(data)
     assert np.isnan(columns["a"]).sum() == 48 and list(columns["b"]).count(None) == 20
     assert "48 in 'a', 20 in 'b'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["€ 1.234,50", "€ 2.234,50", "3,00 €"] * 9, "such as '3,00 €', a number with a unit"),
+        (["1.234,50", "12.345,00"] * 9, "such as '1.234,50', a number with a decimal comma"),
+        (["1.234.567", "-2.345.678"] * 9, "such as '-2.345.678', a number with a separator of thousands"),
+        (["2024-01-02", "02.01.2024"] * 9, "such as '02.01.2024', a date that is not ISO"),
+        (["9007199254740992", "1"] * 9, "row 1 .* whole numbers above 2\\^53 are not told apart"),
+        (["0000-01-01", "2024-01-01", "2024-01-02"] * 9, "row 1 .* '0000-01-01' .* which is no day"),
+        (["01234"] + ["10115", "99999"] * 9, "row 1 .* has '01234' .* or the column in categorical"),
+        (["1", "2", "inf"] * 9, "row 3 .* has 'inf'"),
+        (["1", "2", "."] * 9, "row 3 .* has '.'"),
+        (["1e40", "2"] * 9, "no number above"),
+        ([""] * 9, "column 'v' of t.csv holds no value; leave it out"),
+    ],
+)
+def test_numbers_and_dates_in_forms_of_other_countries_are_refused_by_name(tmp_path, values, message):
+    cells = "".join(f'{number},"{value}"\n' for number, value in enumerate(values))
+    (tmp_path / "t.csv").write_text("x,v\n" + cells, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1).open()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["20240228", "20240229", "20231231"],
+        ["2024-02-28 03:04:05 +0000", "2024-02-29 03:04:06 +0000"],
+        ["2024-02-28 03:04:05 UTC", "2024-02-29 23:59:59 UTC"],
+        ["-0.0", "-0", "-3"],
+        ["9007199254740991", "-9007199254740991"],
+        ["1999", "2024"],
+        ["5", "5"],
+    ],
+)
+def test_samples_are_written_in_the_form_of_the_data_and_within_its_range(tmp_path, values):
+    (tmp_path / "t.csv").write_text("v\n" + "".join(f"{value}\n" for value in values * 6))
+    data = Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1).open()
+    noise = np.random.default_rng(0).normal(size=(200, *data.spec.shape)).astype(np.float32) * 4
+    drawn = data.codec.written(data.codec.decode(noise))["v"]
+    form = re.compile("^" + re.sub("[0-9]+", "[0-9]+", re.escape(values[0]).replace(r"\.0", "").lstrip("-\\")) + "$")
+    assert all(form.match(text.lstrip("-")) for text in drawn)
+    assert not any(re.fullmatch(r"-0(\.0*)?", text) for text in drawn)
+    if len(values[0]) == 8 and values[0].isdigit():
+        assert all(np.datetime64(f"{t[:4]}-{t[4:6]}-{t[6:]}") <= np.datetime64("2024-02-29") for t in drawn)
+    elif values[0].lstrip("-")[-1].isdigit() and "+" not in values[0]:
+        numbers = [float(value) for value in values]
+        assert all(min(numbers) <= float(text) <= max(numbers) for text in drawn)
+    split = data.splits["train"]
+    again = data.codec.written(data.codec.decoded(split.numeric, split.categorical))["v"]
+    if "9007" not in values[0]:  # whose range is more than float32 tells apart
+        assert set(again) == {value if value not in ("-0.0", "-0") else "0" for value in values}
+
+
+def test_compact_dates_of_which_one_is_no_day_and_listed_ones_are_numbers(tmp_path):
+    for days, listed in ((["20240230", "20240229"], ()), (["20240228", "20240229"], ("v",))):
+        (tmp_path / "t.csv").write_text("v\n" + "".join(f"{day}\n" for day in days * 6))
+        data = Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1, numeric=listed).open()
+        assert not data.codec.dates and data.codec.numbers[0].low == float(min(days))
+
+
+def test_a_missing_header_and_categories_that_look_alike_are_said(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("1.5,2\n" + "1,2\n2,3\n" * 6)
+    assert "the names of all columns are numbers" in Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks[0]
+    (tmp_path / "t.csv").write_text("v,w\n" + "yes,a\n Yes ,b\nno,a\n" * 6)
+    (line,) = Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks
+    assert "categories differ from others in blanks and case alone, 1 in 'v'" in line
+
+
+def test_tables_of_few_rows_and_of_rows_that_are_ragged_at_the_end(tmp_path):
+    (tmp_path / "t.csv").write_text("v\n1\n1\n")
+    assert len(Table(str(tmp_path / "t.csv"), test_fraction=0).open().splits["train"]) == 2
+    (tmp_path / "t.csv").write_text("v\n1\n")
+    with pytest.raises(UserError, match="has 1 rows, of which 1 are left to train on: too few"):
+        Table(str(tmp_path / "t.csv"), test_fraction=0).open()
+    (tmp_path / "t.csv").write_text("v,w\n" + "1,2\n" * 100_000 + "1,2,3\n")
+    with pytest.raises(UserError, match=r"row 100,001 of t.csv \(line 100,002\) has 3 values"):
+        Table(str(tmp_path / "t.csv")).open()

@@ -166,3 +166,16 @@ def test_codecs_that_make_no_sense_are_refused():
         TableCodec((NUMBERS,), (WORDS,), ("size",))
     with pytest.raises(UserError, match="unknown target column 'color'; did you mean 'colour'"):
         TableCodec((NUMBERS,), (WORDS,), ("size", "colour"), "color")
+
+
+def test_numbers_that_are_held_within_the_range_are_counted(tmp_path, capsys):
+    number = NumberColumn("x", (1.0,), (0.0,), (1.0,), low=-1.0, high=1.0)
+    codec = TableCodec((number,), (CategoryColumn("c", ("a",)),), ("x", "c"))
+    samples = np.array([[v, 1, 1] for v in (0.125, 0.5, -0.5, np.nan, 0.25)], np.float32)  # of 4 standard deviations
+    codec.write(samples, tmp_path / "drawn")
+    line = "drawn.csv: 2 numbers outside of the range of the training rows are held at its end\n"
+    assert capsys.readouterr().err == line
+    rows = (tmp_path / "drawn.csv").read_text().split()
+    assert [row.split(",")[0] for row in rows] == ["x", "0.5", "1", "-1", "", "1"]
+    codec.write(samples[:1], tmp_path / "drawn")
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.layouts import Documents
 from genjax.data.music import ChoraleCodec
 from genjax.data.stand_in import part_folder
+from genjax.data.tally import Tally
 from genjax.data.text_dataset import token_dataset
 from genjax.data.texts import fingerprint_of
 from genjax.errors import UserError
@@ -66,7 +68,12 @@ class Chorales:
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{path} holds no chorales: {type(error).__name__} {error}") from error
         titles = {part: f"{path}, {part}" for part in corpora}
-        return token_dataset(corpora, codec, self.layout, [fingerprint], titles)
+        data = token_dataset(corpora, codec, self.layout, [fingerprint], titles)
+        left = Tally()
+        for part, name in PARTS.items():
+            twice = sum(len(frame) - len(set(frame)) for piece in stored[name] for frame in piece)
+            left.add(part, {"notes of two voices at once read as one": twice})
+        return dataclasses.replace(data, remarks=left.remarks(path.name))
 
 
 def _corpus(pieces: list[list[list[int]]], codec: ChoraleCodec) -> Corpus:

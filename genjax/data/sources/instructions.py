@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from genjax.data.chat import ChatTemplate
 from genjax.data.chat_records import turns_of
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
-from genjax.data.images import note
 from genjax.data.json_records import json_records
 from genjax.data.stand_in import part_folder
 from genjax.data.subwords import Subwords
+from genjax.data.tally import Tally
 from genjax.data.text_splits import ByDocuments
 from genjax.errors import UserError
 
@@ -65,19 +66,18 @@ class Instructions:
         """
         folder = Path(part_folder("instruct", self.root))
         path = folder / self.name if folder.is_dir() else folder
-        left: Counter[str] = Counter()
-        found = json_records(path)
+        tally, left = Tally(), Counter[str]()
+        found = json_records(path, left=left)
         records = [Record(where, turns_of(one, where, self.template, self.joint, left)) for where, one in found]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
-        if left:
-            many = ", ".join(f"{name} ({count:,})" for name, count in sorted(left.items()))
-            note(f"fields of messages in {path.name} that are passed over: {many}")
+        tally.add(str(path), left)
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
         parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
-        return chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        data = chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
 
     @property
     def _layout(self) -> ChatLayout:

@@ -63,7 +63,7 @@ class LabelledTexts:
             splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)], kept)
         spec = dataclasses.replace(inner.spec, classes=len(domains))
         told = inner.fingerprint, f"labelled {self.size}"
-        return Dataset(splits, spec, inner.codec, digest(part.encode() for part in told), inner.origins)
+        return Dataset(splits, spec, inner.codec, digest(part.encode() for part in told), inner.origins, inner.remarks)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class Mixture:
         splits["train"] = dataclasses.replace(splits["train"], order=Blend(sizes, units))
         fingerprint = digest(data.fingerprint.encode() for data in opened)
         origins = tuple(origin for data in opened for origin in data.origins)
-        return Dataset(splits, dataclasses.replace(first.spec, mean=mean), first.codec, fingerprint, origins)
+        remarks = tuple(line for data in opened for line in data.remarks)
+        return Dataset(splits, dataclasses.replace(first.spec, mean=mean), first.codec, fingerprint, origins, remarks)
 
     def _weights(self) -> np.ndarray:
         """[steps + 1, K] float64."""

@@ -18,6 +18,7 @@ from genjax.data.packed_pairs import PackedPairs, packed
 from genjax.data.splits import digest
 from genjax.data.stand_in import part_folder
 from genjax.data.storage import cache_folder
+from genjax.data.tally import UNKNOWN_TOKENS, Tally
 from genjax.data.text_codecs import Words
 from genjax.data.texts import Piece, fingerprint_of, lines
 from genjax.errors import UserError
@@ -106,8 +107,13 @@ class SentencePairs:
         if codec.start is None or codec.end is None:
             raise UserError("the target's codec needs tokens for start and end: they tell when a translation is over")
         splits: dict[str, Pairs | PackedPairs] = {}
+        left = Tally()
         for part, texts in sides.items():
             source, target = (tokenised(t, c, cache) for t, c in zip(texts, codecs, strict=True))
+            for side, corpus in zip((self.source, self.target), (source, target), strict=True):
+                left.add(f"{part} {side}", {f"{side} {UNKNOWN_TOKENS}": corpus.unknown})
+            for text in texts:
+                left.add(str(text.path), {"empty lines read as blank sentences": text.empty})
             pairs = self._pairs(source, target, codec, part, (texts[0], texts[1]))
             splits[part] = packed(pairs) if self.packed and part == "train" else pairs
         spec = Spec(
@@ -120,7 +126,8 @@ class SentencePairs:
             source_vocabulary=codec.source.vocabulary,
         )
         contents = [f"{part} {side.fingerprint}" for part, pair in sorted(sides.items()) for side in pair]
-        return Dataset(splits, spec, codec, digest(part.encode() for part in (*contents, repr(codec))))
+        fingerprint = digest(part.encode() for part in (*contents, repr(codec)))
+        return Dataset(splits, spec, codec, fingerprint, remarks=left.remarks(str(sides["train"][0].path.parent)))
 
     @property
     def _codecs(self) -> tuple[Any, Any]:
@@ -161,6 +168,11 @@ class Sentences:
     def pieces(self) -> Iterator[Piece]:
         for number, line in enumerate(lines(self.path, self.encoding), 1):
             yield Piece(line.rstrip("\r\n") or " ", f"line {number:,} of {self.path}", True)
+
+    @property
+    def empty(self) -> int:
+        """Lines without anything."""
+        return sum(not line.strip() for line in lines(self.path, self.encoding))
 
     def sentences(self) -> list[str]:
         """All of them, as they are written."""

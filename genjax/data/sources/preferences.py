@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +17,7 @@ from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
 from genjax.data.subwords import Subwords
+from genjax.data.tally import Tally
 from genjax.data.text_codecs import Words
 from genjax.data.text_splits import ByDocuments
 from genjax.data.words import compared_words
@@ -74,13 +77,16 @@ class Preferences:
             or two equal responses; the record is named.
         """
         path = Path(part_folder("instruct/preference_1100.json", self.root))
-        pairs = stored_preferences(path, self.joint)
+        tally, left = Tally(), Counter[str]()
+        pairs = stored_preferences(path, self.joint, left)
+        tally.add(str(path), left)
         prompts: dict[str, int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
         parts = {name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names}
         rows = Rows(self.length, self.long, self.equal)
-        return preference_dataset(pairs, parts, self.codec, self.template, rows, self.cache)
+        data = preference_dataset(pairs, parts, self.codec, self.template, rows, self.cache)
+        return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
 
 
 @checks.frozen

@@ -22,6 +22,7 @@ from genjax.data.splits import Arrays, dataset, digest
 from genjax.data.stream import permutation
 from genjax.data.synthetic import REAL, SYNTHETIC, refuse_synthetic
 from genjax.data.tables import TableTexts
+from genjax.data.tally import Tally
 from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
 from genjax.data.texts import Piece, Texts
@@ -78,14 +79,15 @@ class PreparedTexts:
           UserError: no such set, a damaged one, or a synthetic one in the place of a real one.
         """
         real = Prepared.found(self.name, REAL)
-        parts: dict[str, Texts] = {split: real.texts(split, self.column) for split in real.splits}
+        left = Tally()
+        parts: dict[str, Texts] = {split: real.texts(split, self.column, left) for split in real.splits}
         origins = [real.origin]
         if self.synthetic is not None:
             made = Prepared.found(self.synthetic.name, SYNTHETIC)
-            more, rows = made.texts("train", self.column), made.rows("train")
+            more, rows = made.texts("train", self.column, left), made.rows("train")
             parts["train"] = MixedTexts(parts["train"], more, rows, self.synthetic)
             origins.append(made.origin)
-        data = text_dataset(parts, self.codec, self.layout, self.cache)
+        data = text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
         return dataclasses.replace(data, origins=tuple(origins))
 
 
@@ -286,9 +288,10 @@ class Prepared:
         """The files of a split."""
         return tuple(self.folder / shard["name"] for shard in self.manifest["shards"] if shard["split"] == split)
 
-    def texts(self, split: str, column: str) -> TableTexts:
+    def texts(self, split: str, column: str, left: Tally) -> TableTexts:
+        """The texts of a split; ``left`` counts those that are passed over."""
         synthetic = self.manifest["origin"] == SYNTHETIC
-        return TableTexts(self.folder, self.paths(split), column, domain="source", synthetic=synthetic)
+        return TableTexts(self.folder, self.paths(split), column, domain="source", synthetic=synthetic, left=left)
 
     def records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
         """Columns of the records of a split.

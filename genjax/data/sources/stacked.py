@@ -72,7 +72,8 @@ class Stacked:
         height, width = inner.spec.shape[:2]
         codec = ImageCodec(height, width, CHANNELS, levels=inner.codec.levels)
         fields = f"stacked {self.size} {self.test_size} {self.seed}"
-        return Dataset(splits, spec, codec, digest([inner.fingerprint.encode(), fields.encode()]), inner.origins)
+        fingerprint = digest([inner.fingerprint.encode(), fields.encode()])
+        return Dataset(splits, spec, codec, fingerprint, inner.origins, inner.remarks)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from genjax.data.images import note
 from genjax.data.table_codec import Columns
 from genjax.data.table_files import MISSING, StoredTable, read_table
 from genjax.data.table_fit import table_dataset
-from genjax.data.table_types import Typed
+from genjax.data.table_types import NUMBER, Typed
+from genjax.data.tally import told
 from genjax.errors import UserError, unknown
 
 # name: the column that is to be predicted
@@ -80,8 +82,8 @@ class Table:
         if self.target is not None:
             table.check(self.target)
         typed = table.typed(self.numeric, self.categorical)
-        _tell(table, typed)
-        return table_dataset(
+        remarks = _remarks(table, typed)
+        data = table_dataset(
             typed.columns,
             table.title,
             target=self.target,
@@ -91,21 +93,31 @@ class Table:
             dates=typed.dates,
             in_range=self.in_range,
         )
+        return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
 
 
-def _tell(table: StoredTable, typed: Typed) -> None:
-    """One line that says what was passed over or taken for something else, if anything was."""
-    found = [f"{table.empty_lines:,} empty lines are passed over"] if table.empty_lines else []
+def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
+    """Say in one line what was passed over or taken for something else, if anything was; returns the line."""
+    found = [told(table.left)] if told(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
-    told = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
-    if told:
-        shown = ", ".join(told[:5]) + (f" and {len(told) - 5:,} more columns" if len(told) > 5 else "")
+    lacking = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
+    if lacking:
+        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5:,} more columns" if len(lacking) > 5 else "")
         found.append(f"values are missing, {shown}")
+    named = [name for name in table.columns if NUMBER.fullmatch(name)]
+    if len(named) == len(table.columns):
+        found.append("the names of all columns are numbers: if they are values, the file lacks a header")
+    alike = [f"{count:,} in {name!r}" for name, count in typed.alike.items() if count]
+    if alike:
+        found.append(f"categories differ from others in blanks and case alone, {', '.join(alike[:5])}")
     if typed.dates:
         found.append("dates or times are " + ", ".join(repr(date.name) for date in typed.dates))
-    if found:
-        rows = len(next(iter(table.columns.values())))
-        note(f"{table.title}: {rows:,} rows, {len(table.columns):,} columns; {'; '.join(found)}")
+    if not found:
+        return ()
+    rows = len(next(iter(table.columns.values())))
+    line = f"{table.title}: {rows:,} rows, {len(table.columns):,} columns; {'; '.join(found)}"
+    note(line)
+    return (line,)
 
 
 @checks.frozen

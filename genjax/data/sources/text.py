@@ -56,7 +56,7 @@ class TextFiles:
         """
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
 
     def check_domains(self) -> None:
         """Refuse a folder directly below the root that is a domain but for its files, none of which fits."""
@@ -84,7 +84,7 @@ class TextTables:
         where that is not set, generated stand-ins are read.
       pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed (".jsonl.gz").
       column: that holds the text.
-      encoding: of JSONL, CSV and TSV.
+      encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
       codec: without a vocabulary, it is fitted to the training text.
       layout: how documents become rows.
       split: what is held out.
@@ -133,7 +133,7 @@ class TextTables:
             quote=self.quote,
             escape=self.escape,
         )
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
 
 
 def _folder(root: str | None) -> Path:

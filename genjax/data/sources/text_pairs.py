@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
 from genjax.data.sources.pairs import Sentences, check_lines, sentence_files
 from genjax.data.subwords import Subwords
+from genjax.data.tally import Tally
 from genjax.errors import UserError
 
 PLACE = "{source}"  # where a prompt takes its sentence
@@ -70,7 +72,11 @@ class TextPairs:
         names = {"train": self.train, "validation": self.validation, "test": self.test}
         sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
         parts = {part: self._records(texts) for part, texts in sides.items()}
-        return chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        left = Tally()
+        for text in (text for texts in sides.values() for text in texts):
+            left.add(str(text.path), {"empty lines read as empty sentences": text.empty})
+        data = chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        return dataclasses.replace(data, remarks=(*left.remarks(str(sides["train"][0].path.parent)), *data.remarks))
 
     @property
     def _layout(self) -> ChatLayout:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from genjax import checks
@@ -13,6 +14,7 @@ from genjax.data.layouts import RandomWindows
 from genjax.data.sources.tfds import CHUNK, prepared, prepared_fingerprint
 from genjax.data.splits import digest
 from genjax.data.storage import data_folder
+from genjax.data.tally import EMPTY_TEXTS, Tally
 from genjax.data.text_codecs import Characters
 from genjax.data.text_dataset import text_dataset
 from genjax.data.texts import Piece, Texts
@@ -54,12 +56,13 @@ class TFDSText:
         if "train" not in names:
             raise UserError(f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}")
         feature = _feature(builder.info, self.feature)
-        parts: dict[str, Texts] = {name: RecordTexts(builder, name, feature) for name in names}
+        left = Tally()
+        parts: dict[str, Texts] = {name: RecordTexts(builder, name, feature, left) for name in names}
         if self.split is not None:
             if len(parts) > 1:
                 raise UserError(f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None")
             parts = dict(self.split.parts(parts["train"]))
-        return text_dataset(parts, self.codec, self.layout, self.cache)
+        return text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class RecordTexts:
     builder: Any
     name: str
     feature: str
+    left: Tally = field(default_factory=Tally, compare=False, repr=False)
 
     @property
     def title(self) -> str:
@@ -79,6 +83,10 @@ class RecordTexts:
         return digest([prepared_fingerprint(self.builder.info, [self.name]).encode(), self.feature.encode()])
 
     def pieces(self) -> Iterator[Piece]:
+        with self.left.reading(self.title) as left:
+            yield from self._pieces(left)
+
+    def _pieces(self, left: Counter[str]) -> Iterator[Piece]:
         records: Sequence[Any] = self.builder.as_data_source(self.name)
         for first in range(0, len(records), CHUNK):
             rows = range(first, min(first + CHUNK, len(records)))
@@ -90,9 +98,11 @@ class RecordTexts:
             for row, record in zip(rows, found, strict=True):
                 document = f"example {row:,} of {self.title}"
                 try:
-                    yield Piece(record[self.feature].decode("utf-8"), document, True)
+                    text = record[self.feature].decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise UserError(f"{document} is not utf-8: byte {error.start:,} cannot be decoded") from None
+                left[EMPTY_TEXTS] += not text
+                yield Piece(text, document, True)
 
 
 def _feature(info: Any, wanted: str | None) -> str:

@@ -1,0 +1,85 @@
+"""What reading passes over, changes or leaves out: counted by file, and said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from genjax import disk
+from genjax.data.images import note
+from genjax.errors import UserError
+from genjax.json_text import without_halves
+
+SHOWN = 12  # kinds of counts in a line
+EMPTY_LINES = "empty lines passed over"
+EMPTY_TEXTS = "rows without text passed over"
+TRIMMED = "rows without the blanks after their delimiters"
+MARKS = "byte order marks left out"
+UNKNOWN_TOKENS = "tokens outside the vocabulary read as unknown"
+HALVES = "halves of surrogate pairs replaced by U+FFFD"
+
+
+class Tally:
+    """Counts of what was done to the data of each file. A file that is read again counts once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Counter[str]] = {}
+
+    @contextlib.contextmanager
+    def reading(self, file: str) -> Iterator[Counter[str]]:
+        """Give the counter of one reading of a file, which may end early; of several readings the largest counts."""
+        found: Counter[str] = Counter()
+        try:
+            yield found
+        finally:
+            self.add(file, found)
+
+    def add(self, file: str, counts: Mapping[str, int]) -> None:
+        """Count what a reading of a file has found."""
+        self._files[file] = self._files.get(file, Counter()) | Counter(counts)
+
+    @property
+    def total(self) -> dict[str, int]:
+        """How often each thing was done, over all files."""
+        found: Counter[str] = Counter()
+        for counts in self._files.values():
+            found.update(counts)
+        return dict(sorted(found.items()))
+
+    def keep(self, path: Path) -> None:
+        """Add what a file holds of earlier readings, whose results are in a cache by now, and write all of it there."""
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
+            for file, counts in json.loads(path.read_text(encoding="utf-8")).items():
+                self.add(file, {str(name): int(count) for name, count in counts.items()})
+        if any(self._files.values()):
+            with contextlib.suppress(OSError, UserError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                disk.write(path, json.dumps(self._files, sort_keys=True) + "\n")
+
+    def remarks(self, title: str) -> tuple[str, ...]:
+        """Say in one line what was done, if anything was; returns the line, or nothing."""
+        line = told(self.total)
+        if not line:
+            return ()
+        note(f"{title}: {line}")
+        return (f"{title}: {line}",)
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Counts in words, the largest where there are many; "" where all are 0."""
+    found = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count:,} {name}" for name, count in sorted(found[:SHOWN])]
+    if rest := found[SHOWN:]:
+        parts.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds")
+    return ", ".join(parts)
+
+
+def whole(text: str, left: Counter[str]) -> str:
+    """A text with U+FFFD for each half of a surrogate pair, which is counted."""
+    found, count = without_halves(text)
+    if count:
+        left[HALVES] += count
+    return str(found)
