@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat import Template, Turn
 from genjax.data.json_records import text_of
 from genjax.errors import UserError
 
@@ -13,7 +13,7 @@ FORMS = {"messages": ("role", "content"), "conversations": ("from", "value")}  #
 SIDES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
 
 
-def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
+def turns_of(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
 
     Args:
@@ -38,7 +38,7 @@ def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: 
 
 
 def _messages(
-    messages: Any, form: str, names: tuple[str, str], where: str, template: ChatTemplate, left: Counter[str]
+    messages: Any, form: str, names: tuple[str, str], where: str, template: Template, left: Counter[str]
 ) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
         raise UserError(f"{where} has {form} that are no list", form)

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from genjax.data.chat import ChatCodec, ChatTemplate, Conversation, Turn, conversation, said
+from genjax.data.chat import ChatCodec, Conversation, Template, Turn, conversation, whole_text
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
@@ -52,7 +52,7 @@ class ChatLayout:
             raise unknown("choice for long conversations", self.long, get_args(LongChat))
 
     def fitting(
-        self, records: Sequence[Record], codec: Any, template: ChatTemplate, part: str
+        self, records: Sequence[Record], codec: Any, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut is told.
 
@@ -157,7 +157,7 @@ class ChatRows:
 
 
 def chat_dataset(
-    parts: Mapping[str, Sequence[Record]], codec: Any, template: ChatTemplate, layout: ChatLayout, cache: str | None
+    parts: Mapping[str, Sequence[Record]], codec: Any, template: Template, layout: ChatLayout, cache: str | None
 ) -> Dataset:
     """The ``Dataset`` of conversations. A codec without a vocabulary is fitted to the text of "train".
 
@@ -170,7 +170,9 @@ def chat_dataset(
     """
     texts = {part: _texts(part, records, template) for part, records in parts.items()}
     codec = fitted(codec, texts["train"], cache_folder(cache))
-    if codec.end is None:
+    if template.end(codec) is None:
+        if codec.end is not None:
+            raise UserError("the chat template must write a special token after an answer: it tells that it is over")
         raise UserError("the codec of conversations needs a token for the end: it tells when an answer is over")
     splits = {part: _rows(part, records, codec, template, layout) for part, records in parts.items()}
     shape = (layout.length + 1,)
@@ -193,14 +195,13 @@ def chat_dataset(
     )
 
 
-def _texts(part: str, records: Sequence[Record], template: ChatTemplate) -> StoredTexts:
+def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTexts:
     """The whole text of each conversation."""
-    pieces = ((where, said(template, turns, where)) for where, turns in records)
-    documents = tuple((where, "".join(text for text, _ in found)) for where, found in pieces)
+    documents = tuple((where, whole_text(template, turns, where)) for where, turns in records)
     return StoredTexts(f"the conversations of {part}", documents)
 
 
-def _rows(part: str, records: Sequence[Record], codec: Any, template: ChatTemplate, layout: ChatLayout) -> ChatRows:
+def _rows(part: str, records: Sequence[Record], codec: Any, template: Template, layout: ChatLayout) -> ChatRows:
     found = layout.fitting(records, codec, template, part)
     chats = list(found.values())
     sizes = np.array([len(chat.tokens) for chat in chats], np.int64)
@@ -220,12 +221,12 @@ def _rows(part: str, records: Sequence[Record], codec: Any, template: ChatTempla
     )
 
 
-def _answer(turns: tuple[Turn, ...], template: ChatTemplate) -> str:
+def _answer(turns: tuple[Turn, ...], template: Template) -> str:
     """The first, which is that to the prompt of a row."""
     return next(text for role, text in turns if role == template.assistant)
 
 
-def _question(turns: tuple[Turn, ...], template: ChatTemplate) -> str:
+def _question(turns: tuple[Turn, ...], template: Template) -> str:
     """The last turn of the user's before the first answer; "" where there is none."""
     first = next(number for number, (role, _) in enumerate(turns) if role == template.assistant)
     return next((text for role, text in reversed(turns[:first]) if role == template.user), "")

@@ -159,9 +159,22 @@ class Subwords(WritesText):
             raise
         except BaseException as error:  # a panic, or what the vocabulary cannot spell
             raise UserError(f"the tokenizer cannot encode the text: {error}") from None
+        return self.checked(encoding, text)
+
+    def checked(self, encoding: Any, text: str, unknown_id: int | None = None) -> np.ndarray:
+        """The ids [N] int32 of an encoding of the library's, with all of the text in them.
+
+        Args:
+          encoding: of ``text``, by this tokenizer or one of the same model.
+          unknown_id: what stands for the unknown there, where it differs.
+
+        Raises:
+          Unencodable: the vocabulary cannot spell the text.
+        """
         ids = np.array(encoding.ids, np.int32)
-        if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
-            first, last = encoding.offsets[int((ids == self._unknown_id).argmax())]
+        number = self._unknown_id if unknown_id is None else unknown_id
+        if self.unknown == "refuse" and number is not None and (ids == number).any():
+            first, last = encoding.offsets[int((ids == number).argmax())]
             raise Unencodable(f"{text[first:last]!r}", first, self.vocabulary, "unknown='token' takes one for such")
         if self._drops_unknown:
             covered = np.array([character.isspace() for character in text], bool)
@@ -207,6 +220,17 @@ class Subwords(WritesText):
         model, decoder = stored["model"], stored.get("decoder") or {}
         of_bytes = decoder.get("type") == "ByteLevel" or model.get("byte_fallback")
         return model.get("type") == "BPE" and self._unknown_id is None and not of_bytes
+
+    def name(self, token: Any) -> str | None:
+        """The name of a token, None where there is no such."""
+        known = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
+        found: str | None = self._loaded.id_to_token(token) if known else None
+        return found
+
+    def token(self, name: str) -> int | None:
+        """The token of that name, None where there is none."""
+        found: int | None = self._loaded.token_to_id(name)
+        return found
 
     def _id(self, name: str | None) -> int | None:
         if name is None:

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.chat import ChatCodec, ChatTemplate
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Dataset, Spec
+from genjax.data.images import note
 from genjax.data.layouts import Layout
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.texts import Texts
+
+MISSING = object()  # of a field that a source does not have
 
 
 def tokens_of(codec: Any) -> Any:
@@ -24,15 +28,46 @@ def tokens_of(codec: Any) -> Any:
 
 
 def spelt(source: Any, codec: Any) -> Any:
-    """A source whose text, and that of a source within it, is read by ``codec`` unless its own has a vocabulary."""
+    """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a vocabulary.
+
+    Conversations that no template is given for take that of ``codec``, where it has one.
+    """
     changed: dict[str, Any] = {}
-    for name in ("codec", "source"):
-        part = getattr(source, name, None)
+    for name in ("codec", "template", "source", "sources"):
+        part = getattr(source, name, MISSING)
         if name == "codec" and part is not None and not getattr(part, "is_fitted", True):
             changed[name] = tokens_of(codec)
+        elif name == "template" and part is None and isinstance(codec, ChatCodec):
+            changed[name] = codec.template
         elif name == "source" and dataclasses.is_dataclass(part):
             changed[name] = spelt(part, codec)
+        elif name == "sources" and isinstance(part, tuple):
+            inner = tuple(spelt(one, codec) for one in part)
+            changed |= {} if inner == part else {name: inner}
     return dataclasses.replace(source, **changed) if changed else source
+
+
+def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
+    """A source opened with the tokens and the chat template of another run, where it has none of its own.
+
+    Args:
+      codec: of that run.
+      base: its directory, to note what is taken from it and what is not; None is silent.
+    """
+    found: Dataset
+    said, spoken = [], spelt(source, codec)
+    found = spoken.open()
+    if spoken is not source:
+        said.append(f"text is in the tokens of {base}")
+    if isinstance(found.codec, ChatCodec):
+        alpaca = ", Alpaca's, as no other is given" if found.codec.template == ChatTemplate() else ""
+        if not isinstance(codec, ChatCodec):
+            said.append(f"{base} has no chat template: that of the data is used{alpaca}")
+        elif codec.template != found.codec.template:
+            said.append(f"the chat template of the data is used{alpaca}, not that of {base}, which differs")
+    for line in said if base is not None else ():
+        note(line)
+    return found
 
 
 def text_dataset(parts: Mapping[str, Texts], codec: Any, layout: Layout, cache: str | None) -> Dataset:
