@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from genjax.data.around_text import AroundText
-from genjax.data.text_codecs import NOTHING, Unencodable
+from genjax.data.text_codecs import NOTHING, Unencodable, WritesText
 from genjax.data.turns import Conversation, Turn
 from genjax.errors import UserError
 
@@ -192,6 +193,9 @@ class ChatCodec(AroundText):
     def until_end(self, ids: np.ndarray) -> np.ndarray:
         """The tokens [M] of a sample ids [N] without the ends after it; one within ends a turn of its prompt."""
         return ids[: 1 + int(np.flatnonzero(~np.isin(ids, (*self.ends, NOTHING))).max(initial=-1))]
+
+    def write(self, samples: np.ndarray, stem: Path) -> Path:
+        return WritesText.write(self, samples, stem)
 
 
 def ends_of(codec: Any) -> tuple[int, ...]:

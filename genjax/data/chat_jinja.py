@@ -99,7 +99,7 @@ class JinjaTemplate:
         answers = [i for i, turn in enumerate(turns) if turn.role == self.assistant and i]
         whole, *prompts = self._rendered(turns, [turns[:i] for i in answers])
         found = self._encode(codec, whole)
-        given = [self._prompt_length(codec, whole, found.ids, prompt) for prompt in prompts]
+        given = [self._given(codec, whole, found.ids, prompt) for prompt in prompts]
         learned = np.zeros(len(found.ids), bool)
         for first, last in whole.generated:
             learned |= guarded.overlaps(found.offsets, first, last)
@@ -144,9 +144,7 @@ class JinjaTemplate:
     def _encode(self, codec: Any, rendered: Rendered) -> guarded.Tokens:
         return guarded.encode(self._checked(codec), rendered.text, rendered.people)
 
-    def _prompt_length(
-        self, codec: Any, whole: Rendered, ids: np.ndarray, prompt: Rendered
-    ) -> int:
+    def _given(self, codec: Any, whole: Rendered, ids: np.ndarray, prompt: Rendered) -> int:
         """The number of tokens of a prompt, which are the first ones of the conversation."""
         found = self._encode(codec, prompt).ids
         if whole.text.startswith(prompt.text) and np.array_equal(found, ids[: len(found)]):
@@ -264,29 +262,18 @@ def _with_blanks(whole: Rendered, bare: Rendered, turns: tuple[Turn, ...]) -> Re
       bare: the same without these blanks.
       turns: with them.
     """
-    order, other = (
-        sorted((span, i) for i, spans in enumerate(r.said) for span in spans) for r in (whole, bare)
-    )
+    order, gaps = _gaps(whole)
+    other, bare_gaps = _gaps(bare)
     if [i for _, i in order] != [i for _, i in other]:
         return whole
-    around = {
-        i: (text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :])
-        for i, (_, text) in enumerate(turns)
-    }
+    lead = [text[: len(text) - len(text.lstrip())] for _, text in turns]
+    trail = [text[len(text.rstrip()) :] for _, text in turns]
     grown = [list(span) for span, _ in order]
-    for place in range(len(order) + 1):
-        gaps = [
-            r.text[
-                spans[place - 1][0][1] if place else 0 : spans[place][0][0]
-                if place < len(order)
-                else len(r.text)
-            ]
-            for r, spans in ((whole, order), (bare, other))
-        ]
-        after = around[order[place - 1][1]][1] if place else ""
-        before = around[order[place][1]][0] if place < len(order) else ""
+    for place, (gap, bare_gap) in enumerate(zip(gaps, bare_gaps, strict=True)):
+        after = trail[order[place - 1][1]] if place else ""
+        before = lead[order[place][1]] if place < len(order) else ""
         for left, right in itertools.product((after, ""), (before, "")):
-            if left + gaps[1] + right == gaps[0]:
+            if left + bare_gap + right == gap:
                 if place:
                     grown[place - 1][1] += len(left)
                 if place < len(order):
@@ -298,11 +285,17 @@ def _with_blanks(whole: Rendered, bare: Rendered, turns: tuple[Turn, ...]) -> Re
     return whole._replace(said=tuple(map(tuple, said)))
 
 
+def _gaps(rendered: Rendered) -> tuple[list[tuple[Span, int]], list[str]]:
+    """What messages say with their numbers, in order, and the texts before, between and after."""
+    order = sorted((span, i) for i, spans in enumerate(rendered.said) for span in spans)
+    edges = [0, *itertools.chain(*(span for span, _ in order)), len(rendered.text)]
+    return order, [rendered.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
 @functools.lru_cache(maxsize=8)
 def _end_of_turn(template: JinjaTemplate, codec: Subwords) -> int | None:
     """The first special token that a template writes after the last answer."""
     rendered = template._rendered(PROBE, ())[0]
-    found = guarded.encode(codec, rendered.text, rendered.people)
-    after = found.offsets[:, 0] >= rendered.said[1][0][1]
-    places = np.flatnonzero(found.special & after)
-    return int(found.ids[places[0]]) if len(places) else None
+    found = guarded.encode(codec, rendered.text[rendered.said[1][0][1] :], ())
+    special = found.ids[found.special].tolist()
+    return special[0] if special else None

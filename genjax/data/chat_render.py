@@ -90,7 +90,7 @@ class _Worker:
             process.kill()
             code = process.wait()
         if code == -signal.SIGPROF:
-            return {"error": f"it takes more than {chat_worker.SECONDS:g} seconds to render"}
+            return {"error": f"it takes more than {chat_worker.SECONDS:g} s to render"}
         return {"error": f"the process that renders it ended with code {code}"}
 
     def _started(self) -> subprocess.Popen[str]:

@@ -51,9 +51,7 @@ class ChatLayout:
         if self.long not in get_args(LongChat):
             raise unknown("choice for long conversations", self.long, get_args(LongChat))
 
-    def fitting(
-        self, records: Sequence[Record], codec: Any, template: Template, part: str
-    ) -> dict[int, Conversation]:
+    def fitting(self, records: Sequence[Record], codec: Any, template: Template, part: str) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut is told.
 
         Raises:

@@ -23,7 +23,7 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-SECONDS = 2.0  # of the processor for one text; an ordinary one takes a thousandth of that
+SECONDS = 1.0  # of the processor for one text; an ordinary one takes a thousandth of that
 MEMORY = 2**30  # bytes of address space
 LONGEST = 2**23  # characters of one text
 

@@ -1,4 +1,4 @@
-"""Tokens of a text of which people wrote some parts: special tokens come from the other parts alone."""
+"""Tokens of a text of which people wrote parts: special tokens come from the other parts alone."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from genjax.errors import UserError
 
 Span = tuple[int, int]  # of characters, the second one excluded
 BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them stand around an alias
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
 
 
 class Tokens(NamedTuple):
@@ -31,7 +32,7 @@ class Tokens(NamedTuple):
 
 
 def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
-    """The tokens of a text, the same as those of the whole tokenizer wherever people write none of its special ones.
+    """The tokens of a text: those of the whole tokenizer where people write none of its special ones.
 
     Where they do, what they wrote is encoded as the letters that it is.
 
@@ -43,16 +44,13 @@ def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
     Raises:
       UserError: text outside the vocabulary, or that cannot be kept apart from the template's.
     """
-    found = _opened(codec.tokenizer).encode(text, add_special_tokens=False)
-    ids, offsets = codec.checked(found, text), _cores(text, found.offsets)
+    ids, places = codec.spell(_opened(codec.tokenizer), text)
+    offsets = _cores(text, places)
     inside = _within(offsets, people)
     control = _control(codec.tokenizer, ids[~inside])
     special = np.isin(ids, control)
-    forged = ids[special & inside], offsets[special & inside]
-    if all(
-        _stands_for_unknown(codec.tokenizer, i, text[a:b])
-        for i, (a, b) in zip(*forged, strict=True)
-    ):
+    forged = zip(ids[special & inside], offsets[special & inside], strict=True)
+    if all(_stands_for_unknown(codec.tokenizer, i, text[a:b]) for i, (a, b) in forged):
         return Tokens(ids, offsets, special)
     return _encode_apart(codec, text, people, control)
 
@@ -76,7 +74,7 @@ def overlaps(offsets: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
-    """The ids that people may not write: special tokens, and added ones that a template has written."""
+    """The ids that people may not write: special tokens, and added ones that a template writes."""
     added = _added(tokenizer)
     known = {i for i, token in added.items() if token.special}
     ours = set(written.tolist()) & added.keys()
@@ -84,7 +82,7 @@ def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
 
 
 def _stands_for_unknown(tokenizer: str, number: int, said: str) -> bool:
-    """Whether a token says that the vocabulary cannot spell a text, and is not the name of that token itself."""
+    """Whether a token is there because the vocabulary cannot spell a text, not by its own name."""
     return number == _unknown(tokenizer) and said != _opened(tokenizer).id_to_token(number)
 
 
@@ -103,7 +101,10 @@ def _cores(text: str, offsets: Sequence[Span]) -> np.ndarray:
 
 
 def _encode_apart(
-    codec: Subwords, text: str, people: Sequence[Span], control: tuple[int, ...]
+    codec: Subwords,
+    text: str,
+    people: Sequence[Span],
+    control: tuple[int, ...],
 ) -> Tokens:
     """As ``encode``, by a tokenizer in which special tokens have names that nobody can write.
 
@@ -115,7 +116,7 @@ def _encode_apart(
     if first is None:
         raise UserError("the text holds all private-use characters: none is left to mark it with")
     guard = _guarded(codec.tokenizer, control, first)
-    places = list(_written(codec.tokenizer, text, people, control))
+    places = list(_written(codec, text, people, control))
     parts, origin, at = [], [], 0
     for number, begin, end in places:
         alias = _alias(first, number)
@@ -125,30 +126,29 @@ def _encode_apart(
     parts.append(text[at:])
     origin += [*range(at, len(text) + 1)]
     apart = "".join(parts)
-    found = guard.tokenizer.encode(apart, add_special_tokens=False)
-    raw = codec.checked(found, apart, guard.unknown)
+    raw, spelt = codec.spell(guard.tokenizer, apart, guard.unknown)
     ids = np.array([guard.ids.get(i, i) for i in raw.tolist()], np.int32)
     special = np.isin(raw, sorted(guard.control))
     if [number for number, _, _ in places] != ids[special].tolist():
         raise UserError("what the template writes and what people write cannot be kept apart")
     where = np.array(origin, np.int64)
-    offsets = where[_cores(apart, found.offsets)]
+    offsets = where[_cores(apart, spelt)]
     offsets[special] = [(begin, end) for _, begin, end in places]
     return Tokens(ids, offsets, special)
 
 
 def _written(
-    tokenizer: str, text: str, people: Sequence[Span], control: tuple[int, ...]
+    codec: Subwords, text: str, people: Sequence[Span], control: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int]]:
     """The special tokens of the parts between people's: of each its id and its characters."""
-    opened = _opened(tokenizer)
+    opened = _opened(codec.tokenizer)
     at = 0
     for begin, end in [*people, (len(text), len(text))]:
         part = text[at:begin]
-        found = opened.encode(part, add_special_tokens=False)
-        for number, (first, last) in zip(found.ids, _cores(part, found.offsets), strict=True):
+        ids, places = codec.spell(opened, part)
+        for number, (first, last) in zip(ids.tolist(), _cores(part, places), strict=True):
             if number in control:
-                yield int(number), at + int(first), at + int(last)
+                yield number, at + int(first), at + int(last)
         at = end
 
 
@@ -203,23 +203,21 @@ def _unknown(tokenizer: str) -> int | None:
 
 @functools.lru_cache(maxsize=4)
 def _guarded(tokenizer: str, control: tuple[int, ...], first: int) -> _Guard:
-    """A tokenizer in which the tokens ``control`` have aliases, also in the vocabulary of its model."""
+    """A tokenizer whose tokens ``control`` have aliases, also in the vocabulary of its model."""
     from tokenizers import AddedToken, Tokenizer
 
     added = _added(tokenizer)
     alias = {added[number].content: _alias(first, number) for number in control}
     stored = json.loads(tokenizer)
     _rename(stored["model"], alias)
-    hidden: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    found = Tokenizer.from_str(json.dumps(stored | hidden))
+    stored |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    found = Tokenizer.from_str(json.dumps(stored))
     ids: dict[int, int] = {}
     known: set[int] = set()
     for number in sorted(added):
         token = added[number]
         name = alias.get(token.content, token.content)
-        flags = {
-            flag: getattr(token, flag) for flag in ("single_word", "lstrip", "rstrip", "normalized")
-        }
+        flags = {flag: getattr(token, flag) for flag in FLAGS}
         found.add_tokens([AddedToken(name, special=token.special, **flags)])
         here: Any = found.token_to_id(name)
         ids[here] = number

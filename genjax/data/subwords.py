@@ -153,24 +153,27 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
-        try:
-            encoding = self._loaded.encode(text, add_special_tokens=False)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # a panic, or what the vocabulary cannot spell
-            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
-        return self.checked(encoding, text)
+        return self.spell(self._loaded, text)[0]
 
-    def checked(self, encoding: Any, text: str, unknown_id: int | None = None) -> np.ndarray:
-        """The ids [N] int32 of an encoding of the library's, with all of the text in them.
+    def spell(
+        self, tokenizer: Any, text: str, unknown_id: int | None = None
+    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The ids [N] int32 of a text, and of each the characters that it is of.
 
         Args:
-          encoding: of ``text``, by this tokenizer or one of the same model.
+          tokenizer: of ``tokenizers``; this codec's, or one of the same model.
+          text: all of which is in the tokens.
           unknown_id: what stands for the unknown there, where it differs.
 
         Raises:
           Unencodable: the vocabulary cannot spell the text.
         """
+        try:
+            encoding = tokenizer.encode(text, add_special_tokens=False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic, or what the vocabulary cannot spell
+            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
         ids = np.array(encoding.ids, np.int32)
         number = self._unknown_id if unknown_id is None else unknown_id
         if self.unknown == "refuse" and number is not None and (ids == number).any():
@@ -183,7 +186,7 @@ class Subwords(WritesText):
             if not covered.all():
                 first = int(covered.argmin())
                 raise Unencodable(f"{text[first]!r}", first, self.vocabulary, "the tokenizer has no token for such")
-        return ids
+        return ids, encoding.offsets
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of all but the special tokens."""

@@ -49,7 +49,7 @@ def read(folder: Path, config: Mapping[str, Any], codec: Subwords) -> JinjaTempl
         source = found
     if len(source) > LONGEST:
         raise UserError(
-            f"{path}: a chat template must have at most {LONGEST:,} characters, got {len(source):,}",
+            f"{path}: a template must have at most {LONGEST:,} characters, got {len(source):,}",
             str(path),
         )
     generation = _fields(folder / GENERATION)

@@ -201,8 +201,8 @@ def test_an_answer_whose_blanks_join_the_header_is_refused_by_its_record():
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "2 seconds"),
-        ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}", "2 seconds"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "more than 1 s"),
+        ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}", "more than 1 s"),
         ("{% for a in range(10**9) %}{% endfor %}", "Range too big"),
         ("{% for a in range(99999) %}" + "a" * 200 + "{% endfor %}", "8,388,608 characters"),
         ("{{ 'a' * 10**10 }}", "of memory"),
