@@ -71,7 +71,10 @@ class ChatLayout:
             fate = "are dropped" if self.long == "drop" else "lose the end of their answer"
             filled = f", {len(full):,} of them by their prompt alone," if full else ""
             note(f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} tokens{filled} and {fate}")
-        kept = {n: chat.cut(room) for n, chat in enumerate(chats) if self.long == "cut" or len(chat.tokens) <= room}
+        fits = {n: len(chat.tokens) <= room for n, chat in enumerate(chats)}
+        kept = {
+            n: chats[n] if whole else chats[n].cut(room) for n, whole in fits.items() if whole or self.long == "cut"
+        }
         if not kept:
             many = f"{over:,} of {len(chats):,} conversations"
             raise UserError(f"{part}: none is left, {many} are longer than {room:,} tokens")

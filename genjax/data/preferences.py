@@ -9,6 +9,7 @@ Batches hold, of ``chosen`` and of ``rejected`` alike,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from genjax.data.chat import ChatCodec, Template, Turn, conversation, whole_text
+from genjax.data.chat_records import EMPTY, Left, note_left
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
@@ -153,7 +155,9 @@ def stored_preferences(path: Path, joint: str) -> list[Preference]:
     Raises:
       UserError: the file is missing, damaged or empty, or a record lacks a field; the record is named.
     """
-    found = [_preference(record, where, joint) for where, record in json_records(path)]
+    left: Left = Counter()
+    found = [_preference(record, where, joint, left) for where, record in json_records(path)]
+    note_left(left, path.name)
     if not found:
         raise UserError(f"{path} holds no records")
     return found
@@ -249,10 +253,12 @@ def _different(pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: 
     return ~same
 
 
-def _preference(record: Any, where: str, joint: str) -> Preference:
+def _preference(record: Any, where: str, joint: str, left: Left) -> Preference:
     if not isinstance(record, dict):
         raise UserError(f"{where} is no JSON object")
     asked = "prompt" if record.get("prompt") is not None else "instruction"
     prompt, chosen, rejected = (text_of(record, name, where, needed=True) for name in (asked, "chosen", "rejected"))
     below = text_of(record, "input", where) if asked == "instruction" else ""
+    taken = {"prompt", *SIDES} if asked == "prompt" else {"instruction", "input", *SIDES}
+    left.update(("records", name) for name, value in record.items() if name not in taken and value not in EMPTY)
     return Preference(prompt + joint + below if below else prompt, chosen, rejected, where)

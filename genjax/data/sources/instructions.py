@@ -9,10 +9,9 @@ from typing import Any
 
 from genjax.data.chat import ChatTemplate
 from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.chat_records import turns_of
+from genjax.data.chat_records import Left, note_left, turns_of
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
-from genjax.data.images import note
 from genjax.data.json_records import json_records
 from genjax.data.stand_in import part_folder
 from genjax.data.subwords import Subwords
@@ -26,7 +25,8 @@ class Instructions:
 
     A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps an ``input`` and a
     ``system`` text, or a conversation of which the assistant has the last word: ``messages`` of a ``role`` and a
-    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``.
+    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``, beside
+    which a ``system`` text may stand, too.
 
     Attributes:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
@@ -68,14 +68,12 @@ class Instructions:
         template = self.template or ChatTemplate()
         folder = Path(part_folder("instruct", self.root))
         path = folder / self.name if folder.is_dir() else folder
-        left: Counter[str] = Counter()
+        left: Left = Counter()
         found = json_records(path)
         records = [Record(where, turns_of(one, where, template, self.joint, left)) for where, one in found]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
-        if left:
-            many = ", ".join(f"{name} ({count:,})" for name, count in sorted(left.items()))
-            note(f"fields of messages in {path.name} that are passed over: {many}")
+        note_left(left, path.name)
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
