@@ -173,7 +173,7 @@ def chat_dataset(
     codec = fitted(codec, texts["train"], cache_folder(cache))
     if template.end(codec) is None:
         if codec.end is not None:
-            raise UserError("the chat template must write a special token after an answer: it tells that it is over")
+            raise UserError("the chat template must write a special token of the tokenizer after an answer: it ends it")
         raise UserError("the codec of conversations needs a token for the end: it tells when an answer is over")
     splits = {part: _rows(part, records, codec, template, layout) for part, records in parts.items()}
     shape = (layout.length + 1,)

@@ -47,6 +47,25 @@ def spelt(source: Any, codec: Any) -> Any:
     return dataclasses.replace(source, **changed) if changed else source
 
 
+def note_template(codec: Any, other: Any, name: str) -> None:
+    """Say where data have another chat template than a run that they are for, or none.
+
+    Args:
+      codec: of the data.
+      other: the codec of that run.
+      name: its directory.
+    """
+    if not isinstance(codec, ChatCodec):
+        if isinstance(other, ChatCodec):
+            note(f"the chat template of {name} is not kept: the data are not conversations")
+        return
+    alpaca = ", Alpaca's, as no other is given" if codec.template == ChatTemplate() else ""
+    if not isinstance(other, ChatCodec):
+        note(f"{name} has no chat template: that of the data is used{alpaca}")
+    elif other.template != codec.template:
+        note(f"the chat template of the data is used{alpaca}, not that of {name}, which differs")
+
+
 def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
     """A source opened with the tokens and the chat template of another run, where it has none of its own.
 
@@ -54,19 +73,12 @@ def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
       codec: of that run.
       base: its directory, to note what is taken from it and what is not; None is silent.
     """
-    found: Dataset
-    said, spoken = [], spelt(source, codec)
-    found = spoken.open()
-    if spoken is not source:
-        said.append(f"text is in the tokens of {base}")
-    if isinstance(found.codec, ChatCodec):
-        alpaca = ", Alpaca's, as no other is given" if found.codec.template == ChatTemplate() else ""
-        if not isinstance(codec, ChatCodec):
-            said.append(f"{base} has no chat template: that of the data is used{alpaca}")
-        elif codec.template != found.codec.template:
-            said.append(f"the chat template of the data is used{alpaca}, not that of {base}, which differs")
-    for line in said if base is not None else ():
-        note(line)
+    spoken = spelt(source, codec)
+    found: Dataset = spoken.open()
+    if base is not None and spoken is not source:
+        note(f"text is in the tokens of {base}")
+    if base is not None:
+        note_template(found.codec, codec, base)
     return found
 
 

@@ -219,6 +219,9 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     assert f"the chat template of the data is used, not that of {run.run_dir}, which differs" in capsys.readouterr().err
     same = dataclasses.replace(told, data=dataclasses.replace(told.data, template=run.codec.template))
     assert runs.opened(same).codec == run.codec and "chat template" not in capsys.readouterr().err
+    reads = experiment(tmp_path, texts(tmp_path), start=str(run.run_dir))
+    assert type(runs.opened(reads).codec) is Subwords
+    assert f"the chat template of {run.run_dir} is not kept" in capsys.readouterr().err
     as_run(written(tmp_path / "plain"), tmp_path / "base", texts(tmp_path))
     without = experiment(tmp_path, start=str(tmp_path / "base"))
     assert runs.opened(without).codec.template == ChatTemplate()
@@ -231,7 +234,8 @@ def texts(tmp_path):
     for name in "ab":
         (tmp_path / "texts" / f"{name}.txt").write_text("tea is hot " * 60)
     split = ByDocuments(test=0.5)
-    return TextFiles(str(tmp_path / "texts"), layout=Blocks(9), cache=str(tmp_path / "c"), split=split)
+    root, cache = str(tmp_path / "texts"), str(tmp_path / "c")
+    return TextFiles(root, codec=Subwords(), layout=Blocks(9), cache=cache, split=split)
 
 
 @pytest.mark.parametrize("file", [Subwords(start_token="<|endoftext|>"), Characters(delimiter=True), Bytes(True)])
