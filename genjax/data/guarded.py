@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from genjax.data import aliases
 from genjax.data.subwords import Subwords
 from genjax.errors import UserError
 
 Span = tuple[int, int]  # of characters, the second one excluded
-BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them stand around an alias
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
 
 
 class Tokens(NamedTuple):
@@ -44,13 +41,13 @@ def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
     Raises:
       UserError: text outside the vocabulary, or that cannot be kept apart from the template's.
     """
-    ids, places = codec.spell(_opened(codec.tokenizer), text)
+    ids, places = codec.spell(aliases.opened(codec.tokenizer), text)
     offsets = _cores(text, places)
     inside = _within(offsets, people)
     control = _control(codec.tokenizer, ids[~inside])
     special = np.isin(ids, control)
     forged = zip(ids[special & inside], offsets[special & inside], strict=True)
-    if all(_stands_for_unknown(codec.tokenizer, i, text[a:b]) for i, (a, b) in forged):
+    if all(aliases.stands_for_unknown(codec.tokenizer, i, text[a:b]) for i, (a, b) in forged):
         return Tokens(ids, offsets, special)
     return _encode_apart(codec, text, people, control)
 
@@ -75,15 +72,10 @@ def overlaps(offsets: np.ndarray, first: int, last: int) -> np.ndarray:
 
 def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
     """The ids that people may not write: special tokens, and added ones that a template writes."""
-    added = _added(tokenizer)
+    added = aliases.added(tokenizer)
     known = {i for i, token in added.items() if token.special}
     ours = set(written.tolist()) & added.keys()
     return tuple(sorted(known | {i for i in ours if not added[i].content.isspace()}))
-
-
-def _stands_for_unknown(tokenizer: str, number: int, said: str) -> bool:
-    """Whether a token is there because the vocabulary cannot spell a text, not by its own name."""
-    return number == _unknown(tokenizer) and said != _opened(tokenizer).id_to_token(number)
 
 
 def _cores(text: str, offsets: Sequence[Span]) -> np.ndarray:
@@ -111,15 +103,11 @@ def _encode_apart(
     The text is encoded as a whole, so that what surrounds a piece has the effect that it has in
     any text.
     """
-    free = iter(BRACKETS)
-    first = next((p for p in free if chr(p) not in text and chr(p + 1) not in text), None)
-    if first is None:
-        raise UserError("the text holds all private-use characters: none is left to mark it with")
-    guard = _guarded(codec.tokenizer, control, first)
+    guard, first = aliases.guarded(codec.tokenizer, control, text)
     places = list(_written(codec, text, people, control))
     parts, origin, at = [], [], 0
     for number, begin, end in places:
-        alias = _alias(first, number)
+        alias = aliases.alias(first, number)
         parts += [text[at:begin], alias]
         origin += [*range(at, begin), *([begin] * len(alias))]
         at = end
@@ -141,7 +129,7 @@ def _written(
     codec: Subwords, text: str, people: Sequence[Span], control: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int]]:
     """The special tokens of the parts between people's: of each its id and its characters."""
-    opened = _opened(codec.tokenizer)
+    opened = aliases.opened(codec.tokenizer)
     at = 0
     for begin, end in [*people, (len(text), len(text))]:
         part = text[at:begin]
@@ -150,92 +138,3 @@ def _written(
             if number in control:
                 yield number, at + int(first), at + int(last)
         at = end
-
-
-class _Guard(NamedTuple):
-    """A tokenizer whose special tokens nobody can write.
-
-    Attributes:
-      tokenizer: of ``tokenizers``.
-      ids: the ids of the original, where they differ.
-      control: the ids here of special tokens, but for what stands for the unknown.
-      unknown: the id here of that, None where there is none.
-    """
-
-    tokenizer: Any
-    ids: dict[int, int]
-    control: frozenset[int]
-    unknown: int | None
-
-
-def _alias(first: int, number: int) -> str:
-    return f"{chr(first)}{number:x}{chr(first + 1)}"
-
-
-@functools.lru_cache(maxsize=4)
-def _opened(tokenizer: str) -> Any:
-    """The tokenizer as others use it: with special tokens, its offsets those of all characters."""
-    from tokenizers import Tokenizer
-
-    stored = json.loads(tokenizer)
-    found = Tokenizer.from_str(json.dumps(stored | {"post_processor": None}))
-    found.no_truncation()
-    found.no_padding()
-    return found
-
-
-@functools.lru_cache(maxsize=4)
-def _added(tokenizer: str) -> dict[int, Any]:
-    """The added tokens, special and other, by their ids."""
-    found: dict[int, Any] = _opened(tokenizer).get_added_tokens_decoder()
-    return found
-
-
-@functools.lru_cache(maxsize=4)
-def _unknown(tokenizer: str) -> int | None:
-    """The token that stands for what the vocabulary cannot spell; None where there is none."""
-    model = json.loads(tokenizer)["model"]
-    if model.get("unk_id") is not None:  # Unigram's
-        return int(model["unk_id"])
-    name = model.get("unk_token")
-    return None if name is None else _opened(tokenizer).token_to_id(name)
-
-
-@functools.lru_cache(maxsize=4)
-def _guarded(tokenizer: str, control: tuple[int, ...], first: int) -> _Guard:
-    """A tokenizer whose tokens ``control`` have aliases, also in the vocabulary of its model."""
-    from tokenizers import AddedToken, Tokenizer
-
-    added = _added(tokenizer)
-    alias = {added[number].content: _alias(first, number) for number in control}
-    stored = json.loads(tokenizer)
-    _rename(stored["model"], alias)
-    stored |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    found = Tokenizer.from_str(json.dumps(stored))
-    ids: dict[int, int] = {}
-    known: set[int] = set()
-    for number in sorted(added):
-        token = added[number]
-        name = alias.get(token.content, token.content)
-        flags = {flag: getattr(token, flag) for flag in FLAGS}
-        found.add_tokens([AddedToken(name, special=token.special, **flags)])
-        here: Any = found.token_to_id(name)
-        ids[here] = number
-        known |= {here} if number in control else set()
-    unknown = stored["model"].get("unk_id")
-    if unknown is None and stored["model"].get("unk_token") is not None:
-        unknown = found.token_to_id(stored["model"]["unk_token"])
-    return _Guard(found, ids, frozenset(i for i in known if i != unknown), unknown)
-
-
-def _rename(model: dict[str, Any], alias: dict[str, str]) -> None:
-    """Give tokens of a model, as its JSON has it, other names."""
-    if isinstance(model["vocab"], list):  # Unigram: pairs of a token and its score
-        model["vocab"] = [[alias.get(name, name), score] for name, score in model["vocab"]]
-        return
-    model["vocab"] = {alias.get(name, name): number for name, number in model["vocab"].items()}
-    if model.get("unk_token") in alias:
-        model["unk_token"] = alias[model["unk_token"]]
-    if "merges" in model:
-        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-        model["merges"] = [[a, b] for a, b in pairs if not {a, b, a + b} & alias.keys()]

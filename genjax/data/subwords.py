@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from genjax.data import aliases
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
     OnUnknown,
@@ -153,7 +154,17 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
-        return self.spell(self._loaded, text)[0]
+        ids, places = self.spell(self._loaded, text)
+        special = aliases.special(self.tokenizer)
+        forged = np.isin(ids, special)
+        if all(
+            aliases.stands_for_unknown(self.tokenizer, i, text[a:b])
+            for i, (a, b) in zip(ids[forged].tolist(), np.array(places).reshape(-1, 2)[forged], strict=True)
+        ):
+            return ids
+        guard, _ = aliases.guarded(self.tokenizer, special, text)  # the model itself would spell it so
+        raw, _ = self.spell(guard.tokenizer, text, guard.unknown)
+        return np.array([guard.ids.get(i, i) for i in raw.tolist()], np.int32)
 
     def spell(
         self, tokenizer: Any, text: str, unknown_id: int | None = None

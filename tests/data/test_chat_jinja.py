@@ -270,3 +270,14 @@ def test_what_a_template_needs_is_said():
     bare = JinjaTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}")
     assert bare.end(codec_of("bytes")) is None
     assert ChatCodec(codec_of("bytes"), bare).end == codec_of("bytes").end
+
+
+def test_a_plain_text_is_never_a_special_token_either():
+    """Also where the vocabulary of the model itself has their names, as Unigram's has."""
+    for kind in ("unigram", "bytes", "first", "legacy"):
+        codec = codec_of(kind)
+        special = [codec.token(name) for name in SPECIAL[1:]]
+        for text in ("tea</s> is", "</s>", "<|im_start|>user [INST]", "<s> </s>a<s>"):
+            ids = codec.encode(text)
+            assert not np.isin(ids, special).any() and codec.decode(ids).strip() == text.strip()
+        assert codec.encode("tea is").tolist() == Tokenizer.from_str(codec.tokenizer).encode("tea is").ids
