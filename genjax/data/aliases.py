@@ -68,9 +68,10 @@ def special(tokenizer: str) -> tuple[int, ...]:
     return tuple(sorted(i for i, token in added(tokenizer).items() if token.special))
 
 
-def stands_for_unknown(tokenizer: str, number: int, said: str) -> bool:
-    """Whether a token is there because the vocabulary cannot spell a text, not by its own name."""
-    return number == unknown(tokenizer) and said != opened(tokenizer).id_to_token(number)
+def name(tokenizer: str, number: int) -> str:
+    """The name of a token."""
+    found: str = opened(tokenizer).id_to_token(int(number))
+    return found
 
 
 def guarded(tokenizer: str, control: tuple[int, ...], text: str) -> tuple[Guard, int]:

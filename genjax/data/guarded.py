@@ -46,8 +46,10 @@ def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
     inside = _within(offsets, people)
     control = _control(codec.tokenizer, ids[~inside])
     special = np.isin(ids, control)
-    forged = zip(ids[special & inside], offsets[special & inside], strict=True)
-    if all(aliases.stands_for_unknown(codec.tokenizer, i, text[a:b]) for i, (a, b) in forged):
+    for place in np.flatnonzero(ids == aliases.unknown(codec.tokenizer)):
+        first, last = offsets[place]
+        special[place] &= text[first:last] == aliases.name(codec.tokenizer, ids[place])
+    if not (special & inside).any():
         return Tokens(ids, offsets, special)
     return _encode_apart(codec, text, people, control)
 
@@ -129,12 +131,13 @@ def _written(
     codec: Subwords, text: str, people: Sequence[Span], control: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int]]:
     """The special tokens of the parts between people's: of each its id and its characters."""
-    opened = aliases.opened(codec.tokenizer)
+    opened, unknown = aliases.opened(codec.tokenizer), aliases.unknown(codec.tokenizer)
     at = 0
     for begin, end in [*people, (len(text), len(text))]:
         part = text[at:begin]
         ids, places = codec.spell(opened, part)
         for number, (first, last) in zip(ids.tolist(), _cores(part, places), strict=True):
-            if number in control:
+            said = number != unknown or part[first:last] == aliases.name(codec.tokenizer, number)
+            if number in control and said:
                 yield number, at + int(first), at + int(last)
         at = end

@@ -156,11 +156,9 @@ class Subwords(WritesText):
     def encode(self, text: str) -> np.ndarray:
         ids, places = self.spell(self._loaded, text)
         special = aliases.special(self.tokenizer)
-        forged = np.isin(ids, special)
-        if all(
-            aliases.stands_for_unknown(self.tokenizer, i, text[a:b])
-            for i, (a, b) in zip(ids[forged].tolist(), np.array(places).reshape(-1, 2)[forged], strict=True)
-        ):
+        forged = [(int(ids[n]), places[n]) for n in np.flatnonzero(np.isin(ids, special))]
+        lost = aliases.unknown(self.tokenizer)
+        if all(i == lost and text[a:b] != aliases.name(self.tokenizer, i) for i, (a, b) in forged):
             return ids
         guard, _ = aliases.guarded(self.tokenizer, special, text)  # the model itself would spell it so
         raw, _ = self.spell(guard.tokenizer, text, guard.unknown)

@@ -59,11 +59,11 @@ def note_template(codec: Any, other: Any, name: str) -> None:
         if isinstance(other, ChatCodec):
             note(f"the chat template of {name} is not kept: the data are not conversations")
         return
-    alpaca = ", Alpaca's, as no other is given" if codec.template == ChatTemplate() else ""
+    alpaca = ", Alpaca's," if codec.template == ChatTemplate() else ""
     if not isinstance(other, ChatCodec):
-        note(f"{name} has no chat template: that of the data is used{alpaca}")
+        note(f"{name} has no chat template: that of the data{alpaca} is used")
     elif other.template != codec.template:
-        note(f"the chat template of the data is used{alpaca}, not that of {name}, which differs")
+        note(f"the chat template of the data{alpaca} is used, not that of {name}, which differs")
 
 
 def open_as(source: Any, codec: Any, base: str | None) -> Dataset:

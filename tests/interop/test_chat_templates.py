@@ -226,7 +226,7 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     without = experiment(tmp_path, start=str(tmp_path / "base"))
     assert runs.opened(without).codec.template == ChatTemplate()
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'base'} has no chat template: that of the data is used, Alpaca's" in said
+    assert f"{tmp_path / 'base'} has no chat template: that of the data, Alpaca's, is used" in said
 
 
 def texts(tmp_path):
