@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from genjax.data.around_text import AroundText
-from genjax.data.text_codecs import NOTHING, Unencodable, WritesText
+from genjax.data.text_codecs import NOTHING, Unencodable, WritesText, until_end
 from genjax.data.turns import Conversation, Turn
 from genjax.errors import UserError
 
@@ -203,6 +203,11 @@ def ends_of(codec: Any) -> tuple[int, ...]:
     if isinstance(codec, ChatCodec):
         return codec.ends
     return () if codec.end is None else (codec.end,)
+
+
+def before_end(codec: Any, ids: np.ndarray) -> np.ndarray:
+    """The tokens [M] of a sample ids [N] of any codec before its end."""
+    return codec.until_end(ids) if isinstance(codec, ChatCodec) else until_end(ids, codec.end)
 
 
 def _check_said(template: Template, turns: tuple[Turn, ...], where: str) -> None:

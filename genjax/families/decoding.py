@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.data.chat import ChatCodec, ends_of
+from genjax.data.chat import ChatCodec, before_end, ends_of
 from genjax.data.text_codecs import NOTHING, Unencodable
 from genjax.errors import UserError
 from genjax.family import Trained
@@ -185,7 +185,7 @@ class Request:
         """
         if not self._found_in_text(codec):
             return samples
-        texts = (codec.until_end(row) for row in samples)
+        texts = (before_end(codec, row) for row in samples)
         rows = [self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)]
         width = max(samples.shape[1], *map(len, rows))
         filled = np.full((len(rows), width), self.fill, np.int32)
