@@ -29,7 +29,7 @@ class Tokens(NamedTuple):
 
 
 def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
-    """The tokens of a text: those of the whole tokenizer where people write none of its special ones.
+    """The tokens of a text: those of the whole tokenizer, unless people write special ones.
 
     Where they do, what they wrote is encoded as the letters that it is.
 
