@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from genjax import lineage
+from genjax.data.chat import before_end
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources.prepared import FOLDER
-from genjax.data.text_codecs import until_end
 from genjax.errors import UserError
 from genjax.evaluation.reward_of_images import labels_asked
 from genjax.experiment import to_json
@@ -57,7 +57,7 @@ def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]
     """``text``, or ``image`` and, of a model that is told labels, ``label``."""
     codec: Any = run.codec
     if run.spec.vocabulary is not None:
-        texts = [codec.decode(until_end(row, codec.end)) for row in np.asarray(samples)]
+        texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]
         if all(isinstance(text, str) for text in texts):
             return {"text": texts}
     if not isinstance(codec, ImageCodec):

@@ -16,11 +16,12 @@ import numpy as np
 from jax import export as jax_export
 
 from genjax import checks, disk
+from genjax.data.chat import ChatCodec
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import State
-from genjax.interop import huggingface, weights
+from genjax.interop import chat_templates, huggingface, weights
 from genjax.interop.huggingface import Pretrained
 from genjax.nets.transformer import Transformer
 from genjax.runs import SAMPLES, Run
@@ -107,10 +108,11 @@ def pretrained(run: Run) -> Pretrained:
     if "encoder" in params:
         raise UserError("a model that reads a source has no form among the architectures of Hugging Face's known here")
     codec: Any = run.codec
-    codec = getattr(codec, "tokens", codec)  # of conversations: their template is not part of the layout
+    template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
+    codec = getattr(codec, "tokens", codec)
     if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
         raise UserError("this model masks with a token that its tokenizer lacks: train it with a mask_token")
-    return Pretrained(family.net, params, codec)
+    return Pretrained(family.net, params, codec, template=template)
 
 
 def drawn_from(run: Run) -> State:

@@ -14,9 +14,11 @@ from etils import epath
 
 from genjax import disk, parallel, records, runs
 from genjax.checkpoint import Checkpoints, newest_step
+from genjax.data.chat import ChatCodec
 from genjax.data.images import note
 from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import PythonDocs
+from genjax.data.text_dataset import spelt
 from genjax.errors import UserError
 from genjax.experiment import Experiment, config_of
 from genjax.families.autoregressive import Autoregressive
@@ -35,7 +37,8 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
     Args:
       source: a folder in Hugging Face's layout, or a name at the hub.
       run_dir: made; ``genjax sample``, ``evaluate``, ``show`` and ``export`` work on it.
-      data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``.
+      data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``. Where
+        the model has a chat template, prompts are what a user says.
 
     Raises:
       UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the data's rows are
@@ -54,12 +57,16 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
     else:
         family, rows = MaskedLM(model.net), Documents(length - 1)  # the last token of a row is read, too
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
+    if model.template is not None:
+        data = spelt(data, ChatCodec(codec, model.template))
     experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 
     records.claim(folder, experiment, None)
     disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
     opened = data.open()
+    if model.template is not None and not isinstance(opened.codec, ChatCodec):
+        opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
     records.describe(folder, opened, layout)
     example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}
     key = jax.random.key(experiment.seed)

@@ -20,9 +20,8 @@ from genjax import experiment as experiments
 from genjax import start as starting
 from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Codec, Dataset, Spec
-from genjax.data.images import note
 from genjax.data.text_codecs import written
-from genjax.data.text_dataset import spelt, tokens_of
+from genjax.data.text_dataset import note_template, open_as, tokens_of
 from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Evaluator, Model, Report, Subject, held_out_metrics, in_chunks, judge, sampled
 from genjax.experiment import Experiment
@@ -188,10 +187,9 @@ def opened(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset
         folder = epath.Path(place).expanduser()
         if (folder / "codec.json").exists():
             spec, codec = records.stored_codec(folder)
-            data = experiment.data if spec.vocabulary is None else spelt(experiment.data, codec)
-            if data is not experiment.data and place is base:
-                note(f"text is in the tokens of {folder}")
-            return data.open()
+            if spec.vocabulary is None:
+                break
+            return open_as(experiment.data, codec, str(folder) if place is base else None)
     return experiment.data.open()
 
 
@@ -238,12 +236,14 @@ def _there(run_dir: str, who: str) -> Experiment:
 
 def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
     """Refuse other runs, as far as they are there, whose tokens are not those of the data, with a ``UserError``."""
-    for other in others.values():
+    for role, other in others.items():
         folder = epath.Path(other.run_dir).expanduser()
         if None in (other.spec.vocabulary, data.spec.vocabulary) or not (folder / "codec.json").exists():
             continue
-        if tokens_of(records.stored_codec(folder)[1]) != tokens_of(data.codec):
+        if tokens_of(codec := records.stored_codec(folder)[1]) != tokens_of(data.codec):
             raise UserError(f"the tokens of {other.run_dir} are not those of these data: their codecs differ")
+        if role != "base":  # whose template is compared where data are opened
+            note_template(data.codec, codec, other.run_dir)
 
 
 def family_of(run_dir: str | Path) -> Any:

@@ -23,6 +23,7 @@ from genjax.data.augment_music import Transposition
 from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
 from genjax.data.captions import CaptionCodec
 from genjax.data.chat import ChatCodec, ChatTemplate
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
 from genjax.data.dataset import Spec
 from genjax.data.differentiable import DiscriminatorAugment
@@ -392,6 +393,7 @@ COMPONENTS = [
     StartFrom("runs/other", (("^", "backbone/"),), True, ("positions",), ("stats",)),
     ChatTemplate((("user", "Q:", "\n"), ("bot", "A:", "\n"), ("asker", "", "")), "asker", "bot"),
     ChatCodec(Bytes(True), ChatTemplate(user="system")),
+    JinjaTemplate("{{ messages }}", (("bos_token", "<s>"),), ("</s>",), "2026-01-31", "a.jinja"),
     Instructions(
         "/chats", "a.jsonl", ChatTemplate(user="system"), "|", Bytes(True), 5, True, "cut", ByDocuments(0.2), "/cache"
     ),

@@ -70,5 +70,8 @@ class AroundText:
     def decode(self, ids: np.ndarray) -> str:
         return self.text.decode(ids)
 
+    def until_end(self, ids: np.ndarray) -> np.ndarray:
+        return self.text.until_end(ids)
+
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         return self.text.write(samples, stem)

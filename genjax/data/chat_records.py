@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat import Template, Turn
 from genjax.data.json_records import pass_over, text_of
 from genjax.errors import UserError
 
 FORMS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # of OpenAI and of ShareGPT
+EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of a field that says nothing
 SIDES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
 
 
-def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
+def turns_of(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
+
+    A ``system`` text may stand beside each of them.
 
     Args:
       joint: what stands between an instruction and its ``input``, where that is not empty.
@@ -25,27 +28,31 @@ def turns_of(record: Any, where: str, template: ChatTemplate, joint: str, left: 
     """
     if not isinstance(record, dict):
         raise UserError(f"{where} is no JSON object", where)
-    for form, names in FORMS.items():
-        if record.get(form) is not None:
-            pass_over(record, (form,), "a record", left)
-            return _messages(record[form], form, names, where, template, left)
-    if not {"instruction", "output"} <= record.keys():
+    form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
+    answered = {"instruction", "output"} <= record.keys()
+    if form is None and not answered:
+        form = next((form for form in FORMS if record.get(form) is not None), None)
+    if form is None and not answered:
         known = ", ".join(record) or "none"
         raise UserError(f"{where} has neither messages nor instruction and output, but {known}", where)
-    fields = ("system", "instruction", "input", "output")
+    fields = ("system", "instruction", "input", "output") if form is None else ("system", form)
     pass_over(record, fields, "a record", left)
-    system, asked, added, answer = (text_of(record, name, where, left=left) for name in fields)
-    question = asked + joint + added if added else asked
-    turns = Turn(template.user, question), Turn(template.assistant, answer)
+    system = text_of(record, "system", where, left=left)
+    if form is None:
+        asked, added, answer = (text_of(record, name, where, left=left) for name in fields[1:])
+        question = asked + joint + added if added else asked
+        turns: tuple[Turn, ...] = (Turn(template.user, question), Turn(template.assistant, answer))
+    else:
+        turns = _messages(record[form], form, where, template, left)
+    if system and any(role == "system" for role, _ in turns):
+        raise UserError(f"{where} has a system text and a message of the system", "system")
     return (Turn("system", system), *turns) if system else turns
 
 
-def _messages(
-    messages: Any, form: str, names: tuple[str, str], where: str, template: ChatTemplate, left: Counter[str]
-) -> tuple[Turn, ...]:
+def _messages(messages: Any, form: str, where: str, template: Template, left: Counter[str]) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
         raise UserError(f"{where} has {form} that are no list", form)
-    speaks, says = names
+    speaks, says = names = FORMS[form]
     turns = []
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"

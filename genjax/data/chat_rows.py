@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat import ChatCodec, ChatTemplate, Conversation, Turn, conversation, said
+from genjax.data.chat import ChatCodec, Conversation, Template, Turn, conversation, whole_text
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
@@ -49,9 +49,7 @@ class ChatLayout:
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
 
-    def fitting(
-        self, records: Sequence[Record], codec: Any, template: ChatTemplate, part: str
-    ) -> dict[int, Conversation]:
+    def fitting(self, records: Sequence[Record], codec: Any, template: Template, part: str) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut is told.
 
         Raises:
@@ -71,7 +69,10 @@ class ChatLayout:
             fate = "are dropped" if self.long == "drop" else "lose the end of their answer"
             filled = f", {len(full):,} of them by their prompt alone," if full else ""
             note(f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} tokens{filled} and {fate}")
-        kept = {n: chat.cut(room) for n, chat in enumerate(chats) if self.long == "cut" or len(chat.tokens) <= room}
+        fits = {n: len(chat.tokens) <= room for n, chat in enumerate(chats)}
+        kept = {
+            n: chats[n] if whole else chats[n].cut(room) for n, whole in fits.items() if whole or self.long == "cut"
+        }
         if not kept:
             many = f"{over:,} of {len(chats):,} conversations"
             raise UserError(f"{part}: none is left, {many} are longer than {room:,} tokens")
@@ -155,7 +156,7 @@ class ChatRows:
 
 
 def chat_dataset(
-    parts: Mapping[str, Sequence[Record]], codec: Any, template: ChatTemplate, layout: ChatLayout, cache: str | None
+    parts: Mapping[str, Sequence[Record]], codec: Any, template: Template, layout: ChatLayout, cache: str | None
 ) -> Dataset:
     """The ``Dataset`` of conversations. A codec without a vocabulary is fitted to the text of "train".
 
@@ -168,7 +169,9 @@ def chat_dataset(
     """
     texts = {part: _texts(part, records, template) for part, records in parts.items()}
     codec = fitted(codec, texts["train"], cache_folder(cache))
-    if codec.end is None:
+    if template.end(codec) is None:
+        if codec.end is not None:
+            raise UserError("the chat template must write a special token of the tokenizer after an answer: it ends it")
         raise UserError("the codec of conversations needs a token for the end: it tells when an answer is over")
     splits = {part: _rows(part, records, codec, template, layout) for part, records in parts.items()}
     shape = (layout.length + 1,)
@@ -191,14 +194,13 @@ def chat_dataset(
     )
 
 
-def _texts(part: str, records: Sequence[Record], template: ChatTemplate) -> StoredTexts:
+def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTexts:
     """The whole text of each conversation."""
-    pieces = ((where, said(template, turns, where)) for where, turns in records)
-    documents = tuple((where, "".join(text for text, _ in found)) for where, found in pieces)
+    documents = tuple((where, whole_text(template, turns, where)) for where, turns in records)
     return StoredTexts(f"the conversations of {part}", documents)
 
 
-def _rows(part: str, records: Sequence[Record], codec: Any, template: ChatTemplate, layout: ChatLayout) -> ChatRows:
+def _rows(part: str, records: Sequence[Record], codec: Any, template: Template, layout: ChatLayout) -> ChatRows:
     found = layout.fitting(records, codec, template, part)
     chats = list(found.values())
     sizes = np.array([len(chat.tokens) for chat in chats], np.int64)
@@ -218,12 +220,12 @@ def _rows(part: str, records: Sequence[Record], codec: Any, template: ChatTempla
     )
 
 
-def _answer(turns: tuple[Turn, ...], template: ChatTemplate) -> str:
+def _answer(turns: tuple[Turn, ...], template: Template) -> str:
     """The first, which is that to the prompt of a row."""
     return next(text for role, text in turns if role == template.assistant)
 
 
-def _question(turns: tuple[Turn, ...], template: ChatTemplate) -> str:
+def _question(turns: tuple[Turn, ...], template: Template) -> str:
     """The last turn of the user's before the first answer; "" where there is none."""
     first = next(number for number, (role, _) in enumerate(turns) if role == template.assistant)
     return next((text for role, text in reversed(turns[:first]) if role == template.user), "")

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from genjax.data.chat import ChatCodec, ChatTemplate, Turn, conversation, said
+from genjax.data.chat import ChatCodec, Template, Turn, conversation, whole_text
 from genjax.data.corpus import fitted
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images import note
@@ -131,7 +131,8 @@ def answered(codec: ChatCodec, prompt: str, response: str, where: str) -> tuple[
       UserError: the response is empty, or text is outside the vocabulary.
     """
     found = conversation(codec, codec.template, _turns(codec.template, prompt, response), where)
-    return found.tokens, int((~found.learned).sum())
+    found = found.cut(len(found.tokens))  # a template may write more after the end
+    return found.tokens, int(found.learned.argmax())
 
 
 def check_room(prompt: int, length: int, where: str) -> None:
@@ -164,7 +165,7 @@ def preference_dataset(
     pairs: Sequence[Preference],
     parts: Mapping[str, np.ndarray],
     codec: Any,
-    template: ChatTemplate,
+    template: Template,
     rows: Rows,
     cache: str | None,
 ) -> Dataset:
@@ -199,18 +200,18 @@ def preference_dataset(
     return Dataset(splits, spec, chat, fingerprint)
 
 
-def _turns(template: ChatTemplate, prompt: str, response: str) -> tuple[Turn, Turn]:
+def _turns(template: Template, prompt: str, response: str) -> tuple[Turn, Turn]:
     return Turn(template.user, prompt), Turn(template.assistant, response)
 
 
-def _texts(pairs: Sequence[Preference], template: ChatTemplate) -> StoredTexts:
+def _texts(pairs: Sequence[Preference], template: Template) -> StoredTexts:
     """Both sides of pairs, as the template has them."""
     documents = []
     for pair in pairs:
         for side in SIDES:
             where = _where(pair, side)
-            pieces = said(template, _turns(template, pair.prompt, getattr(pair, side)), where)
-            documents.append((where, "".join(text for text, _ in pieces)))
+            turns = _turns(template, pair.prompt, getattr(pair, side))
+            documents.append((where, whole_text(template, turns, where)))
     return StoredTexts("the preferences", tuple(documents))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks, trust
-from genjax.data import tokenizer_check
+from genjax.data import aliases, tokenizer_check
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text_codecs import (
     REPLACEMENT,
@@ -160,16 +160,41 @@ class Subwords(WritesText):
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
+        text = HALF.sub(REPLACEMENT, text)
+        ids, places = self.spell(self._loaded, text)
+        special = aliases.special(self.tokenizer)
+        forged = [(int(ids[n]), places[n]) for n in np.flatnonzero(np.isin(ids, special))]
+        lost = aliases.unknown(self.tokenizer)
+        if all(i == lost and text[a:b] != aliases.name(self.tokenizer, i) for i, (a, b) in forged):
+            return ids
+        guard, _ = aliases.guarded(self.tokenizer, special, text)  # the model itself would spell it so
+        raw, _ = self.spell(guard.tokenizer, text, guard.unknown)
+        return np.array([guard.ids.get(i, i) for i in raw.tolist()], np.int32)
+
+    def spell(
+        self, tokenizer: Any, text: str, unknown_id: int | None = None
+    ) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The ids [N] int32 of a text, and of each the characters that it is of.
+
+        Args:
+          tokenizer: of ``tokenizers``; this codec's, or one of the same model.
+          text: all of which is in the tokens.
+          unknown_id: what stands for the unknown there, where it differs.
+
+        Raises:
+          Unencodable: the vocabulary cannot spell the text.
+        """
         text = HALF.sub(REPLACEMENT, text)  # which the library does not take
         try:
-            encoding = self._loaded.encode(text, add_special_tokens=False)
+            encoding = tokenizer.encode(text, add_special_tokens=False)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic, or what the vocabulary cannot spell
             raise UserError(f"the tokenizer cannot encode the text: {error}") from None
         ids = np.array(encoding.ids, np.int32)
-        if self.unknown == "refuse" and self._unknown_id is not None and (ids == self._unknown_id).any():
-            first, last = encoding.offsets[int((ids == self._unknown_id).argmax())]
+        number = self._unknown_id if unknown_id is None else unknown_id
+        if self.unknown == "refuse" and number is not None and (ids == number).any():
+            first, last = encoding.offsets[int((ids == number).argmax())]
             raise Unencodable(f"{text[first:last]!r}", first, self.vocabulary, "unknown='token' takes one for such")
         if self._drops_unknown:
             covered = np.array([character.isspace() for character in text], bool)
@@ -178,7 +203,7 @@ class Subwords(WritesText):
             if not covered.all():
                 first = int(covered.argmin())
                 raise Unencodable(f"{text[first]!r}", first, self.vocabulary, "the tokenizer has no token for such")
-        return ids
+        return ids, encoding.offsets
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of all but the special tokens."""
@@ -216,6 +241,17 @@ class Subwords(WritesText):
         model, decoder = stored["model"], stored.get("decoder") or {}
         of_bytes = decoder.get("type") == "ByteLevel" or model.get("byte_fallback")
         return model.get("type") == "BPE" and self._unknown_id is None and not of_bytes
+
+    def name(self, token: Any) -> str | None:
+        """The name of a token, None where there is no such."""
+        known = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
+        found: str | None = self._loaded.id_to_token(token) if known else None
+        return found
+
+    def token(self, name: str) -> int | None:
+        """The token of that name, None where there is none."""
+        found: int | None = self._loaded.token_to_id(name)
+        return found
 
     def _id(self, name: str | None) -> int | None:
         if name is None:

@@ -81,6 +81,8 @@ class TextCodec(Protocol):
 
     def decode(self, ids: np.ndarray) -> str: ...
 
+    def until_end(self, ids: np.ndarray) -> np.ndarray: ...
+
     def write(self, samples: np.ndarray, stem: Path) -> Path: ...
 
 
@@ -121,6 +123,9 @@ class WritesText:
     def unknown_token(self) -> int | None:
         return None
 
+    def until_end(self: Any, ids: np.ndarray) -> np.ndarray:
+        return until_end(ids, self.end)
+
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
         path = stem.parent / f"{stem.name}.txt"
@@ -130,7 +135,7 @@ class WritesText:
 
 def written(codec: Any, samples: np.ndarray) -> str:
     """What a file of samples [N, T] holds: each up to its first end, with rules between where there are lines."""
-    texts = [codec.decode(until_end(row, codec.end)) for row in np.asarray(samples)]
+    texts = [codec.decode(codec.until_end(row)) for row in np.asarray(samples)]
     between = RULE if any("\n" in text for text in texts) else "\n"
     return between.join(texts) + "\n"
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.chat import ChatCodec, ChatTemplate
 from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Dataset, Spec
+from genjax.data.images import note
 from genjax.data.layouts import Layout
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
 from genjax.data.texts import Texts
+
+MISSING = object()  # of a field that a source does not have
 
 
 def tokens_of(codec: Any) -> Any:
@@ -25,15 +29,58 @@ def tokens_of(codec: Any) -> Any:
 
 
 def spelt(source: Any, codec: Any) -> Any:
-    """A source whose text, and that of a source within it, is read by ``codec`` unless its own has a vocabulary."""
+    """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a vocabulary.
+
+    Conversations that no template is given for take that of ``codec``, where it has one.
+    """
     changed: dict[str, Any] = {}
-    for name in ("codec", "source"):
-        part = getattr(source, name, None)
+    for name in ("codec", "template", "source", "sources"):
+        part = getattr(source, name, MISSING)
         if name == "codec" and part is not None and not getattr(part, "is_fitted", True):
             changed[name] = tokens_of(codec)
+        elif name == "template" and part is None and isinstance(codec, ChatCodec):
+            changed[name] = codec.template
         elif name == "source" and dataclasses.is_dataclass(part):
             changed[name] = spelt(part, codec)
+        elif name == "sources" and isinstance(part, tuple):
+            inner = tuple(spelt(one, codec) for one in part)
+            changed |= {} if inner == part else {name: inner}
     return dataclasses.replace(source, **changed) if changed else source
+
+
+def note_template(codec: Any, other: Any, name: str) -> None:
+    """Say where data have another chat template than a run that they are for, or none.
+
+    Args:
+      codec: of the data.
+      other: the codec of that run.
+      name: its directory.
+    """
+    if not isinstance(codec, ChatCodec):
+        if isinstance(other, ChatCodec):
+            note(f"the chat template of {name} is not kept: the data are not conversations")
+        return
+    alpaca = ", Alpaca's," if codec.template == ChatTemplate() else ""
+    if not isinstance(other, ChatCodec):
+        note(f"{name} has no chat template: that of the data{alpaca} is used")
+    elif other.template != codec.template:
+        note(f"the chat template of the data{alpaca} is used, not that of {name}, which differs")
+
+
+def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
+    """A source opened with the tokens and the chat template of another run, where it has none of its own.
+
+    Args:
+      codec: of that run.
+      base: its directory, to note what is taken from it and what is not; None is silent.
+    """
+    spoken = spelt(source, codec)
+    found: Dataset = spoken.open()
+    if base is not None and spoken is not source:
+        note(f"text is in the tokens of {base}")
+    if base is not None:
+        note_template(found.codec, codec, base)
+    return found
 
 
 def text_dataset(

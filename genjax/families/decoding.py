@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from genjax import checks
-from genjax.data.text_codecs import NOTHING, Unencodable, until_end
+from genjax.data.chat import ChatCodec, before_end, ends_of
+from genjax.data.text_codecs import NOTHING, Unencodable
 from genjax.errors import UserError
 from genjax.family import Trained
 from genjax.samplers.decoding import Stops, TokenSampler
@@ -108,16 +109,14 @@ class Decoding(TokenSampler):
         Raises:
           UserError: for what is outside the codec's vocabulary.
         """
-        lead = () if codec.start is None else (codec.start,)
-        texts = self.prompts or (self.prompt,)
-        prompts = tuple((*lead, *_tokens(codec, text, "the prompt", True)) or _new_line(codec) for text in texts)
-        stops = tuple(_tokens(codec, stop, "the stop") for stop in self.stop)
+        prompts = tuple(_prompt(codec, text) for text in self.prompts or (self.prompt,))
+        stops = tuple(_tokens(codec.encode, codec, stop, "the stop") for stop in self.stop)
         draft = (others or {}).get(DRAFT)
         return Request(
             self,
             (self.tokens,) if self.tokens else prompts,
             self.source_tokens if self.source is None else _source(codec, self.source),
-            self.ends or (() if codec.end is None else (codec.end,)),
+            self.ends or ends_of(codec),
             stops if self.stop and codec.one_spelling else (),
             None if draft is None else draft.family,
         )
@@ -185,7 +184,7 @@ class Request:
         """
         if not self._found_in_text(codec):
             return samples
-        texts = (until_end(row, codec.end) for row in samples)
+        texts = (before_end(codec, row) for row in samples)
         rows = [self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)]
         width = max(samples.shape[1], *map(len, rows))
         filled = np.full((len(rows), width), self.fill, np.int32)
@@ -220,9 +219,15 @@ class Request:
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
-def _tokens(codec: Any, text: str, where: str, prompt: bool = False) -> tuple[int, ...]:
-    """Of a text; of a prompt as the codec has it, which may be a turn of a conversation."""
-    encode = getattr(codec, "as_prompt", codec.encode) if prompt else codec.encode
+def _prompt(codec: Any, text: str) -> tuple[int, ...]:
+    """The tokens that a text begins with, the codec's start before them; of a codec of conversations a turn."""
+    if text and isinstance(codec, ChatCodec):
+        return _tokens(codec.whole_prompt, codec, text, "the prompt")
+    lead = () if codec.start is None else (codec.start,)
+    return (*lead, *_tokens(codec.encode, codec, text, "the prompt")) or _new_line(codec)
+
+
+def _tokens(encode: Callable[[str], np.ndarray], codec: Any, text: str, where: str) -> tuple[int, ...]:
     try:
         return tuple(encode(text).tolist()) if text else ()
     except Unencodable as error:
@@ -238,7 +243,7 @@ def _source(codec: Any, text: str) -> tuple[int, ...]:
         raise UserError("these data have no source: leave sampler.source out")
     before = () if reader.start is None else (reader.start,)
     after = () if reader.end is None else (reader.end,)
-    return (*before, *_tokens(reader, text, "the source"), *after)
+    return (*before, *_tokens(reader.encode, reader, text, "the source"), *after)
 
 
 def _new_line(codec: Any) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.data.text_codecs import until_end
+from genjax.data.chat import before_end
 from genjax.data.text_stream import settled
 from genjax.errors import UserError
 from genjax.families.decoding import MOST_PROMPTS, Decoding, Request
@@ -201,7 +201,7 @@ def streamed(
     drawing, told = first(), ""
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
-        ids = [until_end(row, codec.end) for row in rows]
+        ids = [before_end(codec, row) for row in rows]
         text = settled(codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop)
         if text.startswith(told):
             show(text[len(told) :])

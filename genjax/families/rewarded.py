@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.chat import ends_of
 from genjax.errors import UserError
 
 Reward = Callable[[Sequence[str], Sequence[str]], Any]  # prompts and responses [N] to numbers [N]
@@ -30,7 +31,8 @@ def prompts_of(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple
 def texts_of(codec: Any, tokens: np.ndarray, real: np.ndarray) -> list[str]:
     """The text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
     rows = [row[mask] for row, mask in zip(tokens, real.astype(bool), strict=True)]
-    kept = [row[:-1] if codec.end is not None and len(row) and row[-1] == codec.end else row for row in rows]
+    ends = ends_of(codec)
+    kept = [row[:-1] if len(row) and row[-1] in ends else row for row in rows]
     return [codec.decode(row) for row in kept]
 
 

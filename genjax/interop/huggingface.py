@@ -22,8 +22,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from genjax import checks, disk, json_text
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.errors import UserError, unknown
-from genjax.interop import tokenizers, weights
+from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ROBERTA
 from genjax.interop.gpt2 import GPT2
@@ -35,7 +36,16 @@ ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model at the hub
 # Nothing that could be a pickle or a program is ever fetched, nor what lies in folders: copies in other forms.
-WANTED = ("*.safetensors", weights.INDEX, CONFIG, tokenizers.FILE, tokenizers.CONFIG)
+WANTED = (
+    "*.safetensors",
+    weights.INDEX,
+    CONFIG,
+    tokenizers.FILE,
+    tokenizers.CONFIG,
+    chat_templates.FILE,
+    chat_templates.MAP,
+    chat_templates.GENERATION,
+)
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,14 @@ class Pretrained:
       params: of ``TokenNet(net, vocabulary)``, float32, a row of ``embedding`` for each token.
       codec: its tokenizer.
       kind: the ``model_type`` that transformers knows it as; None for the first that fits.
+      template: its chat template; None where it has none.
     """
 
     net: Transformer
     params: Mapping[str, Any]
     codec: Any
     kind: str | None = None
+    template: JinjaTemplate | None = None
 
     @property
     def vocabulary(self) -> int:
@@ -90,7 +102,8 @@ def load(source: str | Path) -> Pretrained:
             f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its weights, got {net.layers}",
             name,
         )
-    return Pretrained(net, _params(architecture, net, rows, options, found), codec, architecture.kind)
+    template = chat_templates.read(folder, options.values, codec) if net.causal else None
+    return Pretrained(net, _params(architecture, net, rows, options, found), codec, architecture.kind, template)
 
 
 def save(model: Pretrained, folder: str | Path) -> None:
@@ -101,8 +114,8 @@ def save(model: Pretrained, folder: str | Path) -> None:
     """
     folder = Path(folder).expanduser()
     architecture = _fitting(model.net, model.kind)
-    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types))
-    ends = tokenizers.ends(model.codec)
+    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types), model.template)
+    ends = tokenizers.ends(model.codec, model.template)
     options = Options(
         architecture.write(model.net, model.codec.pad)
         | ends
@@ -121,6 +134,9 @@ def save(model: Pretrained, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(folder / weights.WHOLE, tensors)
     (folder / weights.INDEX).unlink(missing_ok=True)  # of shards that lay here before
+    (folder / chat_templates.FILE).unlink(missing_ok=True)
+    if model.template is not None:
+        texts[chat_templates.FILE] = model.template.source
     for name, text in texts.items():
         disk.write(folder / name, text)
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from genjax import json_text
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.subwords import Subwords
 from genjax.data.text_codecs import Bytes, Characters
 from genjax.errors import UserError
@@ -52,6 +53,8 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         raise UserError(f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size")
     tokenizer = Tokenizer.from_str(codec.tokenizer)
     named = _json(folder / CONFIG) if (folder / CONFIG).exists() else {}
+    if _make_special(tokenizer, named):
+        codec = dataclasses.replace(codec, tokenizer=tokenizer.to_str())
 
     def special(role: str) -> str | None:
         value = named.get(f"{role}_token")
@@ -73,18 +76,39 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     )
 
 
-def files(codec: Any, context: int, types: bool) -> dict[str, str]:
+def _make_special(tokenizer: Tokenizer, named: Mapping[str, Any]) -> bool:
+    """Make special what tokenizer_config.json says is so, as ``transformers`` does; whether anything has changed.
+
+    A token that the vocabulary does not have is left out: the model has no row for it.
+    """
+    listed = [named.get(name) for name in ("additional_special_tokens", "extra_special_tokens")]
+    values = [value for name, value in named.items() if name.endswith("_token")]
+    values += [one for part in listed for one in (part.values() if isinstance(part, Mapping) else part or ())]
+    added = named.get("added_tokens_decoder")
+    values += [one for one in (added.values() if isinstance(added, Mapping) else ()) if one.get("special")]
+    before = tokenizer.to_str()
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    for value in values:
+        name = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(name, str) and name and name not in known and tokenizer.token_to_id(name) is not None:
+            flags = {n: bool(value.get(n)) for n in ("lstrip", "rstrip")} if isinstance(value, Mapping) else {}
+            tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False, **flags)])
+    return tokenizer.to_str() != before
+
+
+def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None = None) -> dict[str, str]:
     """The text of each tokenizer file for a codec, by name.
 
     Args:
       context: the longest sequence of the model.
       types: whether the model reads kinds of tokens.
+      template: of conversations; the special tokens that it reads keep the names that it knows.
 
     Raises:
       UserError: the codec has no such form.
     """
     tokenizer = _tokenizer(codec)
-    roles = ends(codec) | {"pad_token_id": codec.pad}
+    roles = _roles(codec) | {"pad_token_id": codec.pad}
     names = {role.removesuffix("_id"): tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
     if codec.start is not None and _around(tokenizer)[0] is None:
         start = tokenizer.id_to_token(codec.start)
@@ -98,6 +122,8 @@ def files(codec: Any, context: int, types: bool) -> dict[str, str]:
     if masks:
         names["mask_token"] = masks[0]
     inputs = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
+    if template is not None and template.names:
+        names = {name: text for name, text in names.items() if name != "bos_token"} | dict(template.names)
     fields = names | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -107,8 +133,20 @@ def files(codec: Any, context: int, types: bool) -> dict[str, str]:
     return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
 
 
-def ends(codec: Any) -> dict[str, int | None]:
+def ends(codec: Any, template: JinjaTemplate | None = None) -> dict[str, Any]:
     """The numbers of what begins and ends a text, as fields of config.json and generation_config.json."""
+    found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
+    return _roles(codec) | ({"eos_token_id": found[0] if len(found) == 1 else list(found)} if found else {})
+
+
+def start_and_end(codec: Any) -> tuple[str, str]:
+    """The names that the tokens which begin and end a text have in its files; "" for none."""
+    tokenizer = _tokenizer(codec)
+    start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
+    return start or "", end or ""
+
+
+def _roles(codec: Any) -> dict[str, int | None]:
     return {"bos_token_id": codec.start if codec.start is not None else codec.end, "eos_token_id": codec.end}
 
 

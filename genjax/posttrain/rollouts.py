@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.data.chat import ends_of
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive import Autoregressive
@@ -142,8 +143,8 @@ def answered(
             f"prompts are of 1 to {longest} tokens (family.longest_prompt), but there is one of "
             f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}"
         )
-    end = family.codec.end
-    ends, pad = ((), family.codec.pad or 0) if end is None else (((end,),), end)
+    known = ends_of(family.codec)
+    ends, pad = tuple((end,) for end in known), known[0] if known else family.codec.pad or 0
     prompts, asked = prompts_of(batch["tokens"][rows], batch["prefix_mask"][rows], longest)
     prompts, asked = (jnp.repeat(x, copies, 0) for x in (prompts, asked))
     return rollout(family.base, policy, prompts, asked, family.new_tokens, key, ends, pad), longest

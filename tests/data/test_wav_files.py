@@ -286,8 +286,9 @@ def test_a_preparation_keeps_them_counts_what_is_clipped_and_quarantines_what_is
     (tmp_path / "b.wav").write_bytes(sized(0xFFFFFFFF, 0xFFFFFFFF))
     (tmp_path / "c.wav").write_bytes(PLAIN[:-9])
     plan, schema = reading.planned([Waves(("*.wav",), str(tmp_path))])
-    remarks = reading.read(plan, schema, tmp_path / "out")
-    assert list(remarks.values()) == [1] and "beyond full scale" in next(iter(remarks))
+    reading.read(plan, schema, tmp_path / "out")
+    ((what, change),) = reading.changes(tmp_path / "out").items()
+    assert change.times == 1 and "beyond full scale" in what
     assert len(list((tmp_path / "out" / "kept").iterdir())) == 2
     assert len(list((tmp_path / "out" / "dropped").iterdir())) == 1
 

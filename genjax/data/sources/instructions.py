@@ -9,6 +9,7 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.chat import ChatTemplate
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.chat_records import turns_of
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
@@ -26,13 +27,15 @@ class Instructions:
 
     A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps an ``input`` and a
     ``system`` text, or a conversation of which the assistant has the last word: ``messages`` of a ``role`` and a
-    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``.
+    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``, beside
+    which a ``system`` text may stand, too.
 
     Attributes:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
       name: of the file in its folder.
-      template: what stands around what each side says.
+      template: what stands around what each side says; None takes that of the run or model that training begins
+        with, or Alpaca's where it has none.
       joint: what stands between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.
@@ -45,7 +48,7 @@ class Instructions:
 
     root: str | None = None
     name: str = "instruction_data_1100.json"
-    template: ChatTemplate = ChatTemplate()
+    template: ChatTemplate | JinjaTemplate | None = None
     joint: str = "\n\n### Input:\n"
     codec: Any = Subwords(start_token="<|endoftext|>")
     length: int = 256
@@ -64,11 +67,12 @@ class Instructions:
           UserError: the file is missing or damaged, or a record is no conversation that ends with an answer; the record
             is named.
         """
+        template = self.template or ChatTemplate()
         folder = Path(part_folder("instruct", self.root))
         path = folder / self.name if folder.is_dir() else folder
         tally, left = Tally(), Counter[str]()
         found = json_records(path, left=left)
-        records = [Record(where, turns_of(one, where, self.template, self.joint, left)) for where, one in found]
+        records = [Record(where, turns_of(one, where, template, self.joint, left)) for where, one in found]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
         tally.add(str(path), left)
@@ -76,7 +80,7 @@ class Instructions:
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
         parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
-        data = chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        data = chat_dataset(parts, self.codec, template, self._layout, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
 
     @property

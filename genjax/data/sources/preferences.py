@@ -11,6 +11,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.chat import ChatTemplate
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.preferences import Equal, Long, Preference, Rows, preference_dataset, stored_preferences
 from genjax.data.splits import DRAW, MOST_MADE
@@ -43,7 +44,8 @@ class Preferences:
     Attributes:
       root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      template: what stands around prompts and responses.
+      template: what stands around prompts and responses; None takes that of the run or model that training begins
+        with, or Alpaca's where it has none.
       joint: what stands between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T.
@@ -54,7 +56,7 @@ class Preferences:
     """
 
     root: str | None = None
-    template: ChatTemplate = ChatTemplate()
+    template: ChatTemplate | JinjaTemplate | None = None
     joint: str = "\n\n### Input:\n"
     codec: Any = Subwords(start_token="<|endoftext|>")
     length: int = 128
@@ -76,6 +78,7 @@ class Preferences:
           UserError: no file, a damaged record or one without a field, an empty response, a prompt that fills its row,
             or two equal responses; the record is named.
         """
+        template = self.template or ChatTemplate()
         path = Path(part_folder("instruct/preference_1100.json", self.root))
         tally, left = Tally(), Counter[str]()
         pairs = stored_preferences(path, self.joint, left)
@@ -85,7 +88,7 @@ class Preferences:
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
         parts = {name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names}
         rows = Rows(self.length, self.long, self.equal)
-        data = preference_dataset(pairs, parts, self.codec, self.template, rows, self.cache)
+        data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
 
 
@@ -101,7 +104,8 @@ class RulePreferences:
       size: training pairs.
       test_size: test pairs.
       seed: of the pairs; a larger size keeps the pairs of a smaller one.
-      template: what stands around prompts and responses.
+      template: what stands around prompts and responses; None takes that of the run or model that training begins
+        with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T; pairs that are longer are dropped.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
@@ -110,7 +114,7 @@ class RulePreferences:
     size: int = 4_000
     test_size: int = 1_000
     seed: int = 0
-    template: ChatTemplate = ChatTemplate()
+    template: ChatTemplate | JinjaTemplate | None = None
     codec: Any = Words()
     length: int = 64
     cache: str | None = None
@@ -122,10 +126,11 @@ class RulePreferences:
 
     def open(self) -> Dataset:
         """Batches as ``genjax.data.preferences`` has them; the codec is a ``ChatCodec``."""
+        template = self.template or ChatTemplate()
         pairs = [*self.examples("train"), *self.examples("test")]
         parts = {"train": np.arange(self.size), "test": self.size + np.arange(self.test_size)}
         rows = Rows(self.length, "drop", "refuse")
-        return preference_dataset(pairs, parts, self.codec, self.template, rows, self.cache)
+        return preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
 
     def examples(self, split: str) -> list[Preference]:
         """The pairs of a split, in its order."""

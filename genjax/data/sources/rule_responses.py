@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate, Turn, said
+from genjax.data.chat import ChatTemplate, Turn, whole_text
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
 from genjax.data.dataset import Dataset
 from genjax.data.layouts import Documents
@@ -31,7 +32,8 @@ class RuleResponses:
       seed: of the pairs.
       which: "all" responses, whose mean reward is 0, or those that are "chosen".
       prompted: a prompt is given, and its response is learned; False for texts that are learned as a whole.
-      template: what stands around prompts and responses.
+      template: what stands around prompts and responses; None takes that of the run or model that training begins
+        with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training texts.
       length: predictions in a row, T; what is longer is dropped.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
@@ -42,7 +44,7 @@ class RuleResponses:
     seed: int = 0
     which: Which = "all"
     prompted: bool = True
-    template: ChatTemplate = ChatTemplate()
+    template: ChatTemplate | JinjaTemplate | None = None
     codec: Any = Words()
     length: int = 64
     cache: str | None = None
@@ -53,16 +55,18 @@ class RuleResponses:
 
     def open(self) -> Dataset:
         """Batches as those of ``chat_dataset``, or, where nothing is given, of ``Documents``."""
+        template = self.template or ChatTemplate()
         parts = {split: self.records(split) for split in ("train", "test")}
         if self.prompted:
-            return chat_dataset(parts, self.codec, self.template, ChatLayout(self.length), self.cache)
+            return chat_dataset(parts, self.codec, template, ChatLayout(self.length), self.cache)
         texts = {split: self._texts(records) for split, records in parts.items()}
         return text_dataset(texts, self.codec, Documents(self.length, long="drop"), self.cache)
 
     def records(self, split: str) -> list[Record]:
         """The conversations of a split, in its order: of each pair the chosen response, then the other."""
+        template = self.template or ChatTemplate()
         sides = SIDES if self.which == "all" else SIDES[:1]
-        asks, says = self.template.user, self.template.assistant
+        asks, says = template.user, template.assistant
         return [
             Record(f"{pair.where}, {side}", (Turn(asks, pair.prompt), Turn(says, getattr(pair, side))))
             for pair in RulePreferences(self.size, self.test_size, self.seed).examples(split)
@@ -70,7 +74,8 @@ class RuleResponses:
         ]
 
     def _texts(self, records: Sequence[Record]) -> StoredTexts:
-        told = ((where, "".join(text for text, _ in said(self.template, turns, where))) for where, turns in records)
+        template = self.template or ChatTemplate()
+        told = ((where, whole_text(template, turns, where)) for where, turns in records)
         return StoredTexts("the generated responses", tuple(told))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.chat import ChatTemplate, Turn
+from genjax.data.chat_jinja import JinjaTemplate
 from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.dataset import Dataset
 from genjax.data.sources.pairs import Sentences, check_lines, sentence_files
@@ -33,7 +34,8 @@ class TextPairs:
       validation: the name of those to watch, None for none.
       test: the name of those to judge on, None for none.
       prompt: what is asked, with {source} in the place of the sentence.
-      template: what stands around what each side says.
+      template: what stands around what each side says; None takes that of the run or model that training begins
+        with, or Alpaca's where it has none.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T, prompt and answer together.
       packed: train on rows of several pairs, told apart; held-out ones have a row each.
@@ -50,7 +52,7 @@ class TextPairs:
     validation: str | None = "val"
     test: str | None = "test_2016_flickr"
     prompt: str = "Translate to English: {source}"
-    template: ChatTemplate = ChatTemplate()
+    template: ChatTemplate | JinjaTemplate | None = None
     codec: Any = Subwords(start_token="<|endoftext|>")
     length: int = 128
     packed: bool = False
@@ -69,13 +71,14 @@ class TextPairs:
         Raises:
           UserError: a file is missing, the two sides differ in length, or a sentence has no translation.
         """
+        template = self.template or ChatTemplate()
         names = {"train": self.train, "validation": self.validation, "test": self.test}
         sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
         parts = {part: self._records(texts) for part, texts in sides.items()}
         left = Tally()
         for text in (text for texts in sides.values() for text in texts):
             left.add(str(text.path), {"empty lines read as empty sentences": text.empty})
-        data = chat_dataset(parts, self.codec, self.template, self._layout, self.cache)
+        data = chat_dataset(parts, self.codec, template, self._layout, self.cache)
         return dataclasses.replace(data, remarks=(*left.remarks(str(sides["train"][0].path.parent)), *data.remarks))
 
     @property
@@ -83,9 +86,10 @@ class TextPairs:
         return ChatLayout(self.length, self.packed, self.long)
 
     def _records(self, texts: Sequence[Sentences]) -> list[Record]:
+        template = self.template or ChatTemplate()
         sources, targets = (text.sentences() for text in texts)
         check_lines(texts, (len(sources), len(targets)))
-        user, assistant = self.template.user, self.template.assistant
+        user, assistant = template.user, template.assistant
         return [
             Record(
                 f"line {number:,} of {texts[1].path.name}",

@@ -1,0 +1,139 @@
+"""Chat templates as they lie in folders of Hugging Face's layout, and back."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genjax import json_text
+from genjax.data.chat import ChatCodec, ChatTemplate
+from genjax.data.chat_jinja import JinjaTemplate
+from genjax.data.subwords import Subwords
+from genjax.errors import UserError
+from genjax.interop import tokenizers
+
+FILE = "chat_template.jinja"
+MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
+LONGEST = 2**20  # characters of a template; the longest that are in use have a twentieth of that
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def read(folder: Path, config: Mapping[str, Any], codec: Subwords) -> JinjaTemplate | None:
+    """The chat template of a folder; None where it has none.
+
+    It is ``chat_template.jinja`` or, without that file, ``chat_template`` of tokenizer_config.json:
+    a text, or a list of which the one named "default" is taken. Answers end with the tokens that
+    generation_config.json names, or else config.json.
+
+    Args:
+      config: the fields of config.json.
+      codec: the folder's tokenizer.
+
+    Raises:
+      UserError: a file is damaged, or the template fails on a question and its answer; the field
+        is the path.
+    """
+    path, fields = folder / FILE, _fields(folder / tokenizers.CONFIG)
+    if path.exists():
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}", str(path)) from None
+    else:
+        path = folder / tokenizers.CONFIG
+        found = _default(fields.get("chat_template"), path)
+        if found is None:
+            return None
+        source = found
+    if len(source) > LONGEST:
+        raise UserError(
+            f"{path}: a template must have at most {LONGEST:,} characters, got {len(source):,}",
+            str(path),
+        )
+    generation = _fields(folder / GENERATION)
+    ids = generation.get("eos_token_id", config.get("eos_token_id"))
+    stops = [codec.name(i) for i in (ids if isinstance(ids, list) else [ids])]
+    template = JinjaTemplate(
+        source,
+        special_names(folder),
+        tuple(dict.fromkeys(stop for stop in stops if stop is not None)),
+        datetime.datetime.now().isoformat(timespec="minutes") if "strftime_now" in source else None,
+        str(path),
+    )
+    template.end(codec)  # renders it once
+    return template
+
+
+def special_names(folder: Path) -> tuple[tuple[str, str], ...]:
+    """The special tokens that a folder names, such as ("bos_token", "<s>")."""
+    fields = _fields(folder / MAP) | _fields(folder / tokenizers.CONFIG)
+    found = []
+    for role in ROLES:
+        value = fields.get(f"{role}_token")
+        value = value.get("content") if isinstance(value, Mapping) else value
+        if isinstance(value, str):
+            found.append((f"{role}_token", value))
+    return tuple(found)
+
+
+def written(codec: ChatCodec) -> JinjaTemplate:
+    """The template of a codec in Jinja, with which other programs make the tokens that it makes.
+
+    A ``ChatTemplate`` encodes its pieces one by one, a template in Jinja the text as a whole. Its
+    tokens are the same unless some reach from a header into an answer: an answer that begins with
+    a blank can have such, and with a tokenizer that puts a space before every text any answer.
+    """
+    template = codec.template
+    if isinstance(template, JinjaTemplate):
+        return template
+    assert isinstance(template, ChatTemplate)
+    start, end = tokenizers.start_and_end(codec.tokens)
+    spoken = []
+    for name, before, after in template.roles:
+        learned = name == template.assistant
+        called = {template.user: "user", template.assistant: "assistant"}.get(name, name)
+        over = _literal(end) if learned else _literal(after)
+        later = f" + ('' if loop.last and not add_generation_prompt else {_literal(after)})"
+        said = f"{_literal(before)} + message['content'] + {over}{later if learned else ''}"
+        spoken.append(f"if message['role'] == {_literal(called)} %}}{{{{ {said} }}}}{{%- ")
+    before = next(before for name, before, _ in template.roles if name == template.assistant)
+    source = (
+        f"{{{{ {_literal(start)} }}}}{{%- for message in messages %}}{{%- "
+        + "el".join(spoken)
+        + "else %}{{ raise_exception('the template has no role ' + message['role']) }}{%- endif %}"
+        "{%- endfor %}{%- if add_generation_prompt %}{{ " + _literal(before) + " }}{%- endif %}"
+    )
+    return JinjaTemplate(source)
+
+
+def _literal(text: str) -> str:
+    """A text as Jinja writes it in an expression."""
+    plain = (c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in text)
+    return f"'{''.join(plain)}'"
+
+
+def _default(found: Any, path: Path) -> str | None:
+    if isinstance(found, list) and all(isinstance(one, Mapping) for one in found):
+        named = {one.get("name"): one.get("template") for one in found}
+        found = named.get("default")
+    if isinstance(found, str | None):
+        return found
+    raise UserError(
+        f"{path}: chat_template must be a text or a list of name and template, got {found!r:.60}",
+        str(path),
+    )
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """The fields of a file of JSON, none where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        found = json_text.parse(path.read_bytes(), str(path), finite=False)
+        if isinstance(found, dict):
+            return found
+    except (OSError, UserError):
+        pass
+    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
