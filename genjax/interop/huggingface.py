@@ -93,11 +93,13 @@ def load(source: str | Path) -> Pretrained:
     if not folder.is_dir():
         folder = fetch(str(source))
     architecture, options = _described(folder)
+    name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
+    if (layers := options.whole(name)) > checks.DEEPEST:
+        raise options.refused(name, f"<= {checks.DEEPEST}", layers)
     net, rows = architecture.net(options), options.whole("vocab_size")
     codec = tokenizers.read(folder, options.values, rows)
     found = weights.weights(folder)
     if net.layers > len(found.shapes):  # before a table is made of them
-        name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
         raise UserError(
             f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its weights, got {net.layers}",
             name,

@@ -511,7 +511,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(folders, tmp_path):
     (tmp_path / "GPT2" / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
     index = tmp_path / "GPT2" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"transformer.wte.weight": "../elsewhere.safetensors"}}))
-    refused(tmp_path / "GPT2", "names files outside its folder")
+    refused(tmp_path / "GPT2", "in its own folder")
     for text in ("{}", '{"weight_map": {"transformer.wte.weight": 5}}'):
         index.write_text(text)
         refused(tmp_path / "GPT2", "index.json is damaged")
