@@ -12,11 +12,20 @@ from genjax.errors import UserError
 
 
 def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values of a column as Python has them; texts as bytes where some of them are not UTF-8."""
+    """The values of a column as Python has them; texts as bytes where some of them are not UTF-8.
+
+    Dates and times that Python has no values of are texts.
+    """
+    if column.type == pa.time64("ns"):  # Python would drop the nanoseconds
+        return list(column.cast(pa.string()).to_pylist())
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
         return list(column.cast(_of_bytes(column.type)).to_pylist())
+    except (OverflowError, ValueError):
+        if not types.is_temporal(column.type):
+            raise
+        return list(column.cast(pa.string()).to_pylist())
 
 
 def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

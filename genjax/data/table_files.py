@@ -151,7 +151,11 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
             columns[name] = parquet_text.texts(cells, encoding, path.name, name)
             words.add(name)
         elif types.is_date(column.type) or types.is_timestamp(column.type) or types.is_time(column.type):
-            columns[name] = parquet_text.moments(column)
+            try:
+                columns[name] = parquet_text.moments(column)
+            except pyarrow.ArrowException as error:  # of a zone that does not exist
+                reason = str(error).splitlines()[0]
+                raise UserError(f"column {name!r} of {path.name} cannot be read: {reason}", name) from None
         else:
             raise UserError(
                 f"column {name!r} of {path.name} holds {column.type}, which are neither numbers nor categories; "

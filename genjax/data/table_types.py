@@ -16,6 +16,7 @@ from genjax.errors import UserError
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 LARGEST = 1e18  # whose square is a number of float32
 EXACT = 2**53  # whole numbers above it are not told apart
+INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 FEW = 20  # different values that may be categories, however few rows there are
 
@@ -107,7 +108,8 @@ class Typing:
         if compact is not None:
             return compact[1], compact[0]
         numbers = sum(map(bool, map(NUMBER.fullmatch, map(str.strip, known))))
-        if name in self.numeric or (name not in self.words and 2 * numbers > len(known)):
+        infinite = sum(map(bool, map(INFINITE.fullmatch, map(str.strip, known)))) if numbers < len(known) else 0
+        if name in self.numeric or (name not in self.words and 2 * (numbers + infinite) > len(known)):
             return {name: self._numbers(name, cells, numbers, len(known))}, None
         found = dates(name, cells, self.title)
         if found is not None:

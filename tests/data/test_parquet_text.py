@@ -113,6 +113,19 @@ def test_dates_and_times_are_those_of_a_table_of_texts(tmp_path, kind):
     assert [text.translate(form) for text in written] == [text.translate(form) for text in moments]
 
 
+def test_moments_that_python_has_no_values_of_are_texts_or_told(tmp_path):
+    early = pa.array([-(10**12), 1] * 6, pa.int64()).cast(pa.timestamp("s"))
+    assert prepared(stored(tmp_path, early))[0][:1] == ["-29719-04-05 22:13:20.000"]
+    fine = pa.array([1, 2] * 6, pa.int64()).cast(pa.time64("ns"))
+    assert prepared(stored(tmp_path, fine))[0][:1] == ["00:00:00.000000001"]
+    nowhere = pa.array([1, 2] * 6, pa.int64()).cast(pa.timestamp("s", "Foo/Bar"))
+    with pytest.raises(UserError, match="column 'text' of t.parquet cannot be read: .*Foo/Bar"):
+        Table(str(stored(tmp_path, nowhere))).open()
+    endless = pa.array([1.5, float("inf")] * 6)
+    with pytest.raises(UserError, match="row 2 of t.parquet has 'inf' in 'x'"):
+        Table(str(stored(tmp_path, endless, "x"))).open()
+
+
 def test_decimals_are_numbers_and_booleans_categories(tmp_path):
     column = pa.array([decimal.Decimal("1.50"), decimal.Decimal("-2.25"), None] * 6, pa.decimal128(9, 2))
     (number, _) = Table(str(stored(tmp_path, column, "x")), test_fraction=0, modes=1).open().codec.numbers

@@ -310,6 +310,7 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
         (["0000-01-01", "2024-01-01", "2024-01-02"] * 9, "row 1 .* '0000-01-01' .* which is no day"),
         (["01234"] + ["10115", "99999"] * 9, "row 1 .* has '01234' .* or the column in categorical"),
         (["1", "2", "inf"] * 9, "row 3 .* has 'inf'"),
+        (["1", "-Infinity", "inf"] * 9, "row 2 .* has '-Infinity' in 'v', where 9 of 27 values are numbers"),
         (["1", "2", "."] * 9, "row 3 .* has '.'"),
         (["1e40", "2"] * 9, "no number above"),
         ([""] * 9, "column 'v' of t.csv holds no value; leave it out"),
