@@ -254,9 +254,7 @@ def test_a_preparation_whose_lines_nobody_reads_is_no_fault_of_the_disk(tmp_path
         prepare(preparation, "x", tmp_path / "set", say=say)
 
 
-def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(
-    trained, tmp_path, capsys, monkeypatch
-):
+def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(trained, tmp_path, capsys, monkeypatch):
     before = os.listdir(trained.run_dir)
 
     def refused(path, *_):
