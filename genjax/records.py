@@ -109,6 +109,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
     if jax.process_index() == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
         if not begun:
             (run_dir / ENVIRONMENT).unlink(missing_ok=True)
         if content is not None:
