@@ -205,6 +205,8 @@ class _File:
 
     def _take(self, path: Path, part: Path) -> None:
         while not _linked(part, path):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise _refused(path, f"has a {path.name} that is not a file: move it away")
             with contextlib.suppress(FileNotFoundError):  # it ended just now: try again
                 key = self._expired(path)
                 claim = self._path.with_name(f"{NAME}.{key}")
@@ -241,7 +243,12 @@ class _File:
     def _age(self, path: Path) -> float:
         """Seconds since the last renewal, by the clock of the file system, which all hosts share."""
         os.utime(self._fd)
-        return os.fstat(self._fd).st_mtime - path.stat().st_mtime
+        age = os.fstat(self._fd).st_mtime - path.stat().st_mtime
+        if age < -RENEWED:  # that clock was set back: who lives renews it, and who is dead has 60 s from now
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return 0.0
+        return age
 
     @staticmethod
     def _key(path: Path) -> str:

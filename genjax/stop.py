@@ -94,9 +94,10 @@ def prompt() -> Iterator[Ended]:
 
     The exception that a signal raises can be lost in a library that calls Python, and is not raised before a long
     call of a library returns. So a thread ends the process where it has not ended ``GRACE`` seconds after the signal.
-    One line says what ends it; signals after the first change nothing.
+    One line says what ends it, and is the last one; signals after the first change nothing.
     """
     ended = Ended()
+    quiet = contextlib.ExitStack()
     if not _is_main():
         yield ended
         return
@@ -105,6 +106,7 @@ def prompt() -> Iterator[Ended]:
         if ended.code is None:
             ended.code = 128 + number
             early.say(number)
+            quiet.enter_context(_silenced())
             raise _ended(number)
 
     readable, writable = os.pipe()
@@ -121,11 +123,29 @@ def prompt() -> Iterator[Ended]:
         for number, handler in handlers.items():
             again = ended.code is not None and handler is early.end
             signal.signal(number, early.leave if again else handler)
+        quiet.close()
         over.set()
         os.write(writable, bytes([OVER]))
         watch.join()
         os.close(writable)
         os.close(readable)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Throw away what libraries write to standard error as they are interrupted, such as panics of Rust."""
+    try:
+        before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _end_late(readable: int, over: threading.Event) -> None:

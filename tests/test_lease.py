@@ -120,6 +120,35 @@ def test_that_of_another_machine_is_kept_for_60_seconds(run_dir, where):
     assert taken(run_dir)
 
 
+def test_a_renewal_from_the_future_counts_from_now_on(run_dir):
+    far = holder(host="far", boot="another")
+    plant(run_dir, far, age=-(10**6))
+    with pytest.raises(UserError, match="try again in 60 s"):
+        taken(run_dir)
+    assert abs(time.time() - (run_dir / NAME).stat().st_mtime) < 10
+    os.utime(run_dir / NAME, (1, time.time() - 61))
+    assert taken(run_dir)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link", "dangling"])
+def test_what_is_no_file_in_the_place_of_a_lease_is_named_at_once(run_dir, kind):
+    path = run_dir / NAME
+    run_dir.mkdir()
+    (run_dir / "precious").write_text("precious")
+    make = {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to(run_dir / "precious"),
+        "dangling": lambda: path.symlink_to(run_dir / "nowhere"),
+    }
+    make[kind]()
+    with pytest.raises(UserError, match="move it away") as error:
+        taken(run_dir)
+    assert error.value.field == str(path) and (run_dir / "precious").read_text() == "precious"
+    assert sorted(os.listdir(run_dir)) == [NAME, "precious"]
+
+
 def test_a_container_of_this_machine_is_seen_to_live_by_the_lock_of_its_file(run_dir):
     """Its numbers of processes mean nothing here."""
     with Lease(epath.Path(run_dir)):

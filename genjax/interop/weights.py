@@ -124,7 +124,7 @@ def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{index} is damaged: fetch it again", str(index)) from None
     if outside:
-        raise UserError(f"{index} names files that are not NAME.safetensors in its own folder", str(index))
+        raise UserError(f"{index} names files outside its folder, or of another kind than .safetensors", str(index))
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
         raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {listed(missing)}")
