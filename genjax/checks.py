@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -68,7 +69,7 @@ def checked(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
         value = value.item()
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is ENDLESS:
-        return value if value in (math.inf, -math.inf) else checked(value, float, name, deep)
+        return value if isinstance(value, float) and math.isinf(value) else checked(value, float, name, deep)
     if origin is typing.Annotated:
         return checked(value, inner[0], name, deep)
     if origin in (typing.Union, types.UnionType):
@@ -146,7 +147,8 @@ def beneath(path: str, field: str, folder: bool) -> None:
 
 
 def _unlisted(name: str, known: tuple[Any, ...], value: Any) -> Any:
-    near = difflib.get_close_matches(str(value), map(str, known), n=1, cutoff=0.42)
+    word = value if isinstance(value, str) else ""
+    near = difflib.get_close_matches(word, map(str, known), n=1, cutoff=0.42)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UserError(f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}{hint}", name)
 
@@ -157,7 +159,10 @@ def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
 
 
 def _shown(value: Any) -> str:
-    shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    try:
+        shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+    except Exception:  # the repr of someone else's class, or of a number of more digits than Python writes
+        shown = f"an object of type {type(value).__name__}"
     return shown if len(shown) < 200 else f"{shown[:200]}..."
 
 
@@ -166,13 +171,15 @@ def _whole(value: Any, name: str) -> int:
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         _refuse(name, "a whole number", value)
+    if not -(2**63) <= value < 2**63:
+        _refuse(name, "a whole number of 64 bits", value)
     return int(value)
 
 
 def _finite(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, "a number", value)
-    if not math.isfinite(value):
+    if not abs(value) <= sys.float_info.max:  # NaN is not, either
         _refuse(name, "finite", value)
     return float(value) if isinstance(value, float) else value
 

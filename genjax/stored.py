@@ -189,7 +189,11 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         raise unknown(f"field of {cls.__name__}", name, fields)
     hints = typing.get_type_hints(cls)
     try:
-        arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
+        with np.errstate(over="raise"):
+            arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
+        for name in arrays:
+            if not np.isfinite(arrays[name]).all():
+                raise UserError(f"{name} of {cls.__name__} must be finite", name)
         return cls(**given | arrays)
     except UserError:
         raise

@@ -46,7 +46,26 @@ from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Warm
 from tests.toy import Toy, ToyData, experiment
 
 NAN, INF = math.nan, math.inf
-WRONG = (NAN, INF, -INF, -1, 0, 1e30, 10**12, -(10**12), True, "3", None, (), [1, 2], 3j, b"3", {})
+WRONG = (
+    NAN,
+    INF,
+    -INF,
+    -1,
+    0,
+    1e30,
+    10**12,
+    -(10**12),
+    10**400,
+    -(10**5000),
+    True,
+    "3",
+    None,
+    (),
+    [1, 2],
+    3j,
+    b"3",
+    {},
+)
 NEEDED = {  # the fields without a default
     "ImageCodec": {"height": 8, "width": 8, "channels": 3},
     "PointsCodec": {"dim": 2},

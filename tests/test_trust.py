@@ -4,10 +4,11 @@ import json
 import shutil
 
 import pytest
+from etils import epath
 
 import genjax
 from genjax import __main__ as command_line
-from genjax import stored, trust
+from genjax import records, stored, trust
 from genjax.errors import UserError
 from genjax.train import train
 from tests import toy
@@ -139,8 +140,11 @@ DAMAGE = {
     "deep_objects": b'{"a":' * 100_000,
     "twice": b'{"format": 1, "format": 1}',
     "nan": b"NaN",
+    "nul": b"\0" * 64,
+    "huge": b'{"format": 1' + b"0" * 5000 + b"}",
     "folder": None,
 }
+WRONG = (None, True, -1, 1e308, 10**400, float("nan"), "x", "", [], {}, [1, [2]], {"class": "x"}, {"class": 3}, "\0")
 
 
 def damage(path, how):
@@ -162,6 +166,42 @@ def test_a_damaged_file_costs_one_line_with_path_and_cure(name, how, whole, tmp_
             assert command_line.main([command, str(run)]) == 2
             error = capsys.readouterr().err
             assert error.count("\n") == 1 and str(run / name) in error and "remove it" in error
+
+
+def places(tree, place=()):
+    """The keys that lead to each value of a JSON tree."""
+    yield place
+    for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
+        yield from places(tree[key], (*place, key))
+
+
+def changed(tree, place, value):
+    if not place:
+        return value
+    copy = tree.copy()
+    copy[place[0]] = changed(tree[place[0]], place[1:], value)
+    return copy
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["config.json", "codec.json"])
+def test_any_value_of_another_kind_is_read_or_refused_with_the_path(name, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    tree = json.loads((run / name).read_text())
+    refused = 0
+    for place in places(tree):
+        for value in WRONG:
+            (run / name).write_text(json.dumps(changed(tree, place, value)))
+            with trust.trusting(True):
+                try:
+                    records.experiment_of(run)
+                    records.stored_codec(epath.Path(run))
+                except UserError as error:
+                    refused += 1
+                    assert str(run / name) in str(error), (place, value)
+                    assert "\n" not in str(error)
+    assert refused > 5 * len(list(places(tree)))
 
 
 @pytest.mark.parametrize("how", [how for how in DAMAGE if how != "folder"])

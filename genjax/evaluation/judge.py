@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -159,6 +160,7 @@ class Subject:
     def samples_by(self, options: Any, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
         family, codec = self.model.family, self.model.codec
+        checks.fits(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
         options = family.prepared(options, codec)
         return family.finished(sampled(self.layout, family, self.model.state, self.key, n, options), options, codec)
 
