@@ -15,8 +15,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from benchmarks.peers import image_steps
     from genjax.data.sources import Digits
     from genjax.experiment import Experiment
-    from genjax.families.gan import GAN
-    from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+    from genjax.families.gan.gan import GAN
+    from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
     from genjax.optim import Adam, Players
     from genjax.schedules import Constant
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from genjax.prepare.components import agreement, components
-from genjax.prepare.minhash import MinHash
+from genjax.prepare.matching.components import agreement, components
+from genjax.prepare.matching.minhash import MinHash
 
 DOCUMENTS = {"dedup": 100_000, "dedup_small": 2_000}
 MINHASH = MinHash()

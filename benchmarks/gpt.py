@@ -25,8 +25,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.data.dataset import Spec
     from genjax.data.sources import Digits
     from genjax.experiment import Experiment
-    from genjax.families.autoregressive import Autoregressive
-    from genjax.nets.transformer import Transformer
+    from genjax.families.autoregressive.autoregressive import Autoregressive
+    from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import AdamW
     from genjax.schedules import Constant
 

@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 import genjax
-from genjax.checkpoint import UNFINISHED, found_steps, newest_step
+from genjax.runs.checkpoint import UNFINISHED, found_steps, newest_step
 
 STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}

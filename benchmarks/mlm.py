@@ -24,7 +24,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.experiment import Experiment
     from genjax.families.masked_lm import MaskedLM
     from genjax.families.masking import Masking
-    from genjax.nets.transformer import Transformer
+    from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import AdamW
     from genjax.schedules import Constant
 

@@ -55,8 +55,9 @@ def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[
     import jax
     import numpy as np
 
-    from genjax import parallel, runs
-    from genjax.train import make_step
+    from genjax import parallel
+    from genjax.runs import run as runs
+    from genjax.training import make_step
 
     layout = parallel.start(parallel.Devices(count=1))
     make = runs.initial_state(experiment, spec)

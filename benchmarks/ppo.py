@@ -48,18 +48,19 @@ def genjax_step(case: str) -> Callable[[int], None]:
     import jax
     import numpy as np
 
-    from genjax import parallel, runs
+    from genjax import parallel
     from genjax.data.dataset import Spec
     from genjax.data.sources import Digits
-    from genjax.data.text_codecs import Characters
+    from genjax.data.text.codecs import Characters
     from genjax.experiment import Experiment
-    from genjax.families.autoregressive import Autoregressive
+    from genjax.families.autoregressive.autoregressive import Autoregressive
     from genjax.family import State, Trained, example_of
-    from genjax.nets.transformer import Transformer
+    from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import Adam
     from genjax.posttrain.ppo import BASE, PPO
+    from genjax.runs import run as runs
     from genjax.schedules import Constant
-    from genjax.train import make_step
+    from genjax.training import make_step
 
     sizes = SIZES[case]
     rows, prompt = sizes.rows, sizes.prompt

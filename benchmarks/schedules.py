@@ -2,7 +2,7 @@
 
     python -m benchmarks.schedules [--config vdm_digits] [--seeds 3] [--steps N] [--folder runs/schedules]
 
-Trains the config with its own learned process and with the fixed `Linear` and `Cosine` ones, each from every seed, and
+Trains the config with its own learned process and with the fixed `VPLinear` and `VPCosine` ones, each from every seed, and
 prints a JSON line a run: `variance`, of the loss of a training batch at the last parameters, in nats squared, over
 batches and draws; `bits_per_dim`, the bound of the averaged parameters on the test split, the mean of several draws of
 times and noise, with its standard error. A run that is there is not trained again.
@@ -24,8 +24,8 @@ from genjax.data.dataset import Dataset
 from genjax.data.stream import padded
 from genjax.experiment import Every, Experiment, load_config
 from genjax.family import Batch, Mean, State, modelled
-from genjax.processes import Cosine, Linear
-from genjax.runs import Run
+from genjax.runs.run import Run
+from genjax.samplers.diffusion.processes import VPCosine, VPLinear
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     config, source = load_config(options.config)
     data = config.data.open()
     for seed in range(options.seeds):
-        for process in (config.family.process, Linear(), Cosine()):
+        for process in (config.family.process, VPLinear(), VPCosine()):
             experiment = with_process(config, process, seed, options.steps or config.steps)
             name = f"{type(process).__name__.lower()}_{seed}"
             run = genjax.train(experiment, options.folder / name, source=source, quiet=True)

@@ -17,13 +17,13 @@ RATE, DECAY, STEPS = 1e-4, 1e-2, 5
 
 def genjax_family() -> Any:
     """A diffusion with the U-Net."""
-    from genjax.families.diffusion import Denoising, Diffusion
-    from genjax.nets.unet import UNet
-    from genjax.processes import Linear
+    from genjax.families.diffusion.diffusion import Denoising, Diffusion
+    from genjax.nets.conv.unet import UNet
     from genjax.samplers import DDIM
+    from genjax.samplers.diffusion.processes import VPLinear
 
     net = UNet(CHANNELS, attention=(ATTENTION,), head_dim=HEAD_DIM)
-    return Diffusion(net, Linear(), target="noise", width=WIDTH, sampler=Denoising(DDIM(STEPS)))
+    return Diffusion(net, VPLinear(), target="noise", width=WIDTH, sampler=Denoising(DDIM(STEPS)))
 
 
 def torch_net() -> Any:

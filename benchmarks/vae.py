@@ -15,7 +15,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.data.sources import Digits
     from genjax.experiment import Experiment
     from genjax.families.vae import VAE
-    from genjax.nets.conv import ConvCoder
+    from genjax.nets.conv.conv import ConvCoder
     from genjax.nets.mlp import MLPCoder
     from genjax.optim import Adam
 

@@ -1,12 +1,12 @@
 """genjax: generative models of every family, trained by the same few pure functions in JAX."""
 
-from genjax import early
+from genjax.machine import early
 
 early.end_at_signals()  # before all that takes seconds to import
 
 from genjax.experiment import Every, Experiment, Keep, load_config  # noqa: E402
-from genjax.runs import Run, load  # noqa: E402
-from genjax.train import train  # noqa: E402
+from genjax.runs.run import Run, load  # noqa: E402
+from genjax.training import train  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = ["Every", "Experiment", "Keep", "Run", "load", "load_config", "train"]

@@ -18,17 +18,11 @@ import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
-from genjax import checks, disk, exports, lineage, parallel, peers, pretrained, records, runs, streams, writers
-from genjax.bench import bench
-from genjax.compare import compare
-from genjax.data.pictures import png_bytes
-from genjax.data.storage import cache_folder
-from genjax.data_command import data_command
-from genjax.early import Signalled
-from genjax.errors import UserError, unknown
-from genjax.evaluation.judge import Report
-from genjax.experiment import known_configs, load_config
-from genjax.options import (
+from genjax import checks, parallel
+from genjax.cli.bench import bench
+from genjax.cli.compare import compare
+from genjax.cli.data import data_command
+from genjax.cli.options import (
     CompareOptions,
     ConfigOptions,
     EvaluateOptions,
@@ -38,12 +32,23 @@ from genjax.options import (
     ShowSamplesOptions,
     TrainOptions,
 )
-from genjax.rewards import reward_of
-from genjax.sample_command import sample_command
-from genjax.show import describe
-from genjax.stop import prompt
-from genjax.train import Diverged, train
-from genjax.trust import Trust, trusting
+from genjax.cli.sample import sample_command
+from genjax.cli.show import describe
+from genjax.data.pictures import png_bytes
+from genjax.data.storage import cache_folder
+from genjax.errors import UserError, unknown
+from genjax.evaluation.judge import Report
+from genjax.experiment import known_configs, load_config
+from genjax.machine import disk, peers, streams
+from genjax.machine.early import Signalled
+from genjax.runs import directory as records
+from genjax.runs import export as exports
+from genjax.runs import lineage, pretrained, writers
+from genjax.runs import run as runs
+from genjax.runs.rewards import reward_of
+from genjax.runs.stop import prompt
+from genjax.serial.trust import Trust, trusting
+from genjax.training import Diverged, train
 
 USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 

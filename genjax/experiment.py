@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from genjax import checks, trust
+from genjax import checks
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
-from genjax.start import StartFrom
-from genjax.stored import blaming, execute, from_json, parse_json
+from genjax.serial import trust
+from genjax.serial.stored import blaming, execute, from_json, parse_json
+from genjax.start_from import StartFrom
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
 FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")

@@ -10,9 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from genjax.data.augment_text import real
 from genjax.data.dataset import Spec
-from genjax.data.table_vectors import categories, vector
+from genjax.data.tables.vectors import categories, vector
+from genjax.data.text.augment import real
 from genjax.errors import UserError
 from genjax.optim import UpdateRule
 

@@ -28,8 +28,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from genjax import checks, peers, trees
+from genjax import checks, trees
 from genjax.errors import UserError, unknown
+from genjax.machine import peers
 
 T = TypeVar("T")
 # What the layers below say of a process that has gone.

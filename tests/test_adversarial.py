@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import adversarial
+from genjax.families.gan import losses as adversarial
 
 LN3 = float(np.log(3))
 REAL, FAKE = jnp.array([LN3, 0.0]), jnp.array([0.0, -LN3])  # D(x) = 3/4, 1/2 and 1/2, 1/4

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from genjax import __main__ as command_line
-from genjax import stored
-from genjax.train import train
+from genjax.serial import stored
+from genjax.training import train
 from tests.toy import experiment
 
 HEAD = """from genjax.experiment import Every, Experiment, Keep

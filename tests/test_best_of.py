@@ -8,16 +8,16 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.best_of import Best, best_of
-from genjax.data.layouts import Documents
+from genjax.cli.best_of import Best, best_of
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, load_config
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

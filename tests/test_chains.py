@@ -11,26 +11,26 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.checkpoint import newest_step
-from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents, RandomWindows
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, config_of, load_config
-from genjax.families.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
 from genjax.interop.huggingface import Pretrained, save
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
-from genjax.pretrained import going_on
+from genjax.runs.checkpoint import newest_step
+from genjax.runs.pretrained import going_on
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 ONE = Devices(count=1)
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
@@ -38,7 +38,7 @@ TEXT = "The for statement is used to iterate over the elements of a sequence.\n"
 STEPS = load_config("vae_digits", tiny=True)[0].steps
 CHAINED = """import dataclasses
 from genjax.experiment import load_config
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 def get_config(tiny=False):
     base, _ = load_config("vae_digits", tiny=True)

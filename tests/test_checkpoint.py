@@ -6,11 +6,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from genjax.checkpoint import Checkpoints
 from genjax.errors import UserError
 from genjax.experiment import Keep
 from genjax.family import init_state
 from genjax.optim import Adam
+from genjax.runs.checkpoint import Checkpoints
 
 
 def state_at(step, frozen=None):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.couplings import Normal, Ring, paired
 from genjax.errors import UserError
+from genjax.families.diffusion.couplings import NormalNoise, Ring, paired
 
 KEY = jax.random.key(0)
 OPTIMAL = functools.partial(paired, "optimal")
@@ -45,7 +45,7 @@ def test_the_ring_has_eight_equal_gaussians():
     assert np.abs(counts - 1000).max() < 5 * np.sqrt(1000)
     centre = 5 * np.stack([np.cos(np.pi / 4 * angle), np.sin(np.pi / 4 * angle)], -1)
     assert abs((points - centre).std() - 0.3) < 0.01
-    assert abs(float(Normal().draw(KEY, (8000, 2)).std()) - 1) < 0.05
+    assert abs(float(NormalNoise().draw(KEY, (8000, 2)).std()) - 1) < 0.05
 
 
 def test_what_is_no_ring_is_refused():

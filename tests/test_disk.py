@@ -11,17 +11,20 @@ from etils import epath
 from safetensors import SafetensorError
 
 import genjax
-from genjax import Every, disk, exports, records
+from genjax import Every
 from genjax.__main__ import main
 from genjax.data import stand_in
-from genjax.data.corpus import fitted, tokenised
-from genjax.data.text_codecs import Bytes, Characters
-from genjax.data.texts import StoredTexts
+from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.corpus import fitted, tokenised
+from genjax.data.text.documents import StoredTexts
 from genjax.errors import UserError
 from genjax.experiment import built_config
+from genjax.machine import disk
 from genjax.prepare import synthetic
-from genjax.prepare.preparing import prepare
-from genjax.writers import read_rows
+from genjax.prepare.run import prepare
+from genjax.runs import directory as records
+from genjax.runs import export as exports
+from genjax.runs.writers import read_rows
 from tests import toy
 
 
@@ -46,7 +49,7 @@ def trained(tmp_path_factory):
 CONFIG = """
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Texts
-from genjax.prepare.texts import Length
+from genjax.prepare.stages.texts import Length
 
 def get_config(tiny=False):
     return Preparation(

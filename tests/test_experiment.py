@@ -13,28 +13,20 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import couplings, likelihoods, optim, parallel, processes, schedules, start, trust
 from genjax import experiment as experiments
-from genjax import stored as stored_files
-from genjax.couplings import Normal, Ring
+from genjax import optim, parallel, schedules
+from genjax import start_from as start
 from genjax.data import codecs
-from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
-from genjax.data.augment_music import Transposition
-from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps
-from genjax.data.captions import CaptionCodec
-from genjax.data.chat import ChatCodec, ChatTemplate
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
+from genjax.data.audio.augment import Transposition
+from genjax.data.audio.music import ChoraleCodec
+from genjax.data.audio.signals import SignalCodec
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.dataset import Spec
-from genjax.data.differentiable import DiscriminatorAugment
-from genjax.data.difficulty import ByFunction, Length, ReferenceLoss
-from genjax.data.hashed_text import HashedText
-from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
-from genjax.data.music import ChoraleCodec
-from genjax.data.nonleaking import NonLeaking
-from genjax.data.pacing import LinearPacing, RootPacing, StepPacing
-from genjax.data.prefixes import Prefixed
-from genjax.data.signals import SignalCodec
+from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
+from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
+from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
+from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
 from genjax.data.sources import (
     TFDS,
     Arithmetic,
@@ -70,51 +62,56 @@ from genjax.data.sources import (
 from genjax.data.sources.arithmetic import correct
 from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
-from genjax.data.subwords import Subwords
-from genjax.data.table_codec import CategoryColumn, NumberColumn, TableCodec
-from genjax.data.table_dates import DateColumn
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
+from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
+from genjax.data.tables.dates import DateColumn
+from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
+from genjax.data.text.captions import CaptionCodec
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.hashed import HashedText
+from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.text.prefixes import Prefixed
+from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.bias import Bias
-from genjax.evaluation.caption_accuracy import CaptionAccuracy
-from genjax.evaluation.classification import Calibration, Confusions
-from genjax.evaluation.codebook import CodebookUsage
-from genjax.evaluation.diversity import Diversity
-from genjax.evaluation.domains import DomainPerplexity
-from genjax.evaluation.flow_likelihood import FlowLikelihood
-from genjax.evaluation.frames import FrameLikelihood
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.generalisation import GeneralisationGap
-from genjax.evaluation.guidance import GuidanceCurve
-from genjax.evaluation.inpainting import Inpainting
-from genjax.evaluation.latents import ActiveUnits, LatentMap
-from genjax.evaluation.likelihood import ImportanceBound
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.modes import MixtureModes, StackedModes
-from genjax.evaluation.neighbours import NearestNeighbours
-from genjax.evaluation.policy_kl import PolicyKL
-from genjax.evaluation.positions import LossByPosition
-from genjax.evaluation.preference_quality import PreferenceQuality
-from genjax.evaluation.prompt_agreement import PromptAgreement
-from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
-from genjax.evaluation.reward_of_images import RewardOfImages
-from genjax.evaluation.reward_of_samples import RewardOfSamples
-from genjax.evaluation.sentence_neighbours import SentenceNeighbours
-from genjax.evaluation.sheet import Sheet
-from genjax.evaluation.steps_curve import StepsCurve
-from genjax.evaluation.tabular_correlations import TabularCorrelations
-from genjax.evaluation.tabular_marginals import TabularMarginals
-from genjax.evaluation.tabular_privacy import TabularPrivacy
-from genjax.evaluation.tabular_utility import TrainOnSynthetic
-from genjax.evaluation.text_bias import Probe, TextBias
-from genjax.evaluation.text_diversity import TextDiversity
-from genjax.evaluation.text_memorisation import TextMemorisation
-from genjax.evaluation.translation import TranslationQuality
-from genjax.evaluation.transport import TransportDistance
+from genjax.evaluation.captions.accuracy import CaptionAccuracy
+from genjax.evaluation.captions.agreement import PromptAgreement
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.bias import Bias
+from genjax.evaluation.images.diversity import Diversity
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.inpainting import Inpainting
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.modes import MixtureModes, StackedModes
+from genjax.evaluation.images.neighbours import NearestNeighbours
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.images.reward_of_images import RewardOfImages
+from genjax.evaluation.images.sheet import Sheet
+from genjax.evaluation.images.steps_curve import StepsCurve
+from genjax.evaluation.likelihood.classification import Calibration, Confusions
+from genjax.evaluation.likelihood.codebook import CodebookUsage
+from genjax.evaluation.likelihood.flow import FlowLikelihood
+from genjax.evaluation.likelihood.gauges import GameGauges
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.likelihood.importance import ImportanceBound
+from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
+from genjax.evaluation.likelihood.transport import TransportDistance
+from genjax.evaluation.tables.correlations import TabularCorrelations
+from genjax.evaluation.tables.marginals import TabularMarginals
+from genjax.evaluation.tables.privacy import TabularPrivacy
+from genjax.evaluation.tables.utility import TrainOnSynthetic
+from genjax.evaluation.text.bias import Probe, TextBias
+from genjax.evaluation.text.diversity import TextDiversity
+from genjax.evaluation.text.domains import DomainPerplexity
+from genjax.evaluation.text.frames import FrameLikelihood
+from genjax.evaluation.text.memorisation import TextMemorisation
+from genjax.evaluation.text.policy_kl import PolicyKL
+from genjax.evaluation.text.positions import LossByPosition
+from genjax.evaluation.text.preference_quality import PreferenceQuality
+from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
+from genjax.evaluation.text.translation import TranslationQuality
 from genjax.experiment import (
     Every,
     Experiment,
@@ -128,37 +125,42 @@ from genjax.experiment import (
     loads,
     to_json,
 )
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.captioner import CaptionDecoding, Captioner
+from genjax.families import likelihoods
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
-from genjax.families.code_prior import CodePrior, CodeSampler
-from genjax.families.decoding import Decoding
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.gan import GAN, LatentSampler
-from genjax.families.latent import LatentDiffusion
+from genjax.families.diffusion import couplings
+from genjax.families.diffusion.augment import NonLeaking
+from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.couplings import NormalNoise, Ring
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
+from genjax.families.gan.augment import DiscriminatorAugment
+from genjax.families.gan.gan import GAN, LatentSampler
+from genjax.families.image_rewards import mirror_symmetry
+from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
-from genjax.families.rewarded_images import mirror_symmetry
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
-from genjax.families.variational import Learned
 from genjax.families.vqvae import VQVAE
-from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
 from genjax.nets.bigram import Bigram
-from genjax.nets.conv import ConvCoder
-from genjax.nets.dit import DiT
-from genjax.nets.image_encoder import ImageEncoder, Patches
+from genjax.nets.conv.conv import ConvCoder
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.conv.spatial import SpatialCoder
+from genjax.nets.conv.unet import UNet
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+from genjax.nets.gan.progressive import Progressive
+from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.ngram_mlp import NgramMLP
-from genjax.nets.positions import Rotary
-from genjax.nets.progressive import Progressive
 from genjax.nets.residual_mlp import ResidualMLP
-from genjax.nets.resnet import ResNet
-from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
-from genjax.nets.spatial import SpatialCoder
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import MuP, Transformer
-from genjax.nets.unet import UNet
+from genjax.nets.transformer.dit import DiT
+from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
+from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.dpo import DPO
@@ -168,11 +170,14 @@ from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
 from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
-from genjax.samplers.beam import BeamSearch
-from genjax.samplers.decoding import TokenSampler
+from genjax.samplers.diffusion import processes
+from genjax.samplers.tokens.beam import BeamSearch
+from genjax.samplers.tokens.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
-from genjax.start import StartFrom
-from genjax.trust import Untrusted
+from genjax.serial import stored as stored_files
+from genjax.serial import trust
+from genjax.serial.trust import Untrusted
+from genjax.start_from import StartFrom
 from tests import toy
 
 # No field is left at its default where another value can be given, so that a lost one shows.
@@ -300,12 +305,12 @@ COMPONENTS = [
     TextBias((Probe("a", ("{} is",) * 3, (("he", "she"),) * 2),), "sentence", 0.1, 0.9, 300),
     TranslationQuality(70, 20),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
-    processes.Linear(0.2, 10.0, 1e-2),
-    processes.Cosine(12.0, -1.0),
+    processes.VPLinear(0.2, 10.0, 1e-2),
+    processes.VPCosine(12.0, -1.0),
     processes.EDM(0.01, 50.0, 5.0, -1.0, 1.1),
     processes.Straight(1e-2),
     Learned(32, -8.0, 4.0),
-    Normal(),
+    NormalNoise(),
     Ring(4.0, 0.5),
     NonLeaking(0.2, 3),
     Euler(7),
@@ -332,7 +337,7 @@ COMPONENTS = [
         True,
         0.2,
         HashedText(8),
-        Normal(),
+        NormalNoise(),
         "optimal",
         NonLeaking(0.1),
         Denoising(Euler(3), 1.5),
@@ -468,7 +473,7 @@ COMPONENTS = [
     ByDifficulty(ByFunction(correct), LinearPacing(0.2, 30), "hard_first"),
     NoiseLevels((-9.0, 1.0), (-8.0, 7.0), 50),
     ByFunction(correct),
-    Length(),
+    TextLength(),
     ReferenceLoss("runs/vae_digits"),
     StepPacing(0.2, 30, 3),
     LinearPacing(0.2, 30),
@@ -631,8 +636,8 @@ from genjax.experiment import Experiment
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
 from genjax.families.vae import VAE
-from genjax.nets.dit import DiT
-from genjax.nets.image_encoder import ImageEncoder, Patches
+from genjax.nets.transformer.dit import DiT
+from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
 from genjax.nets.mlp import MLPCoder
 
 

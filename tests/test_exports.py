@@ -13,15 +13,15 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.data.chat import ChatCodec
-from genjax.data.layouts import RandomWindows
+from genjax.data.chat.template import ChatCodec
 from genjax.data.sources import PythonDocs
+from genjax.data.text.layouts import RandomWindows
 from genjax.errors import UserError
 from genjax.experiment import Every, load_config
-from genjax.exports import export, exported, pretrained, sampling
 from genjax.nets.bigram import Bigram
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.parallel import Devices
+from genjax.runs.export import export, exported, pretrained, sampling
 from genjax.trees import named_leaves
 
 RUNS = ("vae_digits", "gan_points", "flow_points", "gpt_docs")

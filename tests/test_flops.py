@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.bench import step_flops
+from genjax.cli.bench import step_flops
+from genjax.cli.flops import count_flops
 from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.flops import count_flops
-from genjax.likelihoods import Gaussian
-from genjax.nets.conv import down_lax, down_matmul, up_lax, up_matmul
+from genjax.nets.conv.conv import down_lax, down_matmul, up_lax, up_matmul
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from tests.toy import ToyData

@@ -12,9 +12,9 @@ import genjax
 from genjax import parallel
 from genjax.experiment import Every
 from genjax.family import init_state
-from genjax.known import Enriched, enriched
 from genjax.optim import SGD
 from genjax.parallel import Devices
+from genjax.runs.ordering import Enriched, enriched
 from genjax.schedules import Constant
 from tests import toy
 

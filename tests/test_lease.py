@@ -13,9 +13,9 @@ import time
 import pytest
 from etils import epath
 
-from genjax import lease
 from genjax.errors import UserError
-from genjax.lease import NAME, Holder, Lease
+from genjax.runs import lease
+from genjax.runs.lease import NAME, Holder, Lease
 from tests.test_train import go, rows
 
 HOLD = """
@@ -25,7 +25,7 @@ package.__path__ = [sys.argv[2]]
 sys.modules["genjax"] = package  # without all that it imports
 from etils import epath
 from genjax.errors import UserError
-from genjax.lease import Lease
+from genjax.runs.lease import Lease
 sys.stdin.readline()  # all start together
 try:
     with Lease(epath.Path(sys.argv[1])):
@@ -239,7 +239,7 @@ def test_a_run_that_is_trained_already_is_refused_and_left_alone(run_dir):
 
 
 def test_a_run_whose_lease_is_taken_over_stops_and_writes_no_more(run_dir, monkeypatch):
-    from genjax.writers import Writers
+    from genjax.runs.writers import Writers
 
     row = Writers.row
 

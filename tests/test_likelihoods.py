@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
+from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
 from genjax.losses import discretized_logistic_nll
 
 KEY = jax.random.key(0)

@@ -16,27 +16,28 @@ from toy import Pictures, experiment
 
 import genjax
 from genjax import __main__ as command_line
-from genjax import lineage, records
-from genjax.as_dataset import as_dataset
+from genjax.cli.as_dataset import as_dataset
 from genjax.data.dataset import Origin, Spec
-from genjax.data.images import decode
-from genjax.data.layouts import Documents
+from genjax.data.images.decode import decode
 from genjax.data.sources.prepared import PreparedTexts, Synthetic
-from genjax.data.text_codecs import Characters
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.vae import PriorSampler
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
 from genjax.parallel import Devices
 from genjax.prepare.preparation import Preparation
-from genjax.prepare.preparing import prepare
 from genjax.prepare.readers import Texts
-from genjax.prepare.splitting import Splits
+from genjax.prepare.run import prepare
+from genjax.prepare.stages.splits import Splits
+from genjax.runs import directory as records
+from genjax.runs import lineage
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 
 def cli(*arguments):

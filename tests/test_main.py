@@ -19,7 +19,7 @@ from PIL import Image
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.bench import bench, peak_flops
+from genjax.cli.bench import bench, peak_flops
 from genjax.data.sources import Digits
 from genjax.experiment import load_config
 
@@ -188,8 +188,8 @@ def test_evaluators_take_settings_and_name_the_run_they_miss(tmp_path, trained):
     config = tmp_path / "judged.py"
     config.write_text(
         "import dataclasses\n"
-        "from genjax.evaluation.likelihood import ImportanceBound\n"
-        "from genjax.evaluation.neighbours import NearestNeighbours\n"
+        "from genjax.evaluation.likelihood.importance import ImportanceBound\n"
+        "from genjax.evaluation.images.neighbours import NearestNeighbours\n"
         "from genjax.experiment import load_config\n"
         "def get_config(tiny=False):\n"
         "    base, _ = load_config('vae_digits', tiny=True)\n"
@@ -223,14 +223,14 @@ def test_eight_devices_judge_alike(trained):
 
 
 def test_a_remark_is_printed_and_kept(trained, monkeypatch):
-    remarked = genjax.runs.Report({"loss": 1.0}, {}, {"loss": "how"}, ("take care",))
+    remarked = genjax.runs.run.Report({"loss": 1.0}, {}, {"loss": "how"}, ("take care",))
     monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: remarked)
     assert "note: take care" in cli("evaluate", trained[0]).out
     assert json.loads((trained[0] / "eval.json").read_text())["remarks"] == ["take care"]
 
 
 def test_eval_json_has_no_nan(trained, tmp_path, monkeypatch):
-    broken = genjax.runs.Report({"loss": float("nan")}, {}, {"loss": "how"}, ())
+    broken = genjax.runs.run.Report({"loss": float("nan")}, {}, {"loss": "how"}, ())
     monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: broken)
     assert cli("evaluate", trained[0]).code == 0
     assert json.loads((trained[0] / "eval.json").read_text(), parse_constant=pytest.fail)["loss"] is None

@@ -9,15 +9,15 @@ import pytest
 import genjax
 from genjax import experiment as experiments
 from genjax import parallel
-from genjax.data.curriculum import ByDifficulty, NoiseLevels
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.difficulty import ByFunction, Length, ReferenceLoss
-from genjax.data.pacing import LinearPacing
+from genjax.data.order.curriculum import ByDifficulty, NoiseLevels
+from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
+from genjax.data.order.pacing import LinearPacing
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
 from genjax.experiment import Every, dumps, loads
-from genjax.known import SCORES, scored
 from genjax.parallel import Devices
+from genjax.runs.ordering import SCORES, scored
 from tests import toy
 from tests.test_known import Knowing
 from tests.test_train import assert_bitwise_equal
@@ -64,9 +64,9 @@ def test_length_counts_the_tokens_that_are_predicted():
     mask = np.array([[0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]], np.float32)
     spec = Spec("tokens", (6,), np.zeros(6, np.float32), vocabulary=4)
     data = Dataset({"train": Rows(mask)}, spec, None, "rows")
-    assert scored(Length(), data, ONE, 2).tolist() == [1, 4, 2]
-    with pytest.raises(UserError, match="Length counts the tokens of a text"):
-        scored(Length(), toy.ToyData().open(), ONE, 16)
+    assert scored(TextLength(), data, ONE, 2).tolist() == [1, 4, 2]
+    with pytest.raises(UserError, match="TextLength counts the tokens of a text"):
+        scored(TextLength(), toy.ToyData().open(), ONE, 16)
 
 
 @pytest.mark.parametrize("devices", [Devices(count=1), Devices(count=8)], ids=lambda d: d.count)

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from genjax import peers
+from genjax.machine import peers
 
 SAYING = """
 import ctypes, os, sys
-from genjax import peers, streams
+from genjax.machine import peers
+from genjax.machine import streams
 streams.guard()
 peers.Watch()
 print("of Python", file=sys.stderr)

@@ -12,16 +12,16 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.data.layouts import Blocks
 from genjax.data.sources import PythonDocs
 from genjax.data.sources.text import TextFiles
-from genjax.data.subwords import Subwords
+from genjax.data.text.layouts import Blocks
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.families.masked_lm import MaskedLM
 from genjax.interop.huggingface import Pretrained, load, save
-from genjax.nets.token_net import TokenNet
-from genjax.nets.transformer import Transformer
-from genjax.pretrained import as_run
+from genjax.nets.transformer.token_net import TokenNet
+from genjax.nets.transformer.transformer import Transformer
+from genjax.runs.pretrained import as_run
 
 TEXT = "The for statement is used to iterate over the elements of a sequence.\n" * 40
 CODEC = Subwords("bpe", 280).fit([TEXT])

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.processes import EDM, Cosine, Linear, Parametrization, Straight, diffuse, noise_in, rates, velocity
+from genjax.samplers.diffusion.processes import (
+    EDM,
+    Parametrization,
+    Straight,
+    VPCosine,
+    VPLinear,
+    diffuse,
+    noise_in,
+    rates,
+    velocity,
+)
 
-PROCESSES = [Linear(), Cosine(shift=-1.0), EDM(), Straight()]
-VARIANCE_PRESERVING = [Linear(), Cosine(), Cosine(shift=-1.0)]
+PROCESSES = [VPLinear(), VPCosine(shift=-1.0), EDM(), Straight()]
+VARIANCE_PRESERVING = [VPLinear(), VPCosine(), VPCosine(shift=-1.0)]
 TARGETS = ["noise", "x0", "v", "velocity"]
 WEIGHTINGS = ["min_snr", "edm", "likelihood"]
 
@@ -45,7 +55,7 @@ def test_variance_is_preserved(process):
 
 
 def test_linear_integrates_its_betas():
-    process = Linear(0.2, 15.0)
+    process = VPLinear(0.2, 15.0)
     with jax.enable_x64(True):
         t = jnp.linspace(0, 1, 20001)
         beta = 0.2 + 14.8 * t
@@ -57,7 +67,7 @@ def test_linear_integrates_its_betas():
 
 
 def test_linear_starts_where_ddpm_does():
-    alpha, sigma = Linear().alpha_sigma(jnp.asarray([1e-3, 1.0]))
+    alpha, sigma = VPLinear().alpha_sigma(jnp.asarray([1e-3, 1.0]))
     betas = np.linspace(1e-4, 0.02, 1000)
     np.testing.assert_allclose(sigma[0] ** 2, betas[0], rtol=0.11)
     np.testing.assert_allclose(np.log(alpha[1] ** 2), np.log1p(-betas).sum(), rtol=0.01)
@@ -65,7 +75,7 @@ def test_linear_starts_where_ddpm_does():
 
 @pytest.mark.parametrize("shift", [0.0, -3.0])
 def test_cosine_has_the_log_snr_it_says_within_its_limits(shift):
-    process = Cosine(logsnr_max=8.0, shift=shift)
+    process = VPCosine(logsnr_max=8.0, shift=shift)
     alpha, sigma = process.alpha_sigma(jnp.linspace(0, 1, 101))
     log_snr = 2 * np.log(np.asarray(alpha / sigma, np.float64))
     np.testing.assert_allclose(log_snr[[0, -1]], [8, -8], rtol=1e-4)
@@ -106,7 +116,7 @@ def test_the_mean_over_the_density_of_training_times_is_an_integral(process):
     np.testing.assert_allclose(np.trapezoid(process.density(whole), whole), 1, rtol=1e-3)
 
 
-@pytest.mark.parametrize("process", [Linear(), Cosine(), Straight()], ids=named)
+@pytest.mark.parametrize("process", [VPLinear(), VPCosine(), Straight()], ids=named)
 def test_uniform_times_fall_one_in_each_part(process):
     t = (np.asarray(process.times(jax.random.key(4), 16)) - process.t_min) / (1 - process.t_min)
     np.testing.assert_array_equal(np.floor(16 * t), np.arange(16))
@@ -173,29 +183,29 @@ def test_a_weighting_is_the_same_loss_of_x0_for_every_target(process, weighting)
 
 
 def test_a_simple_weight_is_one_on_the_targets_own_error():
-    assert (Parametrization(Linear(), "v").weight(jnp.linspace(0.01, 1, 5), "simple") == 1).all()
+    assert (Parametrization(VPLinear(), "v").weight(jnp.linspace(0.01, 1, 5), "simple") == 1).all()
 
 
 def test_min_snr_weighs_as_its_paper_says():
     t = jnp.linspace(0.05, 0.95, 10)
-    alpha, sigma = Cosine().alpha_sigma(t)
+    alpha, sigma = VPCosine().alpha_sigma(t)
     snr = np.asarray(jnp.square(alpha / sigma), np.float64)
     for target, divisor in (("x0", 1), ("noise", snr), ("v", snr + 1)):
-        weight = Parametrization(Cosine(), target).weight(t, "min_snr", gamma=3.0)
+        weight = Parametrization(VPCosine(), target).weight(t, "min_snr", gamma=3.0)
         np.testing.assert_allclose(weight, np.minimum(snr, 3) / divisor, rtol=1e-5)
 
 
 def test_likelihood_weighs_the_noise_by_half_the_slope_of_the_log_snr():
     t = jnp.linspace(0.05, 0.95, 10)
-    of = Parametrization(Linear(), "noise")
-    _, sigma = Linear().alpha_sigma(t)
+    of = Parametrization(VPLinear(), "noise")
+    _, sigma = VPLinear().alpha_sigma(t)
     slope = (0.1 + 19.9 * t) / sigma**2  # of gamma = -log SNR
     np.testing.assert_allclose(of.weight(t, "likelihood"), 0.5 * slope * (1 - 1e-3), rtol=1e-4)
 
 
 def test_likelihood_is_one_integral_however_times_are_drawn():
     """For data of variance 1, E|x0 - D|^2 = 1 / (1 + SNR): the integral of -1/2 dSNR/dt of it is a half log ratio."""
-    for process in (Linear(), Cosine(), EDM(sigma_min=0.05, sigma_max=10, std=2.0)):
+    for process in (VPLinear(), VPCosine(), EDM(sigma_min=0.05, sigma_max=10, std=2.0)):
         t = process.times(jax.random.key(0), 8192)
         alpha, sigma = process.alpha_sigma(t)
         error = sigma**2 / (alpha**2 + sigma**2)
@@ -219,9 +229,9 @@ def test_v_with_edm_is_its_preconditioning():
 
 
 def test_v_of_unit_data_is_that_of_progressive_distillation():
-    x0, noise, t = drawn(Cosine())
-    alpha, sigma = Cosine().alpha_sigma(t[:, None, None])
-    found = Parametrization(Cosine(), "v").value(x0, noise, t)
+    x0, noise, t = drawn(VPCosine())
+    alpha, sigma = VPCosine().alpha_sigma(t[:, None, None])
+    found = Parametrization(VPCosine(), "v").value(x0, noise, t)
     np.testing.assert_allclose(found, alpha * noise - sigma * x0, atol=1e-6)
 
 
@@ -247,17 +257,17 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Linear(0.0, 1.0), "beta_min must be above 0"),
-        (lambda: Linear(2.0, 1.0), "beta_max must be at least 2.0"),
-        (lambda: Linear(t_min=0.0), "t_min lies between 0 and 1"),
+        (lambda: VPLinear(0.0, 1.0), "beta_min must be above 0"),
+        (lambda: VPLinear(2.0, 1.0), "beta_max must be at least 2.0"),
+        (lambda: VPLinear(t_min=0.0), "t_min lies between 0 and 1"),
         (lambda: Straight(t_min=1.0), "t_min lies between 0 and 1"),
-        (lambda: Cosine(logsnr_max=0.0), "logsnr_max must be above 0"),
+        (lambda: VPCosine(logsnr_max=0.0), "logsnr_max must be above 0"),
         (lambda: EDM(sigma_min=0.0), "sigma_min must be above 0"),
         (lambda: EDM(std=0.0), "std must be above 0"),
-        (lambda: Parametrization(Cosine(), "vv"), "target must be one of 'noise', 'x0', 'v', 'velocity'"),
-        (lambda: Parametrization(Cosine(), data_std=0.0), "data_std must be above 0"),
+        (lambda: Parametrization(VPCosine(), "vv"), "target must be one of 'noise', 'x0', 'v', 'velocity'"),
+        (lambda: Parametrization(VPCosine(), data_std=0.0), "data_std must be above 0"),
         (lambda: Parametrization(Straight(), "noise"), "tells nothing of x0"),
-        (lambda: Parametrization(Cosine()).weight(jnp.ones(1), "min-snr"), "did you mean 'min_snr'"),
+        (lambda: Parametrization(VPCosine()).weight(jnp.ones(1), "min-snr"), "did you mean 'min_snr'"),
     ],
 )
 def test_bad_values_are_refused(build, message):

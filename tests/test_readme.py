@@ -13,8 +13,8 @@ import genjax
 from genjax import __main__ as command_line
 from genjax.data.sources import ImageFolder
 from genjax.experiment import built_config, load_config
-from genjax.exports import export
 from genjax.parallel import Devices
+from genjax.runs.export import export
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 COMMANDS = [

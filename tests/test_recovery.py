@@ -13,10 +13,13 @@ import pytest
 from etils import epath
 
 import genjax
-from genjax import parallel, patience, runs, writers
-from genjax.checkpoint import Checkpoints, newest_step
+from genjax import parallel
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
+from genjax.machine import patience
+from genjax.runs import run as runs
+from genjax.runs import writers
+from genjax.runs.checkpoint import Checkpoints, newest_step
 from tests import toy
 
 KEEP = Keep(3)

@@ -11,37 +11,37 @@ import flax.linen
 import pytest
 
 import genjax
-from genjax.data.subwords import Subwords
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.text_bias import Probe
-from genjax.families.autoregressive import Autoregressive
+from genjax.evaluation.text.bias import Probe
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
-from genjax.families.code_prior import CodePrior, CodeSampler
-from genjax.families.decoding import Decoding
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.gan import GAN, LatentSampler
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.gan.gan import GAN, LatentSampler
 from genjax.families.masking import Masking
 from genjax.families.vae import VAE, PriorSampler
 from genjax.families.vqvae import VQVAE
-from genjax.nets.conv import ConvCoder
-from genjax.nets.dit import DiT
+from genjax.nets.conv.conv import ConvCoder
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.conv.unet import UNet
 from genjax.nets.mlp import MLPBackbone, MLPCoder
-from genjax.nets.positions import Rotary
-from genjax.nets.resnet import ResNet
-from genjax.nets.transformer import Transformer
-from genjax.nets.unet import UNet
+from genjax.nets.transformer.dit import DiT
+from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.dpo import DPO
-from genjax.prepare.linkage import Blocking, Comparison
+from genjax.prepare.matching.linkage import Blocking, FieldComparison
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Csv
-from genjax.prepare.splitting import Splits
-from genjax.processes import Straight
-from genjax.samplers.ancestral import DDIM, DDPM
-from genjax.samplers.beam import BeamSearch
-from genjax.samplers.decoding import TokenSampler
-from genjax.samplers.solvers import Heun
+from genjax.prepare.stages.splits import Splits
+from genjax.samplers.diffusion.ancestral import DDIM, DDPM
+from genjax.samplers.diffusion.processes import Straight
+from genjax.samplers.diffusion.solvers import Heun
+from genjax.samplers.tokens.beam import BeamSearch
+from genjax.samplers.tokens.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, WarmUp
 from tests.toy import Toy, ToyData, experiment
 
@@ -78,7 +78,7 @@ NEEDED = {  # the fields without a default
     "MixtureModes": {"centres": ((0.0, 1.0),), "std": 0.1},
     "Probe": {"name": "x", "templates": ("a {} b",), "pairs": (("c", "d"),) * 30},
     "ShardRule": {"pattern": "x", "axes": (None,)},
-    "Linkage": {"blocks": (Blocking(("a",)),), "comparisons": (Comparison("a"),)},
+    "Linkage": {"blocks": (Blocking(("a",)),), "comparisons": (FieldComparison("a"),)},
     "PPO": {"reward": print},
     "GRPO": {"reward": print},
     "RewardedDiffusion": {"reward": print},

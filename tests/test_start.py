@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.layouts import Documents, Packed
 from genjax.data.sources import LabelledTexts, TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Characters, Words
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters, Words
+from genjax.data.text.layouts import Documents, Packed
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.families.classifier import Classifier
 from genjax.families.masked_lm import MaskedLM
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
-from genjax.start import StartFrom, begun, carried
+from genjax.start_from import StartFrom, begun, carried
 from tests import toy
 
 NET = Transformer(layers=1, heads=2, width=8, context=13, causal=False, biases=("head",), head_transform=True)

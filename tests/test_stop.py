@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from genjax import early
-from genjax.stop import Stop, prompt
+from genjax.machine import early
+from genjax.runs.stop import Stop, prompt
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-from genjax import streams
-from genjax.streams import BROKEN
+from genjax.machine import streams
+from genjax.machine.streams import BROKEN
 
 GENJAX = f"{sys.executable} -m genjax"
 QUICK = "--devices.count 1 --steps 8 --every.log 4"
@@ -37,11 +37,11 @@ def test_training_with_closed_outputs_saves(tmp_path):
 CONFIG = '''
 """Lab note: é."""
 from pathlib import Path
-from genjax.data.layouts import RandomWindows
+from genjax.data.text.layouts import RandomWindows
 from genjax.data.sources.text import TextFiles
-from genjax.data.text_codecs import Words
+from genjax.data.text.codecs import Words
 from genjax.experiment import Experiment
-from genjax.families.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.nets.bigram import Bigram
 
 HERE = Path(__file__).parent

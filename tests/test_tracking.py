@@ -16,14 +16,14 @@ from etils import epath
 from toy import ToyData, experiment
 
 import genjax
-from genjax import tracking, writers
 from genjax.__main__ import TrainOptions, _parse, main
-from genjax.checkpoint import Checkpoints
 from genjax.data.dataset import Origin
 from genjax.errors import UserError
 from genjax.experiment import Every
-from genjax.tracking import Link, Sender, Tracking, tracked
-from genjax.train import Diverged
+from genjax.runs import tracking, writers
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.tracking import Link, Sender, Tracking, tracked
+from genjax.training import Diverged
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed: the extra tracking"

@@ -17,18 +17,19 @@ import pytest
 from etils import epath
 
 import genjax
-from genjax import parallel, writers
-from genjax.checkpoint import Checkpoints
+from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
+from genjax.runs import writers
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.stop import Stop
 from genjax.schedules import Constant, Linear
-from genjax.stop import Stop
-from genjax.train import Diverged, run_loop
+from genjax.training import Diverged, run_loop
 from tests import toy
 
 OFTEN = Every(log=3, evaluate=10, sample=0, checkpoint=10)
@@ -109,7 +110,7 @@ from dataclasses import dataclass
 from genjax.data.sources import Digits
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE
-from genjax.likelihoods import Bernoulli
+from genjax.families.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine

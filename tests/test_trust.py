@@ -8,9 +8,10 @@ from etils import epath
 
 import genjax
 from genjax import __main__ as command_line
-from genjax import records, stored, trust
 from genjax.errors import UserError
-from genjax.train import train
+from genjax.runs import directory as records
+from genjax.serial import stored, trust
+from genjax.training import train
 from tests import toy
 
 CONFIG = """
@@ -58,11 +59,11 @@ HOSTILE = [
     {"class": "runs.x.payload:Evil"},
     {"function": "runs.x.payload:evil"},
     {"class": "genjax.evil:Evil"},
-    {"class": "genjax.records:subprocess.Popen"},
-    {"function": "genjax.records:subprocess.call"},
+    {"class": "genjax.runs.directory:subprocess.Popen"},
+    {"function": "genjax.runs.directory:subprocess.call"},
     {"function": "genjax.__main__:main"},
     {"function": "genjax.experiment:load_config"},
-    {"function": "genjax.disk:write"},
+    {"function": "genjax.machine.disk:write"},
     {"class": "genjax.__main__:Experiment"},
     {"function": "os:makedirs"},
     {"function": "subprocess:call"},
@@ -222,7 +223,7 @@ def stored_rows(path):
 
 
 def test_a_file_of_a_run_names_its_path_as_the_field(tmp_path):
-    path = genjax.runs.epath.Path(tmp_path / "a.json")
+    path = genjax.runs.run.epath.Path(tmp_path / "a.json")
     path.write_text("{")
     with pytest.raises(UserError) as error:
         stored.read_json(path, dict, "remove it")

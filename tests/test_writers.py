@@ -12,9 +12,9 @@ from etils import epath
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from genjax import writers
-from genjax.events import records
-from genjax.writers import Progress, Writers, cut_rows, plot_losses, read_rows
+from genjax.runs import writers
+from genjax.runs.events import records
+from genjax.runs.writers import ProgressLine, Writers, cut_rows, plot_losses, read_rows
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def clock(monkeypatch):
 
 
 def test_the_progress_line(capfd, clock):
-    progress = Progress(5000, 0)
+    progress = ProgressLine(5000, 0)
     progress.show(1200, 23.4, 65536.0, 512.0)
     progress.close()
     line = "step 1200/5000  loss 23.4  512 steps/s  65,536 examples/s  0:07 left\n"
@@ -179,7 +179,7 @@ def test_the_progress_line(capfd, clock):
 
 
 def test_a_log_file_gets_a_line_now_and_then_and_the_last(capfd, clock):
-    progress = Progress(100, 0)
+    progress = ProgressLine(100, 0)
     for step in range(1, 101):
         progress.show(step, math.nan, 0.0, 0.0 if step == 1 else 10.0)
         clock[0] += 0.5
@@ -190,7 +190,7 @@ def test_a_log_file_gets_a_line_now_and_then_and_the_last(capfd, clock):
 
 def test_a_terminal_gets_one_line_redrawn(monkeypatch, clock):
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    progress = Progress(100, 0)
+    progress = ProgressLine(100, 0)
     progress.show(1, 1.0, 1.0, 1.0)
     progress.show(2, 1.0, 1.0, 1.0)  # too soon
     clock[0] += 1

@@ -20,17 +20,17 @@ Short speeches first cost 0.03 nats at the start. At the end they are 0.003, 0.0
 too little for three seeds to tell a gain from chance (t = 2.3, two degrees of freedom, p = 0.15).
 """
 
-from genjax.data.curriculum import ByDifficulty
-from genjax.data.difficulty import Length
-from genjax.data.layouts import Documents
-from genjax.data.pacing import RootPacing
+from genjax.data.order.curriculum import ByDifficulty
+from genjax.data.order.difficulty import TextLength
+from genjax.data.order.pacing import RootPacing
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 
@@ -47,7 +47,7 @@ def get_config(tiny: bool = False) -> Experiment:
             layout=Documents(length),
             split=ByDocuments(test=0.1),
         ),
-        curriculum=ByDifficulty(Length(), RootPacing(0.1, 2 if tiny else 300)),
+        curriculum=ByDifficulty(TextLength(), RootPacing(0.1, 2 if tiny else 300)),
         optimizer=AdamW(WarmUp(2 if tiny else 30, Cosine(3e-3, 3e-4)), clip=1.0),
         steps=4 if tiny else 600,
         batch_size=4 if tiny else 16,

@@ -12,16 +12,16 @@ a loss of 3.897 nats a token and 1.827 bits a byte at the last step, which is th
 
 import dataclasses
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_splits import ByDocuments
-from genjax.evaluation.generalisation import GeneralisationGap
-from genjax.evaluation.positions import LossByPosition
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

@@ -10,17 +10,17 @@ Not yet trained to its end: only its tiny form has run.
 
 import dataclasses
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import PythonDocs
-from genjax.evaluation.domains import DomainPerplexity
-from genjax.evaluation.generalisation import GeneralisationGap
-from genjax.evaluation.positions import LossByPosition
-from genjax.evaluation.text_diversity import TextDiversity
-from genjax.evaluation.text_memorisation import TextMemorisation
+from genjax.data.text.layouts import RandomWindows
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.text.diversity import TextDiversity
+from genjax.evaluation.text.domains import DomainPerplexity
+from genjax.evaluation.text.memorisation import TextMemorisation
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

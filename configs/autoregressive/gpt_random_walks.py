@@ -14,11 +14,11 @@ import dataclasses
 
 from genjax.data.sources import RandomWalks
 from genjax.data.sources.random_walks import optimality
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
 

@@ -10,15 +10,15 @@ responses, and in 500 answers -0.04, -0.11, 0.00 positive words more than negati
 
 import dataclasses
 
-from genjax.data.chat import ChatTemplate
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.sources import RuleResponses
 from genjax.data.sources.rule_responses import positivity
-from genjax.data.text_codecs import Characters
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.data.text.codecs import Characters
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
 

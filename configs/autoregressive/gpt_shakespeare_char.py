@@ -13,18 +13,18 @@ in blocks of 64, seeds 0, 1 and 2: 1.911, 1.900, 1.911 nats a character after 2,
 1.886 to 1.921. The floors of that split are 3.347 for single characters and 2.482 for pairs of them.
 """
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByCharacters
-from genjax.evaluation.generalisation import GeneralisationGap
-from genjax.evaluation.positions import LossByPosition
-from genjax.evaluation.text_diversity import TextDiversity
-from genjax.evaluation.text_memorisation import TextMemorisation
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByCharacters
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.text.diversity import TextDiversity
+from genjax.evaluation.text.memorisation import TextMemorisation
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

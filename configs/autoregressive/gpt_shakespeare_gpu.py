@@ -13,15 +13,15 @@ Not yet run: only its tiny form has, on a CPU. There a whole step is some 200 ti
 
 import dataclasses
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByCharacters
-from genjax.evaluation.positions import LossByPosition
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByCharacters
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

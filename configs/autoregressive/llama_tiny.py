@@ -10,14 +10,14 @@ Not yet trained to its end: only its tiny form has run.
 
 import dataclasses
 
-from genjax.data.layouts import Packed
 from genjax.data.sources import PythonDocs
-from genjax.data.text_codecs import Bytes
-from genjax.evaluation.positions import LossByPosition
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.layouts import Packed
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

@@ -10,13 +10,13 @@ Measured after 1,000 steps, seed 0, over all pairs: 2.45405 nats a letter, where
 second on a share of one CPU core.
 """
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByCharacters
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByCharacters
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.nets.bigram import Bigram
 from genjax.optim import Adam
 from genjax.schedules import Linear

@@ -12,13 +12,13 @@ Measured, seed 0: 2.1027 nats a letter on the validation names, 2.1038 on the te
 at 1,950 steps a second on half of a 2.5 GHz x86 core.
 """
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.nets.ngram_mlp import NgramMLP
 from genjax.optim import SGD
 from genjax.schedules import Piecewise

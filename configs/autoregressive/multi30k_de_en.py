@@ -22,11 +22,11 @@ sentences of test2016 have perplexity 5.148 (a loss of 1.63863) and greedy BLEU 
 import dataclasses
 
 from genjax.data.sources import SentencePairs
-from genjax.evaluation.translation import TranslationQuality
+from genjax.evaluation.text.translation import TranslationQuality
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.schedules import Constant
 

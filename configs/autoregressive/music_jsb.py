@@ -19,14 +19,14 @@ minutes on a third of a 2.5 GHz x86 core.
 
 import dataclasses
 
-from genjax.data.augment_music import Transposition
-from genjax.data.layouts import Packed
+from genjax.data.audio.augment import Transposition
 from genjax.data.sources import Chorales
-from genjax.evaluation.frames import FrameLikelihood
+from genjax.data.text.layouts import Packed
+from genjax.evaluation.text.frames import FrameLikelihood
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

@@ -17,14 +17,14 @@ label are 2.7 and 2.5 apart instead of 3.8. Of 5,000 samples 0.02 % look like co
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.diversity import Diversity
-from genjax.evaluation.guidance import GuidanceCurve
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.diversity import Diversity
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
 from genjax.experiment import Every, Experiment
-from genjax.families.code_prior import CodePrior
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.code_prior import CodePrior
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

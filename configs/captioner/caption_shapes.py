@@ -15,15 +15,15 @@ three sentences a caption is, which no picture tells, is ln 3 over 10.1 tokens o
 1,500 steps named 99.7 %, 99.1 % and 95.2 % of the attributes as they are.
 """
 
-from genjax.data.captions import inline
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import ShapeCaptions
 from genjax.data.sources.captioned import Scene, render
-from genjax.evaluation.caption_accuracy import CaptionAccuracy
+from genjax.data.text.captions import inline
+from genjax.evaluation.captions.accuracy import CaptionAccuracy
 from genjax.experiment import Every, Experiment
-from genjax.families.captioner import CaptionDecoding, Captioner
-from genjax.nets.image_encoder import ImageEncoder, Patches
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
+from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

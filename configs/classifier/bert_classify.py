@@ -12,18 +12,18 @@ names decide, which need no pre-training: after 300 steps at 5e-4 75.1 %, from s
 
 import dataclasses
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import LabelledTexts, TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_splits import ByDocuments
-from genjax.evaluation.classification import Calibration, Confusions
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.likelihood.classification import Calibration, Confusions
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.classifier import Classifier
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 

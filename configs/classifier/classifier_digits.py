@@ -6,9 +6,9 @@
 calibration error 0.070: with smoothed labels it says less than it knows.
 """
 
-from genjax.data.augment import Crop
+from genjax.data.images.augment import Crop
 from genjax.data.sources import Digits
-from genjax.evaluation.classification import Calibration, Confusions
+from genjax.evaluation.likelihood.classification import Calibration, Confusions
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone

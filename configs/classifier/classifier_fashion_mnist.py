@@ -11,12 +11,12 @@ Two epochs alone (940 steps, the schedule as long) with half the last stage, `Re
 89.4 %, and 88.4 % without the convolution at full resolution.
 """
 
-from genjax.data.augment import Crop, Flip
+from genjax.data.images.augment import Crop, Flip
 from genjax.data.sources import TFDS
-from genjax.evaluation.classification import Calibration, Confusions
+from genjax.evaluation.likelihood.classification import Calibration, Confusions
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.classifier import Classifier
-from genjax.nets.resnet import ResNet
+from genjax.nets.conv.resnet import ResNet
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

@@ -9,12 +9,12 @@ tell from chance. Seed 0: worst class 98.7 %, 0.108 nats, calibration error 0.09
 than it knows); one epoch alone (`--steps 470`): 99.12 %.
 """
 
-from genjax.data.augment import Crop, Rotate
+from genjax.data.images.augment import Crop, Rotate
 from genjax.data.sources import TFDS
-from genjax.evaluation.classification import Calibration, Confusions
+from genjax.evaluation.likelihood.classification import Calibration, Confusions
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.classifier import Classifier
-from genjax.nets.resnet import ResNet
+from genjax.nets.conv.resnet import ResNet
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
 

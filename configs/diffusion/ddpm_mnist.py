@@ -10,17 +10,17 @@ Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.inpainting import Inpainting
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.sheet import Sheet
-from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.images.inpainting import Inpainting
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.sheet import Sheet
+from genjax.evaluation.images.steps_curve import StepsCurve
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import Linear
 from genjax.samplers import DDIM
+from genjax.samplers.diffusion.processes import VPLinear
 from genjax.schedules import Constant, WarmUp
 
 
@@ -29,7 +29,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=UNet((8,), 1, (), 8) if tiny else UNet((32, 64, 64), 2, (7,), 16, dropout=0.1),
-            process=Linear(),
+            process=VPLinear(),
             target="noise",
             width=16 if tiny else 128,
             sampler=Denoising(DDIM(2 if tiny else 50), clip=True),

@@ -11,15 +11,15 @@ and size that training never shows.
 Not yet trained to its end: only its tiny form has run.
 """
 
-from genjax.data.hashed_text import HashedText
 from genjax.data.sources import CaptionedShapes
-from genjax.evaluation.quality import SampleQuality
+from genjax.data.text.hashed import HashedText
+from genjax.evaluation.images.quality import SampleQuality
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 
@@ -28,7 +28,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=UNet((8,), 1, ()) if tiny else UNet((32, 64, 64), 1, (4,)),
-            process=Cosine(),
+            process=VPCosine(),
             target="v",
             data_std=0.4,
             width=16 if tiny else 128,

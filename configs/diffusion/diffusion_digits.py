@@ -13,16 +13,16 @@ is 10, 99, 100 and 100 %, and two samples of a label are 7.6, 4.5, 3.9 and 3.4 a
 """
 
 from genjax.data.sources import Digits
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.guidance import GuidanceCurve
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 CLASSIFIER = "runs/classifier_digits"
@@ -33,7 +33,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=UNet((8,), 1, ()) if tiny else UNet((32, 64), 1, (4,)),
-            process=Cosine(),
+            process=VPCosine(),
             target="v",
             width=16 if tiny else 128,
             conditional=True,

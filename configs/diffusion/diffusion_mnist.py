@@ -8,8 +8,8 @@ enough to begin from, not to draw digits with.
 
 from genjax.data.sources import TFDS
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.dit import DiT
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import Adam
 from genjax.samplers import DPMSolver
 from genjax.schedules import Constant, WarmUp

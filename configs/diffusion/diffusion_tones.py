@@ -7,13 +7,13 @@ Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import Tones
-from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 
@@ -21,7 +21,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=UNet((8,), 1, ()) if tiny else UNet((32, 48, 64, 64, 64), 1, ()),
-            process=Cosine(),
+            process=VPCosine(),
             target="v",
             data_std=0.17,
             width=16 if tiny else 128,

@@ -10,17 +10,17 @@ Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.guidance import GuidanceCurve
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.sheet import Sheet
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.sheet import Sheet
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.dit import DiT
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import AdamW
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 
@@ -29,7 +29,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=DiT(7, 16, 1, 2) if tiny else DiT(4, 192, 6, 6),
-            process=Cosine(),
+            process=VPCosine(),
             target="v",
             weighting="min_snr",
             width=16 if tiny else 192,

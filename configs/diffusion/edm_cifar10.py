@@ -9,17 +9,17 @@ smaller than its 56M parameters, and its augmentation has scaling and any rotati
 Not yet trained to its end: only its tiny form has run.
 """
 
-from genjax.data.nonleaking import NonLeaking
 from genjax.data.sources import TFDS
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.steps_curve import StepsCurve
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.augment import NonLeaking
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import EDM
 from genjax.samplers import Heun
+from genjax.samplers.diffusion.processes import EDM
 from genjax.schedules import Constant, WarmUp
 
 

@@ -16,15 +16,15 @@ independent pairs gives says how sharply the network sees time: the exact flow w
 With sharper features of time (width 128, frequency 1,000) it was 7.5, otherwise all was alike.
 """
 
-from genjax.couplings import Ring
 from genjax.data.sources import Points
-from genjax.evaluation.transport import TransportDistance
+from genjax.evaluation.likelihood.transport import TransportDistance
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.couplings import Ring
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import Adam
-from genjax.processes import Straight
 from genjax.samplers import Adaptive, Euler
+from genjax.samplers.diffusion.processes import Straight
 from genjax.schedules import Constant
 
 

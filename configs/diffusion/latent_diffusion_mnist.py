@@ -10,18 +10,18 @@ Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.guidance import GuidanceCurve
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.steps_curve import StepsCurve
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.steps_curve import StepsCurve
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.latent import LatentDiffusion
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import Adam
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 CLASSIFIER = "runs/classifier_mnist"
@@ -39,7 +39,7 @@ def get_config(tiny: bool = False) -> Experiment:
             autoencoder="runs/vqvae_mnist",
             diffusion=Diffusion(
                 net=UNet((8,), 1, ()) if tiny else UNet((64, 128), 2, (4,)),
-                process=Cosine(),
+                process=VPCosine(),
                 target="v",
                 width=16 if tiny else 256,
                 conditional=True,

@@ -18,15 +18,15 @@ be, which is right of all 1,000 held-out pictures of the data themselves.
 Shapes are what it draws worst, of combinations seen in training as well.
 """
 
-from genjax.data.hashed_text import HashedText
 from genjax.data.sources import CaptionedShapes
-from genjax.evaluation.prompt_agreement import PromptAgreement
+from genjax.data.text.hashed import HashedText
+from genjax.evaluation.captions.agreement import PromptAgreement
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.dit import DiT
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import Adam
-from genjax.processes import Cosine
 from genjax.samplers import DPMSolver
+from genjax.samplers.diffusion.processes import VPCosine
 from genjax.schedules import Constant, WarmUp
 
 
@@ -35,7 +35,7 @@ def get_config(tiny: bool = False) -> Experiment:
     return Experiment(
         family=Diffusion(
             net=DiT(4, 16, 1, 2) if tiny else DiT(4, 128, 4, 4),
-            process=Cosine(),
+            process=VPCosine(),
             target="v",
             data_std=0.4,
             width=16 if tiny else 128,

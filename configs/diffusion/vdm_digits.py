@@ -16,11 +16,11 @@ bits a dimension, averaged parameters, with the standard error of ten draws of t
 """
 
 from genjax.data.sources import Digits
-from genjax.evaluation.flow_likelihood import FlowLikelihood
+from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.variational import Learned
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import AdamW
 from genjax.samplers import DDPM
 from genjax.schedules import Constant, WarmUp

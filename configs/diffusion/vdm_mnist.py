@@ -13,11 +13,11 @@ Glow 1.05, FFJORD 0.99.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.flow_likelihood import FlowLikelihood
+from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.variational import Learned
-from genjax.nets.unet import UNet
+from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.conv.unet import UNet
 from genjax.optim import AdamW
 from genjax.samplers import DDPM
 from genjax.schedules import Constant, WarmUp

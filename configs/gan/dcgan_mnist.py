@@ -8,15 +8,15 @@ Not yet trained to its end: only its tiny form has run.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.bias import Bias
-from genjax.evaluation.diversity import Diversity
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.memorisation import Memorisation
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.sheet import Sheet
+from genjax.evaluation.images.bias import Bias
+from genjax.evaluation.images.diversity import Diversity
+from genjax.evaluation.images.memorisation import Memorisation
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.sheet import Sheet
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
 from genjax.optim import Adam, Players
 from genjax.schedules import Constant
 

@@ -15,11 +15,11 @@ thirteenth of the steps fewer samples are near a centre; packs already make the 
 """
 
 from genjax.data.sources import Points
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.modes import MixtureModes
+from genjax.evaluation.images.modes import MixtureModes
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.adversarial import MaxoutBackbone, MLPGenerator
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.generators import MaxoutBackbone, MLPGenerator
 from genjax.optim import Adam, Players
 from genjax.schedules import Constant
 

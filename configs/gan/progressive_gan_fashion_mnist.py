@@ -7,15 +7,15 @@
 Not yet trained to its end: only its tiny form has run.
 """
 
-from genjax.data.curriculum import Resolutions
+from genjax.data.order.curriculum import Resolutions
 from genjax.data.sources import TFDS
-from genjax.evaluation.bias import Bias
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.quality import SampleQuality
-from genjax.evaluation.sheet import Sheet
+from genjax.evaluation.images.bias import Bias
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.images.sheet import Sheet
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.progressive import Progressive
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.progressive import Progressive
 from genjax.optim import Adam, Players
 from genjax.schedules import Constant
 

@@ -9,13 +9,13 @@ work for a GPU.
 Not yet trained to its end: only its tiny form has run.
 """
 
-from genjax.data.augment import Flip
+from genjax.data.images.augment import Flip
 from genjax.data.sources import TFDS
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.quality import SampleQuality
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.resnet_gan import ResNetDiscriminator, ResNetGenerator
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
 from genjax.optim import Adam, Players
 from genjax.schedules import Linear
 

@@ -21,11 +21,11 @@ of two. The 10,000 steps of this config have not been run.
 """
 
 from genjax.data.sources import TFDS, Stacked
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.modes import StackedModes
+from genjax.evaluation.images.modes import StackedModes
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
 from genjax.optim import Adam, Players
 from genjax.schedules import Constant
 

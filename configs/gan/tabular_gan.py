@@ -20,14 +20,14 @@ by it, which are for tables with rare categories.
 """
 
 from genjax.data.sources import EmbeddedTable
-from genjax.evaluation.gauges import GameGauges
-from genjax.evaluation.tabular_correlations import TabularCorrelations
-from genjax.evaluation.tabular_marginals import TabularMarginals
-from genjax.evaluation.tabular_privacy import TabularPrivacy
-from genjax.evaluation.tabular_utility import TrainOnSynthetic
+from genjax.evaluation.likelihood.gauges import GameGauges
+from genjax.evaluation.tables.correlations import TabularCorrelations
+from genjax.evaluation.tables.marginals import TabularMarginals
+from genjax.evaluation.tables.privacy import TabularPrivacy
+from genjax.evaluation.tables.utility import TrainOnSynthetic
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN
-from genjax.nets.adversarial import MLPGenerator
+from genjax.families.gan.gan import GAN
+from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import Adam, Players
 from genjax.schedules import Constant

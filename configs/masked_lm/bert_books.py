@@ -12,15 +12,15 @@ The nearest of 1,000 held-out paragraphs is from the same book for 54.9 % (stand
 
 import dataclasses
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_splits import ByDocuments
-from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
-from genjax.evaluation.sentence_neighbours import SentenceNeighbours
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
+from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import Filling, MaskedLM
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
 

@@ -12,14 +12,14 @@ unigrams have 5.79.
 
 import dataclasses
 
-from genjax.data.layouts import Blocks
 from genjax.data.sources import PythonDocs
-from genjax.data.subwords import Subwords
-from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
+from genjax.data.text.layouts import Blocks
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
 

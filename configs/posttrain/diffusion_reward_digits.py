@@ -27,11 +27,11 @@ right in 93.6 %.
 """
 
 from genjax.data.sources import Digits
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.reward_of_images import RewardOfImages
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.reward_of_images import RewardOfImages
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.diffusion import Denoising
-from genjax.families.rewarded_images import mirror_symmetry
+from genjax.families.diffusion.diffusion import Denoising
+from genjax.families.image_rewards import mirror_symmetry
 from genjax.optim import Adam
 from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
 from genjax.samplers import DPMSolver

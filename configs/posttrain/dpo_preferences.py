@@ -29,9 +29,9 @@ Two x86 cores shared with much other work: 16, 20 and 19 minutes, of which the p
 """
 
 from genjax.data.sources import Preferences
-from genjax.data.subwords import Subwords
-from genjax.evaluation.policy_kl import PolicyKL
-from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.text.policy_kl import PolicyKL
+from genjax.evaluation.text.preference_quality import PreferenceQuality
 from genjax.experiment import Every, Experiment, Keep
 from genjax.optim import Adam
 from genjax.posttrain.dpo import DPO

@@ -8,17 +8,17 @@
 
 import dataclasses
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 
 def get_config(tiny: bool = False) -> Experiment:

@@ -33,7 +33,7 @@ came to 0.288.
 
 from genjax.data.sources import Arithmetic
 from genjax.data.sources.arithmetic import correct
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment, Keep
 from genjax.optim import Adam
 from genjax.posttrain.grpo import GRPO

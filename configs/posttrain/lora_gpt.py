@@ -12,10 +12,10 @@ its end, and what it still learns in general is not of low rank (300 of 600 step
 3.701).
 """
 
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.experiment import Every, Experiment
 from genjax.optim import AdamW
 from genjax.posttrain.adapters import Adapters

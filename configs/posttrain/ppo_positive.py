@@ -24,11 +24,11 @@ The gains, with 95 % intervals: 2.72, 2.91, 2.77, each +-0.11. The samples are s
 
 import dataclasses
 
-from genjax.data.chat import ChatTemplate
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.sources import RuleResponses
 from genjax.data.sources.rule_responses import positivity
-from genjax.data.text_codecs import Characters
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.data.text.codecs import Characters
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
 from genjax.optim import Adam
 from genjax.posttrain.ppo import PPO

@@ -24,7 +24,7 @@ became 2.56, 2.67, 2.60.
 
 from genjax.data.sources import RandomWalks
 from genjax.data.sources.random_walks import optimality
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment, Keep
 from genjax.optim import Adam
 from genjax.posttrain.ppo import PPO

@@ -24,7 +24,7 @@ nothing is over-optimised here. Beside `sft_rule` it wins 84 % of 200 pairs by t
 
 from genjax.data.sources import RuleResponses
 from genjax.data.sources.rule_responses import positivity
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
 from genjax.optim import Adam
 from genjax.posttrain.ppo import PPO

@@ -16,15 +16,15 @@ loss of 2.815 nats a token and 1.777 bits a byte at the last step, which is the 
 import dataclasses
 
 from genjax.data.sources import Instructions
-from genjax.data.subwords import Subwords
-from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 END = "<|endoftext|>"
 

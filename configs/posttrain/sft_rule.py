@@ -12,14 +12,14 @@ import dataclasses
 
 from genjax.data.sources import RuleResponses
 from genjax.data.sources.rule_responses import positivity
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Linear, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 
 def get_config(tiny: bool = False) -> Experiment:

@@ -12,12 +12,12 @@ import dataclasses
 
 from genjax.data.sources import TFDS
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.nets.dit import DiT
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import Adam
 from genjax.samplers import DPMSolver
 from genjax.schedules import Constant, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 
 def get_config(tiny: bool = False) -> Experiment:

@@ -13,17 +13,17 @@ Not yet trained to its end: only its tiny form has run.
 
 import dataclasses
 
-from genjax.data.chat import ChatTemplate
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.sources import TextPairs
-from genjax.data.subwords import Subwords
-from genjax.evaluation.translation import TranslationQuality
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.text.translation import TranslationQuality
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.schedules import Cosine, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 END = "<|endoftext|>"
 EPOCH = 743  # steps: the 29,000 pairs fill 11,890 rows

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import sklearn.datasets
 
-from genjax.prepare.anonymous import Anonymous
-from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates
-from genjax.prepare.minhash import MinHash
+from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Texts
-from genjax.prepare.splitting import Splits
-from genjax.prepare.texts import Length, Repetition, StandardText, SymbolRatio
+from genjax.prepare.stages.anonymous import Anonymous
+from genjax.prepare.stages.duplicates import ExactDuplicates, NearDuplicates
+from genjax.prepare.stages.splits import Splits
+from genjax.prepare.stages.texts import Length, Repetition, StandardText, SymbolRatio
 
 
 def get_config(tiny: bool = False) -> Preparation:

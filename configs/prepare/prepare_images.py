@@ -15,12 +15,12 @@ the same.
 
 import matplotlib
 
-from genjax.prepare.duplicates import ExactDuplicates, NearImages
-from genjax.prepare.image_hash import ImageHash
-from genjax.prepare.pictures import Blur, ImageSize, StandardImages
+from genjax.prepare.matching.image_hash import ImageHash
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Images
-from genjax.prepare.splitting import Splits
+from genjax.prepare.stages.duplicates import ExactDuplicates, NearImages
+from genjax.prepare.stages.images import Blur, ImageSize, StandardImages
+from genjax.prepare.stages.splits import Splits
 from genjax.prepare.tfds_images import TfdsImages
 
 

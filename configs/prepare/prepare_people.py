@@ -12,13 +12,13 @@ Against the truth, over pairs of records: precision and recall 1.000 on set 1 (5
 of 5,000) and set 3 (3,000 of 5,000), 5.6 to 6.7 seconds each on two x86 cores shared with other work.
 """
 
-from genjax.prepare.duplicates import Linked
-from genjax.prepare.linkage import Blocking, Comparison, Linkage
+from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
 from genjax.prepare.people import GeneratedPeople
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Csv
-from genjax.prepare.splitting import Splits
-from genjax.prepare.values import Valid
+from genjax.prepare.stages.duplicates import Linked
+from genjax.prepare.stages.splits import Splits
+from genjax.prepare.stages.values import Valid
 
 
 def get_config(tiny: bool = False) -> Preparation:
@@ -31,19 +31,19 @@ def get_config(tiny: bool = False) -> Preparation:
         Blocking(("address_1",), window=5),
     )
     comparisons = (
-        Comparison("given_name"),
-        Comparison("surname"),
-        Comparison("street_number", "edits", (1.0, 0.6)),
-        Comparison("address_1"),
-        Comparison("suburb"),
-        Comparison("postcode", "edits", (1.0, 0.75)),
-        Comparison("date_of_birth", "dates", (1.0, 0.85)),
+        FieldComparison("given_name"),
+        FieldComparison("surname"),
+        FieldComparison("street_number", "edits", (1.0, 0.6)),
+        FieldComparison("address_1"),
+        FieldComparison("suburb"),
+        FieldComparison("postcode", "edits", (1.0, 0.75)),
+        FieldComparison("date_of_birth", "dates", (1.0, 0.85)),
     )
     if not tiny:
         comparisons += (
-            Comparison("address_2"),
-            Comparison("state", "exact", (1.0,)),
-            Comparison("soc_sec_id", "edits", (1.0, 0.7)),
+            FieldComparison("address_2"),
+            FieldComparison("state", "exact", (1.0,)),
+            FieldComparison("soc_sec_id", "edits", (1.0, 0.7)),
         )
     people = GeneratedPeople() if tiny else Csv(("dedup/febrl_dataset1.csv",))
     return Preparation(

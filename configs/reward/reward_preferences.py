@@ -14,15 +14,15 @@ scratch 79.1 % (3.9 %), 0.540 nats, calibration error 0.174. The longer response
 import dataclasses
 
 from genjax.data.sources import Preferences
-from genjax.data.subwords import Subwords
-from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.data.text.subwords import Subwords
+from genjax.evaluation.text.preference_quality import PreferenceQuality
 from genjax.experiment import Every, Experiment, Keep
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.posttrain.reward import RewardModel
 from genjax.schedules import Linear, WarmUp
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 END = "<|endoftext|>"
 

@@ -13,10 +13,10 @@ by -0.006, -0.026, -0.019. Scores of 1,000 training pairs have mean -0.04 and st
 import dataclasses
 
 from genjax.data.sources import RulePreferences
-from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.evaluation.text.preference_quality import PreferenceQuality
 from genjax.experiment import Every, Experiment, Keep
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import AdamW
 from genjax.posttrain.reward import RewardModel
 from genjax.schedules import Linear, WarmUp

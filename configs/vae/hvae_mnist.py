@@ -8,12 +8,12 @@ bound of 5,000 samples over 1,000 test images 89.0 nats; `iwae_mnist --steps 180
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.latents import ActiveUnits
-from genjax.evaluation.likelihood import ImportanceBound
-from genjax.evaluation.reconstruction import Reconstructions
+from genjax.evaluation.images.reconstruction import Reconstructions
+from genjax.evaluation.likelihood.importance import ImportanceBound
+from genjax.evaluation.likelihood.latents import ActiveUnits
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Bernoulli
 from genjax.families.vae import VAE, UpperLatents
-from genjax.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, Linear

@@ -12,12 +12,12 @@ At equal epochs, 10 (`--steps 6000`), over 1,000 test images: k=1 97.3, k=5 95.7
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.latents import ActiveUnits
-from genjax.evaluation.likelihood import ImportanceBound
-from genjax.evaluation.reconstruction import Reconstructions
+from genjax.evaluation.images.reconstruction import Reconstructions
+from genjax.evaluation.likelihood.importance import ImportanceBound
+from genjax.evaluation.likelihood.latents import ActiveUnits
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Bernoulli
 from genjax.families.vae import VAE
-from genjax.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine

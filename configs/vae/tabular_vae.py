@@ -21,13 +21,13 @@ all modes and beta 0.5, the weight in the paper's code, the held-out bound of se
 """
 
 from genjax.data.sources import EmbeddedTable
-from genjax.evaluation.tabular_correlations import TabularCorrelations
-from genjax.evaluation.tabular_marginals import TabularMarginals
-from genjax.evaluation.tabular_privacy import TabularPrivacy
-from genjax.evaluation.tabular_utility import TrainOnSynthetic
+from genjax.evaluation.tables.correlations import TabularCorrelations
+from genjax.evaluation.tables.marginals import TabularMarginals
+from genjax.evaluation.tables.privacy import TabularPrivacy
+from genjax.evaluation.tables.utility import TrainOnSynthetic
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Tabular
 from genjax.families.vae import VAE, PriorSampler
-from genjax.likelihoods import Tabular
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Constant

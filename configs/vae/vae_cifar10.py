@@ -7,15 +7,15 @@ The second form is for a lossy copy of the images (JPEG, quality about 75), whos
 published ones. Not yet trained to its end: only its tiny form has run.
 """
 
-from genjax.data.augment import Flip
+from genjax.data.images.augment import Flip
 from genjax.data.sources import TFDS
-from genjax.evaluation.generalisation import GeneralisationGap
-from genjax.evaluation.neighbours import NearestNeighbours
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.images.neighbours import NearestNeighbours
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vae import VAE
-from genjax.likelihoods import DiscretizedLogistic
-from genjax.nets.conv import ConvCoder
+from genjax.nets.conv.conv import ConvCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, WarmUp
 

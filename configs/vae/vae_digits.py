@@ -8,11 +8,11 @@ at weight 1; with less weight on the KL term samples grow sharper and stranger.
 """
 
 from genjax.data.sources import Digits
-from genjax.evaluation.neighbours import NearestNeighbours
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.images.neighbours import NearestNeighbours
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Bernoulli
 from genjax.families.vae import VAE
-from genjax.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Constant, Linear

@@ -8,11 +8,11 @@ Test set, one draw of the latents: -152.46 nats as a density over [-1, 1] (-228.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.likelihoods import Gaussian
-from genjax.nets.conv import ConvCoder
+from genjax.nets.conv.conv import ConvCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, Linear, WarmUp
 

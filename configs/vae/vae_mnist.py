@@ -8,12 +8,12 @@ has 86.76 for a perceptron VAE after 9.8M steps, by a tighter bound of 5,000 sam
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.neighbours import NearestNeighbours
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
+from genjax.evaluation.images.neighbours import NearestNeighbours
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Bernoulli
 from genjax.families.vae import VAE
-from genjax.likelihoods import Bernoulli
-from genjax.nets.conv import ConvCoder
+from genjax.nets.conv.conv import ConvCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, Linear, WarmUp
 

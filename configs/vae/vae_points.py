@@ -8,8 +8,8 @@ as a density (-2.039 reconstruction + 3.175 KL).
 
 from genjax.data.sources import Points
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE, PriorSampler
-from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine

@@ -8,12 +8,12 @@ codes are used, with perplexity 212.
 """
 
 from genjax.data.sources import TFDS
-from genjax.evaluation.codebook import CodebookUsage
-from genjax.evaluation.reconstruction import Reconstructions
+from genjax.evaluation.images.reconstruction import Reconstructions
+from genjax.evaluation.likelihood.codebook import CodebookUsage
 from genjax.experiment import Every, Experiment
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vqvae import VQVAE
-from genjax.likelihoods import Gaussian
-from genjax.nets.spatial import SpatialCoder
+from genjax.nets.conv.spatial import SpatialCoder
 from genjax.optim import Adam
 from genjax.schedules import Cosine, WarmUp
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from genjax import checks, disk
+from genjax import checks
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
+from genjax.machine import disk
 
 
 @checks.frozen

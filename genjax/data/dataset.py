@@ -76,7 +76,7 @@ class Spec:
       source_length: tokens in a row of ``source_tokens``; None where there is no source.
       source_vocabulary: of the source's tokens.
       image: shape of the picture that a text is about; None where there is none.
-      preferences: an example is two texts to choose from, as ``genjax.data.preferences`` has them.
+      preferences: an example is two texts to choose from, as ``genjax.data.chat.preferences`` has them.
       class_names: what the labels 0 .. classes - 1 are called; None where that is not known.
       categories: of a table, how many values each column of ``categorical`` takes: first the modes of each column of
         ``numeric``, then the categories; None of other data.

@@ -6,7 +6,7 @@ import sys
 import time
 
 
-class Progress:
+class ReadProgress:
     """Says how far something is, first after ``every`` seconds and then each time as many have passed."""
 
     def __init__(self, every: float = 5.0) -> None:

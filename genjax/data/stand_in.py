@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from genjax import disk
-from genjax.data.images import note
+from genjax.data.images.decode import note
 from genjax.data.storage import cache_folder, data_folder
 from genjax.errors import UserError
+from genjax.machine import disk
 
 VERSION = 1  # of what is generated here; raise it with every change of the content
 BOOKS = (  # the novels whose places the chapters of Python's language reference take in turn

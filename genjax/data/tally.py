@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from genjax import disk
-from genjax.data.images import note
+from genjax.data.images.decode import note
 from genjax.errors import UserError
-from genjax.json_text import without_halves
+from genjax.machine import disk
+from genjax.serial.json_text import without_halves
 
 SHOWN = 12  # kinds of counts in a line
 EMPTY_LINES = "empty lines passed over"

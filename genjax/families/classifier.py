@@ -16,10 +16,10 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
 from genjax.losses import cross_entropy
-from genjax.nets.resnet import ResNet
+from genjax.nets.conv.resnet import ResNet
 
 
-class Network(nn.Module):
+class ClassifierNetwork(nn.Module):
     """A backbone and a linear head: [B, ...] -> features [B, F] and logits [B, classes]."""
 
     backbone: nn.Module
@@ -112,7 +112,7 @@ class Classifier(Family):
 
     def _network(self, classes: int, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
         backbone = self.net.backbone(axis) if vocabulary is None else self.net.backbone(axis, vocabulary)
-        return Network(backbone, classes, self.dropout)
+        return ClassifierNetwork(backbone, classes, self.dropout)
 
     def _vocabulary(self, params: Params) -> int | None:
         return len(params["backbone"]["tokens"]["embedding"]) if _reads_tokens(self.net) else None

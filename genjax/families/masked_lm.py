@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
-from genjax.data.augment_text import real
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
+from genjax.data.text.augment import real
 from genjax.errors import UserError
 from genjax.families.masking import Kinds, Masking
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
-from genjax.nets.token_net import TokenNet
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_net import TokenNet
+from genjax.nets.transformer.transformer import Transformer
 
 GAP = "[MASK]"  # what a person writes for a token to be filled in
 

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from genjax import checks
 from genjax.data.dataset import Spec
-from genjax.data.table_vectors import constants
+from genjax.data.tables.vectors import constants
 from genjax.errors import UserError
 from genjax.families.gaussian import Layer, Normal
+from genjax.families.likelihoods import Bernoulli, Likelihood, Tabular
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
-from genjax.likelihoods import Bernoulli, Likelihood, Tabular
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.likelihoods import Gaussian, Likelihood
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
-from genjax.likelihoods import Gaussian, Likelihood
-from genjax.nets.spatial import SpatialCoder
+from genjax.nets.conv.spatial import SpatialCoder
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
 TINY = 1e-30  # a batch of masked rows alone gives no NaN

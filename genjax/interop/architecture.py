@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from genjax.errors import UserError
-from genjax.nets.feed_forward import Activation
-from genjax.nets.transformer import Bias, Transformer
+from genjax.nets.transformer.feed_forward import Activation
+from genjax.nets.transformer.transformer import Bias, Transformer
 
 PLAIN: Mapping[str, Activation] = {
     "gelu_new": "gelu_tanh",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, linear, norm, spelling
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 
 FIXED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 PAD = 1  # RoBERTa counts positions from the one after its padding token's number

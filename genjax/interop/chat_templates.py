@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genjax import json_text
-from genjax.data.chat import ChatCodec, ChatTemplate
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.subwords import Subwords
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.interop import tokenizers
+from genjax.serial import json_text
 
 FILE = "chat_template.jinja"
 MAP, GENERATION = "special_tokens_map.json", "generation_config.json"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, norm, spelling
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 
 
 def _read(options: Options) -> Transformer:

@@ -21,16 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from genjax import checks, disk, json_text
-from genjax.data.chat_jinja import JinjaTemplate
+from genjax import checks
+from genjax.data.chat.jinja import JinjaTemplate
 from genjax.errors import UserError, unknown
 from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ROBERTA
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
-from genjax.nets.token_net import TokenNet, unstacked
-from genjax.nets.transformer import Transformer
+from genjax.machine import disk
+from genjax.nets.transformer.token_net import TokenNet, unstacked
+from genjax.nets.transformer.transformer import Transformer
+from genjax.serial import json_text
 
 ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
 CONFIG = "config.json"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from genjax.interop.architecture import GATES, Architecture, Options, Tensor, biases, linear, norm, spelling
-from genjax.nets.positions import Rotary
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.transformer import Transformer
 
 BUFFERS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\..*"
 

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from lm_eval.api.model import TemplateLM
 
-from genjax.data.text_codecs import until_end
+from genjax.data.text.codecs import until_end
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.continuation import continued
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.continuation import continued
+from genjax.families.autoregressive.request import Decoding
 from genjax.interop.huggingface import Pretrained
-from genjax.samplers.decoding import TokenSampler, padded
+from genjax.samplers.tokens.decoding import TokenSampler, padded
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
 MOST = 256  # tokens that are drawn where a task does not say

@@ -10,11 +10,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from genjax import json_text
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
+from genjax.serial import json_text
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 DELIMITER, UNKNOWN = "<|endoftext|>", "<unk>"

@@ -12,8 +12,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from genjax import disk, json_text
 from genjax.errors import UserError
+from genjax.machine import disk
+from genjax.serial import json_text
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.data.chat.preferences import SIDES
 from genjax.data.dataset import Spec
-from genjax.data.preferences import SIDES
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import preference_loss
 from genjax.posttrain import adapters

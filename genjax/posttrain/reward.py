@@ -16,19 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat import ChatCodec
+from genjax.data.chat.preferences import answered, check_room, padded_rows
+from genjax.data.chat.template import ChatCodec
 from genjax.data.dataset import Spec
-from genjax.data.preferences import answered, check_room, padded_rows
 from genjax.errors import UserError
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step
 from genjax.losses import preference_loss
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 
 LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 are
 
 
-class Network(nn.Module):
+class RewardNetwork(nn.Module):
     """A backbone and a linear head that begins at 0: tokens int32 [B, T], -1 for padding, to rewards float32 [B]."""
 
     backbone: nn.Module
@@ -84,7 +84,9 @@ class RewardModel(Family):
                 f"the rows of the data are of {spec.shape[0]} tokens, more than the context of {context} "
                 "(family.net.net.context)"
             )
-        params = Network(self.net.backbone(vocabulary=spec.vocabulary)).init(key, example["chosen_tokens"])["params"]
+        params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(key, example["chosen_tokens"])[
+            "params"
+        ]
         return params, {"mean": jnp.zeros(()), "variance": jnp.ones(())}
 
     def train_step(
@@ -136,7 +138,7 @@ class RewardModel(Family):
         """A key for dropout says training."""
         vocabulary = len(params["backbone"]["tokens"]["embedding"])
         rngs = {} if dropout is None else {"dropout": dropout}
-        network = Network(self.net.backbone(vocabulary=vocabulary))
+        network = RewardNetwork(self.net.backbone(vocabulary=vocabulary))
         return apply(network, params, tokens, rngs=rngs, train=dropout is not None)
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.diffusion import Diffusion
-from genjax.families.rewarded_images import rewards_of_images
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.image_rewards import rewards_of_images
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels
 from genjax.losses import preference_loss
-from genjax.processes import diffuse
-from genjax.samplers.steps import Step, walk
+from genjax.samplers.diffusion.processes import diffuse
+from genjax.samplers.diffusion.steps import Step, walk
 
 BASE = "base"
 Method = Literal["weighted", "dpo"]

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.data.chat import ends_of
+from genjax.data.chat.template import ends_of
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.continuation import continued
-from genjax.families.rewarded import prompts_of, rewards_of_texts, texts_of
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.continuation import continued
+from genjax.families.rewards import prompts_of, rewards_of_texts, texts_of
 from genjax.family import Batch, Params, Trained
-from genjax.samplers.decoding import Stops, TokenSampler
+from genjax.samplers.tokens.decoding import Stops, TokenSampler
 
 LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
 

@@ -7,7 +7,7 @@ is said by ``Experiment.start_from``, what stands still by ``Optimizer.freeze``.
 from __future__ import annotations
 
 from genjax.errors import UserError
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Factor, First
 
 BELOW = r"(^|/)(embedding|position_embedding|type_embedding|embedding_norm)(/|$)"  # what stands below all layers

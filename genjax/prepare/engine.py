@@ -7,7 +7,7 @@ import os
 import sys
 
 from genjax.errors import UserError
-from genjax.stored import CONFIG_MODULE
+from genjax.serial.stored import CONFIG_MODULE
 
 NATIVE = "native"
 MORSEL = 2048  # records that are worked on together

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from genjax.data.compressed import bounded
-from genjax.data.files import Fitting, check_name, fitting
+from genjax.data.images.files import Fitting, check_name, fitting
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once

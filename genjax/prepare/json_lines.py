@@ -11,10 +11,9 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from genjax import checks
-from genjax.data.json_records import pass_over, records_of
 from genjax.data.tally import EMPTY_LINES, HALVES
+from genjax.data.text.json_records import pass_over, records_of
 from genjax.errors import UserError
-from genjax.json_text import HALF, values, without_halves
 from genjax.prepare.decoding import check_encodings, decoded
 from genjax.prepare.files import Files
 from genjax.prepare.readers import (
@@ -26,6 +25,7 @@ from genjax.prepare.readers import (
     text_at,
 )
 from genjax.prepare.stage import ARROW
+from genjax.serial.json_text import HALF, values, without_halves
 
 MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
 

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genjax import checks
-from genjax.data import parquet_text
+from genjax.data.audio.signals import read_sound
 from genjax.data.compressed import check_parquet
-from genjax.data.delimited import Rows, check_dialect, dialect_of
-from genjax.data.images import decode, header
-from genjax.data.signals import read_sound
+from genjax.data.images.decode import decode, header
 from genjax.data.synthetic import refuse_synthetic
+from genjax.data.tables.delimited import DelimitedRows, check_dialect, dialect_of
 from genjax.data.tally import EMPTY_LINES, MARKS, TRIMMED
-from genjax.data.texts import Unit
+from genjax.data.text import parquet as parquet_text
+from genjax.data.text.documents import Unit
 from genjax.errors import UserError, unknown
 from genjax.prepare.decoding import check_encodings, decoded, read_bytes
 from genjax.prepare.files import DAMAGED, Files
@@ -126,7 +126,7 @@ class Texts(Reader):
 
 @checks.frozen
 class Csv(Reader):
-    """Rows of CSV and TSV files under a header; an empty field is null.
+    """DelimitedRows of CSV and TSV files under a header; an empty field is null.
 
     Blanks after a delimiter are left out where those of the header have them, and those before a quote always.
 
@@ -193,13 +193,13 @@ class Csv(Reader):
                     yield broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
             left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
-    def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> Rows:
+    def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> DelimitedRows:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
         first = text.readline()
         left[MARKS] += first.startswith("\ufeff")
         lines = itertools.chain([first.removeprefix("\ufeff")] if first else [], text)
         texts = functools.partial(self._texts, left)
-        rows = Rows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), texts)
+        rows = DelimitedRows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), texts)
         if not rows.names:
             raise ValueError("no header, but nothing")
         return rows
@@ -210,7 +210,7 @@ class Csv(Reader):
 
 @checks.frozen
 class Parquet(Reader):
-    """Rows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
+    """DelimitedRows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
 
     Bytes are text in one of the encodings, also within lists and structs; a row with others is broken.
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genjax.data.files import note_passed_over as note_files
+from genjax.data.images.files import note_passed_over as note_files
 from genjax.errors import UserError
-from genjax.json_text import parse
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.preparation import Change
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW, CHANGED, ID, REASON, SOURCE
+from genjax.serial.json_text import parse
 
 if TYPE_CHECKING:
     from daft import Series

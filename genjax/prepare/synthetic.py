@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genjax import disk
 from genjax.data.synthetic import marked
 from genjax.errors import UserError
+from genjax.machine import disk
 from genjax.prepare import card, shards
 from genjax.prepare.stage import ARROW, ID, SOURCE
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from genjax import checks
-from genjax.data.images import decode
+from genjax.data.images.decode import decode
 from genjax.data.sources.tfds import features, prepared, records
 from genjax.data.storage import data_folder
 from genjax.prepare.files import Files

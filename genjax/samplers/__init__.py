@@ -1,11 +1,11 @@
 """Samplers of diffusion processes: they take the posterior mean as a function, never a network."""
 
-from genjax.samplers.adaptive import Adaptive
-from genjax.samplers.ancestral import DDIM, DDPM, Ancestral
-from genjax.samplers.guidance import guided, known
-from genjax.samplers.likelihood import log_density
-from genjax.samplers.solvers import DPMSolver, Euler, Heun
-from genjax.samplers.steps import Denoise, Sampler, Walk
+from genjax.samplers.diffusion.adaptive import Adaptive
+from genjax.samplers.diffusion.ancestral import DDIM, DDPM, Ancestral
+from genjax.samplers.diffusion.guidance import guided, known
+from genjax.samplers.diffusion.likelihood import log_density
+from genjax.samplers.diffusion.solvers import DPMSolver, Euler, Heun
+from genjax.samplers.diffusion.steps import Denoise, Sampler, Walk
 
 __all__ = [
     "DDIM",

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import runs
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
 from genjax.family import Family, Trained
 from genjax.parallel import Devices
-from genjax.start import StartFrom
+from genjax.runs import run as runs
+from genjax.start_from import StartFrom
 from tests import toy
 from tests.trained import TrainedRuns
 

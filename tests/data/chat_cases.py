@@ -8,9 +8,9 @@ import json
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.subwords import Subwords
-from genjax.data.turns import Turn
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.turns import Turn
+from genjax.data.text.subwords import Subwords
 
 CHATML = """{% for m in messages %}<|im_start|>{{ m['role'] }}
 {{ m['content'] }}<|im_end|>

@@ -8,7 +8,7 @@ import pytest
 from genjax.data.sources import Arithmetic
 from genjax.data.sources.arithmetic import correct
 from genjax.errors import UserError
-from genjax.families.rewarded import rewards_of_texts
+from genjax.families.rewards import rewards_of_texts
 
 SOURCE = Arithmetic(size=900, test_size=100)
 

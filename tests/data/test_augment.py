@@ -12,7 +12,7 @@ import scipy.ndimage
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import genjax
-from genjax.data.augment import Color, Crop, Cutout, Flip, Mixup, Rotate, rotated
+from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate, rotated
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
@@ -472,7 +472,7 @@ def test_a_size_that_does_not_fit_the_data_is_one_line(tmp_path, monkeypatch, ca
 
 
 CONFIG = """
-from genjax.data.augment import Crop, Flip
+from genjax.data.images.augment import Crop, Flip
 from genjax.data.sources import Digits
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.augment_music import Transposition
-from genjax.data.music import ChoraleCodec
+from genjax.data.audio.augment import Transposition
+from genjax.data.audio.music import ChoraleCodec
 from genjax.errors import UserError
 
 CODEC = ChoraleCodec()

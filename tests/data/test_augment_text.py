@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.augment_text import Substitution, TokenDropout, TokenSwaps, encoded, real
-from genjax.data.text_codecs import Bytes
+from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps, encoded, real
+from genjax.data.text.codecs import Bytes
 from genjax.errors import UserError
 
 ROWS, WIDTH = 64, 40

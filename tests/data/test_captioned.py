@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from genjax.data.hashed_text import HashedText
 from genjax.data.sources import CaptionedShapes
 from genjax.data.sources.captioned import (
     ATTRIBUTES,
@@ -24,6 +23,7 @@ from genjax.data.sources.captioned import (
     render,
     rendered,
 )
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
 
 SOURCE = CaptionedShapes(300, 200, text=HashedText(16))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from genjax.data.chat import ChatCodec, ChatTemplate, Turn, conversation
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Characters
+from genjax.data.chat.template import ChatCodec, ChatTemplate, Turn, conversation
+from genjax.data.text.codecs import Characters
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.request import Decoding
 
 END = "<|endoftext|>"
 TEMPLATE = ChatTemplate()

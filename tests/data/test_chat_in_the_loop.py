@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.chat import ChatCodec, ChatTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.sources import Instructions, TextPairs
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
-from genjax.evaluation.translation import TranslationQuality, corpus_scores
+from genjax.data.text.codecs import Characters
+from genjax.data.text.splits import ByDocuments
+from genjax.evaluation.text.translation import TranslationQuality, corpus_scores
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import init_state
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
@@ -79,7 +79,7 @@ def test_the_loss_has_no_gradient_by_any_prediction_but_those_of_answers(tmp_pat
             total = jax.nn.logsumexp(logits, -1)
             return total - jnp.take_along_axis(logits, targets[:, None], 1)[:, 0], total
 
-        monkeypatch.setattr("genjax.families.autoregressive.chunked_cross_entropy", seen)
+        monkeypatch.setattr("genjax.families.autoregressive.autoregressive.chunked_cross_entropy", seen)
         return FAMILY.evaluate(state, batch, KEY)["loss"].value
 
     noughts = jnp.zeros((*learned.shape, size))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from genjax.data.chat import ChatCodec, Turn, conversation
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.template import ChatCodec, Turn, conversation
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.request import Decoding
 from tests.data.chat_cases import (
     CHATML,
     NAMES,

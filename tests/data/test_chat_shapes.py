@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genjax.data.chat import ChatTemplate, Turn, conversation
-from genjax.data.chat_records import turns_of
-from genjax.data.preferences import stored_preferences
+from genjax.data.chat.preferences import stored_preferences
+from genjax.data.chat.records import turns_of
+from genjax.data.chat.template import ChatTemplate, Turn, conversation
 from genjax.data.sources import Instructions
-from genjax.data.text_codecs import Bytes
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 from tests.data.chat_cases import codec_of, template_of
 

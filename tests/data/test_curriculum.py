@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import chisquare
 
 from genjax.data import stream
-from genjax.data.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
-from genjax.data.difficulty import Length
-from genjax.data.pacing import LinearPacing, StepPacing
+from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
+from genjax.data.order.difficulty import TextLength
+from genjax.data.order.pacing import LinearPacing, StepPacing
 from genjax.errors import UserError
 from tests.data.test_stream import Numbers
 
@@ -101,7 +101,7 @@ def plain(seed, position, count, size):
 
 
 SCORES = np.random.default_rng(1).permutation(40).astype(float)  # each is its own rank
-PACED = ByDifficulty(Length(), LinearPacing(0.25, 30))  # 30 steps of 8: 240 positions
+PACED = ByDifficulty(TextLength(), LinearPacing(0.25, 30))  # 30 steps of 8: 240 positions
 
 
 @pytest.mark.parametrize("order", ["easy_first", "hard_first"])
@@ -116,7 +116,7 @@ def test_examples_come_from_the_share_that_the_pacing_opens_and_then_in_the_plai
 
 
 def test_draws_are_even_over_the_share():
-    paced = ByDifficulty(Length(), StepPacing(0.25, 10_000, 1)).ordering(SCORES)
+    paced = ByDifficulty(TextLength(), StepPacing(0.25, 10_000, 1)).ordering(SCORES)
     counts = np.bincount(paced(0, 0, 8000, 8), minlength=40)
     assert (counts[SCORES >= 10] == 0).all()
     assert chisquare(counts[SCORES < 10]).pvalue > 0.01
@@ -164,7 +164,7 @@ def test_an_order_that_is_none_is_refused():
 def test_curricula_say_what_they_change():
     for curriculum in (GROWING, Lengths(), NoiseLevels()):
         assert curriculum.changes_batches and curriculum.score is None
-    assert not PACED.changes_batches and PACED.score == Length() and PACED.starts == NoiseLevels().starts == (0,)
+    assert not PACED.changes_batches and PACED.score == TextLength() and PACED.starts == NoiseLevels().starts == (0,)
     assert PACED(3, BATCH) is BATCH
 
 

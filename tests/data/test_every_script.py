@@ -6,9 +6,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from genjax.data.hashed_text import HashedText
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import REPLACEMENT, Bytes, Characters, Words
+from genjax.data.text.codecs import REPLACEMENT, Bytes, Characters, Words
+from genjax.data.text.hashed import HashedText
+from genjax.data.text.subwords import Subwords
 
 ODD = (
     "👨‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪🇫🇷 ❤️ ☎︎",  # joined emoji, skin, flags, variation selectors

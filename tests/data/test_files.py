@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.data.files import fitting, folder_labels, listed
-from genjax.data.layouts import Documents
+from genjax.data.images.files import fitting, folder_labels, listed
 from genjax.data.sources import ImageFolder, LabelledTexts, TextFiles, WavFolder
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
-from genjax.prepare import preparing, reading
+from genjax.prepare import reading
+from genjax.prepare import run as preparing
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Images, Texts
 

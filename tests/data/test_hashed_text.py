@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from genjax.data.hashed_text import HashedText
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
 
 TEXT = HashedText(64)
@@ -53,7 +53,7 @@ def test_the_more_words_are_shared_the_nearer():
 
 @pytest.mark.long
 def test_other_processes_and_hash_seeds_give_the_same():
-    code = "from genjax.data.hashed_text import HashedText; print(HashedText(8).embed('a red circle').tobytes().hex())"
+    code = "from genjax.data.text.hashed import HashedText; print(HashedText(8).embed('a red circle').tobytes().hex())"
     results = {
         subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True

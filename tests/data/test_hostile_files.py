@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 from genjax.data import compressed
-from genjax.data.chat import ChatTemplate, Turn
-from genjax.data.chat_records import turns_of
-from genjax.data.json_records import json_records
-from genjax.data.layouts import Documents
+from genjax.data.chat.records import turns_of
+from genjax.data.chat.template import ChatTemplate, Turn
 from genjax.data.sources import Instructions
 from genjax.data.sources.text import TextTables
-from genjax.data.subwords import Subwords
 from genjax.data.tally import HALVES
-from genjax.data.text_splits import ByDocuments
-from genjax.data.texts import decoded
+from genjax.data.text.documents import decoded
+from genjax.data.text.json_records import json_records
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.json_text import parse
 from genjax.prepare.files import DAMAGED
 from genjax.prepare.json_lines import JsonLines
 from genjax.prepare.readers import Texts
+from genjax.serial.json_text import parse
 
 RECORDS = [{"instruction": f"say {n}", "input": None, "output": f"it is {n}"} for n in range(5)]
 LINES = "\n".join(map(json.dumps, RECORDS))

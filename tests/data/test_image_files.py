@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
-from genjax.data.captions import CaptionCodec
 from genjax.data.codecs import ImageCodec
-from genjax.data.images import PIXELS, decode, formats, header, suffixes
+from genjax.data.images.decode import PIXELS, decode, formats, header, suffixes
 from genjax.data.sources import ImageFolder
-from genjax.data.text_codecs import Characters
+from genjax.data.text.captions import CaptionCodec
+from genjax.data.text.codecs import Characters
 from genjax.errors import UserError
 from genjax.prepare import reading
 from genjax.prepare.readers import Images

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.data.chat import ChatCodec, ChatTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.sources import Instructions, TextPairs
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 CODEC = Characters(delimiter=True)

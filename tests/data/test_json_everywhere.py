@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import Instructions, Preferences
 from genjax.data.sources.text import TextTables
-from genjax.data.text_codecs import Bytes
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 from genjax.prepare.json_lines import JsonLines
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from genjax.data.corpus import Corpus
-from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows, best_fit
 from genjax.data.stream import batches, padded
-from genjax.data.text_codecs import Bytes, Words
+from genjax.data.text.codecs import Bytes, Words
+from genjax.data.text.corpus import Corpus
+from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows, best_fit
 from genjax.errors import UserError
 
 PLAIN, ENDED = Bytes(), Bytes(delimiter=True)
@@ -45,7 +45,7 @@ def test_an_epoch_of_windows_is_a_permutation_and_goes_on_from_any_position():
 
 
 def test_of_too_many_windows_only_so_many_are_taken(monkeypatch):
-    monkeypatch.setattr("genjax.data.layouts.STARTS", 10)
+    monkeypatch.setattr("genjax.data.text.layouts.STARTS", 10)
     text = Corpus(np.arange(100, dtype=np.uint16), np.array([0, 100]))
     for length, stride, count in ((4, 4, 24), (20, 8, 10), (95, 1, 5)):
         starts = everything(RandomWindows(length).split(text, PLAIN))["tokens"][:, 0]

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from genjax.data.mixing import UNIT, Blend, in_units
+from genjax.data.order.mixing import UNIT, Blend, in_units
 
 
 def moving(parts, steps=31, seed=0):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.curriculum import ByDifficulty
 from genjax.data.dataset import Origin
-from genjax.data.difficulty import ByFunction
-from genjax.data.layouts import Blocks
+from genjax.data.order.curriculum import ByDifficulty
+from genjax.data.order.difficulty import ByFunction
 from genjax.data.sources import Digits, Mixture, Points, TextFiles
 from genjax.data.stream import batches, padded
-from genjax.data.text_codecs import Bytes, Characters
-from genjax.data.text_splits import ByCharacters
+from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.layouts import Blocks
+from genjax.data.text.splits import ByCharacters
 from genjax.errors import UserError
 from genjax.experiment import check_resumable
 from genjax.schedules import Constant, Linear, Piecewise, Schedule

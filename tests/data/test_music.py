@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.data.layouts import Documents, Packed
-from genjax.data.music import END, RATE, STEP, ChoraleCodec, held, midi_bytes, wav_bytes
+from genjax.data.audio.music import END, RATE, STEP, ChoraleCodec, held, midi_bytes, wav_bytes
 from genjax.data.sources import Chorales
+from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
 

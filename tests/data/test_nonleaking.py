@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from genjax.data.dataset import Spec
-from genjax.data.nonleaking import TOLD, NonLeaking
 from genjax.errors import UserError
+from genjax.families.diffusion.augment import TOLD, NonLeaking
 
 KEY = jax.random.key(0)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from genjax.data.pacing import LinearPacing, RootPacing, StepPacing
+from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
 from genjax.errors import UserError
 
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.packed_pairs import OPEN, packed
 from genjax.data.sources import SentencePairs
-from genjax.data.text_codecs import Words
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.data.text.codecs import Words
+from genjax.data.text.packed_pairs import OPEN, packed
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 
 GERMAN = ["ein hund", "eine katze schläft heute", "zwei", "drei kleine hunde laufen", "ein kind", "der mann"]
 ENGLISH = ["a dog runs", "a cat", "two of them", "three little dogs run", "one", "the man is here today"]

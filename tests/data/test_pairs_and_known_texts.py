@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import SentencePairs, TextFiles, TFDSText
 from genjax.data.sources.pairs import PairCodec
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByCharacters, ByDocuments
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Documents, RandomWindows
+from genjax.data.text.splits import ByCharacters, ByDocuments
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.data.sources import Table
-from genjax.data.tables import TableTexts
+from genjax.data.tables.tables import TableTexts
 from genjax.errors import UserError
 from genjax.prepare.readers import Parquet
 

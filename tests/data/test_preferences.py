@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from genjax.data.chat import ChatTemplate
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Spec
-from genjax.data.json_records import json_records
 from genjax.data.sources.preferences import (
     COUNTS,
     NEGATIVE,
@@ -20,8 +19,9 @@ from genjax.data.sources.preferences import (
     RulePreferences,
     rule_reward,
 )
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.json_records import json_records
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 
 PLAIN = ChatTemplate((("user", "", "\n"), ("assistant", ">", "\n")))

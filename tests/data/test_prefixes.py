@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from genjax.data.corpus import Corpus
-from genjax.data.curriculum import Lengths
-from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
-from genjax.data.prefixes import Prefixed
+from genjax.data.order.curriculum import Lengths
 from genjax.data.sources import PythonDocs
-from genjax.data.text_codecs import Bytes, Words
+from genjax.data.text.codecs import Bytes, Words
+from genjax.data.text.corpus import Corpus
+from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.text.prefixes import Prefixed
 from genjax.errors import UserError
 
 PLAIN = Bytes()

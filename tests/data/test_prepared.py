@@ -10,18 +10,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from genjax.data.layouts import Documents
 from genjax.data.pictures import png_bytes
 from genjax.data.sources.prepared import PreparedImages, PreparedTexts, Synthetic
 from genjax.data.sources.table import Table
 from genjax.data.sources.text import TextTables
 from genjax.data.synthetic import ORIGIN
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
 from genjax.prepare import reading, synthetic
 from genjax.prepare.preparation import Preparation
-from genjax.prepare.preparing import prepare
 from genjax.prepare.readers import Images, Parquet, Texts
-from genjax.prepare.splitting import Decontaminated, Splits
+from genjax.prepare.run import prepare
+from genjax.prepare.stages.splits import Decontaminated, Splits
 
 GENERATOR = {
     "run": "gpt",

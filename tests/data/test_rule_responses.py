@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from genjax.data.chat import ChatTemplate
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.sources import RulePreferences, RuleResponses
 from genjax.data.sources.preferences import OUTCOMES, rule_reward
 from genjax.data.sources.rule_responses import positivity
-from genjax.data.text_codecs import Characters
-from genjax.data.text_dataset import tokens_of
+from genjax.data.text.codecs import Characters
+from genjax.data.text.dataset import tokens_of
 from genjax.errors import UserError
 
 FEW = RuleResponses(40, 20)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from genjax.data.captions import CaptionCodec, inline
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import CaptionedShapes, ShapeCaptions
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes, captions_of, held_out, render
-from genjax.data.text_codecs import Bytes, Characters, Words, until_end
+from genjax.data.text.captions import CaptionCodec, inline
+from genjax.data.text.codecs import Bytes, Characters, Words, until_end
 from genjax.errors import UserError
 
 SOURCE = ShapeCaptions(300, 200)

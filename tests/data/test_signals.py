@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from genjax.data.signals import HEIGHT, PAUSE, SCALE, WIDTH, SignalCodec, fitted, read_wav, wav_bytes, waveform
+from genjax.data.audio.signals import HEIGHT, PAUSE, SCALE, WIDTH, SignalCodec, fitted, read_wav, wav_bytes, waveform
 from genjax.errors import UserError
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from genjax.data import stand_in
 from genjax.data.sources import TFDS, Chorales, Instructions, Preferences, SentencePairs, TextFiles
-from genjax.data.subwords import Subwords
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 BPE = Subwords("bpe", 300, ("<|e|>",), start_token="<|e|>", end_token="<|e|>")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax.data.table_codec import CategoryColumn, NumberColumn, TableCodec
-from genjax.data.table_fit import decimals, fitted_codec, mixture
+from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
+from genjax.data.tables.fit import decimals, fitted_codec, mixture
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from genjax.data.dataset import Spec
-from genjax.data.table_vectors import blocks, categories, constants, relaxed, vector
+from genjax.data.tables.vectors import blocks, categories, constants, relaxed, vector
 from genjax.errors import UserError
 from genjax.family import modelled
 

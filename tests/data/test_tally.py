@@ -5,14 +5,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genjax.data.layouts import Documents
 from genjax.data.sources import Chorales, Instructions, Preferences, SentencePairs, TextPairs
 from genjax.data.sources.table import Table
 from genjax.data.sources.text import TextFiles, TextTables
-from genjax.data.subwords import Subwords
 from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, HALVES, MARKS, SHOWN, UNKNOWN_TOKENS, Tally, told
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByDocuments, ByFiles
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments, ByFiles
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 

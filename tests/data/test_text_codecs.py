@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters, Unencodable, Words, until_end
+from genjax.data.text.codecs import Bytes, Characters, Unencodable, Words, until_end
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
 

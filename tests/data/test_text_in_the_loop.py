@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.augment_text import TokenDropout
-from genjax.data.curriculum import Lengths
-from genjax.data.layouts import Packed
+from genjax.cli.show import describe
+from genjax.data.order.curriculum import Lengths
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.augment import TokenDropout
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Packed
+from genjax.data.text.splits import ByDocuments
 from genjax.experiment import Every, Experiment
 from genjax.family import Family, Mean, gradient_step
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.runs.writers import read_rows
 from genjax.schedules import Constant
-from genjax.show import describe
-from genjax.writers import read_rows
 
 
 @dataclass(frozen=True)

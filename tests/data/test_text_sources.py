@@ -8,13 +8,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from genjax.data import corpus as corpora
-from genjax.data import texts
-from genjax.data.layouts import Blocks, Documents, Packed, RandomWindows
 from genjax.data.sources import PythonDocs, TextFiles, TextTables
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
+from genjax.data.text import corpus as corpora
+from genjax.data.text import documents as texts
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows
+from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 WHOLE = ByCharacters(test=0.0)

@@ -13,7 +13,7 @@ import pytest
 from genjax.data.sources import TFDS
 from genjax.data.stream import padded
 from genjax.errors import UserError
-from genjax.trust import Untrusted
+from genjax.serial.trust import Untrusted
 
 ROOT = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "tfds"
 

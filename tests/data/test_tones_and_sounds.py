@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.data.signals import read_wav, wav_bytes
+from genjax.data.audio.signals import read_wav, wav_bytes
 from genjax.data.sources import SpokenDigits, Tones, WavFolder
 from genjax.data.sources.tones import DECAY, LOUDNESS, PITCHES
 from genjax.errors import UserError

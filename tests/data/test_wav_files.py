@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from genjax.data.signals import Sound, read_sound, read_wav, wav_bytes
+from genjax.data.audio.signals import Sound, read_sound, read_wav, wav_bytes
 from genjax.data.sources import WavFolder
 from genjax.errors import UserError
 from genjax.prepare import reading

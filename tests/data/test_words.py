@@ -7,9 +7,9 @@ import unicodedata
 import numpy as np
 import pytest
 
-from genjax.data.hashed_text import HashedText
-from genjax.data.text_codecs import Words
-from genjax.data.words import compared_words, joined, split_words
+from genjax.data.text.codecs import Words
+from genjax.data.text.hashed import HashedText
+from genjax.data.text.words import compared_words, joined, split_words
 
 
 def scripts():

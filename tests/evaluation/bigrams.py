@@ -6,8 +6,8 @@ import numpy as np
 
 from genjax import parallel
 from genjax.evaluation.judge import Model, Subject
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
 from genjax.optim import Adam

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 
 from genjax.data.dataset import Spec
-from genjax.data.table_codec import CategoryColumn, NumberColumn, TableCodec
-from genjax.data.table_fit import TableRows
+from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
+from genjax.data.tables.fit import TableRows
 from genjax.evaluation.judge import Model
+from genjax.families.likelihoods import Tabular
 from genjax.families.vae import VAE
-from genjax.likelihoods import Tabular
 from genjax.nets.mlp import MLPCoder
 from tests.evaluation.test_bias import Planted
 

@@ -10,13 +10,13 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation import agreement
-from genjax.evaluation.agreement import LabelAgreement, confusion
+from genjax.evaluation.images import agreement
+from genjax.evaluation.images.agreement import LabelAgreement, confusion
 from genjax.evaluation.judge import CHUNK, asked_labels, sampled
-from genjax.families import conditioning
 from genjax.families.classifier import Classifier
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.gan import GAN
+from genjax.families.diffusion import conditioning
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.gan.gan import GAN
 from genjax.families.vae import VAE, PriorSampler
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.parallel import Devices

@@ -18,9 +18,9 @@ from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
-from genjax.evaluation.bias import Bias, compare, fair_distance, fewest, quantile, remarks_on, wilson
+from genjax.evaluation.images.bias import Bias, compare, fair_distance, fewest, quantile, remarks_on, wilson
+from genjax.evaluation.images.sheet import Sheet
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.sheet import Sheet
 from genjax.experiment import Every, Experiment
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE

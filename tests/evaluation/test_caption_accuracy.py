@@ -12,11 +12,11 @@ from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, ShapeCaptions
 from genjax.data.sources.captioned import ATTRIBUTES, SHAPES, Scene, captions_of
 from genjax.errors import UserError
-from genjax.evaluation import caption_accuracy
-from genjax.evaluation.caption_accuracy import CaptionAccuracy, named_right, scenes_of, with_texts
+from genjax.evaluation.captions import accuracy as caption_accuracy
+from genjax.evaluation.captions.accuracy import CaptionAccuracy, named_right, scenes_of, with_texts
 from genjax.evaluation.judge import Model, Part, Subject
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.captioner import CaptionDecoding, Captioner
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.family import State
 from genjax.parallel import Devices
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as peers
 
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation.classification import (
+from genjax.evaluation.judge import Model, Subject
+from genjax.evaluation.likelihood.classification import (
     Calibration,
     Confusions,
     brier,
@@ -19,12 +20,12 @@ from genjax.evaluation.classification import (
     reliability,
     surest_mistakes,
 )
-from genjax.evaluation.judge import Model, Subject
 from genjax.families.classifier import Classifier, predict
 from genjax.family import init_state
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from tests import toy
 
 

@@ -5,17 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation.codebook import CodebookUsage
 from genjax.evaluation.judge import Subject
+from genjax.evaluation.likelihood.codebook import CodebookUsage
 from genjax.families import vqvae
 from genjax.families.vae import VAE
 from genjax.families.vqvae import VQVAE
+from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.mlp import MLPCoder
-from genjax.nets.spatial import SpatialCoder
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from tests import toy
 
 FAMILY = VQVAE(codes=8, code_dim=3, coder=SpatialCoder((4,), residual_blocks=0))

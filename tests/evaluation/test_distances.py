@@ -8,8 +8,8 @@ import scipy.linalg
 from scipy.spatial.distance import cdist
 
 from genjax.errors import UserError
-from genjax.evaluation import distances
-from genjax.evaluation.distances import (
+from genjax.evaluation.features import distances
+from genjax.evaluation.features.distances import (
     Manifold,
     frechet,
     frechet_distance,

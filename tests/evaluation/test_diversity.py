@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.evaluation.diversity import Diversity, class_entropy
-from genjax.evaluation.predictions import class_probabilities, fitted
+from genjax.evaluation.features.predictions import class_probabilities, fitted
+from genjax.evaluation.images.diversity import Diversity, class_entropy
 from genjax.families import classifier
 from tests.evaluation.test_quality import digits, drawing, images, untrained
 

@@ -8,14 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from genjax.data.corpus import Corpus
-from genjax.data.layouts import Documents, Packed, RandomWindows
 from genjax.data.sources import PythonDocs, TextFiles, TextTables
-from genjax.data.text_codecs import Bytes
-from genjax.data.text_splits import ByCharacters, ByDocuments, ByFiles
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.corpus import Corpus
+from genjax.data.text.layouts import Documents, Packed, RandomWindows
+from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
-from genjax.evaluation.domains import REST, DomainPerplexity, ratio_interval, remarks_on
-from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.text.domains import REST, DomainPerplexity, ratio_interval, remarks_on
 from tests.evaluation.bigrams import subject
 
 TABLE = np.random.default_rng(0).dirichlet(np.full(257, 0.3), 257)

@@ -9,9 +9,9 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation import inception
-from genjax.evaluation.features import check_features, feature_space, is_inception, label, needed_runs
-from genjax.evaluation.inception import Conv, Pool
+from genjax.evaluation.features import inception
+from genjax.evaluation.features.features import check_features, feature_space, is_inception, label, needed_runs
+from genjax.evaluation.features.inception import Conv, Pool
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPBackbone, MLPCoder

@@ -10,22 +10,22 @@ import pytest
 from scipy.stats import norm
 
 from genjax import parallel
-from genjax.couplings import Ring
 from genjax.data.codecs import ImageCodec, PointsCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
-from genjax.evaluation.flow_likelihood import FlowLikelihood
 from genjax.evaluation.judge import Model, Subject
-from genjax.families import diffusion
-from genjax.families.diffusion import Diffusion
+from genjax.evaluation.likelihood.flow import FlowLikelihood
+from genjax.families.diffusion import diffusion
+from genjax.families.diffusion.couplings import Ring
+from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.parallel import Devices
-from genjax.processes import EDM, Linear
+from genjax.samplers.diffusion.processes import EDM, VPLinear
 from tests import toy
 from tests.evaluation.test_judge import subject
 from tests.samplers.exact import Gaussian
@@ -110,7 +110,7 @@ def test_a_fine_density_in_pixels_of_256_levels_has_log2_of_its_deviation_in_lev
 @pytest.fixture(scope="module")
 def untrained(layout):
     """A small network on digits, class-conditional, at step 0."""
-    family = Diffusion(ResidualMLP(8, 1, 8), process=Linear(), width=16, conditional=True)
+    family = Diffusion(ResidualMLP(8, 1, 8), process=VPLinear(), width=16, conditional=True)
     return subject(layout, toy.experiment(family=family, data=Digits()))
 
 

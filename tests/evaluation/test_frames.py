@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.data.layouts import Documents, Packed
-from genjax.data.music import STEP, ChoraleCodec
+from genjax.data.audio.music import STEP, ChoraleCodec
 from genjax.data.sources.chorales import _corpus
-from genjax.data.text_dataset import token_dataset
+from genjax.data.text.dataset import token_dataset
+from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError
-from genjax.evaluation.frames import FrameLikelihood
 from genjax.evaluation.judge import Model, Subject
-from genjax.families.autoregressive import Autoregressive
+from genjax.evaluation.text.frames import FrameLikelihood
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
 from genjax.optim import Adam

@@ -13,15 +13,15 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.guidance import GuidanceCurve, distance_within
+from genjax.evaluation.images.guidance import GuidanceCurve, distance_within
 from genjax.evaluation.judge import Model, Subject, asked_labels
-from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
-from genjax.processes import Cosine
 from genjax.samplers import DDIM
+from genjax.samplers.diffusion.processes import VPCosine
 from tests.evaluation.test_bias import RUN, eyes
 
 CLASSES = 3
@@ -39,7 +39,7 @@ class Painter(Diffusion):
         return jnp.broadcast_to(2 * level / (CLASSES - 1) - 1.0, x.shape)
 
 
-PAINTER = Painter(process=Cosine(), target="x0", conditional=True, sampler=Denoising(DDIM(1)))
+PAINTER = Painter(process=VPCosine(), target="x0", conditional=True, sampler=Denoising(DDIM(1)))
 
 
 @pytest.fixture(scope="module")

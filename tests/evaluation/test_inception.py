@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.evaluation import inception
-from genjax.evaluation.inception import Conv, Fork, Pool, load, shapes, weights
+from genjax.evaluation.features import inception
+from genjax.evaluation.features.inception import Conv, Fork, Pool, load, shapes, weights
 
 TINY = (Conv("stem", 4, (3, 3), 2), Fork(((Conv("left", 3, (1, 3)),), (Pool("mean"), Conv("right", 2)))))
 

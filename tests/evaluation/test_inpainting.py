@@ -12,10 +12,10 @@ from genjax import parallel
 from genjax.data.pictures import GAP
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation import inpainting
-from genjax.evaluation.inpainting import Inpainting, known_pixels
+from genjax.evaluation.images import inpainting
+from genjax.evaluation.images.inpainting import Inpainting, known_pixels
 from genjax.evaluation.judge import Model, Subject
-from genjax.families.diffusion import Denoising, Diffusion, fill_in
+from genjax.families.diffusion.diffusion import Denoising, Diffusion, fill_in
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder

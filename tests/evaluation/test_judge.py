@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.data.stream import padded
 from genjax.errors import UserError
+from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.judge import Evaluator, Findings, Subject, default_split, held_out_metrics, judge, sampled
-from genjax.evaluation.reconstruction import Interpolations, Reconstructions
 from genjax.experiment import Every
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.likelihoods import Gaussian
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from tests import toy
 
 
@@ -333,7 +334,9 @@ def test_evaluators_may_change_when_a_run_goes_on(run_dir):
     every = Every(log=1, evaluate=10, sample=0, checkpoint=10)
     genjax.train(toy.experiment(steps=10, every=every, evaluators=(Says("a", 1.0),)), run_dir, quiet=True)
     genjax.train(toy.experiment(steps=20, every=every, evaluators=(Says("b", 1.0), Says("c"))), run_dir, quiet=True)
-    rows = [r for r in genjax.writers.read_rows(runs.epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"]
+    rows = [
+        r for r in genjax.runs.writers.read_rows(runs.epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"
+    ]
     assert "a" in rows[0] and {"b", "c"} <= rows[1].keys() and "a" not in rows[1]
 
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.layouts import Documents
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Words
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Words
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
-from genjax.evaluation.pseudo_perplexity import PseudoPerplexity
-from genjax.evaluation.sentence_neighbours import SentenceNeighbours, same_kind
+from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
+from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours, same_kind
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import MaskedLM
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import TFDS, Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.memorisation import Memorisation, authentic, copied, distinct, near, threshold
+from genjax.evaluation.images.memorisation import Memorisation, authentic, copied, distinct, near, threshold
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
 from tests.evaluation.test_quality import FAMILY, digits, drawing, images, untrained

@@ -12,8 +12,7 @@ from genjax.data.codecs import ImageCodec, PointsCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points, Stacked
 from genjax.errors import UserError
-from genjax.evaluation.judge import Model
-from genjax.evaluation.modes import (
+from genjax.evaluation.images.modes import (
     MixtureModes,
     StackedModes,
     expected,
@@ -21,6 +20,7 @@ from genjax.evaluation.modes import (
     nearest_centre,
     remarks_on,
 )
+from genjax.evaluation.judge import Model
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPBackbone, MLPCoder

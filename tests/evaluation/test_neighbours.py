@@ -8,19 +8,20 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 import genjax
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.features import FeatureSpace, feature_space, nearest
-from genjax.evaluation.generalisation import GeneralisationGap
+from genjax.evaluation.features.features import FeatureSpace, feature_space, nearest
+from genjax.evaluation.images.neighbours import NearestNeighbours
 from genjax.evaluation.judge import Subject
-from genjax.evaluation.neighbours import NearestNeighbours
+from genjax.evaluation.likelihood.generalisation import GeneralisationGap
 from genjax.experiment import Every, Experiment
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from tests import toy
 from tests.evaluation.test_judge import Counting, subject
 

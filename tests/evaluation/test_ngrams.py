@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU
 
-from genjax.evaluation.ngrams import distinct, grams, repetition, self_bleu
+from genjax.evaluation.text.ngrams import distinct, grams, repetition, self_bleu
 
 AB = [np.array(text) for text in ([7, 8, 7, 8, 7], [8, 7], [9])]
 

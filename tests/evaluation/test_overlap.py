@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from genjax.evaluation.overlap import longest_overlaps
+from genjax.evaluation.text.overlap import longest_overlaps
 
 
 def searched(text, corpus):

@@ -8,10 +8,10 @@ import pytest
 
 from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences
-from genjax.data.text_codecs import Words
+from genjax.data.text.codecs import Words
 from genjax.errors import UserError
-from genjax.evaluation.policy_kl import PolicyKL
-from genjax.families.autoregressive import Autoregressive
+from genjax.evaluation.text.policy_kl import PolicyKL
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.posttrain.dpo import BASE, DPO
 from tests.evaluation.bigrams import subject
 

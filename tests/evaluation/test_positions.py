@@ -11,8 +11,8 @@ from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.positions import LossByPosition
-from genjax.families.autoregressive import Autoregressive
+from genjax.evaluation.text.positions import LossByPosition
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
 from genjax.optim import Adam

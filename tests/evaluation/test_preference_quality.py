@@ -11,9 +11,9 @@ from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences
 from genjax.errors import UserError
-from genjax.evaluation.classification import reliability
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.preference_quality import Judged, PreferenceQuality, cosine
+from genjax.evaluation.likelihood.classification import reliability
+from genjax.evaluation.text.preference_quality import Judged, PreferenceQuality, cosine
 from genjax.family import Family
 from genjax.parallel import Devices
 from tests import toy

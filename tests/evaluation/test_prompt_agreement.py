@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.data.hashed_text import HashedText
 from genjax.data.sources import CaptionedShapes, Digits
 from genjax.data.sources.captioned import (
     ATTRIBUTES,
@@ -20,10 +19,11 @@ from genjax.data.sources.captioned import (
     render,
     rendered,
 )
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
+from genjax.evaluation.captions.agreement import PromptAgreement, found_of, nearest_scenes, prompts_of
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.prompt_agreement import PromptAgreement, found_of, nearest_scenes, prompts_of
-from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder

@@ -11,11 +11,12 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation import diversity, drawn, quality
-from genjax.evaluation.diversity import Diversity
-from genjax.evaluation.features import FeatureSpace
+from genjax.evaluation.features import drawn
+from genjax.evaluation.features.features import FeatureSpace
+from genjax.evaluation.images import diversity, quality
+from genjax.evaluation.images.diversity import Diversity
+from genjax.evaluation.images.quality import SampleQuality
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.quality import SampleQuality
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.family import init_state

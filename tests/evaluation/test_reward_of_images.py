@@ -9,11 +9,11 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.images.reward_of_images import RewardOfImages
 from genjax.evaluation.judge import CHUNK
-from genjax.evaluation.reward_of_images import RewardOfImages
 from genjax.families.classifier import Classifier
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.rewarded_images import mirror_symmetry, rewards_of_images
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.image_rewards import mirror_symmetry, rewards_of_images
 from genjax.parallel import Devices
 from tests.evaluation.test_bias import planted
 

@@ -8,9 +8,9 @@ import pytest
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
 from genjax.errors import UserError
-from genjax.evaluation.reward_of_samples import RewardOfSamples
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.rewarded import rewards_of_texts
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.rewards import rewards_of_texts
 from tests.evaluation.bigrams import subject
 
 WALKS = RandomWalks(size=8, test_size=210)  # no multiple of the batch

@@ -9,8 +9,8 @@ from genjax import parallel
 from genjax.data.pictures import GAP, grid
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation import sheet
-from genjax.evaluation.sheet import Sheet
+from genjax.evaluation.images import sheet
+from genjax.evaluation.images.sheet import Sheet
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPBackbone, MLPCoder

@@ -13,16 +13,17 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation import distances, steps_curve
+from genjax.evaluation.features import distances
+from genjax.evaluation.images import steps_curve
+from genjax.evaluation.images.steps_curve import StepsCurve, with_steps
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.steps_curve import StepsCurve, with_steps
-from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
-from genjax.processes import Cosine
 from genjax.samplers import DDIM, Adaptive, Euler, Heun
+from genjax.samplers.diffusion.processes import VPCosine
 from tests.samplers.exact import Gaussian
 
 SHAPE = (4, 4, 1)
@@ -56,7 +57,7 @@ class Given:
 def on():
     spec = Spec("image", SHAPE, np.zeros(SHAPE, np.float32))
     state = State(jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros(SHAPE)}, None, jax.random.key(0))
-    model = Model(Exact(process=Cosine(), sampler=Denoising(DDIM(50))), state, spec, ImageCodec(*SHAPE), "step 0")
+    model = Model(Exact(process=VPCosine(), sampler=Denoising(DDIM(50))), state, spec, ImageCodec(*SHAPE), "step 0")
     images = np.random.default_rng(0).normal(MEAN, STD, (3000, *SHAPE)).astype(np.float32)
     splits = {"train": Given(images), "test": Given(images[:5])}
     return Subject(model, splits, "test", jax.random.key(1), parallel.start(Devices(count=1)), 16)

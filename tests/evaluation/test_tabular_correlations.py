@@ -7,7 +7,7 @@ from scipy import stats
 from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.evaluation.tabular_correlations import TabularCorrelations, association, associations, correlation_ratio
+from genjax.evaluation.tables.correlations import TabularCorrelations, association, associations, correlation_ratio
 from genjax.parallel import Devices
 from tests.evaluation.tables import FAMILY, SPEC, columns, drawn, table_subject
 

@@ -7,8 +7,8 @@ from scipy import stats
 from genjax import parallel
 from genjax.data.sources import Points
 from genjax.errors import UserError
-from genjax.evaluation.tabular_data import column_label, places
-from genjax.evaluation.tabular_marginals import TabularMarginals, kolmogorov_smirnov, total_variation
+from genjax.evaluation.tables.marginals import TabularMarginals, kolmogorov_smirnov, total_variation
+from genjax.evaluation.tables.rows import column_label, places
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
 from genjax.parallel import Devices

@@ -7,7 +7,7 @@ import pytest
 
 from genjax import parallel
 from genjax.errors import UserError
-from genjax.evaluation.tabular_privacy import TabularPrivacy, coordinates, copied
+from genjax.evaluation.tables.privacy import TabularPrivacy, coordinates, copied
 from genjax.parallel import Devices
 from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject
 

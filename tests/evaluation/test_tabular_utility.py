@@ -9,7 +9,7 @@ import pytest
 
 from genjax import parallel
 from genjax.errors import UserError
-from genjax.evaluation.tabular_utility import TrainOnSynthetic, accuracy, supervised
+from genjax.evaluation.tables.utility import TrainOnSynthetic, accuracy, supervised
 from genjax.parallel import Devices
 from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject, vectors
 from tests.evaluation.test_bias import Planted

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.layouts import Documents
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByFiles
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Documents
+from genjax.data.text.splits import ByFiles
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.text_bias import Probe, TextBias, bootstrapped, encoded_pair
+from genjax.evaluation.text.bias import Probe, TextBias, bootstrapped, encoded_pair
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from genjax.data.layouts import Documents, Packed
 from genjax.data.sources import Digits, TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByFiles
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents, Packed
+from genjax.data.text.splits import ByFiles
 from genjax.errors import UserError
-from genjax.evaluation.drawn_texts import data_texts, drawn_texts, in_words, matched
-from genjax.evaluation.text_diversity import TextDiversity, varied
-from genjax.families.autoregressive import Autoregressive
+from genjax.evaluation.text.diversity import TextDiversity, varied
+from genjax.evaluation.text.drawn import data_texts, drawn_texts, in_words, matched
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.nets.bigram import Bigram
 from tests import toy
 from tests.evaluation.bigrams import subject

@@ -7,23 +7,17 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.layouts import Documents, Packed
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByFiles
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents, Packed
+from genjax.data.text.splits import ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
-from genjax.evaluation.text_memorisation import (
-    TextMemorisation,
-    corpus_of,
-    extraction,
-    least_excess,
-    overlap_threshold,
-)
+from genjax.evaluation.text.memorisation import TextMemorisation, corpus_of, extraction, least_excess, overlap_threshold
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

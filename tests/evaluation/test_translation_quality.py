@@ -9,14 +9,14 @@ import pytest
 
 import genjax
 from genjax.data.sources import SentencePairs
-from genjax.data.text_codecs import Words
+from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
-from genjax.evaluation.translation import TranslationQuality, corpus_scores, tokenised_bleu
+from genjax.evaluation.text.translation import TranslationQuality, corpus_scores, tokenised_bleu
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

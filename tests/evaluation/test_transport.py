@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.couplings import Ring
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.transport import TransportDistance, squared_w2
+from genjax.evaluation.likelihood.transport import TransportDistance, squared_w2
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.couplings import Ring
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.nets.residual_mlp import ResidualMLP
-from genjax.processes import Straight
 from genjax.samplers import Adaptive, Euler, Heun
+from genjax.samplers.diffusion.processes import Straight
 
 FLOW = Diffusion(ResidualMLP(8, 1, 8), Straight(), "velocity", width=4, noise=Ring(), sampler=Denoising(Euler(2)))
 

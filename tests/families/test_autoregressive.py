@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.dataset import Spec
-from genjax.data.layouts import Documents, Packed
-from genjax.data.prefixes import Prefixed
 from genjax.data.sources import SentencePairs, TextFiles
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByCharacters
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Documents, Packed
+from genjax.data.text.prefixes import Prefixed
+from genjax.data.text.splits import ByCharacters
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding, Request
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from genjax.schedules import Constant, Linear
-from genjax.train import make_step
+from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)

@@ -9,28 +9,28 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.data.captions import inline
 from genjax.data.dataset import Spec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import CaptionedShapes, ShapeCaptions
 from genjax.data.sources.captioned import COMBINATIONS, Scene, captions_of, render
-from genjax.data.text_codecs import Words
+from genjax.data.text.captions import inline
+from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.captioner import CaptionDecoding, Captioner, Picture, captions
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, Picture, captions
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
-from genjax.families.decoding import Decoding
 from genjax.family import init_state
 from genjax.nets.bigram import Bigram
-from genjax.nets.image_encoder import ImageEncoder, Patches
-from genjax.nets.resnet import ResNet
-from genjax.nets.transformer import Transformer
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.samplers.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import TokenSampler
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 
 KEY = jax.random.key(0)
 V, T = 11, 8

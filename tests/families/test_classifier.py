@@ -10,16 +10,16 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import genjax
-from genjax.data.augment import Crop, Mixup
 from genjax.data.dataset import Spec
+from genjax.data.images.augment import Crop, Mixup
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every
 from genjax.families.classifier import Classifier, features, predict
 from genjax.family import init_state
 from genjax.losses import cross_entropy
+from genjax.nets.conv.resnet import ResNet
 from genjax.nets.mlp import MLPBackbone
-from genjax.nets.resnet import ResNet
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant, Cosine

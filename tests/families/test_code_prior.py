@@ -11,15 +11,15 @@ import pytest
 import genjax
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.evaluation.guidance import GuidanceCurve
+from genjax.evaluation.images.guidance import GuidanceCurve
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.code_prior import CodePrior, CodeSampler
-from genjax.families.diffusion import Diffusion
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.likelihoods import DiscretizedLogistic, Gaussian
 from genjax.families.vqvae import VQVAE, codes, decode_codes
 from genjax.family import Trained, init_state
-from genjax.likelihoods import DiscretizedLogistic, Gaussian
-from genjax.nets.spatial import SpatialCoder
-from genjax.nets.transformer import Transformer
+from genjax.nets.conv.spatial import SpatialCoder
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant

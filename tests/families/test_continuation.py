@@ -10,13 +10,13 @@ import pytest
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.continuation import continued
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.continuation import continued
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import init_state
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
-from genjax.samplers.decoding import TokenSampler, padded
+from genjax.samplers.tokens.decoding import TokenSampler, padded
 from genjax.schedules import Constant
 
 V, T = 9, 10

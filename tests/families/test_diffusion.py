@@ -11,26 +11,27 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import parallel, runs
-from genjax.couplings import Ring
+from genjax import parallel
 from genjax.data.dataset import Spec
-from genjax.data.nonleaking import NonLeaking
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families import variational
-from genjax.families.conditioning import hide
-from genjax.families.diffusion import Denoising, Diffusion, fill_in, log_prob
-from genjax.families.variational import Learned
+from genjax.families.diffusion import bound as variational
+from genjax.families.diffusion.augment import NonLeaking
+from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.conditioning import hide
+from genjax.families.diffusion.couplings import Ring
+from genjax.families.diffusion.diffusion import Denoising, Diffusion, fill_in, log_prob
 from genjax.family import init_state
+from genjax.nets.conv.unet import UNet
 from genjax.nets.residual_mlp import ResidualMLP
-from genjax.nets.unet import UNet
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.processes import EDM, Cosine, Linear, Straight, diffuse
+from genjax.runs import run as runs
 from genjax.samplers import DDIM, DDPM, Adaptive, Euler
+from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine, VPLinear, diffuse
 from genjax.schedules import Constant
-from genjax.train import make_step
+from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -62,8 +63,8 @@ def state_of(family, spec=POINTS, moved=True):
 @pytest.mark.parametrize(
     ("process", "target", "weighting", "data_std"),
     [
-        (Cosine(), "noise", "simple", 1.0),
-        (Linear(), "x0", "min_snr", 1.0),
+        (VPCosine(), "noise", "simple", 1.0),
+        (VPLinear(), "x0", "min_snr", 1.0),
         (EDM(), "v", "edm", 0.5),
         (Straight(), "velocity", "simple", 1.0),
     ],
@@ -97,7 +98,7 @@ class Exact(Diffusion):
         return (x - alpha * x0) / sigma
 
 
-EXACT = Exact(NET, Cosine(14.0), target="noise", weighting="likelihood", width=4)
+EXACT = Exact(NET, VPCosine(14.0), target="noise", weighting="likelihood", width=4)
 
 
 def test_the_bound_of_the_exact_model_is_the_entropy_of_its_data():
@@ -120,7 +121,7 @@ def test_the_ode_gives_the_exact_density_of_the_exact_model():
 
 
 def test_the_reconstruction_of_levels_is_their_probability_given_the_first_noisy_image():
-    process, values = Cosine(4.0), jnp.linspace(-1, 1, 5)
+    process, values = VPCosine(4.0), jnp.linspace(-1, 1, 5)
     x0, noise = values[jnp.asarray([[0, 2, 4]])], jnp.asarray([[0.3, -1.2, 0.7]])
     alpha, sigma = (float(a) for a in process.alpha_sigma(jnp.zeros(())))
     log_p = 0.0

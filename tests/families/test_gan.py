@@ -9,24 +9,26 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import adversarial, parallel, runs
-from genjax.data.curriculum import Resolutions
+from genjax import parallel
 from genjax.data.dataset import Spec
-from genjax.data.differentiable import DiscriminatorAugment
+from genjax.data.order.curriculum import Resolutions
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.gauges import GameGauges
+from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan import GAN, LatentSampler
-from genjax.families.players import Nets
+from genjax.families.gan import losses as adversarial
+from genjax.families.gan.augment import DiscriminatorAugment
+from genjax.families.gan.gan import GAN, LatentSampler
+from genjax.families.gan.players import Nets
 from genjax.family import init_state
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
-from genjax.nets.progressive import Progressive
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from genjax.schedules import Constant, Linear
-from genjax.train import make_step
+from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)

@@ -14,28 +14,29 @@ from etils import epath
 
 import genjax
 from genjax import __main__ as command_line
-from genjax import parallel, runs
+from genjax import parallel
+from genjax.data.audio.music import ChoraleCodec
 from genjax.data.dataset import Spec
-from genjax.data.layouts import RandomWindows
-from genjax.data.music import ChoraleCodec
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import NOTHING, Bytes, Characters, Words, until_end, written
-from genjax.data.text_splits import ByCharacters
-from genjax.data.text_stream import settled
+from genjax.data.text.codecs import NOTHING, Bytes, Characters, Words, until_end, written
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByCharacters
+from genjax.data.text.streaming import settled
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.evaluation.judge import CHUNK
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families import generation
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import DRAFT, MOST_PROMPTS, Decoding, Request
+from genjax.families.autoregressive import generation
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import DRAFT, MOST_PROMPTS, Decoding, Request
 from genjax.families.vae import VAE
 from genjax.family import Trained
 from genjax.nets.bigram import Bigram
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import Run
+from genjax.runs import run as runs
+from genjax.runs.run import Run
 from genjax.schedules import Constant
 from tests import toy
 

@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import records, runs
 from genjax.__main__ import main
 from genjax.data.dataset import Spec
-from genjax.data.hashed_text import HashedText
-from genjax.data.nonleaking import NonLeaking
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.latent import LatentDiffusion
+from genjax.families.diffusion.augment import NonLeaking
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.families.vqvae import VQVAE, codes, decode_codes, nearest
 from genjax.family import Trained
-from genjax.likelihoods import Gaussian
+from genjax.nets.conv.spatial import SpatialCoder
+from genjax.nets.conv.unet import UNet
 from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
-from genjax.nets.spatial import SpatialCoder
-from genjax.nets.unet import UNet
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.runs import directory as records
+from genjax.runs import run as runs
 from genjax.samplers import Euler
 from tests import toy
 
@@ -199,7 +200,7 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_pat
         [
             "from genjax.data.sources import Digits",
             "from genjax.experiment import Experiment",
-            "from genjax.families.latent import LatentDiffusion",
+            "from genjax.families.diffusion.latent import LatentDiffusion",
             "def get_config(tiny=False):",
             "    return Experiment(LatentDiffusion('runs/autoencoder'), Digits(), steps=2)",
         ]

@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import parallel, runs
-from genjax.data.augment_text import real
+from genjax import parallel
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
-from genjax.data.layouts import Blocks, Documents
 from genjax.data.sources import TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters, Words
-from genjax.data.text_splits import ByCharacters
+from genjax.data.text.augment import real
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.layouts import Blocks, Documents
+from genjax.data.text.splits import ByCharacters
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import Filling, MaskedLM, embed, fill_in, pseudo_log_likelihood
 from genjax.families.masking import Kinds, Masking, words
 from genjax.family import init_state
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from genjax.schedules import Constant
-from genjax.train import make_step
+from genjax.training import make_step
 
 KEY = jax.random.key(0)
 V, T = 12, 9

@@ -13,10 +13,10 @@ import pytest
 
 from genjax import trees
 from genjax.data.dataset import Spec
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.nets.token_net import Block
-from genjax.nets.transformer import MuP, Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.token_net import Block
+from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.optim import Adam
 from genjax.schedules import Constant
 

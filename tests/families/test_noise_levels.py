@@ -7,19 +7,19 @@ import pytest
 from scipy.stats import kstest
 
 import genjax
-from genjax.data.curriculum import NoiseLevels
+from genjax.data.order.curriculum import NoiseLevels
 from genjax.data.sources import Points
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
-from genjax.families.diffusion import Diffusion
+from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import Adam
 from genjax.parallel import Devices
-from genjax.processes import EDM, Cosine, Linear, Straight
+from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine, VPLinear
 
-PROCESSES = (Linear(), Cosine(), EDM(), Straight())
+PROCESSES = (VPLinear(), VPCosine(), EDM(), Straight())
 KEY = jax.random.key(3)
 
 

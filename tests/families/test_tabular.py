@@ -11,14 +11,14 @@ import genjax
 from genjax.data.dataset import Spec
 from genjax.data.sources import Table
 from genjax.errors import UserError
-from genjax.evaluation.tabular_marginals import TabularMarginals
+from genjax.evaluation.tables.marginals import TabularMarginals
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.diffusion import Diffusion
-from genjax.families.gan import GAN
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.gan.gan import GAN
+from genjax.families.likelihoods import Gaussian, Tabular
 from genjax.families.vae import VAE, PriorSampler
 from genjax.family import example_of, init_state
-from genjax.likelihoods import Gaussian, Tabular
-from genjax.nets.adversarial import MLPGenerator
+from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import SGD, Adam, Players

@@ -10,23 +10,23 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.bench import step_flops
+from genjax.cli.bench import step_flops
+from genjax.data.audio.signals import read_wav
 from genjax.data.dataset import Spec
-from genjax.data.hashed_text import HashedText
-from genjax.data.signals import read_wav
 from genjax.data.sources import CaptionedShapes, Points, Tones
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
-from genjax.evaluation.agreement import LabelAgreement
-from genjax.evaluation.flow_likelihood import FlowLikelihood
+from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.conditioning import hide
-from genjax.families.diffusion import Denoising, Diffusion, illustrated, log_prob
+from genjax.families.diffusion.conditioning import hide
+from genjax.families.diffusion.diffusion import Denoising, Diffusion, illustrated, log_prob
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.family import init_state
-from genjax.likelihoods import Gaussian
+from genjax.nets.conv.unet import UNet
 from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
-from genjax.nets.unet import UNet
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.samplers import DDIM

@@ -9,11 +9,11 @@ from sklearn.decomposition import PCA
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.likelihoods import Bernoulli, Gaussian
 from genjax.families.vae import VAE, PriorSampler, interpolate
 from genjax.family import init_state
-from genjax.likelihoods import Bernoulli, Gaussian
 from genjax.losses import bernoulli_nll, gaussian_kl, gaussian_nll
-from genjax.nets.conv import ConvCoder
+from genjax.nets.conv.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.schedules import Constant, Cosine, Linear

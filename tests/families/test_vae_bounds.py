@@ -9,20 +9,21 @@ import pytest
 from scipy import stats
 
 import genjax
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.latents import ActiveUnits, LatentMap
-from genjax.evaluation.likelihood import ImportanceBound
+from genjax.evaluation.likelihood.importance import ImportanceBound
+from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
 from genjax.experiment import Every, Experiment
 from genjax.families.gaussian import Normal
+from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
-from genjax.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
-from genjax.nets.conv import ConvCoder
+from genjax.nets.conv.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from genjax.schedules import Constant, Cyclical
 from tests.families.test_vae import KEY, state_of
 
@@ -227,7 +228,7 @@ def test_free_bits_agree_on_one_and_on_eight_devices(tmp_path):
             devices=devices,
         )
         genjax.train(experiment, tmp_path / str(number), quiet=True)
-        rows = genjax.writers.read_rows(runs.epath.Path(tmp_path / str(number) / "metrics.jsonl"))
+        rows = genjax.runs.writers.read_rows(runs.epath.Path(tmp_path / str(number) / "metrics.jsonl"))
         curves.append([(row["loss"], row["grad_norm"], row["kl"]) for row in rows])
     assert len(curves[0]) == 20 and min(row[2] for row in curves[0]) < 0.8 < max(row[2] for row in curves[0]) + 0.8
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)

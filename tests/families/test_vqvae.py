@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import parallel, runs
+from genjax import parallel
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.sources import Digits, Points
@@ -17,15 +17,16 @@ from genjax.data.splits import Arrays
 from genjax.errors import UserError
 from genjax.experiment import Every
 from genjax.families import vqvae
+from genjax.families.likelihoods import Bernoulli, Gaussian
 from genjax.families.vqvae import VQVAE
 from genjax.family import init_state
-from genjax.likelihoods import Bernoulli, Gaussian
-from genjax.nets.conv import ConvCoder
-from genjax.nets.spatial import SpatialCoder
+from genjax.nets.conv.conv import ConvCoder
+from genjax.nets.conv.spatial import SpatialCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
+from genjax.runs import run as runs
 from genjax.schedules import Constant
-from genjax.train import make_step
+from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)

@@ -11,31 +11,31 @@ from tokenizers import Tokenizer
 
 import genjax
 from genjax import __main__ as command_line
-from genjax import runs
-from genjax.data.chat import ChatCodec, ChatTemplate, Turn, conversation
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.layouts import Blocks
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate, Turn, conversation
 from genjax.data.sources import Instructions, Preferences, TextFiles
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.layouts import Blocks
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
-from genjax.exports import pretrained
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.interop import chat_templates, huggingface
 from genjax.interop.huggingface import Pretrained
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.token_net import TokenNet
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.token_net import TokenNet
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
 from genjax.parallel import Devices
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.reward import RewardModel
-from genjax.pretrained import as_run, going_on
+from genjax.runs import run as runs
+from genjax.runs.export import pretrained
+from genjax.runs.pretrained import as_run, going_on
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 from tests.data.chat_cases import CHATML, NAMES, TEMPLATES, codec_of, messages, turns
 
 ONE = Devices(count=1)
@@ -293,5 +293,5 @@ def test_a_codec_that_was_written_without_a_template_is_read(tuned, tmp_path):
     (tmp_path / "codec.json").write_text(json.dumps(stored))
     from etils import epath
 
-    assert genjax.records.stored_codec(epath.Path(tmp_path))[1].template == ChatTemplate()
+    assert genjax.runs.directory.stored_codec(epath.Path(tmp_path))[1].template == ChatTemplate()
     assert Tokenizer.from_str(run.codec.tokens.tokenizer).get_vocab_size() == run.codec.vocabulary

@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from genjax.data import tokenizer_check
-from genjax.data.subwords import Subwords
+from genjax.data.text import tokenizer_check
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.interop import huggingface, weights
 from genjax.interop.huggingface import load

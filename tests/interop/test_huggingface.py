@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from genjax.data.music import ChoraleCodec
-from genjax.data.subwords import Subwords
-from genjax.data.text_codecs import Bytes, Characters, Words
+from genjax.data.audio.music import ChoraleCodec
+from genjax.data.text.codecs import Bytes, Characters, Words
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import State
 from genjax.interop.huggingface import Pretrained, load, save
-from genjax.nets.positions import Rotary
-from genjax.nets.token_net import TokenNet
-from genjax.nets.transformer import MuP, Transformer
+from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.token_net import TokenNet
+from genjax.nets.transformer.transformer import MuP, Transformer
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
 transformers = pytest.importorskip("transformers", reason="the peer is transformers: pip install '.[reference]'")

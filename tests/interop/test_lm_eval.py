@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.text_codecs import Characters
+from genjax.data.text.codecs import Characters
 from genjax.errors import UserError
 from genjax.interop.huggingface import Pretrained
-from genjax.nets.token_net import TokenNet
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_net import TokenNet
+from genjax.nets.transformer.transformer import Transformer
 
 lm_eval = pytest.importorskip("lm_eval", reason="the harness is an extra: pip install '.[lm-eval]'")
 from lm_eval.api.instance import Instance  # noqa: E402

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets import attention as module
-from genjax.nets.attention import SelfAttention, attention
+from genjax.nets.conv import attention as module
+from genjax.nets.conv.attention import SelfAttention, attention
 
 KEY = jax.random.key(0)
 

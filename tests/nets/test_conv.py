@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets import conv
+from genjax.nets.conv import conv
 
 SHAPES = [(28, 28, 1), (17, 30, 3), (8, 8, 1), (9, 5, 2)]
 

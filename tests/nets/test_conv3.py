@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.nets import conv3
-from genjax.nets.conv3 import Conv3
+from genjax.nets.conv import conv3
+from genjax.nets.conv.conv3 import Conv3
 
 
 def _normal(seed, shape):

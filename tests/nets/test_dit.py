@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.dit import DiT, DiTBlock, patchify, positions, unpatchify
+from genjax.nets.transformer.dit import DiT, DiTBlock, patchify, positions, unpatchify
 
 KEY = jax.random.key(0)
 

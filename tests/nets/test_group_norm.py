@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.nets.group_norm import EPSILON, GroupNorm, groups_of
+from genjax.nets.conv.group_norm import EPSILON, GroupNorm, groups_of
 
 KEY = jax.random.key(0)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.image_encoder import EncoderBlock, ImageEncoder, Patches
-from genjax.nets.resnet import ResNet
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.transformer.image_encoder import EncoderBlock, ImageEncoder, Patches
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (2, 8, 12, 3))

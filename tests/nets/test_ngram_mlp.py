@@ -7,8 +7,8 @@ import pytest
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import State
 from genjax.nets.ngram_mlp import NgramMLP
 

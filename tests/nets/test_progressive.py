@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.progressive import Progressive, enlarged, reduced
+from genjax.nets.gan.progressive import Progressive, enlarged, reduced
 
 NETS = Progressive((8, 6, 4))
 SHAPE = (14, 10, 2)

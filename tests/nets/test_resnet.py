@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
+from genjax.nets.conv.norm import BatchNorm
+from genjax.nets.conv.resnet import ResNet
 from genjax.nets.mlp import MLPBackbone
-from genjax.nets.norm import BatchNorm
-from genjax.nets.resnet import ResNet
 
 KEY = jax.random.key(0)
 

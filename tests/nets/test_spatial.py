@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.conv import stage_sizes
-from genjax.nets.spatial import PixelDense, ResidualBlock, SpatialCoder
+from genjax.nets.conv.conv import stage_sizes
+from genjax.nets.conv.spatial import PixelDense, SpatialBlock, SpatialCoder
 
 KEY = jax.random.key(0)
 
@@ -31,7 +31,7 @@ def test_a_grid_in_the_middle_and_the_same_size_at_the_end(shape, channels):
 
 def test_a_residual_block_is_its_input_and_two_convolutions():
     x = jax.random.normal(KEY, (2, 5, 4, 8))
-    block = ResidualBlock("tanh")
+    block = SpatialBlock("tanh")
     params = jax.jit(block.init)(KEY, x)["params"]
     kernel, bias = (np.asarray(params["conv"][name]) for name in ("kernel", "bias"))
     assert kernel.shape == (3, 3, 8, 2)

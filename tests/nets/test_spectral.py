@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.nets import spectral
+from genjax.nets.gan import spectral
 
 PARAMS = {
     "dense": {"kernel": jax.random.normal(jax.random.key(0), (7, 5)), "bias": jnp.ones(5)},

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets import blocked_attention
-from genjax.nets.blocked_attention import Rule
-from genjax.nets.positions import Rotary, rotated, sinusoids
-from genjax.nets.token_attention import attend
+from genjax.nets.transformer import blocked_attention
+from genjax.nets.transformer.blocked_attention import Rule
+from genjax.nets.transformer.positions import Rotary, rotated, sinusoids
+from genjax.nets.transformer.token_attention import attend
 
 KEY = jax.random.key(0)
 SEGMENTS = jnp.asarray([[1] * 4 + [2] * 5 + [0] * 2, [3] * 11])

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.positions import Rotary
-from genjax.nets.token_net import TokenNet, stacked, unstacked
-from genjax.nets.transformer import MuP, Transformer
+from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.token_net import TokenNet, stacked, unstacked
+from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.optim import SGD, Adam, Muon
 from genjax.schedules import Constant
 

@@ -9,7 +9,7 @@ import pytest
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.nets.unet import Halve, ResidualBlock, UNet
+from genjax.nets.conv.unet import Halve, ResidualBlock, UNet
 
 KEY = jax.random.key(0)
 

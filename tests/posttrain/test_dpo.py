@@ -16,22 +16,22 @@ from safetensors.numpy import load_file
 import genjax
 from genjax import parallel
 from genjax.data.dataset import Spec
-from genjax.data.layouts import Documents
 from genjax.data.sources import RulePreferences, TextFiles
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
-from genjax.evaluation.policy_kl import PolicyKL
-from genjax.evaluation.preference_quality import PreferenceQuality
+from genjax.evaluation.text.policy_kl import PolicyKL
+from genjax.evaluation.text.preference_quality import PreferenceQuality
 from genjax.experiment import Every
-from genjax.exports import export
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import Trained, example_of, init_state
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.dpo import BASE, DPO, lengths, response_log_probs
+from genjax.runs.export import export
 from genjax.schedules import Constant
 from genjax.trees import named_leaves
 from tests import toy
@@ -375,7 +375,7 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
 def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, monkeypatch):
     told = told_of(base.run_dir, steps=6)
     genjax.train(told, tmp_path / "known", quiet=True)
-    loop = importlib.import_module("genjax.train")
+    loop = importlib.import_module("genjax.training")
     monkeypatch.setattr(loop, "enriched", lambda family, state, split, layout, batch_size: split)
     genjax.train(told, tmp_path / "unknown", quiet=True)
     np.testing.assert_allclose(curve(tmp_path / "known"), curve(tmp_path / "unknown"), rtol=1e-5)

@@ -14,16 +14,16 @@ import genjax
 from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
-from genjax.data.text_codecs import Characters
+from genjax.data.text.codecs import Characters
 from genjax.errors import UserError
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import Trained, example_of, init_state
 from genjax.losses import clipped_policy_loss
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters

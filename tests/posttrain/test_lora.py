@@ -10,28 +10,28 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import runs
-from genjax.data.layouts import Documents, RandomWindows
 from genjax.data.sources import TextFiles
-from genjax.data.text_codecs import Characters
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.codecs import Characters
+from genjax.data.text.layouts import Documents, RandomWindows
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
-from genjax.evaluation.positions import LossByPosition
+from genjax.evaluation.text.positions import LossByPosition
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.decoding import Decoding
-from genjax.families.gan import GAN
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.families.gan.gan import GAN
+from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.likelihoods import Gaussian
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
 from genjax.nets.mlp import MLPCoder
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
+from genjax.runs import run as runs
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 from genjax.trees import named_leaves
 from tests import toy
 
@@ -186,7 +186,7 @@ def test_what_is_judged_drawn_and_exported_is_the_merged_model(lora, tmp_path):
     assert type(merged.family) is Autoregressive and merged.state.frozen is None
     told = dataclasses.replace(lora, experiment=dataclasses.replace(lora.experiment, evaluators=(LossByPosition(),)))
     assert np.isfinite(list(told.evaluate().numbers.values())).all()
-    from genjax.exports import export
+    from genjax.runs.export import export
 
     paths = export(lora, "safetensors", tmp_path)
     from safetensors.numpy import load_file

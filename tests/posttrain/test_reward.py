@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.data.chat import ChatCodec, ChatTemplate
+from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.dataset import Spec
-from genjax.data.layouts import Documents
 from genjax.data.sources import RulePreferences, TextFiles
-from genjax.data.text_codecs import Bytes
+from genjax.data.text.codecs import Bytes
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
-from genjax.families.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import example_of, init_state
 from genjax.losses import preference_loss
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.reward import RewardModel, rewards_of, score
 from genjax.schedules import Constant, Cosine
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 from tests import toy
 
 KEY = jax.random.key(0)

@@ -8,13 +8,13 @@ import pytest
 import genjax
 from genjax.data.sources import RulePreferences, RuleResponses
 from genjax.data.sources.rule_responses import positivity
-from genjax.data.text_codecs import Words
+from genjax.data.text.codecs import Words
 from genjax.errors import UserError
-from genjax.evaluation.reward_of_samples import RewardOfSamples
+from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.nets.token_backbone import TokenBackbone
-from genjax.nets.transformer import Transformer
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.posttrain.ppo import PPO

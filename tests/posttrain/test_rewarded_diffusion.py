@@ -15,22 +15,22 @@ import pytest
 import genjax
 from genjax import parallel
 from genjax.data.dataset import Spec
-from genjax.data.hashed_text import HashedText
 from genjax.data.sources import Digits
+from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
-from genjax.evaluation.reward_of_images import RewardOfImages
+from genjax.evaluation.images.reward_of_images import RewardOfImages
 from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive import Autoregressive
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.latent import LatentDiffusion
-from genjax.families.variational import Learned
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.family import Trained, example_of, init_state
-from genjax.nets.dit import DiT
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.rewarded_diffusion import BASE, RewardedDiffusion, best_and_worst, drawn, errors, losses, update
-from genjax.processes import EDM, Cosine, Straight
 from genjax.samplers import DDIM, DDPM
+from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine
 from genjax.schedules import Constant, Linear
 from tests import toy
 
@@ -96,7 +96,7 @@ def test_it_begins_as_the_base():
     assert judged.frozen is None and judged.variables.keys() == {"mean"}
 
 
-@pytest.mark.parametrize("process", [Cosine(), EDM(), Straight()], ids=lambda process: type(process).__name__)
+@pytest.mark.parametrize("process", [VPCosine(), EDM(), Straight()], ids=lambda process: type(process).__name__)
 @pytest.mark.long
 def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(process):
     base = dataclasses.replace(BASE_FAMILY, process=process, sampler=Denoising(DDPM(4), clip=True))

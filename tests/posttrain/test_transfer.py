@@ -11,20 +11,20 @@ import genjax
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.families.classifier import Classifier
-from genjax.families.diffusion import Denoising, Diffusion
-from genjax.families.gan import GAN
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.gan.gan import GAN
 from genjax.family import init_state
-from genjax.nets.adversarial import ConvBackbone, ConvGenerator
-from genjax.nets.resnet import ResNet
-from genjax.nets.token_net import stacked
-from genjax.nets.transformer import Transformer
-from genjax.nets.unet import UNet
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.conv.unet import UNet
+from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
+from genjax.nets.transformer.token_net import stacked
+from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
 from genjax.posttrain.transfer import gradual_unfreezing, layer_rates
 from genjax.samplers import Euler
 from genjax.schedules import Constant
-from genjax.start import StartFrom
+from genjax.start_from import StartFrom
 from genjax.trees import named_leaves
 from tests import toy
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from genjax.prepare.anonymous import Anonymous
+from genjax.prepare.stages.anonymous import Anonymous
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_other_texts_stay(text):
 
 
 def test_a_mark_is_not_looked_into(monkeypatch):
-    from genjax.prepare import anonymous
+    from genjax.prepare.stages import anonymous
 
     monkeypatch.setattr(anonymous, "_mark", lambda kind, key, value: f"<{kind}:4111111111111111>")
     assert anonymous._is_card("4111111111111111")

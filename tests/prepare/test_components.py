@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from genjax.prepare.components import agreement, alike, buckets, components, merged, near
+from genjax.prepare.matching.components import agreement, alike, buckets, components, merged, near
 
 
 def brute_force(pairs, count):

@@ -8,14 +8,14 @@ import pytest
 
 from genjax.data.tally import EMPTY_LINES, HALVES, MARKS
 from genjax.prepare import card
-from genjax.prepare.anonymous import Anonymous
 from genjax.prepare.json_lines import JsonLines
 from genjax.prepare.preparation import Change, Outcome, Preparation
-from genjax.prepare.preparing import prepare
 from genjax.prepare.readers import Csv, Parquet, Texts
+from genjax.prepare.run import prepare
 from genjax.prepare.stage import CHANGED
-from genjax.prepare.texts import StandardText
-from genjax.prepare.values import Missing
+from genjax.prepare.stages.anonymous import Anonymous
+from genjax.prepare.stages.texts import StandardText
+from genjax.prepare.stages.values import Missing
 
 PRIVATE = ("ann.lee@example.org", "+49 30 1234567", "4111 1111 1111 1111", "DE89370400440532013000", "10.20.30.40")
 

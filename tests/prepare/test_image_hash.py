@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from genjax.errors import UserError
-from genjax.prepare.components import components
-from genjax.prepare.image_hash import METHODS, ImageHash
+from genjax.prepare.matching.components import components
+from genjax.prepare.matching.image_hash import METHODS, ImageHash
 
 
 def scene(seed):

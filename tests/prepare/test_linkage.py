@@ -11,19 +11,19 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.experiment import built_config
-from genjax.prepare.components import agreement
-from genjax.prepare.duplicates import Linked
-from genjax.prepare.linkage import Blocking, Comparison, Linkage
+from genjax.prepare.matching.components import agreement
+from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
+from genjax.prepare.stages.duplicates import Linked
 
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
 (PEOPLE,) = (stage.linkage for stage in built_config("prepare_people")[0].stages if isinstance(stage, Linked))
 FEW = Linkage(
     blocks=(Blocking(("name",), window=6), Blocking(("born",)), Blocking(("town", "number"))),
     comparisons=(
-        Comparison("name"),
-        Comparison("born", "dates", (1.0, 0.85)),
-        Comparison("town", "jaro_winkler", (1.0, 0.85)),
-        Comparison("number", "numbers", (1.0, 0.9)),
+        FieldComparison("name"),
+        FieldComparison("born", "dates", (1.0, 0.85)),
+        FieldComparison("town", "jaro_winkler", (1.0, 0.85)),
+        FieldComparison("number", "numbers", (1.0, 0.9)),
     ),
 )
 
@@ -103,7 +103,7 @@ def test_blocks_say_which_rows_are_compared():
     )
 
     def pairs(*blocks):
-        links = Linkage(blocks, (Comparison("b", "exact", (1.0,)),)).link(table)
+        links = Linkage(blocks, (FieldComparison("b", "exact", (1.0,)),)).link(table)
         return sorted(tuple(sorted(map(int, pair))) for pair in zip(links.left, links.right, strict=True))
 
     assert pairs(Blocking(("a",))) == [(0, 1), (0, 4), (1, 4)]
@@ -129,22 +129,25 @@ def test_values_that_are_all_missing_link_nobody():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Comparison("a", "jaro"), "unknown similarity 'jaro'"),
-        (lambda: Comparison("a", levels=(0.8, 0.9)), "levels of a fall"),
-        (lambda: Comparison("a", levels=(1.1,)), "levels of a fall"),
-        (lambda: Comparison("a", levels=(0.5, 0.0)), "levels of a fall"),
-        (lambda: Comparison("a", levels=()), "levels of a fall"),
+        (lambda: FieldComparison("a", "jaro"), "unknown similarity 'jaro'"),
+        (lambda: FieldComparison("a", levels=(0.8, 0.9)), "levels of a fall"),
+        (lambda: FieldComparison("a", levels=(1.1,)), "levels of a fall"),
+        (lambda: FieldComparison("a", levels=(0.5, 0.0)), "levels of a fall"),
+        (lambda: FieldComparison("a", levels=()), "levels of a fall"),
         (lambda: Blocking(()), "columns must be at least one, not empty"),
         (lambda: Blocking(("a",), window=-1), "window must be at least 0"),
         (lambda: Blocking(("a",), largest=1), "largest must be at least 2"),
-        (lambda: Linkage((), (Comparison("a"),)), "blocks must be at least one, not empty"),
+        (lambda: Linkage((), (FieldComparison("a"),)), "blocks must be at least one, not empty"),
         (lambda: Linkage((Blocking(("a",)),), ()), "comparisons must be at least one, not empty"),
         (
-            lambda: Linkage((Blocking(("a",)),), (Comparison("a"),), threshold=1.0),
+            lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), threshold=1.0),
             "threshold must be above 0 and below 1",
         ),
-        (lambda: Linkage((Blocking(("a",)),), (Comparison("a"),), sample=0), "sample must be at least 1"),
-        (lambda: Linkage((Blocking(("a",)),), (Comparison("a"), Comparison("a", "edits"))), "compares a twice"),
+        (lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), sample=0), "sample must be at least 1"),
+        (
+            lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"), FieldComparison("a", "edits"))),
+            "compares a twice",
+        ),
     ],
 )
 def test_wrong_fields_are_refused(make, message):

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from genjax.errors import UserError
-from genjax.prepare.components import components
-from genjax.prepare.minhash import EMPTY, MinHash, s_curve
+from genjax.prepare.matching.components import components
+from genjax.prepare.matching.minhash import EMPTY, MinHash, s_curve
 
 WORDS, NGRAM, PAIRS = 120, 5, 400
 

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from genjax.data.signals import read_wav, wav_bytes
+from genjax.data.audio.signals import read_wav, wav_bytes
 from genjax.errors import UserError
-from genjax.prepare import preparing, reading
+from genjax.prepare import reading
+from genjax.prepare import run as preparing
 from genjax.prepare.files import Files
 from genjax.prepare.json_lines import JsonLines
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Csv, Parquet, Texts, Waves
-from genjax.prepare.splitting import Decontaminated
+from genjax.prepare.stages.splits import Decontaminated
 
 
 def read(tmp_path, reader):

@@ -6,8 +6,9 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.experiment import built_config
-from genjax.prepare import preparing, reading
-from genjax.prepare.components import agreement
+from genjax.prepare import reading
+from genjax.prepare import run as preparing
+from genjax.prepare.matching.components import agreement
 from genjax.prepare.people import COLUMNS, GeneratedPeople
 from genjax.prepare.tfds_images import TfdsImages
 

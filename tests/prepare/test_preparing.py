@@ -13,16 +13,17 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.experiment import built_config
-from genjax.prepare import preparing, shards
-from genjax.prepare.anonymous import Anonymous
-from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates, NearImages
+from genjax.prepare import run as preparing
+from genjax.prepare import shards
 from genjax.prepare.json_lines import JsonLines
-from genjax.prepare.minhash import MinHash
+from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Images, Parquet, Texts
-from genjax.prepare.splitting import Decontaminated, Named, Splits
-from genjax.prepare.texts import Length, StandardText
-from genjax.prepare.values import Balanced, Missing
+from genjax.prepare.stages.anonymous import Anonymous
+from genjax.prepare.stages.duplicates import ExactDuplicates, NearDuplicates, NearImages
+from genjax.prepare.stages.splits import Decontaminated, Named, Splits
+from genjax.prepare.stages.texts import Length, StandardText
+from genjax.prepare.stages.values import Balanced, Missing
 
 NEAR = MinHash(permutations=64, ngram=2, threshold=0.6)
 
@@ -164,7 +165,7 @@ from dataclasses import dataclass
 
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Texts
-from genjax.prepare.texts import Length, TextFilter
+from genjax.prepare.stages.texts import Length, TextFilter
 
 
 BEGIN = "w1"
@@ -276,7 +277,8 @@ def test_a_stage_that_fails_leaves_those_before_it(raw, tmp_path, monkeypatch):
 KILLED = """
 import os, sys
 from genjax.experiment import built_config
-from genjax.prepare import card, preparing, shards
+from genjax.prepare import card, shards
+from genjax.prepare import run as preparing
 
 at, out = int(sys.argv[1]), sys.argv[2]
 where = {name: getattr(module, name) for module, name in ((preparing, "_outcome"), (shards, "_sha256"))}
@@ -302,13 +304,13 @@ preparing.prepare(built_config("made.py")[0], "made", out, say=lambda line: prin
 """
 
 CONFIG = """
-from genjax.prepare.anonymous import Anonymous
-from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates
-from genjax.prepare.minhash import MinHash
+from genjax.prepare.stages.anonymous import Anonymous
+from genjax.prepare.stages.duplicates import ExactDuplicates, NearDuplicates
+from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Texts
-from genjax.prepare.splitting import Splits
-from genjax.prepare.texts import Length, StandardText
+from genjax.prepare.stages.splits import Splits
+from genjax.prepare.stages.texts import Length, StandardText
 
 
 def get_config(tiny=False):

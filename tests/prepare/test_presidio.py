@@ -1,7 +1,7 @@
 import pytest
 
 from genjax.errors import UserError
-from genjax.prepare.presidio import Presidio
+from genjax.prepare.stages.presidio import Presidio
 
 pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip install 'genjax-train[anonymise]'")
 

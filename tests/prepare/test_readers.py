@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from genjax.data.signals import wav_bytes
+from genjax.data.audio.signals import wav_bytes
 from genjax.errors import UserError
 from genjax.prepare import reading
 from genjax.prepare.json_lines import JsonLines

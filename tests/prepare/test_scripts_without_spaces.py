@@ -6,11 +6,11 @@ import daft
 import pyarrow as pa
 import pytest
 
-from genjax.prepare.duplicates import ExactDuplicates, NearDuplicates
-from genjax.prepare.minhash import MinHash
+from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.readers import Texts
-from genjax.prepare.splitting import Decontaminated
-from genjax.prepare.texts import Length
+from genjax.prepare.stages.duplicates import ExactDuplicates, NearDuplicates
+from genjax.prepare.stages.splits import Decontaminated
+from genjax.prepare.stages.texts import Length
 
 LETTERS = {
     "Chinese": "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能",

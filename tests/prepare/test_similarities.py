@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from genjax.errors import UserError
-from genjax.prepare import similarities
+from genjax.prepare.matching import similarities
 
 
 def of(similarity, *pairs):

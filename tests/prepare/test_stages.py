@@ -5,14 +5,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from genjax.data.signals import read_wav, wav_bytes
+from genjax.data.audio.signals import read_wav, wav_bytes
 from genjax.errors import UserError
-from genjax.prepare.anonymous import Anonymous
-from genjax.prepare.pictures import Blur, ImageSize, StandardImages, sharpness
-from genjax.prepare.sounds import Sounding, StandardSounds
 from genjax.prepare.stage import place
-from genjax.prepare.texts import BlockedWords, Length, Repetition, StandardText, SymbolRatio
-from genjax.prepare.values import Missing, Valid
+from genjax.prepare.stages.anonymous import Anonymous
+from genjax.prepare.stages.images import Blur, ImageSize, StandardImages, sharpness
+from genjax.prepare.stages.sounds import Sounding, StandardSounds
+from genjax.prepare.stages.texts import BlockedWords, Length, Repetition, StandardText, SymbolRatio
+from genjax.prepare.stages.values import Missing, Valid
 
 
 def test_a_text_in_its_standard_form(judged):

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.errors import UserError
-from genjax.prepare import preparing
-from genjax.prepare.duplicates import ExactDuplicates
-from genjax.prepare.minhash import MinHash
+from genjax.prepare import run as preparing
+from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Parquet, Texts
-from genjax.prepare.splitting import Decontaminated
-from genjax.prepare.texts import BlockedWords, StandardText
+from genjax.prepare.stages.duplicates import ExactDuplicates
+from genjax.prepare.stages.splits import Decontaminated
+from genjax.prepare.stages.texts import BlockedWords, StandardText
 
 SUMS = [f"What is {a} {sign} {b}?" for a in range(20, 25) for sign in "+-*/" for b in (1, 2, 3)]
 DIFFERENT = [

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.processes import Process
+from genjax.samplers.diffusion.processes import Process
 
 
 @dataclass(frozen=True)

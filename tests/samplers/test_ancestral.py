@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.processes import EDM, Cosine, Linear, Straight
 from genjax.samplers import DDIM, DDPM, Ancestral
+from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine, VPLinear
 from tests.samplers.exact import Gaussian
 
 DATA = Gaussian()
@@ -49,11 +49,11 @@ def assert_moments(samples, mean, variance):
 @pytest.mark.parametrize(
     ("sampler", "fresh", "process"),
     [
-        (DDIM(12, eta=0.5), eta(0.5), Linear()),
+        (DDIM(12, eta=0.5), eta(0.5), VPLinear()),
         (DDIM(12, eta=0.5), eta(0.5), Straight()),
-        (DDPM(12), eta(1.0), Cosine()),
+        (DDPM(12), eta(1.0), VPCosine()),
         (DDPM(12), eta(1.0), EDM(sigma_max=20.0)),
-        (DDPM(12, "large"), large, Linear()),
+        (DDPM(12, "large"), large, VPLinear()),
         (DDPM(12, "large"), large, Straight()),
     ],
 )
@@ -63,13 +63,13 @@ def test_moments_are_those_of_affine_steps(sampler, fresh, process):
 
 
 def test_a_thousand_steps_of_ddpm_draw_the_data():
-    assert_moments(draws(DDPM(1000), Linear()), np.asarray(DATA.mean), np.square(DATA.std))
+    assert_moments(draws(DDPM(1000), VPLinear()), np.asarray(DATA.mean), np.square(DATA.std))
 
 
 def test_ddpm_of_small_variance_is_ddim_with_eta_one_and_the_ancestral_one():
     samplers = (DDPM(8), DDIM(8, eta=1.0), Ancestral(8))
     x, key = jax.random.normal(jax.random.key(0), (16, 3)), jax.random.key(1)
-    for process in (Linear(), Straight()):
+    for process in (VPLinear(), Straight()):
         denoise = DATA.denoise(process)
         expected, *others = jax.jit(lambda x, d=denoise, p=process: [s(d, p, x, key) for s in samplers])(x)
         for other in others:
@@ -78,7 +78,7 @@ def test_ddpm_of_small_variance_is_ddim_with_eta_one_and_the_ancestral_one():
 
 def test_the_posterior_is_that_of_ddpm():
     """One step from x_t and an estimate, against mean and variance of arXiv 2006.11239, equations 6 and 7."""
-    process, x = Linear(), jnp.full((COUNT, 1), 0.8)
+    process, x = VPLinear(), jnp.full((COUNT, 1), 0.8)
     grid = process.grid(2)
     samples = DDPM(2)(lambda x, t: jnp.where(t == 1, 0.3, x), process, x, jax.random.key(0))
     (a, a2), _ = process.alpha_sigma(grid)
@@ -92,7 +92,7 @@ def test_the_posterior_is_that_of_ddpm():
 def test_noise_depends_on_the_key():
     assert DDPM(4).stochastic and Ancestral(4).stochastic and DDIM(4, eta=0.3).stochastic
     x = jnp.zeros((16, 3))
-    one, other = (DDPM(2)(lambda x, t: x, Cosine(), x, jax.random.key(seed)) for seed in (0, 1))
+    one, other = (DDPM(2)(lambda x, t: x, VPCosine(), x, jax.random.key(seed)) for seed in (0, 1))
     assert abs(one - other).min() > 1e-4
     assert not Ancestral(4, eta=0.0).stochastic
 

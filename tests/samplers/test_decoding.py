@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.samplers.beam import BeamSearch, beam_search
-from genjax.samplers.decoding import TokenSampler, advance, begin, generate, padded
-from genjax.samplers.speculative import accepted, speculate
+from genjax.samplers.tokens.beam import BeamSearch, beam_search
+from genjax.samplers.tokens.decoding import TokenSampler, advance, begin, generate, padded
+from genjax.samplers.tokens.speculative import accepted, speculate
 
 KEY = jax.random.key(0)
 V = 4

@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.processes import Cosine, Linear, Straight, noise_in
 from genjax.samplers import DDPM, Adaptive, DPMSolver, Euler, Heun, guided, known
+from genjax.samplers.diffusion.processes import Straight, VPCosine, VPLinear, noise_in
 from tests.samplers.exact import Gaussian
 
-CONDITIONAL = Gaussian().denoise(Linear())
-UNCONDITIONAL = Gaussian((0.0, 0.0, 0.0), (1.0, 2.0, 1.0)).denoise(Linear())
+CONDITIONAL = Gaussian().denoise(VPLinear())
+UNCONDITIONAL = Gaussian((0.0, 0.0, 0.0), (1.0, 2.0, 1.0)).denoise(VPLinear())
 X = jax.random.normal(jax.random.key(0), (4, 3))
 
 
 def test_guidance_in_x0_is_that_in_the_noise():
     t = jnp.asarray(0.4)
     mean = guided(CONDITIONAL, UNCONDITIONAL, 3.0)(X, t)
-    with_it, without, found = (noise_in(Linear(), d(X, t), X, t) for d in (CONDITIONAL, UNCONDITIONAL, lambda *_: mean))
+    with_it, without, found = (
+        noise_in(VPLinear(), d(X, t), X, t) for d in (CONDITIONAL, UNCONDITIONAL, lambda *_: mean)
+    )
     w = 2.0  # of arXiv 2207.12598, equation 6
     np.testing.assert_allclose(found, (1 + w) * with_it - w * without, rtol=1e-4, atol=1e-5)
 
@@ -31,7 +33,7 @@ def test_at_scales_zero_and_one_only_one_is_evaluated():
 def test_guidance_drives_samples_past_the_condition():
     def mean(scale):
         denoise = guided(CONDITIONAL, UNCONDITIONAL, scale)
-        return jax.jit(lambda x, key: Euler(20)(denoise, Linear(), x, key)[:, 0].mean())(x, jax.random.key(0))
+        return jax.jit(lambda x, key: Euler(20)(denoise, VPLinear(), x, key)[:, 0].mean())(x, jax.random.key(0))
 
     x = jax.random.normal(jax.random.key(1), (512, 3))
     means = [float(mean(scale)) for scale in (1.0, 2.0)]
@@ -49,7 +51,7 @@ def blur(x, t):
 
 @pytest.mark.parametrize(
     ("sampler", "process"),
-    [(s, Straight()) for s in (Euler(5), Heun(5), DPMSolver(5), Adaptive(1e-2, 1e-2))] + [(DDPM(5), Cosine())],
+    [(s, Straight()) for s in (Euler(5), Heun(5), DPMSolver(5), Adaptive(1e-2, 1e-2))] + [(DDPM(5), VPCosine())],
 )
 def test_known_pixels_come_back_exactly_and_others_do_not(sampler, process):
     x = jax.random.normal(jax.random.key(0), IMAGE.shape)

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from genjax.errors import UserError
-from genjax.processes import EDM, Linear, Straight
 from genjax.samplers import log_density
+from genjax.samplers.diffusion.processes import EDM, Straight, VPLinear
 from tests.samplers.exact import Mixture
 
 COVARIANCE = np.asarray([[1.0, 0.6], [0.6, 0.5]])
@@ -62,7 +62,7 @@ def test_a_mixture_has_its_density_and_hutchinson_no_bias():
 
 def test_images_are_sums_over_all_their_entries():
     """Entries N(0, 1): the ODE of a variance-preserving process stands still, and any number of probes is exact."""
-    process, x = Linear(), jax.random.normal(jax.random.key(0), (2, 3, 2, 1))
+    process, x = VPLinear(), jax.random.normal(jax.random.key(0), (2, 3, 2, 1))
 
     def denoise(x, t):
         return process.alpha_sigma(t)[0] * x
@@ -76,4 +76,4 @@ def test_bad_values_are_refused():
     x, key = points(), jax.random.key(0)
     for options in ({"probes": 0}, {"max_steps": 0}, {"rtol": 0.0, "atol": 0.0}, {"atol": -1.0}):
         with pytest.raises(UserError, match="at least 1|rtol and atol must be"):
-            log_density(correlated(Linear()), Linear(), x, key, **options)
+            log_density(correlated(VPLinear()), VPLinear(), x, key, **options)

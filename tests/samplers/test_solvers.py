@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.processes import EDM, Cosine, Linear, Process, Straight, noise_in, velocity
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
-from genjax.samplers.adaptive import solve
+from genjax.samplers.diffusion.adaptive import solve
+from genjax.samplers.diffusion.processes import EDM, Process, Straight, VPCosine, VPLinear, noise_in, velocity
 from tests.samplers.exact import Gaussian
 
 DATA = Gaussian()
-PROCESSES = [Linear(), Cosine(), EDM(sigma_min=1e-4, sigma_max=20.0), Straight()]
+PROCESSES = [VPLinear(), VPCosine(), EDM(sigma_min=1e-4, sigma_max=20.0), Straight()]
 
 
 def first(process, n=8, seed=0):
@@ -44,7 +44,7 @@ class EvenLogSNR(Process):
         return jnp.linspace(1.0, 0.0, n)
 
 
-WIDE_COSINE, WIDE_EDM = Cosine(logsnr_max=20.0), EDM(sigma_min=1e-4, sigma_max=20.0)
+WIDE_COSINE, WIDE_EDM = VPCosine(logsnr_max=20.0), EDM(sigma_min=1e-4, sigma_max=20.0)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_heun_with_edm_is_the_algorithm_of_its_paper():
     np.testing.assert_allclose(sampled(Heun(6), process, jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("process", [Linear(), Straight()], ids=repr)
+@pytest.mark.parametrize("process", [VPLinear(), Straight()], ids=repr)
 def test_one_step_is_the_posterior_mean(process):
     x = first(process)
     expected = DATA.denoise(process)(x, jnp.ones(()))
@@ -120,7 +120,7 @@ def test_one_step_is_the_posterior_mean(process):
 
 
 def test_euler_and_ddim_without_noise_are_one():
-    for process in (Linear(), Straight()):
+    for process in (VPLinear(), Straight()):
         np.testing.assert_allclose(*together((Euler(7), DDIM(7)), process, first(process)), atol=1e-6)
 
 
@@ -133,7 +133,7 @@ def test_the_network_is_traced_as_few_times_as_can_be(sampler, traces):
         count.append(1)
         return 0.5 * x
 
-    jax.jit(lambda x, key: sampler(denoise, Cosine(), x, key)).lower(first(Cosine()), jax.random.key(0))
+    jax.jit(lambda x, key: sampler(denoise, VPCosine(), x, key)).lower(first(VPCosine()), jax.random.key(0))
     assert len(count) == traces
 
 
@@ -145,7 +145,7 @@ def test_heun_evaluates_twice_a_step_but_once_in_the_last():
         return 0.5 * x
 
     jax.block_until_ready(
-        jax.jit(lambda x, key: Heun(6)(denoise, Cosine(), x, key))(first(Cosine()), jax.random.key(0))
+        jax.jit(lambda x, key: Heun(6)(denoise, VPCosine(), x, key))(first(VPCosine()), jax.random.key(0))
     )
     jax.effects_barrier()
     assert len(count) == 11
@@ -165,15 +165,15 @@ def test_a_network_of_half_precision_leaves_samples_in_single():
 
 
 def test_samples_do_not_depend_on_the_key_of_deterministic_solvers():
-    x = first(Cosine())
+    x = first(VPCosine())
     for sampler in (Euler(3), Heun(3), DPMSolver(3), DDIM(3), Adaptive()):
         assert not sampler.stochastic
-    np.testing.assert_array_equal(*(sampled(Heun(3), Cosine(), x, key=k) for k in (0, 1)))
+    np.testing.assert_array_equal(*(sampled(Heun(3), VPCosine(), x, key=k) for k in (0, 1)))
 
 
-@pytest.mark.parametrize("process", [Linear(), EDM(), Straight()], ids=repr)
+@pytest.mark.parametrize("process", [VPLinear(), EDM(), Straight()], ids=repr)
 def test_the_adaptive_solver_follows_the_exact_flow_and_jumps(process):
-    # The jump misses by (sigma / (alpha std))^2 / 2: 1e-3 of an entry of standard deviation 0.2 with Linear.
+    # The jump misses by (sigma / (alpha std))^2 / 2: 1e-3 of an entry of standard deviation 0.2 with VPLinear.
     x = first(process)
     near = jnp.asarray(DATA.flow(process, x, end=process.t_min), jnp.float32)
     expected = DATA.denoise(process)(near, jnp.asarray(process.t_min))
@@ -194,18 +194,18 @@ def test_an_example_keeps_to_the_tolerance_among_easy_ones():
 
 
 def test_too_few_steps_of_the_adaptive_solver_give_nan():
-    assert np.isnan(sampled(Adaptive(max_steps=3), Cosine(), first(Cosine()))).all()
+    assert np.isnan(sampled(Adaptive(max_steps=3), VPCosine(), first(VPCosine()))).all()
 
 
 # Peers: the same steps by the scheduler of Hugging Face's diffusers, at the same levels of noise.
 
 
 def scheduler(name, **options):
-    """A scheduler of diffusers with the alphas of ``Linear`` at t = 1/1000, 2/1000, ..., and 10 steps."""
+    """A scheduler of diffusers with the alphas of ``VPLinear`` at t = 1/1000, 2/1000, ..., and 10 steps."""
     reason = "the reference implementation, diffusers on torch, is not installed"
     pytest.importorskip("torch", reason=reason)
     diffusers = pytest.importorskip("diffusers", reason=reason)
-    alpha = np.append(1.0, Linear().alpha_sigma(jnp.arange(1, 1001) / 1000)[0])
+    alpha = np.append(1.0, VPLinear().alpha_sigma(jnp.arange(1, 1001) / 1000)[0])
     betas = 1 - (alpha[1:] / alpha[:-1]) ** 2
     made = getattr(diffusers, name)(trained_betas=betas, timestep_spacing="trailing", **options)
     made.set_timesteps(10)
@@ -223,14 +223,14 @@ def prescribed(monkeypatch, module, key, shape):
 
 @jax.jit
 def noise_prediction(x, t):
-    return noise_in(Linear(), DATA.denoise(Linear())(x, t), x, t)
+    return noise_in(VPLinear(), DATA.denoise(VPLinear())(x, t), x, t)
 
 
 def by_scheduler(made, x, scale=False, **options):
     """Sample with noise predictions of the exact denoiser; ``scale`` for schedulers over x / alpha."""
     import torch
 
-    process = Linear()
+    process = VPLinear()
     x = torch.from_numpy(np.array(x))
     if scale:
         alpha, sigma = (float(a) for a in process.alpha_sigma(jnp.ones(())))
@@ -245,39 +245,39 @@ def by_scheduler(made, x, scale=False, **options):
 
 
 def test_ddim_equals_diffusers(monkeypatch):
-    x, key = first(Linear()), jax.random.key(0)
+    x, key = first(VPLinear()), jax.random.key(0)
     made = scheduler("DDIMScheduler", clip_sample=False, set_alpha_to_one=True)
-    np.testing.assert_allclose(sampled(DDIM(10), Linear(), x), by_scheduler(made, x), atol=1e-4)
+    np.testing.assert_allclose(sampled(DDIM(10), VPLinear(), x), by_scheduler(made, x), atol=1e-4)
     prescribed(monkeypatch, "scheduling_ddim", key, x.shape)
-    found = sampled(DDIM(10, eta=0.6), Linear(), x)
+    found = sampled(DDIM(10, eta=0.6), VPLinear(), x)
     np.testing.assert_allclose(found, by_scheduler(made, x, eta=0.6), atol=1e-4)
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ddpm_equals_diffusers(variance, monkeypatch):
-    x, key = first(Linear()), jax.random.key(0)
+    x, key = first(VPLinear()), jax.random.key(0)
     made = scheduler("DDPMScheduler", clip_sample=False, variance_type=f"fixed_{variance}")
     prescribed(monkeypatch, "scheduling_ddpm", key, x.shape)
-    np.testing.assert_allclose(sampled(DDPM(10, variance), Linear(), x), by_scheduler(made, x), atol=1e-4)
+    np.testing.assert_allclose(sampled(DDPM(10, variance), VPLinear(), x), by_scheduler(made, x), atol=1e-4)
 
 
 def test_dpm_solver_equals_diffusers():
     made = scheduler("DPMSolverMultistepScheduler", final_sigmas_type="zero")
-    x = first(Linear())
-    np.testing.assert_allclose(sampled(DPMSolver(10), Linear(), x), by_scheduler(made, x), atol=1e-4)
+    x = first(VPLinear())
+    np.testing.assert_allclose(sampled(DPMSolver(10), VPLinear(), x), by_scheduler(made, x), atol=1e-4)
 
 
 def test_euler_equals_diffusers():
     made = scheduler("EulerDiscreteScheduler", final_sigmas_type="zero")
-    x = first(Linear())
-    np.testing.assert_allclose(sampled(Euler(10), Linear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
+    x = first(VPLinear())
+    np.testing.assert_allclose(sampled(Euler(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
 
 
 def test_ancestral_euler_equals_diffusers(monkeypatch):
-    x, key = first(Linear()), jax.random.key(0)
+    x, key = first(VPLinear()), jax.random.key(0)
     made = scheduler("EulerAncestralDiscreteScheduler")
     prescribed(monkeypatch, "scheduling_euler_ancestral_discrete", key, x.shape)
-    np.testing.assert_allclose(sampled(Ancestral(10), Linear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
+    np.testing.assert_allclose(sampled(Ancestral(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate, Turn
-from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
+from genjax.data.chat.rows import ChatLayout, Record, chat_dataset
+from genjax.data.chat.template import ChatTemplate, Turn
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stream import permutation, raw_bits
-from genjax.data.text_codecs import Characters
+from genjax.data.text.codecs import Characters
 from genjax.errors import UserError, unknown
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}

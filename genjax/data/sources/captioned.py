@@ -13,9 +13,9 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset
-from genjax.data.hashed_text import HashedText
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset, digest
 from genjax.data.stream import raw_bits
+from genjax.data.text.hashed import HashedText
 from genjax.errors import unknown
 
 SHAPES = ("circle", "square", "triangle", "cross")

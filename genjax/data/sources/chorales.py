@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
+from genjax.data.audio.music import ChoraleCodec
 from genjax.data.compressed import open_gzip
-from genjax.data.corpus import Corpus, token_dtype
 from genjax.data.dataset import Dataset
-from genjax.data.layouts import Documents
-from genjax.data.music import ChoraleCodec
 from genjax.data.stand_in import part_folder
 from genjax.data.tally import Tally
-from genjax.data.text_dataset import token_dataset
-from genjax.data.texts import fingerprint_of
+from genjax.data.text.corpus import Corpus, token_dtype
+from genjax.data.text.dataset import token_dataset
+from genjax.data.text.documents import fingerprint_of
+from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
-from genjax.json_text import parse
+from genjax.serial.json_text import parse
 
 Resolution = Literal["quarter", "16th"]
 PARTS = {"train": "train", "validation": "valid", "test": "test"}

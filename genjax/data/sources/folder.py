@@ -16,8 +16,8 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
-from genjax.data.files import folder_labels, listed, split_rows
-from genjax.data.images import check_size, decode, header, note, suffixes
+from genjax.data.images.decode import check_size, decode, header, note, suffixes
+from genjax.data.images.files import folder_labels, listed, split_rows
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError
 

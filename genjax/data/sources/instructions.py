@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.chat_records import turns_of
-from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.records import turns_of
+from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
-from genjax.data.json_records import json_records
 from genjax.data.stand_in import part_folder
-from genjax.data.subwords import Subwords
 from genjax.data.tally import Tally
-from genjax.data.text_splits import ByDocuments
+from genjax.data.text.json_records import json_records
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Batch, Dataset
-from genjax.data.layouts import Documents, Rows
 from genjax.data.sources.text import TextFiles
 from genjax.data.splits import digest
+from genjax.data.text.layouts import Documents, Rows
 from genjax.errors import UserError
 
 

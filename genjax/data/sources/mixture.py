@@ -12,10 +12,10 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec, Split
-from genjax.data.mixing import Blend, in_units
+from genjax.data.order.mixing import Blend, in_units
 from genjax.data.splits import digest
 from genjax.data.stream import Order, own_order
-from genjax.data.text_dataset import spelt, tokens_of
+from genjax.data.text.dataset import spelt, tokens_of
 from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 

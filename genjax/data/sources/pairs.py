@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
-from genjax.data.around_text import AroundText
-from genjax.data.corpus import Corpus, fitted, tokenised
 from genjax.data.dataset import Batch, Dataset, Spec
-from genjax.data.images import note
-from genjax.data.packed_pairs import PackedPairs, packed
+from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.stand_in import part_folder
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
-from genjax.data.text_codecs import Words
-from genjax.data.texts import Piece, fingerprint_of, lines
+from genjax.data.text.codecs import Words
+from genjax.data.text.corpus import Corpus, fitted, tokenised
+from genjax.data.text.documents import Piece, fingerprint_of, lines
+from genjax.data.text.packed_pairs import PackedPairs, packed
+from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
 LongPair = Literal["drop", "cut"]

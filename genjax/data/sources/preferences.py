@@ -10,18 +10,18 @@ from typing import Any, get_args
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate
-from genjax.data.chat_jinja import JinjaTemplate
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.preferences import Equal, Long, Preference, PreferenceRows, preference_dataset, stored_preferences
+from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
-from genjax.data.preferences import Equal, Long, Preference, Rows, preference_dataset, stored_preferences
 from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
-from genjax.data.subwords import Subwords
 from genjax.data.tally import Tally
-from genjax.data.text_codecs import Words
-from genjax.data.text_splits import ByDocuments
-from genjax.data.words import compared_words
+from genjax.data.text.codecs import Words
+from genjax.data.text.splits import ByDocuments
+from genjax.data.text.subwords import Subwords
+from genjax.data.text.words import compared_words
 from genjax.errors import UserError, unknown
 
 POSITIVE = ("good", "kind", "bright", "clean", "warm", "fresh")
@@ -72,7 +72,7 @@ class Preferences:
         _check_length(self.length)
 
     def open(self) -> Dataset:
-        """Batches as ``genjax.data.preferences`` has them; the codec is a ``ChatCodec``.
+        """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``.
 
         Raises:
           UserError: no file, a damaged record or one without a field, an empty response, a prompt that fills its row,
@@ -87,7 +87,7 @@ class Preferences:
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
         parts = {name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names}
-        rows = Rows(self.length, self.long, self.equal)
+        rows = PreferenceRows(self.length, self.long, self.equal)
         data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
 
@@ -125,11 +125,11 @@ class RulePreferences:
         _check_length(self.length)
 
     def open(self) -> Dataset:
-        """Batches as ``genjax.data.preferences`` has them; the codec is a ``ChatCodec``."""
+        """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``."""
         template = self.template or ChatTemplate()
         pairs = [*self.examples("train"), *self.examples("test")]
         parts = {"train": np.arange(self.size), "test": self.size + np.arange(self.test_size)}
-        rows = Rows(self.length, "drop", "refuse")
+        rows = PreferenceRows(self.length, "drop", "refuse")
         return preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
 
     def examples(self, split: str) -> list[Preference]:

@@ -15,19 +15,19 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Origin
-from genjax.data.files import numbered, spelt_alike
-from genjax.data.images import decode
-from genjax.data.layouts import RandomWindows
+from genjax.data.images.decode import decode
+from genjax.data.images.files import numbered, spelt_alike
 from genjax.data.splits import Arrays, dataset, digest
 from genjax.data.stream import permutation
 from genjax.data.synthetic import REAL, SYNTHETIC, refuse_synthetic
-from genjax.data.tables import TableTexts
+from genjax.data.tables.tables import TableTexts
 from genjax.data.tally import Tally
-from genjax.data.text_codecs import Characters
-from genjax.data.text_dataset import text_dataset
-from genjax.data.texts import Piece, Texts
+from genjax.data.text.codecs import Characters
+from genjax.data.text.dataset import text_dataset
+from genjax.data.text.documents import Piece, TextRows
+from genjax.data.text.layouts import RandomWindows
 from genjax.errors import UserError, unknown
-from genjax.json_text import parse
+from genjax.serial.json_text import parse
 
 FOLDER = "prepared"  # where sets stand by name
 MANIFEST = "manifest.json"
@@ -54,7 +54,7 @@ class Synthetic:
 
 @checks.frozen
 class PreparedTexts:
-    """Texts of a prepared set, in the splits that it has.
+    """TextRows of a prepared set, in the splits that it has.
 
     Attributes:
       name: of the set, prepared/NAME, or its folder.
@@ -80,7 +80,7 @@ class PreparedTexts:
         """
         real = Prepared.found(self.name, REAL)
         left = Tally()
-        parts: dict[str, Texts] = {split: real.texts(split, self.column, left) for split in real.splits}
+        parts: dict[str, TextRows] = {split: real.texts(split, self.column, left) for split in real.splits}
         origins = [real.origin]
         if self.synthetic is not None:
             made = Prepared.found(self.synthetic.name, SYNTHETIC)
@@ -196,8 +196,8 @@ class MixedTexts:
       how: the share that they make.
     """
 
-    real: Texts
-    made: Texts
+    real: TextRows
+    made: TextRows
     rows: int
     how: Synthetic
 

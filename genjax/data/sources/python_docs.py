@@ -7,11 +7,11 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.dataset import Dataset
-from genjax.data.layouts import RandomWindows
-from genjax.data.text_codecs import Characters
-from genjax.data.text_dataset import text_dataset
-from genjax.data.text_splits import ByDocuments
-from genjax.data.texts import StoredTexts
+from genjax.data.text.codecs import Characters
+from genjax.data.text.dataset import text_dataset
+from genjax.data.text.documents import StoredTexts
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 
 

@@ -17,7 +17,7 @@ from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.splits import DRAW, MOST_MADE, digest
 from genjax.data.stream import raw_bits
-from genjax.data.text_codecs import Characters
+from genjax.data.text.codecs import Characters
 from genjax.errors import UserError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

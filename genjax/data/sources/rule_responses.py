@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate, Turn, whole_text
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.chat_rows import ChatLayout, Record, chat_dataset
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.preferences import SIDES
+from genjax.data.chat.rows import ChatLayout, Record, chat_dataset
+from genjax.data.chat.template import ChatTemplate, Turn, whole_text
 from genjax.data.dataset import Dataset
-from genjax.data.layouts import Documents
-from genjax.data.preferences import SIDES
 from genjax.data.sources.preferences import RulePreferences, rule_reward
-from genjax.data.text_codecs import Words
-from genjax.data.text_dataset import text_dataset
-from genjax.data.texts import StoredTexts
+from genjax.data.text.codecs import Words
+from genjax.data.text.dataset import text_dataset
+from genjax.data.text.documents import StoredTexts
+from genjax.data.text.layouts import Documents
 
 Which = Literal["all", "chosen"]
 

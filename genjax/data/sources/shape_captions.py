@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from genjax import checks
-from genjax.data.captions import CaptionCodec
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.sources.captioned import NAME_ALL, SENTENCES, CaptionedShapes, Scene, rendered
 from genjax.data.splits import Arrays, array_fingerprint, digest
-from genjax.data.text_codecs import Words
+from genjax.data.text.captions import CaptionCodec
+from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 
 

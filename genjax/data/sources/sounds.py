@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from genjax import checks
+from genjax.data.audio.signals import SignalCodec, Sound, fitted, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
-from genjax.data.files import folder_labels, listed, numbered, split_rows
-from genjax.data.images import note
-from genjax.data.signals import SignalCodec, Sound, fitted, read_sound
+from genjax.data.images.decode import note
+from genjax.data.images.files import folder_labels, listed, numbered, split_rows
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Dataset
-from genjax.data.delimited import check_dialect, dialect_of
-from genjax.data.images import note
-from genjax.data.table_codec import Columns
-from genjax.data.table_files import MISSING, StoredTable, read_table
-from genjax.data.table_fit import table_dataset
-from genjax.data.table_types import NUMBER, Typed
+from genjax.data.images.decode import note
+from genjax.data.tables.codec import Columns
+from genjax.data.tables.delimited import check_dialect, dialect_of
+from genjax.data.tables.files import MISSING, StoredTable, read_table
+from genjax.data.tables.fit import table_dataset
+from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import told
 from genjax.errors import UserError, unknown
 

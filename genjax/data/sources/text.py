@@ -8,15 +8,15 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.dataset import Dataset
-from genjax.data.delimited import check_dialect
-from genjax.data.files import fitting, note_passed_over, told
-from genjax.data.layouts import RandomWindows
+from genjax.data.images.files import fitting, note_passed_over, told
 from genjax.data.stand_in import part_folder
-from genjax.data.tables import KINDS, TableTexts, kind
-from genjax.data.text_codecs import Characters
-from genjax.data.text_dataset import text_dataset
-from genjax.data.text_splits import ByCharacters
-from genjax.data.texts import FileTexts, Unit
+from genjax.data.tables.delimited import check_dialect
+from genjax.data.tables.tables import KINDS, TableTexts, kind
+from genjax.data.text.codecs import Characters
+from genjax.data.text.dataset import text_dataset
+from genjax.data.text.documents import FileTexts, Unit
+from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.splits import ByCharacters
 from genjax.errors import UserError
 
 DEFAULTS = ("*.txt", "*.jsonl")  # patterns that also take capitals: nobody wrote them

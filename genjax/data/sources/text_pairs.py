@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from genjax import checks
-from genjax.data.chat import ChatTemplate, Turn
-from genjax.data.chat_jinja import JinjaTemplate
-from genjax.data.chat_rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
+from genjax.data.chat.template import ChatTemplate, Turn
 from genjax.data.dataset import Dataset
 from genjax.data.sources.pairs import Sentences, check_lines, sentence_files
-from genjax.data.subwords import Subwords
 from genjax.data.tally import Tally
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 PLACE = "{source}"  # where a prompt takes its sentence

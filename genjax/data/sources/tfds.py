@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from genjax import checks, json_text, trust
+from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
-from genjax.data.images import check_size, decode, fit, note
+from genjax.data.images.decode import check_size, decode, fit, note
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest, hold_out
 from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown
-from genjax.trust import Untrusted, outside_of_here
+from genjax.serial import json_text, trust
+from genjax.serial.trust import Untrusted, outside_of_here
 
 CLASS_KEYS = ("type", "pythonClassName", "python_class_name")  # in a features.json
 NOTED = 20_000  # images whose decoding takes long enough to say so
@@ -85,7 +86,7 @@ class TFDS:
         in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
         splits: dict[str, Stored] = {}
         for name in names:
-            reader = Reader(records(builder, name, image), image, label, self.size, shape, info.full_name)
+            reader = TfdsReader(records(builder, name, image), image, label, self.size, shape, info.full_name)
             if in_memory:
                 images, labels = self._decoded(reader, counts[name], f"{fingerprint}-{name}-{shape}")
                 splits[name] = Arrays("image", images, labels, codec)
@@ -111,7 +112,7 @@ class TFDS:
             whole["train"], whole["validation"] = hold_out(whole["train"], self.validation)
         return dataset(whole, classes=10, fingerprint=array_fingerprint(splits))
 
-    def _decoded(self, reader: Reader, count: int, key: str) -> Raw:
+    def _decoded(self, reader: TfdsReader, count: int, key: str) -> Raw:
         """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
         path = cache_folder() / f"{digest([key.encode()])}.npz"
         if self.cache:
@@ -136,7 +137,7 @@ class TFDS:
 
 
 @dataclass(frozen=True)
-class Reader:
+class TfdsReader:
     """Rows [B] of a split to images uint8 [B, H, W, C] and labels [B] int32 or None."""
 
     records: Sequence[Any]  # a TFDS data source that leaves images as the bytes of their files

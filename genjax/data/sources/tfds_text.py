@@ -1,4 +1,4 @@
-"""Texts prepared by TensorFlow Datasets, read without TensorFlow."""
+"""TextRows prepared by TensorFlow Datasets, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.dataset import Dataset
-from genjax.data.layouts import RandomWindows
 from genjax.data.sources.tfds import CHUNK, prepared, prepared_fingerprint
 from genjax.data.splits import digest
 from genjax.data.storage import data_folder
 from genjax.data.tally import EMPTY_TEXTS, Tally
-from genjax.data.text_codecs import Characters
-from genjax.data.text_dataset import text_dataset
-from genjax.data.texts import Piece, Texts
+from genjax.data.text.codecs import Characters
+from genjax.data.text.dataset import text_dataset
+from genjax.data.text.documents import Piece, TextRows
+from genjax.data.text.layouts import RandomWindows
 from genjax.errors import UserError, unknown
 
 
@@ -57,7 +57,7 @@ class TFDSText:
             raise UserError(f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}")
         feature = _feature(builder.info, self.feature)
         left = Tally()
-        parts: dict[str, Texts] = {name: RecordTexts(builder, name, feature, left) for name in names}
+        parts: dict[str, TextRows] = {name: RecordTexts(builder, name, feature, left) for name in names}
         if self.split is not None:
             if len(parts) > 1:
                 raise UserError(f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None")

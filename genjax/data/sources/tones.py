@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from genjax import checks
+from genjax.data.audio.signals import SCALE, SignalCodec
 from genjax.data.dataset import Dataset
-from genjax.data.signals import SCALE, SignalCodec
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError

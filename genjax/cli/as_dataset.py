@@ -1,0 +1,70 @@
+"""Samples of a run as a synthetic data set, with all that is known of where they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.chat.template import before_end
+from genjax.data.codecs import ImageCodec
+from genjax.data.pictures import png_bytes
+from genjax.data.sources.prepared import FOLDER
+from genjax.errors import UserError
+from genjax.evaluation.images.reward_of_images import labels_asked
+from genjax.experiment import to_json
+from genjax.prepare import synthetic
+from genjax.runs import lineage
+from genjax.runs.run import Run
+
+
+def as_dataset(
+    run: Run,
+    samples: np.ndarray,
+    name: str,
+    seed: int,
+    options: Any = None,
+    best_of: int = 1,
+    out: str | Path | None = None,
+) -> Path:
+    """Write samples as ``genjax data prepare`` writes real records; returns the path of the manifest.
+
+    Args:
+      samples: texts or images in model space, as ``run.sample`` gives them.
+      name: of the set.
+      seed: that they were drawn with.
+      options: the sampler that they were drawn by, the family's own by default.
+      best_of: of how many draws each is the best.
+      out: the folder; prepared/NAME by default.
+
+    Raises:
+      UserError: they are neither texts nor images, or all empty, or the folder is there already.
+    """
+    options = run.experiment.family.plain.sampler if options is None else options
+    generator = lineage.recorded(run.run_dir, run.step) | {
+        "run": run.run_dir.name,
+        "seed": seed,
+        "drawn": len(samples),
+        "best_of": best_of,
+        "sampler": to_json(options),
+    }
+    folder = Path(FOLDER) / name if out is None else Path(out).expanduser()
+    return synthetic.write(folder, name, _columns(run, samples, options), generator)
+
+
+def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]]:
+    """``text``, or ``image`` and, of a model that is told labels, ``label``."""
+    codec: Any = run.codec
+    if run.spec.vocabulary is not None:
+        texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]
+        if all(isinstance(text, str) for text in texts):
+            return {"text": texts}
+    if not isinstance(codec, ImageCodec):
+        raise UserError(f"{run.run_dir} draws neither texts nor images: there is no data set for its samples")
+    columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
+    labels = labels_asked(run.experiment.family.plain, run.spec, options, len(samples))
+    if labels is None:
+        return columns
+    names = run.spec.class_names or tuple(map(str, range(run.spec.classes or 0)))
+    return columns | {"label": [names[label] for label in labels]}

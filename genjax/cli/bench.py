@@ -1,0 +1,167 @@
+"""What a config costs: compilation, a step, the loop around it, memory and model FLOPs utilisation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from genjax import parallel
+from genjax.cli.flops import count_flops
+from genjax.data.dataset import Dataset, Spec
+from genjax.experiment import Every, Experiment
+from genjax.family import Trained
+from genjax.runs import run as runs
+from genjax.runs.capacity import check_batch, check_memory
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.ordering import enriched
+from genjax.runs.stop import Stop
+from genjax.runs.writers import read_rows
+from genjax.start_from import StartFrom
+from genjax.training import feed, make_step, run_loop
+
+# Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L4": 121e12,
+    "T4": 65e12,
+    "V100": 125e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+}
+
+
+def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Any]:
+    """Measure a config on the devices at hand.
+
+    The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with its input,
+    metrics, rows and events, without evaluation and samples; its one checkpoint is not timed. The two take turns,
+    and each figure is the median of ``repeats``, so that a machine whose speed drifts does not favour one.
+
+    Returns:
+      compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one; steps_per_second
+      and examples_per_second of the loop; input_examples_per_second, the input alone, onto the device; flops of one
+      step in matrix products and convolutions; mfu against the bf16 peak, None where it is not known;
+      peak_memory_bytes.
+    """
+    layout = parallel.start(experiment.devices)
+    check_batch(experiment, layout)
+    data = runs.opened(experiment)
+    experiment, others = runs.resolved(experiment, data.spec)
+    experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
+    target = layout.abstract(runs.initial_state(experiment, data.spec, others))
+    several = experiment.steps_per_dispatch
+    run_step = layout.compile_step(make_step(experiment), target, several > 1)
+    check_memory(experiment, data.spec, target, layout, run_step)
+    state = layout.init(runs.initial_state(experiment, data.spec))
+    state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
+    examples = enriched(experiment.family, state, data.splits["train"], layout, experiment.batch_size)
+    with contextlib.closing(feed(experiment, layout, examples, 0)) as source:
+        ready = list(itertools.islice(source, 4))
+
+        begin, few = time.perf_counter(), max(1, 20 // several)
+        jax.block_until_ready(list(itertools.islice(source, few)))
+        input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
+
+    if experiment.family.collect is not None:
+        ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
+    begin = time.perf_counter()
+    compiled = run_step.lower(state, ready[0]).compile()
+    compile_s = time.perf_counter() - begin
+
+    def bare(dispatches: int) -> float:
+        nonlocal state
+        begin = time.perf_counter()
+        for number in range(dispatches):
+            state, metrics = compiled(state, ready[number % len(ready)])
+        jax.block_until_ready((state, metrics))
+        return (time.perf_counter() - begin) / (dispatches * several)
+
+    bare(2)
+    dispatches = max(4, round(seconds / (bare(4) * several)))
+    steps, loops = [], []
+    for _ in range(repeats):
+        steps.append(bare(dispatches))
+        loops.append(_loop_seconds(experiment, others, layout, data, dispatches * several))
+    step, loop = statistics.median(steps), statistics.median(loops)
+    flops = step_flops(experiment, data.spec, others, ready[0] if experiment.family.collect is not None else None)
+    peak = peak_flops(jax.devices()[0].device_kind)
+    return {
+        "compile_s": round(compile_s, 3),
+        "step_ms": round(1e3 * step, 4),
+        "loop_ms": round(1e3 * loop, 4),
+        "loop_overhead": round(statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4),
+        "steps_per_second": round(1 / loop, 2),
+        "examples_per_second": round(experiment.batch_size / loop, 1),
+        "input_examples_per_second": round(input_speed, 1),
+        "flops": flops,
+        "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
+        "peak_memory_bytes": parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device": jax.devices()[0].device_kind,
+        "devices": layout.mesh.size,
+        "mode": layout.mode,
+    }
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """The peak of a device by whole words of its kind (an L40S is no L4); None where it is not known."""
+    return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
+
+
+def step_flops(
+    experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None, batch: Any = None
+) -> int:
+    """FLOPs of one step on the whole batch: its matrix products and convolutions.
+
+    Args:
+      batch: what the step works on, of a family that collects it on the host.
+    """
+    if batch is None:
+        batch = {
+            name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
+            for name, (shape, dtype) in spec.entries.items()
+        }
+    state = jax.eval_shape(runs.initial_state(experiment, spec, others))
+    if experiment.family.known is not None:
+        batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
+        batch |= jax.eval_shape(experiment.family.known, state, batch)
+    step = make_step(experiment)
+    return count_flops(lambda state, batch: step(state, batch, None), state, batch)
+
+
+def _loop_seconds(
+    experiment: Experiment, others: Mapping[str, Trained], layout: parallel.Layout, data: Dataset, steps: int
+) -> float:
+    """Seconds a step of the real loop; its first quarter, with the compilation, is left out."""
+    several = experiment.steps_per_dispatch
+    log = max(1, min(experiment.every.log, steps // 8) // several) * several
+    every = Every(log=log, evaluate=0, sample=0, checkpoint=0)
+    longer = dataclasses.replace(experiment, steps=steps + steps // 3 // several * several, every=every)
+    longer = dataclasses.replace(longer, start_from=StartFrom())  # what it begins with takes no time of a step
+    with tempfile.TemporaryDirectory() as folder, Stop() as stop:
+        run_dir = epath.Path(folder)
+        with Checkpoints(run_dir) as checkpoints:
+            run_loop(longer, others, run_dir, layout, data, checkpoints, stop, math.inf, quiet=True)
+        stop.raise_remembered()
+        rows = [r for r in read_rows(run_dir / "metrics.jsonl") if r["split"] == "train" and r["step"] > steps // 3]
+    spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]
+    spent = [span / row["time/steps_per_second"] for span, row in zip(spans, rows[1:], strict=True)]
+    return sum(spent) / sum(spans)

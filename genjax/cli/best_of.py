@@ -1,0 +1,99 @@
+"""Best of n: of several samples the one that a reward likes best, without any training (arXiv 2112.09332)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from genjax.cli.compare import answers_of, writes
+from genjax.data.codecs import ImageCodec
+from genjax.data.text.codecs import NOTHING
+from genjax.errors import UserError
+from genjax.experiment import MAX_SEED
+from genjax.families.autoregressive.request import MOST_PROMPTS
+from genjax.runs.rewards import Reward, image_rewards, text_rewards
+from genjax.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best of n for each sample asked for.
+
+    Attributes:
+      samples: in model space, [N, ...].
+      rewards: of all that were drawn, [n, N]; NaN is below all numbers.
+    """
+
+    samples: np.ndarray
+    rewards: np.ndarray
+
+    @property
+    def reward(self) -> np.ndarray:
+        """Of the samples, [N]."""
+        return _above_nan(self.rewards).max(0)
+
+    def told(self) -> str:
+        """What was gained, and how far it may have gone from the model: the bound of arXiv 2401.01879."""
+        n = len(self.rewards)
+        bound = math.log(n) - (n - 1) / n
+        best, drawn = (rewards[np.isfinite(rewards)] for rewards in (self.reward, self.rewards))
+        if not len(best):
+            return f"no reward of {self.rewards.size:,} samples is a number"
+        return (
+            f"mean reward {best.mean():.4g}, of all drawn {drawn.mean():.4g}; best of {n}, "
+            f"so at most {bound:.3g} nats from the model"
+        )
+
+
+def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None) -> Best:
+    """Of ``n`` samples each, which answer the same prompt or label, the one with the highest reward.
+
+    Args:
+      run: of a model that draws texts, or images.
+      reward: see ``genjax.runs.rewards``.
+      n: samples of which one is chosen. Number k of them is what ``run.sample`` gives for the seed n * seed + k.
+      num: samples to choose.
+      seed: of the draws.
+      options: the family's own sampler by default.
+
+    Raises:
+      UserError: it draws something else, or a reward is no number for each response.
+    """
+    if n < 2:
+        raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")
+    if n * seed + n - 1 > MAX_SEED:
+        raise UserError(f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of {seed}")
+    family = run.experiment.family.plain
+    options = family.sampler if options is None else options
+    if not writes(run.model()) and not isinstance(run.codec, ImageCodec):
+        raise UserError(f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them")
+    draws = [run.sample(num, n * seed + k, options) for k in range(n)]
+    rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
+    chosen = _above_nan(rewards).argmax(0)
+    return Best(np.stack(_of_one_width(draws))[chosen, np.arange(num)], rewards)
+
+
+def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
+    if isinstance(run.codec, ImageCodec):
+        return image_rewards(reward, run, samples, options)
+    request = run.experiment.family.plain.prepared(options, run.codec)
+    prompts = options.prompts or (options.prompt,)
+    typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
+    return text_rewards(reward, run.codec, request, typed, answers_of(samples, request, run.codec).responses)
+
+
+def _above_nan(rewards: np.ndarray) -> np.ndarray:
+    """NaN below all numbers."""
+    return np.where(np.isnan(rewards), -np.inf, rewards)
+
+
+def _of_one_width(draws: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Texts [N, T] of several lengths, as a stop may cut them, filled up; anything else as it is."""
+    if draws[0].ndim != 2:
+        return list(draws)
+    width = max(rows.shape[1] for rows in draws)
+    return [np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NOTHING) for rows in draws]

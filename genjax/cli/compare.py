@@ -1,0 +1,264 @@
+"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied each is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from genjax.data.codecs import ImageCodec
+from genjax.data.pictures import grid, png_bytes
+from genjax.data.text.codecs import NOTHING, RULE
+from genjax.data.text.dataset import tokens_of
+from genjax.errors import UserError, unknown
+from genjax.evaluation.features.distances import mean_pairwise_distance
+from genjax.evaluation.images.bias import wilson
+from genjax.evaluation.judge import Model, sampled
+from genjax.evaluation.text.drawn import before_end, in_words
+from genjax.evaluation.text.ngrams import distinct, self_bleu
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import MOST_PROMPTS, Request
+from genjax.machine import disk
+from genjax.runs import run as runs
+from genjax.runs import writers
+from genjax.runs.rewards import Reward, image_rewards, text_rewards
+from genjax.runs.run import SAMPLES, Run
+
+Z = 1.96  # standard deviations on either side of an interval of 95 %
+PAIRS = 20_000  # of samples whose mean distance is measured, at most
+SHOWN = 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found of two runs, A and B.
+
+    Attributes:
+      numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and ``win_rate_high`` of
+        its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts ``kl_b_from_a``, nats a response that B's
+        samples are likelier under B than under A, and ``kl_a_from_b``; measures of diversity of each.
+      protocol: how many samples of what.
+      path: of samples side by side, and of compare.json beside them.
+    """
+
+    numbers: Mapping[str, float]
+    protocol: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run drew.
+
+    Attributes:
+      tokens: int32 [N, T], prompts and what follows.
+      counts: bool [N, T], the tokens of responses and their ends, which the model has drawn.
+      responses: as text, [N].
+    """
+
+    tokens: np.ndarray
+    counts: np.ndarray
+    responses: list[str]
+
+
+def compare(
+    a: Run,
+    b: Run,
+    reward: Reward | None = None,
+    num: int = 64,
+    seed: int = 0,
+    prompts: Sequence[str] = (),
+    split: str = "test",
+    out: str | Path | None = None,
+) -> Comparison:
+    """Draw from both runs by their own samplers, with the same keys and, of texts, the same prompts.
+
+    Args:
+      reward: see ``genjax.runs.rewards``; None compares without.
+      num: samples of each run.
+      prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data, and of other data
+        none.
+      split: of B's data, for such prompts.
+      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+
+    Raises:
+      UserError: the runs draw different things, or a reward is no number for each response.
+    """
+    if num < 2:
+        raise UserError(f"a comparison needs at least 2 samples of each run, not {num}")
+    models = a.model(), b.model()
+    for run, model in zip((a, b), models, strict=True):
+        if model.family.no_samples is not None:
+            raise UserError(f"{run.run_dir}: {model.family.no_samples}")
+    if out is None and "://" in str(b.run_dir):
+        raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
+    splits = runs.opened(b.experiment, b.run_dir).splits
+    if split not in splits:
+        raise unknown("split", split, splits)
+    folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
+    text = [writes(model) for model in models]
+    if all(text):
+        if tokens_of(a.codec) != tokens_of(b.codec):
+            raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
+        found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _asked(b, split, num), folder)
+    elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
+        if a.codec != b.codec or prompts:
+            why = "of different sizes" if a.codec != b.codec else "which take no prompts here"
+            raise UserError(f"{a.run_dir} and {b.run_dir} draw images {why}")
+        found = _images((a, b), models, reward, num, seed, folder)
+    else:
+        raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
+    told = {
+        "a": str(a.run_dir),
+        "b": str(b.run_dir),
+        "protocol": found.protocol,
+        "numbers": writers.finite(found.numbers),
+    }
+    disk.write(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    return found
+
+
+def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
+    a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
+    won = float((b > a).sum() + (b == a).sum() / 2)
+    rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
+    means = {
+        f"reward_{name}": float(r[np.isfinite(r)].mean()) for name, r in (("a", a), ("b", b)) if np.isfinite(r).any()
+    }
+    return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
+
+
+def writes(model: Model) -> bool:
+    """Whether a model writes texts of its own accord."""
+    alone = model.spec.source_length is None and model.spec.image is None
+    return alone and isinstance(model.family, Autoregressive)
+
+
+def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
+    """Prompts of held-out conversations, ("",) of data that have none."""
+    data = runs.opened(run.experiment, run.run_dir)
+    chosen = data.splits[split]
+    questions = chosen.questions() if hasattr(chosen, "questions") else []
+    count = min(num, len(questions), MOST_PROMPTS)
+    return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
+
+
+def _texts(
+    both: tuple[Run, Run],
+    models: tuple[Model, Model],
+    reward: Reward | None,
+    num: int,
+    seed: int,
+    prompts: tuple[str, ...],
+    folder: Path,
+) -> Comparison:
+    requests = [
+        model.family.prepared(dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec)
+        for model in models
+    ]
+    drawn = [_answers(*each, num, seed) for each in zip(both, models, requests, strict=True)]
+    told = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
+    numbers: dict[str, float] = {}
+    rewards: list[np.ndarray] = []
+    if reward is not None:
+        rewards = [
+            text_rewards(reward, model.codec, request, told, answers.responses)
+            for model, request, answers in zip(models, requests, drawn, strict=True)
+        ]
+        numbers |= wins(*rewards)
+    room = min(model.family.net.context for model in models) + 1
+    for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
+        likelihoods = [_log_likelihood(both[i], models[i], answers, room) for i in (mine, other)]
+        numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
+    for name, run, answers in zip("ab", both, drawn, strict=True):
+        words = in_words(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
+        numbers |= {f"distinct_2_{name}": distinct(words, 2), f"self_bleu_{name}": float(self_bleu(words).mean())}
+        numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
+    path = folder / "side_by_side.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    disk.write(path, _pages(told, drawn, rewards).encode("utf-8", "replace"))
+    of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
+    samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
+    longest = max(answers.tokens.shape[1] for answers in drawn)
+    cut = f"; divergence of the first {room:,} tokens" if longest > room else ""
+    return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path)
+
+
+def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
+    key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
+    rows = sampled(run.layout, model.family, model.state, key, num, request)
+    return answers_of(model.family.finished(rows, request, model.codec), request, model.codec)
+
+
+def answers_of(rows: np.ndarray, request: Request, codec: Any) -> Answers:
+    """Finished samples [N, T] told apart in prompts and responses."""
+    counts = np.zeros(rows.shape, bool)
+    texts: list[str] = []
+    for number, row in enumerate(rows):
+        first = len(request.prompt_of(number))
+        response = before_end(row[first:], (*request.ends, NOTHING))
+        # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were to be drawn.
+        ended = len(response) < request.decoding.steps and bool(request.ends) and not request.decoding.stop
+        counts[number, first : first + len(response) + ended] = True
+        texts.append(str(codec.decode(response)))
+    return Answers(np.where(rows == NOTHING, 0, rows).astype(np.int32), counts, texts)
+
+
+def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.ndarray:
+    """log p(response | prompt) [N] in nats, of what of both lies in the first ``room`` tokens."""
+    family = model.family
+
+    def judged(params: Any, tokens: jax.Array, counts: jax.Array) -> jax.Array:
+        mask = jnp.asarray(counts, jnp.float32)
+        batch = {"tokens": tokens, "loss_mask": mask, "mask": jnp.ones(len(tokens)), "prefix_mask": 1 - mask}
+        found = family.predictions(params, batch)
+        return -(found.nll * found.weight).sum(-1)
+
+    compiled = run.layout.compile_evaluation(judged)
+    size = min(32, len(answers.tokens))
+    found = []
+    for first in range(0, len(answers.tokens), size):
+        rows = np.arange(first, first + size) % len(answers.tokens)  # one compiled size
+        found.append(np.asarray(compiled(model.state.params, answers.tokens[rows, :room], answers.counts[rows, :room])))
+    return np.concatenate(found)[: len(answers.tokens)]
+
+
+def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[np.ndarray]) -> str:
+    """The first responses of both to one prompt, one after another."""
+    pages = []
+    for number, prompt in enumerate(prompts[:SHOWN]):
+        lines = [f"prompt: {prompt}"] if prompt else []
+        for side, answers in enumerate(drawn):
+            score = f" ({rewards[side][number]:.3f})" if rewards else ""
+            lines.append(f"{'AB'[side]}{score}: {answers.responses[number]}")
+        pages.append("\n\n".join(lines))
+    return RULE.join(pages) + "\n"
+
+
+def _images(
+    both: tuple[Run, Run], models: tuple[Model, Model], reward: Reward | None, num: int, seed: int, folder: Path
+) -> Comparison:
+    samples = [run.sample(num, seed) for run in both]
+    drawn = [run.codec.decode(found) for run, found in zip(both, samples, strict=True)]
+    numbers: dict[str, float] = {}
+    if reward is not None:
+        numbers |= wins(*(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True)))
+    for name, images in zip("ab", drawn, strict=True):
+        pixels = images.reshape(num, -1) / 255.0
+        numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)
+    path = folder / "side_by_side.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    halves = [grid(images[: SHOWN * 2], 4) for images in drawn]
+    between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)
+    disk.write(path, png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
+    samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
+    return Comparison(numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path)

@@ -1,0 +1,145 @@
+"""The options of each command: frozen dataclasses, whose docstrings are the texts of ``--help``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from genjax import checks
+from genjax.experiment import MAX_SEED, Experiment
+from genjax.parallel import Devices
+from genjax.runs import export as exports
+from genjax.runs.tracking import Tracking
+
+
+@checks.frozen
+class TrainOptions:
+    """Train a config.
+
+    Attributes:
+      experiment: the config's fields.
+      run_dir: the folder that everything is written to; runs/NAME by default.
+      from_: the run to continue from instead of the config's, or a model in Hugging Face's layout: a folder, or a name
+        at the hub.
+      max_minutes: save and stop after this many minutes; the same command resumes.
+      tracking: of the run with MLflow.
+      tiny: the config's small form, for a first look.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    run_dir: str | None = None
+    from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    max_minutes: float | None = None
+    tracking: Tracking = Tracking()
+    tiny: bool = False
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 0, "max_minutes")
+
+
+@checks.frozen
+class ConfigOptions:
+    """A config.
+
+    Attributes:
+      experiment: the config's fields.
+      tiny: the config's small form, for a first look.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    tiny: bool = False
+
+
+@checks.frozen
+class ExportOptions:
+    """Write a run as files that others read.
+
+    Attributes:
+      to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what transformers opens.
+      out: the folder to write to; export/TO under the run directory by default.
+      num: number of samples that the function draws.
+      best: take the best checkpoint instead of the newest.
+    """
+
+    to: exports.Form = "jax"
+    out: str | None = None
+    num: int = 64
+    best: bool = False
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "num")
+
+
+@checks.frozen
+class SamplingExportOptions(ExportOptions):
+    """Write a run as files that others read.
+
+    Attributes:
+      sampler: how the function draws.
+    """
+
+    sampler: Any = None
+
+
+@checks.frozen
+class EvaluateOptions:
+    """Judge a run.
+
+    Attributes:
+      data: what the run was trained on; its root may be another on this machine.
+      evaluators: those of the run, whose settings may be changed; others cannot be named here.
+      devices: the devices to judge on; one by default.
+      split: the part of the data to judge on.
+      best: take the best checkpoint instead of the newest.
+    """
+
+    data: Any
+    evaluators: tuple[Any, ...] = ()
+    devices: Devices = Devices(count=1)
+    split: str = "test"
+    best: bool = False
+
+
+@checks.frozen
+class CompareOptions:
+    """Compare run B with run A.
+
+    Attributes:
+      reward: the run of a reward model that judges texts, or a Python function as "module:function"; without one
+        there is no win rate.
+      prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
+        conversations of B's data.
+      num: number of samples of each.
+      seed: random seed of the draws.
+      split: the part of B's data whose prompts are taken.
+      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+    """
+
+    reward: str | None = None
+    prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    num: int = 64
+    seed: int = 0
+    split: str = "test"
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 2, "num")
+        checks.between(self, 0, MAX_SEED, "seed")
+
+
+@checks.frozen
+class ShowRunOptions:
+    """Show a run. What it was trained with cannot be changed here.
+
+    Attributes:
+      lineage: show where it comes from instead: its data with their raw files, and the runs it depends on with theirs.
+    """
+
+    lineage: bool = False
+
+
+@dataclass(frozen=True)
+class ShowSamplesOptions:
+    """Show where a file of samples comes from. It has no options."""

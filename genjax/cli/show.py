@@ -1,0 +1,60 @@
+"""What a config or a run is, without training: the resolved fields, the parameter table, the FLOPs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from etils import epath
+
+from genjax.cli.bench import step_flops
+from genjax.data.dataset import Spec
+from genjax.experiment import Experiment
+from genjax.runs import run as runs
+from genjax.trees import named_leaves
+
+
+def describe(experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None) -> str:
+    """The page that ``genjax show`` prints of a config, or of a run."""
+    resolved, others = runs.resolved(experiment, spec, run_dir)
+    state = jax.eval_shape(runs.initial_state(resolved, spec, others))
+    experiment.optimizer.check(state.params)
+    rows = [(name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(state.params)]
+    total = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
+    rows.append(("total", "", f"{total:,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    if resolved.family.collect is not None:
+        cost = "works on what the family collects: `genjax bench` counts its FLOPs"
+    else:
+        flops = step_flops(resolved, spec, others)
+        cost = f"{flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
+    return (
+        "\n".join(_fields(experiment))
+        + f"\n\ndata: {spec.entry} {list(spec.shape)}"
+        + (f", {spec.classes} classes" if spec.classes is not None else "")
+        + f"\n\nparameters\n{table}\n\n"
+        + f"one step: {cost}"
+    )
+
+
+def _fields(value: Any, indent: int = 0) -> Iterator[str]:
+    """``name: value`` lines, nested dataclasses indented under their class."""
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        items = item if isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]) else None
+        if items is not None:
+            for i, element in enumerate(items):
+                yield from _component(f"{field.name}.{i}", element, indent)
+        elif dataclasses.is_dataclass(item):
+            yield from _component(field.name, item, indent)
+        else:
+            yield f"{' ' * indent}{field.name}: {item}"
+
+
+def _component(name: str, value: Any, indent: int) -> Iterator[str]:
+    yield f"{' ' * indent}{name}: {type(value).__name__}"
+    yield from _fields(value, indent + 2)

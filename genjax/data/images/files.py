@@ -1,0 +1,320 @@
+"""What sources of files share: which files a folder holds, the labels that their folders are, the held-out ones."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from genjax.data.images.decode import note
+from genjax.data.splits import digest
+from genjax.errors import UserError
+
+LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # with no use to anybody else
+HIDDEN, BROKEN, LOOP, OUTSIDE = "hidden", "broken link", "looping link", "link that leads out"
+SPECIAL, UNREADABLE = "pipe, socket or device", "unreadable folder"
+MANY = "folder that has too many names"
+PLURAL = {
+    BROKEN: "broken links",
+    LOOP: "looping links",
+    OUTSIDE: "links that lead out",
+    SPECIAL: "pipes, sockets or devices",
+    UNREADABLE: "unreadable folders",
+    MANY: "folders that have too many names",
+}
+# under which links list one folder: folders that all link to each other have no end of names
+MOST_NAMES = 100
+KINDS = 8  # that a line names; the rest is counted
+MAGIC = re.compile(r"[*?\[]")
+
+
+class Entry(NamedTuple):
+    """A file below a folder, or what is passed over with all that may be in it.
+
+    Attributes:
+      name: its path below the folder, with "/" on every system.
+      fault: why it is passed over, such as "broken link"; "" where it can be read.
+      linked: whether a link leads to it.
+    """
+
+    name: str
+    fault: str = ""
+    linked: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is called where it is passed over: its fault, or else its suffix."""
+        return self.fault or PurePosixPath(self.name).suffix.lower() or "without a suffix"
+
+
+class Fitting(NamedTuple):
+    """The files of a folder that fit a pattern.
+
+    Attributes:
+      names: their paths below the folder, sorted.
+      broken: those of links that fit and lead nowhere.
+      recased: those of files that would fit in other capitals.
+      others: all but ``names`` that lies where the pattern looks.
+    """
+
+    names: list[str]
+    broken: list[str]
+    recased: list[str]
+    others: list[Entry]
+
+
+def entries(
+    root: Path,
+    below: str = "",
+    depth: int | None = None,
+    *,
+    hidden: bool = False,
+    closed: bool = False,
+) -> Iterator[Entry]:
+    """The files below a folder, links followed, in no order.
+
+    A link back to a folder that it lies in ends there. A folder that several names lead to has its
+    files under each.
+
+    Args:
+      root: the folder.
+      below: the folder in it where to begin.
+      depth: folders down from there, itself among them; None for all.
+      hidden: whether to give files and folders whose name begins with "." as others.
+      closed: whether to pass over links that lead out of the root, such as one that a stranger has
+        packed.
+
+    Raises:
+      UserError: a name is not in UTF-8.
+    """
+    home = os.path.realpath(root)
+    times: Counter[tuple[int, int]] = Counter()
+    start = [root, *(root / below).parents[: len(PurePosixPath(below).parts)], root / below]
+    todo = [(below, frozenset(map(_identity, start)), 1, False)]
+    while todo:
+        folder, above, level, linked = todo.pop()
+        try:
+            with os.scandir(root / folder) as scan:
+                found = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            yield Entry(folder, UNREADABLE)
+            continue
+        for entry in found:
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            check_name(entry.path)
+            link = entry.is_symlink()
+            if entry.name.lower() in LEFT_BY_SYSTEMS or (entry.name.startswith(".") and not hidden):
+                yield Entry(name, HIDDEN)
+            elif link and not os.path.exists(entry.path):  # as where links lead to each other
+                yield Entry(name, BROKEN)
+            elif closed and link and not Path(os.path.realpath(entry.path)).is_relative_to(home):
+                yield Entry(name, OUTSIDE)
+            elif entry.is_dir():
+                if depth is not None and level == depth:
+                    continue
+                itself = _identity(Path(entry.path))
+                times[itself] += 1
+                if itself in above or times[itself] > MOST_NAMES:
+                    yield Entry(name, LOOP if itself in above else MANY)
+                else:
+                    todo.append((name, above | {itself}, level + 1, linked or link))
+            else:
+                yield Entry(name, "" if entry.is_file() else SPECIAL, linked or link)
+
+
+def listed(
+    root: Path,
+    suffixes: Collection[str],
+    things: str,
+    *,
+    classes: bool = True,
+    closed: bool = False,
+) -> list[str]:
+    """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every system; no hidden ones.
+
+    One line says how many others there are, and of which kinds.
+
+    Args:
+      suffixes: in small letters; files may have them in capitals.
+      things: what the files are, for the message.
+      classes: whether the folders directly under the root are labels, none of which may be without
+        files.
+      closed: whether links that lead out of the root are passed over.
+
+    Raises:
+      UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}", str(root))
+    names: list[str] = []
+    linked = False
+    loops: set[str] = set()
+    # by the folder directly under the root
+    passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for entry in entries(root, closed=closed):
+        loops |= {entry.name} if entry.fault == LOOP else set()
+        if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
+            names.append(entry.name)
+            linked |= entry.linked
+        else:
+            passed[_top(entry)][entry.kind] += 1
+    counts = sum(passed.values(), Counter[str]())
+    if not names:
+        known = f" ({', '.join(sorted(suffixes))})" if len(suffixes) <= KINDS else ""
+        instead = f"; it has {told(counts)}" if counts else ""
+        raise UserError(f"{root} holds no {things}{known}{instead}", str(root))
+    tops = {name.split("/")[0] for name in names if "/" in name}
+    if classes and all("/" in name for name in names):
+        there = {entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name)}
+        for top in sorted((there | set(passed)) - tops - loops - {""}):
+            what = told(passed[top]) or "it is empty"
+            raise UserError(
+                f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
+                f"or move it out of {root}",
+                str(root / top),
+            )
+    note_passed_over(str(root), len(names), counts)
+    twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
+    if twice:
+        note(f"{root}: links give {twice:,} files a second name; one of the two may be held out, the other trained on")
+    return sorted(names)
+
+
+def fitting(root: Path, pattern: str) -> Fitting:
+    """The files below a folder that fit a pattern such as "books/*.txt.gz" or "**/*.png", links followed.
+
+    Hidden ones fit where a part of the pattern begins with ".".
+
+    Raises:
+      ValueError: it is no pattern.
+      UserError: a name is not in UTF-8.
+    """
+    from fsspec.utils import glob_translate
+
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    pattern = "/".join(parts)
+    plain = next((place for place, part in enumerate(parts[:-1]) if MAGIC.search(part)), len(parts) - 1)
+    below = "/".join(parts[:plain])
+    found = Fitting([], [], [], [])
+    if not parts:
+        raise ValueError("it is empty")
+    if not MAGIC.search(pattern):
+        if not (root / pattern).is_dir() and os.path.lexists(root / pattern):
+            (found.names if (root / pattern).is_file() else found.broken).append(pattern)
+        return found
+    written, loose = (re.compile(glob_translate(pattern), flag) for flag in (0, re.IGNORECASE))
+    if not (root / below).is_dir():
+        return found
+    hidden = any(part.startswith(".") and part != ".." for part in parts)
+    for entry in entries(root, below, None if "**" in parts else len(parts) - plain, hidden=hidden):
+        if not entry.fault and written.match(entry.name):
+            found.names.append(entry.name)
+            continue
+        found.others.append(entry)
+        if entry.fault == BROKEN and written.match(entry.name):
+            found.broken.append(entry.name)
+        elif not entry.fault and loose.match(entry.name):
+            found.recased.append(entry.name)
+    for names in found[:3]:
+        names.sort()
+    return found
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """How many there are of each kind, the most first, such as "2 .txt, 1 broken link"."""
+    order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in order[:KINDS]]
+    rest = sum(count for _, count in order[KINDS:])
+    return ", ".join([*shown, f"{rest:,} of other kinds"] if rest else shown)
+
+
+def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()) -> None:
+    """One line about the files that are passed over, if any are.
+
+    Args:
+      title: whose files they are.
+      taken: files that are not passed over.
+      counts: of the others, by kind.
+      recased: of the others those that would fit the pattern in other capitals.
+    """
+    over = sum(counts.values())
+    if over:
+        hint = f"; {len(recased):,} would fit in other capitals, such as {min(recased)}" if recased else ""
+        note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}{hint}")
+
+
+def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+    """(labels [N] int32, classes) where the folders directly under the root are classes, else Nones."""
+    tops = [name.split("/")[0] if "/" in name else None for name in names]
+    found = [spelt_alike(top) for top in tops if top is not None]
+    if None in tops or len(set(found)) < 2:
+        return None, None
+    return numbered(found)
+
+
+def numbered(words: Sequence[str]) -> tuple[np.ndarray, int]:
+    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelt otherwise are the same."""
+    alike = [spelt_alike(word) for word in words]
+    number = {word: i for i, word in enumerate(sorted(set(alike)))}
+    return np.array([number[word] for word in alike], np.int32), len(number)
+
+
+def split_rows(root: str, names: Sequence[str], fraction: float, things: str) -> dict[str, np.ndarray]:
+    """Rows [M] of "train" and, unless ``fraction`` is 0, of "test".
+
+    The choice hangs on each file's path below the root, so adding files moves no other.
+
+    Raises:
+      UserError: a single file cannot be both.
+    """
+    place = np.array([_place(name) for name in names])  # [N] in [0, 1)
+    if fraction == 0:
+        return {"train": np.arange(len(names))}
+    if len(names) < 2:
+        raise UserError(f"{root} holds one usable {things}; test_fraction=0 trains on it alone")
+    test = place < fraction
+    test[place.argmin()] = True  # of a few, too, there is one to test on
+    if test.all():
+        test[place.argmax()] = False
+    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+
+
+def _place(name: str) -> float:
+    """Where a file falls in [0, 1), by its path alone; accents spelt alike on every file system."""
+    return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
+
+
+def spelt_alike(name: str) -> str:
+    """A name whose accents are spelt as on every other file system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a folder from all others, whatever name leads to it."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS
+
+
+def _top(entry: Entry) -> str:
+    """The folder directly under the root that an entry is in, or that it would be; "" for a file of the root."""
+    top, _, rest = entry.name.partition("/")
+    folder = entry.fault in (UNREADABLE, MANY) or (entry.fault in (BROKEN, OUTSIDE) and not PurePosixPath(top).suffix)
+    return top if rest or folder else ""
+
+
+def check_name(path: str) -> None:
+    """Refuse a name that no text can hold, with a ``UserError``."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name of the file {path!r} is not in UTF-8: rename it", repr(path)) from error

@@ -1,0 +1,191 @@
+"""Tables of CSV and Parquet files as columns of text, and which of the columns hold numbers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.compressed import check_parquet
+from genjax.data.synthetic import refuse_synthetic
+from genjax.data.tables.codec import Columns
+from genjax.data.tables.dates import DateColumn
+from genjax.data.tables.delimited import Dialect
+from genjax.data.tables.tables import kind, sound, text_rows
+from genjax.data.tables.types import Typed, Typing
+from genjax.data.tally import EMPTY_LINES, TRIMMED
+from genjax.errors import UserError, unknown
+
+ROWS = 10_000  # of a file that are taken apart at once
+MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
+
+Cells = list[str | None]
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table as it is stored.
+
+    Attributes:
+      title: what a person calls it.
+      columns: the cells of each column in the order of the table, None where one is missing.
+      words: columns that hold no numbers, as their type says.
+      left: counts what was passed over and left out.
+    """
+
+    title: str
+    columns: Mapping[str, Cells]
+    words: frozenset[str] = frozenset()
+    left: Counter[str] = field(default_factory=Counter, compare=False)
+
+    def typed(self, numeric: Collection[str] = (), categorical: Collection[str] = ()) -> Typed:
+        """The columns as numbers, dates or categories, all with one value at least.
+
+        Args:
+          numeric: columns that have to hold numbers.
+          categorical: columns that hold categories, whatever they look like.
+
+        Raises:
+          UserError: an unknown column, one without values, or one that is none of these; row and column are named.
+        """
+        for name in (*numeric, *categorical):
+            self.check(name)
+        for name in set(numeric) & set(categorical):
+            raise UserError(f"column {name!r} is listed in numeric and in categorical: take one", "categorical")
+        typing = Typing(self.title, numeric, categorical, self.words)
+        columns: Columns = {}
+        found: list[DateColumn] = []
+        for name, cells in self.columns.items():
+            parts, date = typing.of(name, cells)
+            for part in parts:
+                if part in columns or (part != name and part in self.columns):
+                    raise UserError(f"{self.title} has a column {part!r}, as a part of {name!r} is called: rename it")
+            columns |= parts
+            found += [] if date is None else [date]
+        return Typed(columns, tuple(found))
+
+    def check(self, name: str) -> None:
+        """Refuse the name of no column, with the nearest that there is."""
+        if name not in self.columns:
+            raise UserError(f"{self.title}: {unknown('column', name, self.columns)}", "column")
+
+
+def read_table(
+    path: Path, encoding: str, missing: Collection[str], drop: Collection[str], dialect: Dialect
+) -> StoredTable:
+    """A CSV or TSV file, plain or compressed by gzip, or one of Parquet.
+
+    Args:
+      encoding: of CSV and TSV, and of bytes in Parquet.
+      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
+      drop: columns that are left out.
+      dialect: of CSV and TSV.
+
+    Raises:
+      UserError: the file is missing, damaged, synthetic or of another kind, a row is of the wrong width, or a column of
+        a type that is neither numbers nor categories; row and column are named.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}", str(path))
+    of = kind(path)
+    if of not in ("csv", "parquet"):
+        raise UserError(f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and .parquet")
+    table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)
+    if not table.columns:
+        raise UserError(f"{path.name} has no columns" + (" that are not left out (drop)" if drop else ""))
+    if not next(iter(table.columns.values())):
+        raise UserError(f"{path.name} has no rows")
+    empty = {"", *(marker.strip() for marker in missing)}
+    columns: dict[str, Cells] = {
+        name: [None if cell is None or cell.strip() in empty else cell for cell in cells]
+        for name, cells in table.columns.items()
+    }
+    return StoredTable(table.title, columns, table.words, table.left)
+
+
+def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> StoredTable:
+    left: Counter[str] = Counter()
+    rows = text_rows(path, path.name, encoding, dialect, left)
+    names = rows.names
+    _check_drop(names, path.name, drop)
+    columns: list[Cells] = [[] for _ in names]
+    whole = sound(rows)
+    while some := list(itertools.islice(whole, ROWS)):  # a million rows at once keep the collector of garbage busy
+        for column, cells in zip(columns, zip(*some, strict=True), strict=True):
+            column.extend(cells)
+    kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
+    left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
+    return StoredTable(path.name, kept, left=left)
+
+
+def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
+    import pyarrow
+    import pyarrow.parquet
+
+    from genjax.data.text import parquet as parquet_text  # with pyarrow, which other files do without
+
+    try:
+        check_parquet(pyarrow.parquet.read_metadata(path), path.stat().st_size)
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    refuse_synthetic(table.schema, path.name)
+    names = [name for name in _checked(table.column_names, path.name, drop) if name not in drop]
+    columns: dict[str, Cells] = {}
+    words: set[str] = set()
+    for name in names:
+        column = table.column(name)
+        column = column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
+        types = pyarrow.types
+        if types.is_floating(column.type):  # of their own precision: the shortest text that gives them back
+            columns[name] = _texts(None if np.isnan(x) else x for x in column.to_numpy())
+        elif types.is_integer(column.type) or types.is_decimal(column.type):
+            columns[name] = _texts(column.to_pylist())
+        elif any(is_kind(column.type) for is_kind in _words(types)):
+            cells = parquet_text.values(column)
+            columns[name] = parquet_text.texts(cells, encoding, path.name, name)
+            words.add(name)
+        elif types.is_date(column.type) or types.is_timestamp(column.type) or types.is_time(column.type):
+            try:
+                columns[name] = parquet_text.moments(column)
+            except pyarrow.ArrowException as error:  # of a zone that does not exist
+                reason = str(error).splitlines()[0]
+                raise UserError(f"column {name!r} of {path.name} cannot be read: {reason}", name) from None
+        else:
+            raise UserError(
+                f"column {name!r} of {path.name} holds {column.type}, which are neither numbers nor categories; "
+                "leave it out (drop)"
+            )
+    return StoredTable(path.name, columns, frozenset(words))
+
+
+def _words(types: Any) -> tuple[Any, ...]:
+    """Which types of Parquet are those of categories."""
+    of_bytes = types.is_binary, types.is_large_binary, types.is_fixed_size_binary
+    return types.is_string, types.is_large_string, types.is_string_view, types.is_boolean, *of_bytes
+
+
+def _texts(values: Iterable[Any]) -> Cells:
+    return [None if value is None else str(value) for value in values]
+
+
+def _checked(names: list[str], title: str, drop: Collection[str]) -> list[str]:
+    """The names of the columns, which have to differ, as well without the blanks around them."""
+    for place, name in enumerate(names, 1):
+        if not name.strip():
+            raise UserError(f"column {place} of {title} has no name in the header")
+        if [other.strip() for other in names].index(name.strip()) != place - 1:
+            raise UserError(f"{title} has two columns of the name {name!r}")
+    _check_drop(names, title, drop)
+    return names
+
+
+def _check_drop(names: list[str], title: str, drop: Collection[str]) -> None:
+    for name in drop:
+        if name not in names:
+            raise UserError(f"{title}: {unknown('column', name, names)}", "drop")

@@ -1,0 +1,199 @@
+"""Documents that stand in one column of JSONL, CSV or Parquet files."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genjax.data.compressed import check_parquet
+from genjax.data.splits import digest
+from genjax.data.synthetic import refuse_synthetic
+from genjax.data.tables.delimited import DelimitedRows, Dialect, dialect_of
+from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, TRIMMED, Tally
+from genjax.data.text.documents import Piece, common_folder, domain_of, fingerprint_of, lines, shown
+from genjax.data.text.json_records import json_records
+from genjax.errors import UserError, unknown
+
+KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+ROWS = 1024  # of Parquet, read at once
+
+
+@dataclass(frozen=True)
+class TableTexts:
+    """One document a row. Empty and missing ones are passed over.
+
+    Parquet may hold bytes, which are text in the encoding.
+
+    Attributes:
+      root: the folder that messages leave out of the paths.
+      paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
+      column: that holds the text.
+      encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
+      domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
+      synthetic: read Parquet files of synthetic records, too, which are refused else.
+      delimiter: between the values of CSV and TSV; None for what the suffix says.
+      quote: around values; "" for none, None for what the suffix says.
+      escape: before a character of CSV and TSV that stands for itself.
+      left: counts what is passed over and changed.
+    """
+
+    root: Path
+    paths: tuple[Path, ...]
+    column: str = "text"
+    encoding: str = "utf-8"
+    domain: str | None = None
+    synthetic: bool = False
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    left: Tally = field(default_factory=Tally, compare=False, repr=False)
+
+    @property
+    def title(self) -> str:
+        return f"{self.column!r} in {len(self.paths):,} files of {self.root}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        how = f"{self.column} {self.encoding} {self.domain or ''}"
+        dialects = {self._dialect(path) for path in self.paths if kind(path) == "csv"} - {Dialect(guessed=True)}
+        if dialects:
+            how += " " + " ".join(sorted(map(repr, dialects)))
+        return digest([fingerprint_of(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
+
+    def pieces(self) -> Iterator[Piece]:
+        """
+        Raises:
+          UserError: a file is damaged, has no such column, or something other than text in it, or is synthetic.
+        """
+        base = common_folder(self.paths)
+        read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
+        for path in self.paths:
+            name = shown(path, self.root)
+            with self.left.reading(str(path)) as left:
+                for place, row in read[kind(path)](path, name, left):
+                    value = row[self.column]
+                    if value is not None and not isinstance(value, str):
+                        raise UserError(
+                            f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text",
+                            self.column,
+                        )
+                    if value:
+                        domain = domain_of(path, base) if self.domain is None else row[self.domain]
+                        yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
+                    else:
+                        left[EMPTY_TEXTS] += 1
+
+    @property
+    def _columns(self) -> list[str]:
+        return [column for column in (self.column, self.domain) if column is not None]
+
+    def _check(self, name: str, known: list[str]) -> None:
+        for column in self._columns:
+            if column not in known:
+                raise UserError(f"{name}: {unknown('column', column, known)}")
+
+    def _jsonl(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        known: dict[str, None] = {}
+        for where, row in json_records(path, self.encoding, left):
+            if not isinstance(row, dict):
+                raise UserError(f"{where} is no JSON object", self.column)
+            known |= dict.fromkeys(row)
+            yield where.removesuffix(f" of {path.name}"), {name: row.get(name) for name in self._columns}
+        if known:
+            self._check(name, list(known))
+
+    def _csv(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        rows = text_rows(path, name, self.encoding, self._dialect(path), left)
+        self._check(name, rows.names)
+        for number, cells in enumerate(sound(rows), 1):
+            yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
+        left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
+
+    def _dialect(self, path: Path) -> Dialect:
+        return dialect_of(path.name, self.delimiter, self.quote, self.escape)
+
+    def _parquet(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        import pyarrow
+        import pyarrow.parquet
+
+        from genjax.data.text import parquet as parquet_text  # with pyarrow, which other files do without
+
+        try:
+            file = pyarrow.parquet.ParquetFile(path)
+            check_parquet(file.metadata, path.stat().st_size)
+            if not self.synthetic:
+                refuse_synthetic(file.schema_arrow, name)
+            self._check(name, file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(ROWS, columns=self._columns):
+                for row in parquet_text.rows(batch):
+                    number += 1
+                    where = f"row {number:,} of {name}"
+                    yield (
+                        f"row {number:,}",
+                        {
+                            column: parquet_text.decoded(value, self.encoding, where, column)
+                            for column, value in row.items()
+                        },
+                    )
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def text_rows(
+    path: Path, name: str, encoding: str, dialect: Dialect, left: Counter[str] | None = None
+) -> DelimitedRows:
+    """The rows of a CSV or TSV file, which messages call ``name``; ``left`` as of ``decoded``.
+
+    Raises:
+      UserError: it has no header, or one that does not name each column by a name of its own.
+    """
+    try:
+        return DelimitedRows(name, lines(path, encoding, left), dialect)
+    except ValueError as error:
+        raise UserError(str(error), str(path)) from None
+
+
+def sound(rows: DelimitedRows) -> Iterator[list[str]]:
+    """The values of each row.
+
+    Raises:
+      UserError: a row has a fault; file, row and line are named.
+    """
+    for row in rows:
+        if row.fault is None:
+            yield row.cells
+        elif row.cells:
+            raise UserError(
+                f"row {row.number:,} of {rows.title} (line {row.ends:,}) {row.fault}: "
+                "put a value that holds the delimiter in quotes, or name the delimiter",
+                rows.title,
+            )
+        else:
+            begins = "" if row.begins == row.ends else f" (the row begins at line {row.begins:,})"
+            raise UserError(
+                f"{rows.title} cannot be read as a table, near line {row.ends:,}{begins}: it {row.fault}", rows.title
+            )
+
+
+def kind(path: Path) -> str:
+    """What kind of table a file is, by its suffix.
+
+    Raises:
+      UserError: none that is known.
+    """
+    suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() not in KINDS or (path.suffix == ".gz" and suffix.lower() == ".parquet"):
+        raise UserError(f"{path.name} is no table; known are {', '.join(KINDS)}, all but the last also with .gz")
+    return KINDS[suffix.lower()]

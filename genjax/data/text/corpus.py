@@ -1,0 +1,273 @@
+"""Documents as tokens, made once and kept in a memory-mapped cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genjax.data.images.decode import note
+from genjax.data.splits import digest
+from genjax.data.text.codecs import TextCodec, Unencodable
+from genjax.data.text.documents import Piece, TextRows
+from genjax.errors import UserError
+from genjax.machine import disk
+
+FORMAT = 3  # of the cache; raised when what an older genjax wrote is no longer what this one would write
+NOTED = 20_000_000  # characters that take long enough to say so
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents as tokens, one after another, each with the codec's ``end`` where there is one.
+
+    Attributes:
+      tokens: [N] uint16 or uint32, in memory or on disk.
+      starts: where each document begins, and N, [D + 1] int64.
+      text_characters: of the text that the tokens stand for.
+      text_bytes: of it in UTF-8.
+      domain: each document's place in ``domains`` [D] int32; None where no source has told it.
+      domains: names.
+      unknown: how many of the tokens stand for what is outside the vocabulary.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    text_characters: int = 0
+    text_bytes: int = 0
+    domain: np.ndarray | None = None
+    domains: tuple[str, ...] = ()
+    unknown: int = 0
+
+    def __len__(self) -> int:
+        """Documents."""
+        return len(self.starts) - 1
+
+    def document(self, number: int) -> np.ndarray:
+        """The tokens [M] int32 of a document."""
+        return self.tokens[self.starts[number] : self.starts[number + 1]].astype(np.int32)
+
+    def documents(self, places: np.ndarray) -> np.ndarray:
+        """The documents int64 that the tokens at ``places`` are of, of the same shape."""
+        return np.searchsorted(self.starts, places, side="right") - 1
+
+
+def token_dtype(vocabulary: int) -> type[np.generic]:
+    """The smallest of the two dtypes that hold the tokens."""
+    return np.uint16 if vocabulary <= 2**16 else np.uint32
+
+
+def fitted(codec: Any, texts: TextRows, cache: Path) -> Any:
+    """``codec`` with the vocabulary of ``texts``, from the cache if it was fitted to them before.
+
+    The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not trained to the same
+    vocabulary each time.
+    """
+    if codec.is_fitted:
+        return codec
+    path = cache / f"codec-{_key(texts, codec)}.json"
+    found = _stored_codec(path, codec)
+    if found is not None:
+        return found
+    made = codec.fit(piece.text for piece in _told(texts, "reading"))
+    if not made.is_fitted:
+        raise UserError(f"{texts.title} holds no text")
+    text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
+    part = _part(path)
+    with _Writing(cache):
+        try:
+            part.write_text(text, encoding="utf-8")
+            try:
+                os.link(part, path)  # of several processes the first has the word
+            except OSError:  # or a file is there that is none, or there are no links on this disk
+                if _stored_codec(path, codec) is None:
+                    part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return _stored_codec(path, codec) or made
+
+
+def _stored_codec(path: Path, codec: Any) -> Any:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored.pop("format") != FORMAT:
+            return None
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        return dataclasses.replace(codec, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
+        return None
+
+
+def tokenised(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
+    """The tokens of ``texts``, from the cache if they were made before; text streams through, piece by piece.
+
+    Raises:
+      UserError: there is no text, text outside the vocabulary (the character and its document are named), or no room.
+    """
+    folder = cache / f"tokens-{_key(texts, codec)}"
+    if folder.exists():
+        found = _stored(folder)
+        if found is not None:
+            return found
+        note(f"the token cache {folder} is damaged or of another version: it is made anew")
+    part = _part(folder)
+    with _Writing(cache):
+        part.mkdir()
+        try:
+            _write(part, texts, codec)
+            if folder.exists() and _stored(folder) is None:
+                shutil.rmtree(folder)
+            try:
+                part.rename(folder)  # whole or not at all
+            except OSError:
+                if _stored(folder) is None:  # another process has not made the same meanwhile
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    found = _stored(folder)
+    if found is None:
+        raise UserError(f"the token cache {folder} was changed while it was made; try again")
+    return found
+
+
+def _key(texts: TextRows, codec: Any) -> str:
+    return digest(f"{part}\n".encode("utf-8", "surrogatepass") for part in (FORMAT, texts.fingerprint, repr(codec)))
+
+
+def _part(path: Path) -> Path:
+    """Where to write what becomes ``path``: no two processes, of several hosts either, write at one place."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+class _Writing:
+    """Files being written to the cache: what goes wrong with the disk is said in one line."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def __enter__(self) -> None:
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> UserError:
+        if (number := disk.full(error)) is not None:
+            kept = "the token cache is as it was: make room, or choose another folder as `cache`"
+            return disk.refusal(self._cache, kept, number)
+        why = f"({error.strerror or error}); choose another folder as `cache`"
+        return UserError(f"cannot write the token cache in {self._cache} {why}", str(self._cache))
+
+
+def _told(texts: TextRows, doing: str) -> Iterator[Piece]:
+    """The pieces, with one line for whoever waits long."""
+    characters, told = 0, False
+    for piece in texts.pieces():
+        characters += len(piece.text)
+        if characters > NOTED and not told:
+            note(f"{doing} {texts.title}")
+            told = True
+        yield piece
+
+
+def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
+    starts, domain = array("q"), array("i")
+    domains: dict[str, int] = {}
+    characters = text_bytes = unknown = 0
+    end = [] if codec.end is None else [codec.end]
+    with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
+        within = 0  # characters of this document that are done
+        for text, document, ends, name in _told(texts, "tokenising (once)"):
+            if text:
+                if not within:
+                    starts.append(len(tokens))
+                    domain.append(domains.setdefault(name, len(domains)))
+                try:
+                    ids = codec.encode(text)
+                except Unencodable as error:
+                    raise error.moved(within, document) from None
+                tokens.append(ids)
+                unknown += 0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
+                within += len(text)
+                characters += len(text)
+                text_bytes += len(text.encode("utf-8", "surrogatepass"))
+            if ends:
+                if within:
+                    tokens.append(np.array(end, np.int32))
+                within = 0
+        count = len(tokens)
+    if not count:
+        raise UserError(f"{texts.title} holds no text")
+    np.save(folder / "starts.npy", np.array([*starts, count], np.int64))
+    np.save(folder / "domain.npy", np.array(domain, np.int32))
+    header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
+    told = {"bytes": text_bytes, "unknown": unknown, "title": texts.title, "domains": list(domains)}
+    (folder / "header.json").write_text(json.dumps(header | told), encoding="utf-8")
+
+
+def _stored(folder: Path) -> Corpus | None:
+    """The corpus in ``folder``; None where it is not whole, or of another version."""
+    try:
+        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        if header["format"] != FORMAT:
+            return None
+        tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
+        starts = np.load(folder / "starts.npy", mmap_mode="r", allow_pickle=False)
+        domain = np.load(folder / "domain.npy", mmap_mode="r", allow_pickle=False)
+        if tokens.shape != (header["tokens"],) or starts.shape != (header["documents"] + 1,):
+            return None
+        if domain.shape != (header["documents"],):
+            return None
+        domains = tuple(header["domains"])
+        told = None if domains == ("",) else domain
+        return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains, header["unknown"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+class _GrowingArray:
+    """An .npy file [N] that is written from front to back; numpy's header leaves room for the final N."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self._path, self._dtype, self._count = path, dtype, 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> _GrowingArray:
+        self._file = self._path.open("wb")
+        self._body = self._header()
+        return self
+
+    def append(self, values: np.ndarray) -> None:
+        self._file.write(values.astype(self._dtype).tobytes())
+        self._count += len(values)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self._file.seek(0)
+            assert self._header() == self._body, "the header has grown into the array"
+            self._file.close()
+        else:  # what waits in the buffer may not find room, and is no longer of use
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _header(self) -> int:
+        """Writes the header; returns where it ends."""
+        shape = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._count,)}
+        np.lib.format.write_array_header_1_0(self._file, shape)
+        return self._file.tell()

@@ -1,0 +1,159 @@
+"""Rows of which a beginning is given and what follows is predicted: for prefix LMs, and for prompts and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Batch, Split
+from genjax.data.images.decode import note
+from genjax.data.text.codecs import TextCodec, Unencodable
+from genjax.data.text.corpus import Corpus
+from genjax.data.text.layouts import Documents, Packed, RowLayout
+from genjax.errors import UserError
+
+
+@checks.frozen
+class Prefixed:
+    """The rows of another layout, each document of them with a prefix that is not predicted.
+
+    Without ``until`` a document of M tokens, or a row whose documents are not told apart, is cut at a random place:
+    1 to M - 1 tokens, each number as likely, are its prefix (Raffel et al., arXiv 1910.10683, section 3.2.3). The place
+    is a function of ``seed`` and the row, the same in every epoch; ``RandomWindows`` show each token in many rows.
+
+    With ``until`` a document is a prompt and its answer: the prefix goes to the end of the first such text. A document
+    without it has no prefix.
+
+    Attributes:
+      layout: of the rows; with ``until`` ``Documents`` or ``Packed``, with long="drop", as a part of a document may be
+        without its prompt.
+      until: text that a prompt ends with, such as a new line; None for random places.
+      seed: of the random places.
+    """
+
+    prefixed: ClassVar[bool] = True
+
+    layout: Any = Packed()
+    until: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if getattr(self.layout, "prefixed", True):
+            raise UserError(f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}")
+        checks.at_least(self, 0, "seed")
+        if self.until == "":
+            raise UserError("Prefixed.until is a text, or None for random places")
+        if self.until is not None and not (isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"):
+            raise UserError('Prefixed.until is for whole documents: Documents or Packed with long="drop"')
+
+    @property
+    def length(self) -> int:
+        return self.layout.length
+
+    @property
+    def packed(self) -> bool:
+        return self.layout.packed
+
+    @property
+    def held_out(self) -> RowLayout:
+        return Prefixed(self.layout.held_out, self.until, self.seed)
+
+    def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> PrefixedRows:
+        """
+        Raises:
+          UserError: ``until`` is outside the vocabulary, or in no document.
+        """
+        ending = () if self.until is None else _ending(self.until, corpus, codec, title)
+        return PrefixedRows(corpus, self.layout.split(corpus, codec, title), ending, self.seed)
+
+
+@dataclass(frozen=True)
+class PrefixedRows:
+    """Rows with a ``prefix_mask``.
+
+    Attributes:
+      corpus: whose tokens.
+      rows: without it.
+      ending: the tokens that a prefix ends with; () for random places.
+      seed: of these.
+    """
+
+    corpus: Corpus
+    rows: Split
+    ending: tuple[int, ...]
+    seed: int
+
+    @property
+    def in_memory(self) -> bool:
+        return self.rows.in_memory
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        batch = self.rows.batch(indices)
+        segments, positions = _told_apart(batch)
+        rows = np.broadcast_to(np.arange(len(segments))[:, None], segments.shape)
+        if self.ending:
+            sizes = self._until(batch["tokens"], segments, positions, rows)
+        else:
+            sizes = self._random(np.asarray(indices), segments, rows)
+        prefix = (positions < sizes[rows, segments]) & (segments > 0)
+        loss_mask = batch["loss_mask"] * ~prefix
+        return {**batch, "loss_mask": loss_mask.astype(np.float32), "prefix_mask": prefix.astype(np.float32)}
+
+    def _random(self, indices: np.ndarray, segments: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Tokens of the prefix of each segment [B, S], with a column for padding."""
+        count = int(segments.max()) + 1
+        tokens = np.zeros((len(segments), count), np.int64)
+        np.add.at(tokens, (rows, segments), 1)
+        # A generator for each row: what a row is cut into does not depend on the others of its batch.
+        shares = [np.random.default_rng((self.seed, int(index))).random(segments.shape[1]) for index in indices]
+        return 1 + np.floor(np.stack(shares)[:, :count] * (tokens - 1)).astype(np.int64)
+
+    def _until(self, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The same, where a prefix is what the ending ends; 0 where there is none."""
+        last = len(self.ending) - 1
+        found = segments > 0
+        for back, token in enumerate(reversed(self.ending)):
+            found &= (np.roll(tokens, back, 1) == token) & (np.roll(segments, back, 1) == segments)
+        found &= positions >= last
+        never = segments.shape[1] + 1
+        sizes = np.full((len(segments), int(segments.max()) + 1), never)
+        np.minimum.at(sizes, (rows[found], segments[found]), positions[found] + 1)
+        return np.where(sizes == never, 0, sizes)
+
+
+def _told_apart(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The segment of each token, 0 for padding, and its place in it, int [B, T + 1]."""
+    if "segment_ids" in batch:
+        return batch["segment_ids"], batch["positions"]
+    real = np.cumsum(batch["loss_mask"][:, ::-1], 1)[:, ::-1] > 0  # up to the last token that is predicted
+    return real.astype(np.int32), np.broadcast_to(np.arange(real.shape[1]), real.shape)
+
+
+def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[int, ...]:
+    """The tokens of the text that a prompt ends with; what documents lack it is told."""
+    try:
+        ending = tuple(codec.encode(until).tolist())
+    except Unencodable as error:
+        raise error.moved(0, "Prefixed.until") from None
+    except TypeError:
+        raise UserError(f"Prefixed.until is text, which {type(codec).__name__} is not for") from None
+    if not ending:
+        raise UserError(f"Prefixed.until is no token by {type(codec).__name__}: {until!r}")
+    begins = np.flatnonzero(corpus.tokens == ending[0])
+    for ahead, token in enumerate(ending[1:], 1):
+        begins = begins[begins + ahead < len(corpus.tokens)]
+        begins = begins[corpus.tokens[begins + ahead] == token]
+    document = np.searchsorted(corpus.starts, begins, "right") - 1
+    document = document[begins + len(ending) <= corpus.starts[document + 1]]
+    without = len(corpus) - len(np.unique(document))
+    if without == len(corpus):
+        raise UserError(f"no document of {title} holds {until!r} (Prefixed.until)")
+    if without:
+        note(f"{title}: {without:,} of {len(corpus):,} documents are without {until!r}, and have no prefix")
+    return ending

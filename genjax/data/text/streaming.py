@@ -1,0 +1,23 @@
+"""Text that is shown while more of its tokens come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genjax.data.text.codecs import REPLACEMENT
+
+
+def settled(codec: Any, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
+    """The beginning of the text of tokens ids [N] that stays as it is whatever tokens come.
+
+    Left out are the bytes of a character that is not whole yet; of a codec whose tokens are not spelt out one after
+    another (words, WordPiece) the last word; and what may turn out to be the beginning of a ``stop``.
+    """
+    text = codec.decode(ids)
+    if codec.token_bytes is None:
+        text = text[: text.rfind(" ") + 1]
+    text = text.rstrip(REPLACEMENT)
+    held = max((n for one in stop for n in range(1, len(one)) if text.endswith(one[:n])), default=0)
+    return text[: len(text) - held]

@@ -1,0 +1,102 @@
+"""Whether captions say what pictures of generated shapes show, whose attributes are known exactly."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
+from genjax.evaluation.text.drawn import before_end
+from genjax.families.autoregressive.captioner import Captioner, captions
+from genjax.family import Batch, State
+
+COLUMNS, LINE = 4, 22  # pictures in a row, and letters in a line beneath one
+
+
+@checks.frozen
+class CaptionAccuracy(Evaluator):
+    """Greedy captions of held-out pictures against the scenes that these show.
+
+    Numbers: ``shape_right``, ``colour_right``, ``place_right`` and ``size_right``, the shares of the pictures whose
+    caption names the attribute as it is; ``attributes_right``, their mean; ``captions_right``, the share whose caption
+    names all four as they are. What a caption does not name is wrong, and all of one that is no sentence of the data.
+
+    Attributes:
+      limit: pictures, spread evenly over the split; None for all.
+      shown: of them, in the picture ``captions``, wrong ones in red.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Captioner,)
+
+    limit: int | None = None
+    shown: int = 12
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "shown", "limit")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if spec.image is None:
+            raise UserError("CaptionAccuracy needs images with captions, but these data have no images")
+
+    def __call__(self, subject: Subject) -> Findings:
+        codec: Any = subject.model.codec
+        scenes = scenes_of(subject.part(self.limit))
+        rows = subject.collect(_captioned, codec.start, codec.end, limit=self.limit)
+        written = [codec.decode(before_end(row, (codec.end,))) for row in rows]
+        right = np.array([named_right(caption, scene) for caption, scene in zip(written, scenes, strict=True)])
+        numbers = {f"{name}_right": float(right[:, i].mean()) for i, name in enumerate(ATTRIBUTES)}
+        whole = np.all(right, axis=1)
+        numbers |= {"attributes_right": float(right.mean()), "captions_right": float(whole.mean())}
+        chosen = np.arange(min(self.shown, len(scenes))) * len(scenes) // min(self.shown, len(scenes))
+        images = codec.image.decode(subject.part(self.limit).batch(chosen)["image"])
+        picture = with_texts(images, [written[i] for i in chosen], whole[chosen])
+        protocol = f"greedy captions of {len(scenes):,} pictures of {subject.split}, at most {rows.shape[1]} tokens"
+        return Findings(numbers, {"captions": picture}, protocol)
+
+
+def named_right(caption: str, scene: Scene) -> list[bool]:
+    """Of each of ``ATTRIBUTES`` whether a caption names it as it is."""
+    named = attributes(caption)
+    return [named.get(name) == getattr(scene, name) for name in ATTRIBUTES]
+
+
+def scenes_of(part: Part) -> list[Scene]:
+    """What the pictures of a part of a split show.
+
+    Raises:
+      UserError: the split does not tell.
+    """
+    scenes = getattr(part.whole, "scenes", None)
+    if scenes is None:
+        raise UserError("these pictures do not tell what they show: take CaptionedShapes or ShapeCaptions")
+    return [scenes[row] for row in part.rows]
+
+
+def with_texts(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
+    """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not ``right`` [N]."""
+    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
+
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.1 * columns, 2.4 * rows), dpi=100, layout="constrained")
+    for number, (image, text) in enumerate(zip(images, texts, strict=True)):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        axes.imshow(image)
+        colour = "black" if right[number] else "tab:red"
+        axes.set_title("\n".join(textwrap.wrap(text, LINE)), fontsize=8, color=colour)
+        axes.axis("off")
+    return figure_pixels(figure)
+
+
+def _captioned(family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int) -> jax.Array:
+    return captions(family, state, batch["image"], start, end)

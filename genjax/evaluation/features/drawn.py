@@ -1,0 +1,51 @@
+"""Samples and parts of the data as evaluators compare them, made once for all evaluators of a ``Subject``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from genjax.errors import unknown
+from genjax.evaluation.features.features import feature_space
+from genjax.evaluation.judge import Part, Subject
+
+BLOCK = 4096  # images of the data that are held as floats at once
+
+
+def sample_images(subject: Subject, count: int) -> np.ndarray:
+    """Samples [N, H, W, C] clipped to [-1, 1], as whoever opens them sees them."""
+    return np.clip(subject.samples(count), -1, 1)
+
+
+def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
+    """Features [N, F] of ``sample_images`` in the space named ``features``."""
+    space = feature_space(subject, features)
+    return subject.once(("features of samples", features, count), lambda: space(sample_images(subject, count)))
+
+
+def data_part(subject: Subject, split: str, limit: int | None) -> Part:
+    """A split, or ``limit`` images spread evenly over it.
+
+    Raises:
+      UserError: the data have no such split.
+    """
+    if split not in subject.splits:
+        raise unknown("split", split, subject.splits)
+    return subject.part(limit, split)
+
+
+def data_features(subject: Subject, features: str, split: str, limit: int | None) -> np.ndarray:
+    """Features [N, F] of ``data_part`` in the space named ``features``.
+
+    Raises:
+      UserError: the data have no such split.
+    """
+    part, space = data_part(subject, split, limit), feature_space(subject, features)
+    return subject.once(("features", features, split, len(part)), lambda: mapped(space, part))
+
+
+def mapped(function: Callable[[np.ndarray], np.ndarray], part: Part) -> np.ndarray:
+    """What ``function`` makes of the images of a part, [N, ...], a block of them at a time."""
+    blocks = np.array_split(np.arange(len(part)), -(-len(part) // BLOCK))
+    return np.concatenate([function(part.batch(block)["image"]) for block in blocks])

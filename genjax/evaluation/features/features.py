@@ -1,0 +1,178 @@
+"""Spaces in which images are compared: their pixels, or the features of a classifier run or of Inception-v3.
+
+A space is named "pixels", "inception" (its published weights, downloaded once), "inception:FILE" (its weights in a
+file), or by the directory of a classifier's run; "./inception" is such a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.features import inception
+from genjax.evaluation.judge import Model, Subject
+from genjax.families import classifier
+from genjax.family import State
+
+PIXELS = "pixels"
+INCEPTION = "inception"
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Maps images [N, H, W, C] in [-1, 1] to features [N, F].
+
+    Attributes:
+      name: of the space, as a protocol prints it: where the features come from, how images are resized.
+      extract: the map, a batch at a time.
+    """
+
+    name: str
+    extract: Callable[[np.ndarray], np.ndarray]
+    chunk: int = 256
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        parts = [images[i : i + self.chunk] for i in range(0, len(images), self.chunk)]
+        return np.concatenate([self._padded(part) for part in parts])
+
+    def _padded(self, images: np.ndarray) -> np.ndarray:
+        """All chunks have one shape, so that one compilation serves them."""
+        missing = (-len(images)) % self.chunk
+        filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+        return np.asarray(self.extract(filled))[: len(images)]
+
+
+def needed_runs(features: str) -> tuple[str, ...]:
+    """The runs behind a named space: none for pixels and Inception."""
+    return () if features == PIXELS or is_inception(features) else (features,)
+
+
+def is_inception(features: str) -> bool:
+    """Whether a space is Inception's, of the published weights or of a file."""
+    return features.partition(":")[0] == INCEPTION
+
+
+def label(features: str) -> str:
+    """The space in the name of a score: "pixels", "inception", or the base name of the run directory."""
+    return INCEPTION if is_inception(features) else Path(features).name
+
+
+def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> int | None:
+    """The number of features in the space named ``features`` of data like ``spec``; None of a run not in ``others``.
+
+    Inception's weights are read, and downloaded if need be, so that no training ends at a damaged file.
+
+    Raises:
+      UserError: the data are not images, or not such as the space takes; the weights are missing or damaged; the run
+        is not a classifier of images.
+    """
+    if spec.entry != "image":
+        raise UserError(f"the features {features} are of images, but the data are {spec.entry}")
+    if features == PIXELS:
+        return math.prod(spec.shape)
+    if is_inception(features):
+        inception.check_channels(spec.shape[-1])
+        _weights(features)
+        return inception.FEATURES
+    if features not in others:
+        return None
+    model = _classifier(features, others[features])
+    if len({spec.shape[-1], model.spec.shape[-1]} - {1, 3}) and spec.shape[-1] != model.spec.shape[-1]:
+        raise UserError(
+            f"{features} sees images of {model.spec.shape[-1]} channels, but the data have {spec.shape[-1]}"
+        )
+    image = jax.ShapeDtypeStruct((1, *model.spec.shape), jnp.float32)
+    return jax.eval_shape(functools.partial(classifier.features, model.family), model.state, image).shape[-1]
+
+
+def feature_space(subject: Subject, features: str) -> FeatureSpace:
+    """The space named ``features``, made once for all that look at the subject.
+
+    Raises:
+      UserError: as ``check_features``.
+    """
+    return subject.once(("space", features), lambda: _space(subject, features))
+
+
+def _space(subject: Subject, features: str) -> FeatureSpace:
+    shape = subject.model.spec.shape
+    if features == PIXELS:
+        return FeatureSpace("pixels, no resizing", lambda images: images.reshape(len(images), -1))
+    if is_inception(features):
+        inception.check_channels(shape[-1])
+        params = jax.device_put(_weights(features), subject.layout.replicated)
+        network = subject.layout.compile_evaluation(inception.features)
+        return FeatureSpace(
+            "Inception-v3 pool features (2015-12-05 weights) of 8-bit images, "
+            + _resized(shape, (inception.SIDE, inception.SIDE, 3)),
+            lambda images: network(params, np.rint((images + 1) * 127.5) / np.float32(127.5) - 1),
+            chunk=32,  # of 299x299 each
+        )
+    model = _classifier(features, subject.others[features])
+    compiled = subject.layout.compile_evaluation(_features, static_argnums=(0, 3))
+    return FeatureSpace(
+        f"features before the head of the classifier {model.origin}; {_resized(shape, model.spec.shape)}",
+        lambda images: compiled(model.family, model.state, images, model.spec.shape),
+    )
+
+
+def _weights(features: str) -> dict[str, np.ndarray]:
+    return inception.load(inception.weights(features.partition(":")[2] or None))
+
+
+def _classifier(features: str, model: Model) -> Model:
+    """``model``, if it has features of images."""
+    if model.spec.entry != "image" or not isinstance(model.family, classifier.Classifier):
+        raise UserError(f"features come from a classifier of images, which {features} is not")
+    return model
+
+
+def _resized(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
+    """What becomes of images [H, W, C] of one shape where a network sees another."""
+    (height, width, channels), (rows, columns, wanted) = shape, seen
+    same = (height, width) == (rows, columns)
+    words = "no resizing" if same else f"resized {height}x{width} to {rows}x{columns} bilinearly"
+    if channels != wanted:
+        words += ", grey repeated as RGB" if wanted == 3 else ", RGB to grey by BT.601"
+    return words
+
+
+def fitted(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'), bilinearly resized."""
+    height, width, channels = shape
+    if images.shape[1:3] != (height, width):
+        images = jax.image.resize(images, (len(images), height, width, images.shape[-1]), "bilinear")
+    if images.shape[-1] < channels:
+        return jnp.repeat(images, channels, axis=-1)
+    if images.shape[-1] > channels:
+        return images @ jnp.asarray([[0.299], [0.587], [0.114]])  # luma of ITU-R BT.601
+    return images
+
+
+def _features(family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return classifier.features(family, state, fitted(images, shape))
+
+
+def nearest(queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F], and their indices."""
+    known = jnp.asarray(points)
+    squared = jnp.square(known).sum(-1)[None]
+    found = []
+    for start in range(0, len(queries), chunk):
+        part = jnp.asarray(queries[start : start + chunk])
+        closeness = 2 * jnp.dot(part, known.T, precision="highest") - squared
+        found.append(np.asarray(jax.lax.top_k(closeness, count)[1]))
+    index = np.concatenate(found)
+    # Distances of the chosen alone, without the cancellation of |a|^2 - 2ab + |b|^2.
+    distance = np.linalg.norm(queries[:, None] - points[index], axis=-1)
+    order = np.argsort(distance, axis=1, kind="stable")
+    return np.take_along_axis(distance, order, 1), np.take_along_axis(index, order, 1)

@@ -1,0 +1,125 @@
+"""Whether the samples of a class-conditional model are of the classes that it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.images.bias import TICKED, classes_of, sample_classes
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+
+FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
+WRITTEN = 12  # classes up to which each share of the picture is written out
+
+
+@checks.frozen
+class LabelAgreement(Evaluator):
+    """The share of the samples that a classifier takes for what was asked for, as Odena et al. measured it
+    with Inception (arXiv 1610.09585).
+
+    Numbers: ``label_agreement``, 1 / K by chance and at best the classifier's own accuracy; ``classes_found``, the
+    classes that at least a tenth of an even share, N / K of N samples, are taken for, whatever was asked for.
+
+    Attributes:
+      classifier: its run directory; it tells the classes apart that the model is asked for.
+      samples: that are drawn, all labels in turn.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    classifier: str
+    samples: int = 1_000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return (self.classifier,)
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        classes = check_asked("LabelAgreement", family, spec, self.classifier, others)
+        if self.samples < classes:
+            raise UserError(
+                f"LabelAgreement needs a sample of each of {classes:,} labels at least, not {self.samples:,}"
+            )
+
+    def __call__(self, subject: Subject) -> Findings:
+        classes = subject.model.spec.classes
+        assert classes is not None, "a conditional model's data have labels"
+        asked = asked_labels(self.samples, classes)
+        table = confusion(asked, sample_classes(subject, self.classifier, self.samples), classes)
+        agreement = float(np.trace(table) / len(asked))
+        found = int((table.sum(0) >= FOUND * len(asked) / classes).sum())
+        return Findings(
+            {"label_agreement": agreement, "classes_found": found},
+            {"asked_and_drawn": _picture(table, f"{agreement:.1%} as asked for, {found} of {classes} classes found")},
+            f"{len(asked):,} samples by {subject.model.family.sampler}, clipped to [-1, 1], asked for "
+            f"{len(np.unique(asked)):,} of {classes:,} labels in turn; classes by the classifier "
+            f"{subject.others[self.classifier].origin}; found: at least {FOUND:g} of an even share",
+        )
+
+
+def check_asked(evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]) -> int:
+    """The number of labels that samples can be asked for, if a classifier's run can tell whether they are those.
+
+    Raises:
+      UserError: the model draws no samples, or not of all labels in turn, or the classifier knows other classes.
+    """
+    if family.no_samples is not None:
+        raise UserError(f"{evaluator} needs samples, but {family.no_samples}")
+    if not getattr(family, "conditional", False):
+        raise UserError(
+            f"{evaluator} needs a class-conditional model (family.conditional), which this {type(family).__name__} "
+            "is not"
+        )
+    if getattr(family, "text", None) is not None:
+        raise UserError(
+            f"{evaluator} needs a model of labels alone: one of labels and text is asked for both or neither"
+        )
+    if spec.classes is None:
+        raise UserError(f"{evaluator} needs labels, but the data have none")
+    if family.sampler.label is not None:
+        raise UserError(
+            f"{evaluator} needs samples of all labels in turn, but sampler.label asks for {family.sampler.label} alone"
+        )
+    classes = classes_of(evaluator, run, others)
+    if classes is not None and classes != spec.classes:
+        raise UserError(f"the classifier {run} knows {classes} classes, but the data have {spec.classes} labels")
+    return spec.classes
+
+
+def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
+    """How many samples asked for each label (row) are taken for each class (column), [K, K], of labels [N] each."""
+    return np.bincount(asked * classes + found, minlength=classes**2).reshape(classes, classes)
+
+
+def _picture(table: np.ndarray, title: str) -> np.ndarray:
+    """The shares of each row of a confusion [K, K]."""
+    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
+    from matplotlib.ticker import PercentFormatter
+
+    classes = len(table)
+    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    side = float(np.clip(0.45 * classes + 2, 4.5, 9))
+    figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="of the samples of a label")
+    if classes <= TICKED:
+        axes.set(xticks=range(classes), yticks=range(classes))
+    if classes <= WRITTEN:
+        for row, column in zip(*np.nonzero(share), strict=True):
+            value = share[row, column]
+            colour = "white" if value > 0.6 else "black"
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    axes.set(xlabel="class by the classifier", ylabel="label asked for")
+    axes.set_title(title, fontsize=10)
+    return figure_pixels(figure)

@@ -1,0 +1,91 @@
+"""Whether the samples are as varied as the data, or the model has collapsed to a few modes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.features.distances import mean_pairwise_distance
+from genjax.evaluation.features.drawn import data_features, data_part, mapped, sample_features, sample_images
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, needed_runs
+from genjax.evaluation.features.predictions import class_probabilities
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.family import Family
+
+COLLAPSED = 0.5  # the ratio of distances below which a remark is made
+
+
+@checks.frozen
+class Diversity(Evaluator):
+    """How far apart two samples are, beside how far apart two images of the data are.
+
+    ``pairwise_...`` is the mean Euclidean distance of two samples, ``pairwise_data_...`` that of two reference images
+    and ``diversity_...`` their ratio: 1 for samples as varied as the data, 0 for one sample drawn again and again;
+    noise takes it above 1. In the features of a classifier's run, ``class_entropy_...`` is the entropy, in nats, of
+    the mean predicted class probabilities of the samples and ``class_entropy_data_...`` of the reference: exp of it
+    counts classes, and a model that leaves some out has less of it. Names end in that of the features.
+
+    Attributes:
+      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      samples: that are drawn.
+      reference: the split that samples are held against.
+      limit: images of it, at most, spread evenly.
+      pairs: that the mean distances are over, at most.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    features: str = PIXELS
+    samples: int = 5_000
+    reference: str = "train"
+    limit: int = 50_000
+    pairs: int = 20_000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 2, "samples", "limit")
+        checks.at_least(self, 1, "pairs")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if family.no_samples is not None:
+            raise UserError(f"Diversity needs samples, but {family.no_samples}")
+        check_features(self.features, spec, others)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return needed_runs(self.features)
+
+    def __call__(self, subject: Subject) -> Findings:
+        real = data_features(subject, self.features, self.reference, self.limit)
+        fake = sample_features(subject, self.features, self.samples)
+        suffix = label(self.features)
+        apart, usual = (mean_pairwise_distance(x, self.pairs) for x in (fake, real))
+        ratio = apart / max(usual, 1e-12)
+        numbers = {f"pairwise_{suffix}": apart, f"pairwise_data_{suffix}": usual, f"diversity_{suffix}": ratio}
+        for run in self.runs:
+            predict = lambda images, run=run: class_probabilities(subject, run, images)  # noqa: E731
+            reference = mapped(predict, data_part(subject, self.reference, self.limit))
+            numbers[f"class_entropy_{suffix}"] = class_entropy(predict(sample_images(subject, self.samples)))
+            numbers[f"class_entropy_data_{suffix}"] = class_entropy(reference)
+        remarks: tuple[str, ...] = ()
+        if ratio < COLLAPSED:
+            remarks = (
+                f"samples are {ratio:.2f} times as far apart as images of {self.reference} ({suffix}): the model may "
+                "have collapsed to a few modes",
+            )
+        protocol = (
+            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by {subject.model.family.sampler}, "
+            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; at most {self.pairs:,} pairs of each"
+        )
+        return Findings(numbers, protocol=protocol, remarks=remarks)
+
+
+def class_entropy(probabilities: np.ndarray) -> float:
+    """Entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log K for all alike."""
+    mean = probabilities.mean(0, dtype=np.float64)
+    return float(-(mean * np.log(np.where(mean > 0, mean, 1))).sum())

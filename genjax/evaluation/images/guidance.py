@@ -1,0 +1,116 @@
+"""What classifier-free guidance gains and costs: samples that are more what was asked for, and more alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.features.distances import mean_pairwise_distance
+from genjax.evaluation.features.features import feature_space
+from genjax.evaluation.features.predictions import class_probabilities
+from genjax.evaluation.images.agreement import check_asked
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+from genjax.families.autoregressive.code_prior import CodePrior
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
+
+
+@checks.frozen
+class GuidanceCurve(Evaluator):
+    """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans, arXiv 2207.12598).
+
+    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was asked for, and
+    ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked label in the classifier's
+    features, the mean over labels. All scales are drawn with the same noise.
+
+    Attributes:
+      classifier: its run directory; it tells the classes apart that the model is asked for.
+      scales: of guidance; 0 is the unconditional model, 1 the conditional one.
+      samples: that are drawn at each scale, all labels in turn.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, CodePrior)
+    images_only: ClassVar[bool] = True
+
+    classifier: str
+    scales: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    samples: int = 500
+    while_training: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.scales or len(set(self.scales)) < len(self.scales) or list(self.scales) != sorted(self.scales):
+            raise UserError(f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}")
+        checks.at_least(self, 0, "scales")
+        checks.at_least(self, 2, "samples")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return (self.classifier,)
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        classes = check_asked("GuidanceCurve", family, spec, self.classifier, others)
+        if self.samples < 2 * classes:
+            raise UserError(
+                f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not {self.samples:,} in all"
+            )
+        for scale in self.scales:  # a model that cannot be guided refuses it
+            family.check_sampler(dataclasses.replace(family.sampler, guidance_scale=scale))
+
+    def __call__(self, subject: Subject) -> Findings:
+        model = subject.model
+        classes = model.spec.classes
+        assert classes is not None, "a conditional model's data have labels"
+        asked, space = asked_labels(self.samples, classes), feature_space(subject, self.classifier)
+        agreement, diversity = [], []
+        for scale in self.scales:
+            options = dataclasses.replace(model.family.sampler, guidance_scale=scale)
+            images = np.clip(subject.samples_by(options, self.samples), -1, 1)
+            found = class_probabilities(subject, self.classifier, images).argmax(-1)
+            agreement.append(float((found == asked).mean()))
+            diversity.append(distance_within(space(images), asked))
+        numbers = {f"agreement_at_{scale:g}": x for scale, x in zip(self.scales, agreement, strict=True)}
+        numbers |= {f"diversity_at_{scale:g}": x for scale, x in zip(self.scales, diversity, strict=True)}
+        return Findings(
+            numbers,
+            {"guidance": _picture(self.scales, agreement, diversity)},
+            f"{self.samples:,} samples at each guidance_scale, otherwise by {model.family.sampler}, clipped to "
+            f"[-1, 1], asked for {len(np.unique(asked)):,} of {classes:,} labels in turn; classes and {space.name}",
+        )
+
+
+def distance_within(features: np.ndarray, label: np.ndarray) -> float:
+    """The mean Euclidean distance of two rows of features [N, F] of one label [N], the mean over labels of two rows or
+    more."""
+    groups = [features[label == value] for value in np.unique(label)]
+    return float(np.mean([mean_pairwise_distance(group) for group in groups if len(group) > 1]))
+
+
+def _picture(scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]) -> np.ndarray:
+    """Both over the scale."""
+    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
+    left = figure.add_subplot()
+    right = left.twinx()
+    sides = (
+        (left, agreement, "tab:blue", "o", "label agreement"),
+        (right, diversity, "tab:orange", "s", "distance within a label"),
+    )
+    for axes, values, colour, marker, name in sides:
+        axes.plot(scales, values, color=colour, marker=marker)
+        axes.set_ylabel(name, color=colour)
+        axes.tick_params(axis="y", colors=colour)
+    left.set(xlabel="guidance scale", ylim=(-0.03, 1.03))
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    right.set_ylim(0, 1.05 * max(*diversity, 1e-6))
+    return figure_pixels(figure)

@@ -1,0 +1,88 @@
+"""Pictures of what a diffusion model fills in where a part of an image is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import grid
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.families.diffusion.diffusion import Diffusion, fill_in
+
+Region = Literal["left", "right", "top", "bottom", "centre"]
+
+
+@checks.frozen
+class Inpainting(Evaluator):
+    """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what it fills in.
+
+    ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of [-1, 1]: 0. Of a
+    class-conditional model the unconditional one fills in.
+
+    Attributes:
+      examples: images, spread evenly over the split.
+      fills: of each image.
+      region: what is missing: the "left", "right", "top" or "bottom" half, or the "centre", of half the height and
+        width.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Diffusion,)
+    images_only: ClassVar[bool] = True
+
+    examples: int = 8
+    fills: int = 4
+    region: Region = "left"
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "examples", "fills")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if family.conditioned and not family.drop_label:
+            raise UserError(
+                "Inpainting is by the unconditional model, which this one has not learned (family.drop_label)"
+            )
+
+    def __call__(self, subject: Subject) -> Findings:
+        model = subject.model
+        images = subject.examples(self.examples)["image"]
+        known = known_pixels(self.region, *images.shape[1:3])
+        options = model.family.sampler
+        if model.family.conditioned:
+            options = dataclasses.replace(options, guidance_scale=0.0, label=None, prompt=None)
+        compiled = subject.layout.compile_evaluation(fill_in, static_argnums=(0, 5))
+        wanted = images.repeat(self.fills, axis=0)  # [N * fills, H, W, C]
+        filled = np.asarray(compiled(model.family, model.state, subject.key, wanted, known, options))
+        error = float(np.abs(known * (filled - wanted)).max())
+        rows = [images[:, None], (known * images)[:, None], filled.reshape(len(images), self.fills, *images.shape[1:])]
+        cells = np.concatenate(rows, axis=1)  # [N, 2 + fills, H, W, C]
+        picture = grid(model.codec.decode(cells.reshape(-1, *images.shape[1:])), columns=cells.shape[1])
+        return Findings(
+            {"known_error": error},
+            {"inpainting": picture},
+            f"{len(images):,} images of {subject.split}, {self.fills} fills each of the {self.region}, by {options}",
+        )
+
+
+def known_pixels(region: Region, height: int, width: int) -> np.ndarray:
+    """1 where a pixel is known and 0 in the region that is missing, float32 [1, H, W, 1]."""
+    across, down = slice(None), slice(None)
+    missing = {
+        "left": (down, slice(width // 2)),
+        "right": (down, slice(width - width // 2, None)),
+        "top": (slice(height // 2), across),
+        "bottom": (slice(height - height // 2, None), across),
+        "centre": (
+            slice(height // 4, height // 4 + height // 2),
+            slice(width // 4, width // 4 + width // 2),
+        ),
+    }
+    known = np.ones((1, height, width, 1), np.float32)
+    known[(0, *missing[region])] = 0
+    return known

@@ -1,0 +1,224 @@
+"""How many of the modes that the data are known to have a generator finds, and how evenly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.features.drawn import BLOCK, sample_images
+from genjax.evaluation.features.predictions import class_probabilities
+from genjax.evaluation.images.bias import classes_of
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.family import Family
+
+FEW = 0.8  # of the modes that as many fair samples would find; below, a remark says so
+
+
+@checks.frozen
+class MixtureModes(Evaluator):
+    """Coverage of a mixture of Gaussians of one width and equal weights.
+
+    The protocol of Srivastava et al. (VEEGAN), arXiv 1705.07761, and Lin et al. (PacGAN), arXiv 1712.04086, in the
+    units of the data. Numbers: ``good``, the share of the samples within ``within`` standard deviations of the
+    nearest centre; ``modes``, the centres that are the nearest to a good sample; ``reverse_kl``, the KL of the good
+    samples' distribution over the centres to the uniform one, in nats, left out where none is good.
+
+    Attributes:
+      centres: one a mode, such as ``tuple(map(tuple, Points("eight_gaussians").modes()[0]))``.
+      std: of each mode and coordinate.
+      samples: that are drawn.
+      within: standard deviations; of a Gaussian in the plane all but 1.1 % lie within 3.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    std: float
+    samples: int = 2_500
+    within: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.centres or len({len(centre) for centre in self.centres}) > 1:
+            raise UserError("MixtureModes.centres are points of as many coordinates, at least one point")
+        checks.above(self, 0, "std", "within")
+        if self.samples < len(self.centres):
+            raise UserError(f"{len(self.centres)} modes need as many samples at least, not {self.samples}")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if spec.entry != "points":
+            raise UserError(f"MixtureModes needs points, but the data are {spec.entry}")
+        if spec.shape != (len(self.centres[0]),):
+            raise UserError(f"the centres have {len(self.centres[0])} coordinates, but the points {spec.shape[0]}")
+        if family.no_samples is not None:
+            raise UserError(f"MixtureModes needs samples, but {family.no_samples}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        points = subject.model.codec.decode(subject.samples(self.samples))
+        centres = np.asarray(self.centres, np.float64)
+        mode, distance = nearest_centre(points, centres)
+        good = distance <= self.within * self.std
+        counts = np.bincount(mode[good], minlength=len(centres))
+        numbers = {"modes": int((counts > 0).sum()), "good": float(good.mean())}
+        if good.any():
+            numbers["reverse_kl"] = kl_to_uniform(counts)
+        pictures = {}
+        if centres.shape[1] == 2:
+            pictures["modes"] = _plane(points, good, centres, counts, self.within * self.std)
+        return Findings(
+            numbers,
+            pictures,
+            f"of {len(centres):,} modes; good within {self.within:g} standard deviations of {self.std:g}, "
+            f"{len(points):,} samples by {subject.model.family.sampler}",
+            remarks_on(counts, len(points)),
+        )
+
+
+@checks.frozen
+class StackedModes(Evaluator):
+    """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3 modes.
+
+    A classifier tells the class of each channel (Metz et al., arXiv 1611.02163). Numbers: ``modes``, those of at least
+    one sample; ``mode_kl``, the KL of the samples' distribution over the modes to the uniform one, in nats.
+
+    Attributes:
+      classifier: the run directory of a classifier of the grey images.
+      samples: that are drawn.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    classifier: str
+    samples: int = 25_600
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return (self.classifier,)
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        channels = spec.shape[-1]
+        if channels != 3:
+            raise UserError(f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}")
+        if family.no_samples is not None:
+            raise UserError(f"StackedModes needs samples, but {family.no_samples}")
+        classes = classes_of("StackedModes", self.classifier, others)
+        if classes is None:
+            return
+        if spec.classes is not None and spec.classes != classes**channels:
+            raise UserError(
+                f"the classifier {self.classifier} knows {classes} classes, so {classes**channels:,} modes, but the "
+                f"data have {spec.classes:,}"
+            )
+        if self.samples < classes**channels:
+            raise UserError(f"{classes**channels:,} modes need as many samples at least, not {self.samples:,}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        model = subject.others[self.classifier]
+        classes = model.spec.classes
+        assert classes is not None, "a classifier's data have labels"
+        samples = sample_images(subject, self.samples)  # [N, H, W, 3]
+        blocks = np.array_split(samples, -(-len(samples) // BLOCK))
+        mode = np.concatenate([self._modes(subject, block, classes) for block in blocks])
+        counts = np.bincount(mode, minlength=classes ** samples.shape[-1])
+        usual = (len(counts) - 1) / (2 * len(samples))  # of the first order in 1 / N
+        return Findings(
+            {"modes": int((counts > 0).sum()), "mode_kl": kl_to_uniform(counts)},
+            {"modes": _ranks(counts)},
+            f"of {len(counts):,} modes, each channel's class by the classifier {model.origin}; {len(samples):,} "
+            f"samples by {subject.model.family.sampler}, of which a fair generator would find "
+            f"{expected(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
+            remarks_on(counts, len(samples)),
+        )
+
+    def _modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
+        """The modes [N] of images [N, H, W, 3]."""
+        single = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)  # [N * 3, H, W, 1]
+        found = class_probabilities(subject, self.classifier, single).argmax(-1).reshape(len(images), -1)
+        return found @ classes ** np.arange(images.shape[-1])[::-1]
+
+
+def nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number [N] of the centre of [K, D] nearest to each point of [N, D], and the distance [N] to it."""
+    blocks = np.array_split(points, -(-len(points) // BLOCK))
+    distance = np.concatenate([np.linalg.norm(block[:, None] - centres[None], axis=-1) for block in blocks])
+    mode = distance.argmin(-1)
+    return mode, distance[np.arange(len(points)), mode]
+
+
+def kl_to_uniform(counts: np.ndarray) -> float:
+    """KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K with a single one."""
+    share = counts[counts > 0] / counts.sum()
+    return max(0.0, float((share * np.log(share * len(counts))).sum()))
+
+
+def expected(counts: np.ndarray, samples: int) -> float:
+    """How many of as many modes as in ``counts`` [K] come at least once among evenly drawn ``samples``."""
+    return len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts))) if len(counts) > 1 else 1.0
+
+
+def remarks_on(counts: np.ndarray, samples: int) -> tuple[str, ...]:
+    """Advice where samples over the modes, [K], find far fewer than fair ones would."""
+    found = int((counts > 0).sum())
+    if found >= FEW * expected(counts, samples):
+        return ()
+    return (
+        f"mode collapse: {found:,} of {len(counts):,} modes found; packed samples, minibatch standard deviation, a "
+        "weaker discriminator, a gradient penalty or a lower learning rate are the usual cures",
+    )
+
+
+def _plane(points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np.ndarray, radius: float) -> np.ndarray:
+    """Samples [N, 2] over circles around the centres; samples far outside are counted, not shown."""
+    from matplotlib.collections import EllipseCollection  # slow to import, and only evaluation draws
+    from matplotlib.figure import Figure
+
+    low, high = centres.min(0), centres.max(0)
+    margin = 0.15 * float((high - low).max()) + 2 * radius
+    middle, half = (low + high) / 2, float((high - low).max()) / 2 + margin
+    shown = (np.abs(points - middle) <= half).all(-1)
+    figure = Figure(figsize=(5.5, 5.8), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    kinds = ((~good, "tab:orange", "others"), (good, "tab:blue", f"good ({good.mean():.1%})"))
+    for chosen, colour, name in kinds:
+        x, y = points[chosen & shown].T
+        axes.scatter(x, y, s=4, alpha=0.5, linewidths=0, color=colour, label=name)
+    lost = counts == 0
+    for chosen, colour in ((~lost, "0.4"), (lost, "red")):
+        size = np.full(int(chosen.sum()), 2 * radius)
+        circles = EllipseCollection(
+            size, size, 0 * size, units="xy", offsets=centres[chosen], offset_transform=axes.transData,
+            facecolors="none", edgecolors=colour, linewidths=0.8,
+        )  # fmt: skip
+        axes.add_collection(circles)
+    if lost.any():
+        x, y = centres[lost].T
+        axes.scatter(x, y, marker="x", s=40, color="red", label="lost mode")
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    outside = f"; samples outside: {(~shown).sum():,}" if not shown.all() else ""
+    axes.set_title(f"{int((~lost).sum())} of {len(centres)} modes{outside}")
+    figure.legend(loc="outside lower center", ncols=3, markerscale=2, frameon=False)
+    return figure_pixels(figure)
+
+
+def _ranks(counts: np.ndarray) -> np.ndarray:
+    """Samples of each mode, the most frequent mode first, beside what fair samples would give."""
+    from matplotlib.figure import Figure
+
+    found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
+    figure = Figure(figsize=(6, 3.6), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.stairs(np.sort(counts)[::-1], fill=True, label="samples")
+    axes.axhline(fair, color="black", linestyle="--", linewidth=1, label=f"evenly: {fair:.1f}")
+    axes.set(xlabel="mode, most frequent first", ylabel="samples of it", xlim=(0, len(counts)))
+    axes.set_title(f"{found:,} of {len(counts):,} modes, KL to the uniform {kl_to_uniform(counts):.3f} nats")
+    axes.legend()
+    return figure_pixels(figure)

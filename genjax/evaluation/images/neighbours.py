@@ -1,0 +1,86 @@
+"""Samples beside the training images that are nearest to them: has the model learned them by heart?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import grid
+from genjax.errors import UserError
+from genjax.evaluation.features.drawn import data_features
+from genjax.evaluation.features.features import PIXELS, feature_space, label, nearest, needed_runs
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.family import Family
+
+
+@checks.frozen
+class NearestNeighbours(Evaluator):
+    """Samples, each followed by the training images nearest to it, and how near samples and held-out images come.
+
+    Smooth images, such as the means that a VAE draws by default, are near to all others in pixels: a low ratio tells
+    of memorisation only where the pictures show copies, or in a feature space.
+
+    ``neighbour_ratio`` is the median distance from a sample to its nearest training image over that from a held-out
+    image to its own; far below 1 samples are nearer to training images than new data are. Both names end in that of
+    the features where these are not pixels.
+
+    Attributes:
+      samples: that are drawn and measured.
+      shown: of them, one a row.
+      neighbours: training images a row.
+      features: "pixels", or the run directory of a classifier whose features measure the distance.
+      limit: training images that are searched, at most, spread evenly.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    samples: int = 256
+    shown: int = 8
+    neighbours: int = 7
+    features: str = PIXELS
+    limit: int = 60_000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples", "shown", "neighbours")
+        checks.ordered(self, "neighbours", "limit")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if family.no_samples is not None:
+            raise UserError(f"NearestNeighbours needs samples, but {family.no_samples}")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return needed_runs(self.features)
+
+    def __call__(self, subject: Subject) -> Findings:
+        if subject.split == "train":
+            return Findings(remarks=("nearest neighbours need a split that was not trained on",))
+        space = feature_space(subject, self.features)
+        samples = subject.samples(self.samples)
+        train = subject.part(self.limit, "train")
+        held_out = subject.examples(self.samples)["image"]
+        known = data_features(subject, self.features, "train", self.limit)
+        count = min(self.neighbours, len(train))
+        distance, index = nearest(space(samples), known, count)
+        usual, _ = nearest(space(held_out), known, 1)
+        shown = min(self.shown, len(samples))
+        near = train.batch(index[:shown].ravel())["image"]
+        rows = np.concatenate(
+            [samples[:shown, None], near.reshape(shown, count, *near.shape[1:])], axis=1
+        )  # [shown, 1 + count, H, W, C]
+        picture = grid(subject.model.codec.decode(rows.reshape(-1, *rows.shape[2:])), columns=1 + count)
+        median = np.median(distance[:, 0])
+        ratio = median / max(np.median(usual), 1e-12)
+        suffix = "" if self.features == PIXELS else f"_{label(self.features)}"
+        return Findings(
+            {f"neighbour_distance{suffix}": float(median), f"neighbour_ratio{suffix}": float(ratio)},
+            {f"neighbours{suffix}": picture},
+            f"{space.name}; {len(samples):,} samples by {subject.model.family.sampler}, "
+            f"{len(held_out):,} images of {subject.split}, nearest of "
+            f"{len(train):,} training images",
+        )

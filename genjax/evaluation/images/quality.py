@@ -1,0 +1,116 @@
+"""How near the samples come to the data: distances of the two laws, and how much of each the other covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.features import distances
+from genjax.evaluation.features.drawn import data_features, sample_features
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, needed_runs
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.family import Family
+
+SUBSETS = 100  # draws of the kernel distance
+
+
+@checks.frozen
+class SampleQuality(Evaluator):
+    """Samples against reference images, in pixels or in the features of a network.
+
+    ``frechet_...`` is the squared Fréchet distance of Gaussians fitted to both (Heusel et al., arXiv 1706.08500),
+    ``kernel_...`` the unbiased squared MMD with a cubic kernel (Binkowski et al., arXiv 1801.01401) and
+    ``kernel_error_...`` its standard error. ``precision_...`` and ``recall_...`` are the shares of samples within the
+    manifold of the data and of data within that of the samples (Kynkäänniemi et al., arXiv 1904.06991),
+    ``density_...`` and ``coverage_...`` their forms that outliers move less (Naeem et al., arXiv 2002.09797).
+
+    All names end in that of the features. On Inception's features alone the distances are called ``fid``, ``kid`` and
+    ``kid_error``: no number in other features compares with a published one. Nor do Fréchet distances at other
+    numbers of samples, as their bias falls with it.
+
+    It draws many samples and extracts features of the reference anew at every evaluation: with large networks or a
+    slow sampler set ``while_training`` to False.
+
+    Attributes:
+      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      samples: that are drawn; more than there are features, else the covariance is singular.
+      reference: the split that samples are held against; the literature takes "train".
+      limit: images of it, at most, spread evenly.
+      k: neighbour that a ball reaches to, for precision, recall, density and coverage.
+      manifold: samples, and as many images, that these four are measured on, at most.
+      kernel_subset: rows of each draw of the kernel distance.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    features: str = PIXELS
+    samples: int = 5_000
+    reference: str = "train"
+    limit: int = 50_000
+    k: int = 5
+    manifold: int = 5_000
+    kernel_subset: int = 1_000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples", "limit", "k", "manifold")
+        checks.at_least(self, 2, "kernel_subset")
+        for name in ("samples", "limit"):
+            self._refuse_fewer(getattr(self, name), f"{name} of")
+        if self.k >= self.manifold:
+            raise UserError(f"SampleQuality needs k below manifold, not {self.k} of {self.manifold:,}")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if family.no_samples is not None:
+            raise UserError(f"SampleQuality needs samples, but {family.no_samples}")
+        width = check_features(self.features, spec, others)
+        if width is not None:
+            self._refuse_narrow(min(self.samples, self.limit), width)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return needed_runs(self.features)
+
+    def __call__(self, subject: Subject) -> Findings:
+        real = data_features(subject, self.features, self.reference, self.limit)
+        self._refuse_fewer(len(real), f"the {self.reference} split has")
+        self._refuse_narrow(min(self.samples, len(real)), real.shape[1])
+        fake = sample_features(subject, self.features, self.samples)
+        frechet = distances.frechet_distance(real, fake)
+        kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
+        # As many of both: precision and recall grow with the size of the set whose manifold it is.
+        count = min(self.manifold, len(real), len(fake))
+        shares = distances.manifold(real[np.arange(count) * len(real) // count], fake[:count], self.k)
+
+        suffix = label(self.features)
+        names = ("fid", "kid", "kid_error")
+        if not is_inception(self.features):
+            names = (f"frechet_{suffix}", f"kernel_{suffix}", f"kernel_error_{suffix}")
+        numbers = dict(zip(names, (frechet, kernel, error), strict=True))
+        numbers |= {f"{name}_{suffix}": value for name, value in shares._asdict().items()}
+        protocol = (
+            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by {subject.model.family.sampler}, "
+            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; kernel (x.y / {real.shape[1]} + 1)^3, "
+            f"{SUBSETS} subsets of {self.kernel_subset:,}; manifolds of {count:,} each, k {self.k}"
+        )
+        return Findings(numbers, protocol=protocol)
+
+    def _refuse_fewer(self, count: int, what: str) -> None:
+        """Refuse a number of images that a kernel distance or a manifold cannot be had from."""
+        if count < self.kernel_subset or count <= self.k:
+            raise UserError(
+                f"SampleQuality needs at least kernel_subset = {self.kernel_subset:,} images, and more than k = "
+                f"{self.k}, but {what} {count:,}"
+            )
+
+    def _refuse_narrow(self, count: int, width: int) -> None:
+        if count < width + 1:
+            raise UserError(
+                f"SampleQuality: the covariance of {width:,} features ({self.features}) of {count:,} images is "
+                f"singular; take at least {width + 1:,} samples and reference images, or fewer features"
+            )

@@ -1,0 +1,70 @@
+"""What a reward makes of images that a model draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.features.drawn import sample_images
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+from genjax.families.image_rewards import rewards_of_images
+
+
+@checks.frozen
+class RewardOfImages(Evaluator):
+    """The mean reward of samples by the model's own sampler, and its standard error, ``NAME_error``.
+
+    Samples are clipped to [-1, 1], and of a class-conditional model of all labels in turn, or of ``sampler.label``.
+
+    Attributes:
+      reward: a function of images [N, H, W, C] and their labels [N], None of a model that is told none, which gives a
+        number for each.
+      name: of the number.
+      samples: that are drawn.
+    """
+
+    images_only: ClassVar[bool] = True
+
+    reward: Any
+    name: str = "reward"
+    samples: int = 1_000
+
+    def __post_init__(self) -> None:
+        if not callable(self.reward):
+            raise UserError(f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}")
+        checks.at_least(self, 2, "samples")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if family.no_samples is not None:
+            raise UserError(f"RewardOfImages needs samples, but {family.no_samples}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        model = subject.model
+        labels = labels_asked(model.family, model.spec, model.family.sampler, self.samples)
+        rewards = rewards_of_images(self.reward, sample_images(subject, self.samples), labels).astype(np.float64)
+        error = rewards.std(ddof=1) / math.sqrt(len(rewards))
+        return Findings(
+            {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
+            protocol=f"{len(rewards):,} samples by {subject.model.family.sampler}, clipped to [-1, 1]",
+        )
+
+
+def labels_asked(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
+    """What the first ``count`` samples are asked for, int64 [N]; None of a model that is told no labels.
+
+    Args:
+      family: that draws them.
+      spec: of the data that it learned.
+      options: its sampler's.
+      count: of the samples.
+    """
+    if spec.classes is None or not getattr(family, "conditional", False):
+        return None
+    return asked_labels(count, spec.classes) if options.label is None else np.full(count, options.label)

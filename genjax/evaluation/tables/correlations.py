@@ -1,0 +1,122 @@
+"""Whether columns of samples hang together as those of the data do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.evaluation.tables.rows import check_table, data_columns, places, sample_columns
+from genjax.family import Family
+
+
+@checks.frozen
+class TabularCorrelations(Evaluator):
+    """How far the association of each pair of columns is from that in the judged split.
+
+    Of two columns of numbers it is Pearson's correlation, of two of categories Cramér's V, of one of each the
+    correlation ratio: the root of the share of the number's variance that the categories explain. A missing number
+    leaves its row out of a pair, a missing category is a category.
+
+    Numbers: ``correlation_difference``, the mean absolute difference over all pairs; ``correlation_difference_max``;
+    ``correlation_difference_train``, the mean one of the training rows: what the size of the split leaves to chance.
+
+    Attributes:
+      samples: that are drawn.
+    """
+
+    samples: int = 2000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 2, "samples")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        name = type(self).__name__
+        check_table(name, family, spec)
+        if len(spec.categories or ()) < 2:
+            raise UserError(f"{name} needs a table of at least 2 columns")
+
+    def __call__(self, subject: Subject) -> Findings:
+        data = associations(data_columns(subject, subject.split))
+        samples = associations(sample_columns(subject, self.samples))
+        train = associations(data_columns(subject, "train"))
+        pairs = np.triu_indices(len(data), 1)
+        apart = np.abs(samples - data)[pairs]
+        numbers = {
+            "correlation_difference": float(apart.mean()),
+            "correlation_difference_max": float(apart.max()),
+            "correlation_difference_train": float(np.abs(train - data)[pairs].mean()),
+        }
+        return Findings(
+            numbers,
+            {"correlations": _picture({subject.split: data, "samples": samples, "samples - data": samples - data})},
+            f"{self.samples:,} samples by {subject.model.family.sampler}, the rows of {subject.split}",
+        )
+
+
+def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does not vary."""
+    values = [x if x.dtype.kind == "f" else places(x) for x in columns.values()]
+    found = np.eye(len(values))
+    for i, a in enumerate(values):
+        for j, b in enumerate(values[:i]):
+            found[i, j] = found[j, i] = association(a, b)
+    return found
+
+
+def association(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two columns [N] of numbers, NaN where missing, or of strings."""
+    known = _known(a) & _known(b)
+    a, b = a[known], b[known]
+    if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
+        return 0.0
+    kinds = a.dtype.kind == "f", b.dtype.kind == "f"
+    if all(kinds):
+        return float(np.corrcoef(a, b)[0, 1])
+    if any(kinds):
+        return correlation_ratio(a, b) if kinds[0] else correlation_ratio(b, a)
+    return cramers_v(a, b)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    return ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
+
+
+def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
+    """The root of the share of the variance of numbers [N] that lies between categories [N]."""
+    place = np.unique(categories, return_inverse=True)[1]
+    counts = np.bincount(place)
+    means = np.bincount(place, numbers) / counts
+    between = (counts * np.square(means - numbers.mean())).sum()
+    return float(np.sqrt(min(between / np.square(numbers - numbers.mean()).sum(), 1)))
+
+
+def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
+    """Cramér's V of categories [N] and [N], each of at least two values: 0 where independent, 1 where one tells the
+    other."""
+    first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
+    rows, across = first.max() + 1, second.max() + 1
+    table = np.bincount(first * across + second, minlength=rows * across).reshape(rows, across)
+    expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / len(a)
+    chi2 = (np.square(table - expected) / expected).sum()
+    return float(np.sqrt(chi2 / (len(a) * (min(rows, across) - 1))))
+
+
+def _picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
+    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+
+    figure = Figure(figsize=(4 * len(matrices), 4), dpi=80, layout="constrained")
+    for i, (name, matrix) in enumerate(matrices.items(), 1):
+        axes = figure.add_subplot(1, len(matrices), i)
+        axes.set_title(name, fontsize=9)
+        shown = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu")
+        axes.tick_params(labelsize=7)
+        if i == len(matrices):
+            figure.colorbar(shown, ax=axes)
+    return figure_pixels(figure)

@@ -1,0 +1,77 @@
+"""Whether each column of samples is distributed as that of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.tables.pictures import marginals
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.evaluation.tables.rows import check_table, column_label, data_columns, places, sample_columns
+from genjax.family import Family
+
+
+@checks.frozen
+class TabularMarginals(Evaluator):
+    """The distance of each column of samples from that of the judged split, between 0 and 1.
+
+    ``ks_<column>`` is Kolmogorov's and Smirnov's of numbers, the largest difference of the two distribution functions,
+    a missing number counting as less than all others; ``tv_<column>`` the total variation of categories, half the sum
+    of the differences of their shares, a missing one being a category. ``marginal_distance`` is their mean over the
+    columns, ``marginal_distance_train`` that of the training rows: what the size of the split leaves to chance.
+
+    Attributes:
+      samples: that are drawn.
+    """
+
+    samples: int = 2000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        check_table(type(self).__name__, family, spec)
+
+    def __call__(self, subject: Subject) -> Findings:
+        data, samples = data_columns(subject, subject.split), sample_columns(subject, self.samples)
+        distances = column_distances(samples, data)
+        usual = column_distances(data_columns(subject, "train"), data)
+        numbers = {
+            "marginal_distance": float(np.mean(list(distances.values()))),
+            "marginal_distance_train": float(np.mean(list(usual.values()))),
+        }
+        rows = len(next(iter(data.values())))
+        return Findings(
+            numbers | distances,
+            {"marginals": marginals({subject.split: data, "samples": samples})},
+            f"{self.samples:,} samples by {subject.model.family.sampler}, {rows:,} rows of {subject.split}",
+        )
+
+
+def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """``ks_<column>`` and ``tv_<column>`` of tables with the same columns."""
+    found = {}
+    for name, values in a.items():
+        if values.dtype.kind == "f":
+            found[f"ks_{column_label(name)}"] = kolmogorov_smirnov(values, b[name])
+        else:
+            found[f"tv_{column_label(name)}"] = total_variation(places(values), places(b[name]))
+    return found
+
+
+def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of the distribution functions of numbers [N] and [M]; NaN is below all."""
+    a, b = (np.sort(np.where(np.isnan(x), -np.inf, x)) for x in (a, b))
+    at = np.concatenate([a, b])
+    return float(np.abs(np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)).max())
+
+
+def total_variation(a: np.ndarray, b: np.ndarray) -> float:
+    """Half the sum of the differences of the shares of each value, of strings [N] and [M]."""
+    values = np.unique(np.concatenate([a, b]))
+    shares = [np.bincount(np.searchsorted(values, x), minlength=len(values)) / len(x) for x in (a, b)]
+    return float(0.5 * np.abs(shares[0] - shares[1]).sum())

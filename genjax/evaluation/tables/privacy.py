@@ -1,0 +1,97 @@
+"""Whether samples of a table are nearer to training rows than new rows are: do they give records away?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.tables.codec import Columns
+from genjax.evaluation.features.features import nearest
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.evaluation.tables.rows import check_table, data_columns, places, sample_columns
+from genjax.family import Family
+
+LOW = 5  # percentile that tells of the nearest samples
+
+
+@checks.frozen
+class TabularPrivacy(Evaluator):
+    """Distances from samples to their nearest training records, beside those of held-out rows to theirs.
+
+    Numbers count in standard deviations of the training rows, a category that differs as 1, a number that is missing
+    in but one of two rows as 1, too. ``nearest_record`` is the median distance of samples, ``nearest_record_held_out``
+    that of the judged split; ``nearest_record_ratio`` is the first over the second, ``nearest_record_ratio_low`` the
+    same of the lowest 5 percent. Well below 1, samples are nearer to training records than new rows are.
+    ``copies`` is the share of samples that equal a training record in every column as it is written,
+    ``copies_held_out`` that of held-out rows. It is an attack's first step, not a bound on what any attack can learn.
+
+    Attributes:
+      samples: that are drawn.
+      limit: training records that are searched, at most, spread evenly; copies of others are not found.
+    """
+
+    samples: int = 2000
+    limit: int = 50_000
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "samples", "limit")
+
+    def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        check_table(type(self).__name__, family, spec)
+
+    def __call__(self, subject: Subject) -> Findings:
+        if subject.split == "train":
+            return Findings(remarks=("privacy needs a split that was not trained on",))
+        codec: Any = subject.model.codec
+        train, held_out = data_columns(subject, "train", self.limit), data_columns(subject, subject.split)
+        samples = sample_columns(subject, self.samples)
+        known = coordinates(codec, train, train)
+        far, usual = (nearest(coordinates(codec, rows, train), known, 1)[0][:, 0] for rows in (samples, held_out))
+        lows = np.percentile(far, LOW), np.percentile(usual, LOW)
+        numbers = {
+            "nearest_record": float(np.median(far)),
+            "nearest_record_held_out": float(np.median(usual)),
+            "nearest_record_ratio": float(np.median(far) / max(np.median(usual), 1e-12)),
+            "nearest_record_ratio_low": float(lows[0] / max(lows[1], 1e-12)),
+            "copies": copied(codec, samples, train),
+            "copies_held_out": copied(codec, held_out, train),
+        }
+        return Findings(
+            numbers,
+            {},
+            f"{self.samples:,} samples by {subject.model.family.sampler}, {len(usual):,} rows of {subject.split}, "
+            f"nearest of {len(known):,} training records",
+        )
+
+
+def coordinates(codec: Any, columns: Columns, train: Columns) -> np.ndarray:
+    """Rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by the training rows."""
+    found = []
+    for column in codec.numbers:
+        values, seen = columns[column.name], train[column.name]
+        centre, scale = np.nanmean(seen), np.nanstd(seen)
+        absent = np.isnan(values)
+        found.append(np.where(absent, 0, (values - centre) / (scale if scale > 0 else 1))[:, None])
+        found.append(absent[:, None].astype(np.float64))
+    for column in codec.categories:
+        one_hot = np.eye(column.size)[column.encode(columns[column.name])]
+        found.append(one_hot / np.sqrt(2))  # two that differ are 1 apart
+    return np.concatenate(found, axis=1).astype(np.float32)
+
+
+def copied(codec: Any, rows: Columns, train: Columns) -> float:
+    """The share of rows that equal a training row in every column as it is written."""
+    known = set(_written(codec, train))
+    written = _written(codec, rows)
+    return sum(row in known for row in written) / len(written)
+
+
+def _written(codec: Any, columns: Columns) -> list[tuple[str, ...]]:
+    cells = [column.written(columns[column.name]) for column in codec.numbers]
+    cells += [places(columns[column.name]).tolist() for column in codec.categories]
+    return list(zip(*cells, strict=True))

@@ -1,0 +1,52 @@
+"""Rows of a table as evaluators compare them: columns in the units of the data, of a split and of samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genjax.data.dataset import Spec
+from genjax.data.tables.codec import Columns
+from genjax.errors import UserError, unknown
+from genjax.evaluation.judge import Subject
+
+
+def check_table(evaluator: str, family: Any, spec: Spec) -> None:
+    """Refuse data other than tables and families without samples, with a ``UserError``."""
+    if spec.categories is None:
+        raise UserError(f"{evaluator} needs a table, but the data are {spec.entry}")
+    if family.no_samples is not None:
+        raise UserError(f"{evaluator} needs samples, but {family.no_samples}")
+
+
+def data_columns(subject: Subject, split: str, limit: int | None = None) -> Columns:
+    """Columns of a split, or of ``limit`` rows spread evenly over it.
+
+    Raises:
+      UserError: the data have no such split.
+    """
+    if split not in subject.splits:
+        raise unknown("split", split, subject.splits)
+    part = subject.part(limit, split)
+    batch = part.batch(np.arange(len(part)))
+    return _codec(subject).decoded(batch["numeric"], batch["categorical"])
+
+
+def sample_columns(subject: Subject, count: int) -> Columns:
+    """Columns of so many samples, decoded once for all evaluators."""
+    return subject.once(("columns", count), lambda: _codec(subject).decode(subject.samples(count)))
+
+
+def column_label(name: str) -> str:
+    """A column in the name of a number."""
+    return "_".join(name.split())
+
+
+def places(values: np.ndarray) -> np.ndarray:
+    """Categories [N], None among them, as strings, for numpy to count and compare."""
+    return np.array(["(missing)" if value is None else f"={value}" for value in values])
+
+
+def _codec(subject: Subject) -> Any:
+    return subject.model.codec

@@ -1,0 +1,158 @@
+"""How well a model predicts each kind of held-out text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from genjax import checks
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Subject
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.family import Batch, State
+
+REST = "other domains"
+
+
+@checks.frozen
+class DomainPerplexity(Evaluator):
+    """Perplexity by domain: by folder, file or column of a table, as the source of the text tells it.
+
+    ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents, whatever other ones
+    stand in their rows, ``..._low`` and ``..._high`` the ends of its interval, and ``bits_per_byte_<domain>`` what lets
+    domains of longer and shorter tokens be compared. The intervals take the parts of a domain that stand in different
+    rows for independent (the delta method for a ratio of sums); they hold for all domains at once (Bonferroni).
+
+    Attributes:
+      limit: judge so many rows alone, spread evenly; None for the whole split.
+      shown: domains with a number each, those with most tokens; the others are taken together.
+      confidence: of all intervals together.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
+
+    limit: int | None = 2000
+    shown: int = 20
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 2, "limit")
+        checks.at_least(self, 1, "shown")
+        checks.inside(self, 0, 1, "confidence")
+
+    def __call__(self, subject: Subject) -> Findings:
+        part = subject.part(self.limit)
+        whole: Any = part.whole
+        corpus = getattr(whole, "corpus", None)
+        if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
+            raise UserError("DomainPerplexity needs a source that tells the domain of a text; these data do not")
+        nll, weight, size = subject.collect(_predicted, limit=self.limit)
+        document = whole.documents(part.rows)[:, 1:]
+        domain = np.where(weight > 0, np.asarray(corpus.domain)[document], -1)
+        names, domain = _named(corpus.domains, domain, self.shown)
+        rows = np.broadcast_to(np.arange(len(nll))[:, None], nll.shape)
+        total, count, size = (
+            np.stack([np.bincount(rows[domain == d], x[domain == d], len(nll)) for d in range(len(names))])
+            for x in (nll, weight, size)
+        )
+        z = NormalDist().inv_cdf(1 - (1 - self.confidence) / len(names) / 2)
+        losses = [ratio_interval(a, b, z) for a, b in zip(total, count, strict=True)]
+        numbers: dict[str, float] = {}
+        for name, loss, nats, in_bytes in zip(names, losses, total.sum(1), size.sum(1), strict=True):
+            numbers[f"perplexity_{name}"] = math.exp(loss.value)
+            if not math.isnan(loss.low):
+                numbers[f"perplexity_{name}_low"] = math.exp(loss.low)
+                numbers[f"perplexity_{name}_high"] = math.exp(loss.high)
+            if in_bytes:
+                numbers[f"bits_per_byte_{name}"] = float(nats / math.log(2) / in_bytes)
+        return Findings(
+            numbers,
+            {"perplexity_by_domain": _picture(names, losses)},
+            f"{len(nll):,} rows of {subject.split}, {int(count.sum()):,} predictions in {len(names)} domains; "
+            f"intervals of {self.confidence:.0%} for all of them at once, rows taken for independent",
+            remarks_on(names, total, count, z),
+        )
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its interval, which are NaN where one row is all there is."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
+    """sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z`` standard errors; rows of
+    weight 0 are none."""
+    total, weight = total[weight > 0], weight[weight > 0]
+    rows, value = len(weight), total.sum() / weight.sum()
+    if rows < 2:
+        return Interval(float(value), math.nan, math.nan)
+    variance = np.square(total - value * weight).sum() * rows / (rows - 1) / weight.sum() ** 2
+    half = z * math.sqrt(variance)
+    return Interval(float(value), float(value - half), float(value + half))
+
+
+def remarks_on(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float) -> tuple[str, ...]:
+    """A sentence for each domain whose interval lies above that of all others together; arrays are [K, N]."""
+    remarks = []
+    for number, name in enumerate(names):
+        if len(names) < 2:
+            break
+        rest = np.arange(len(names)) != number
+        own = ratio_interval(total[number], weight[number], z)
+        others = ratio_interval(total[rest].sum(0), weight[rest].sum(0), z)
+        if own.low > others.high:
+            remarks.append(
+                f"{name} is harder than the other domains: perplexity {math.exp(own.value):.4g}, "
+                f"{math.exp(others.value):.4g} over these"
+            )
+    return tuple(remarks)
+
+
+def _predicted(
+    family: Autoregressive, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not count."""
+    found = family.predictions(state.params, batch)
+    size = 0 * found.weight
+    if "token_bytes" in state.variables:
+        size = state.variables["token_bytes"][batch["tokens"][:, 1:]] * found.weight
+    return found.nll * found.weight, found.weight, size
+
+
+def _named(names: Sequence[str], domain: np.ndarray, shown: int) -> tuple[list[str], np.ndarray]:
+    """The names of the ``shown`` domains with most tokens, and each token's place among these [N, T], -1 for none.
+
+    Further ones are the last place together.
+    """
+    count = np.bincount(domain[domain >= 0], minlength=len(names))
+    kept = [d for d in np.argsort(-count, kind="stable") if count[d]]
+    place = np.full(len(names) + 1, min(shown, len(kept)))
+    place[kept[:shown]] = np.arange(len(kept[:shown]))
+    place[-1] = -1  # of what is no token
+    known = [names[d] or "unnamed" for d in kept[:shown]]
+    return known + [REST] * (len(kept) > shown), place[domain]
+
+
+def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
+    """Perplexities with their intervals, the hardest domain on top."""
+    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
+
+    order = sorted(range(len(names)), key=lambda i: losses[i].value)
+    figure = Figure(figsize=(6, 1.2 + 0.3 * len(names)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for at, i in enumerate(order):
+        value, low, high = (math.exp(x) for x in losses[i])
+        axes.plot([low, high], [at, at], color="tab:blue")
+        axes.plot([value], [at], "o", color="tab:blue")
+    axes.set_yticks(range(len(order)), [names[i][:40] for i in order])
+    axes.set_xlabel("perplexity")
+    return figure_pixels(figure)

@@ -1,0 +1,106 @@
+"""How far a policy has gone from the model that it began as, in nats a response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.continuation import continued
+from genjax.families.rewards import prompts_of
+from genjax.family import Batch, State
+from genjax.losses import kl_k1
+from genjax.samplers.tokens.decoding import TokenSampler
+
+BASE = "base"  # the role of the reference
+
+
+@checks.frozen
+class PolicyKL(Evaluator):
+    """KL(policy || reference) of responses to the prompts of a split of pairs, of families that keep their reference.
+
+    The policy draws a response to each prompt at temperature 1 without filters. ``policy_kl`` is the mean over prompts
+    of log p of the response less log p by the reference, in nats, ``policy_kl_error`` its standard error, and
+    ``policy_length`` the mean number of tokens drawn, the end among them.
+
+    Attributes:
+      steps: the most tokens of a response; what would follow them does not count.
+      limit: prompts, spread evenly over the split; None for all.
+    """
+
+    steps: int = 64
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "steps")
+        checks.at_least(self, 2, "limit")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if BASE not in family.runs or not isinstance(family.plain, Autoregressive):
+            raise UserError(
+                f"PolicyKL judges a policy that is kept with its reference, as by DPO, not a {type(family).__name__}"
+            )
+        if self.steps > family.plain.net.context:
+            raise UserError(f"PolicyKL.steps {self.steps} is above the context of {family.plain.net.context}")
+        if not spec.preferences:
+            raise UserError(f"PolicyKL takes its prompts from pairs of responses, but the data are of {spec.entry}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        codec: Any = subject.model.codec
+        part = subject.part(self.limit)
+        if len(part) < 2:
+            raise UserError(f"PolicyKL needs at least 2 prompts, but {subject.split} has {len(part)}")
+        longest = int(_prefixes(part.batch(np.arange(len(part)))).sum(1).max())
+        gained, counts = subject.collect(_drawn, TokenSampler(self.steps), longest, codec.end, limit=self.limit)
+        gained = gained.astype(np.float64)
+        return Findings(
+            {
+                "policy_kl": float(gained.mean()),
+                "policy_kl_error": float(gained.std(ddof=1) / math.sqrt(len(gained))),
+                "policy_length": float(counts.mean()),
+            },
+            protocol=f"a response to each of {len(gained):,} prompts of {subject.split}, at most {self.steps} tokens, "
+            "temperature 1, against the model that it began as",
+        )
+
+
+def _prefixes(batch: Mapping[str, Any]) -> Any:
+    """1 for the tokens of the prompts, [B, T]."""
+    return batch["chosen_mask"] - batch["chosen_response"]
+
+
+def _drawn(
+    family: Any, state: State, batch: Batch, key: jax.Array, sampler: TokenSampler, longest: int, end: int | None
+) -> tuple[jax.Array, jax.Array]:
+    """Of a response to each prompt log p less log p by the reference, and how many tokens it has, [B] both."""
+    prompts, asked = prompts_of(batch["chosen_tokens"], _prefixes(batch), longest)
+    # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
+    asked = asked.at[:, -1].set(True)
+    stops = () if end is None else ((end,),)
+    drawing = continued(family.base, state.params, prompts, asked, sampler, key, stops, end or 0)
+    inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
+    real = jnp.concatenate([asked, inside], 1).astype(jnp.int32)
+    rows = {
+        "tokens": jnp.concatenate([prompts, drawing.tokens], 1),
+        "loss_mask": jnp.concatenate([jnp.zeros(asked.shape), inside], 1),
+        "mask": jnp.ones(len(prompts)),
+        "segment_ids": real,
+        "positions": jnp.maximum(jnp.cumsum(real, 1) - 1, 0),
+    }
+
+    def log_probs(params: Any) -> jax.Array:
+        found = family.base.predictions(params, rows)
+        return -(found.nll * found.weight)
+
+    gained = kl_k1(log_probs(state.params), log_probs(state.frozen[BASE]["params"])).sum(1)
+    return gained, drawing.lengths

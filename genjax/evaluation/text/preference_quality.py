@@ -1,0 +1,146 @@
+"""How well a family tells the preferred one of two responses, and whether it goes by their length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.data.pictures import figure_pixels
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.evaluation.likelihood.classification import Reliability, reliability
+from genjax.family import Batch, State
+
+
+@checks.frozen
+class PreferenceQuality(Evaluator):
+    """Judges rewards by pairs of responses, with ``family.pair_rewards(state, batch)``. A tie counts half throughout.
+
+    ``preference_accuracy`` is how often the chosen response has the higher reward, with its standard error
+    ``preference_error``. ``preference_ece`` is the expected calibration error (Guo et al., arXiv 1706.04599) of
+    sigmoid(|difference of the rewards|), the probability that the response with the higher reward is the chosen one.
+
+    On length, in tokens of the response (Singhal et al., arXiv 2310.03716): ``longer_wins`` is the accuracy of taking
+    the longer response, ``accuracy_longer`` and ``accuracy_shorter`` that of the rewards where the chosen response is
+    the longer and the shorter one. ``length_correlation`` is Pearson's correlation of reward and length over all
+    responses, ``pair_length_correlation`` that of their differences within a pair, which rewards of a prompt that all
+    lie higher do not change. Where nothing differs, a correlation is 0.
+
+    Attributes:
+      bins: of equal width over probabilities from 0 to 1, of which the upper half is used.
+    """
+
+    bins: int = 20
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 2, "bins")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if getattr(family, "pair_rewards", None) is None:
+            raise UserError(
+                f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} does not"
+            )
+        if not spec.preferences:
+            raise UserError(f"PreferenceQuality needs pairs of responses, but the data are of {spec.entry}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        judged = Judged(*(values.astype(np.float64) for values in subject.collect(_judged)))
+        table = judged.calibration(self.bins)
+        count = len(judged.chosen)
+        return Findings(
+            judged.numbers() | {"preference_ece": table.error},
+            {"preferences": _picture(judged, table)},
+            f"{count:,} pairs of {subject.split}, {self.bins} bins of equal width, lengths in tokens of the response",
+        )
+
+
+class Judged(NamedTuple):
+    """Rewards and lengths of both responses of each pair, [N].
+
+    Attributes:
+      chosen: the reward of the chosen one.
+      rejected: that of the other.
+      chosen_length: tokens.
+      rejected_length: tokens.
+    """
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+    chosen_length: np.ndarray
+    rejected_length: np.ndarray
+
+    @property
+    def margin(self) -> np.ndarray:
+        return self.chosen - self.rejected
+
+    @property
+    def longer(self) -> np.ndarray:
+        """By how many tokens the chosen response is the longer one."""
+        return self.chosen_length - self.rejected_length
+
+    def numbers(self) -> dict[str, float]:
+        """All but the calibration; no accuracy where there are no such pairs."""
+        right = _right(self.margin)
+        accuracy = float(right.mean())
+        found = {
+            "preference_accuracy": accuracy,
+            "preference_error": float(np.sqrt(accuracy * (1 - accuracy) / len(right))),
+            "longer_wins": float(_right(self.longer).mean()),
+        }
+        for name, of_these in (("accuracy_longer", self.longer > 0), ("accuracy_shorter", self.longer < 0)):
+            if of_these.any():
+                found[name] = float(right[of_these].mean())
+        rewards = np.concatenate([self.chosen, self.rejected])
+        lengths = np.concatenate([self.chosen_length, self.rejected_length])
+        found["length_correlation"] = cosine(rewards - rewards.mean(), lengths - lengths.mean())
+        # which of the two is subtracted from the other is arbitrary, so the mean difference is not taken out
+        found["pair_length_correlation"] = cosine(self.margin, self.longer)
+        return found
+
+    def calibration(self, bins: int) -> Reliability:
+        """Pairs by the probability that the response with the higher reward is the chosen one."""
+        return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _right(self.margin), bins)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the angle between a and b [N]; 0 where either is 0."""
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size else 0.0
+
+
+def _right(difference: np.ndarray) -> np.ndarray:
+    """1 where it is above 0, 1/2 where it is 0."""
+    return (np.sign(difference) + 1) / 2
+
+
+def _judged(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
+    lengths = (batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
+    return (*family.pair_rewards(state, batch), *lengths)
+
+
+def _picture(judged: Judged, table: Reliability) -> np.ndarray:
+    """How often the higher reward is right over how often it should be, and rewards over lengths."""
+    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
+
+    figure = Figure(figsize=(8.5, 4), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    filled = table.examples > 0
+    shares = table.examples[filled] / table.examples.sum()
+    left.plot([0.5, 1], [0.5, 1], "--", color="grey", label="calibrated")
+    left.scatter(table.confidence[filled], table.accuracy[filled], 10 + 300 * shares, label="a bin, by its pairs")
+    left.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.02), xlabel="probability by the rewards", ylabel="accuracy")
+    left.set_title(f"expected calibration error {table.error:.2%}")
+    left.legend(loc="lower right")
+    numbers = judged.numbers()
+    right.scatter(judged.rejected_length, judged.rejected, 6, alpha=0.5, label="rejected")
+    right.scatter(judged.chosen_length, judged.chosen, 6, alpha=0.5, label="chosen")
+    right.set(xlabel="tokens of the response", ylabel="reward")
+    right.set_title(f"correlation {numbers['length_correlation']:.2f}")
+    right.legend(loc="best")
+    return figure_pixels(figure)

@@ -1,0 +1,93 @@
+"""What a reward makes of responses that a model draws to held-out prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.continuation import continued
+from genjax.families.rewards import prompts_of, rewards_of_texts, texts_of
+from genjax.family import Batch, State
+from genjax.samplers.tokens.decoding import TokenSampler
+
+
+@checks.frozen
+class RewardOfSamples(Evaluator):
+    """The mean reward of a response to each prompt of a split, and its standard error, ``NAME_error``.
+
+    Attributes:
+      reward: a function of prompts and responses, lists of text, which gives a number for each.
+      name: of the number.
+      steps: the most tokens of a response.
+      temperature: of the draws; 0 takes the likeliest tokens.
+      limit: prompts, spread evenly over the split; None for all.
+    """
+
+    judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
+
+    reward: Any
+    name: str = "reward"
+    steps: int = 64
+    temperature: float = 1.0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.reward):
+            raise UserError(f"RewardOfSamples.reward is a function of prompts and responses, not {self.reward!r}")
+        checks.at_least(self, 1, "steps")
+        checks.at_least(self, 2, "limit")
+        checks.at_least(self, 0, "temperature")
+
+    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+        super().check(family, spec, others)
+        if not spec.prefixed or spec.source_length is not None:
+            raise UserError("RewardOfSamples needs prompts: data with a prefix_mask and no source")
+        if self.steps > family.net.context:
+            raise UserError(f"RewardOfSamples.steps {self.steps} is above the context of {family.net.context}")
+
+    def __call__(self, subject: Subject) -> Findings:
+        codec: Any = subject.model.codec
+        part = subject.part(self.limit)
+        if len(part) < 2:
+            raise UserError(f"RewardOfSamples needs at least 2 prompts, but {subject.split} has {len(part)}")
+        longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
+        sampler = TokenSampler(self.steps, temperature=self.temperature)
+        prompts, asked, responses, inside = subject.collect(_drawn, sampler, longest, codec.end, limit=self.limit)
+        rewards = rewards_of_texts(
+            self.reward, texts_of(codec, prompts, asked), texts_of(codec, responses, inside)
+        ).astype(np.float64)
+        error = rewards.std(ddof=1) / math.sqrt(len(rewards))
+        return Findings(
+            {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
+            protocol=f"a response to each of {len(rewards):,} prompts of {subject.split}, at most {self.steps} tokens, "
+            f"temperature {self.temperature}",
+        )
+
+
+def _drawn(
+    family: Autoregressive,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    sampler: TokenSampler,
+    longest: int,
+    end: int | None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Prompts [B, longest] and responses [B, steps], each with what of it is real."""
+    prompts, asked = prompts_of(batch["tokens"], batch["prefix_mask"], longest)
+    # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
+    asked = asked.at[:, -1].set(True)
+    stops = () if end is None else ((end,),)
+    drawing = continued(family, state.params, prompts, asked, sampler, key, stops, end or 0)
+    inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
+    return prompts, asked, drawing.tokens, inside

@@ -1,0 +1,299 @@
+"""Autoregressive models of tokens: each is predicted from those before it, and texts are drawn token by token.
+
+GPT: Radford et al., 2018 and 2019. From one sequence to another by an encoder and a decoder: Vaswani et al., arXiv
+1706.03762. The z-loss: Chowdhery et al., arXiv 2204.02311.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.families.autoregressive.generation import DrawLoop, TokenReader, check_stream, streamed, texts
+from genjax.families.autoregressive.request import DRAFT, Decoding, Request
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.losses import chunked_cross_entropy
+from genjax.nets.transformer.token_net import unstacked
+from genjax.nets.transformer.transformer import Transformer
+
+
+class Predictions(NamedTuple):
+    """How well each token of a batch was predicted; all float32 [B, T].
+
+    Attributes:
+      nll: -log p(token | those before it) in nats.
+      log_total: logarithm of the sum of exponentials of the logits.
+      weight: 1 for a token that counts, 0 for another.
+    """
+
+    nll: jax.Array
+    log_total: jax.Array
+    weight: jax.Array
+
+
+@checks.frozen
+class Autoregressive(Family):
+    """Next-token prediction. Its ``loss`` is in nats a token: the sum over target tokens over their number.
+
+    Where the data's codec tells how many bytes a token stands for, ``bits_per_byte`` stands beside it when held-out
+    text is judged: what lets models of different vocabularies be compared.
+
+    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to. Data with a
+    prefix (layout ``Prefixed``) have what follows it predicted alone.
+
+    Attributes:
+      net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
+      chunk: tokens whose logits stand in memory at once; rows of more tokens in all are done in several parts.
+      z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
+        loss in training, to hold logits in the range that bfloat16 tells apart.
+      sampler: how texts are drawn.
+      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
+        section 3.2.1); of a sample the prompt is the prefix, past the context what is read anew.
+    """
+
+    net: Any = Transformer()
+    chunk: int = 1024
+    z_loss: float = 0.0
+    sampler: Decoding = Decoding()
+    prefix_lm: bool = False
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "chunk")
+        checks.at_least(self, 0, "z_loss")
+        if not getattr(self.net, "causal", True):
+            raise UserError("an autoregressive model is causal: it would see what it is to predict")
+        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+            raise UserError(f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it")
+        if self.prefix_lm and self.net.attention == "cudnn":
+            raise UserError('attention="cudnn" knows no prefix_lm; use "xla" or "blocked" (family.net.attention)')
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        self._check(spec)
+        variables, tokens = self._constants(spec), example["tokens"][:, :1]
+        assert spec.vocabulary is not None
+        if spec.source_length is None:
+            return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
+        assert spec.source_vocabulary is not None
+        if not hasattr(self.net, "cross_attention"):
+            raise UserError(f"these data have a source, which a {type(self.net).__name__} does not read")
+        if self.sampler.source is None and not self.sampler.source_tokens:
+            raise UserError("these data have a source: samples need one, too (family.sampler.source)")
+        one, two = jax.random.split(key)
+        encoder, decoder = self._encoder(spec.source_vocabulary), self._net(True).module(spec.vocabulary)
+        encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
+        return {
+            "encoder": params["params"],
+            "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
+        }, variables
+
+    def _check(self, spec: Spec) -> None:
+        """Refuse data that it does not model, with a ``UserError``."""
+        if spec.vocabulary is None:
+            raise UserError(f"an autoregressive model is of tokens, but the data are of {spec.entry}")
+        length = spec.shape[0] - 1
+        if max(length, spec.source_length or 0) > self.net.context:
+            raise UserError(
+                f"the rows of the data make {length} predictions"
+                + (f" of {spec.source_length} source tokens" if spec.source_length else "")
+                + f", more than the context of {self.net.context} (family.net.context)"
+            )
+        if self.prefix_lm and not spec.prefixed:
+            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
+
+    def _constants(self, spec: Spec) -> dict[str, jax.Array]:
+        """What of the data is kept beside the parameters."""
+        return {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            found = self.predictions(params, batch, key)
+            nll = Mean.of(found.nll, found.weight)
+            if not self.z_loss:
+                return {"loss": nll}, variables
+            z_loss = Mean.of(self.z_loss * jnp.square(found.log_total), found.weight)
+            return {"loss": Mean(nll.sum + z_loss.sum, nll.weight), "nll": nll, "z_loss": z_loss}, variables
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        found = self.predictions(state.params, batch)
+        metrics = {"loss": Mean.of(found.nll, found.weight)}
+        if "token_bytes" in state.variables:
+            in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
+            bits = metrics["loss"].sum / math.log(2)
+            metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
+        return metrics
+
+    def sample(self, state: State, key: jax.Array, n: int, options: Decoding | Request) -> jax.Array:
+        """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with their end.
+
+        T is the length of the longest prompt and ``options.steps``. Without an end, what follows a shorter text is
+        ``text_codecs.NOTHING``.
+
+        Raises:
+          UserError: a prompt longer than the context, or of tokens outside the vocabulary.
+        """
+        request = options.request()
+        draft = None if request.draft is None else request.draft.reader(state.frozen[DRAFT]["params"], request)
+        return texts(self.reader(state.params, request), request, key, n, draft)
+
+    def stream(
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        options: Decoding | Request,
+        codec: Any,
+        show: Callable[[str], None],
+    ) -> np.ndarray:
+        request = options.request()
+        check_stream(request, codec)
+        first = jax.jit(lambda params: DrawLoop(self.reader(params, request), request, n).first(key))
+        following = jax.jit(
+            lambda params, drawing: DrawLoop(self.reader(params, request), request, n).next(drawing), donate_argnums=1
+        )
+        params = state.params
+        return streamed(lambda: first(params), lambda drawing: following(params, drawing), request, codec, show)
+
+    def prepared(self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
+        for other in (others or {}).values():
+            if not hasattr(other.family, "reader"):
+                raise UserError(f"the run {other.run_dir} is a {type(other.family).__name__}, which guesses no tokens")
+        return options.encoded(codec, others)
+
+    def finished(self, samples: np.ndarray, options: Request, codec: Any) -> np.ndarray:
+        return options.cut(samples, codec)
+
+    def sampler_runs(self, options: Decoding) -> Mapping[str, str]:
+        return {} if options.draft is None else {DRAFT: options.draft}
+
+    def reader(self, params: Params, request: Request) -> TokenReader:
+        """The model as it reads what is asked for.
+
+        Raises:
+          UserError: it cannot: see ``Request.check``.
+        """
+        known = self._vocabulary(params["encoder"]) if "encoder" in params else None
+        request.check(self._vocabulary(params), self.net.context, known)
+        if known is None:
+            return self.reading(params)
+        source = jnp.asarray(request.source, jnp.int32)[None]
+        return self.reading(params, source, jnp.ones(source.shape))
+
+    def reading(
+        self, params: Params, source: jax.Array | None = None, source_mask: jax.Array | None = None
+    ) -> TokenReader:
+        """The model as it reads rows of tokens.
+
+        Args:
+          source: int32 [B, S] or [1, S], of a model that reads one.
+          source_mask: of the same shape, 0 where it is padding.
+        """
+        if "encoder" not in params:
+            return self._reading(params)
+        assert source is not None and source_mask is not None, "a model with an encoder reads a source"
+        return self._reading(params, (self._read(params["encoder"], source, source_mask), source_mask))
+
+    def _reading(self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None) -> TokenReader:
+        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features [B, S, C] or [1, S, C]
+        and a mask [B, S] or [1, S], 0 where they are padding."""
+        reads = memory is not None
+        net, decoder = self._net(reads), params["decoder"] if reads else params
+        if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
+            net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
+        module = net.module(self._vocabulary(params))
+
+        def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+            told = {}
+            if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
+                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told)
+            return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
+
+        def new_cache(rows: int, room: int) -> Any:
+            if memory is None:
+                return net.new_cache(rows, room)
+            features, real = (jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in memory)
+            nothing = jnp.zeros((rows, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
+            cache = net.new_cache(rows, room, features.shape[1])
+            return module.apply({"params": decoder}, nothing, None, nothing, features, real, cache=cache)[1]
+
+        return TokenReader(model, new_cache, self.net.context)
+
+    def predictions(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
+        """Of the tokens 1 to T of each row from those before them; a key says training."""
+        inputs = batch.get("inputs", batch["tokens"])[:, :-1]
+        weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
+        told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        if self.prefix_lm:
+            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
+        decoder, reads = params, "encoder" in params
+        keys = (None, None) if key is None else jax.random.split(key)
+        if reads:
+            decoder = params["decoder"]
+            told["memory"], told["memory_mask"] = self._memory(params["encoder"], batch, keys[0])
+        module = self._net(reads).module(self._vocabulary(params))
+        hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
+        rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
+        targets = batch["tokens"][:, 1:].reshape(-1)
+        nll, log_total = chunked_cross_entropy(
+            rows.reshape(len(targets), -1),
+            kernel,
+            targets,
+            bias=bias,
+            weights=weight.reshape(-1) if len(targets) > self.chunk else None,  # to sort a few rows pays nothing
+            softcap=self.net.logit_softcap,
+            chunk=self.chunk,
+        )
+        return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
+
+    def _net(self, reads: bool) -> Any:
+        """The hyper-parameters of what predicts, which may read a source."""
+        return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
+
+    def _encoder(self, vocabulary: int) -> Any:
+        """What reads the source; it has no head."""
+        biases = tuple(bias for bias in self.net.biases if bias != "head")
+        net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
+        return dataclasses.replace(net, head_transform=False).module(vocabulary)
+
+    def _memory(self, params: Params, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B, S] that numbers the
+        segments that they are for, 0 for padding; a key says training."""
+        mask = batch.get("source_segment_ids", batch["source_mask"])
+        places = batch.get("source_positions")
+        return self._read(params, batch["source_tokens"], mask, key, places), mask
+
+    def _read(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        mask: jax.Array,
+        key: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> jax.Array:
+        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the real ones' segments."""
+        segments = mask.astype(jnp.int32)
+        module = self._encoder(self._vocabulary(params))
+        return module.apply({"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None)[0]
+
+    def _vocabulary(self, params: Params) -> int:
+        params = params.get("decoder", params)
+        return len(params["embedding" if "embedding" in params else "table"])
+
+
+def _rngs(key: jax.Array | None) -> dict[str, jax.Array]:
+    return {} if key is None else {"dropout": key}

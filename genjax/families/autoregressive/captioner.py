@@ -1,0 +1,168 @@
+"""Captioners: an encoder reads an image, and a decoder writes what it shows, token by token.
+
+Vinyals et al., arXiv 1411.4555; attending to the places of the image: Xu et al., arXiv 1502.03044.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.generation import TokenReader
+from genjax.families.autoregressive.request import Decoding, Request
+from genjax.family import Batch, Params, State, Trained
+from genjax.nets.transformer.image_encoder import ImageEncoder
+from genjax.nets.transformer.transformer import Transformer
+from genjax.samplers.tokens.decoding import TokenSampler, generate
+
+
+@checks.frozen
+class CaptionDecoding(Decoding):
+    """How captions are drawn, and of which picture.
+
+    Attributes:
+      image: the picture's file, or the picture itself as ``genjax.data.text.captions.inline`` writes it out.
+    """
+
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that can be told apart from others, as what is compiled for it has to be.
+
+    Attributes:
+      shape: [H, W, C].
+      pixels: float32 in model space, as bytes.
+    """
+
+    shape: tuple[int, ...]
+    pixels: bytes
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> Picture:
+        """Of an image [H, W, C]."""
+        return cls(image.shape, np.ascontiguousarray(image, np.float32).tobytes())
+
+    @property
+    def image(self) -> np.ndarray:
+        """float32 [H, W, C]."""
+        return np.frombuffer(self.pixels, np.float32).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class CaptionRequest(Request):
+    """A request whose texts are about a picture.
+
+    Attributes:
+      picture: as the encoder reads it; None where none was named.
+    """
+
+    picture: Picture | None = None
+
+
+@checks.frozen
+class Captioner(Autoregressive):
+    """Next-token prediction of the captions of images. Its ``loss`` is in nats a token, as that of ``Autoregressive``.
+
+    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under "encoder", those of the
+    net, which attends to its features in every block, under "decoder".
+
+    Attributes:
+      net: a ``Transformer``, which writes.
+      sampler: how captions are drawn, and of which picture.
+      encoder: what reads the images.
+    """
+
+    net: Any = Transformer(layers=2, heads=4, width=128, context=64)
+    sampler: CaptionDecoding = CaptionDecoding(steps=32)
+    encoder: Any = ImageEncoder()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not hasattr(self.net, "cross_attention"):
+            raise UserError(f"a captioner's net attends to an image, which a {type(self.net).__name__} does not")
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        self._check(spec)
+        if spec.image is None:
+            raise UserError("a captioner writes of images, but these data have none beside their tokens")
+        if spec.packed:
+            raise UserError("a row of a captioner holds one caption, about its image: no packed rows")
+        if self.sampler.image is None:
+            raise UserError("captions are of a picture: samples need one, too (family.sampler.image)")
+        assert spec.vocabulary is not None
+        one, two = jax.random.split(key)
+        encoder, decoder = self.encoder.module(spec.image), self._net(True).module(spec.vocabulary)
+        features, params = encoder.init_with_output(one, example["image"], train=False)
+        return {
+            "encoder": params["params"],
+            "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
+        }, self._constants(spec) | {"blank": jnp.zeros(spec.image)}  # its shape is what the encoder reads
+
+    def prepared(self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None) -> CaptionRequest:
+        request = super().prepared(options, codec, others)
+        picture = None if options.image is None else Picture.of(codec.picture(options.image))
+        return CaptionRequest(**vars(request), picture=picture)
+
+    def reader(self, params: Params, request: Request) -> TokenReader:
+        request.check(self._vocabulary(params), self.net.context, None)
+        return self.seeing(params, jnp.asarray(_asked(request).image)[None])
+
+    def seeing(self, params: Params, images: jax.Array) -> TokenReader:
+        """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H, W, C]."""
+        return self._reading(params, self._memory(params["encoder"], {"image": images}, None))
+
+    def _memory(self, params: Params, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        image = batch["image"]
+        module, dtype = self.encoder.module(image.shape[1:]), jax.tree.leaves(params)[0].dtype
+        features = module.apply({"params": params}, image.astype(dtype), train=key is not None)
+        return features, jnp.ones(features.shape[:2], jnp.int32)
+
+
+def captions(
+    family: Captioner,
+    state: State,
+    images: jax.Array,
+    start: int,
+    end: int,
+    options: TokenSampler | None = None,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """A caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones filled up with ``end``.
+
+    Args:
+      start: the token that begins a caption.
+      end: the one that ends it.
+      options: how tokens are drawn; by default the likeliest, as many as the context has room for.
+      key: of what is drawn.
+
+    Raises:
+      UserError: images of another shape than it has learned, or more steps than the context.
+    """
+    known = state.variables["blank"].shape
+    if images.shape[1:] != known:
+        raise UserError(f"the model reads images of shape {list(known)}, not {list(images.shape[1:])}")
+    options = options or TokenSampler(family.net.context, temperature=0.0)
+    key = jax.random.key(0) if key is None else key
+    prompts = jnp.full((len(images), 1), start, jnp.int32)
+    reader = family.seeing(state.params, images)
+    cache = reader.new_cache(len(images), options.steps)
+    return generate(reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end).tokens
+
+
+def _asked(request: Request) -> Picture:
+    """The picture of a request, which has to have one."""
+    picture = getattr(request, "picture", None)
+    if picture is None:
+        raise UserError("captions are of a picture: name its file (sampler.image)")
+    return picture

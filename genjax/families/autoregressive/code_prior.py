@@ -1,0 +1,246 @@
+"""The prior of a VQ-VAE: an autoregressive model of the codes of a trained one, which then draws images.
+
+van den Oord et al., arXiv 1711.00937 (section 3.3); by a Transformer as in Esser et al., arXiv 2012.09841. Guidance of
+the codes' logits by the label: Gafni et al., arXiv 2203.13131.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.families.diffusion import conditioning
+from genjax.families.likelihoods import DiscretizedLogistic
+from genjax.families.vqvae import VQVAE, codes, decode_codes
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels, modelled
+from genjax.nets.transformer.token_net import unstacked
+from genjax.nets.transformer.transformer import Transformer
+from genjax.samplers.tokens.decoding import TokenSampler, generate
+
+AUTOENCODER = "autoencoder"
+
+
+@checks.frozen
+class CodeSampler:
+    """How the codes of an image are drawn, one after another.
+
+    Attributes:
+      temperature: logits are divided by it; 0 takes the likeliest code.
+      top_k: of the k likeliest codes only; None for all.
+      top_p: of the fewest likeliest codes that hold this much probability; None for all.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier to
+        be what the label says and less diverse; others than 1 and 0 ask the network twice for each code.
+      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    guidance_scale: float = 1.0
+    label: int | None = None
+
+    def __post_init__(self) -> None:
+        self.tokens(1)
+        checks.at_least(self, 0, "guidance_scale")
+
+    def tokens(self, steps: int) -> TokenSampler:
+        """The same for so many codes."""
+        return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+
+@checks.frozen
+class CodePrior(Family):
+    """A Transformer that predicts each code of an image from those before it, in raster order.
+
+    The autoencoder stays as its own run left it. An image of h x w codes is read as a start token, or its label as one,
+    and all codes but the last.
+
+    Of its metrics, ``loss`` is in nats a code; ``code_bits_per_dim`` is what the codes of an image cost together, in
+    bits over its pixels and channels: a rate, without what the decoder leaves out. Where the likelihood of the
+    autoencoder is of stored values (``DiscretizedLogistic``, or ``Bernoulli`` of binary images), ``bits_per_dim`` is
+    the bound on the image itself, -log p(codes) - log p(x | codes).
+
+    Attributes:
+      autoencoder: the run directory of a ``VQVAE`` of the same data.
+      net: a causal ``Transformer``, whose context holds all codes of an image.
+      conditional: the start token is the label.
+      drop_label: share of labels hidden in training, so that it learns the unconditional model, too.
+      sampler: how samples are drawn.
+    """
+
+    autoencoder: Any = "runs/vqvae_mnist"
+    net: Transformer = Transformer(layers=4, heads=4, width=128, context=64)
+    conditional: bool = False
+    drop_label: float = 0.1
+    sampler: CodeSampler = CodeSampler()
+
+    def __post_init__(self) -> None:
+        if not self.net.causal or self.net.cross_attention:
+            raise UserError("the net of a CodePrior is causal and reads no memory (cross_attention)")
+        checks.share(self, "drop_label")
+        self.check_sampler(self.sampler)
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {AUTOENCODER: self.autoencoder}
+
+    def on(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
+        run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
+        if not isinstance(family, VQVAE):
+            raise UserError(f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE")
+        others[AUTOENCODER].check(spec)
+        return dataclasses.replace(self, autoencoder=family)
+
+    @property
+    def protocol(self) -> str:  # type: ignore[override]
+        return "nats a code, in raster order; code_bits_per_dim: all codes of an image over its pixels and channels"
+
+    def check_sampler(self, options: CodeSampler) -> None:
+        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
+        conditioning.check_guidance(options.guidance_scale, self.conditional, self.drop_label)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        if self.conditional and spec.classes is None:
+            raise UserError("family.conditional needs labels, but the data have none")
+
+        def outputs() -> jax.Array:
+            params, variables = self.autoencoder.init(key, example, spec)
+            return self.autoencoder.encode(params, variables, modelled(example))
+
+        length = math.prod(jax.eval_shape(outputs).shape[1:3])
+        if length > self.net.context:
+            raise UserError(
+                f"an image is {length} codes, more than the context of {self.net.context} (family.net.context)"
+            )
+        starts = 1
+        if self.conditional:
+            assert spec.classes is not None
+            starts = spec.classes + (self.drop_label > 0)
+        module = self.net.module(self.autoencoder.codes + starts)
+        return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"], {}
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        if self.conditional and "other_label" in batch:
+            raise UserError("a prior told labels takes one of them an example: no Mixup")
+        key = jax.random.fold_in(state.step_key, 1)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+            hide_key, dropout_key = jax.random.split(key)
+            label = labels(batch) if self.conditional else None
+            if label is not None:
+                label, _ = conditioning.hide(hide_key, self.drop_label, label, self._classes(params), None)
+            nll = self.nll(params, batch["codes"], label, dropout_key)
+            return {"loss": _per_code(nll, batch["mask"])}, variables
+
+        _, grid = self._codes(state, batch, key)
+        kept = {name: batch[name] for name in ("mask", "label") if name in batch}
+        encoded = kept | {"codes": grid.reshape(len(grid), -1)}
+        state, metrics = gradient_step(loss, optimizer, state, encoded, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        x, grid = self._codes(state, batch, key)
+        nll = self.nll(state.params, grid.reshape(len(grid), -1), labels(batch) if self.conditional else None)
+        rate, mask, bits = nll.sum(-1), batch["mask"], math.prod(x.shape[1:]) * math.log(2)
+        metrics = {"loss": _per_code(nll, mask), "code_bits_per_dim": Mean.of(rate / bits, mask)}
+        likelihood = self.autoencoder.likelihood
+        if isinstance(likelihood, DiscretizedLogistic) or getattr(likelihood, "binarize", False):
+            params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
+            outputs = self.autoencoder.decode(params, variables, variables["codebook"][grid])
+            bound = rate + likelihood.nll(params.get("likelihood"), outputs, x)
+            metrics["bits_per_dim"] = Mean.of(bound / bits, mask)
+        return metrics
+
+    def sample(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
+        """The means [n, H, W, C] of p(x | codes) for codes that are drawn."""
+        grid = self.draw_codes(state, key, n, options)
+        return decode_codes(self.autoencoder, _frozen(state), grid)
+
+    def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
+        """int32 [n, h, w], all in one compiled loop with a cache.
+
+        Raises:
+          UserError: for guidance or a label that does not fit the model.
+        """
+        self.check_sampler(options)
+        classes = self._classes(state.params)
+        label = conditioning.asked(options.label, n, classes)
+        if label is not None and options.guidance_scale == 0:
+            label = jnp.full(n, classes)
+        twice = options.guidance_scale not in (0, 1)
+        rows, columns = self._grid(state)
+        net, params = self.net, state.params
+        if net.scan_layers:  # code by code a loop over layers is slow
+            net, params = dataclasses.replace(net, scan_layers=False), unstacked(params)
+        known = self.autoencoder.codes
+        module: Any = net.module(len(params["embedding"]))
+
+        def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+            if twice:  # the same codes after the start without a label
+                tokens = jnp.concatenate([tokens, jnp.where(tokens < known, tokens, known + classes)])
+            hidden, cache = module.apply({"params": params}, tokens, cache=cache)
+            logits = module.apply({"params": params}, hidden[:, -last:], method="logits")[..., :known]
+            if twice:
+                told, untold = jnp.split(logits, 2)
+                logits = untold + options.guidance_scale * (told - untold)
+            return logits, cache
+
+        starts = self._starts(label, n)
+        cache = net.new_cache(2 * n if twice else n, rows * columns)
+        drawing = generate(model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key)
+        return drawing.tokens.reshape(n, rows, columns)
+
+    def nll(self, params: Params, codes: jax.Array, label: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
+        """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key says training."""
+        inputs = jnp.concatenate([self._starts(label, len(codes)), codes[:, :-1]], 1)
+        module: Any = self.net.module(len(params["embedding"]))
+        rngs = {} if key is None else {"dropout": key}
+        hidden, _ = module.apply({"params": params}, inputs, rngs=rngs, train=key is not None)
+        logits = module.apply({"params": params}, hidden, method="logits")[..., : self.autoencoder.codes]
+        log_prob = jax.nn.log_softmax(logits)
+        return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
+
+    def _starts(self, label: jax.Array | None, n: int) -> jax.Array:
+        """The start tokens int32 [n, 1], which come after the codes in the vocabulary."""
+        start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
+        return self.autoencoder.codes + start[:, None]
+
+    def _codes(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the autoencoder sees of a batch [B, H, W, C], and its codes int32 [B, h, w]."""
+        x = self.autoencoder.likelihood.prepare(key, modelled(batch))
+        return x, codes(self.autoencoder, _frozen(state), x)
+
+    def _grid(self, state: State) -> tuple[int, int]:
+        """Rows and columns of an image's codes."""
+        params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
+        image = jax.ShapeDtypeStruct((1, *variables["mean"].shape), jnp.float32)
+        rows, columns = jax.eval_shape(self.autoencoder.encode, params, variables, image).shape[1:3]
+        return rows, columns
+
+    def _classes(self, params: Params) -> int:
+        """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an unconditional model."""
+        if not self.conditional:
+            return 0
+        return len(params["embedding"]) - self.autoencoder.codes - (self.drop_label > 0)
+
+
+def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:
+    """The mean over the codes of nll [B, N]; mask [B]."""
+    return Mean.of(nll, jnp.broadcast_to(mask[:, None], nll.shape))
+
+
+def _frozen(state: State) -> State:
+    """The state of the autoencoder."""
+    return state.replace(**state.frozen[AUTOENCODER])

@@ -1,0 +1,141 @@
+"""Diffusion in the latent space of a trained autoencoder (Rombach et al., arXiv 2112.10752)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.data.dataset import Spec
+from genjax.errors import UserError
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.family import Batch, Family, Metrics, Params, State, Trained, modelled
+
+AUTOENCODER = "autoencoder"
+
+
+class Autoencoder(Protocol):
+    """What diffusion needs of a ``VAE`` or ``VQVAE``."""
+
+    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """Latents [B, ...] of x [B, ...], drawn where they are random."""
+        ...
+
+    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+        """The mean [B, ...] of what latents [B, ...] stand for."""
+        ...
+
+    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+        """Mean and standard deviation of latents, as they broadcast with them."""
+        ...
+
+
+@checks.frozen
+class LatentDiffusion(Family):
+    """A diffusion of the standardised latents of an autoencoder, which stays as its own run left it.
+
+    Latents of a VQ-VAE are those before it quantises; samples are quantised when they are decoded. The metrics are
+    those of the diffusion, per entry of the latents.
+
+    Attributes:
+      autoencoder: the run directory of a ``VAE`` or ``VQVAE`` of the same data.
+      diffusion: of the latents, with a network for their shape: a grid [h, w, D] is an image to it, a vector points.
+    """
+
+    autoencoder: Any = "runs/vqvae_mnist"
+    diffusion: Diffusion = Diffusion()
+
+    def __post_init__(self) -> None:
+        if self.diffusion.sampler.clip:
+            raise UserError("sampler.clip holds images within [-1, 1], and latents have no such limits")
+        if self.diffusion.augment.told:
+            raise UserError("diffusion.augment turns images, not their latents; augment the autoencoder's training")
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {AUTOENCODER: self.autoencoder}
+
+    def on(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
+        run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
+        if not hasattr(family, "from_latents"):
+            raise UserError(f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or VQVAE")
+        if getattr(family, "conditional", False):
+            raise UserError(f"the autoencoder {run_dir} needs labels for its latents (conditional); take one without")
+        others[AUTOENCODER].check(spec)
+        return dataclasses.replace(self, autoencoder=family)
+
+    @property
+    def sampler(self) -> Denoising:
+        """How samples are drawn."""
+        return self.diffusion.sampler
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees the label."""
+        return self.diffusion.conditional
+
+    @property
+    def text(self) -> Any:
+        """What embeds the captions that the network sees; None for none."""
+        return self.diffusion.text
+
+    @property
+    def protocol(self) -> str:  # type: ignore[override]
+        return f"of standardised latents; {self.diffusion.protocol}"
+
+    def check_sampler(self, options: Denoising) -> None:
+        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
+        if options.clip:
+            raise UserError("sampler.clip holds images within [-1, 1], and latents have no such limits")
+        self.diffusion.check_sampler(options)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+        def latents() -> jax.Array:
+            params, variables = self.autoencoder.init(key, example, spec)
+            return self.autoencoder.to_latents(params, variables, modelled(example), key)
+
+        shape = jax.eval_shape(latents).shape
+        within = Spec(
+            _entry(len(shape)), shape[1:], np.zeros(shape[1:], np.float32), spec.classes, condition=spec.condition
+        )
+        return self.diffusion.init(key, self._within(example, jnp.zeros(shape)), within)
+
+    def train_step(
+        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    ) -> tuple[State, Metrics]:
+        key = jax.random.fold_in(state.step_key, 1)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        return self.diffusion.train_step(state, self._encoded(state, batch, key), optimizer=optimizer, axis=axis)
+
+    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
+        latent_key, key = jax.random.split(key)
+        return self.diffusion.evaluate(state, self._encoded(state, batch, latent_key), key)
+
+    def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
+        self.check_sampler(options)
+        frozen = state.frozen[AUTOENCODER]
+        mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
+        z = mean + deviation * self.diffusion.sample(state, key, n, options)
+        return self.autoencoder.from_latents(frozen["params"], frozen["variables"], z)
+
+    def _encoded(self, state: State, batch: Batch, key: jax.Array) -> Batch:
+        """The batch with standardised latents in the place of what they stand for."""
+        frozen = state.frozen[AUTOENCODER]
+        mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
+        z = self.autoencoder.to_latents(frozen["params"], frozen["variables"], modelled(batch), key)
+        return self._within(batch, (z - mean) / deviation)
+
+    def _within(self, batch: Batch, z: jax.Array) -> Batch:
+        x = modelled(batch)
+        return {name: value for name, value in batch.items() if value is not x} | {_entry(z.ndim): z}
+
+
+def _entry(ndim: int) -> str:
+    """What a batch of latents of so many axes is to a diffusion."""
+    return "image" if ndim == 4 else "points"

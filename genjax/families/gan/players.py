@@ -1,0 +1,236 @@
+"""What the two players of an adversarial game compute; how they learn is in ``genjax.families.gan.gan``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genjax.data.dataset import Spec
+from genjax.data.tables.vectors import categories, constants, relaxed
+from genjax.errors import UserError
+from genjax.family import Batch, Params, State, apply, modelled
+from genjax.nets.conv import norm
+from genjax.nets.gan import spectral
+from genjax.nets.gan.discriminator import Discriminator
+from genjax.nets.gan.progressive import Progressive, enlarged, reduced
+
+Normalised = Literal["none", "discriminator", "both"]
+NORMALISED: dict[Normalised, tuple[str, ...]] = {
+    "none": (),
+    "discriminator": ("discriminator",),
+    "both": ("discriminator", "generator"),
+}
+STANDING = 512  # latents whose statistics stand in for the moving ones of averaged parameters
+
+
+@dataclass(frozen=True)
+class Nets:
+    """Generator and discriminator as functions of parameters and variables; see ``GAN`` for the fields."""
+
+    latent_dim: int
+    generator: Any
+    discriminator: Any
+    spectral_norm: Normalised
+    minibatch_std: bool
+    pack: int
+    conditional: bool
+    temperature: float
+
+    @property
+    def progressive(self) -> bool:
+        """Whether the resolution grows."""
+        return isinstance(self.generator, Progressive)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec, std: float | None) -> tuple[Params, Any]:
+        """Parameters and variables of both; ``std`` that of all matrices, None for what the nets choose."""
+        classes = (spec.classes or 0) if self.conditional else 0
+        keys = iter(jax.random.split(key, 6))
+        z = jnp.zeros((1, self.latent_dim * (2 if classes else 1)))
+        stage = {"stage": len(self.generator.sizes(spec.shape)) - 1} if self.progressive else {}
+        made = self.generator.generator(spec.shape).init(next(keys), z, train=True, **stage)
+        variables = {"mean": jnp.asarray(spec.mean), **constants(spec)}
+        packed = jnp.concatenate([modelled(example, variables)] * self.pack, axis=-1)
+        label = jnp.zeros(1, jnp.int32) if classes else None
+        judge = self._discriminator(spec.shape, classes).init(next(keys), packed, label=label, train=True)
+        params = {"generator": {"net": made["params"]}, "discriminator": judge["params"]}
+        if std is not None:
+            params = _redrawn(params, next(keys), std)
+        if classes:
+            params["generator"]["label"] = jax.random.normal(next(keys), (classes, self.latent_dim))
+        matrices = {"generator": params["generator"]["net"], "discriminator": params["discriminator"]}
+        vectors = {part: spectral.vectors(matrices[part], next(keys)) for part in NORMALISED[self.spectral_norm]}
+        stats = {"generator": made.get("batch_stats", {}), "discriminator": judge.get("batch_stats", {})}
+        variables |= {"batch_stats": stats, "spectral": vectors}
+        if self.progressive:
+            variables |= {"stage": jnp.zeros((), jnp.int32), "fade": jnp.ones(())}
+        return params, variables
+
+    def generated(
+        self,
+        params: Params,
+        variables: Any,
+        z: jax.Array,
+        label: jax.Array | None,
+        shape: tuple[int, ...],
+        axis: str | None = None,
+        *,
+        key: jax.Array,
+        train: bool,
+    ) -> tuple[jax.Array, Any]:
+        """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics.
+
+        The ``key`` draws the categories of a table; other fakes hang on ``z`` alone.
+        """
+        full = variables["mean"].shape
+        if label is not None:
+            z = jnp.concatenate([z, params["label"][label].astype(z.dtype)], axis=-1)
+        stage: dict[str, Any] = {}
+        if self.progressive:
+            stage = {"stage": self.generator.sizes(full).index(tuple(shape[1:3])), "fade": variables["fade"]}
+        x, changed = apply(
+            self.generator.generator(full, axis),
+            params["net"],
+            z,
+            variables={"batch_stats": variables["batch_stats"]["generator"]},
+            mutable=["batch_stats"],
+            train=train,
+            **stage,
+        )
+        if "shares" in variables:
+            x = relaxed(key, x, categories(variables), self.temperature)
+        return jnp.tanh(x) if x.ndim == 4 else x, _with_stats(variables, "generator", changed)
+
+    def logits(
+        self,
+        params: Params,
+        variables: Any,
+        x: jax.Array,
+        label: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        axis: str | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Of packs [B / pack], and the variables with the discriminator's new statistics; a key says training."""
+        packed = jnp.concatenate(jnp.split(x, self.pack), axis=-1)
+        classes = len(params["label"]["embedding"]) if self.conditional else 0
+        logits, changed = apply(
+            self._discriminator(variables["mean"].shape, classes, axis),
+            params,
+            packed,
+            label=label,
+            mask=None if mask is None else self.packed(mask),
+            variables={"batch_stats": variables["batch_stats"]["discriminator"]},
+            mutable=["batch_stats"],
+            rngs={} if key is None else {"dropout": key},
+            train=key is not None,
+            **({"fade": variables["fade"]} if self.progressive else {}),
+        )
+        return logits, _with_stats(variables, "discriminator", changed)
+
+    def drawn(
+        self, state: State, key: jax.Array, n: int, label: jax.Array | None, truncation: float | None
+    ) -> jax.Array:
+        """``n`` samples at the resolution of the data."""
+        z, full = self.latents(key, n, truncation), state.variables["mean"].shape
+        params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
+
+        def at(size: tuple[int, ...]) -> jax.Array:
+            x, _ = self.generated(params, variables, z, label, (n, *size), key=row_key(key), train=False)
+            return x
+
+        if not self.progressive:
+            return at(full)
+        sizes = self.generator.sizes(full)
+        stages = [lambda i=i: enlarged(at(sizes[i]), sizes[i:]) for i in range(len(sizes))]
+        return jax.lax.switch(variables["stage"], stages)
+
+    def latents(self, key: jax.Array, n: int, truncation: float | None = None) -> jax.Array:
+        if truncation is None:
+            return jax.random.normal(key, (n, self.latent_dim))
+        return jax.random.truncated_normal(key, -truncation, truncation, (n, self.latent_dim))
+
+    def sampled_label(self, params: Params, n: int, label: int | None) -> jax.Array | None:
+        if not self.conditional:
+            if label is not None:
+                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+            return None
+        classes = len(params["generator"]["label"])
+        if label is not None and not 0 <= label < classes:
+            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+        return jnp.arange(n) % classes if label is None else jnp.full(n, label)
+
+    def packed(self, mask: jax.Array) -> jax.Array:
+        """1 where all examples of a pack are real, [B / pack]."""
+        return mask.reshape(self.pack, -1).min(0)
+
+    def normalised(self, part: str, params: Params, variables: Any, iterate: bool) -> tuple[Params, Any]:
+        """A player's parameters as it uses them, and the variables with new singular vectors."""
+        if part not in NORMALISED[self.spectral_norm]:
+            return params, variables
+        matrices = params["net"] if part == "generator" else params
+        divided, vectors = spectral.normalised(matrices, variables["spectral"][part], iterate)
+        params = params | {"net": divided} if part == "generator" else divided
+        return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
+
+    def staged(self, variables: Any, batch: Batch) -> Any:
+        """The variables at the stage that the batch's resolution tells."""
+        shape, full = modelled(batch, variables).shape[1:], variables["mean"].shape
+        sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
+        if shape[:2] not in sizes:
+            reached = ", ".join("x".join(map(str, size)) for size in sizes)
+            raise UserError(f"the generator makes {reached}, not {'x'.join(map(str, shape[:2]))}")
+        if not self.progressive:
+            return variables
+        fade = batch["fade"].max() if "fade" in batch else jnp.ones(())
+        return variables | {"stage": jnp.int32(sizes.index(shape[:2])), "fade": fade}
+
+    def at_stage(self, state: State, x: jax.Array, judged: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """``judged`` of images [B, H, W, C] brought down to the resolution that training has reached."""
+        if not self.progressive:
+            return judged(x)
+        count = len(self.generator.sizes(state.variables["mean"].shape))
+        stages = [lambda x, times=count - 1 - i: judged(reduced(x, times)) for i in range(count)]
+        return jax.lax.switch(state.variables["stage"], stages, x)
+
+    def standing(self, state: State) -> Any:
+        """Variables whose generator statistics are those of these parameters, measured over a batch of latents."""
+        stats = state.variables["batch_stats"]["generator"]
+        label = self.sampled_label(state.params, STANDING, None)
+        z = self.latents(jax.random.key(0), STANDING)
+        params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
+        shape = (STANDING, *variables["mean"].shape)
+
+        def after(stats: Any) -> Any:
+            variables_now = _with_stats(variables, "generator", {"batch_stats": stats})
+            _, changed = self.generated(params, variables_now, z, label, shape, key=jax.random.key(0), train=True)
+            return changed["batch_stats"]["generator"]
+
+        return _with_stats(state.variables, "generator", {"batch_stats": norm.measured(after, stats)})
+
+    def _discriminator(self, shape: tuple[int, ...], classes: int, axis: str | None = None) -> nn.Module:
+        net = self.discriminator
+        backbone = net.features(shape) if self.progressive else net.backbone(axis)
+        return Discriminator(backbone, classes, self.minibatch_std, axis)
+
+
+def row_key(key: jax.Array) -> jax.Array:
+    """For the categories of the fakes whose latents are drawn by ``key``."""
+    return jax.random.fold_in(key, 0)
+
+
+def _with_stats(variables: Any, part: str, changed: Any) -> Any:
+    stats = variables["batch_stats"] | {part: changed.get("batch_stats", {})}
+    return variables | {"batch_stats": stats}
+
+
+def _redrawn(params: Params, key: jax.Array, std: float) -> Params:
+    """All matrices drawn anew from normals."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [std * jax.random.normal(k, p.shape) if p.ndim >= 2 else p for k, p in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)

@@ -1,0 +1,118 @@
+"""A transformer over patches that is told a vector (Peebles & Xie, arXiv 2212.09748)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.errors import UserError
+from genjax.nets.conv.attention import FlatDense, SelfAttention, check_heads
+
+
+def patchify(x: jax.Array, patch: int) -> jax.Array:
+    """Squares of an image, row by row: [B, H, W, C] -> [B, H/P * W/P, P * P * C]."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c).swapaxes(2, 3)
+    return x.reshape(b, (h // patch) * (w // patch), patch * patch * c)
+
+
+def unpatchify(tokens: jax.Array, patch: int, shape: tuple[int, ...]) -> jax.Array:
+    """The inverse of `patchify`: [B, T, P * P * C] -> [B, *shape]."""
+    h, w, c = shape
+    x = tokens.reshape(len(tokens), h // patch, w // patch, patch, patch, c).swapaxes(2, 3)
+    return x.reshape(len(tokens), h, w, c)
+
+
+def positions(h: int, w: int, width: int) -> np.ndarray:
+    """Sines and cosines of the row and of the column: float32 [h * w, width], half of the width for each."""
+    frequencies = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
+    row, column = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
+    angles = [place.reshape(-1, 1) * frequencies for place in (row, column)]
+    return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], -1).astype(np.float32)
+
+
+def _modulated(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """[B, T, D] normalised over D, then scaled and shifted by [B, D]."""
+    x = nn.LayerNorm(use_bias=False, use_scale=False, epsilon=1e-6, dtype=x.dtype)(x)
+    return x * (1 + scale)[:, None] + shift[:, None]
+
+
+class DiTBlock(nn.Module):
+    """Attention and a perceptron, each gated by the vector, the gates begin at 0: [B, T, D], [B, E] -> [B, T, D]."""
+
+    heads: int
+    ratio: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        parts = jnp.split(FlatDense(6 * width, zero=True, name="modulation")(vector), 6, axis=-1)
+        shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = parts
+        y = SelfAttention(self.heads, name="attention")(_modulated(x, shift_a, scale_a))
+        x = x + gate_a[:, None] * y
+        y = FlatDense(self.ratio * width, name="hidden")(_modulated(x, shift_b, scale_b))
+        return x + gate_b[:, None] * FlatDense(width, name="output")(nn.gelu(y))
+
+
+class DiTDenoiser(nn.Module):
+    """[B, *shape], [B, E] -> [B, *shape]."""
+
+    shape: tuple[int, ...]
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    ratio: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
+        """`train` changes nothing: there is no dropout."""
+        h, w, c = self.shape
+        y = FlatDense(self.width, name="stem")(patchify(x, self.patch))
+        y = y + jnp.asarray(positions(h // self.patch, w // self.patch, self.width), y.dtype)[None]
+        for i in range(self.depth):
+            y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
+        shift, scale = jnp.split(FlatDense(2 * self.width, zero=True, name="modulation")(vector), 2, axis=-1)
+        y = FlatDense(self.patch**2 * c, zero=True, name="output")(_modulated(y, shift, scale))
+        return unpatchify(y, self.patch, self.shape)
+
+
+@checks.frozen
+class DiT:
+    """A vision transformer with adaptive layer norm whose blocks begin as identities (adaLN-Zero).
+
+    Attributes:
+        patch: Side of the square patches; divides height and width.
+        width: Of a token; a multiple of 4, and of the heads.
+        depth: Blocks.
+        heads: Of the attention.
+        ratio: Width of a block's hidden layer over `width`.
+    """
+
+    patch: int = 2
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    ratio: int = 4
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "patch", "width", "depth", "ratio")
+        checks.depth(self, "depth")
+        if self.width % 4:
+            raise UserError(f"the width of a DiT is a multiple of 4 for its positions, not {self.width}")
+        check_heads(self.width, self.heads)
+
+    def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
+        """`module(x [B, H, W, C], vector [B, E], train=...)` -> [B, H, W, C].
+
+        Raises:
+            UserError: the shape is not [H, W, C] with height and width in whole patches.
+        """
+        if len(shape) != 3 or min(shape) < 1:
+            raise UserError(f"a DiT needs images [H, W, C], not shape {tuple(shape)}")
+        if shape[0] % self.patch or shape[1] % self.patch:
+            raise UserError(f"patches of {self.patch} do not divide an image of {shape[0]}x{shape[1]}")
+        return DiTDenoiser(shape, self.patch, self.width, self.depth, self.heads, self.ratio)

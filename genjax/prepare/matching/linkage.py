@@ -1,0 +1,309 @@
+"""Rows of a table that tell of one thing, without a key that says so: probabilistic record linkage.
+
+Fellegi and Sunter, 1969, "A theory for record linkage"; Winkler, 1988, "Using the EM algorithm for weight computation
+in the Fellegi-Sunter model of record linkage".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import expit
+
+from genjax import checks
+from genjax.errors import UserError, unknown
+from genjax.prepare.matching.components import buckets, components
+from genjax.prepare.matching.similarities import SIMILARITIES, soundex
+
+ROUNDS = 200  # of expectation and maximisation, at most
+SETTLED = 1e-6  # how little a probability changes in the last of them
+PRIOR = 1.0  # pairs that each level is seen in beforehand
+MISSING = -1  # the level of a pair of which one value is
+
+
+@checks.frozen
+class Blocking:
+    """Which rows are compared at all: those with the same values, or close to each other when sorted by them.
+
+    Rows where one of the values is missing stay out.
+
+    Attributes:
+      columns: by their names; rows are the same in all of them.
+      soundex: compare how the values sound instead.
+      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo, 1995); 0 for rows
+        with the same values.
+      largest: rows that share the same values, at most; those that more share tell little, and are passed over.
+    """
+
+    columns: tuple[str, ...]
+    soundex: bool = False
+    window: int = 0
+    largest: int = 500
+
+    def __post_init__(self) -> None:
+        checks.some(self, "columns")
+        checks.at_least(self, 0, "window")
+        checks.at_least(self, 2, "largest")
+
+
+@checks.frozen
+class FieldComparison:
+    """How the values of a column are compared. A missing one speaks neither for two rows nor against them.
+
+    Attributes:
+      column: its name.
+      similarity: "exact", "jaro_winkler" for words, "edits" for codes, "dates", or "numbers".
+      levels: similarities, falling: pairs that reach the first one agree best, those that reach none disagree.
+    """
+
+    column: str
+    similarity: str = "jaro_winkler"
+    levels: tuple[float, ...] = (1.0, 0.92, 0.8)
+
+    def __post_init__(self) -> None:
+        if self.similarity not in SIMILARITIES:
+            raise unknown("similarity", self.similarity, SIMILARITIES)
+        falling = all(a > b for a, b in zip((1.0 + 1e-9, *self.levels), (*self.levels, 0.0), strict=True))
+        if not self.levels or not falling:
+            raise UserError(
+                f"comparison.levels of {self.column} fall from at most 1 and stay above 0, unlike {self.levels}"
+            )
+
+
+class Links(NamedTuple):
+    """What was found in a table of N rows, of M pairs that were compared.
+
+    Attributes:
+      group: for each row the smallest index of those it is one with [N] int64.
+      left: indices of the pairs [M] int64.
+      right: of their other rows [M] int64.
+      probability: that a pair is one [M].
+      weights: by column, the base-2 logarithm of how much likelier each level is of rows that are one than of others,
+        from disagreement to the first of ``levels``.
+    """
+
+    group: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    probability: np.ndarray
+    weights: dict[str, np.ndarray]
+
+
+@checks.frozen
+class Linkage:
+    """Rows are one where the evidence of all columns says so, each as much as it is worth in this very table.
+
+    Columns are taken to be independent, given whether two rows are one. How often each level comes up among rows that
+    are one is estimated from the pairs of the blocks, among others from random pairs, both by expectation and
+    maximisation: no row's truth is needed. Values are compared without white space at their ends and in lower case.
+    Memory and time grow with the pairs of the blocks, some 100 bytes for each.
+
+    Attributes:
+      blocks: pairs of any of them are compared.
+      comparisons: of their columns.
+      threshold: the probability from which on a pair is one.
+      sample: random pairs.
+      seed: of their choice.
+    """
+
+    blocks: tuple[Blocking, ...]
+    comparisons: tuple[FieldComparison, ...]
+    threshold: float = 0.9
+    sample: int = 2**17
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.some(self, "blocks", "comparisons")
+        names = [comparison.column for comparison in self.comparisons]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"linkage compares {name} twice, but one value is evidence only once")
+        checks.inside(self, 0, 1, "threshold")
+        checks.at_least(self, 1, "sample")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that are read, sorted."""
+        return tuple(sorted({c.column for c in self.comparisons} | {c for b in self.blocks for c in b.columns}))
+
+    def clusters(self, table: pa.Table) -> np.ndarray:
+        """The group [N] int64 of each row of a table: the smallest index of those it is one with. See ``link``."""
+        return self.link(table).group
+
+    def link(self, table: pa.Table) -> Links:
+        """The rows of a table that are one, whatever the order of its rows.
+
+        Raises:
+          UserError: a column is missing, or holds what cannot be compared so.
+        """
+        columns = {name: _column(table, name) for name in self.columns}
+        order = np.lexsort([column.codes for column in columns.values()])
+        columns = {name: column._replace(codes=column.codes[order]) for name, column in columns.items()}
+        pairs = _union([_pairs(block, columns) for block in self.blocks], len(table))
+        sizes = [len(comparison.levels) + 1 for comparison in self.comparisons]
+        levels, random = (self._levels(columns, some) for some in (pairs, self._random(len(table))))
+        probability, weights = _estimate(levels, random, sizes, len(table))
+        left, right = order[pairs]
+        one = probability >= self.threshold
+        named = dict(zip((comparison.column for comparison in self.comparisons), weights, strict=True))
+        return Links(components(left[one], right[one], len(table)), left, right, probability, named)
+
+    def _random(self, count: int) -> np.ndarray:
+        """Pairs [2, R] of different rows: all of them if they are not more than asked for."""
+        if count * (count - 1) // 2 <= self.sample:
+            return np.stack(np.triu_indices(count, 1))
+        rng = np.random.default_rng(self.seed)
+        left = rng.integers(0, count, self.sample)
+        return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
+
+    def _levels(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
+        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or ``MISSING``."""
+        return np.stack([_level(comparison, columns[comparison.column], pairs) for comparison in self.comparisons], 1)
+
+
+class _Column(NamedTuple):
+    """A column as codes [N], of which 0 is a missing value, of values [V + 1] in their order."""
+
+    codes: np.ndarray
+    values: pa.Array
+
+
+def _column(table: pa.Table, name: str) -> _Column:
+    if name not in table.column_names:
+        raise unknown("column", name, table.column_names)
+    try:
+        texts = pc.cast(table[name].combine_chunks(), pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(f"column {name!r} holds {table[name].type}, which cannot be compared as text") from None
+    texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(texts, "")))
+    values = pc.unique(texts)
+    values = values.filter(pc.not_equal(values, "")).sort()
+    codes = pc.fill_null(pc.index_in(texts, values), -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    return _Column(codes, pa.concat_arrays([pa.array([""], pa.large_string()), values]))
+
+
+def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
+    """The pairs [2, M] of a block."""
+    parts = [_sounds(columns[name]) if block.soundex else columns[name].codes for name in block.columns]
+    there = np.flatnonzero(np.all([codes > 0 for codes in parts], axis=0))
+    keys = _joint([codes[there] for codes in parts])
+    pairs = _following(keys, block.window) if block.window else _sharing(keys, block.largest)
+    return there[np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)]
+
+
+def _sounds(column: _Column) -> np.ndarray:
+    """Codes [N] of how the values sound."""
+    sounds = soundex(column.values).to_numpy(zero_copy_only=False).astype(str)
+    return np.unique(sounds, return_inverse=True)[1][column.codes]  # the missing one has no sound, and comes first
+
+
+def _joint(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One code [N] of several, in their order."""
+    joint = np.zeros(len(parts[0]), np.int64)
+    for part in parts:
+        joint = np.unique(joint * (int(part.max(initial=0)) + 1) + part, return_inverse=True)[1]
+    return joint
+
+
+def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
+    """The pairs [2, M] of each distance up to ``window`` in the order of the keys."""
+    order = np.argsort(keys, kind="stable")
+    for lag in range(1, min(window, len(order) - 1) + 1):
+        yield np.stack([order[:-lag], order[lag:]])
+
+
+def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
+    """The pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
+    sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    few = np.flatnonzero((sizes[2] <= largest)[sizes[1]])
+    indices, ends = buckets(keys[few])
+    places = np.arange(len(indices))
+    for lag in range(1, largest):
+        places = places[places + lag < ends[places]]
+        yield few[np.stack([indices[places], indices[places + lag]])]
+
+
+def _union(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """The pairs [2, M] of all, each once and with its smaller index first."""
+    every = np.sort(np.concatenate(list(pairs), axis=1), axis=0)
+    return np.stack(np.divmod(np.unique(every[0] * count + every[1]), count)) if count else every
+
+
+def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> np.ndarray:
+    """The level of pairs [2, M] in one comparison [M]. Each pair of values is compared once."""
+    codes = column.codes[pairs]
+    count = len(column.values)
+    distinct, inverse = np.unique(codes[0] * count + codes[1], return_inverse=True)
+    left, right = np.divmod(distinct, count)
+    there = (left > 0) & (right > 0)
+    levels = np.full(len(distinct), MISSING)
+    values = [column.values.take(pa.array(side[there])) for side in (left, right)]
+    try:
+        found = SIMILARITIES[comparison.similarity](*values)
+    except UserError as error:
+        raise UserError(f"column {comparison.column!r}: {error}") from None
+    levels[there] = (found[:, None] >= np.asarray(comparison.levels) - 1e-9).sum(1)
+    return levels[inverse]
+
+
+def _estimate(
+    levels: np.ndarray, random: np.ndarray, sizes: Sequence[int], count: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The probability of pairs [M] and the weights of each comparison's levels, by expectation and maximisation.
+
+    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random pairs, and a pair is
+    one beforehand with the chance of any two rows of the table, not of a block: that its block's values agree is
+    evidence which counts in its pattern. Hardly any pair outside the blocks is one.
+
+    Args:
+      levels: of the pairs [M, C].
+      random: of random pairs [R, C].
+      sizes: levels of each comparison.
+      count: rows of the table.
+    """
+    patterns, of_pair, counts = _patterns(levels)
+    others, _, other_counts = _patterns(random)
+    every = count * (count - 1) / 2 + 2 * PRIOR
+    same = [_share(np.arange(size) ** 2.0) for size in sizes]  # rising: rows that are one mostly agree
+    apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
+    chance = (count + PRIOR) / (2 * count + every)  # as if every second row were one with another
+    probability = np.ones(len(patterns))
+    for _ in range(ROUNDS):
+        before = probability
+        weights = [np.log2(a / b) for a, b in zip(same, apart, strict=True)]
+        probability, other = (_posterior(some, weights, chance) for some in (patterns, others))
+        chance = (probability @ counts + PRIOR) / every
+        same = [_share(_count(patterns[:, c], counts * probability, size)) for c, size in enumerate(sizes)]
+        apart = [_share(_count(others[:, c], other_counts * (1 - other), size)) for c, size in enumerate(sizes)]
+        if np.abs(probability - before).max(initial=0) < SETTLED:
+            break
+    return probability[of_pair], weights
+
+
+def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different rows [K, C] of levels [M, C], which of them each is [M], and how often each comes [K]."""
+    joint = _joint(list(levels.T + 1))
+    _, first, inverse, counts = np.unique(joint, return_index=True, return_inverse=True, return_counts=True)
+    return levels[first], inverse, counts
+
+
+def _count(levels: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+    """The weight of each level [size]; a missing value is none."""
+    there = levels != MISSING
+    return np.bincount(levels[there], weights[there], size)
+
+
+def _share(counts: np.ndarray) -> np.ndarray:
+    return (counts + PRIOR) / (counts + PRIOR).sum()
+
+
+def _posterior(patterns: np.ndarray, weights: Sequence[np.ndarray], chance: float) -> np.ndarray:
+    """The probability [K] that pairs of these patterns [K, C] are one, of the chance that they have beforehand."""
+    total = np.full(len(patterns), np.log2(chance / (1 - chance)))
+    for levels, weight in zip(patterns.T, weights, strict=True):
+        total += np.where(levels == MISSING, 0.0, weight[levels])
+    return expit(total * np.log(2))

@@ -1,0 +1,271 @@
+"""Runs a ``Preparation``, a stage after the other.
+
+Each stage writes its records to a folder that gets its name once all is there. So a run that was killed goes on after
+the last whole stage, and a change of the pipeline repeats no stage before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from genjax.data.sources.prepared import MANIFEST
+from genjax.data.splits import digest
+from genjax.data.tally import told
+from genjax.errors import UserError
+from genjax.experiment import to_json
+from genjax.machine import disk
+from genjax.prepare import card, engine, reading, shards
+from genjax.prepare.preparation import Change, Outcome, Preparation
+from genjax.prepare.reading import DROPPED, KEPT
+from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
+
+DONE, STAGES = "done.json", "stages"
+GLOB = "*?[]{}%#"  # of patterns and addresses
+LEFT = "the stages that are done are kept, and the same command goes on once there is room"
+QUARANTINE = "quarantine.jsonl"
+VERSION = 4  # of what stages make; raised when an old folder must not be taken for a finished one
+
+
+def prepare(
+    preparation: Preparation,
+    name: str,
+    out: str | Path,
+    runner: str = engine.NATIVE,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run a preparation, or what is left of it; returns the path of the manifest.
+
+    Args:
+      name: that the card gives the data.
+      out: the folder of the shards, the card and the stages.
+      runner: "native", "ray", or the address of a Ray cluster, whose workers see the same folders.
+      say: is told a line for each stage.
+
+    Raises:
+      UserError: nothing to read, no room to write, or more broken records than ``max_bad``.
+    """
+    folder = Path(out).expanduser()
+    plan, schema = reading.planned(preparation.readers)
+    _check_free(folder, [path for _, files in plan for path in files.paths])
+    reading.note_passed_over(plan)
+    engine.begin(runner)
+    from daft.exceptions import DaftCoreException
+
+    try:
+        with disk.watched(LEFT, folder):
+            return _prepared(preparation, name, folder, plan, schema, say)
+    except BrokenPipeError:  # of the lines: nobody reads them any more
+        raise
+    except (OSError, pa.ArrowException, DaftCoreException) as error:
+        if disk.crowded(folder):  # Daft seldom says what ended its threads
+            raise disk.refusal(folder, LEFT) from error
+        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
+
+
+def _prepared(
+    preparation: Preparation, name: str, folder: Path, plan: Any, schema: pa.Schema, say: Callable[[str], None]
+) -> Path:
+    inputs = {files.name(path): reader.digest(files, path) for reader, files in plan for path in files.paths}
+    code = [_code(reader) for reader in preparation.readers]
+    parts = [str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers), *code]
+    key = digest(part.encode() for part in parts)
+    stages = folder / STAGES
+    stages.mkdir(parents=True, exist_ok=True)
+    names = ["read", *(stage.name for stage in preparation.stages)]
+    outcomes: list[Outcome] = []
+    before: Path | None = None
+    for number, stage in enumerate((None, *preparation.stages)):
+        others = {} if stage is None else dict(sorted(stage.inputs().items()))
+        if stage is not None:
+            key = digest(part.encode() for part in (key, _text(stage), _code(stage), repr(others)))
+        place = stages / f"{number:02d}_{names[number]}"
+        done = _done(place, key)
+        if done is None:
+            _clear(stages, number)
+            partial = stages / f"{number:02d}.partial"
+            if stage is None or before is None:
+                reading.read(plan, schema, partial)
+            else:
+                _run(stage, before, partial)
+            done = _outcome(stage, names[number], others, partial, preparation.examples)
+            _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
+            partial.replace(place)
+            changed = told({what: change.times for what, change in done.changed.items()})
+            line = f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped"
+            say(f"{line}; {changed}" if changed else line)
+        else:
+            say(f"{place.name}: done before, {done.kept:,} kept")
+        outcomes.append(done)
+        _quarantine(folder, stages, outcomes, preparation.stages)
+        _check_bad(preparation, outcomes, folder)
+        before = place
+    assert before is not None
+    found = shards.write(before / KEPT, folder, int(preparation.shard_mb * 2**20))
+    passed = reading.passed_over(plan)
+    return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT, passed)
+
+
+def _check_free(folder: Path, inputs: Sequence[str]) -> None:
+    """Refuse a folder whose files would be lost or read as raw ones, with a ``UserError``."""
+    if wrong := sorted(set(GLOB) & set(str(folder))):
+        raise UserError(
+            f"{folder} cannot be written to: its name holds {' '.join(wrong)}, which stand for other things"
+        )
+    own = folder.resolve()
+    if any(own == path.parent or own / STAGES in path.parents for path in (Path(name).resolve() for name in inputs)):
+        raise UserError(f"{folder} holds raw files of this very preparation: write to another folder")
+    begun = (folder / STAGES).exists() or (folder / MANIFEST).exists()
+    if not begun and any(folder.glob(shards.PATTERN)):
+        raise UserError(f"{folder} holds Parquet files of others, called like shards: write to another folder")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(to_json(value), sort_keys=True)
+
+
+def _code(value: Any) -> str:
+    """The source of the module of a reader or stage that is not genjax's own, whose code ``VERSION`` stands for."""
+    module = type(value).__module__
+    try:
+        return "" if module.startswith("genjax.") else inspect.getsource(sys.modules[module])
+    except (OSError, TypeError):  # typed in by hand, where there is no file
+        return ""
+
+
+def _done(place: Path, key: str) -> Outcome | None:
+    """What a stage did that is done already; None where it is not, or was another one."""
+    try:
+        stored = json.loads((place / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(stored, dict) or stored.pop("key", None) != key:
+        return None
+    changed = {what: Change(*change) for what, change in stored.pop("changed").items()}
+    return Outcome(**stored, changed=changed)
+
+
+def _clear(stages: Path, number: int) -> None:
+    """Remove what is left of this stage and of those after it."""
+    for path in stages.iterdir():
+        if path.name[:2].isdigit() and int(path.name[:2]) >= number:
+            shutil.rmtree(path)
+
+
+def _run(stage: Stage, before: Path, partial: Path) -> None:
+    """Write what a stage keeps and what it drops."""
+    import daft
+
+    records = daft.read_parquet(str(before / KEPT / "*.parquet"))
+    records = records.select(*(name for name in records.column_names if name not in (REASON, CHANGED)))
+    judged = stage(records).with_column(KEPT, daft.col(REASON).is_null())
+    judged.write_parquet(str(partial / "written"), partition_cols=[KEPT])
+    for part, value in ((KEPT, "true"), (DROPPED, "false")):
+        (partial / part).mkdir()
+        for number, file in enumerate(sorted((partial / "written" / f"{KEPT}={value}").glob("*.parquet"))):
+            file.replace(partial / part / f"{number:06d}.parquet")
+    shutil.rmtree(partial / "written")
+
+
+def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Path, examples: int) -> Outcome:
+    """Count what a stage kept and dropped.
+
+    Raises:
+      UserError: nothing is left.
+    """
+    kept = sum(pq.read_metadata(path).num_rows for path in (folder / KEPT).glob("*.parquet"))
+    dropped: dict[str, int] = {}
+    shown: dict[str, list[list[str]]] = {}
+    for row in records(folder / DROPPED):
+        reason = str(row[REASON]).split(":")[0]
+        dropped[reason] = dropped.get(reason, 0) + 1
+        found = shown.setdefault(reason, [])
+        found.append([row[ID], card.held(row)])
+        shown[reason] = sorted(found)[:examples]
+    if not kept:
+        most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
+        raise UserError(f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}")
+    broken = stage is None or stage.broken
+    remark = "" if stage is None else stage.remark
+    changed = reading.changes(folder) if stage is None else _changes(folder, examples)
+    return Outcome(
+        name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken, inputs, changed
+    )
+
+
+def _changes(folder: Path, examples: int) -> dict[str, Change]:
+    """What a stage has changed, and of each thing the examples of the records with the smallest ids."""
+    counts: Counter[str] = Counter()
+    shown: dict[str, dict[str, str]] = {}
+    for path in (*sorted((folder / KEPT).glob("*.parquet")), *sorted((folder / DROPPED).glob("*.parquet"))):
+        file = pq.ParquetFile(path)
+        if CHANGED not in file.schema_arrow.names:
+            continue
+        for batch in file.iter_batches(1024, columns=[ID, CHANGED]):
+            for row in batch.to_pylist():
+                for what, count, example in json.loads(row[CHANGED] or "[]"):
+                    counts[what] += count
+                    if not example:
+                        continue
+                    found = shown.setdefault(what, {})
+                    found[example] = min(found.get(example, row[ID]), row[ID])
+                    if len(found) > examples:  # the same ones in whatever order the records come
+                        found.pop(max(found, key=lambda each: (found[each], each)))
+    return {
+        what: Change(count, 0, tuple(sorted(shown.get(what, {}), key=lambda each: (shown[what][each], each))))
+        for what, count in sorted(counts.items())
+    }
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of the Parquet files of a folder."""
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+
+
+def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Sequence[Stage]) -> None:
+    """Write down all broken records with their reasons, in the order of their names."""
+    rows = []
+    for number, outcome in enumerate(outcomes):
+        if outcome.broken and outcome.dropped:
+            for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
+                why = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.held(row), of)}
+                rows.append({ID: row[ID], SOURCE: row[SOURCE]} | why)
+    rows.sort(key=lambda row: (row[ID], row["stage"]))
+    _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Path) -> None:
+    whole = outcomes[0].kept + sum(outcomes[0].dropped.values())
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.broken:
+            counts.update(outcome.dropped)
+    bad = counts.total()
+    if bad > preparation.max_bad * whole:
+        most = ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(3))
+        raise UserError(
+            f"{bad:,} of {whole:,} records are broken, more than max_bad {preparation.max_bad:g} allows: {most}; "
+            f"see {folder / QUARANTINE}"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file at once: a crash in between leaves the old one or the new one."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

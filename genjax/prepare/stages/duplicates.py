@@ -1,0 +1,156 @@
+"""Stages that keep one of the records that are one: of each group that with the smallest id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from genjax import checks
+from genjax.data.images.decode import decode
+from genjax.data.text.words import compared_text
+from genjax.prepare.matching.components import alike
+from genjax.prepare.matching.image_hash import ImageHash
+from genjax.prepare.matching.linkage import Linkage
+from genjax.prepare.matching.minhash import MinHash
+from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped
+
+if TYPE_CHECKING:
+    from daft import DataFrame, Expression, Series
+
+
+@checks.frozen
+class ExactDuplicates(Stage):
+    """Drops records whose texts have the same words, or whose bytes are the same.
+
+    Case, white space and the marks of a sentence do not count; signs, operators, brackets and decimal points do: see
+    ``genjax.data.text.words.compared_words``.
+
+    Attributes:
+      columns: that are compared, all together.
+    """
+
+    columns: tuple[str, ...] = ("text",)
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        import daft
+
+        checked(records, self.columns)
+        key = daft.func.batch(return_dtype=daft.DataType.binary(), use_process=False)(_keys)
+        found = collected(records, key(*(daft.col(column) for column in self.columns)))
+        keys = np.array(found["value"].to_pylist(), "S16") if len(found) else np.zeros(0, "S16")
+        return only_first(records, found[ID], alike(keys), "duplicate")
+
+
+@checks.frozen
+class NearDuplicates(Stage):
+    """Drops texts that are nearly another, by MinHash.
+
+    Attributes:
+      minhash: what is near.
+      column: of the text.
+    """
+
+    minhash: MinHash = MinHash()
+    column: str = "text"
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        ids, group = near_texts(records, self.column, self.minhash)
+        return only_first(records, ids, group, "near-duplicate")
+
+
+@checks.frozen
+class NearImages(Stage):
+    """Drops images that look like another, by a perceptual hash.
+
+    Attributes:
+      image_hash: what looks alike.
+      column: of the image files.
+    """
+
+    image_hash: ImageHash = ImageHash()
+    column: str = "image"
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        ids, group = near_images(records, self.column, self.image_hash)
+        return only_first(records, ids, group, "near-duplicate")
+
+
+@dataclass(frozen=True)
+class Linked(Stage):
+    """Drops rows of a table that are about the same thing or person as another, by record linkage.
+
+    Attributes:
+      linkage: what is compared, and how.
+    """
+
+    linkage: Linkage
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        import daft
+
+        checked(records, self.linkage.columns)
+        rows = records.select(ID, *(daft.col(name) for name in self.linkage.columns)).to_arrow().sort_by(ID)
+        return only_first(records, rows[ID], self.linkage.clusters(rows.drop_columns([ID])), "same entity")
+
+
+def near_texts(records: DataFrame, column: str, minhash: MinHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """The ids [N] in order, and the group [N] of each."""
+    import daft
+
+    checked(records, (column,))
+    found = collected(records, minhash.signature(daft.col(column)))
+    return found[ID], minhash.clusters(minhash.stacked(found["value"].chunks))
+
+
+def near_images(records: DataFrame, column: str, image_hash: ImageHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """The ids [N] in order, and the group [N] of each."""
+    import daft
+
+    checked(records, (column,))
+
+    def hashes(images: Series) -> pa.Array:
+        pictures = (Image.fromarray(decode(content, None, 3)) for content in images.to_pylist())
+        return pa.array(image_hash.hashes(pictures), pa.uint64())
+
+    hashed = daft.func.batch(return_dtype=daft.DataType.uint64(), use_process=False, batch_size=BATCH)(hashes)
+    found = collected(records, hashed(daft.col(column)))
+    return found[ID], image_hash.clusters(found["value"].to_numpy())
+
+
+def collected(records: DataFrame, value: Expression) -> pa.Table:
+    """``id`` and a ``value`` of every record, in the order of the ids."""
+    import daft
+
+    return records.select(daft.col(ID), value.alias("value")).to_arrow().sort_by(ID)
+
+
+def only_first(records: DataFrame, ids: pa.ChunkedArray, group: np.ndarray, what: str) -> DataFrame:
+    """The records with a reason for all but the first of each group; it names that one."""
+    again = np.flatnonzero(group != np.arange(len(group)))
+    firsts = ids.take(pa.array(group[again])).to_pylist()
+    return decided(records, dropped(ids.take(pa.array(again)), [f"{what}: of {first}" for first in firsts]))
+
+
+def _keys(*columns: Series) -> pa.Array:
+    values = zip(*(column.to_pylist() for column in columns), strict=True)
+    return pa.array([_key(row) for row in values], pa.large_binary())
+
+
+def _key(row: Iterable[Any]) -> bytes:
+    """A hash of the values, each text by the words that it is compared by."""
+    found = hashlib.blake2b(digest_size=16)
+    for value in row:
+        content = b"" if value is None else value if isinstance(value, bytes) else _normalised(value).encode()
+        found.update(len(content).to_bytes(8) + content)
+    return found.digest()
+
+
+def _normalised(text: str) -> str:
+    """Words alone; where there is none, as in a row of full stops, the text as it stands."""
+    return compared_text(text) or text

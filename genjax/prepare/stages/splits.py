@@ -1,0 +1,202 @@
+"""Stages that keep what is trained on apart from what it is judged by."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from genjax import checks
+from genjax.data.sources.prepared import TRAIN
+from genjax.data.text.words import compared_words
+from genjax.errors import UserError
+from genjax.prepare.files import DAMAGED, Files
+from genjax.prepare.matching.components import alike, merged
+from genjax.prepare.matching.image_hash import ImageHash
+from genjax.prepare.matching.minhash import MinHash
+from genjax.prepare.shards import SPLIT
+from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
+from genjax.prepare.stages.duplicates import collected, near_images, near_texts
+
+if TYPE_CHECKING:
+    from daft import DataFrame
+
+
+@checks.frozen
+class Decontaminated(Stage):
+    """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et al., 2005.14165).
+
+    Attributes:
+      against: readers of the texts that models are judged by.
+      ngram: words, as ``genjax.data.text.words.compared_words`` gives them.
+      column: of the text, of both.
+      least: words of a text to judge by, at least; shorter ones ("yes") stand in many texts and are left out, and the
+        data card counts them. None for as many as the n-gram; texts with fewer than that are looked for as a whole.
+    """
+
+    against: tuple[Any, ...]
+    ngram: int = 13
+    column: str = "text"
+    least: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.some(self, "against")
+        checks.at_least(self, 1, "ngram", "least")
+
+    @property
+    def _least(self) -> int:
+        return self.ngram if self.least is None else self.least
+
+    @property
+    def remark(self) -> str:
+        sizes = [len(compared_words(text)) for text in self._judging()]
+        short = sum(size < self._least for size in sizes)
+        return (
+            f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found; "
+            f"{short:,} of {len(sizes):,} texts to judge by have fewer than {self._least} words and were left out"
+        )
+
+    def inputs(self) -> Mapping[str, str]:
+        found = ((reader, reader.found()) for reader in self.against)
+        return {files.name(path): reader.digest(files, path) for reader, files in found for path in files.paths}
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        checked(records, (self.column,))
+        grams, lengths = self._known()
+        rows = functools.partial(_shared, self.column, grams, lengths)
+        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+
+    def _known(self) -> tuple[np.ndarray, list[int]]:
+        """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths that there are."""
+        found: set[int] = set()
+        lengths: set[int] = set()
+        for text in self._judging():
+            words = compared_words(text)
+            if len(words) >= self._least:
+                length = min(self.ngram, len(words))
+                lengths.add(length)
+                found.update(_grams(words, length))
+        return np.array(sorted(found), np.uint64), sorted(lengths)
+
+    def _judging(self) -> Iterator[str]:
+        for reader in self.against:
+            yield from self._texts(reader, reader.found())
+
+    def _texts(self, reader: Any, files: Files) -> Iterator[str]:
+        """The texts of a set to judge by, of which none may be missing: what it holds would stay in training."""
+        if self.column not in reader.fields(files).names:
+            raise UserError(f"{type(reader).__name__} of what to judge by gives no column {self.column!r}")
+        broken: list[str] = []
+        for path in files.paths:
+            name = files.name(path)
+            try:
+                for record in reader.read(files, path):
+                    if record.fault is None:
+                        yield record.values.get(self.column) or ""
+                    else:
+                        broken.append(" ".join(f"{name} {record.place}: {record.fault}".replace(" :", ":").split()))
+            except DAMAGED as error:
+                raise UserError(f"{name}, which is to judge by, cannot be read whole: {error}") from error
+        if broken:
+            raise UserError(f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}")
+
+
+def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+    reasons: list[str | None] = []
+    for text in texts_of(table, column):
+        words = compared_words(text or "")
+        hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
+        reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
+    return table, reasons
+
+
+def _grams(words: list[str], length: int) -> Iterator[int]:
+    for start in range(len(words) - length + 1):
+        content = " ".join(words[start : start + length]).encode()
+        yield int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
+
+
+@checks.frozen
+class Splits(Stage):
+    """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
+
+    Records that are near each other, or share a value, go to the same split, so that no test is known from training.
+    Which it is the hash of the smallest id of such a group tells: a new record moves others only where it joins their
+    group as its smallest, or joins two groups.
+
+    Attributes:
+      test: share of the groups.
+      validation: share of the groups.
+      texts: near-duplicates by this ``MinHash`` of the column "text" may not be apart.
+      images: images of the column "image" that look alike by this ``ImageHash`` may not be apart.
+      same: columns, such as "source": records with the same value in one of them may not be apart.
+    """
+
+    test: float = 0.1
+    validation: float = 0.0
+    texts: MinHash | None = None
+    images: ImageHash | None = None
+    same: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.share(self, "test", "validation")
+        if self.test + self.validation >= 1:
+            both = self.test + self.validation
+            raise UserError(f"test and validation together must be below 1, got {both:g} (Splits)", "test")
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        import daft
+
+        checked(records, self.same)
+        records = records.exclude(*{SPLIT} & set(records.column_names))
+        ids = collected(records, daft.lit(0))[ID]
+        group = np.arange(len(ids))
+        if self.texts is not None:
+            group = _joined(group, near_texts(records, "text", self.texts)[1])
+        if self.images is not None:
+            group = _joined(group, near_images(records, "image", self.images)[1])
+        for column in self.same:
+            values = collected(records, daft.col(column).cast(daft.DataType.string()))["value"]
+            rows = np.flatnonzero(values.is_valid().to_numpy())
+            group = merged(group, rows, rows[alike(np.array(values.drop_null().to_pylist()))])
+        names = ids.take(pa.array(group)).to_pylist()  # ids rise, so the first of a group is its smallest
+        splits = [self._split(place(name, "split")) for name in names]
+        return decided(records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)}))
+
+    def _split(self, where: float) -> str:
+        if where < self.test:
+            return "test"
+        return "validation" if where < self.test + self.validation else TRAIN
+
+
+def _joined(group: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The group [N] of records that are one by either of two."""
+    return merged(group, np.arange(len(group)), other)
+
+
+@dataclass(frozen=True)
+class Named(RowStage):
+    """Gives every record to the split that a column names.
+
+    Attributes:
+      column: of the names.
+      splits: (name, split) pairs; other records are dropped.
+    """
+
+    column: str
+    splits: tuple[tuple[str, str], ...]
+
+    def schema_after(self, schema: pa.Schema) -> pa.Schema:
+        return pa.schema([*(field for field in schema if field.name != SPLIT), pa.field(SPLIT, ARROW)])
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        found = dict(self.splits)
+        splits = [found.get(name or "") for name in texts_of(table, self.column)]
+        table = table.select([name for name in table.column_names if name != SPLIT])
+        table = table.append_column(SPLIT, pa.array([split or TRAIN for split in splits], ARROW))
+        return table, [None if split else "no split" for split in splits]

@@ -1,0 +1,142 @@
+"""Stages for values that are missing or wrong, and for classes of unequal size."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from genjax import checks
+from genjax.errors import UserError
+from genjax.prepare.stage import (
+    ID,
+    Changes,
+    RowStage,
+    Stage,
+    checked,
+    column_of,
+    decided,
+    dropped,
+    place,
+    replaced,
+    texts_of,
+)
+from genjax.prepare.stages.duplicates import collected
+
+if TYPE_CHECKING:
+    from daft import DataFrame
+
+
+@checks.frozen
+class Missing(RowStage):
+    """Drops records that lack a value, or repairs them.
+
+    Attributes:
+      columns: that need a value; blanks are none.
+      fill: (column, value) to put where one is missing; such a column drops nothing.
+    """
+
+    broken: ClassVar[bool] = True
+
+    columns: tuple[str, ...] = ("text",)
+    fill: tuple[tuple[str, str], ...] = ()
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        changes = Changes(len(table))
+        for column, value in self.fill:
+            texts = texts_of(table, column)
+            for row, text in enumerate(texts):
+                changes.add(row, f"missing values of {column!r} filled", _none(text))
+            table = replaced(table, column, [value if _none(x) else x for x in texts])
+        reasons: list[str | None] = [None] * len(table)
+        for column in self.columns:
+            values = column_of(table, column).to_pylist()
+            reasons = [r or (f"no {column}" if _none(x) else None) for r, x in zip(reasons, values, strict=True)]
+        return changes.beside(table), reasons
+
+
+@checks.frozen
+class Valid(RowStage):
+    """Drops records with a value that is not of the form it should have; a missing one passes.
+
+    Attributes:
+      column: of texts.
+      pattern: a regular expression that a whole value fits.
+      least: a number that the value is not below; None if it need not be a number.
+      most: a number that the value is not above.
+    """
+
+    broken: ClassVar[bool] = True
+
+    column: str
+    pattern: str = ".*"
+    least: float | None = None
+    most: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise UserError(f"{self.pattern!r} is no regular expression: {error}") from None
+
+    @functools.cached_property
+    def _form(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, re.DOTALL)
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+        return table, [None if _none(x) else self._fault(str(x)) for x in texts_of(table, self.column)]
+
+    def _fault(self, value: str) -> str | None:
+        if not self._form.fullmatch(value):
+            return f"wrong {self.column}"
+        if self.least is None and self.most is None:
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            return f"{self.column} is no number"
+        low, high = self.least, self.most
+        inside = (low is None or number >= low) and (high is None or number <= high)
+        return None if inside else f"{self.column} out of range"
+
+
+@checks.frozen
+class Balanced(Stage):
+    """Keeps as many records of each class as of the smallest, or at most so many; which, their ids' hashes tell.
+
+    A record of no class is dropped.
+
+    Attributes:
+      column: of the class.
+      most: records of a class; None for as many as the smallest has.
+    """
+
+    column: str = "label"
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "most")
+
+    def __call__(self, records: DataFrame) -> DataFrame:
+        import daft
+
+        checked(records, (self.column,))
+        found = collected(records, daft.col(self.column).cast(daft.DataType.string()))
+        ids, values = found[ID].to_pylist(), found["value"].to_pylist()
+        classes, known = np.array([x or "" for x in values]), np.array([x is not None for x in values], bool)
+        names, counts = np.unique(classes[known], return_counts=True)
+        most = self.most or int(counts.min(initial=len(ids)))
+        order = np.argsort([place(i, "balance") for i in ids], kind="stable")
+        gone: list[int] = np.flatnonzero(~known).tolist()
+        reasons = [f"no {self.column}"] * len(gone)
+        for name in names:
+            gone += order[known[order] & (classes[order] == name)][most:].tolist()
+        reasons += ["surplus of its class"] * (len(gone) - len(reasons))
+        return decided(records, dropped(found[ID].take(pa.array(gone, pa.int64())), reasons))
+
+
+def _none(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())

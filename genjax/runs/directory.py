@@ -1,0 +1,259 @@
+"""What a run directory holds besides checkpoints and rows: config, codec, the places where it ran, other families."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import difflib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+from etils import epath
+
+from genjax import experiment as experiments
+from genjax import parallel
+from genjax.data.dataset import Codec, Dataset, Spec
+from genjax.errors import UserError
+from genjax.experiment import Experiment, known_configs
+from genjax.family import Trained
+from genjax.machine import disk
+from genjax.runs import lease
+from genjax.runs.checkpoint import found_steps
+from genjax.serial import stored, trust
+from genjax.serial.trust import Untrusted
+
+OTHERS, ENVIRONMENT = "others.json", "environment.json"
+
+
+def stored_experiment(run_dir: epath.Path) -> Experiment | None:
+    """The experiment of a run directory; None where there is none.
+
+    Raises:
+      Untrusted: its files name code that the user has not allowed, see ``trust``.
+      UserError: config.json is damaged, or of another format.
+    """
+    run_dir = epath.Path(run_dir).expanduser()
+    path = run_dir / "config.json"
+    if not path.exists():
+        return None
+    cure = "put a copy of it back, or remove it and repeat the `train` command, which writes it again"
+    text = stored.read_text(path, cure)
+    with _naming(path, cure):
+        return experiments.loads(text, Path(run_dir / "config.py"))
+
+
+@contextlib.contextmanager
+def _naming(path: epath.Path, cure: str) -> Iterator[None]:
+    """Name the file, and the cure, in what is wrong with its components."""
+    try:
+        yield
+    except Untrusted as error:
+        raise Untrusted(f"{path}: {error}", error.field) from None
+    except UserError as error:
+        raise UserError(f"{path} cannot be read: {error}; {cure}", str(path)) from error
+    except RecursionError:
+        raise stored.damaged(path, "it is nested too deeply", cure) from None
+
+
+def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
+    """The experiment of a run directory, which has to be one."""
+    experiment = stored_experiment(epath.Path(run_dir))
+    if experiment is None:
+        raise not_a_run(run_dir)
+    return experiment
+
+
+def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
+    """The error for what is not a run directory, with the nearest one beside it, or how to make it."""
+    path = epath.Path(run_dir)
+    cure = ""
+    with contextlib.suppress(OSError):
+        beside = [str(p.parent) for p in path.parent.glob("*/config.json")]
+        near = difflib.get_close_matches(str(path), beside, n=1)
+        cure = f"; did you mean {near[0]!r}?" if near else ""
+    if not cure and str(run_dir) in known_configs():
+        cure = f": it is the name of a config, whose run is runs/{run_dir} after genjax train {run_dir}"
+    return UserError(f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir))
+
+
+def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
+    """The form of the run's data, and the codec that it has kept of them.
+
+    Raises:
+      Untrusted: see ``stored_experiment``.
+      UserError: codec.json is missing or damaged.
+    """
+    path = run_dir / "codec.json"
+    if not path.exists():
+        raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
+    cure = "remove it; `train` with the same config writes it again"
+    found = stored.read_json(path, dict, cure)
+    with _naming(path, cure):
+        spec, codec = (stored.from_json(found.get(name), Path(run_dir / "config.py")) for name in ("spec", "codec"))
+    if not isinstance(spec, Spec):
+        raise stored.damaged(path, "it holds no Spec", cure)
+    if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
+        raise stored.damaged(path, "it holds no codec", cure)
+    known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
+    for name, of_codec in known.items():
+        learned = getattr(spec, name)
+        if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
+            raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
+    return spec, cast(Codec, codec)
+
+
+def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+    """Make the run directory this experiment's, or refuse one that is another's."""
+    trust.remember(stored.code_of(experiments.to_json(experiment)))
+    content = None if source is None else source.read_bytes()
+    if content is not None:
+        trust.remember([trust.of_file(content)])
+    before = stored_experiment(run_dir)
+    # Before its first step a config may still be mended.
+    begun = (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
+    if before is not None and begun:
+        experiments.check_resumable(before, experiment)
+    elif before is None and _is_of_others(run_dir, content):
+        raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
+    parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
+    if jax.process_index() == 0:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if not begun:
+            (run_dir / ENVIRONMENT).unlink(missing_ok=True)
+        if content is not None:
+            disk.write(run_dir / "config.py", content)
+        disk.write(run_dir / "config.json", experiments.dumps(experiment))
+        for name in ("samples", "plots"):  # after what makes it a run directory: the disk may be full
+            (run_dir / name).mkdir(parents=True, exist_ok=True)
+    parallel.barrier("claim")
+
+
+def _is_of_others(run_dir: epath.Path, source: bytes | None) -> bool:
+    """Whether a folder without a config.json holds what no run has left there, as its disk was full or it was killed.
+
+    Args:
+      source: the content of the config's file.
+    """
+    if not run_dir.exists() or (run_dir / "codec.json").exists():
+        return False
+    left = [path for path in run_dir.iterdir() if path.name != lease.NAME and not path.name.endswith(disk.PART)]
+    return any(path.name != "config.py" or path.read_bytes() != source for path in left)
+
+
+def describe(
+    run_dir: epath.Path, data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any] | None = None
+) -> None:
+    """Write what the run keeps of its data and of where it runs; refuse data that have changed.
+
+    Args:
+      parents: what is known of the runs that it stands on, by role; none where it stands on none.
+    """
+    check_data(run_dir, data)
+    record = run_dir / ENVIRONMENT
+    before = starts(run_dir)
+    if jax.process_index() == 0:
+        if before is None:
+            record.replace(record.with_name(f"{record.name}.damaged"))
+        spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
+        trust.remember(stored.code_of([spec, codec]))
+        disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
+        disk.write(record, json.dumps([*(before or []), _environment(data, layout, parents or {})], indent=2) + "\n")
+    parallel.barrier("describe")
+
+
+def check_data(run_dir: epath.Path, data: Dataset) -> None:
+    """Refuse data that are not those that the run learns from."""
+    before = starts(run_dir)
+    if before is None:
+        line = f"{run_dir / ENVIRONMENT} is damaged: whether the data are those that the run learned from is not known"
+        print(line, file=sys.stderr, flush=True)
+    elif before and before[-1]["data_fingerprint"] != data.fingerprint:
+        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+
+
+def starts(run_dir: epath.Path) -> list[dict[str, Any]] | None:
+    """Every start of the run, none where there is no record; None where the record is damaged."""
+    path = run_dir / ENVIRONMENT
+    if not path.exists():
+        return []
+    try:
+        found = stored.read_json(path, list, "")
+    except UserError:
+        return None
+    return found if all(_is_start(start) for start in found) else None
+
+
+def _is_start(start: Any) -> bool:
+    """Whether an entry of the record has the parts that others read."""
+    shapes = {"commit": str | None, "origins": list, "parents": dict}
+    fits = isinstance(start, dict) and all(isinstance(start[n], t) for n, t in shapes.items() if n in start)
+    return fits and isinstance(start.get("data_fingerprint"), str)
+
+
+def _environment(data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]) -> dict[str, Any]:
+    packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = layout.mesh.devices.flat[0]
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "commit": _commit(),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": layout.mesh.size,
+        "mode": layout.mode,
+        "processes": jax.process_count(),
+        "data_fingerprint": data.fingerprint,
+        "origins": [dataclasses.asdict(origin) for origin in data.origins],
+        "reading": list(data.remarks),
+        "parents": parents,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that genjax runs from, None where it was installed."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
+    """Write down the families that the run stands on, so that it can be loaded where their runs are not."""
+    if others and jax.process_index() == 0:
+        kept = {role: experiments.to_json(other) for role, other in others.items()}
+        trust.remember(stored.code_of(kept))
+        disk.write(run_dir / OTHERS, json.dumps(kept, indent=2) + "\n")
+    parallel.barrier("others")
+
+
+def kept_others(run_dir: epath.Path) -> dict[str, Trained] | None:
+    """The families that the run stands on; None before it has kept their arrays, too."""
+    path = run_dir / OTHERS
+    if not (run_dir / "frozen").exists() or not path.exists():
+        return None
+    cure = "remove it, and what it held is read from the runs themselves again"
+    found = stored.read_json(path, dict, cure)
+    with _naming(path, cure):
+        others = {role: stored.from_json(other, Path(run_dir / "config.py")) for role, other in found.items()}
+    if not all(isinstance(other, Trained) for other in others.values()):
+        raise stored.damaged(path, "what it holds is not a trained family", cure)
+    return others

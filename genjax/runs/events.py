@@ -1,0 +1,101 @@
+"""TensorBoard's event files: each row of a run once, whatever happened to the process that wrote them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import directory_check, masked_crc32c
+
+from genjax.machine import disk
+
+LENGTH, CHECK = 8, 4  # bytes before and after the contents of a record
+PATTERN = "events.out.tfevents.*"
+
+
+class Events:
+    """Appends to the event files of a folder, in this thread; a file is made with the first event.
+
+    Args:
+      folder: of the files.
+      step: that the run goes on from. What the files hold of later steps is removed.
+    """
+
+    def __init__(self, folder: epath.Path, step: int) -> None:
+        self._folder, self._step = folder, step
+        self._writer: EventsWriter | None = None
+        found = [_kept(path, step) for path in sorted(folder.glob(PATTERN))] if folder.exists() else []
+        self._known = frozenset().union(*found)  # (tag, step) of every scalar
+
+    def scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
+        """Write a row of numbers that the files do not hold yet; None stands for what is not finite."""
+        for name, value in numbers.items():
+            content = summary.scalar(f"{split}/{name}", np.nan if value is None else value)
+            if (content.value[0].tag, step) not in self._known:
+                self._add(step, content)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Write a picture, uint8 [H, W, C]."""
+        self._add(step, summary.image(name, image, dataformats="HWC"))
+
+    def flush(self) -> None:
+        """Bring to disk what is written."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, step: int, content: Any) -> None:
+        if self._writer is None:
+            directory_check(os.fspath(self._folder))
+            suffix = f".{secrets.token_hex(4)}"  # two starts within a second
+            self._writer = EventsWriter(os.path.join(os.fspath(self._folder), "events"), suffix)
+            # Tells a TensorBoard that has the later steps in memory to forget them.
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._write(event_pb2.Event(step=self._step + 1, session_log=start))
+        self._write(event_pb2.Event(step=step, summary=content))
+
+    def _write(self, event: event_pb2.Event) -> None:
+        assert self._writer is not None
+        event.wall_time = time.time()
+        self._writer.write_event(event)
+
+
+def records(content: bytes) -> Iterator[bytes]:
+    """The serialized events of a file, up to the first that is damaged or was cut off."""
+    start = 0
+    while len(head := content[start : start + LENGTH + CHECK]) == LENGTH + CHECK:
+        size, check = struct.unpack("<QI", head)
+        data = content[start + len(head) : start + len(head) + size]
+        start += len(head) + size + CHECK
+        whole = start <= len(content) and check == masked_crc32c(head[:LENGTH])
+        if not whole or struct.unpack("<I", content[start - CHECK : start])[0] != masked_crc32c(data):
+            return
+        yield data
+
+
+def _kept(path: epath.Path, step: int) -> set[tuple[str, int]]:
+    """Cut from a file what is of later steps or damaged; returns the tag and step of every scalar that is left."""
+    content, kept, found = path.read_bytes(), [], set()
+    for data in records(content):
+        event = event_pb2.Event.FromString(data)
+        if event.step <= step or event.HasField("session_log"):
+            head = struct.pack("<Q", len(data))
+            kept += [head, struct.pack("<I", masked_crc32c(head)), data, struct.pack("<I", masked_crc32c(data))]
+            scalars = (value for value in event.summary.value if value.HasField("simple_value"))
+            found |= {(value.tag, event.step) for value in scalars}
+    left = b"".join(kept)
+    if left != content:
+        disk.write(path, left)
+    return found

@@ -1,0 +1,181 @@
+"""A trained run as files that others read: safetensors, a compiled sampling function, Hugging Face's layout."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from genjax import checks
+from genjax.data.chat.template import ChatCodec
+from genjax.errors import UserError, unknown
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.masked_lm import MaskedLM
+from genjax.family import State
+from genjax.interop import chat_templates, huggingface, weights
+from genjax.interop.huggingface import Pretrained
+from genjax.machine import disk
+from genjax.nets.transformer.transformer import Transformer
+from genjax.runs.run import SAMPLES, Run
+from genjax.trees import named_leaves
+
+Form = Literal["safetensors", "jax", "huggingface"]
+PLATFORMS = ("cpu", "cuda", "tpu")
+FUNCTION = "sample.jax"
+MADE_WITH = "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
+DESCRIBED = ("config.json", "config.py", "codec.json", "others.json")  # what a run says of its weights
+
+
+def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int = 64, options: Any = None) -> list[Path]:
+    """Write a run as files for others; returns their paths.
+
+    - "safetensors": all that it samples from, averaged parameters where there are any, under flat names such as
+      "params/encoder/Dense_0/kernel", and what describes it: its config and its codec.
+    - "jax": these, and where the family draws samples the function that does. ``jax.export.deserialize`` reads it on
+      any platform it could be lowered for, without genjax, and with later versions of JAX for six months (the version
+      and the date are in ``sample.json`` beside it); ``call(weights, key)`` wants what ``load_file`` of
+      safetensors gives and a key of ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
+    - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
+
+    Args:
+      out: the folder; export/FORM under the run directory by default.
+      num: samples that the function draws; no more than 256 are the same as ``genjax sample``'s.
+      options: of the sampler; the family's own by default.
+
+    Raises:
+      UserError: the run has no such form, with what stands in the way.
+    """
+    if to not in get_args(Form):
+        raise unknown("form of an export", to, get_args(Form))
+    if num < 1:
+        raise UserError(f"num must be at least 1, got {num}", "num")
+    checks.fits(4.0 * num * math.prod(run.spec.shape), f"{num:,} samples", "num")
+    if out is None and "://" in str(run.run_dir):
+        raise UserError(f"{run.run_dir} is a bucket: name a folder here to export to (--out)")
+    folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to
+    if (folder / "checkpoints").exists():
+        raise UserError(f"{folder} is a run directory: export to a folder of its own")
+    with disk.watched("files that were whole before are untouched", folder):
+        return _written(run, to, folder, num, options)
+
+
+def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
+    if to == "huggingface":
+        huggingface.save(pretrained(run), folder)
+        return sorted(folder.iterdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = flat(drawn_from(run))
+    weights.write(folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
+    written = [folder / weights.WHOLE]
+    for name in DESCRIBED:
+        if (run.run_dir / name).exists():
+            disk.write(folder / name, (run.run_dir / name).read_bytes())
+            written.append(folder / name)
+    if to == "jax" and run.experiment.family.plain.no_samples is None:
+        disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
+        disk.write(folder / MADE_WITH, json.dumps(_made_with(run), indent=2) + "\n")
+        written += [folder / FUNCTION, folder / MADE_WITH]
+    return written
+
+
+def _made_with(run: Run) -> dict[str, str]:
+    """What to know of a function by ``jax.export``: later versions of JAX open it for six months."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
+    return {"jax": jax.__version__, "date": today.isoformat(), "export_again": command}
+
+
+def pretrained(run: Run) -> Pretrained:
+    """The model of a run as ``interop`` knows models of tokens, with averaged parameters where there are any.
+
+    Raises:
+      UserError: it is no Transformer over tokens, or one that reads a source, or it masks with a token that its codec
+        does not have.
+    """
+    family, params = run.experiment.family.plain, run.model().state.params
+    if not isinstance(family, Autoregressive | MaskedLM):
+        raise UserError(f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}")
+    if not isinstance(family.net, Transformer):
+        raise UserError(f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}")
+    if "encoder" in params:
+        raise UserError("a model that reads a source has no form among the architectures of Hugging Face's known here")
+    codec: Any = run.codec
+    template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
+    codec = getattr(codec, "tokens", codec)
+    if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
+        raise UserError("this model masks with a token that its tokenizer lacks: train it with a mask_token")
+    return Pretrained(family.net, params, codec, template=template)
+
+
+def drawn_from(run: Run) -> State:
+    """The state that samples are drawn from, without arrays of other runs where drawing needs none."""
+    state = run.model().state
+    return state if run.experiment.family.plain.runs else state.replace(frozen=None)
+
+
+def flat(state: State) -> dict[str, jax.Array]:
+    """All arrays that samples depend on, by flat name."""
+    tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
+    return dict(named_leaves(tree))
+
+
+def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]:
+    """A function of weights, see ``flat``, and the key data of a seed uint32 [2], that gives ``num`` samples.
+
+    Raises:
+      UserError: the family draws none.
+    """
+    family, state = run.experiment.family.plain, drawn_from(run)
+    if family.no_samples is not None:
+        raise UserError(family.no_samples)
+    options = family.prepared(options or family.sampler, run.codec)
+    tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
+    names, shape = [name for name, _ in named_leaves(tree)], jax.tree.structure(tree)
+    step = int(state.step)
+
+    def sample(weights: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
+        seed = jax.random.wrap_key_data(key)
+        drawn = jax.random.fold_in(jax.random.fold_in(seed, SAMPLES), 0)
+        whole = jax.tree.unflatten(shape, [weights[name] for name in names])
+        at = State(jnp.asarray(step, jnp.int32), opt_state=None, ema=None, key=seed, **whole)
+        return family.sample(at, drawn, num, options)
+
+    return sample
+
+
+def exported(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) -> jax_export.Exported:
+    """The function of ``sampling`` lowered for all platforms, or those for which it can be.
+
+    Raises:
+      UserError: there is none.
+    """
+    described = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+
+    def lowered(*platforms: str) -> jax_export.Exported:
+        return jax_export.export(jax.jit(sample), platforms=platforms)(described, key)
+
+    try:
+        return lowered(*PLATFORMS)
+    except (NotImplementedError, ValueError) as error:  # an operation or a kernel that not every platform has
+        able = [platform for platform in PLATFORMS if _lowers(lowered, platform)]
+        if not able:
+            raise UserError(f"the sampling function can be lowered for no platform: {error}") from None
+        return lowered(*able)
+
+
+def _lowers(lowered: Callable[[str], Any], platform: str) -> bool:
+    try:
+        lowered(platform)
+    except (NotImplementedError, ValueError):
+        return False
+    return True

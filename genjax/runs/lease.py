@@ -1,0 +1,395 @@
+"""Lets one process at a time write to a run directory.
+
+``lease.json`` in the directory names the process that trains there. It is renewed every 10 s. That of a dead process
+of the same machine is taken over at once, that of another machine after 60 s without renewal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from etils import epath
+
+from genjax.errors import UserError
+from genjax.machine import disk
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+NAME = "lease.json"
+RENEWED, STALE = 10.0, 60.0  # seconds between two renewals, and after which a silent holder is taken for dead
+SETTLED = 1.0  # seconds until a file without sense is taken for damaged, not for one that is being written
+LONGEST = 2**16  # bytes that are read of a lease
+TOKEN = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that holds a lease.
+
+    Attributes:
+      host: the name of its machine.
+      pid: its number there.
+      started: when it was started, as its system counts it; tells it from a later process of the same number.
+      boot: of the machine, as long as it runs; the name of the host where the system has none.
+      pids: the name space that ``pid`` counts in: containers of one machine have their own.
+      token: a random name of this lease.
+    """
+
+    host: str
+    pid: int
+    started: str
+    boot: str
+    pids: str
+    token: str
+
+    @classmethod
+    def here(cls) -> Holder:
+        """This process."""
+        pid = os.getpid()
+        return cls(socket.gethostname(), pid, _started(pid) or "", _boot(), _pids(), secrets.token_hex(8))
+
+    @classmethod
+    def read(cls, path: epath.Path) -> Holder | None:
+        """What a file says; None where it is damaged.
+
+        Raises:
+          FileNotFoundError: there is none.
+        """
+        with path.open("rb") as file:
+            return cls.parsed(file.read(LONGEST))
+
+    @classmethod
+    def parsed(cls, content: bytes) -> Holder | None:
+        """The holder that bytes stand for; None where they make no sense."""
+        try:
+            found = cls(**json.loads(content))
+        except (ValueError, TypeError, RecursionError):
+            return None
+        kinds = all(type(value) is (int if name == "pid" else str) for name, value in vars(found).items())
+        return found if kinds and found.pid > 0 and TOKEN.fullmatch(found.token) else None
+
+    @property
+    def dead(self) -> bool | None:
+        """Whether this process has ended; None where that cannot be seen from here."""
+        if os.name != "posix" or self.boot != _boot() or self.pids != _pids():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:  # of another user
+            pass
+        now = _started(self.pid)
+        return now == "" or (now is not None and now != self.started)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Lease:
+    """The right to write to a run directory, held from ``with`` to its end.
+
+    Raises, on entering:
+      UserError: another process holds it.
+    """
+
+    def __init__(self, run_dir: epath.Path) -> None:
+        self._run_dir = run_dir
+        self._path = run_dir / NAME
+        self._mine = Holder.here()
+        self._file: _File | _Object = _Object(self._path) if "://" in os.fspath(run_dir) else _File(self._path)
+        self._over = threading.Event()
+        self._lock = threading.RLock()
+        self._made: list[epath.Path] = []
+        self._lost = False
+
+    def __enter__(self) -> Lease:
+        self._made = [folder for folder in (self._run_dir, *self._run_dir.parents) if not folder.exists()]
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file.take(self._mine)
+        except BaseException:
+            self._remove_empty()
+            raise
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._over.set()
+            self._file.release(self._mine)
+        self._remove_empty()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken the lease over."""
+        with self._lock, contextlib.suppress(OSError):  # a passing fault of the disk takes nothing from anyone
+            self._lost = self._lost or not (self._over.is_set() or self._file.held(self._mine))
+        return self._lost
+
+    def refusal(self) -> UserError:
+        """The error that ends the one who has lost the lease."""
+        with contextlib.suppress(OSError):
+            other = Holder.read(self._path)
+            if other is not None:
+                return _refused(self._path, f"was taken over by {other}: nothing more is written here")
+        return _refused(self._path, f"lost its {NAME}: nothing more is written here")
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEWED):
+            with self._lock, contextlib.suppress(OSError):
+                if self.lost or self._over.is_set():
+                    return
+                self._file.renew(self._mine)
+
+    def _remove_empty(self) -> None:
+        """Remove the folders that were made for the lease alone."""
+        for folder in self._made:
+            try:
+                folder.rmdir()
+            except (OSError, ValueError):  # not empty, as epath says it
+                return
+
+
+class _File:
+    """A lease on a file system. The file gets its name by a hard link, which only one of several processes can make.
+
+    To replace the file of a dead holder takes a lease of its own, named by the token of the dead: so only one of
+    several that find it dead replaces it. The holder keeps the file open and locked, which tells containers of one
+    machine that it lives.
+    """
+
+    def __init__(self, path: epath.Path) -> None:
+        self._path = Path(path)
+        self._fd = -1
+
+    def take(self, mine: Holder) -> None:
+        self._clear()
+        part = self._path.with_name(f"{NAME}.{mine.token}.new")
+        try:
+            self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+        except OSError as error:
+            if not disk.closed(error):
+                raise
+            raise _refused(self._path, f"cannot be written: {error.strerror}; choose another run_dir") from error
+        try:
+            content = (json.dumps(dataclasses.asdict(mine)) + "\n").encode()
+            if os.write(self._fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._path))
+            os.fsync(self._fd)
+            _lock(self._fd)
+            while True:
+                self._take(self._path, part)
+                if self.held(mine):
+                    return
+        except BaseException:
+            os.close(self._fd)
+            self._fd = -1
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _take(self, path: Path, part: Path) -> None:
+        while not _linked(part, path):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise _refused(path, f"has a {path.name} that is not a file: move it away")
+            with contextlib.suppress(FileNotFoundError):  # it ended just now: try again
+                key = self._expired(path)
+                claim = self._path.with_name(f"{NAME}.{key}")
+                self._take(claim, part)
+                try:
+                    if self._key(path) == key:  # no one else has replaced it before the claim was made
+                        claim.replace(path)
+                        return
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        if os.path.samestat(claim.stat(), os.fstat(self._fd)):
+                            claim.unlink()
+
+    def _expired(self, path: Path) -> str:
+        """The key of a lease that may be taken over; any other is refused."""
+        key, age = self._key(path), self._age(path)
+        holder = Holder.read(epath.Path(path))
+        if holder is None and age < SETTLED:
+            time.sleep(SETTLED)
+            key, holder = self._key(path), Holder.read(epath.Path(path))
+        if holder is not None and holder.dead is not None:
+            if holder.dead:
+                return key
+            raise _refused(self._path, f"is being trained by {holder}: wait for its end, or stop it")
+        here = holder is None or holder.boot == _boot()
+        free = _lockable(path) if here else None
+        paused = holder is not None and free is False  # a container that stands still may go on
+        if free or (age >= STALE and not paused):
+            return key
+        who = "a process on this machine" if holder is None else str(holder)
+        wait = "wait for its end" if free is False else f"if it is dead, try again in {STALE - age:.0f} s"
+        raise _refused(self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}")
+
+    def _age(self, path: Path) -> float:
+        """Seconds since the last renewal, by the clock of the file system, which all hosts share."""
+        os.utime(self._fd)
+        age = os.fstat(self._fd).st_mtime - path.stat().st_mtime
+        if age < -RENEWED:  # that clock was set back: who lives renews it, and who is dead has 60 s from now
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return 0.0
+        return age
+
+    @staticmethod
+    def _key(path: Path) -> str:
+        holder, found = Holder.read(epath.Path(path)), path.stat()
+        return f"{found.st_ino:x}-{found.st_ctime_ns:x}" if holder is None else holder.token
+
+    def held(self, mine: Holder) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+        except FileNotFoundError:  # someone has tidied up: no one else trains here for that reason
+            return self._again(mine)
+
+    def _again(self, mine: Holder) -> bool:
+        """Put the file back that was removed; False where another one has come in between, or the folder is gone."""
+        other = _File(epath.Path(self._path))
+        try:
+            other.take(mine)
+        except (UserError, FileNotFoundError):
+            return False
+        os.close(self._fd)
+        self._fd = other._fd
+        return True
+
+    def renew(self, mine: Holder) -> None:
+        os.utime(self._fd)
+
+    def release(self, mine: Holder) -> None:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self._path.stat(), os.fstat(self._fd)):
+                    self._path.unlink()
+        finally:
+            os.close(self._fd)
+
+    def _clear(self) -> None:
+        """Remove what killed processes have left of taking the lease."""
+        for path in self._path.parent.glob(f"{NAME}.*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > 10 * STALE:
+                    path.unlink()
+
+
+class _Object:
+    """A lease in a bucket, which has neither links nor locks: whoever reads what it wrote a moment ago holds it."""
+
+    def __init__(self, path: epath.Path) -> None:
+        self._path = path
+        self._seen = 0.0  # when it was last looked at, which takes a request
+
+    def take(self, mine: Holder) -> None:
+        holder, age = self._read()
+        if holder is not None and not (age >= STALE if holder.dead is None else holder.dead):
+            wait = f"if it is dead, try again in {STALE - age:.0f} s"
+            raise _refused(self._path, f"is being trained by {holder}, seen {max(age, 0):.0f} s ago: {wait}")
+        self.renew(mine)
+        time.sleep(SETTLED)
+        holder, _ = self._read()
+        if holder != mine:
+            raise _refused(self._path, f"is being trained by {holder or 'another process'}: wait for its end")
+
+    def _read(self) -> tuple[Holder | None, float]:
+        try:
+            lines = self._path.read_bytes().splitlines()
+            return Holder.parsed(lines[0]), time.time() - float(lines[1])
+        except (FileNotFoundError, ValueError, IndexError):
+            return None, 0.0
+
+    def held(self, mine: Holder) -> bool:
+        if time.monotonic() - self._seen < RENEWED / 2:
+            return True
+        self._seen = time.monotonic()
+        return self._read()[0] in (mine, None)
+
+    def renew(self, mine: Holder) -> None:
+        content = f"{json.dumps(dataclasses.asdict(mine))}\n{time.time()}\n"
+        self._path.write_text(content, encoding="utf-8")
+
+    def release(self, mine: Holder) -> None:
+        if self._read()[0] == mine:
+            self._path.unlink(missing_ok=True)
+
+
+def _refused(path: Path | epath.Path, why: str) -> UserError:
+    return UserError(f"{path.parent} {why}", str(path))
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Give a file a second name; False where that name is taken."""
+    try:
+        os.link(part, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the first to make the file has it, and moves the whole one there
+        if not part.exists() or not path.parent.exists():
+            raise
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except FileExistsError:
+            return False
+        part.replace(path)
+        return True
+
+
+def _lock(fd: int) -> bool | None:
+    """Lock an open file; False where another has locked it, None where files cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+
+
+def _lockable(path: Path) -> bool | None:
+    fd = os.open(path, os.O_RDWR)
+    try:
+        return _lock(fd)
+    finally:
+        os.close(fd)
+
+
+def _started(pid: int) -> str | None:
+    """When a process was started; "" for one that has ended, None where that cannot be seen."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _boot() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return socket.gethostname()
+
+
+def _pids() -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""

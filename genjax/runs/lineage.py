@@ -1,0 +1,231 @@
+"""Where a run, its data and its samples come from: what is recorded of it, and the tree that a person reads."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from genjax.data.synthetic import SYNTHETIC
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.machine import disk
+from genjax.runs import directory as records
+from genjax.runs.checkpoint import Checkpoints, newest_step
+from genjax.serial import stored
+
+SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
+WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
+ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})  # of each row, besides its file
+SHOWN = 20  # raw files of a data set that are listed
+INDENT = "  "
+
+Record = dict[str, Any]
+
+
+def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
+    """All that is known of where a run comes from, as plain JSON: None and nothing where it is not recorded.
+
+    Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax that it ran by,
+    ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records like this one of the runs that it
+    stands on, by role, as they were when it began.
+
+    Args:
+      step: of the checkpoint; the newest by default.
+    """
+    folder = epath.Path(run_dir).expanduser()
+    path = folder / "config.json"
+    text = stored.read_text(path, "put a copy of it back") if path.exists() else None
+    starts = records.starts(folder) or []
+    last = starts[-1] if starts else {}
+    older = None if text is None or "parents" in last else records.stored_experiment(folder)  # of an older genjax
+    return {
+        "run": str(run_dir),
+        "step": newest_step(folder) if step is None else step,
+        "training_seed": None if text is None else _seed(path),
+        "config": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
+        "commits": list(dict.fromkeys(start["commit"] for start in starts if start.get("commit"))),
+        "data_fingerprint": last.get("data_fingerprint"),
+        "origins": last.get("origins", []),
+        "parents": last.get("parents", {}) if older is None else parents(folder, older),
+    }
+
+
+def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
+    """The records of the runs that another stands on, by role: those of its first start, if it has begun.
+
+    They are those that its family stands on, the one that it starts from, and those that its curriculum asks.
+    """
+    kept = [start["parents"] for start in records.starts(run_dir) or [] if "parents" in start]
+    if kept:
+        return kept[0]
+    start, score = experiment.start_from, None if experiment.curriculum is None else experiment.curriculum.score
+    found = {f"family.{role}": recorded(path) for role, path in experiment.family.runs.items()}
+    if start.run is not None:
+        found["start_from"] = recorded(start.run, _best(start.run) if start.best else None)
+    heard = () if score is None else score.runs
+    return found | {f"curriculum.{number}": recorded(path) for number, path in enumerate(heard)}
+
+
+def _seed(path: epath.Path) -> int:
+    """The seed in a config.json, read without the code of its components."""
+    found = stored.read_json(path, dict, "put a copy of it back").get("experiment")
+    if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
+        raise stored.damaged(path, "it has no seed", "put a copy of it back")
+    return int(found["seed"])
+
+
+def _best(run_dir: str) -> int | None:
+    folder = epath.Path(run_dir).expanduser()
+    there = records.stored_experiment(folder)
+    if there is None or newest_step(folder) is None:
+        return None
+    with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
+        return checkpoints.best_step()
+
+
+def tree(record: Mapping[str, Any]) -> str:
+    """A record for a person: what it stands on is indented below it.
+
+    Raises:
+      UserError: it has another form than ``recorded`` gives, as that of a damaged file may.
+    """
+    try:
+        return "\n".join([_line(record), *_below(record, INDENT)])
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        path = Path(str(record["run"])) / records.ENVIRONMENT
+        cure = "remove it; `train` with the same config begins the record again"
+        raise UserError(f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)) from None
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    if record["config"] is None:
+        return f"run {record['run']}, which was not there"
+    return f"run {record['run']}, step {record['step']}, seed {record['training_seed']}"
+
+
+def _below(record: Mapping[str, Any], indent: str) -> Iterator[str]:
+    yield f"{indent}config {record['config'] or 'not recorded'}"
+    yield f"{indent}commit {', '.join(record['commits']) or 'not recorded'}"
+    yield f"{indent}data {record['data_fingerprint'] or 'not recorded'}"
+    for origin in record["origins"]:
+        yield from _origin(origin, indent + INDENT)
+    for role, parent in record["parents"].items():
+        yield f"{indent}{role}: {_line(parent)}"
+        yield from _below(parent, indent + INDENT)
+
+
+def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
+    yield f"{indent}{origin['kind']} {origin['name']}: {origin['fingerprint']}"
+    if origin["kind"] == SYNTHETIC:
+        made = origin["generator"]
+        yield f"{indent}{INDENT}drawn with seed {made['seed']} from {_line(made)}"
+        yield from _below(made, indent + 2 * INDENT)
+        return
+    inputs = _inputs(origin)
+    if inputs is None:
+        yield f"{indent}{INDENT}raw files not known: {origin['manifest']} is not there, or of other records"
+        return
+    for name, digest in list(inputs.items())[:SHOWN]:
+        yield f"{indent}{INDENT}raw {name}: {digest}"
+    if len(inputs) > SHOWN:
+        yield f"{indent}{INDENT}and {len(inputs) - SHOWN:,} more in {origin['manifest']}"
+
+
+def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The hashes of the raw files of a real set; None where the manifest of these very records is not there."""
+    try:
+        manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
+        return manifest["inputs"] if manifest["fingerprint"] == origin["fingerprint"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def noted(
+    run_dir: epath.Path,
+    step: int,
+    seed: int,
+    stem: epath.Path,
+    write: Callable[[], Path],
+    chosen: Mapping[str, Any] | None = None,
+) -> Path:
+    """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where it is from.
+
+    Args:
+      run_dir: that they were drawn from.
+      step: of its checkpoint.
+      seed: of the draws.
+      chosen: "best_of" how many draws each is, and the "reward" that told; None of plain draws.
+    """
+    before = {path: _digest(path) for path in _beside(stem)}
+    made = write()
+    rows = _rows(stem.parent)
+    known = recorded(run_dir, step)
+    shared = {"run": str(run_dir), "step": step, "seed": seed, **(chosen or {})}
+    shared |= {name: known[name] for name in ("config", "data_fingerprint")}
+    for path in _beside(stem):
+        digest = _digest(path)
+        if path.name == made.name or before.get(path) != digest:  # others that were there are not ours
+            rows[path.name] = {"file": path.name, "sha256": digest, **shared}
+    text = "".join(json.dumps(rows[name]) + "\n" for name in sorted(rows))
+    disk.write(stem.parent / SAMPLES, text)
+    return made
+
+
+def of_sample(path: epath.Path) -> str:
+    """Where a file of samples comes from, with the tree of its run where that is there.
+
+    Raises:
+      UserError: nothing is recorded of it.
+    """
+    folder = path.parent.parent if path.parent.name == "samples" else None
+    row = _rows(path.parent).get(path.name)
+    if row is not None and not row.keys() >= ROW:
+        raise UserError(
+            f"the row of {path} in {path.parent / SAMPLES} is damaged: it lacks {ROW - row.keys()}", str(path)
+        )
+    if row is None and folder is not None and (folder / "config.json").exists() and path.name[:8].isdigit():
+        step = int(path.name[:8])
+        return f"{path}: drawn at step {step} while the run was trained\n{tree(recorded(folder, step))}"
+    if row is None:
+        raise UserError(f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}")
+    changed = "" if row["sha256"] == _digest(path) else "; it has changed since it was drawn"
+    chosen = f", each the best of {row['best_of']} by {row['reward']}" if "best_of" in row else ""
+    line = f"{path}: drawn from {row['run']}, step {row['step']}, with seed {row['seed']}{chosen}{changed}"
+    for place in filter(None, (folder, epath.Path(row["run"]).expanduser())):
+        known = recorded(place, row["step"])
+        if known["data_fingerprint"] is not None and known["data_fingerprint"] == row["data_fingerprint"]:
+            return f"{line}\n{tree(known)}"
+    return f"{line}\n{INDENT}config {row['config']}\n{INDENT}data {row['data_fingerprint']}"
+
+
+def _beside(stem: epath.Path) -> list[epath.Path]:
+    """The files of samples that there are at a stem."""
+    paths = (stem.parent / f"{stem.name}{suffix}" for suffix in sorted(WRITTEN))
+    return [path for path in paths if path.exists()]
+
+
+def _digest(path: epath.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _rows(folder: epath.Path) -> dict[str, Record]:
+    """What is recorded of the samples of a folder, by file; a damaged line costs a remark, not the samples."""
+    path = folder / SAMPLES
+    rows: dict[str, Record] = {}
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("file"), str):
+                rows[row["file"]] = row
+    if len(rows) < len(lines):
+        note = f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files nothing is recorded"
+        print(note, file=sys.stderr, flush=True)
+    return rows

@@ -1,0 +1,64 @@
+"""Metrics on their way from the compiled step to a row: packed for one fetch, averaged on the host."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.family import Metrics
+
+
+class PackedMetrics(flax.struct.PyTreeNode):
+    """The metrics of a step, or of several, in one array: fetching many scalars costs more than a small step."""
+
+    pairs: jax.Array  # [..., M, 2]: sum and weight
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> PackedMetrics:
+        names = tuple(sorted(metrics))
+        return cls(jnp.stack([jnp.stack([*map(jnp.float32, metrics[name])]) for name in names]), names)
+
+
+class Meter:
+    """Running means of the metrics since the last row, on the host, kept in every checkpoint."""
+
+    def __init__(self, stored: dict[str, Any] | None = None) -> None:
+        stored = stored or {"pairs": {}, "non_finite": 0}
+        self.pairs: dict[str, list[float]] = {name: list(pair) for name, pair in stored["pairs"].items()}
+        self.non_finite: int = stored["non_finite"]  # bad steps in a row, up to the last one
+
+    def add(self, names: tuple[str, ...], pairs: np.ndarray) -> list[int]:
+        """Add the pairs [K, M, 2] of K steps; what is not finite counts for the alarm, not for the means.
+
+        Returns:
+          For each step how many in a row, up to it, were not finite.
+        """
+        finite = np.isfinite(pairs).all(axis=-1)  # [K, M]
+        streaks = []
+        for good in finite.all(axis=-1).tolist():
+            self.non_finite = 0 if good else self.non_finite + 1
+            streaks.append(self.non_finite)
+        sums = np.where(finite[..., None], pairs, 0).sum(axis=0).tolist()
+        for name, (total, weight), last in zip(names, sums, pairs[-1].tolist(), strict=True):
+            if name.endswith("learning_rate"):
+                self.pairs[name] = last  # of this very step
+            else:
+                old = self.pairs.get(name, (0.0, 0.0))
+                self.pairs[name] = [old[0] + total, old[1] + weight]
+        return streaks
+
+    def means(self) -> dict[str, float]:
+        """The means; the meter starts anew. ``loss`` is NaN where no step was finite."""
+        means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
+        self.pairs = {}
+        return means
+
+    def stored(self) -> dict[str, Any]:
+        """What ``Meter`` is made from again."""
+        return {"pairs": self.pairs, "non_finite": self.non_finite}

@@ -1,0 +1,186 @@
+"""A model that others have trained as a run: what ``sample``, ``evaluate`` and other runs start from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from genjax import parallel
+from genjax.data.chat.template import ChatCodec
+from genjax.data.images.decode import note
+from genjax.data.sources import PythonDocs
+from genjax.data.text.dataset import spelt
+from genjax.data.text.layouts import Documents, RandomWindows
+from genjax.errors import UserError
+from genjax.experiment import Experiment, config_of
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.families.masked_lm import MaskedLM
+from genjax.family import init_state
+from genjax.interop import huggingface, tokenizers
+from genjax.machine import disk
+from genjax.optim import SGD
+from genjax.runs import directory as records
+from genjax.runs import run as runs
+from genjax.runs.checkpoint import Checkpoints, newest_step
+
+LENGTH = 256  # of the rows that it is judged on and of the texts that it draws, where its context is longer
+
+
+def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Run:
+    """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
+
+    Args:
+      source: a folder in Hugging Face's layout, or a name at the hub.
+      run_dir: made; ``genjax sample``, ``evaluate``, ``show`` and ``export`` work on it.
+      data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``. Where
+        the model has a chat template, prompts are what a user says.
+
+    Raises:
+      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the data's rows are
+        longer than the context.
+    """
+    model = huggingface.load(source)
+    folder = epath.Path(run_dir).expanduser()
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{run_dir} is not empty")
+    length = min(model.net.context, LENGTH)
+    family: Any
+    rows: Any
+    codec = dataclasses.replace(model.codec, file=str(folder / tokenizers.FILE), tokenizer="")
+    if model.net.causal:
+        family, rows = Autoregressive(model.net, sampler=Decoding(steps=length)), RandomWindows(length)
+    else:
+        family, rows = MaskedLM(model.net), Documents(length - 1)  # the last token of a row is read, too
+    data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
+    if model.template is not None:
+        data = spelt(data, ChatCodec(codec, model.template))
+    experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
+    layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
+
+    records.claim(folder, experiment, None)
+    disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
+    opened = data.open()
+    if model.template is not None and not isinstance(opened.codec, ChatCodec):
+        opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
+    records.describe(folder, opened, layout)
+    example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}
+    key = jax.random.key(experiment.seed)
+    variables = jax.jit(lambda: family.init(key, example, opened.spec)[1])()
+    state = init_state(model.params, variables, runs.update_rule(experiment), jax.random.split(key)[1])
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
+        checkpoints.wait()
+    return runs.load(folder)
+
+
+def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
+    """The experiment on another model than the one that its config names, with that one's net in the place of its own.
+
+    A run that has begun goes on with what it has kept, so that the other may be gone; it begins with no third one.
+
+    Args:
+      source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
+      run_dir: of the experiment; a model of Hugging Face's becomes a run beside it, ``run_dir``_from.
+
+    Raises:
+      UserError: there is no such model, the run has begun with another, or several processes are to read it.
+    """
+    folder = epath.Path(run_dir).expanduser()
+    own = records.stored_experiment(folder) if newest_step(folder) is not None else None
+    if own is not None:
+        _check_same(source, run_dir, own)
+        if "base" in experiment.family.runs:
+            family = dataclasses.replace(experiment.family, base=own.family.runs["base"])
+            return dataclasses.replace(experiment, family=family)
+        family = _with_net(experiment.family, getattr(own.family, "net", None))
+        return dataclasses.replace(experiment, family=family, start_from=own.start_from)
+    if not _is_ours(source):
+        if experiment.devices.distributed or experiment.devices.coordinator is not None:
+            raise UserError(
+                f"{source} becomes a run first, in one process: genjax.runs.pretrained.as_run(source, run_dir)"
+            )
+        source = _made(source, _beside(run_dir))
+    if "base" in experiment.family.runs:
+        return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
+    start = dataclasses.replace(experiment.start_from, run=source)
+    named = config_of(source)
+    there = records.stored_experiment(epath.Path(source)) is not None
+    learned = runs.family_of(source) if there else None if named is None else named[0].family
+    family = _with_net(experiment.family, getattr(learned, "net", None))
+    if family != experiment.family:
+        note(f"the net is that of {source}: {family.net}")
+    return dataclasses.replace(experiment, family=family, start_from=start)
+
+
+def _is_ours(source: str) -> bool:
+    """Whether a folder is a run directory, or a name that of a config, and not a model of Hugging Face's."""
+    config = epath.Path(source).expanduser() / "config.json"
+    if not config.exists():
+        return config_of(source) is not None
+    try:
+        return "experiment" in json.loads(config.read_text(encoding="utf-8"))
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ):  # it is told where it is read as a model
+        return False
+
+
+def _check_same(source: str, run_dir: str, own: Experiment) -> None:
+    """Refuse another model than the one that a run has begun with, with a ``UserError``."""
+    first = own.family.runs.get("base") or (own.start_from.run if own.start_from is not None else None)
+    made = _beside(run_dir)
+    if first == str(made):
+        first = _origin(made).read_text(encoding="utf-8") if _origin(made).exists() else source
+    if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
+        began = "without another model" if first is None else f"with {first}"
+        raise UserError(f"{run_dir} has begun {began}: give another --run-dir to begin with {source}")
+
+
+def _beside(run_dir: str) -> Path:
+    """The run directory that a model of Hugging Face's becomes, for this run to start from."""
+    return Path(f"{Path(run_dir)}_from")
+
+
+def _origin(made: Path) -> Path:
+    """The file that tells which model of Hugging Face's has become that run."""
+    return made.with_name(f"{made.name}.txt")
+
+
+def _made(source: str, made: Path) -> str:
+    """The run directory that a model of Hugging Face's becomes, or has become before."""
+    origin = _origin(made)
+    if newest_step(epath.Path(made)) is None:
+        if origin.exists():
+            shutil.rmtree(made, ignore_errors=True)  # half made
+        elif made.exists():
+            raise UserError(f"{made}, where {source} would become a run, is there already: give another --run-dir")
+        made.parent.mkdir(parents=True, exist_ok=True)
+        origin.write_text(source, encoding="utf-8")
+        try:
+            as_run(source, made)
+        except UserError:
+            shutil.rmtree(made, ignore_errors=True)
+            origin.unlink()
+            raise
+    elif not origin.exists() or origin.read_text(encoding="utf-8") != source:
+        raise UserError(f"{made} is of another model than {source}: remove it, or give another --run-dir")
+    return str(made)
+
+
+def _with_net(family: Any, net: Any) -> Any:
+    """A family, or what its net stands on, with hyper-parameters of that kind of net in the place of its own."""
+    own = getattr(family, "net", None)
+    if own is None or net is None:
+        return family
+    return dataclasses.replace(family, net=net if type(own) is type(net) else _with_net(own, net))

@@ -1,0 +1,91 @@
+"""What judges the samples of a run: a Python function such as trains a family, or the run of a reward model.
+
+Of texts a function takes prompts, as they stand in rows of tokens, with what a template puts around them, and
+responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N] that were asked for or None. It
+gives a number for each, the higher the better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from genjax.errors import UserError
+from genjax.evaluation.images.reward_of_images import labels_asked
+from genjax.families.autoregressive.request import Request
+from genjax.families.image_rewards import rewards_of_images
+from genjax.families.rewards import rewards_of_texts
+from genjax.posttrain.reward import RewardModel, rewards_of
+from genjax.runs import run as runs
+from genjax.runs.run import Run
+from genjax.serial import stored, trust
+
+
+@dataclass(frozen=True)
+class RunReward:
+    """The reward of a trained reward model.
+
+    Attributes:
+      run: of it.
+    """
+
+    run: Run
+
+    def of_typed(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """The rewards [N] of responses to prompts as a person types them; NaN of an empty one, which loses always."""
+        model, length = self.run.model(), self.run.spec.shape[0]
+        codec: Any = model.codec
+        there = [number for number, response in enumerate(responses) if response.strip()]
+        found = np.full(len(responses), np.nan)
+        asked = [prompts[number] for number in there], [responses[number] for number in there]
+        found[there] = rewards_of(model.family, model.state, codec, *asked, length)
+        return found
+
+
+Reward = Callable[[Any, Any], Any] | RunReward
+
+
+def reward_of(name: str) -> Reward:
+    """A Python function, named as "module:function", or that of the run directory of a reward model.
+
+    Raises:
+      UserError: there is no such function, or the run is of another family.
+    """
+    if ":" in name and not epath.Path(name).exists():
+        with trust.trusting((name.partition(":")[0],)):  # the user's own word
+            return stored.named_function(name)
+    run = runs.load(name)
+    if not isinstance(run.experiment.family.plain, RewardModel):
+        raise UserError(f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards")
+    return RunReward(run)
+
+
+def text_rewards(
+    reward: Reward, codec: Any, request: Request, typed: Sequence[str], responses: Sequence[str]
+) -> np.ndarray:
+    """The rewards [N] of responses to what was asked for, whose prompts a person has ``typed``.
+
+    Raises:
+      UserError: a function fails; see ``rewards_of_texts``.
+    """
+    if isinstance(reward, RunReward):
+        return reward.of_typed(typed, responses)
+    prompts = [codec.decode(np.asarray(request.prompt_of(number), np.int32)) for number in range(len(responses))]
+    return rewards_of_texts(reward, prompts, responses).astype(np.float64)
+
+
+def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = None) -> np.ndarray:
+    """The rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler by default.
+
+    Raises:
+      UserError: a function fails, see ``rewards_of_images``, or the reward is of texts.
+    """
+    if isinstance(reward, RunReward):
+        raise UserError(f"the reward of {reward.run.run_dir} is of texts, not of images")
+    family = run.experiment.family.plain
+    labels = labels_asked(family, run.spec, family.sampler if options is None else options, len(samples))
+    return rewards_of_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(np.float64)

@@ -1,0 +1,174 @@
+"""Signals that end a process: a training run saves first, other commands end at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from genjax import parallel
+from genjax.machine import early, streams
+from genjax.runs.lease import Lease
+
+GRACE = 3.0  # seconds that a command has to tidy up
+OVER = 0  # no signal
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+
+
+class Stop:
+    """Remembers SIGTERM, SIGINT and SIGHUP until the step under way is saved; a second SIGINT interrupts at once.
+
+    Args:
+      lease: on the run directory, which another process may take over; None where there is none, or where it is not
+        this process that holds it.
+    """
+
+    def __init__(self, lease: Lease | None = None) -> None:
+        self.signal: int | None = None
+        self._lease = lease
+        self._before: dict[int, Any] = {}
+        self._wakeup = -1
+
+    def __enter__(self) -> Stop:
+        if _is_main():
+            self._wakeup = signal.set_wakeup_fd(-1)  # there is more to save than the grace allows
+            self._before = {number: signal.signal(number, self._remember) for number in _heeded()}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._before:
+            signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.signal == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    @property
+    def wanted(self) -> bool:
+        """Whether to stop: there was a signal, nobody reads the progress any more, or the lease is lost."""
+        return self.signal is not None or streams.broken() or self.lost
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process has taken over the run directory, so that nothing may be written to it."""
+        return self._lease is not None and self._lease.lost
+
+    def check(self) -> None:
+        """End all processes together where the lease is lost.
+
+        Raises:
+          UserError: on the process that held it.
+          SystemExit: on the others.
+        """
+        if parallel.agree(self.lost):
+            raise SystemExit(2) if self._lease is None else self._lease.refusal()
+
+    def raise_remembered(self) -> None:
+        """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after another."""
+        if self.signal is not None:
+            raise _ended(self.signal)
+        if streams.broken():
+            raise SystemExit(streams.BROKEN)
+
+
+class Ended:
+    """The signal that has come while ``prompt`` was active.
+
+    Attributes:
+      code: 128 and its number; None before one has come.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+
+@contextlib.contextmanager
+def prompt() -> Iterator[Ended]:
+    """End what runs under it within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit code.
+
+    The exception that a signal raises can be lost in a library that calls Python, and is not raised before a long
+    call of a library returns. So a thread ends the process where it has not ended ``GRACE`` seconds after the signal.
+    One line says what ends it, and is the last one; signals after the first change nothing.
+    """
+    ended = Ended()
+    quiet = contextlib.ExitStack()
+    if not _is_main():
+        yield ended
+        return
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if ended.code is None:
+            ended.code = 128 + number
+            early.say(number)
+            quiet.enter_context(_silenced())
+            raise _ended(number)
+
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    over = threading.Event()
+    watch = threading.Thread(target=_end_late, args=(readable, over), name="signals", daemon=True)
+    handlers = {number: signal.signal(number, heed) for number in _heeded()}
+    before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    watch.start()
+    try:
+        yield ended
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            again = ended.code is not None and handler is early.end
+            signal.signal(number, early.leave if again else handler)
+        quiet.close()
+        over.set()
+        os.write(writable, bytes([OVER]))
+        watch.join()
+        os.close(writable)
+        os.close(readable)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Throw away what libraries write to standard error as they are interrupted, such as panics of Rust."""
+    try:
+        before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed
+        yield
+        return
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _end_late(readable: int, over: threading.Event) -> None:
+    while (number := os.read(readable, 1)[0]) != OVER:
+        if number in ENDING:
+            if not over.wait(GRACE):
+                os._exit(128 + number)
+            return
+
+
+def _heeded() -> list[int]:
+    """The signals that end a process here; not SIGHUP where ``nohup`` has it ignored."""
+    return [
+        number
+        for number in ENDING
+        if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+
+
+def _ended(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else early.Signalled(128 + number)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,165 @@
+"""What a run tells: ``metrics.jsonl``, TensorBoard events, the progress line, pictures and the loss plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from genjax.data.pictures import png_bytes
+from genjax.machine import disk
+
+Numbers = Mapping[str, float]
+
+
+class Writers:
+    """The writers of one run. ``active`` is false on all processes but the first: then nothing is written.
+
+    Rows of ``metrics.jsonl`` past ``step``, the step that the run goes on from, are cut. Those up to it that a killed
+    process has not brought to TensorBoard are written there now.
+    """
+
+    def __init__(self, run_dir: epath.Path, step: int, total_steps: int, active: bool = True, quiet: bool = False):
+        self._run_dir = run_dir
+        self._active = active
+        self._progress = ProgressLine(total_steps, step) if active and not quiet else None
+        if active:
+            # Takes seconds where PyTorch is installed, which tensorboardX imports.
+            from genjax.runs.events import Events
+
+            self._metrics = run_dir / "metrics.jsonl"
+            cut_rows(self._metrics, step)
+            self._file = self._metrics.open("a", encoding="utf-8")
+            self._events = Events(run_dir / "tensorboard", step)
+            for row in read_rows(self._metrics):
+                self._events.scalars(row.pop("step"), row.pop("split"), row)
+
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._active:
+            self._file.close()
+            self._events.close()
+        if self._progress is not None:
+            self._progress.close()
+
+    def row(self, step: int, split: str, numbers: Numbers) -> None:
+        """One row of numbers."""
+        if not self._active:
+            return
+        self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
+        self._file.flush()
+        self._events.scalars(step, split, numbers)
+
+    def flush(self) -> None:
+        """Bring to disk what TensorBoard reads."""
+        if self._active:
+            self._events.flush()
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture, uint8 [H, W, C], as ``samples/step_NAME.png`` and on TensorBoard."""
+        if not self._active:
+            return
+        disk.write(self._run_dir / "samples" / f"{step:08d}_{name}.png", png_bytes(image))
+        self._events.picture(step, name, image)
+
+    def progress(self, step: int, loss: float, examples_per_second: float, steps_per_second: float) -> None:
+        """The live line on a terminal, a line a row elsewhere."""
+        if self._progress is not None:
+            self._progress.show(step, loss, examples_per_second, steps_per_second)
+
+    def say(self, line: str) -> None:
+        """A line above the progress line."""
+        if self._active:
+            if self._progress is not None:
+                self._progress.clear()
+            print(line, file=sys.stderr)
+
+
+class ProgressLine:
+    """``step 1200/5000  loss 23.4  512 steps/s  65,536 examples/s  0:07 left``."""
+
+    def __init__(self, total_steps: int, step: int) -> None:
+        self._total = total_steps
+        self._live = sys.stderr.isatty()
+        self._shown = 0.0
+
+    def show(self, step: int, loss: float, examples_per_second: float, steps_per_second: float) -> None:
+        now = time.monotonic()
+        # A log file gets a line every few seconds, a terminal one that is redrawn.
+        if now - self._shown < (0.1 if self._live else 5.0) and step < self._total:
+            return
+        self._shown = now
+        minutes, seconds = divmod(round((self._total - step) / max(steps_per_second, 1e-9)), 60)
+        line = (
+            f"step {step}/{self._total}  loss {loss:.5g}  {steps_per_second:,.4g} steps/s  "
+            f"{examples_per_second:,.0f} examples/s  {minutes}:{seconds:02d} left"
+        )
+        print(f"\r\x1b[K{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._live and self._shown:
+            print(file=sys.stderr)
+
+
+def finite(numbers: Numbers) -> dict[str, float | None]:
+    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has no NaN."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def read_rows(path: epath.Path) -> list[dict[str, Any]]:
+    """The rows of a ``metrics.jsonl``."""
+    return rows_of(path.read_bytes()) if path.exists() else []
+
+
+def rows_of(content: bytes) -> list[dict[str, Any]]:
+    """The rows of lines; what is no row, such as a line that a crash cut in half, is left out."""
+    rows = []
+    for line in content.splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
+            rows.append(row)
+    return rows
+
+
+def cut_rows(path: epath.Path, step: int) -> None:
+    """Leave only the rows up to ``step``."""
+    kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step]
+    disk.write(path, "".join(kept))
+
+
+def plot_losses(run_dir: epath.Path) -> epath.Path:
+    """Draw ``plots/loss.png``: the loss of training and evaluation over the steps."""
+    from matplotlib.figure import Figure  # takes half a second
+
+    rows = read_rows(run_dir / "metrics.jsonl")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for split in ("train", "eval"):
+        points = [(r["step"], r["loss"]) for r in rows if r["split"] == split and r.get("loss") is not None]
+        if points:
+            alone = split == "eval" or len(points) == 1  # a line needs two points to be seen
+            axes.plot(*zip(*points, strict=True), label=split, marker="o" if alone else None, markersize=3)
+    axes.set(xlabel="step", ylabel="loss")
+    if axes.lines:
+        axes.legend()
+    axes.grid(alpha=0.3)
+    path = run_dir / "plots" / "loss.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk.whole(path) as part, part.open("wb") as file:
+        figure.savefig(file, format="png", dpi=120)
+    return path

@@ -1,0 +1,100 @@
+"""What samplers share: the form of a sampler, and the walk over a process's grid from noise to data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from genjax import checks
+from genjax.samplers.diffusion.processes import Process
+
+T = TypeVar("T")
+# The posterior mean E[x0 | x_t]: x [B, ...] and t [] to x0 [B, ...].
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws data from noise through the posterior mean alone."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it adds noise on the way; otherwise the sample is a function of the first x."""
+        return False
+
+    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+        """Samples x0 [B, ...].
+
+        Args:
+          denoise: the posterior mean.
+          process: whose ``grid`` it walks.
+          x: x_1 [B, ...], such as sigma(1) times unit noise; of the type of float that times have, float32.
+          key: for the noise on the way, if any.
+        """
+        raise NotImplementedError
+
+
+@checks.frozen
+class Walk(Sampler):
+    """A sampler of so many steps; the last one goes from the end of the grid to the clean data.
+
+    Attributes:
+      steps: their number.
+
+    ``least`` is the smallest number that it can walk.
+    """
+
+    least: ClassVar[int] = 1
+
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        checks.between(self, self.least, 100_000, "steps")
+
+
+class Step(NamedTuple):
+    """One step down the grid, each []: where it starts, and alpha and sigma where it ends.
+
+    Attributes:
+      number: from 0 on.
+      last: it ends at the clean data, alpha 1 and sigma 0; ``next_t`` is then ``t`` itself.
+    """
+
+    number: jax.Array
+    last: jax.Array
+    t: jax.Array
+    alpha: jax.Array
+    sigma: jax.Array
+    next_t: jax.Array
+    next_alpha: jax.Array
+    next_sigma: jax.Array
+
+    def noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
+        """The unit noise of x [B, ...] at the start, given its data."""
+        return (x - self.alpha * x0) / self.sigma
+
+    def next_noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
+        """The unit noise of x [B, ...] at the end, which must not be the clean one."""
+        return (x - self.next_alpha * x0) / self.next_sigma
+
+
+def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -> T:
+    """Carry ``start`` through ``step`` over the grid, in one scan, so that the network is traced once."""
+    t = process.grid(steps)
+    alpha, sigma = process.alpha_sigma(t)
+    number = jnp.arange(steps)
+    path = Step(
+        number=number,
+        last=number == steps - 1,
+        t=t,
+        alpha=alpha,
+        sigma=sigma,
+        next_t=jnp.append(t[1:], t[-1]),
+        next_alpha=jnp.append(alpha[1:], jnp.ones_like(alpha[0])),
+        next_sigma=jnp.append(sigma[1:], jnp.zeros_like(sigma[0])),
+    )
+    return jax.lax.scan(lambda carry, here: (step(carry, here), None), start, path)[0]

@@ -1,0 +1,289 @@
+"""Tokens drawn one after another from a model with a cache, in one compiled loop or a step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import checks
+from genjax.errors import UserError
+
+Stops = tuple[tuple[int, ...], ...]
+
+MOST_TOKENS = 1_000_000  # of a text
+
+
+class TokenModel(Protocol):
+    """What a decoder knows of a network."""
+
+    def __call__(self, tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+        """Logits [B, last, V] after each of the last tokens, and the cache with the tokens in it.
+
+        Args:
+          tokens: int32 [B, T], those that come next in each row.
+          mask: bool [B, T], False for padding, which is not to be kept.
+          cache: of the tokens before.
+          last: how many of the T are asked for.
+        """
+        ...
+
+
+class Sliding(NamedTuple):
+    """How a row goes on once its cache is full: its last tokens are read anew into the emptied cache.
+
+    So a token depends on the ``keep`` to ``room`` tokens before it, and on nothing but its own row.
+
+    Attributes:
+      room: tokens that the cache holds of a row.
+      keep: tokens that are read anew, the one that found no room among them; 1 to ``room``.
+      rewind: cache and tokens [B] to the cache without so many of the last ones of each row.
+    """
+
+    room: int
+    keep: int
+    rewind: Callable[[Any, jax.Array], Any]
+
+
+@checks.frozen
+class TokenSampler:
+    """How a token is drawn from logits; filters act in the order of the fields, each on what the one before left.
+
+    Attributes:
+      steps: the most tokens that are drawn.
+      repetition_penalty: logits of tokens seen, in the prompt too, are divided by it where positive, multiplied where
+        negative (Keskar et al., arXiv 1909.05858); 1 for none.
+      temperature: logits are divided by it; 0 takes the likeliest token.
+      top_k: of the k likeliest tokens only (Fan et al., arXiv 1805.04833); None for all.
+      top_p: of the fewest likeliest tokens that hold this much probability (Holtzman et al., arXiv 1904.09751).
+      min_p: of tokens at least this times as likely as the likeliest (Nguyen et al., arXiv 2407.01082).
+    """
+
+    steps: int = 256
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        checks.between(self, 1, MOST_TOKENS, "steps")
+        checks.above(self, 0, "repetition_penalty")
+        checks.at_least(self, 0, "temperature")
+        checks.at_least(self, 1, "top_k")
+        checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
+
+    def filtered(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
+        """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is bool [..., V].
+
+        Tokens as likely as the last one kept are kept, too.
+        """
+        if seen is not None:
+            punished = jnp.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
+            logits = jnp.where(seen, punished, logits)
+        if self.temperature == 0:
+            best = jnp.argmax(logits, -1, keepdims=True)
+            places = jnp.arange(logits.shape[-1]).reshape((1,) * (logits.ndim - 1) + (-1,))
+            return jnp.where(places == best, 0.0, -jnp.inf)
+        logits = logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = jax.lax.top_k(logits, self.top_k)[0][..., -1:]
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
+        if self.top_p is not None and self.top_p < 1:
+            falling = -jnp.sort(-jax.nn.softmax(logits), axis=-1)
+            before = jnp.cumsum(falling, -1) - falling
+            least = jnp.where(before < self.top_p, falling, jnp.inf).min(-1, keepdims=True)
+            logits = jnp.where(jax.nn.softmax(logits) >= least, logits, -jnp.inf)
+        if self.min_p is not None:
+            least = logits.max(-1, keepdims=True) + np.log(self.min_p)
+            logits = jnp.where(logits >= least, logits, -jnp.inf)
+        return logits
+
+
+class Drawing(NamedTuple):
+    """Rows of which some tokens are drawn.
+
+    Attributes:
+      tokens: int32 [B, N], ``pad`` where none is drawn.
+      log_probs: float32 [B, N], of each token under the model itself, before filters; 0 where none is drawn.
+      lengths: int32 [B], tokens drawn, what stopped a row included.
+      done: bool [B], whether a stop was drawn.
+      step: int32 [], the longest length.
+      seen: bool [B, V], tokens that the penalty is for; None without one.
+      cache: the model's, without the last token.
+      held: int32 [B], tokens of each row in the cache.
+      prompts: int32 [B, T].
+      key: of the draws.
+    """
+
+    tokens: jax.Array
+    log_probs: jax.Array
+    lengths: jax.Array
+    done: jax.Array
+    step: jax.Array
+    seen: jax.Array | None
+    cache: Any
+    held: jax.Array
+    prompts: jax.Array
+    key: jax.Array
+
+
+def padded(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts side by side with padding before the shorter ones: int32 [B, T] and bool [B, T], True for real tokens.
+
+    Raises:
+      UserError: there is none, or one is empty: a model begins from at least one token.
+    """
+    if not prompts or not all(len(prompt) for prompt in prompts):
+        raise UserError("every prompt has at least one token, such as the one that begins a text")
+    longest = max(len(prompt) for prompt in prompts)
+    tokens, mask = np.full((len(prompts), longest), pad, np.int32), np.zeros((len(prompts), longest), bool)
+    for row, prompt in enumerate(prompts):
+        tokens[row, longest - len(prompt) :], mask[row, longest - len(prompt) :] = prompt, True
+    return tokens, mask
+
+
+def begin(
+    model: TokenModel,
+    cache: Any,
+    prompts: jax.Array,
+    mask: jax.Array,
+    sampler: TokenSampler,
+    key: jax.Array,
+    stops: Stops = (),
+    pad: int = 0,
+) -> Drawing:
+    """Read the prompts and draw the first token of each row; arguments as in ``generate``."""
+    check_stops(stops)
+    prompts, mask, b = jnp.asarray(prompts), jnp.asarray(mask), len(prompts)
+    logits, cache = model(prompts, mask, cache, 1)
+    seen = None
+    if sampler.repetition_penalty != 1:
+        tokens = jnp.where(mask, prompts, logits.shape[-1])
+        seen = jnp.zeros((b, logits.shape[-1]), bool).at[jnp.arange(b)[:, None], tokens].set(True, mode="drop")
+    empty = Drawing(
+        jnp.full((b, sampler.steps), pad, jnp.int32),
+        jnp.zeros((b, sampler.steps)),
+        jnp.zeros(b, jnp.int32),
+        jnp.zeros(b, bool),
+        jnp.zeros((), jnp.int32),
+        seen,
+        cache,
+        mask.sum(1, dtype=jnp.int32),
+        prompts,
+        key,
+    )
+    return _drawn(empty, logits[:, 0], sampler, stops)
+
+
+def advance(
+    model: TokenModel, drawing: Drawing, sampler: TokenSampler, stops: Stops = (), sliding: Sliding | None = None
+) -> Drawing:
+    """Draw one more token of each row that is not done; compiled by itself it serves a stream."""
+    last = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step - 1, 1, 1)
+    going = ~drawing.done
+    if sliding is None:
+        logits, cache = model(last, going[:, None], drawing.cache, 1)
+        drawing = drawing._replace(cache=cache, held=drawing.held + going)
+        return _drawn(drawing, logits[:, 0], sampler, stops)
+    _, keep, rewind = sliding
+    full = _full(drawing, sliding)
+
+    def read(cache: Any) -> tuple[jax.Array, Any]:
+        return model(last, going[:, None], cache, 1)
+
+    def read_anew(cache: Any) -> tuple[jax.Array, Any]:
+        """Of full rows the last tokens, of others the last one."""
+        text = jnp.concatenate([drawing.prompts, drawing.tokens], 1)
+        tokens = jax.lax.dynamic_slice_in_dim(text, drawing.prompts.shape[1] + drawing.step - keep, keep, 1)
+        mask = going[:, None] & (full[:, None] | (jnp.arange(keep) == keep - 1)[None])
+        return model(tokens, mask, rewind(cache, jnp.where(full, drawing.held, 0)), 1)
+
+    logits, cache = jax.lax.cond(full.any(), read_anew, read, drawing.cache)
+    drawing = drawing._replace(cache=cache, held=jnp.where(full, keep, drawing.held + going))
+    return _drawn(drawing, logits[:, 0], sampler, stops)
+
+
+def generate(
+    model: TokenModel,
+    cache: Any,
+    prompts: jax.Array,
+    mask: jax.Array,
+    sampler: TokenSampler,
+    key: jax.Array,
+    stops: Stops = (),
+    pad: int = 0,
+    sliding: Sliding | None = None,
+) -> Drawing:
+    """Draw until every row has met a stop or has ``sampler.steps`` tokens.
+
+    Args:
+      model: logits with a cache.
+      cache: empty, with room for the prompt and, unless it slides, the new tokens.
+      prompts: int32 [B, T], padded at the beginning, see ``padded``.
+      mask: bool [B, T], True for real tokens.
+      sampler: its options.
+      key: of the draws.
+      stops: sequences of tokens that end a row once its new tokens end with one; single tokens are sequences of one.
+      pad: what stands behind the end of a row.
+      sliding: what is done when the cache is full; None where all tokens have room.
+    """
+    drawing = begin(model, cache, prompts, mask, sampler, key, stops, pad)
+    going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
+    plain = lambda d: advance(model, d, sampler, stops)  # noqa: E731
+    if sliding is None:
+        return jax.lax.while_loop(going, plain, drawing)
+
+    def until_full(drawing: Drawing) -> Drawing:
+        # The choice of what to read stands outside of the inner loop: XLA copies a cache that a branch may change.
+        drawing = advance(model, drawing, sampler, stops, sliding)
+        return jax.lax.while_loop(lambda d: going(d) & ~_full(d, sliding).any(), plain, drawing)
+
+    return jax.lax.while_loop(going, until_full, drawing)
+
+
+def _full(drawing: Drawing, sliding: Sliding) -> jax.Array:
+    """bool [B]: rows that go on and have no room for one more token."""
+    return ~drawing.done & (drawing.held >= sliding.room)
+
+
+def check_stops(stops: Stops) -> None:
+    if not all(len(stop) for stop in stops):
+        raise UserError("a stop sequence has at least one token")
+
+
+def _drawn(drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops) -> Drawing:
+    """With one more token a row, from logits [B, V]."""
+    filtered = sampler.filtered(logits, drawing.seen)
+    if sampler.temperature == 0:
+        token = jnp.argmax(filtered, -1).astype(jnp.int32)
+    else:
+        token = jax.random.categorical(jax.random.fold_in(drawing.key, drawing.step), filtered).astype(jnp.int32)
+    rows, open_ = jnp.arange(len(token)), ~drawing.done
+    log_prob = jnp.where(open_, jax.nn.log_softmax(logits)[rows, token], 0.0)
+    column = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step, 1, 1)[:, 0]
+    tokens = _put(drawing.tokens, jnp.where(open_, token, column), drawing.step)
+    step = drawing.step + 1
+    done = drawing.done
+    for stop in stops:
+        if len(stop) > sampler.steps:
+            continue
+        ending = jax.lax.dynamic_slice_in_dim(tokens, step - len(stop), len(stop), 1)
+        met = (ending == jnp.asarray(stop, jnp.int32)[None]).all(-1)
+        done = done | (met & open_ & (step >= len(stop)))
+    seen = drawing.seen if drawing.seen is None else drawing.seen.at[rows, token].set(True)
+    return drawing._replace(
+        tokens=tokens,
+        log_probs=_put(drawing.log_probs, log_prob, drawing.step),
+        lengths=drawing.lengths + open_,
+        done=done,
+        step=step,
+        seen=seen,
+    )
+
+
+def _put(array: jax.Array, column: jax.Array, at: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(array, column[:, None], at, 1)

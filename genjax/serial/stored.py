@@ -1,0 +1,299 @@
+"""Read what a run has stored: JSON of known shape, the components that it names, and its copy of its config file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.util
+import io
+import json
+import signal
+import sys
+import threading
+import traceback
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from genjax.errors import UserError, unknown
+from genjax.machine.early import Signalled
+from genjax.serial import trust
+
+PATIENCE = 20.0  # seconds that a config file may take to load
+CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
+# The functions of genjax that a stored config may name: rewards, which compute and touch nothing else.
+FUNCTIONS = frozenset(
+    {
+        "genjax.data.sources.arithmetic:correct",
+        "genjax.data.sources.random_walks:optimality",
+        "genjax.data.sources.rule_responses:positivity",
+        "genjax.families.image_rewards:mirror_symmetry",
+    }
+)
+
+
+def read_text(path: epath.Path, cure: str) -> str:
+    """The text of a file of a run.
+
+    Args:
+      cure: what mends the run where the file is damaged.
+
+    Raises:
+      UserError: it is not a file, or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"byte {error.start} is not UTF-8", cure) from None
+    except IsADirectoryError:
+        raise damaged(path, "it is a folder", cure) from None
+
+
+def read_json(path: epath.Path, shape: type, cure: str) -> Any:
+    """The JSON of a file of a run, whose outermost value is a ``shape``, such as dict.
+
+    Raises:
+      UserError: it cannot be read; the message has its path and the cure.
+    """
+    try:
+        found = parse_json(read_text(path, cure), str(path))
+    except UserError as error:
+        if error.field == str(path):
+            raise
+        raise UserError(f"{error}; {cure}", str(path)) from None
+    if not isinstance(found, shape):
+        raise damaged(path, f"it holds no {'object' if shape is dict else 'list'}", cure)
+    return found
+
+
+def parse_json(text: str, name: str) -> Any:
+    """The JSON of the text of a file of that name, where no object has a key twice.
+
+    Raises:
+      UserError: it is not JSON.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise UserError(f"{name} is damaged: it is nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"{name} is damaged: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def damaged(path: epath.Path, what: str, cure: str) -> UserError:
+    """The error for a file of a run that cannot be read."""
+    return UserError(f"{path} is damaged: {what}; {cure}", str(path))
+
+
+def execute(path: Path, content: bytes) -> ModuleType:
+    """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
+    with blaming(path):
+        module = _module(path.resolve(), content)
+    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
+    return module
+
+
+@functools.lru_cache
+def _module(path: Path, content: bytes) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(CONFIG_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[CONFIG_MODULE] = module
+    code = compile(content, path, "exec", dont_inherit=True)  # not by the loader, which may find stale bytecode
+    exec(code, module.__dict__)
+    return module
+
+
+@contextlib.contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Whatever a config file raises is its author's to mend; what it prints goes to stderr, not into the output.
+
+    Raises:
+      UserError: it failed, ended the process, or has not come to an end after ``PATIENCE`` seconds.
+    """
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), _bounded():
+            yield
+    except (UserError, KeyboardInterrupt, Signalled):
+        raise
+    except BaseException as error:
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if Path(frame.filename).resolve() == path.resolve():
+                line = frame.lineno
+        where = f"{path}, line {line}," if line else f"{path}"
+        text = traceback.format_exception_only(error)[-1].strip()
+        raise UserError(f"{where} failed: {text}", str(path)) from error
+    if not printed.closed:
+        sys.stderr.write(printed.getvalue())
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Interrupt what takes longer than ``PATIENCE`` seconds; in the main thread alone, where signals arrive."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"it has not come to an end after {PATIENCE:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1)  # again each second, should the file catch it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def from_json(value: Any, config_source: Path | None = None) -> Any:
+    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything else.
+
+    Args:
+      config_source: the copy of the config file, for classes that the config itself defined.
+
+    Raises:
+      Untrusted: a class or function is not one of genjax's own, and the user has not allowed it, see ``trust``.
+      UserError: one does not exist, or cannot be made of what is stored.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(item, config_source) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"function"}:
+        return named_function(str(value["function"]), config_source)
+    if not isinstance(value.get("class"), str):
+        raise UserError("a component has no class")
+    cls = _class(value["class"], config_source)
+    fields = {f.name for f in dataclasses.fields(cls) if f.init}
+    given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
+    for name in given.keys() - fields:
+        raise unknown(f"field of {cls.__name__}", name, fields)
+    hints = typing.get_type_hints(cls)
+    try:
+        with np.errstate(over="raise"):
+            arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
+        for name in arrays:
+            if not np.isfinite(arrays[name]).all():
+                raise UserError(f"{name} of {cls.__name__} must be finite", name)
+        return cls(**given | arrays)
+    except UserError:
+        raise
+    except Exception as error:  # a field is missing, or holds another type, which each class notices in its own way
+        raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
+
+
+def named_function(name: str, config_source: Path | None = None) -> FunctionType:
+    """The function ``module:name`` that a file of a run names, or with ``trusting`` the user."""
+    found = _named(name, config_source)
+    if not isinstance(found, FunctionType):
+        raise UserError(f"{name} is not a function")
+    module = name.partition(":")[0]
+    # A function of genjax may do anything with the arguments of a reward: run a config, write a file.
+    if _is_own(module) and name not in FUNCTIONS and not _allowed(name):
+        raise _untrusted(f"the function {name}", module)
+    return found
+
+
+def _class(name: str, config_source: Path | None) -> type:
+    found = _named(name, config_source)
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise UserError(f"{name} is not a dataclass")
+    return found
+
+
+def _named(name: str, config_source: Path | None) -> Any:
+    """What a module, or the config, calls ``module:Name`` and has defined itself."""
+    module_name, _, path = name.partition(":")
+    if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
+        module = _copied(config_source, path)
+    elif not _is_own(module_name) and not _allowed(name) and module_name != CONFIG_MODULE:
+        raise _untrusted(name, module_name)
+    else:
+        module = _imported(name)
+    found: Any = module
+    for part in path.split("."):
+        # Not getattr, which may run code, and which walks from a module to those that it imports.
+        inside = vars(found) if isinstance(found, ModuleType | type) else {}
+        if part not in inside or (isinstance(inside[part], ModuleType)):
+            here = (name for name, known in inside.items() if isinstance(known, type | FunctionType))
+            raise unknown(f"class or function of {module_name}", path, here)
+        found = inside[part]
+    if isinstance(found, type | FunctionType) and (found.__module__, found.__qualname__) != (module_name, path):
+        home = f"{found.__module__}:{found.__qualname__}"
+        raise UserError(f"{name} is not defined there: its own name is {home}")
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    module_name = name.partition(":")[0]
+    # What the user names may lie in the current folder; what a file names never does.
+    place = contextlib.nullcontext() if trust.named_by_user(module_name) else trust.outside_of_here()
+    try:
+        with place:
+            return importlib.import_module(module_name)
+    except (ImportError, ValueError, TypeError, OSError):  # the last two for what is not the name of a module
+        raise UserError(f"this run needs {name}, which cannot be imported here") from None
+
+
+def _copied(source: Path, name: str) -> ModuleType:
+    """The module of a run's copy of its config, if that may be executed."""
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise UserError(f"{source} cannot be read: {error.strerror}", str(source)) from None
+    if trust.named_by_user(CONFIG_MODULE):
+        return execute(source, content)
+    if trust.known(trust.of_file(content)):
+        with trust.outside_of_here():
+            return execute(source, content)
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    raise _untrusted(f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE)
+
+
+def _is_own(module: str) -> bool:
+    return module.startswith("genjax.")
+
+
+def _allowed(name: str) -> bool:
+    return trust.named_by_user(name.partition(":")[0]) or trust.known(trust.of_name(name))
+
+
+def _untrusted(what: str, module: str) -> trust.Untrusted:
+    return trust.Untrusted(
+        f"this run needs code that is not genjax's: {what}; if you trust who made the run, "
+        f"allow it with --trust={module}, or all that it names with --trust (in Python trust=True)",
+        "trust",
+    )
+
+
+def code_of(tree: Any) -> Iterator[str]:
+    """The entries, for ``trust``, of all classes and functions in a JSON tree that are not free to use anyway."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from code_of(item)
+    elif isinstance(tree, dict):
+        name = str(tree.get("class", tree.get("function")))
+        own = _is_own(name) and ("class" in tree or name in FUNCTIONS)
+        if not own and not name.startswith(f"{CONFIG_MODULE}:"):
+            yield trust.of_name(name)
+        for item in tree.values():
+            yield from code_of(item)
