@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 import genjax
-from genjax.runs.checkpoint import UNFINISHED, found_steps, newest_step
+from genjax.runs.checkpoint_files import UNFINISHED, found_steps, newest_step
 
 STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
@@ -69,10 +69,10 @@ def wrong_start(run_dir: Path, newest: int | None) -> str:
     text = said(run_dir).read_text(errors="replace")
     if "Traceback" in text or "damaged" in text:
         return next(line for line in text.splitlines() if "Traceback" in line or "damaged" in line)
-    found = re.search(r"going on from step (\d+)", text)
+    found = re.search(r"resuming from step (\d+)", text)
     if found is not None and int(found[1]) != newest:
         return f"it continued from step {found[1]}"
-    if newest is not None and "beginning anew" in text:
+    if newest is not None and "starting again" in text:
         return "it began again"
     return ""
 

@@ -56,11 +56,10 @@ def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[
     import numpy as np
 
     from genjax import parallel
-    from genjax.runs import run as runs
-    from genjax.training import make_step
+    from genjax.runs.setup import initial_state, make_step
 
     layout = parallel.start(parallel.Devices(count=1))
-    make = runs.initial_state(experiment, spec)
+    make = initial_state(experiment, spec)
     step = layout.compile_step(make_step(experiment), layout.abstract(make))
     placed = layout.place({**batch, "mask": np.ones(experiment.batch_size, np.float32)})
     state = layout.init(make)

@@ -49,6 +49,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     import numpy as np
 
     from genjax import parallel
+    from genjax.continued import take_over
     from genjax.data.dataset import Spec
     from genjax.data.sources import Digits
     from genjax.data.text.codecs import Characters
@@ -58,9 +59,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import Adam
     from genjax.posttrain.ppo import BASE, PPO
-    from genjax.runs import run as runs
+    from genjax.runs.setup import initial_state, make_step
     from genjax.schedules import Constant
-    from genjax.training import make_step
 
     sizes = SIZES[case]
     rows, prompt = sizes.rows, sizes.prompt
@@ -79,14 +79,14 @@ def genjax_step(case: str) -> Callable[[int], None]:
         value_clip=VALUE_CLIP,
         kl=KL,
     )
-    family = begins.on({BASE: Trained(BASE, policy, spec)}, spec).knowing(codec)
+    family = begins.resolve({BASE: Trained(BASE, policy, spec)}, spec).with_codec(codec)
     experiment = Experiment(family, data=Digits(), optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows)
     layout = parallel.start(parallel.Devices(count=1))
-    plain = runs.initial_state(experiment, spec)
+    plain = initial_state(experiment, spec)
 
     def begin() -> State:
         params, variables = policy.init(jax.random.key(1), example_of(spec), spec)
-        return family.begun(plain().replace(frozen={BASE: {"params": params, "variables": variables}}))
+        return take_over(family, plain().replace(frozen={BASE: {"params": params, "variables": variables}}))
 
     step = layout.compile_step(make_step(experiment), layout.abstract(begin))
     state = layout.init(begin)

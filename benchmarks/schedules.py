@@ -70,7 +70,7 @@ def measure(run: Run, data: Dataset, batches: int = 200, draws: int = 10) -> dic
         float(loss(run.state, train.batch(draw.choice(len(train), size, replace=False)), jax.random.key(number)))
         for number in range(batches)
     ]
-    judged = family.judged(run.state)
+    judged = family.eval_state(run.state)
     bounds = []
     for number in range(draws):
         total = Mean(jnp.zeros(()), jnp.zeros(()))

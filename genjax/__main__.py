@@ -41,11 +41,11 @@ from genjax.evaluation.judge import Report
 from genjax.experiment import known_configs, load_config
 from genjax.machine import disk, peers, streams
 from genjax.machine.early import Signalled
-from genjax.runs import directory as records
+from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports
-from genjax.runs import lineage, pretrained, writers
-from genjax.runs import run as runs
 from genjax.runs.rewards import reward_of
+from genjax.runs.run import load
+from genjax.runs.setup import family_of, set_up, set_up_stored
 from genjax.runs.stop import prompt
 from genjax.serial.trust import Trust, trusting
 from genjax.training import Diverged, train
@@ -100,20 +100,20 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def export_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax export RUN_DIR``."""
-    family = runs.family_of(target)
+    family = family_of(target)
     sampler = None if family.no_samples is not None else family.sampler
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = _parse(default, f"export {target}", arguments)
-    run = runs.load(target, best=options.best)
+    run = load(target, best=options.best)
     for path in exports.export(run, options.to, options.out, options.num, getattr(options, "sampler", None)):
         print(path)
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
-    stored = records.experiment_of(target)
+    stored = directory.experiment_of(target)
     options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
-    run = runs.load(target, best=options.best, devices=options.devices)
+    run = load(target, best=options.best, devices=options.devices)
     judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
     run = dataclasses.replace(run, experiment=judged)
     found = run.evaluate(options.split)
@@ -154,7 +154,7 @@ def compare_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax compare RUN_A RUN_B``."""
     options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
     reward = None if options.reward is None else reward_of(options.reward)
-    a, b = runs.load(target), runs.load(arguments[0])
+    a, b = load(target), load(arguments[0])
     prompts = tuple(map(streams.typed, options.prompt))
     found = compare(a, b, reward, options.num, options.seed, prompts, options.split, options.out)
     print(f"A  {target}\nB  {arguments[0]}\n {found.protocol}")
@@ -177,20 +177,21 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
         _parse(ShowSamplesOptions(), f"show {target}", arguments)
         print(lineage.of_sample(epath.Path(target)))
         return
-    stored = records.stored_experiment(epath.Path(target))
+    stored = directory.stored_experiment(epath.Path(target))
     if stored is not None:
         options = _parse(ShowRunOptions(), f"show {target}", arguments)
         if options.lineage:
             print(lineage.tree(lineage.recorded(target)))
             return
-        print(describe(stored, records.stored_codec(epath.Path(target))[0], epath.Path(target)))
+        print(describe(stored, set_up_stored(target)))
         rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
         if rows:
             print(f"last row: {json.dumps(rows[-1])}")
         return
     experiment, _ = load_config(target, "--tiny" in arguments)
     options = _parse(ConfigOptions(experiment), f"show {target}", arguments)
-    print(describe(options.experiment, runs.opened(options.experiment).spec))
+    one = parallel.start(parallel.Devices(count=1))
+    print(describe(options.experiment, set_up(options.experiment, layout=one)))
 
 
 def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:

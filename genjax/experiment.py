@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
+from genjax.continued import as_continued
 from genjax.errors import UserError, unknown
 from genjax.optim import Adam
 from genjax.parallel import Devices
@@ -129,11 +130,12 @@ class Experiment:
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
         name, changed = type(self.family).__name__, self.curriculum is not None and self.curriculum.changes_batches
-        if self.family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
+        family = as_continued(self.family)
+        if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
                 f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no curriculum but an order"
             )
-        if self.family.known is not None and (self.augment or changed):
+        if family.precompute is not None and (self.augment or changed):
             raise UserError(
                 f"{name} learns what others say of its examples beforehand: no augment, and no curriculum but an order"
             )

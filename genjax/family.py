@@ -112,58 +112,22 @@ class Trained:
 class Family:
     """A family of models is a frozen dataclass of hyper-parameters with pure methods.
 
-    A family that stands on other trained runs names their directories in ``runs``; before anything is traced the top
-    puts what ``on`` makes of it in its place, and ``{"params", "variables"}`` of each, by role, in ``State.frozen``.
-    Both are kept with the run, which from then on needs the others no more.
+    One that depends on other trained runs, or collects on the host before a step, is a ``Continued``.
 
-    ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
-    ``known(state, batch) -> entries`` gives what training examples get beside their own entries, arrays [B, ...] that
-    depend on ``frozen`` alone: they are computed once, before the first step. Most families have neither.
-    ``stream(state, key, n, options, codec, show) -> samples`` gives what ``sample`` does, on the host, and shows the
-    first text as it is drawn; None of a family that draws all of a sample at once.
     ``no_samples`` says why a family cannot draw samples and what to do instead, None where it can; ``protocol`` what
     its own metrics depend on besides the data, such as the draws of a bound.
     """
 
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
-    collect: ClassVar[Callable[..., Batch] | None] = None
-    known: ClassVar[Callable[..., Batch] | None] = None
-    stream: ClassVar[Callable[..., Any] | None] = None
-
-    @property
-    def runs(self) -> Mapping[str, str]:
-        """Directories of the runs that it stands on, by role; none by default."""
-        return {}
-
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> Family:
-        """This family with others in the place of their runs, for data of that spec.
-
-        Raises:
-          UserError: another does not fit this family or the data.
-        """
-        return self
-
-    def knowing(self, codec: Any) -> Family:
-        """This family told the codec of its data, where it has to do with what a person writes while it trains."""
-        return self
-
-    def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
-        """Refuse a batch that a step cannot use, before anything else is done, with a ``UserError``.
-
-        Args:
-          batch_size: rows of the whole batch.
-          rows: that a step works on, a device's where it is mapped.
-          accumulate: microbatches that they are divided into.
-        """
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
-        """Parameters and variables, from a batch of one example and the data's spec."""
-        raise NotImplementedError
+        """Parameters and variables, from a batch of one example and the data's spec.
 
-    def begun(self, state: State) -> State:
-        """A state of step 0 with what it takes over from the runs that it stands on; by default nothing."""
-        return state
+        Raises:
+          UserError: the family cannot learn such data.
+        """
+        raise NotImplementedError
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -171,34 +135,23 @@ class Family:
         """One step on a batch. ``axis`` names the mapped data axis, if the step is mapped over devices."""
         raise NotImplementedError
 
-    def judged(self, state: State) -> State:
-        """What is evaluated and sampled from, made once each time: the averaged parameters where there are any."""
+    def eval_state(self, state: State) -> State:
+        """The state to evaluate and sample from, made once each time: with averaged parameters if there are any."""
         return state.for_eval()
-
-    @property
-    def plain(self) -> Family:
-        """The family that a judged state is of: another where this one is a way to train that."""
-        return self
-
-    def plain_spec(self, spec: Spec) -> Spec:
-        """The data that ``plain`` is a family of, given those that this one trains on."""
-        return spec
-
-    @property
-    def examiner(self) -> Family:
-        """The family whose metrics held-out data get: ``plain``, unless the data are of a kind that it cannot read."""
-        return self.plain
-
-    def remarks(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        """What a person should be told of the means of training metrics in a row; by default nothing."""
-        return ()
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         """The metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
+    def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
+        """``n`` samples in model space, unless ``no_samples``."""
+        raise NotImplementedError
+
+    # Samplers of text: moved to their options below.
+    stream: ClassVar[Callable[..., Any] | None] = None
+
     def sampler_runs(self, options: Any) -> Mapping[str, str]:
-        """Directories of the runs of the same data that drawing by ``options`` stands on, by role; none by default."""
+        """Directories of the runs of the same data that drawing by ``options`` needs, by role; none by default."""
         return {}
 
     def prepared(self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None) -> Any:
@@ -216,9 +169,18 @@ class Family:
         """Samples on the host with what only the codec can do to them; ``options`` are prepared."""
         return samples
 
-    def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
-        """``n`` samples in model space, unless ``no_samples``."""
-        raise NotImplementedError
+
+def require_samples(family: Family, who: str = "") -> None:
+    """Refuse a family that draws no samples.
+
+    Args:
+      who: what needs them; the family's own reason alone by default.
+
+    Raises:
+      UserError: with the reason, and what to do instead.
+    """
+    if family.no_samples is not None:
+        raise UserError(f"{who} needs samples, but {family.no_samples}" if who else family.no_samples)
 
 
 def example_of(spec: Spec) -> dict[str, jax.Array]:

@@ -27,7 +27,7 @@ from genjax.optim import SGD
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
-from genjax.runs.checkpoint import newest_step
+from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.pretrained import going_on
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
@@ -80,7 +80,7 @@ def test_the_run_that_another_starts_from_is_trained_first_and_once(here, capsys
 def test_one_that_was_stopped_goes_on_first(here, capsys):
     with pytest.raises(SystemExit, match="0"):
         command_line.main(["train", "chained.py", "--devices.count", "1", "--max-minutes", "0"])
-    assert f"of {STEPS}; the same command goes on" in capsys.readouterr().err
+    assert f"of {STEPS}; the same command continues" in capsys.readouterr().err
     step = newest_step(here / "runs" / "vae_digits_tiny")
     assert 0 < step < STEPS and newest_step(here / "runs" / "chained") is None
     assert command_line.main(["train", "chained.py", "--devices.count", "1"]) == 0

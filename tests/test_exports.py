@@ -79,7 +79,7 @@ def test_weights_are_those_that_are_sampled_from_under_their_paths(run, tmp_path
     export(run, "safetensors", tmp_path)
     assert not (tmp_path / "sample.jax").exists()
     weights = load_file(tmp_path / "model.safetensors")
-    judged = run.experiment.family.judged(run.state)
+    judged = run.experiment.family.eval_state(run.state)
     expected = {f"params/{name}": leaf for name, leaf in named_leaves(judged.params)}
     expected |= {f"variables/{name}": leaf for name, leaf in named_leaves(judged.variables)}
     assert weights.keys() == expected.keys()

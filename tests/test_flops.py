@@ -6,13 +6,14 @@ import numpy as np
 
 from genjax.cli.bench import step_flops
 from genjax.cli.flops import count_flops
-from genjax.data.dataset import Spec
+from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Experiment
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.nets.conv.conv import down_lax, down_matmul, up_lax, up_matmul
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
+from genjax.runs.setup import set_up
 from tests.toy import ToyData
 
 
@@ -38,9 +39,10 @@ def test_a_step_counts_the_same_however_it_is_accumulated():
     spec = Spec("points", (10,), np.zeros(10, np.float32))
 
     def flops(accumulate):
-        return step_flops(
-            Experiment(VAE(4, MLPCoder((6,)), Gaussian()), ToyData(), Adam(accumulate=accumulate), batch_size=8), spec
+        experiment = Experiment(
+            VAE(4, MLPCoder((6,)), Gaussian()), ToyData(), Adam(accumulate=accumulate), batch_size=8
         )
+        return step_flops(set_up(experiment, data=Dataset({}, spec, None, "")))
 
     layers = [10 * 6, 6 * 8, 4 * 6, 6 * 10]
     forward = 2 * 8 * sum(layers)

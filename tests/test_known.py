@@ -10,20 +10,21 @@ import pytest
 
 import genjax
 from genjax import parallel
+from genjax.continued import Continued, as_continued
 from genjax.experiment import Every
 from genjax.family import init_state
 from genjax.optim import SGD
 from genjax.parallel import Devices
-from genjax.runs.ordering import Enriched, enriched
+from genjax.runs.ordering import Enriched, enrich
 from genjax.schedules import Constant
 from tests import toy
 
 
 @dataclass(frozen=True)
-class Knowing(toy.Toy):
+class Knowing(Continued, toy.Toy):
     """Knows the sum of each example's entries, times a number of the state's that stays."""
 
-    def known(self, state, batch):
+    def precompute(self, state, batch):
         sums = factor(state) * batch["points"].sum(1)
         return {"sum": sums, "pair": jnp.stack([sums, -sums], 1)}
 
@@ -47,7 +48,7 @@ def state_of(family=Knowing()):
 )
 def test_each_example_gets_its_own(devices):
     layout, split = parallel.start(devices), toy.ToyData().open().splits["test"]  # 40 examples: 2.5 batches
-    found = enriched(Knowing(), layout.init(state_of), split, layout, batch_size=16)
+    found = enrich(Knowing(), layout.init(state_of), split, layout, batch_size=16)
     assert isinstance(found, Enriched) and len(found) == 40 and found.in_memory == split.in_memory
     rows = np.array([39, 0, 7, 7])
     batch = found.batch(rows)
@@ -60,7 +61,7 @@ def test_each_example_gets_its_own(devices):
 
 def test_a_family_that_knows_nothing_leaves_the_split_alone():
     split = toy.ToyData().open().splits["train"]
-    assert enriched(toy.Toy(), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16) is split
+    assert enrich(as_continued(toy.Toy()), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16) is split
 
 
 @pytest.mark.parametrize("several", [1, 4])

@@ -34,8 +34,7 @@ from genjax.prepare.preparation import Preparation
 from genjax.prepare.readers import Texts
 from genjax.prepare.run import prepare
 from genjax.prepare.stages.splits import Splits
-from genjax.runs import directory as records
-from genjax.runs import lineage
+from genjax.runs import directory, lineage
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
 
@@ -82,7 +81,7 @@ def here(chain, tmp_path, monkeypatch):
 
 
 def started(run_dir):
-    return records.starts(epath.Path(run_dir))
+    return directory.starts(epath.Path(run_dir))
 
 
 @pytest.mark.long

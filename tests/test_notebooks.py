@@ -55,7 +55,7 @@ def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatc
     assert all(min(picture.shape[:2]) > 50 and picture.std() > 1 for picture in pictures)
     assert pictures[1].shape == pictures[3].shape and not np.array_equal(pictures[1], pictures[3])
     said = "".join(output.get("text", "") for output in outputs)
-    assert "step 40/40" in said and "going on from step 40" in said and "step 60/60" in said
+    assert "step 40/40" in said and "resuming from step 40" in said and "step 60/60" in said
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 import genjax
 from genjax import experiment as experiments
 from genjax import parallel
+from genjax.continued import Continued
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.order.curriculum import ByDifficulty, NoiseLevels
 from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
@@ -17,7 +18,7 @@ from genjax.data.splits import Arrays
 from genjax.errors import UserError
 from genjax.experiment import Every, dumps, loads
 from genjax.parallel import Devices
-from genjax.runs.ordering import SCORES, scored
+from genjax.runs.ordering import SCORES, score_examples
 from tests import toy
 from tests.test_known import Knowing
 from tests.test_train import assert_bitwise_equal
@@ -64,14 +65,16 @@ def test_length_counts_the_tokens_that_are_predicted():
     mask = np.array([[0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]], np.float32)
     spec = Spec("tokens", (6,), np.zeros(6, np.float32), vocabulary=4)
     data = Dataset({"train": Rows(mask)}, spec, None, "rows")
-    assert scored(TextLength(), data, ONE, 2).tolist() == [1, 4, 2]
+    assert score_examples(TextLength(), data, ONE, 2).tolist() == [1, 4, 2]
     with pytest.raises(UserError, match="TextLength counts the tokens of a text"):
-        scored(TextLength(), toy.ToyData().open(), ONE, 16)
+        score_examples(TextLength(), toy.ToyData().open(), ONE, 16)
 
 
 @pytest.mark.parametrize("devices", [Devices(count=1), Devices(count=8)], ids=lambda d: d.count)
 def test_a_function_scores_each_example_once_and_in_order(devices):
-    found = scored(ByFunction(norm), toy.ToyData().open(), parallel.start(devices), 48)  # 160 examples: 3.3 batches
+    found = score_examples(
+        ByFunction(norm), toy.ToyData().open(), parallel.start(devices), 48
+    )  # 160 examples: 3.3 batches
     np.testing.assert_array_equal(found, norm(train(np.arange(160))).astype(np.float64))
 
 
@@ -83,7 +86,7 @@ def reference(tmp_path_factory):
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 48), (8, 16)])
 def test_the_loss_under_another_run_is_that_of_each_example_by_its_averaged_parameters(reference, devices, batch_size):
     layout = parallel.start(Devices(count=devices))
-    found = scored(ReferenceLoss(str(reference.run_dir)), toy.ToyData().open(), layout, batch_size)
+    found = score_examples(ReferenceLoss(str(reference.run_dir)), toy.ToyData().open(), layout, batch_size)
     params, points = reference.state.for_eval().params, train(np.arange(160))["points"]
     again = points @ np.asarray(params["w"]["kernel"]) @ np.asarray(params["v"]["kernel"])
     np.testing.assert_allclose(found, np.square(again - points).sum(1), rtol=1e-4)
@@ -101,7 +104,7 @@ class Guessing(toy.Toy):
 def test_what_another_run_draws_does_not_depend_on_the_batches(tmp_path):
     run = genjax.train(toy.experiment(family=Guessing(), steps=1), tmp_path / "run", quiet=True)
     score, data = ReferenceLoss(str(run.run_dir)), toy.ToyData().open()
-    one, other = scored(score, data, ONE, 48), scored(score, data, ONE, 7)
+    one, other = score_examples(score, data, ONE, 48), score_examples(score, data, ONE, 7)
     assert np.array_equal(one, other) and len(np.unique(one)) == 160
 
 
@@ -115,7 +118,7 @@ def test_what_another_run_draws_does_not_depend_on_the_batches(tmp_path):
 )
 def test_what_is_no_score_is_refused(score, message):
     with pytest.raises(UserError, match=message):
-        scored(score, toy.ToyData().open(), ONE, 16)
+        score_examples(score, toy.ToyData().open(), ONE, 16)
 
 
 def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_path):
@@ -127,7 +130,7 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
     narrow = Arrays("points", points, None, replace(data.codec, dim=3))
     other = Dataset({"train": narrow}, Spec("points", (3,), points[0]), narrow.codec, "narrow")
     with pytest.raises(UserError, match=r"has learned points of shape \[6\]"):
-        scored(ReferenceLoss(str(reference.run_dir)), other, ONE, 2)
+        score_examples(ReferenceLoss(str(reference.run_dir)), other, ONE, 2)
     with pytest.raises(UserError, match="ByFunction holds a function"):
         ByFunction(3)  # type: ignore[arg-type]
 
@@ -208,7 +211,7 @@ class Changing(NoiseLevels):
 
 
 @dataclass(frozen=True)
-class Collecting(toy.Toy):
+class Collecting(Continued, toy.Toy):
     def collect(self, state, batch, key):
         return batch
 

@@ -20,7 +20,7 @@ from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices, ShardRule
-from genjax.runs.run import initial_state
+from genjax.runs.setup import initial_state
 from genjax.schedules import Constant
 from tests import toy
 

@@ -17,9 +17,10 @@ from genjax import parallel
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
 from genjax.machine import patience
-from genjax.runs import run as runs
 from genjax.runs import writers
-from genjax.runs.checkpoint import Checkpoints, newest_step
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.checkpoint_files import newest_step
+from genjax.runs.setup import initial_state
 from tests import toy
 
 KEEP = Keep(3)
@@ -85,7 +86,7 @@ def copied(stopped, tmp_path):
 def target():
     experiment = config(END)
     spec = experiment.data.open().spec
-    return parallel.start(experiment.devices).abstract(runs.initial_state(experiment, spec))
+    return parallel.start(experiment.devices).abstract(initial_state(experiment, spec))
 
 
 def restore(run_dir, target, read_only=False):
@@ -177,7 +178,7 @@ def test_a_start_after_a_kill_ends_as_if_there_had_been_none(copied, truth, form
     FORMS[form](copied / "checkpoints")
     assert leaves(genjax.train(config(END), copied).state) == truth[END]
     said = capfd.readouterr().err
-    assert "going on from step 30" in said and "Traceback" not in said
+    assert "resuming from step 30" in said and "Traceback" not in said
     assert {"20", "30", "40"} <= steps_left(copied / "checkpoints")
     assert not [path for path in copied.rglob("*") if UNFINISHED in path.name and path.parent.name != "30"]
     assert leaves(genjax.load(copied).state) == truth[END]

@@ -17,7 +17,7 @@ import pytest
 from etils import epath
 
 import genjax
-from genjax import parallel
+from genjax.continued import Continued
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
@@ -27,6 +27,7 @@ from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
 from genjax.runs import writers
 from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.setup import set_up
 from genjax.runs.stop import Stop
 from genjax.schedules import Constant, Linear
 from genjax.training import Diverged, run_loop
@@ -53,11 +54,10 @@ def go(run_dir, **changes):
 
 def run_toy(experiment, run_dir):
     """The loop alone: a class defined in a test function cannot be written into a config.json."""
-    layout = parallel.start(experiment.devices)
     run_dir.mkdir()
-    with Stop() as stop, Checkpoints(run_dir) as checkpoints:
-        data = experiment.data.open()
-        run_loop(experiment, {}, epath.Path(run_dir), layout, data, checkpoints, stop, float("inf"), True)
+    setup = set_up(experiment, run_dir)
+    with Stop() as stop, Checkpoints(setup.run_dir) as checkpoints:
+        run_loop(setup, checkpoints, stop, float("inf"), True)
 
 
 def test_it_learns_and_returns_what_load_returns(run_dir):
@@ -110,6 +110,7 @@ from dataclasses import dataclass
 from genjax.data.sources import Digits
 from genjax.experiment import Every, Experiment
 from genjax.families.vae import VAE
+from genjax.continued import Continued
 from genjax.families.likelihoods import Bernoulli
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import Adam
@@ -118,7 +119,7 @@ from genjax.parallel import Devices
 
 
 @dataclass(frozen=True)
-class Slow(VAE):
+class Slow(Continued, VAE):
     delay: float = 0.0
 
     def collect(self, state, batch, key):
@@ -169,7 +170,7 @@ def test_killed_and_started_again_equals_uninterrupted_bitwise(tmp_path, uninter
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == code, errors
-        assert not saved or f"going on from step {saved}" in errors
+        assert not saved or f"resuming from step {saved}" in errors
         stopped = rows(tmp_path / "killed")[-1]["step"]
         assert stopped < 120
         saved = max(int(p.name) for p in (tmp_path / "killed" / "checkpoints").iterdir() if p.name.isdigit())
@@ -177,7 +178,7 @@ def test_killed_and_started_again_equals_uninterrupted_bitwise(tmp_path, uninter
     again = start(tmp_path, "killed")
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert f"going on from step {saved}" in errors
+    assert f"resuming from step {saved}" in errors
     assert_bitwise_equal(genjax.load(uninterrupted).state, genjax.load(tmp_path / "killed").state)
     assert rows(uninterrupted) == rows(tmp_path / "killed")
 
@@ -366,7 +367,7 @@ def test_collect_runs_on_the_host_before_every_step(run_dir):
     seen = []
 
     @dataclass(frozen=True)
-    class Collecting(toy.Toy):
+    class Collecting(Continued, toy.Toy):
         def collect(self, state, batch, key):
             seen.append((int(state.step), np.asarray(jax.random.key_data(key)).tolist()))
             return {name: np.zeros_like(value) for name, value in batch.items()} | {"mask": np.ones(16, np.float32)}

@@ -1,59 +1,75 @@
-"""GPT-2 of 124M parameters (Radford et al., 2019) from scratch over a folder of your own text files.
+"""GPT-2 with 124M parameters (Radford et al., 2019), from scratch on a folder of your own texts.
 
     python -m genjax train gpt2_124m --data.root texts
     python -m genjax train gpt2_124m --data.root texts --data.codec.file tokenizer.json
 
-Without a tokenizer.json of Hugging Face's a byte-level BPE of GPT-2's size, 256 bytes, 50,000 merges and one end, is
-trained on the texts; small ones give fewer merges. Documents are packed into rows of 1,024 and do not see each other.
-480 rows a step, half a million tokens, in microbatches of 12; AdamW 6e-4 to 6e-5 by a cosine, betas 0.9 and 0.95,
-weight decay 0.1 on matrices, clip 1. 20,000 steps are 10 billion tokens: take fewer (--steps) of less text.
+Without a tokenizer.json of Hugging Face, a byte-level BPE of GPT-2's size is trained on the texts:
+256 bytes, 50,000 merges and one end token. Small texts give fewer merges. Documents are packed into
+rows of 1,024 tokens and do not see each other.
 
-Networks compute in bfloat16. cuDNN's attention knows no packed rows, so it is "blocked", whose memory does not grow
-with the square of the length. Layers are scanned, which compiles once for all twelve; for a GPU of little memory there
-are --family.net.remat products and a higher --optimizer.accumulate.
+A step has 480 rows, half a million tokens, in microbatches of 12. AdamW goes from 6e-4 to 6e-5 by a
+cosine, with betas 0.9 and 0.95, weight decay 0.1 on matrices and clip 1. 20,000 steps are 10
+billion tokens; with less text take fewer (`--steps`).
 
-Not yet run: only its tiny form has, on a CPU.
+Networks compute in bfloat16. The attention of cuDNN does not support packed rows, so the attention
+is "blocked"; its memory does not grow with the square of the length. Layers are scanned, so that
+one compilation serves all twelve. For a GPU with little memory there are `--family.net.remat
+products` and a higher `--optimizer.accumulate`.
+
+The config has not yet been run. Only its tiny form has, on a CPU.
+
+Result:
+    command: python -m genjax train gpt2_124m --data.root texts
+    data: text files of your own, BPE, packed, half a million tokens a step
+    value: not yet run
+    reason: there was no GPU
 """
 
-import dataclasses
-
-from genjax.data.sources import TextFiles
-from genjax.data.text.layouts import Packed
-from genjax.data.text.splits import ByCharacters
-from genjax.data.text.subwords import Subwords
-from genjax.evaluation.text.positions import LossByPosition
-from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.request import Decoding
-from genjax.nets.transformer.transformer import Transformer
-from genjax.optim import AdamW
-from genjax.schedules import Cosine, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    length = 16 if tiny else 1024
-    net = Transformer(layers=12, heads=12, width=768, context=length, attention="blocked", scan_layers=True)
-    if tiny:
-        net = dataclasses.replace(net, layers=2, heads=2, width=16)
-    return Experiment(
-        family=Autoregressive(net, chunk=32 if tiny else 4096, sampler=Decoding(steps=length, top_k=50)),
-        data=TextFiles(
+def get_config(tiny: bool = False) -> gx.Experiment:
+    length = 1024
+    net = gx.Transformer(layers=12, heads=12, width=768, context=length, attention="blocked", scan_layers=True)
+    experiment = gx.Experiment(
+        family=gx.Autoregressive(net, chunk=4096, sampler=gx.Decoding(steps=length, top_k=50)),
+        data=gx.TextFiles(
             pattern="**/*.txt",
-            codec=Subwords(size=300 if tiny else 50_257),
-            layout=Packed(length),
-            split=ByCharacters(test=0.01),
+            codec=gx.Subwords(size=50_257),
+            layout=gx.Packed(length),
+            split=gx.ByCharacters(test=0.01),
         ),
-        optimizer=AdamW(
-            WarmUp(2 if tiny else 700, Cosine(6e-4, 6e-5)),
+        optimizer=gx.AdamW(
+            gx.WarmUp(700, gx.Cosine(6e-4, 6e-5)),
             b1=0.9,
             b2=0.95,
             weight_decay=0.1,
             clip=1.0,
-            accumulate=2 if tiny else 40,
+            accumulate=40,
         ),
-        steps=4 if tiny else 20_000,
-        batch_size=4 if tiny else 480,
+        steps=20_000,
+        batch_size=480,
         precision="bfloat16",
-        evaluators=(LossByPosition(),),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(10, 250, 1000, 250),
+        evaluators=(gx.LossByPosition(),),
+        every=gx.Every(log=10, evaluate=250, sample=1000, checkpoint=250),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.layers": 2,
+            "family.net.heads": 2,
+            "family.net.width": 16,
+            "family.net.context": 16,
+            "family.chunk": 32,
+            "family.sampler.steps": 16,
+            "data.codec.size": 300,
+            "data.layout.length": 16,
+            "optimizer.learning_rate.warm_up": 2,
+            "optimizer.accumulate": 2,
+            "steps": 4,
+            "batch_size": 4,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

@@ -1,30 +1,25 @@
-"""A small model of Llama's kind (Touvron et al., arXiv 2302.13971) over the bytes of Python's language reference.
+"""A small model of Llama's kind (Touvron et al., arXiv 2302.13971) over bytes of Python's docs.
 
     python -m genjax train llama_tiny
 
-Rotary positions, RMS norm, SwiGLU, an untied head, no biases, queries in groups of two that share keys and values
-(Ainslie et al., arXiv 2305.13245). Chapters are packed into rows and do not see each other.
+The text is Python's language reference. The net has rotary positions, RMS norm, SwiGLU, an untied
+head and no biases. Queries form groups of two that share keys and values (Ainslie et al., arXiv
+2305.13245). Chapters are packed into rows and do not see each other.
 
-Not yet trained to its end: only its tiny form has run.
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train llama_tiny
+    data: Python's language reference, bytes, packed
+    value: not yet run
 """
 
-import dataclasses
-
-from genjax.data.sources import PythonDocs
-from genjax.data.text.codecs import Bytes
-from genjax.data.text.layouts import Packed
-from genjax.evaluation.text.positions import LossByPosition
-from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.request import Decoding
-from genjax.nets.transformer.transformer import Transformer
-from genjax.optim import AdamW
-from genjax.schedules import Cosine, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    length = 16 if tiny else 256
-    net = Transformer(
+def get_config(tiny: bool = False) -> gx.Experiment:
+    length = 256
+    net = gx.Transformer(
         layers=6,
         heads=6,
         width=192,
@@ -36,14 +31,30 @@ def get_config(tiny: bool = False) -> Experiment:
         biases=(),
         tied=False,
     )
-    if tiny:
-        net = dataclasses.replace(net, layers=1, heads=2, kv_heads=1, width=16)
-    return Experiment(
-        family=Autoregressive(net, z_loss=1e-4, sampler=Decoding(steps=length, temperature=0.8, min_p=0.05)),
-        data=PythonDocs(codec=Bytes(delimiter=True), layout=Packed(length)),
-        optimizer=AdamW(WarmUp(2 if tiny else 100, Cosine(1e-3, 1e-4)), b2=0.95, weight_decay=0.1, clip=1.0),
-        steps=4 if tiny else 3000,
-        batch_size=4 if tiny else 16,
-        evaluators=(LossByPosition(),),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 500, 500, 500),
+    experiment = gx.Experiment(
+        family=gx.Autoregressive(net, z_loss=1e-4, sampler=gx.Decoding(steps=length, temperature=0.8, min_p=0.05)),
+        data=gx.PythonDocs(codec=gx.Bytes(delimiter=True), layout=gx.Packed(length)),
+        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b2=0.95, weight_decay=0.1, clip=1.0),
+        steps=3000,
+        batch_size=16,
+        evaluators=(gx.LossByPosition(),),
+        every=gx.Every(log=50, evaluate=500, sample=500, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.layers": 1,
+            "family.net.heads": 2,
+            "family.net.width": 16,
+            "family.net.context": 16,
+            "family.net.kv_heads": 1,
+            "family.sampler.steps": 16,
+            "data.layout.length": 16,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 4,
+            "batch_size": 4,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

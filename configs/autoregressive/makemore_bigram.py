@@ -1,39 +1,50 @@
-"""A table of which letter follows which over 32,033 first names, trained to the law of the counts.
+"""A table of which letter follows which in 32,033 first names, trained to the optimum.
 
     python -m genjax train makemore_bigram            # text/names.txt of $GENJAX_DATA
     python -m genjax evaluate runs/makemore_bigram --split train
 
-All names train, as in Karpathy's makemore, where the counts give 2.4540 nats a letter over their 228,146 pairs, one
-symbol standing before and after every name: the least that any table reaches.
+All names train, as in Karpathy's makemore. There the counts give 2.4540 nats a letter over their
+228,146 pairs, with one symbol before and after every name. No table can be better.
 
-Measured after 1,000 steps, seed 0, over all pairs: 2.45405 nats a letter, where the counts give 2.45401; 24 steps a
-second on a share of one CPU core.
+After 1,000 steps, seed 0 has 2.45405 nats a letter over all pairs, where the counts give 2.45401.
+It made 24 steps a second on a share of one CPU core.
+
+Result:
+    command: python -m genjax train makemore_bigram
+    data: 32,033 first names, a table; all of them train
+    hardware: one CPU core, shared
+    seeds: 0
+    metric: nats a letter over all names, which are the training names
+    value: 2.45405
+    baseline: 2.45401 by the counts
+    published: 2.4540 by the counts (makemore)
 """
 
-from genjax.data.sources import TextFiles
-from genjax.data.text.codecs import Characters
-from genjax.data.text.layouts import Documents
-from genjax.data.text.splits import ByCharacters
-from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.request import Decoding
-from genjax.nets.bigram import Bigram
-from genjax.optim import Adam
-from genjax.schedules import Linear
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=Autoregressive(Bigram(), sampler=Decoding(steps=16)),
-        data=TextFiles(
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Autoregressive(gx.Bigram(), sampler=gx.Decoding(steps=16)),
+        data=gx.TextFiles(
             pattern="names.txt",
             unit="lines",
-            codec=Characters(delimiter=True),
-            layout=Documents(16),
-            split=ByCharacters(test=0.0),
+            codec=gx.Characters(delimiter=True),
+            layout=gx.Documents(16),
+            split=gx.ByCharacters(test=0.0),
         ),
-        optimizer=Adam(Linear(0.3, 0.0)),
-        steps=4 if tiny else 1000,
-        batch_size=8 if tiny else 2048,
-        every=Every(log=2, evaluate=0, sample=4, checkpoint=4) if tiny else Every(100, 0, 500, 500),
+        optimizer=gx.Adam(gx.Linear(0.3, 0.0)),
+        steps=1000,
+        batch_size=2048,
+        every=gx.Every(log=100, evaluate=0, sample=500, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "steps": 4,
+            "batch_size": 8,
+            "every": gx.Every(log=2, evaluate=0, sample=4, checkpoint=4),
+        },
     )

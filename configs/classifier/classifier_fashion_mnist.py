@@ -2,37 +2,64 @@
 
     python -m genjax train classifier_fashion_mnist
 
-5,000 steps (10.7 epochs) in about 25 min on one core of a 2.5 GHz x86 machine when it is quiet, November 2026, jax
-0.10.2. Test set, seeds 0, 1, 2: 93.09, 92.70, 93.15 %, 0.271 to 0.277 nats, calibration error 0.078 (smoothed labels);
-without augmentation (`--augment.0.prob 0 --augment.1.padding 0`) 93.13, 92.74, 92.95 %, 0.300 to 0.310 nats.
-In ten epochs augmentation improves the probabilities, not the accuracy.
+5,000 steps (10.7 epochs) take about 25 min on one core of a 2.5 GHz x86 machine when it is quiet
+and took 30 to 48 min when it was busy (November 2026, jax 0.10.2). On the test set, seeds 0, 1 and
+2 have 93.09, 92.70 and 93.15 %, 0.271 to 0.277 nats and a calibration error of 0.078 (smoothed
+labels). Without augmentation (`--augment.0.prob 0 --augment.1.padding 0`) they have 93.13, 92.74
+and 92.95 %, and 0.300 to 0.310 nats. In ten epochs augmentation improves the probabilities, not the
+accuracy.
 
-Two epochs alone (940 steps, the schedule as long) with half the last stage, `ResNet((32, 64, 64), (0, 1, 1), stem=16)`:
-89.4 %, and 88.4 % without the convolution at full resolution.
+Two epochs alone (940 steps, with a schedule of the same length) and half of the last stage,
+`ResNet((32, 64, 64), (0, 1, 1), stem=16)`, reach 89.4 %. Without the convolution at full resolution
+they reach 88.4 %.
+
+Result:
+    command: python -m genjax train classifier_fashion_mnist
+    data: Fashion-MNIST
+    hardware: one 2.5 GHz x86 core, busy
+    minutes: 30 to 48
+    seeds: 0, 1, 2
+    metric: accuracy, % of the test set
+    value: 93.09, 92.70, 93.15
+
+Result:
+    command: python -m genjax train classifier_fashion_mnist --augment.0.prob 0
+      --augment.1.padding 0
+    data: Fashion-MNIST, not augmented
+    seeds: 0, 1, 2
+    metric: accuracy, % of the test set
+    value: 93.13, 92.74, 92.95
 """
 
-from genjax.data.images.augment import Crop, Flip
-from genjax.data.sources import TFDS
-from genjax.evaluation.likelihood.classification import Calibration, Confusions
-from genjax.experiment import Every, Experiment, Keep
-from genjax.families.classifier import Classifier
-from genjax.nets.conv.resnet import ResNet
-from genjax.optim import AdamW
-from genjax.schedules import Cosine, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=Classifier(
-            net=ResNet((4, 8), (1, 0)) if tiny else ResNet((32, 64, 128), (0, 1, 1), stem=16),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Classifier(
+            net=gx.ResNet((32, 64, 128), (0, 1, 1), stem=16),
             label_smoothing=0.1,
         ),
-        data=TFDS(name="fashion_mnist"),
-        augment=(Flip(), Crop(padding=2, mode="edge")),
-        optimizer=AdamW(WarmUp(2 if tiny else 300, Cosine(4e-3, 1e-5)), weight_decay=0.05),
-        steps=8 if tiny else 5000,
-        batch_size=16 if tiny else 128,
-        evaluators=(Calibration(), Confusions()),
-        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(100, 500, 0, 500),
-        keep=Keep(best="accuracy", larger_is_better=True),
+        data=gx.TFDS(name="fashion_mnist"),
+        augment=(gx.Flip(), gx.Crop(padding=2, mode="edge")),
+        optimizer=gx.AdamW(gx.WarmUp(300, gx.Cosine(4e-3, 1e-5)), weight_decay=0.05),
+        steps=5000,
+        batch_size=128,
+        evaluators=(gx.Calibration(), gx.Confusions()),
+        every=gx.Every(log=100, evaluate=500, sample=0, checkpoint=500),
+        keep=gx.Keep(best="accuracy", larger_is_better=True),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.channels": (4, 8),
+            "family.net.blocks": (1, 0),
+            "family.net.stem": 0,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 8,
+            "batch_size": 16,
+            "every": gx.Every(log=2, evaluate=4, sample=0, checkpoint=4),
+        },
     )

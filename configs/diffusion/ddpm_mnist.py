@@ -2,51 +2,62 @@
 
     python -m genjax train classifier_mnist       # its features judge the samples
     python -m genjax train ddpm_mnist
-    python -m genjax evaluate runs/ddpm_mnist     # and how quality depends on the number of steps
+    python -m genjax evaluate runs/ddpm_mnist     # also shows quality over the number of steps
 
-The paper's linear schedule in continuous time, its loss and a smaller U-Net; samples by 50 steps of DDIM.
+It has the paper's linear schedule in continuous time, the paper's loss and a smaller U-Net. Samples
+take 50 steps of DDIM.
 
-Not yet trained to its end: only its tiny form has run.
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train ddpm_mnist
+    data: MNIST, noise prediction
+    value: not yet run
 """
 
-from genjax.data.sources import TFDS
-from genjax.evaluation.images.inpainting import Inpainting
-from genjax.evaluation.images.memorisation import Memorisation
-from genjax.evaluation.images.quality import SampleQuality
-from genjax.evaluation.images.sheet import Sheet
-from genjax.evaluation.images.steps_curve import StepsCurve
-from genjax.experiment import Every, Experiment
-from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.nets.conv.unet import UNet
-from genjax.optim import Adam
-from genjax.samplers import DDIM
-from genjax.samplers.diffusion.processes import VPLinear
-from genjax.schedules import Constant, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
+def get_config(tiny: bool = False) -> gx.Experiment:
     eyes = "runs/classifier_mnist"
-    return Experiment(
-        family=Diffusion(
-            net=UNet((8,), 1, (), 8) if tiny else UNet((32, 64, 64), 2, (7,), 16, dropout=0.1),
-            process=VPLinear(),
+    experiment = gx.Experiment(
+        family=gx.Diffusion(
+            net=gx.UNet((32, 64, 64), 2, (7,), 16, dropout=0.1),
+            process=gx.VPLinear(),
             target="noise",
-            width=16 if tiny else 128,
-            sampler=Denoising(DDIM(2 if tiny else 50), clip=True),
+            width=128,
+            sampler=gx.Denoising(gx.DDIM(50), clip=True),
         ),
-        data=TFDS(name="mnist"),
-        optimizer=Adam(WarmUp(4 if tiny else 1000, Constant(2e-4)), clip=1.0),
-        steps=4 if tiny else 20_000,
-        batch_size=8 if tiny else 128,
+        data=gx.TFDS(name="mnist"),
+        optimizer=gx.Adam(gx.WarmUp(1000, gx.Constant(2e-4)), clip=1.0),
+        steps=20_000,
+        batch_size=128,
         ema=0.999,
-        evaluators=()
-        if tiny
-        else (
-            SampleQuality(features=eyes, while_training=False),
-            StepsCurve(features=eyes),
-            Memorisation(features=eyes, while_training=False),
-            Inpainting(),
-            Sheet(features=eyes, classifier=eyes, while_training=False),
+        evaluators=(
+            gx.SampleQuality(features=eyes, while_training=False),
+            gx.StepsCurve(features=eyes),
+            gx.Memorisation(features=eyes, while_training=False),
+            gx.Inpainting(),
+            gx.Sheet(features=eyes, classifier=eyes, while_training=False),
         ),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 2000, 2000, 1000),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=1000),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.channels": (8,),
+            "family.net.blocks": 1,
+            "family.net.attention": (),
+            "family.net.head_dim": 8,
+            "family.net.dropout": 0.0,
+            "family.width": 16,
+            "family.sampler.solver.steps": 2,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 4,
+            "batch_size": 8,
+            "evaluators": (),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

@@ -1,33 +1,54 @@
-"""A small diffusion transformer on MNIST, minutes of a CPU: what `transfer_mnist_to_fashion` starts from.
+"""A small diffusion transformer on MNIST: `transfer_mnist_to_fashion` starts from it.
 
     python -m genjax train diffusion_mnist
 
-500 steps in 4 min on two busy x86 cores, November 2026, jax 0.10.2, seed 0: held-out loss 0.403 and still falling;
-enough to begin from, not to draw digits with.
+It takes minutes of a CPU: 500 steps took 4 min on two busy x86 cores (November 2026, jax 0.10.2,
+seed 0). The held-out loss is 0.403 and still falling. That is enough to start from, but not to draw
+digits.
+
+Result:
+    command: python -m genjax train diffusion_mnist
+    data: MNIST
+    hardware: two x86 cores, busy
+    minutes: 4
+    seeds: 0
+    metric: held-out loss after 500 steps
+    value: 0.403
 """
 
-from genjax.data.sources import TFDS
-from genjax.experiment import Every, Experiment
-from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.nets.transformer.dit import DiT
-from genjax.optim import Adam
-from genjax.samplers import DPMSolver
-from genjax.schedules import Constant, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=Diffusion(
-            net=DiT(7, 16, 1, 2) if tiny else DiT(4, 64, 3, 4),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Diffusion(
+            net=gx.DiT(4, 64, 3, 4),
             target="v",
             data_std=0.6,
-            width=16 if tiny else 64,
-            sampler=Denoising(DPMSolver(2 if tiny else 16), clip=True),
+            width=64,
+            sampler=gx.Denoising(gx.DPMSolver(16), clip=True),
         ),
-        data=TFDS(name="mnist"),
-        optimizer=Adam(WarmUp(4 if tiny else 50, Constant(1e-3))),
-        steps=8 if tiny else 500,
-        batch_size=16 if tiny else 64,
+        data=gx.TFDS(name="mnist"),
+        optimizer=gx.Adam(gx.WarmUp(50, gx.Constant(1e-3))),
+        steps=500,
+        batch_size=64,
         ema=0.99,
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(50, 250, 500, 500),
+        every=gx.Every(log=50, evaluate=250, sample=500, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.patch": 7,
+            "family.net.width": 16,
+            "family.net.depth": 1,
+            "family.net.heads": 2,
+            "family.width": 16,
+            "family.sampler.solver.steps": 2,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

@@ -1,38 +1,55 @@
-"""A label-conditional diffusion on generated tones: a one-dimensional U-Net, 8 pitches, sounds to listen to.
+"""A label-conditional diffusion on generated tones of 8 pitches, with a one-dimensional U-Net.
 
     python -m genjax train diffusion_tones
-    python -m genjax sample runs/diffusion_tones --sampler.label 5 --num 4     # four tones at 440 Hz: a WAV file
+    python -m genjax sample runs/diffusion_tones --sampler.label 5 --num 4   # a WAV file at 440 Hz
 
-Not yet trained to its end: only its tiny form has run.
+Samples are sounds to listen to; the second command writes four tones.
+
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train diffusion_tones
+    data: generated tones of 8 pitches
+    value: not yet run
 """
 
-from genjax.data.sources import Tones
-from genjax.evaluation.likelihood.generalisation import GeneralisationGap
-from genjax.experiment import Every, Experiment
-from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.nets.conv.unet import UNet
-from genjax.optim import Adam
-from genjax.samplers import DPMSolver
-from genjax.samplers.diffusion.processes import VPCosine
-from genjax.schedules import Constant, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=Diffusion(
-            net=UNet((8,), 1, ()) if tiny else UNet((32, 48, 64, 64, 64), 1, ()),
-            process=VPCosine(),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Diffusion(
+            net=gx.UNet((32, 48, 64, 64, 64), 1, ()),
+            process=gx.VPCosine(),
             target="v",
             data_std=0.17,
-            width=16 if tiny else 128,
+            width=128,
             conditional=True,
-            sampler=Denoising(DPMSolver(2 if tiny else 24), clip=True),
+            sampler=gx.Denoising(gx.DPMSolver(24), clip=True),
         ),
-        data=Tones(size=200, test_size=50, length=64) if tiny else Tones(),
-        optimizer=Adam(WarmUp(4 if tiny else 200, Constant(5e-4))),
-        steps=8 if tiny else 5000,
-        batch_size=16 if tiny else 64,
+        data=gx.Tones(),
+        optimizer=gx.Adam(gx.WarmUp(200, gx.Constant(5e-4))),
+        steps=5000,
+        batch_size=64,
         ema=0.995,
-        evaluators=(GeneralisationGap(100 if tiny else 1000, while_training=False),),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 1000, 1000, 500),
+        evaluators=(gx.GeneralisationGap(1000, while_training=False),),
+        every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.channels": (8,),
+            "family.width": 16,
+            "family.sampler.solver.steps": 2,
+            "data.size": 200,
+            "data.test_size": 50,
+            "data.length": 64,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators.0.limit": 100,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

@@ -1,54 +1,64 @@
-"""A diffusion Transformer (Peebles & Xie, arXiv 2212.09748) on Fashion-MNIST: class-conditional, with guidance.
+"""A class-conditional diffusion transformer (Peebles & Xie, arXiv 2212.09748) on Fashion-MNIST.
 
-    python -m genjax train classifier_fashion_mnist      # tells what the samples show
+    python -m genjax train classifier_fashion_mnist      # says what the samples show
     python -m genjax train dit_fashion_mnist
-    python -m genjax evaluate runs/dit_fashion_mnist     # label agreement and diversity over the guidance scale
+    python -m genjax evaluate runs/dit_fashion_mnist     # agreement and diversity over guidance
 
-Min-SNR weights (Hang et al., arXiv 2303.09556), v, and the cosine schedule.
+The evaluation measures label agreement and diversity at several guidance scales. Training predicts
+v with Min-SNR weights (Hang et al., arXiv 2303.09556) and the cosine schedule.
 
-Not yet trained to its end: only its tiny form has run.
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train dit_fashion_mnist
+    data: Fashion-MNIST, a Transformer, guidance
+    value: not yet run
 """
 
-from genjax.data.sources import TFDS
-from genjax.evaluation.images.agreement import LabelAgreement
-from genjax.evaluation.images.guidance import GuidanceCurve
-from genjax.evaluation.images.memorisation import Memorisation
-from genjax.evaluation.images.quality import SampleQuality
-from genjax.evaluation.images.sheet import Sheet
-from genjax.experiment import Every, Experiment
-from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.nets.transformer.dit import DiT
-from genjax.optim import AdamW
-from genjax.samplers import DPMSolver
-from genjax.samplers.diffusion.processes import VPCosine
-from genjax.schedules import Constant, WarmUp
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
+def get_config(tiny: bool = False) -> gx.Experiment:
     eyes = "runs/classifier_fashion_mnist"
-    return Experiment(
-        family=Diffusion(
-            net=DiT(7, 16, 1, 2) if tiny else DiT(4, 192, 6, 6),
-            process=VPCosine(),
+    experiment = gx.Experiment(
+        family=gx.Diffusion(
+            net=gx.DiT(4, 192, 6, 6),
+            process=gx.VPCosine(),
             target="v",
             weighting="min_snr",
-            width=16 if tiny else 192,
+            width=192,
             conditional=True,
-            sampler=Denoising(DPMSolver(2 if tiny else 25), guidance_scale=2.0, clip=True),
+            sampler=gx.Denoising(gx.DPMSolver(25), guidance_scale=2.0, clip=True),
         ),
-        data=TFDS(name="fashion_mnist"),
-        optimizer=AdamW(WarmUp(4 if tiny else 500, Constant(3e-4)), weight_decay=0.01, clip=1.0),
-        steps=4 if tiny else 20_000,
-        batch_size=8 if tiny else 128,
+        data=gx.TFDS(name="fashion_mnist"),
+        optimizer=gx.AdamW(gx.WarmUp(500, gx.Constant(3e-4)), weight_decay=0.01, clip=1.0),
+        steps=20_000,
+        batch_size=128,
         ema=0.999,
-        evaluators=()
-        if tiny
-        else (
-            SampleQuality(features=eyes, while_training=False),
-            LabelAgreement(eyes, while_training=False),
-            GuidanceCurve(eyes),
-            Memorisation(features=eyes, while_training=False),
-            Sheet(features=eyes, classifier=eyes, while_training=False),
+        evaluators=(
+            gx.SampleQuality(features=eyes, while_training=False),
+            gx.LabelAgreement(eyes, while_training=False),
+            gx.GuidanceCurve(eyes),
+            gx.Memorisation(features=eyes, while_training=False),
+            gx.Sheet(features=eyes, classifier=eyes, while_training=False),
         ),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 2000, 2000, 1000),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=1000),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.patch": 7,
+            "family.net.width": 16,
+            "family.net.depth": 1,
+            "family.net.heads": 2,
+            "family.width": 16,
+            "family.sampler.solver.steps": 2,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 4,
+            "batch_size": 8,
+            "evaluators": (),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

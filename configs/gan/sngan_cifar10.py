@@ -1,44 +1,60 @@
-"""SNGAN (Miyato et al., arXiv 1802.05957): a hinge loss and spectral normalisation, on CIFAR-10.
+"""SNGAN (Miyato et al., arXiv 1802.05957) on CIFAR-10: hinge loss and spectral normalisation.
 
     python -m genjax train sngan_cifar10
-    python -m genjax train sngan_cifar10 --data.name cifar10_jpeg     # a lossy copy; no score of it is a published one
+    python -m genjax train sngan_cifar10 --data.name cifar10_jpeg     # a lossy copy
 
-Residual networks and a schedule after those of the paper (five discriminator steps of 64, Adam with b1 0 and 2e-4):
-work for a GPU.
+Scores of the lossy copy must not be compared with published ones. The residual networks and the
+schedule follow the paper: five discriminator steps of 64, Adam with b1 0 and 2e-4. The config
+needs a GPU.
 
-Not yet trained to its end: only its tiny form has run.
+It has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train sngan_cifar10
+    data: CIFAR-10, hinge, spectral norm
+    value: not yet run
 """
 
-from genjax.data.images.augment import Flip
-from genjax.data.sources import TFDS
-from genjax.evaluation.images.quality import SampleQuality
-from genjax.evaluation.likelihood.gauges import GameGauges
-from genjax.experiment import Every, Experiment, Keep
-from genjax.families.gan.gan import GAN
-from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
-from genjax.optim import Adam, Players
-from genjax.schedules import Linear
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    fid = (SampleQuality("inception", samples=50_000, while_training=False),)
-    return Experiment(
-        family=GAN(
-            latent_dim=8 if tiny else 128,
-            generator=ResNetGenerator((4, 4, 4), (16,)) if tiny else ResNetGenerator((256, 256, 256, 256)),
-            discriminator=ResNetDiscriminator((4, 4), 1) if tiny else ResNetDiscriminator((128, 128, 128, 128), 2),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    fid = (gx.SampleQuality("inception", samples=50_000, while_training=False),)
+    experiment = gx.Experiment(
+        family=gx.GAN(
+            latent_dim=128,
+            generator=gx.ResNetGenerator((256, 256, 256, 256)),
+            discriminator=gx.ResNetDiscriminator((128, 128, 128, 128), 2),
             loss="hinge",
             spectral_norm="discriminator",
         ),
-        data=TFDS(name="cifar10"),
-        augment=(Flip(),),
-        optimizer=Players(
-            Adam(Linear(2e-4, 0.0), b1=0.0, b2=0.9), Adam(Linear(2e-4, 0.0), b1=0.0, b2=0.9), discriminator_steps=5
+        data=gx.TFDS(name="cifar10"),
+        augment=(gx.Flip(),),
+        optimizer=gx.Players(
+            gx.Adam(gx.Linear(2e-4, 0.0), b1=0.0, b2=0.9),
+            gx.Adam(gx.Linear(2e-4, 0.0), b1=0.0, b2=0.9),
+            discriminator_steps=5,
         ),
-        steps=8 if tiny else 100_000,
-        batch_size=20 if tiny else 320,
+        steps=100_000,
+        batch_size=320,
         ema=0.9999,
-        evaluators=(GameGauges(), *(() if tiny else fid)),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(100, 5000, 1000, 1000),
-        keep=Keep(best=None),
+        evaluators=(gx.GameGauges(), *(fid)),
+        every=gx.Every(log=100, evaluate=5000, sample=1000, checkpoint=1000),
+        keep=gx.Keep(best=None),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.latent_dim": 8,
+            "family.generator.channels": (4, 4, 4),
+            "family.generator.attention": (16,),
+            "family.discriminator.channels": (4, 4),
+            "family.discriminator.halved": 1,
+            "steps": 8,
+            "batch_size": 20,
+            "evaluators": (gx.GameGauges(),),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
     )

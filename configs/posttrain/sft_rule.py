@@ -1,39 +1,56 @@
 """The small GPT of `gpt_rule` learns to answer prompts as the better half of the reviews does.
 
-    python -m genjax train sft_rule            # trains gpt_rule first where it is missing
+    python -m genjax train sft_rule            # trains gpt_rule first if missing
     python -m genjax evaluate runs/sft_rule
 
-100 steps in 22 s on two x86 cores shared with other work, November 2026, jax 0.10.2. Positive words less negative ones
-in an answer to each of 1,000 held-out prompts, seeds 0, 1, 2: 0.87, 0.89, 0.85, each +-0.04; the reviews that it learns
-from have 0.85, all reviews 0.
+100 steps took 22 s on two x86 cores shared with other work (November 2026, jax 0.10.2). An answer
+to each of 1,000 held-out prompts has 0.87, 0.89 and 0.85 more positive words than negative ones
+(seeds 0, 1, 2), each ±0.04. The reviews that it learns from have 0.85, all reviews 0.
+
+Result:
+    command: python -m genjax train sft_rule
+    data: generated reviews, the better half, from `gpt_rule`
+    hardware: two x86 cores, shared
+    minutes: 0.37
+    seeds: 0, 1, 2
+    metric: positive words less negative ones, answers to 1,000 held-out prompts
+    value: 0.87, 0.89, 0.85
+    error: 0.04
+    baseline: 0.85 of the reviews it learns from
 """
 
-import dataclasses
-
-from genjax.data.sources import RuleResponses
-from genjax.data.sources.rule_responses import positivity
-from genjax.evaluation.text.reward_of_samples import RewardOfSamples
-from genjax.experiment import Every, Experiment
-from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.request import Decoding
-from genjax.nets.transformer.transformer import Transformer
-from genjax.optim import AdamW
-from genjax.schedules import Linear, WarmUp
-from genjax.start_from import StartFrom
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    net = Transformer(layers=2, heads=4, width=64, context=64)
-    if tiny:
-        net = dataclasses.replace(net, layers=1, heads=2, width=16)
-    answers = Decoding(steps=8 if tiny else 48, prompts=("How was the hotel?", "How was the train?"))
-    return Experiment(
-        family=Autoregressive(net, sampler=answers),
-        data=RuleResponses(64, 32, which="chosen") if tiny else RuleResponses(which="chosen"),
-        optimizer=AdamW(WarmUp(2 if tiny else 10, Linear(1e-3, 0.0)), clip=1.0),
-        steps=4 if tiny else 100,
-        batch_size=8 if tiny else 32,
-        evaluators=(RewardOfSamples(positivity, "positivity", steps=8 if tiny else 48),),
-        every=Every(log=2, evaluate=4, sample=4, checkpoint=4) if tiny else Every(10, 50, 100, 100),
-        start_from=StartFrom("runs/gpt_rule_tiny" if tiny else "runs/gpt_rule"),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    net = gx.Transformer(layers=2, heads=4, width=64, context=64)
+    answers = gx.Decoding(steps=48, prompts=("How was the hotel?", "How was the train?"))
+    experiment = gx.Experiment(
+        family=gx.Autoregressive(net, sampler=answers),
+        data=gx.RuleResponses(which="chosen"),
+        optimizer=gx.AdamW(gx.WarmUp(10, gx.Linear(1e-3, 0.0)), clip=1.0),
+        steps=100,
+        batch_size=32,
+        evaluators=(gx.RewardOfSamples(gx.positivity, "positivity", steps=48),),
+        every=gx.Every(log=10, evaluate=50, sample=100, checkpoint=100),
+        start_from=gx.StartFrom("runs/gpt_rule"),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.layers": 1,
+            "family.net.heads": 2,
+            "family.net.width": 16,
+            "family.sampler.steps": 8,
+            "data.size": 64,
+            "data.test_size": 32,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 4,
+            "batch_size": 8,
+            "evaluators.0.steps": 8,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+            "start_from.run": "runs/gpt_rule_tiny",
+        },
     )

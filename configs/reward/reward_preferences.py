@@ -1,52 +1,77 @@
-"""A reward model of 1,100 pairs of responses to short instructions, on the language model of `gpt_books`.
+"""A reward model of 1,100 pairs of responses to instructions, on the language model `gpt_books`.
 
     python -m genjax train reward_preferences     # instruct/preference_1100.json of $GENJAX_DATA
-    python -m genjax train reward_preferences --start-from.run None --run-dir runs/reward_preferences_from_scratch
+    python -m genjax train reward_preferences --start-from.run None \
+        --run-dir runs/reward_preferences_from_scratch
 
-The pairs are those of Raschka's "Build a Large Language Model (From Scratch)", polite responses against impolite ones.
-Six of them are twice the same response and are dropped.
+The pairs are those of Raschka's "Build a Large Language Model (From Scratch)": polite responses
+against impolite ones, to short instructions. In six pairs both responses are the same; these are
+dropped.
 
-200 steps, November 2026, jax 0.10.2, seed 0: 89.1 % of 110 held-out pairs (standard error 3.0 %), 0.370 nats,
-calibration error 0.124; 92.6 % where the chosen response is the longer one, 85.2 % where it is the shorter. From
-scratch 79.1 % (3.9 %), 0.540 nats, calibration error 0.174. The longer response is right in half of the pairs.
+200 steps (November 2026, jax 0.10.2, seed 0) rank 89.1 % of 110 held-out pairs correctly (standard
+error 3.0 %), with 0.370 nats and a calibration error of 0.124. It is 92.6 % where the chosen
+response is the longer one and 85.2 % where it is the shorter. From scratch it is 79.1 % (3.9 %),
+with 0.540 nats and a calibration error of 0.174. The longer response is the chosen one in half of
+the pairs.
+
+Result:
+    command: python -m genjax train reward_preferences
+    data: 1,094 pairs of polite and impolite answers
+    seeds: 0
+    metric: accuracy, % of 110 held-out pairs
+    value: 89.1
+    error: 3.0
+
+Result:
+    command: python -m genjax train reward_preferences --start-from.run None
+    data: 1,094 pairs of polite and impolite answers
+    seeds: 0
+    metric: accuracy, % of 110 held-out pairs, from scratch
+    value: 79.1
+    error: 3.9
 """
 
-import dataclasses
-
-from genjax.data.sources import Preferences
-from genjax.data.text.subwords import Subwords
-from genjax.evaluation.text.preference_quality import PreferenceQuality
-from genjax.experiment import Every, Experiment, Keep
-from genjax.nets.transformer.token_backbone import TokenBackbone
-from genjax.nets.transformer.transformer import Transformer
-from genjax.optim import AdamW
-from genjax.posttrain.reward import RewardModel
-from genjax.schedules import Linear, WarmUp
-from genjax.start_from import StartFrom
+from genjax import gx
 
 END = "<|endoftext|>"
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    net = Transformer(layers=4, heads=4, width=128, context=256, dropout=0.1)
-    if tiny:
-        net = dataclasses.replace(net, layers=1, heads=2, width=16)
-    return Experiment(
-        family=RewardModel(TokenBackbone(net, "last")),
-        data=Preferences(
-            codec=Subwords("bpe", 300 if tiny else 2048, (END,), start_token=END, end_token=END),
-            length=256 if tiny else 160,
+def get_config(tiny: bool = False) -> gx.Experiment:
+    net = gx.Transformer(layers=4, heads=4, width=128, context=256, dropout=0.1)
+    experiment = gx.Experiment(
+        family=gx.RewardModel(gx.TokenBackbone(net, "last")),
+        data=gx.Preferences(
+            codec=gx.Subwords("bpe", 2048, (END,), start_token=END, end_token=END),
+            length=160,
             equal="drop",
         ),
-        optimizer=AdamW(WarmUp(2 if tiny else 20, Linear(2e-4, 0.0)), weight_decay=0.01, clip=1.0),
-        steps=4 if tiny else 200,
-        batch_size=4 if tiny else 16,
-        evaluators=(PreferenceQuality(),),
-        every=Every(log=2, evaluate=4, sample=0, checkpoint=4) if tiny else Every(10, 50, 0, 200),
-        keep=Keep(best="accuracy", larger_is_better=True),
-        start_from=StartFrom(
-            "runs/gpt_books_tiny" if tiny else "runs/gpt_books",
+        optimizer=gx.AdamW(gx.WarmUp(20, gx.Linear(2e-4, 0.0)), weight_decay=0.01, clip=1.0),
+        steps=200,
+        batch_size=16,
+        evaluators=(gx.PreferenceQuality(),),
+        every=gx.Every(log=10, evaluate=50, sample=0, checkpoint=200),
+        keep=gx.Keep(best="accuracy", larger_is_better=True),
+        start_from=gx.StartFrom(
+            "runs/gpt_books",
             (("^", "backbone/tokens/"),),
-            reshape=("position_embedding$",) if tiny else (),  # that one has a shorter context
+            reshape=(),  # that one has a shorter context
         ),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.net.layers": 1,
+            "family.net.net.heads": 2,
+            "family.net.net.width": 16,
+            "data.codec.size": 300,
+            "data.length": 256,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 4,
+            "batch_size": 4,
+            "every": gx.Every(log=2, evaluate=4, sample=0, checkpoint=4),
+            "start_from.run": "runs/gpt_books_tiny",
+            "start_from.reshape": ("position_embedding$",),
+        },
     )

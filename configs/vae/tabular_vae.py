@@ -1,57 +1,81 @@
-"""TVAE (Xu et al., arXiv 1907.00503) on the measures of 569 breast tumours, a table that needs no download.
+"""TVAE (Xu et al., arXiv 1907.00503) on measurements of 569 breast tumours, without a download.
 
     python -m genjax train tabular_vae
     python -m genjax evaluate runs/tabular_vae
-    python -m genjax sample runs/tabular_vae --num 1000      # a CSV file with the columns of the table
+    python -m genjax sample runs/tabular_vae --num 1000      # a CSV file with the table's columns
 
-2,000 steps in about 2 min on one shared core of a 2.5 GHz x86 machine (1 min of CPU time), November 2026, jax 0.10.2.
-Trained on 427 rows, tested on 142; of seeds 0, 1 and 2, each with five sets of 427 samples:
+2,000 steps took about 2 min on one shared core of a 2.5 GHz x86 machine, 1 min of it CPU time
+(November 2026, jax 0.10.2). 427 rows train and 142 test. These are seeds 0, 1 and 2, each with five
+sets of 427 samples:
 
-    accuracy trained on samples            94.5, 94.0, 94.1 % (standard error 0.2 to 0.4), on the real rows 95.4 %
-      logistic regression                  95.1, 95.1, 95.4 %, on the real rows 96.5 %
-      random forest                        93.9, 93.0, 92.8 %, on the real rows 94.4 %
-    mean distance of a column              0.105, 0.109, 0.108; of the training rows 0.081
-    mean difference of a correlation       0.188, 0.180, 0.153; of the training rows 0.091
-    nearest record, over that of new rows  1.29, 1.26, 1.26; no copies
+    accuracy trained on samples    94.5, 94.0, 94.1 % (std. error 0.2 to 0.4); on real rows 95.4 %
+      logistic regression          95.1, 95.1, 95.4 %; on real rows 96.5 %
+      random forest                93.9, 93.0, 92.8 %; on real rows 94.4 %
+    mean distance of a column      0.105, 0.109, 0.108; of the training rows 0.081
+    mean diff. of a correlation    0.188, 0.180, 0.153; of the training rows 0.091
+    nearest record over new rows'  1.29, 1.26, 1.26; no copies
 
-Correlations come out too weak, 0.27 in the mean instead of 0.39 (seed 0): given its latents the mode of a number is
-drawn apart from where the number lies in it. With one mode a column the difference was 0.128 (seed 0, beta 0.5). With
-all modes and beta 0.5, the weight in the paper's code, the held-out bound of seed 0 was 45.9 nats; at weight 1 it is
-6.6, 10.8 and 9.6.
+The last line is the distance to the nearest training record, divided by that of new rows.
+
+Correlations are too weak: 0.27 in the mean instead of 0.39 (seed 0). The reason is that, given the
+latents, the mode of a number is drawn independently of the position of the number in it. With one
+mode a column the difference was 0.128 (seed 0, beta 0.5). With all modes and beta 0.5, the weight
+in the paper's code, the held-out bound of seed 0 was 45.9 nats. At weight 1 it is 6.6, 10.8 and
+9.6.
+
+Result:
+    command: python -m genjax train tabular_vae
+    data: scikit-learn's breast tumours, a table
+    hardware: one 2.5 GHz x86 core, shared
+    minutes: 2
+    seeds: 0, 1, 2
+    metric: accuracy on real rows of classifiers trained on samples, %
+    value: 94.5, 94.0, 94.1
+    baseline: 95.4 trained on real rows
 """
 
-from genjax.data.sources import EmbeddedTable
-from genjax.evaluation.tables.correlations import TabularCorrelations
-from genjax.evaluation.tables.marginals import TabularMarginals
-from genjax.evaluation.tables.privacy import TabularPrivacy
-from genjax.evaluation.tables.utility import TrainOnSynthetic
-from genjax.experiment import Every, Experiment
-from genjax.families.likelihoods import Tabular
-from genjax.families.vae import VAE, PriorSampler
-from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam
-from genjax.schedules import Constant
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=VAE(
-            latent_dim=4 if tiny else 16,
-            coder=MLPCoder(hidden=(16,) if tiny else (128, 128)),
-            likelihood=Tabular(),
-            sampler=PriorSampler(draw=True),
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.VAE(
+            latent_dim=16,
+            coder=gx.MLPCoder(hidden=(128, 128)),
+            likelihood=gx.Tabular(),
+            sampler=gx.PriorSampler(draw=True),
         ),
-        data=EmbeddedTable("iris" if tiny else "breast_cancer"),
-        optimizer=Adam(Constant(1e-3), clip=100.0),
-        steps=16 if tiny else 2000,
-        batch_size=16 if tiny else 100,
+        data=gx.EmbeddedTable("breast_cancer"),
+        optimizer=gx.Adam(gx.Constant(1e-3), clip=100.0),
+        steps=2000,
+        batch_size=100,
         ema=0.999,
         evaluators=(
-            TabularMarginals(200 if tiny else 2000),
-            TabularCorrelations(200 if tiny else 2000),
-            TrainOnSynthetic(("logistic_regression",), draws=2) if tiny else TrainOnSynthetic(while_training=False),
-            TabularPrivacy(200 if tiny else 2000, while_training=False),
+            gx.TabularMarginals(2000),
+            gx.TabularCorrelations(2000),
+            gx.TrainOnSynthetic(while_training=False),
+            gx.TabularPrivacy(2000, while_training=False),
         ),
-        every=Every(log=4, evaluate=8, sample=8, checkpoint=8) if tiny else Every(100, 500, 1000, 500),
-        steps_per_dispatch=4 if tiny else 20,
+        every=gx.Every(log=100, evaluate=500, sample=1000, checkpoint=500),
+        steps_per_dispatch=20,
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.latent_dim": 4,
+            "family.coder.hidden": (16,),
+            "data.name": "iris",
+            "steps": 16,
+            "batch_size": 16,
+            "evaluators.0.samples": 200,
+            "evaluators.1.samples": 200,
+            "evaluators.2.while_training": True,
+            "evaluators.2.learners": ("logistic_regression",),
+            "evaluators.2.draws": 2,
+            "evaluators.3.samples": 200,
+            "every": gx.Every(log=4, evaluate=8, sample=8, checkpoint=8),
+            "steps_per_dispatch": 4,
+        },
     )

@@ -1,33 +1,48 @@
-"""A VAE on two-dimensional points: the smallest thing to look at, and the fastest to change.
+"""A VAE on two-dimensional points: the smallest config to look at, and the fastest to change.
 
     python -m genjax train vae_points
 
-20,000 steps in 30 s on two 2.5 GHz x86 cores, November 2026, jax 0.10.2, seed 0. Held-out points: 1.136 nats
-as a density (-2.039 reconstruction + 3.175 KL).
+20,000 steps took 30 s on two 2.5 GHz x86 cores (November 2026, jax 0.10.2, seed 0). On held-out
+points the bound is 1.136 nats as a density: -2.039 of reconstruction and 3.175 of KL.
+
+Result:
+    command: python -m genjax train vae_points
+    data: two moons
+    hardware: two 2.5 GHz x86 cores
+    minutes: 0.5
+    seeds: 0
+    metric: nats a held-out point as a density, one draw of the latents
+    value: 1.136
 """
 
-from genjax.data.sources import Points
-from genjax.experiment import Every, Experiment
-from genjax.families.likelihoods import Gaussian
-from genjax.families.vae import VAE, PriorSampler
-from genjax.nets.mlp import MLPCoder
-from genjax.optim import Adam
-from genjax.schedules import Cosine
+from genjax import gx
 
 
-def get_config(tiny: bool = False) -> Experiment:
-    return Experiment(
-        family=VAE(
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.VAE(
             latent_dim=2,
-            coder=MLPCoder(hidden=(16,) if tiny else (128, 128), activation="gelu"),
-            likelihood=Gaussian("shared", 0.1),
-            sampler=PriorSampler(draw=True),
+            coder=gx.MLPCoder(hidden=(128, 128), activation="gelu"),
+            likelihood=gx.Gaussian("shared", 0.1),
+            sampler=gx.PriorSampler(draw=True),
         ),
-        data=Points("two_moons"),
-        optimizer=Adam(Cosine(1e-3, 1e-5), clip=100.0),
-        steps=16 if tiny else 20_000,
-        batch_size=16 if tiny else 256,
+        data=gx.Points("two_moons"),
+        optimizer=gx.Adam(gx.Cosine(1e-3, 1e-5), clip=100.0),
+        steps=20_000,
+        batch_size=256,
         ema=0.999,
-        every=Every(log=4, evaluate=8, sample=8, checkpoint=8) if tiny else Every(500, 5000, 5000, 5000),
-        steps_per_dispatch=4 if tiny else 50,
+        every=gx.Every(log=500, evaluate=5000, sample=5000, checkpoint=5000),
+        steps_per_dispatch=50,
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.coder.hidden": (16,),
+            "steps": 16,
+            "batch_size": 16,
+            "every": gx.Every(log=4, evaluate=8, sample=8, checkpoint=8),
+            "steps_per_dispatch": 4,
+        },
     )

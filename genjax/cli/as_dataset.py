@@ -41,7 +41,7 @@ def as_dataset(
     Raises:
       UserError: they are neither texts nor images, or all empty, or the folder is there already.
     """
-    options = run.experiment.family.plain.sampler if options is None else options
+    options = run.family.sampler if options is None else options
     generator = lineage.recorded(run.run_dir, run.step) | {
         "run": run.run_dir.name,
         "seed": seed,
@@ -63,7 +63,7 @@ def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]
     if not isinstance(codec, ImageCodec):
         raise UserError(f"{run.run_dir} draws neither texts nor images: there is no data set for its samples")
     columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
-    labels = labels_asked(run.experiment.family.plain, run.spec, options, len(samples))
+    labels = labels_asked(run.family, run.spec, options, len(samples))
     if labels is None:
         return columns
     names = run.spec.class_names or tuple(map(str, range(run.spec.classes or 0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -11,7 +10,6 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,17 +17,14 @@ from etils import epath
 
 from genjax import parallel
 from genjax.cli.flops import count_flops
-from genjax.data.dataset import Dataset, Spec
 from genjax.experiment import Every, Experiment
-from genjax.family import Trained
-from genjax.runs import run as runs
-from genjax.runs.capacity import check_batch, check_memory
 from genjax.runs.checkpoint import Checkpoints
-from genjax.runs.ordering import enriched
+from genjax.runs.first_state import examples, first_state
+from genjax.runs.setup import Setup, check_training, make_step, set_up, with_experiment
 from genjax.runs.stop import Stop
 from genjax.runs.writers import read_rows
 from genjax.start_from import StartFrom
-from genjax.training import feed, make_step, run_loop
+from genjax.training import run_loop
 
 # Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
 PEAK_FLOPS = {
@@ -62,29 +57,24 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
       step in matrix products and convolutions; mfu against the bf16 peak, None where it is not known;
       peak_memory_bytes.
     """
-    layout = parallel.start(experiment.devices)
-    check_batch(experiment, layout)
-    data = runs.opened(experiment)
-    experiment, others = runs.resolved(experiment, data.spec)
-    experiment = dataclasses.replace(experiment, family=experiment.family.knowing(data.codec))
-    target = layout.abstract(runs.initial_state(experiment, data.spec, others))
+    setup = set_up(experiment)
+    check_training(setup)
+    # What it starts from takes no time of a step.
+    setup = with_experiment(setup, dataclasses.replace(setup.experiment, start_from=StartFrom()))
+    experiment, layout, family = setup.experiment, setup.layout, setup.family
     several = experiment.steps_per_dispatch
-    run_step = layout.compile_step(make_step(experiment), target, several > 1)
-    check_memory(experiment, data.spec, target, layout, run_step)
-    state = layout.init(runs.initial_state(experiment, data.spec))
-    state = experiment.family.begun(state.replace(frozen=runs.borrowed(others, layout, target.frozen)))
-    examples = enriched(experiment.family, state, data.splits["train"], layout, experiment.batch_size)
-    with contextlib.closing(feed(experiment, layout, examples, 0)) as source:
+    state = first_state(setup).state
+    with examples(setup, state) as (source, _):
         ready = list(itertools.islice(source, 4))
 
         begin, few = time.perf_counter(), max(1, 20 // several)
         jax.block_until_ready(list(itertools.islice(source, few)))
         input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
 
-    if experiment.family.collect is not None:
-        ready = [layout.place(experiment.family.collect(state, batch, state.step_key)) for batch in ready]
+    if family.collect is not None:
+        ready = [layout.place(family.collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
-    compiled = run_step.lower(state, ready[0]).compile()
+    compiled = setup.run_step.lower(state, ready[0]).compile()
     compile_s = time.perf_counter() - begin
 
     def bare(dispatches: int) -> float:
@@ -100,9 +90,9 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     steps, loops = [], []
     for _ in range(repeats):
         steps.append(bare(dispatches))
-        loops.append(_loop_seconds(experiment, others, layout, data, dispatches * several))
+        loops.append(_loop_seconds(setup, dispatches * several))
     step, loop = statistics.median(steps), statistics.median(loops)
-    flops = step_flops(experiment, data.spec, others, ready[0] if experiment.family.collect is not None else None)
+    flops = step_flops(setup, ready[0] if family.collect is not None else None)
     peak = peak_flops(jax.devices()[0].device_kind)
     return {
         "compile_s": round(compile_s, 3),
@@ -126,40 +116,35 @@ def peak_flops(device_kind: str) -> float | None:
     return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
 
 
-def step_flops(
-    experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None, batch: Any = None
-) -> int:
+def step_flops(setup: Setup, batch: Any = None) -> int:
     """FLOPs of one step on the whole batch: its matrix products and convolutions.
 
     Args:
       batch: what the step works on, of a family that collects it on the host.
     """
+    experiment, state = setup.experiment, setup.target
     if batch is None:
         batch = {
             name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
-            for name, (shape, dtype) in spec.entries.items()
+            for name, (shape, dtype) in setup.data.spec.entries.items()
         }
-    state = jax.eval_shape(runs.initial_state(experiment, spec, others))
-    if experiment.family.known is not None:
+    if setup.family.precompute is not None:
         batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
-        batch |= jax.eval_shape(experiment.family.known, state, batch)
+        batch |= jax.eval_shape(setup.family.precompute, state, batch)
     step = make_step(experiment)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 
 
-def _loop_seconds(
-    experiment: Experiment, others: Mapping[str, Trained], layout: parallel.Layout, data: Dataset, steps: int
-) -> float:
+def _loop_seconds(setup: Setup, steps: int) -> float:
     """Seconds a step of the real loop; its first quarter, with the compilation, is left out."""
-    several = experiment.steps_per_dispatch
-    log = max(1, min(experiment.every.log, steps // 8) // several) * several
+    several = setup.experiment.steps_per_dispatch
+    log = max(1, min(setup.experiment.every.log, steps // 8) // several) * several
     every = Every(log=log, evaluate=0, sample=0, checkpoint=0)
-    longer = dataclasses.replace(experiment, steps=steps + steps // 3 // several * several, every=every)
-    longer = dataclasses.replace(longer, start_from=StartFrom())  # what it begins with takes no time of a step
+    longer = dataclasses.replace(setup.experiment, steps=steps + steps // 3 // several * several, every=every)
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         run_dir = epath.Path(folder)
         with Checkpoints(run_dir) as checkpoints:
-            run_loop(longer, others, run_dir, layout, data, checkpoints, stop, math.inf, quiet=True)
+            run_loop(with_experiment(setup, longer, run_dir), checkpoints, stop, math.inf, quiet=True)
         stop.raise_remembered()
         rows = [r for r in read_rows(run_dir / "metrics.jsonl") if r["split"] == "train" and r["step"] > steps // 3]
     spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]

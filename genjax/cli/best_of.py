@@ -67,7 +67,7 @@ def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, opti
         raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")
     if n * seed + n - 1 > MAX_SEED:
         raise UserError(f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of {seed}")
-    family = run.experiment.family.plain
+    family = run.family
     options = family.sampler if options is None else options
     if not writes(run.model()) and not isinstance(run.codec, ImageCodec):
         raise UserError(f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them")
@@ -80,7 +80,7 @@ def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, opti
 def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
     if isinstance(run.codec, ImageCodec):
         return image_rewards(reward, run, samples, options)
-    request = run.experiment.family.plain.prepared(options, run.codec)
+    request = run.family.prepared(options, run.codec)
     prompts = options.prompts or (options.prompt,)
     typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
     return text_rewards(reward, run.codec, request, typed, answers_of(samples, request, run.codec).responses)

@@ -27,10 +27,10 @@ from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import MOST_PROMPTS, Request
 from genjax.machine import disk
-from genjax.runs import run as runs
 from genjax.runs import writers
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
 from genjax.runs.run import SAMPLES, Run
+from genjax.runs.setup import open_data
 
 Z = 1.96  # standard deviations on either side of an interval of 95 %
 PAIRS = 20_000  # of samples whose mean distance is measured, at most
@@ -100,7 +100,7 @@ def compare(
             raise UserError(f"{run.run_dir}: {model.family.no_samples}")
     if out is None and "://" in str(b.run_dir):
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
-    splits = runs.opened(b.experiment, b.run_dir).splits
+    splits = open_data(b.experiment, b.run_dir).splits
     if split not in splits:
         raise unknown("split", split, splits)
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
@@ -145,7 +145,7 @@ def writes(model: Model) -> bool:
 
 def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
-    data = runs.opened(run.experiment, run.run_dir)
+    data = open_data(run.experiment, run.run_dir)
     chosen = data.splits[split]
     questions = chosen.questions() if hasattr(chosen, "questions") else []
     count = min(num, len(questions), MOST_PROMPTS)

@@ -14,9 +14,11 @@ from genjax.cli.as_dataset import as_dataset
 from genjax.cli.best_of import best_of
 from genjax.errors import UserError
 from genjax.experiment import MAX_SEED
+from genjax.family import require_samples
 from genjax.machine import streams
-from genjax.runs import run as runs
 from genjax.runs.rewards import reward_of
+from genjax.runs.run import load
+from genjax.runs.setup import family_of
 
 
 @checks.frozen
@@ -69,9 +71,8 @@ def _is_name(text: str) -> bool:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    family = runs.family_of(target)
-    if family.no_samples is not None:
-        raise UserError(family.no_samples)
+    family = family_of(target)
+    require_samples(family)
     options = tyro.cli(
         SampleOptions,
         default=SampleOptions(family.sampler),
@@ -84,7 +85,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
         if not hasattr(sampler, "prompted"):
             raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
         sampler = sampler.prompted(tuple(map(streams.typed, options.prompt)))
-    run = runs.load(target, best=options.best)
+    run = load(target, best=options.best)
     if options.reward is not None:
         found = best_of(run, reward_of(options.reward), options.best_of, options.num, options.seed, sampler)
         print(found.told())

@@ -8,29 +8,31 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-from etils import epath
 
 from genjax.cli.bench import step_flops
-from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
-from genjax.runs import run as runs
+from genjax.runs.setup import Setup
 from genjax.trees import named_leaves
 
 
-def describe(experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None) -> str:
-    """The page that ``genjax show`` prints of a config, or of a run."""
-    resolved, others = runs.resolved(experiment, spec, run_dir)
-    state = jax.eval_shape(runs.initial_state(resolved, spec, others))
-    experiment.optimizer.check(state.params)
-    rows = [(name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(state.params)]
-    total = sum(math.prod(p.shape) for p in jax.tree.leaves(state.params))
+def describe(experiment: Experiment, setup: Setup) -> str:
+    """The page that ``genjax show`` prints of a config, or of a run.
+
+    Args:
+      experiment: with the runs that it depends on by name.
+      setup: the same, resolved.
+    """
+    params, spec = setup.target.params, setup.data.spec
+    experiment.optimizer.check(params)
+    rows = [(name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(params)]
+    total = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
-    if resolved.family.collect is not None:
+    if setup.family.collect is not None:
         cost = "works on what the family collects: `genjax bench` counts its FLOPs"
     else:
-        flops = step_flops(resolved, spec, others)
+        flops = step_flops(setup)
         cost = f"{flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
     return (
         "\n".join(_fields(experiment))

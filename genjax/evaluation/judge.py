@@ -13,11 +13,16 @@ import jax
 import numpy as np
 
 from genjax import checks
-from genjax.data.dataset import Codec, Spec, Split
+from genjax.continued import as_continued
+from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import padded
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Metrics, State
+from genjax.experiment import Experiment
+from genjax.family import Batch, Family, Metrics, State, require_samples
 from genjax.parallel import Layout
+
+# Numbers folded into the base key where others fold in a step; no run comes that far.
+EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
 CHUNK = 256  # samples that are drawn at once; a conditional sampler begins anew with label 0 in each
@@ -153,8 +158,7 @@ class Subject:
     def samples(self, n: int) -> np.ndarray:
         """``n`` samples in model space, drawn as the family's sampler says; the same for every evaluator."""
         family = self.model.family
-        if family.no_samples is not None:
-            raise UserError(family.no_samples)
+        require_samples(family)
         return self.once(("samples", n), lambda: self.samples_by(family.sampler, n))
 
     def samples_by(self, options: Any, n: int) -> np.ndarray:
@@ -229,6 +233,65 @@ class Evaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
+
+
+def model_of(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
+    """A state as evaluators see it."""
+    averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
+    origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
+    family = as_continued(experiment.family)
+    return Model(family.wrapped, family.eval_state(state), spec, codec, origin)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges states of one experiment on a split, with the same draws at every step and in every process.
+
+    Attributes:
+      experiment: whose states.
+      layout: the devices.
+      data: opened.
+      evaluators: those of the experiment's that are asked.
+      others: the runs that these need.
+      compiled: the family's own ``evaluate``.
+    """
+
+    experiment: Experiment
+    layout: Layout
+    data: Dataset
+    evaluators: tuple[Evaluator, ...]
+    others: Mapping[str, Model]
+    compiled: Any
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        layout: Layout,
+        data: Dataset,
+        evaluators: tuple[Evaluator, ...],
+        others: Mapping[str, Model],
+    ) -> Judge:
+        """Check the evaluators and compile the family's own metrics.
+
+        Raises:
+          UserError: one of the experiment's evaluators cannot look at this family or these data.
+        """
+        family = as_continued(experiment.family).evaluated_as
+        for evaluator in experiment.evaluators:
+            evaluator.check(family, data.spec, others)
+        compiled = layout.compile_evaluation(family.evaluate)
+        return cls(experiment, layout, data, evaluators, others, compiled)
+
+    def __call__(self, state: State, split: str) -> Report:
+        judged = model_of(self.experiment, state, self.data.spec, self.data.codec)
+        judged = dataclasses.replace(judged, family=as_continued(self.experiment.family).evaluated_as)
+        size, chosen = self.experiment.batch_size, self.data.splits[split]
+        key = jax.random.fold_in(state.key, EVALUATION)
+        metrics = held_out_metrics(self.layout, self.compiled, judged.state, chosen, size, key)
+        key = jax.random.fold_in(state.key, EVALUATORS)
+        subject = Subject(judged, self.data.splits, split, key, self.layout, size, self.others)
+        return judge(subject, self.evaluators, metrics)
 
 
 def held_out_metrics(

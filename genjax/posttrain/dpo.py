@@ -21,14 +21,14 @@ from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, 
 from genjax.losses import preference_loss
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.continued import BASE, FromBase
 from genjax.posttrain.rollouts import check_policy
 
-BASE = "base"
 Form = Literal["sigmoid", "ipo"]
 
 
 @checks.frozen
-class DPO(Family):
+class DPO(FromBase):
     """A trained model of texts goes on learning from preferences, without a reward model and without draws.
 
     The reward of a response is ``beta`` times what its log-probability has gained over that by the reference, the model
@@ -65,7 +65,6 @@ class DPO(Family):
     length_normalised: bool = False
     label_smoothing: float = 0.0
     adapters: Adapters | None = None
-    sampler: Any = None
 
     def __post_init__(self) -> None:
         checks.above(self, 0, "beta")
@@ -73,11 +72,7 @@ class DPO(Family):
         if self.label_smoothing and self.form == "ipo":
             raise UserError('label_smoothing is of the form "sigmoid": "ipo" holds margins at 1/2 without it')
 
-    @property
-    def runs(self) -> Mapping[str, str]:
-        return {BASE: self.base}
-
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> DPO:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> DPO:
         base = others[BASE]
         if not spec.preferences or spec.vocabulary is None:
             raise UserError(f"DPO learns from pairs of responses, but the data are of {spec.entry}")
@@ -89,27 +84,21 @@ class DPO(Family):
             )
         return dataclasses.replace(self, base=base.family)
 
-    @property
-    def plain(self) -> Family:
-        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
-
-    def plain_spec(self, spec: Spec) -> Spec:
+    def wrapped_spec(self, spec: Spec) -> Spec:
         return dataclasses.replace(spec, entry="tokens", preferences=False)
 
     @property
-    def examiner(self) -> Family:
+    def evaluated_as(self) -> Family:
         return self
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, {"tokens": example["chosen_tokens"]}, spec)
         return adapters.beginning(self.adapters, key, policy), {}
 
-    def begun(self, state: State) -> State:
-        params = adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"])
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
-        return state.replace(params=params, ema=ema)
+    def initial_params(self, state: State) -> tuple[Params, Any]:
+        return adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
 
-    def known(self, state: State, batch: Batch) -> Batch:
+    def precompute(self, state: State, batch: Batch) -> Batch:
         """What the reference says of both responses: log-probabilities ``chosen_reference``, ``rejected_reference``."""
         found = response_log_probs(self.base, state.frozen[BASE]["params"], batch)
         return {f"{side}_reference": found[:, number] for number, side in enumerate(SIDES)}
@@ -121,24 +110,24 @@ class DPO(Family):
         rule = dataclasses.replace(optimizer, through=lambda params: adapters.whole(self.adapters, learned, params))
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
-            known = batch if f"{SIDES[0]}_reference" in batch else self.known(state, batch)
+            known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
             return self._metrics(params, known, batch, self.label_smoothing), variables
 
         state, metrics = gradient_step(loss, rule, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         """The policy, with the reference in ``frozen``."""
         state, base = state.for_eval(), state.frozen[BASE]
         policy = adapters.whole(self.adapters, base["params"], state.params)
-        return self.base.judged(state.replace(params=policy, variables=base["variables"], ema=None))
+        return self.base.eval_state(state.replace(params=policy, variables=base["variables"], ema=None))
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._metrics(state.params, self.known(state, batch), batch)
+        return self._metrics(state.params, self.precompute(state, batch), batch)
 
     def pair_rewards(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
-        gained = response_log_probs(self.base, state.params, batch) - _beside(self.known(state, batch))
+        gained = response_log_probs(self.base, state.params, batch) - _beside(self.precompute(state, batch))
         rewards = self._rewards(gained, lengths(batch))
         return rewards[:, 0], rewards[:, 1]
 

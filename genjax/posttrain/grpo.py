@@ -16,19 +16,20 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained
 from genjax.losses import clipped_policy_loss, kl_k1, kl_k3
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.continued import BASE, FromBase
 from genjax.posttrain.minibatches import check_rows, updates
-from genjax.posttrain.ppo import BASE, RESPONSES, kl_remarks
+from genjax.posttrain.ppo import RESPONSES, kl_remarks
 from genjax.posttrain.rollouts import Rollout, answered, check_counts, check_prompts, heard, rewards_of
 
 LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
 
 
 @checks.frozen
-class GRPO(Family):
+class GRPO(FromBase):
     """A trained model of texts goes on learning from rewards, by group relative policy optimisation.
 
     Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
@@ -83,7 +84,6 @@ class GRPO(Family):
     scale_by_std: bool = True
     length_normalised: bool = True
     kl_alarm: float = 50.0
-    sampler: Any = None
     codec: Any = None
 
     def __post_init__(self) -> None:
@@ -94,20 +94,12 @@ class GRPO(Family):
         if not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
 
-    @property
-    def runs(self) -> Mapping[str, str]:
-        return {BASE: self.base}
-
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> GRPO:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> GRPO:
         check_prompts("GRPO", self, others[BASE], spec)
         return dataclasses.replace(self, base=others[BASE].family)
 
-    def knowing(self, codec: Any) -> GRPO:
+    def with_codec(self, codec: Any) -> GRPO:
         return self if self.codec is not None else dataclasses.replace(self, codec=codec)
-
-    @property
-    def plain(self) -> Family:
-        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
 
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
         if batch_size % self.group:
@@ -121,10 +113,8 @@ class GRPO(Family):
         policy, _ = self.base.init(key, example, spec)
         return adapters.beginning(self.adapters, key, policy), {}
 
-    def begun(self, state: State) -> State:
-        params = adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"])
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
-        return state.replace(params=params, ema=ema)
+    def initial_params(self, state: State) -> tuple[Params, Any]:
+        return adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
         """The policy's parameters as networks use them, of those that are trained."""
@@ -148,12 +138,12 @@ class GRPO(Family):
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         state = state.for_eval()
         policy, variables = self.whole(state.frozen, state.params), state.frozen[BASE]["variables"]
-        return self.base.judged(state.replace(params=policy, variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(state.replace(params=policy, variables=variables, ema=None, frozen=None))
 
-    def remarks(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+    def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
 

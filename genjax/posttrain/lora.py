@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from genjax import checks, trees
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Metrics, Params, State, Trained, example_of
+from genjax.family import Batch, Metrics, Params, State, Trained, example_of
 from genjax.posttrain.adapters import Adapters
-
-BASE = "base"
+from genjax.posttrain.continued import BASE, FromBase
 
 
 @checks.frozen
-class LoRA(Family):
+class LoRA(FromBase):
     """Another run's model, trained further by adapters.
 
     The base weights stand in ``State.frozen``, which is saved once; parameters, optimizer state and checkpoints are of
@@ -33,13 +32,8 @@ class LoRA(Family):
 
     base: Any = "runs/gpt_docs"
     adapters: Adapters = Adapters()
-    sampler: Any = None
 
-    @property
-    def runs(self) -> Mapping[str, str]:
-        return {BASE: self.base}
-
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
         other = others[BASE]
         if getattr(other.family, "weight_clip", None) is not None:
             raise UserError(f"the run {other.run_dir} clips its weights (weight_clip): LoRA would clip the adapters")
@@ -53,19 +47,13 @@ class LoRA(Family):
             raise UserError(f"the run {other.run_dir} has learned other data: {'; '.join(wrong)}")
         return dataclasses.replace(self, base=other.family)
 
-    @property
-    def plain(self) -> Family:
-        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
-
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         params, variables = jax.eval_shape(lambda: self.base.init(key, example, spec))
         return self.adapters.init(key, params), jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), variables)
 
-    def begun(self, state: State) -> State:
+    def initial_params(self, state: State) -> tuple[Params, Any]:
         base = state.frozen[BASE]
-        params = self.adapters.begun(state.params, base["params"])
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
-        return state.replace(params=params, ema=ema, variables=jax.tree.map(jnp.copy, base["variables"]))
+        return self.adapters.begun(state.params, base["params"]), jax.tree.map(jnp.copy, base["variables"])
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -81,10 +69,10 @@ class LoRA(Family):
             rules = dataclasses.replace(optimizer, through=lambda params: merged(base, params))
         return self.base.train_step(state, batch, optimizer=rules, axis=axis)
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         state = state.for_eval()
         merged = self.adapters.merged(state.frozen[BASE]["params"], state.params)
-        return self.base.judged(state.replace(params=merged, ema=None, frozen=None))
+        return self.base.eval_state(state.replace(params=merged, ema=None, frozen=None))
 
 
 def _shapes(family: Any, spec: Spec) -> dict[str, list[int]]:

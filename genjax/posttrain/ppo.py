@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained
 from genjax.losses import (
     adapted_kl_coefficient,
     clipped_policy_loss,
@@ -29,6 +29,7 @@ from genjax.losses import (
 )
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.continued import BASE, FromBase
 from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
@@ -43,7 +44,7 @@ from genjax.posttrain.rollouts import (
     rewards_of,
 )
 
-BASE, REWARD = "base", "reward_run"
+REWARD = "reward_run"
 NEGATIVE_KL = -0.1  # nats a response; an estimate may be a little below 0 by chance
 LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
 RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
@@ -51,7 +52,7 @@ Critic = Literal["shared", "separate"]
 
 
 @checks.frozen
-class PPO(Family):
+class PPO(FromBase):
     """A trained model of texts goes on learning from rewards, by proximal policy optimisation.
 
     Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
@@ -119,7 +120,6 @@ class PPO(Family):
     critic: Critic = "shared"
     unended: float = 0.0
     kl_alarm: float = 50.0
-    sampler: Any = None
     codec: Any = None
 
     def __post_init__(self) -> None:
@@ -137,9 +137,9 @@ class PPO(Family):
 
     @property
     def runs(self) -> Mapping[str, str]:
-        return {BASE: self.base} | ({} if self.reward_run is None else {REWARD: self.reward_run})
+        return {**super().runs} | ({} if self.reward_run is None else {REWARD: self.reward_run})
 
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> PPO:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> PPO:
         base = others[BASE]
         room = check_prompts("PPO", self, base, spec)
         if self.reward_run is None:
@@ -155,14 +155,10 @@ class PPO(Family):
             )
         return dataclasses.replace(self, base=base.family, reward_run=judge.family)
 
-    def knowing(self, codec: Any) -> PPO:
+    def with_codec(self, codec: Any) -> PPO:
         if self.unended and codec.end is None:
             raise UserError("unended needs data whose codec has a token for the end")
         return self if self.codec is not None else dataclasses.replace(self, codec=codec)
-
-    @property
-    def plain(self) -> Family:
-        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
 
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
         check_rows(rows, self.minibatches, accumulate)
@@ -178,15 +174,14 @@ class PPO(Family):
             value["net"] = jax.tree.map(jnp.copy, trained)
         return {"policy": trained, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
 
-    def begun(self, state: State) -> State:
+    def initial_params(self, state: State) -> tuple[Params, Any]:
         learned = state.frozen[BASE]["params"]
         value = {
             name: adapters.begun(self.adapters, part, learned) if name == "net" else part
             for name, part in state.params["value"].items()
         }
         params = {"policy": adapters.begun(self.adapters, state.params["policy"], learned), "value": value}
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
-        return state.replace(params=params, ema=ema)
+        return params, state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
         """{"policy", "value"} as networks use them, of those that are trained."""
@@ -219,13 +214,13 @@ class PPO(Family):
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         state = state.for_eval()
         policy = adapters.whole(self.adapters, state.frozen[BASE]["params"], state.params["policy"])
         variables = state.frozen[BASE]["variables"]
-        return self.base.judged(state.replace(params=policy, variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(state.replace(params=policy, variables=variables, ema=None, frozen=None))
 
-    def remarks(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+    def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
 

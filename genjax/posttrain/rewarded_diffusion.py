@@ -20,17 +20,17 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.image_rewards import rewards_of_images
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels
 from genjax.losses import preference_loss
+from genjax.posttrain.continued import BASE, FromBase
 from genjax.samplers.diffusion.processes import diffuse
 from genjax.samplers.diffusion.steps import Step, walk
 
-BASE = "base"
 Method = Literal["weighted", "dpo"]
 
 
 @checks.frozen
-class RewardedDiffusion(Family):
+class RewardedDiffusion(FromBase):
     """A trained diffusion of images goes on learning from rewards of its own samples.
 
     A train step draws several samples for each row of a batch, of the row's label where the base is told labels, asks
@@ -74,7 +74,6 @@ class RewardedDiffusion(Family):
     temperature: float = 0.1
     beta: float = 100.0
     data: float = 0.0
-    sampler: Any = None
 
     def __post_init__(self) -> None:
         if not callable(self.reward):
@@ -85,11 +84,7 @@ class RewardedDiffusion(Family):
         checks.above(self, 0, "temperature", "beta")
         checks.at_least(self, 0, "data")
 
-    @property
-    def runs(self) -> Mapping[str, str]:
-        return {BASE: self.base}
-
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> RewardedDiffusion:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> RewardedDiffusion:
         base = others[BASE]
         if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
             raise UserError(
@@ -110,17 +105,11 @@ class RewardedDiffusion(Family):
             )
         return dataclasses.replace(self, base=base.family)
 
-    @property
-    def plain(self) -> Family:
-        return self.base if self.sampler is None else dataclasses.replace(self.base, sampler=self.sampler)
-
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         return self.base.init(key, example, spec)[0], {}
 
-    def begun(self, state: State) -> State:
-        params = jax.tree.map(jnp.copy, state.frozen[BASE]["params"])
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
-        return state.replace(params=params, ema=ema)
+    def initial_params(self, state: State) -> tuple[Params, Any]:
+        return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
@@ -174,9 +163,9 @@ class RewardedDiffusion(Family):
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         variables = state.frozen[BASE]["variables"]
-        return self.base.judged(state.for_eval().replace(variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(state.for_eval().replace(variables=variables, ema=None, frozen=None))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

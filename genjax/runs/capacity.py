@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from genjax import checks, parallel
+from genjax.continued import as_continued
 from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
 from genjax.family import State
@@ -27,7 +28,9 @@ def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
     """
     accumulate = experiment.optimizer.accumulate
     layout.check_batch(experiment.batch_size, accumulate)
-    experiment.family.check_batch(experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate)
+    as_continued(experiment.family).check_batch(
+        experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate
+    )
     checks.between(experiment, 0, WORKERS * (os.cpu_count() or 1), "workers")
 
 
@@ -53,8 +56,8 @@ def check_memory(experiment: Experiment, spec: Spec, state: State, layout: paral
     batch = {n: jax.ShapeDtypeStruct((*lead, *shape), dtype) for n, (shape, dtype) in spec.entries.items()}
     bytes_ = sum(x.size * x.dtype.itemsize for x in batch.values())
     checks.fits(float(BATCHES * bytes_), f"{BATCHES} batches of {math.prod(lead):,} examples", "batch_size", room)
-    family = experiment.family
-    if bytes_ * PART > checks.room(room) and family.collect is None and family.known is None:
+    family = as_continued(experiment.family)
+    if bytes_ * PART > checks.room(room) and family.collect is None and family.precompute is None:
         check_step(experiment, layout, step, state, batch)
 
 

@@ -29,9 +29,8 @@ from genjax.family import State
 from genjax.machine import disk
 from genjax.machine.patience import patiently
 from genjax.runs import checksums
+from genjax.runs.checkpoint_files import UNFINISHED, found_steps
 
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what Orbax was writing when its process ended
-PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checksums/metadata")
 PLAIN = re.compile(r"[A-Za-z0-9_./+=-]*")  # names that mean the same to a glob, a URL and the system
 
 
@@ -40,39 +39,6 @@ class Damaged(Exception):
 
 
 UNREADABLE = (OSError, ValueError, RecursionError, Damaged)  # what reading a damaged JSON file raises
-
-
-def newest_step(run_dir: epath.Path) -> int | None:
-    """The step of the newest checkpoint of a run directory that lacks nothing; None where there is none."""
-    found = found_steps(run_dir)
-    return max((step for step, missing in found.items() if missing is None), default=None)
-
-
-def found_steps(run_dir: epath.Path) -> dict[int, str | None]:
-    """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks, None if none.
-
-    Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken for a checkpoint.
-
-    Raises:
-      UserError: the directory cannot be read.
-    """
-    folder = epath.Path(run_dir) / "checkpoints"
-
-    def look() -> dict[int, str | None]:
-        if not folder.exists():
-            return {}
-        if not folder.is_dir():
-            raise UserError(f"{folder} is a file, not a folder of checkpoints: move it away", field=str(folder))
-        named = [path for path in folder.iterdir() if re.fullmatch(r"0|[1-9][0-9]*", path.name)]
-        return {int(path.name): _lacks(path) for path in named}
-
-    return patiently(look, str(folder))
-
-
-def _lacks(checkpoint: epath.Path) -> str | None:
-    if not checkpoint.is_dir():
-        return "it is a file"
-    return next((f"it lacks {part}" for part in PARTS if not (checkpoint / part).is_file()), None)
 
 
 class Checkpoints:

@@ -27,7 +27,7 @@ from genjax.experiment import Experiment, known_configs
 from genjax.family import Trained
 from genjax.machine import disk
 from genjax.runs import lease
-from genjax.runs.checkpoint import found_steps
+from genjax.runs.checkpoint_files import found_steps
 from genjax.serial import stored, trust
 from genjax.serial.trust import Untrusted
 
@@ -111,30 +111,41 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     return spec, cast(Codec, codec)
 
 
-def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
-    """Make the run directory this experiment's, or refuse one that is another's."""
+def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+    """Refuse a run directory that holds another experiment, or that is no run directory.
+
+    Args:
+      source: the config's file. Its code, and that of the experiment, may run from now on: the user has named it.
+    """
     trust.remember(stored.code_of(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
     if content is not None:
         trust.remember([trust.of_file(content)])
     before = stored_experiment(run_dir)
-    # Before its first step a config may still be mended.
-    begun = (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
-    if before is not None and begun:
+    if before is not None and _has_begun(run_dir):
         experiments.check_resumable(before, experiment)
     elif before is None and _is_of_others(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
+
+
+def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+    """Make the run directory this experiment's; ``check_claim`` has passed it."""
     if jax.process_index() == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if not begun:
+        if not _has_begun(run_dir):
             (run_dir / ENVIRONMENT).unlink(missing_ok=True)
-        if content is not None:
-            disk.write(run_dir / "config.py", content)
+        if source is not None:
+            disk.write(run_dir / "config.py", source.read_bytes())
         disk.write(run_dir / "config.json", experiments.dumps(experiment))
         for name in ("samples", "plots"):  # after what makes it a run directory: the disk may be full
             (run_dir / name).mkdir(parents=True, exist_ok=True)
     parallel.barrier("claim")
+
+
+def _has_begun(run_dir: epath.Path) -> bool:
+    """Whether steps were taken: before the first a config may still be mended."""
+    return (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
 
 
 def _is_of_others(run_dir: epath.Path, source: bytes | None) -> bool:

@@ -16,11 +16,12 @@ import numpy as np
 from jax import export as jax_export
 
 from genjax import checks
+from genjax.continued import as_continued
 from genjax.data.chat.template import ChatCodec
 from genjax.errors import UserError, unknown
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import State
+from genjax.family import State, require_samples
 from genjax.interop import chat_templates, huggingface, weights
 from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
@@ -80,7 +81,7 @@ def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[P
         if (run.run_dir / name).exists():
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
-    if to == "jax" and run.experiment.family.plain.no_samples is None:
+    if to == "jax" and run.family.no_samples is None:
         disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
         disk.write(folder / MADE_WITH, json.dumps(_made_with(run), indent=2) + "\n")
         written += [folder / FUNCTION, folder / MADE_WITH]
@@ -101,7 +102,7 @@ def pretrained(run: Run) -> Pretrained:
       UserError: it is no Transformer over tokens, or one that reads a source, or it masks with a token that its codec
         does not have.
     """
-    family, params = run.experiment.family.plain, run.model().state.params
+    family, params = run.family, run.model().state.params
     if not isinstance(family, Autoregressive | MaskedLM):
         raise UserError(f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}")
     if not isinstance(family.net, Transformer):
@@ -119,7 +120,7 @@ def pretrained(run: Run) -> Pretrained:
 def drawn_from(run: Run) -> State:
     """The state that samples are drawn from, without arrays of other runs where drawing needs none."""
     state = run.model().state
-    return state if run.experiment.family.plain.runs else state.replace(frozen=None)
+    return state if as_continued(run.family).runs else state.replace(frozen=None)
 
 
 def flat(state: State) -> dict[str, jax.Array]:
@@ -134,9 +135,8 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     Raises:
       UserError: the family draws none.
     """
-    family, state = run.experiment.family.plain, drawn_from(run)
-    if family.no_samples is not None:
-        raise UserError(family.no_samples)
+    family, state = run.family, drawn_from(run)
+    require_samples(family)
     options = family.prepared(options or family.sampler, run.codec)
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
     names, shape = [name for name, _ in named_leaves(tree)], jax.tree.structure(tree)

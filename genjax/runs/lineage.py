@@ -12,12 +12,14 @@ from typing import Any
 
 from etils import epath
 
+from genjax.continued import as_continued
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.machine import disk
-from genjax.runs import directory as records
-from genjax.runs.checkpoint import Checkpoints, newest_step
+from genjax.runs import directory
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.checkpoint_files import newest_step
 from genjax.serial import stored
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
@@ -42,9 +44,9 @@ def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Recor
     folder = epath.Path(run_dir).expanduser()
     path = folder / "config.json"
     text = stored.read_text(path, "put a copy of it back") if path.exists() else None
-    starts = records.starts(folder) or []
+    starts = directory.starts(folder) or []
     last = starts[-1] if starts else {}
-    older = None if text is None or "parents" in last else records.stored_experiment(folder)  # of an older genjax
+    older = None if text is None or "parents" in last else directory.stored_experiment(folder)  # of an older genjax
     return {
         "run": str(run_dir),
         "step": newest_step(folder) if step is None else step,
@@ -62,11 +64,11 @@ def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
 
     They are those that its family stands on, the one that it starts from, and those that its curriculum asks.
     """
-    kept = [start["parents"] for start in records.starts(run_dir) or [] if "parents" in start]
+    kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
         return kept[0]
     start, score = experiment.start_from, None if experiment.curriculum is None else experiment.curriculum.score
-    found = {f"family.{role}": recorded(path) for role, path in experiment.family.runs.items()}
+    found = {f"family.{role}": recorded(path) for role, path in as_continued(experiment.family).runs.items()}
     if start.run is not None:
         found["start_from"] = recorded(start.run, _best(start.run) if start.best else None)
     heard = () if score is None else score.runs
@@ -83,7 +85,7 @@ def _seed(path: epath.Path) -> int:
 
 def _best(run_dir: str) -> int | None:
     folder = epath.Path(run_dir).expanduser()
-    there = records.stored_experiment(folder)
+    there = directory.stored_experiment(folder)
     if there is None or newest_step(folder) is None:
         return None
     with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
@@ -99,7 +101,7 @@ def tree(record: Mapping[str, Any]) -> str:
     try:
         return "\n".join([_line(record), *_below(record, INDENT)])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
-        path = Path(str(record["run"])) / records.ENVIRONMENT
+        path = Path(str(record["run"])) / directory.ENVIRONMENT
         cure = "remove it; `train` with the same config begins the record again"
         raise UserError(f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)) from None
 

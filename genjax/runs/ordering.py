@@ -9,16 +9,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
 from genjax import parallel
+from genjax.continued import Continued
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, own_order, padded
 from genjax.errors import UserError
+from genjax.evaluation.judge import EVALUATION
 from genjax.family import Family, State, Trained
 from genjax.machine import disk
 from genjax.parallel import Layout
-from genjax.runs import run as runs
+from genjax.runs.run import load_models
+from genjax.runs.setup import Setup, check_tokens
 
 SCORES = "difficulty.npy"
 
@@ -50,61 +52,61 @@ class Enriched:
         return {**self.split.batch(indices), **{name: array[indices] for name, array in self.entries.items()}}
 
 
-def enriched(family: Family, state: State, split: Split, layout: Layout, batch_size: int) -> Split:
-    """The split with what ``family.known(state, batch)`` gives for each example; itself where that is nothing."""
-    if family.known is None:
+def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_size: int) -> Split:
+    """The split with what ``family.precompute(state, batch)`` gives for each example; itself where that is None."""
+    if family.precompute is None:
         return split
-    compiled = layout.compile_evaluation(family.known)
+    compiled = layout.compile_evaluation(family.precompute)
     batches = padded(split, batch_size, layout.rows(batch_size))
     parts = [jax.device_get(compiled(state, layout.place(batch))) for batch in batches]
     return Enriched(split, jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(split)], *parts))
 
 
-def ordered(
-    curriculum: Any, data: Dataset, layout: Layout, batch_size: int, run_dir: epath.Path, goes_on: bool
-) -> tuple[Order | None, tuple[str, ...]]:
-    """The order that a curriculum gives the training examples, None where it gives none, and lines for the reader.
+def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str, ...]]:
+    """The order that the curriculum gives the training examples, None where it gives none, and lines for the reader.
 
     The scores are kept in the run directory, as what they came from, another run or a function, may be gone or
-    changed once this run goes on, and another machine may give other last bits.
+    changed when this run is resumed, and another machine may give other last bits.
 
     Args:
-      goes_on: from a checkpoint, whose steps have been ordered by the scores that are kept.
+      resumes: from a checkpoint, whose steps have been ordered by the scores that are kept.
 
     Raises:
       UserError: a score is not a number, or there is not one for each example; the run that gives it is missing or is
         not of these data; or the data have an order of their own.
     """
+    curriculum, data, layout = setup.experiment.curriculum, setup.data, setup.layout
     if curriculum is None or curriculum.score is None:
         return None, ()
     if own_order(data.splits["train"]) is not None:
         raise UserError(f"{type(curriculum).__name__} orders the examples, but those of a mixture have their own order")
-    kept, size = run_dir / SCORES, len(data.splits["train"])
-    if goes_on and kept.exists():
+    size = len(data.splits["train"])
+    kept = None if setup.run_dir is None else setup.run_dir / SCORES
+    if resumes and kept is not None and kept.exists():
         with kept.open("rb") as file:
             scores = np.load(file)
         if scores.shape != (size,):
             raise UserError(f"{kept} holds {scores.size:,} scores, but there are {size:,} training examples")
         return curriculum.ordering(scores), ()
-    scores = scored(curriculum.score, data, layout, batch_size)
-    if layout.is_main:
+    scores = score_examples(curriculum.score, data, layout, setup.experiment.batch_size)
+    if kept is not None and layout.is_main:
         with disk.whole(kept) as part, part.open("wb") as file:
             np.save(file, scores)
     parallel.barrier("scores")
     return curriculum.ordering(scores), (f"scored {size:,} examples by {type(curriculum.score).__name__}",)
 
 
-def scored(score: Any, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
+def score_examples(score: Any, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
     """The scores [N] float64 of the training examples by a ``genjax.data.order.difficulty.Score``, on every process.
 
     Raises:
-      UserError: as ``ordered`` does.
+      UserError: as ``order_examples`` does.
     """
-    models = runs.needed((score,), layout)
+    models = load_models((score,), layout)
     others = {run_dir: Trained(run_dir, model.family, model.spec) for run_dir, model in models.items()}
     for other in others.values():
         other.check(data.spec)
-    runs.check_tokens(others, data)
+    check_tokens(others, data)
     compiled = layout.compile_evaluation(_losses, static_argnums=0)
     split, rows, name = data.splits["train"], layout.rows(batch_size), type(score).__name__
     parts = []
@@ -124,7 +126,7 @@ def scored(score: Any, data: Dataset, layout: Layout, batch_size: int) -> np.nda
 
 def _losses(family: Family, state: State, batch: Mapping[str, jax.Array]) -> jax.Array:
     """The family's ``loss`` of each example [B] by itself, with draws that depend on its ``number`` alone."""
-    key = jax.random.fold_in(state.key, runs.EVALUATION)
+    key = jax.random.fold_in(state.key, EVALUATION)
 
     def one(example: Mapping[str, jax.Array]) -> jax.Array:
         drawn = jax.random.fold_in(key, example["number"])

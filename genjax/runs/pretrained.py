@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel
+from genjax.continued import as_continued
 from genjax.data.chat.template import ChatCodec
 from genjax.data.images.decode import note
 from genjax.data.sources import PythonDocs
@@ -27,14 +28,16 @@ from genjax.family import init_state
 from genjax.interop import huggingface, tokenizers
 from genjax.machine import disk
 from genjax.optim import SGD
-from genjax.runs import directory as records
-from genjax.runs import run as runs
-from genjax.runs.checkpoint import Checkpoints, newest_step
+from genjax.runs import directory
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.checkpoint_files import newest_step
+from genjax.runs.run import Run, load
+from genjax.runs.setup import family_of, update_rule
 
 LENGTH = 256  # of the rows that it is judged on and of the texts that it draws, where its context is longer
 
 
-def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Run:
+def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
     """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
 
     Args:
@@ -65,20 +68,20 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> runs.Ru
     experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 
-    records.claim(folder, experiment, None)
+    directory.claim(folder, experiment, None)
     disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
     opened = data.open()
     if model.template is not None and not isinstance(opened.codec, ChatCodec):
         opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
-    records.describe(folder, opened, layout)
+    directory.describe(folder, opened, layout)
     example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}
     key = jax.random.key(experiment.seed)
     variables = jax.jit(lambda: family.init(key, example, opened.spec)[1])()
-    state = init_state(model.params, variables, runs.update_rule(experiment), jax.random.split(key)[1])
+    state = init_state(model.params, variables, update_rule(experiment), jax.random.split(key)[1])
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
         checkpoints.wait()
-    return runs.load(folder)
+    return load(folder)
 
 
 def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
@@ -94,11 +97,11 @@ def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
       UserError: there is no such model, the run has begun with another, or several processes are to read it.
     """
     folder = epath.Path(run_dir).expanduser()
-    own = records.stored_experiment(folder) if newest_step(folder) is not None else None
+    own = directory.stored_experiment(folder) if newest_step(folder) is not None else None
     if own is not None:
         _check_same(source, run_dir, own)
-        if "base" in experiment.family.runs:
-            family = dataclasses.replace(experiment.family, base=own.family.runs["base"])
+        if "base" in as_continued(experiment.family).runs:
+            family = dataclasses.replace(experiment.family, base=as_continued(own.family).runs["base"])
             return dataclasses.replace(experiment, family=family)
         family = _with_net(experiment.family, getattr(own.family, "net", None))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
@@ -108,12 +111,12 @@ def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
                 f"{source} becomes a run first, in one process: genjax.runs.pretrained.as_run(source, run_dir)"
             )
         source = _made(source, _beside(run_dir))
-    if "base" in experiment.family.runs:
+    if "base" in as_continued(experiment.family).runs:
         return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
     start = dataclasses.replace(experiment.start_from, run=source)
     named = config_of(source)
-    there = records.stored_experiment(epath.Path(source)) is not None
-    learned = runs.family_of(source) if there else None if named is None else named[0].family
+    there = directory.stored_experiment(epath.Path(source)) is not None
+    learned = family_of(source) if there else None if named is None else named[0].family
     family = _with_net(experiment.family, getattr(learned, "net", None))
     if family != experiment.family:
         note(f"the net is that of {source}: {family.net}")
@@ -138,7 +141,7 @@ def _is_ours(source: str) -> bool:
 
 def _check_same(source: str, run_dir: str, own: Experiment) -> None:
     """Refuse another model than the one that a run has begun with, with a ``UserError``."""
-    first = own.family.runs.get("base") or (own.start_from.run if own.start_from is not None else None)
+    first = as_continued(own.family).runs.get("base") or (own.start_from.run if own.start_from is not None else None)
     made = _beside(run_dir)
     if first == str(made):
         first = _origin(made).read_text(encoding="utf-8") if _origin(made).exists() else source

@@ -20,8 +20,7 @@ from genjax.families.autoregressive.request import Request
 from genjax.families.image_rewards import rewards_of_images
 from genjax.families.rewards import rewards_of_texts
 from genjax.posttrain.reward import RewardModel, rewards_of
-from genjax.runs import run as runs
-from genjax.runs.run import Run
+from genjax.runs.run import Run, load
 from genjax.serial import stored, trust
 
 
@@ -58,8 +57,8 @@ def reward_of(name: str) -> Reward:
     if ":" in name and not epath.Path(name).exists():
         with trust.trusting((name.partition(":")[0],)):  # the user's own word
             return stored.named_function(name)
-    run = runs.load(name)
-    if not isinstance(run.experiment.family.plain, RewardModel):
+    run = load(name)
+    if not isinstance(run.family, RewardModel):
         raise UserError(f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards")
     return RunReward(run)
 
@@ -86,6 +85,6 @@ def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = 
     """
     if isinstance(reward, RunReward):
         raise UserError(f"the reward of {reward.run.run_dir} is of texts, not of images")
-    family = run.experiment.family.plain
+    family = run.family
     labels = labels_asked(family, run.spec, family.sampler if options is None else options, len(samples))
     return rewards_of_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(np.float64)

@@ -26,7 +26,8 @@ from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.machine import disk
 from genjax.runs import lease, lineage, writers
-from genjax.runs.checkpoint import Checkpoints, newest_step
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.checkpoint_files import newest_step
 
 SQLITE = "sqlite"  # short for a file beside the run directory
 RECORD = "tracking.json"  # in the run directory: the id of the run in MLflow, by URI

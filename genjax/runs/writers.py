@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -81,6 +82,11 @@ class Writers:
             if self._progress is not None:
                 self._progress.clear()
             print(line, file=sys.stderr)
+
+    def say_all(self, *lines: tuple[str, ...]) -> None:
+        """Several lines above the progress line."""
+        for line in itertools.chain(*lines):
+            self.say(line)
 
 
 class ProgressLine:

@@ -24,6 +24,7 @@ from genjax.experiment import Every, Experiment
 from genjax.family import Family, Mean, gradient_step
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.runs.setup import set_up
 from genjax.runs.writers import read_rows
 from genjax.schedules import Constant
 
@@ -115,7 +116,7 @@ def test_a_table_comes_to_the_counts_and_a_copied_run_writes_text(experiment, ru
     assert path.name == "out.txt"
     names = path.read_text().splitlines()
     assert len(names) == 5 and all(set(name) <= set("abcdefghijklmnopqrstuvwxyz") for name in names)
-    assert "data: tokens [24]" in describe(experiment, data.spec)
+    assert "data: tokens [24]" in describe(experiment, set_up(experiment, data=data))
 
 
 def test_lengths_and_augmentation_run_in_the_compiled_step(experiment, run_dir):

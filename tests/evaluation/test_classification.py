@@ -9,7 +9,7 @@ from sklearn import metrics as peers
 from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation.judge import Model, Subject
+from genjax.evaluation.judge import Judge, Model, Subject
 from genjax.evaluation.likelihood.classification import (
     Calibration,
     Confusions,
@@ -25,7 +25,6 @@ from genjax.family import init_state
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
 from tests import toy
 
 
@@ -136,7 +135,7 @@ def test_what_is_no_classifier_is_refused():
     data = experiment.data.open()
     layout = parallel.start(Devices(count=1))
     with pytest.raises(UserError, match="Calibration"):
-        runs.Judge.of(experiment, layout, data, experiment.evaluators, {})
+        Judge.of(experiment, layout, data, experiment.evaluators, {})
     assert Confusions.judges == Calibration.judges == (Classifier,)
 
 

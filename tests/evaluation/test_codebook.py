@@ -8,7 +8,7 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation.judge import Subject
+from genjax.evaluation.judge import Judge, Subject, model_of
 from genjax.evaluation.likelihood.codebook import CodebookUsage
 from genjax.families import vqvae
 from genjax.families.vae import VAE
@@ -16,7 +16,7 @@ from genjax.families.vqvae import VQVAE
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state
 from tests import toy
 
 FAMILY = VQVAE(codes=8, code_dim=3, coder=SpatialCoder((4,), residual_blocks=0))
@@ -26,9 +26,9 @@ def subject(family=FAMILY, count=1, **variables):
     """A family at step 0, with variables in the place of its own."""
     experiment = toy.experiment(family=family, data=Digits())
     data, layout = experiment.data.open(), parallel.start(Devices(count=count))
-    state = runs.initial_state(experiment, data.spec)()
+    state = initial_state(experiment, data.spec)()
     state = state.replace(variables=state.variables | variables)
-    model = runs.model(experiment, state, data.spec, data.codec)
+    model = model_of(experiment, state, data.spec, data.codec)
     return Subject(model, data.splits, "test", jax.random.key(0), layout, 64)
 
 
@@ -69,4 +69,4 @@ def test_a_family_without_a_codebook_is_refused():
     experiment = toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits(), evaluators=(CodebookUsage(),))
     layout = parallel.start(Devices(count=1))
     with pytest.raises(UserError, match="CodebookUsage judges a VQVAE, not a VAE"):
-        runs.Judge.of(experiment, layout, experiment.data.open(), experiment.evaluators, {})
+        Judge.of(experiment, layout, experiment.data.open(), experiment.evaluators, {})

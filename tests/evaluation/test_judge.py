@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 import genjax
 from genjax import parallel
@@ -15,13 +16,24 @@ from genjax.data.sources import Digits, Points
 from genjax.data.stream import padded
 from genjax.errors import UserError
 from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
-from genjax.evaluation.judge import Evaluator, Findings, Subject, default_split, held_out_metrics, judge, sampled
+from genjax.evaluation.judge import (
+    Evaluator,
+    Findings,
+    Judge,
+    Subject,
+    default_split,
+    held_out_metrics,
+    judge,
+    model_of,
+    sampled,
+)
 from genjax.experiment import Every
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPCoder
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.run import Run
+from genjax.runs.setup import initial_state
 from tests import toy
 
 
@@ -46,7 +58,7 @@ class Counting(toy.Toy):
 
 def a_state(experiment):
     """The state of step 0 with an average that is not the parameters."""
-    state = runs.initial_state(experiment, experiment.data.open().spec)()
+    state = initial_state(experiment, experiment.data.open().spec)()
     return state.replace(ema=jax.tree.map(lambda p: 0.5 * p + 0.1, state.params))
 
 
@@ -82,7 +94,7 @@ def test_eight_devices_find_the_same():
 
 
 def judged(layout, experiment, data, state, split="test"):
-    return runs.Judge.of(experiment, layout, data, (), {})(state, split).numbers
+    return Judge.of(experiment, layout, data, (), {})(state, split).numbers
 
 
 def test_the_average_is_judged_and_twice_gives_the_same(layout):
@@ -109,7 +121,7 @@ def test_the_draws_of_an_evaluation_are_the_same_at_every_step_of_a_run(layout):
 def test_a_run_refuses_a_split_that_is_not_there(layout, tmp_path):
     experiment = toy.experiment()
     data = experiment.data.open()
-    run = runs.Run(experiment, tmp_path, 0, a_state(experiment), data.spec, data.codec, layout)
+    run = Run(experiment, tmp_path, 0, a_state(experiment), data.spec, data.codec, layout)
     with pytest.raises(UserError, match="unknown split 'tset'; did you mean 'test'"):
         run.evaluate("tset")
 
@@ -254,8 +266,8 @@ def subject(layout, experiment, split="test", rows=None):
     splits = dict(data.splits)
     if rows is not None:
         splits[split] = splits[split].take(np.arange(rows))
-    state = runs.initial_state(experiment, data.spec)()
-    model = runs.model(experiment, state, data.spec, data.codec)
+    state = initial_state(experiment, data.spec)()
+    model = model_of(experiment, state, data.spec, data.codec)
     return Subject(model, splits, split, jax.random.key(0), layout, experiment.batch_size)
 
 
@@ -334,9 +346,7 @@ def test_evaluators_may_change_when_a_run_goes_on(run_dir):
     every = Every(log=1, evaluate=10, sample=0, checkpoint=10)
     genjax.train(toy.experiment(steps=10, every=every, evaluators=(Says("a", 1.0),)), run_dir, quiet=True)
     genjax.train(toy.experiment(steps=20, every=every, evaluators=(Says("b", 1.0), Says("c"))), run_dir, quiet=True)
-    rows = [
-        r for r in genjax.runs.writers.read_rows(runs.epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"
-    ]
+    rows = [r for r in genjax.runs.writers.read_rows(epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"]
     assert "a" in rows[0] and {"b", "c"} <= rows[1].keys() and "a" not in rows[1]
 
 

@@ -21,7 +21,7 @@ from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.run import load_models
 from tests import toy
 from tests.evaluation.test_judge import Counting, subject
 
@@ -93,7 +93,7 @@ def test_a_classifier_run_is_the_space_that_its_name_says(tmp_path, layout):
     assert f"classifier run {tmp_path / 'eyes'}, step 20" in protocol and "no resizing" in protocol
     assert report.numbers["neighbour_ratio_eyes"] > 0
     with pytest.raises(UserError, match="make it: python -m genjax train"):
-        runs.needed((NearestNeighbours(features="runs/nowhere"),), layout)
+        load_models((NearestNeighbours(features="runs/nowhere"),), layout)
 
 
 def test_features_of_another_run_than_a_classifier_are_refused(layout):

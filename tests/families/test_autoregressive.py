@@ -26,9 +26,8 @@ from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state, make_step
 from genjax.schedules import Constant, Linear
-from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -294,7 +293,7 @@ def test_a_prompt_is_encoded_by_the_codec_of_the_run():
 def trajectory(devices, family, spec):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), SGD(Constant(0.1)), steps=20, batch_size=16)
-    make = runs.initial_state(experiment, spec)
+    make = initial_state(experiment, spec)
     state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
     found = []
     for number in range(20):

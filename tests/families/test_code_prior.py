@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused():
         (replace(base, spec=replace(SPEC, shape=(4, 4, 1))), r"of shape \[4, 4, 1\], but the data are .*\[8, 8, 1\]"),
     ):
         with pytest.raises(UserError, match=words):
-            replace(PRIOR, autoencoder="there").on({"autoencoder": other}, SPEC)
+            replace(PRIOR, autoencoder="there").resolve({"autoencoder": other}, SPEC)
     for fields, words in (
         ({"net": replace(NET, causal=False)}, "is causal"),
         ({"net": replace(NET, cross_attention=True)}, "reads no memory"),

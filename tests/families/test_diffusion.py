@@ -27,11 +27,10 @@ from genjax.nets.conv.unet import UNet
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state, make_step
 from genjax.samplers import DDIM, DDPM, Adaptive, Euler
 from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine, VPLinear, diffuse
 from genjax.schedules import Constant
-from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -222,7 +221,7 @@ def test_a_flow_from_a_ring_samples_from_the_ring():
 def trajectory(devices, family):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), SGD(Constant(0.05)), steps=20, batch_size=16)
-    make = runs.initial_state(experiment, IMAGES)
+    make = initial_state(experiment, IMAGES)
     state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
     found = []
     for number in range(20):

@@ -26,9 +26,8 @@ from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state, make_step
 from genjax.schedules import Constant, Linear
-from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -234,7 +233,7 @@ def test_a_pack_is_judged_as_one():
 def test_averaged_generators_draw_with_statistics_of_their_own():
     family = replace(SMALL, generator=MLPGenerator((8,), batch_norm=True))
     state, _ = steps(family, 5, ema=0.9)
-    judged = family.judged(state)
+    judged = family.eval_state(state)
     assert changed(state.params, judged.params) == {"generator": True, "discriminator": False}
     standing = judged.variables["batch_stats"]["generator"]["norm_0"]
     z = family.nets.latents(jax.random.key(0), 512)
@@ -360,7 +359,7 @@ def trajectory(devices, family, optimizer=MOVING):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), optimizer, steps=20, batch_size=16)
     spec = replace(toy.Pictures().open().spec, shape=(8, 8, 1), mean=np.zeros((8, 8, 1), np.float32))
-    make = runs.initial_state(experiment, spec)
+    make = initial_state(experiment, spec)
     state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
     found = []
     for number in range(20):

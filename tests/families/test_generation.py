@@ -35,8 +35,8 @@ from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
 from genjax.runs.run import Run
+from genjax.runs.setup import initial_state
 from genjax.schedules import Constant
 from tests import toy
 
@@ -58,7 +58,7 @@ def run_of(codec, net=NET, folder="nowhere", seed=0):
     )
     experiment = Experiment(Autoregressive(net), toy.Pictures(), SGD(Constant(0.1)), seed=seed)
     layout = parallel.start(Devices(count=1))
-    state = layout.init(runs.initial_state(experiment, spec))
+    state = layout.init(initial_state(experiment, spec))
     return Run(experiment, epath.Path(folder), 0, state, spec, codec, layout)
 
 

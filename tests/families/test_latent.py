@@ -27,8 +27,8 @@ from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import Adam
 from genjax.parallel import Devices
-from genjax.runs import directory as records
-from genjax.runs import run as runs
+from genjax.runs import directory
+from genjax.runs.setup import initial_state, resolve, update_rule
 from genjax.samplers import Euler
 from tests import toy
 
@@ -80,10 +80,10 @@ def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, standing, 
 def test_its_step_is_that_of_a_diffusion_on_standardised_latents(bases):
     base = bases["vae"]
     experiment = Experiment(on(bases, "vae"), toy.Pictures(), Adam(), steps=4, batch_size=16)
-    experiment, _ = runs.resolved(experiment, base.spec)
-    state = runs.initial_state(experiment, base.spec)()
+    experiment, _ = resolve(experiment, base.spec)
+    state = initial_state(experiment, base.spec)()
     arrays = {"params": base.state.params, "variables": base.state.variables}
-    state, rule = state.replace(frozen={"autoencoder": arrays}), runs.update_rule(experiment)
+    state, rule = state.replace(frozen={"autoencoder": arrays}), update_rule(experiment)
     batch = {"image": jax.random.uniform(KEY, (16, 16, 16, 1)), "mask": jnp.ones(16)}
     stepped, metrics = experiment.family.train_step(state, batch, optimizer=rule)
     z = FLAT.to_latents(**arrays, x=batch["image"], key=jax.random.fold_in(state.step_key, 1))
@@ -95,7 +95,7 @@ def test_its_step_is_that_of_a_diffusion_on_standardised_latents(bases):
 def test_it_sees_labels_and_captions_as_a_diffusion_does(bases):
     spec = replace(bases["vae"].spec, condition=6)
     family = LatentDiffusion("there", replace(VECTOR, conditional=True, text=HashedText(6)))
-    family = family.on({"autoencoder": Trained("there", FLAT, bases["vae"].spec)}, spec)
+    family = family.resolve({"autoencoder": Trained("there", FLAT, bases["vae"].spec)}, spec)
     example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
     params, _ = jax.jit(lambda: family.init(KEY, example, spec))()
     assert {"label", "text"} <= params["net"].keys()
@@ -180,7 +180,7 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
 def test_an_autoencoder_that_does_not_fit_is_refused(bases, family, spec, words):
     data = bases["vae"].spec
     with pytest.raises(UserError, match=words):
-        on(bases, "vae").on({"autoencoder": Trained("there", family, spec or data)}, data)
+        on(bases, "vae").resolve({"autoencoder": Trained("there", family, spec or data)}, data)
 
 
 def test_what_latents_cannot_follow_is_refused():
@@ -217,15 +217,15 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_pat
 
 def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
     experiment = Experiment(LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4)
-    with pytest.raises(UserError, match="stands on other runs itself"):
-        runs.resolved(experiment, bases["vae"].spec)
+    with pytest.raises(UserError, match="depends on other runs itself"):
+        resolve(experiment, bases["vae"].spec)
 
 
 def test_a_run_is_known_by_the_directory_of_the_other_and_keeps_its_family(bases, standing, tmp_path):
     run = standing["vae"]
     assert run.experiment.family.autoencoder == FLAT
-    assert records.experiment_of(run.run_dir).family == on(bases, "vae")
+    assert directory.experiment_of(run.run_dir).family == on(bases, "vae")
     shutil.copytree(run.run_dir, tmp_path / "run")
-    (tmp_path / "run" / records.OTHERS).write_text('{"autoencoder": ')
+    (tmp_path / "run" / directory.OTHERS).write_text('{"autoencoder": ')
     with pytest.raises(UserError, match="others.json is damaged"):
         genjax.load(tmp_path / "run")

@@ -26,9 +26,8 @@ from genjax.family import init_state
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state, make_step
 from genjax.schedules import Constant
-from genjax.training import make_step
 
 KEY = jax.random.key(0)
 V, T = 12, 9
@@ -256,7 +255,7 @@ def test_many_devices_agree_with_one(tmp_path, mode):
         told = replace(experiment(tmp_path), family=family, optimizer=SGD(Constant(0.05)), devices=devices)
         layout = parallel.start(devices)
         data = told.data.open()
-        make = runs.initial_state(told, data.spec)
+        make = initial_state(told, data.spec)
         step = layout.compile_step(make_step(told), layout.abstract(make))
         state, found = layout.init(make), []
         for i in range(20):

@@ -12,7 +12,7 @@ import genjax
 from genjax import __main__ as command_line
 from genjax.cli.bench import step_flops
 from genjax.data.audio.signals import read_wav
-from genjax.data.dataset import Spec
+from genjax.data.dataset import Dataset, Spec
 from genjax.data.sources import CaptionedShapes, Points, Tones
 from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
@@ -29,6 +29,7 @@ from genjax.nets.mlp import MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.optim import Adam
 from genjax.parallel import Devices
+from genjax.runs.setup import set_up
 from genjax.samplers import DDIM
 
 KEY = jax.random.key(0)
@@ -213,9 +214,9 @@ def test_a_prompt_is_given_on_the_command_line(tmp_path, capsys):
     capsys.readouterr()
     assert command_line.main([*words, "--sampler.prompt", "?"]) == 2
     assert "has none" in capsys.readouterr().err
-    assert step_flops(experiment, run.spec) > step_flops(
-        replace(experiment, family=replace(family, text=None)), run.spec
-    )
+    without = replace(experiment, family=replace(family, text=None))
+    data = Dataset({}, run.spec, run.codec, "")
+    assert step_flops(set_up(experiment, data=data)) > step_flops(set_up(without, data=data))
 
 
 SOUNDS = (

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from scipy import stats
 
 import genjax
@@ -13,6 +14,7 @@ from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.judge import Judge
 from genjax.evaluation.likelihood.importance import ImportanceBound
 from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
 from genjax.experiment import Every, Experiment
@@ -23,7 +25,7 @@ from genjax.nets.conv.conv import ConvCoder
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state
 from genjax.schedules import Constant, Cyclical
 from tests.families.test_vae import KEY, state_of
 
@@ -228,7 +230,7 @@ def test_free_bits_agree_on_one_and_on_eight_devices(tmp_path):
             devices=devices,
         )
         genjax.train(experiment, tmp_path / str(number), quiet=True)
-        rows = genjax.runs.writers.read_rows(runs.epath.Path(tmp_path / str(number) / "metrics.jsonl"))
+        rows = genjax.runs.writers.read_rows(epath.Path(tmp_path / str(number) / "metrics.jsonl"))
         curves.append([(row["loss"], row["grad_norm"], row["kl"]) for row in rows])
     assert len(curves[0]) == 20 and min(row[2] for row in curves[0]) < 0.8 < max(row[2] for row in curves[0]) + 0.8
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
@@ -301,7 +303,7 @@ def test_bad_values_of_the_bounds_are_refused():
     with pytest.raises(UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
-        runs.initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()
+        initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()
 
 
 def toy_like(likelihood):
@@ -346,10 +348,10 @@ def test_active_units_are_those_whose_means_vary(digits_run):
 def test_a_collapsed_model_is_told_what_to_do():
     experiment = Experiment(family=VAE(6, MLPCoder((16,))), data=Digits(), evaluators=(ActiveUnits(),))
     data = Digits().open()
-    state = runs.initial_state(experiment, data.spec)()
+    state = initial_state(experiment, data.spec)()
     params = state.params | {"encoder": jax.tree.map(jnp.zeros_like, state.params["encoder"])}
     layout = parallel.start(Devices(count=1))
-    report = runs.Judge.of(experiment, layout, data, experiment.evaluators, {})(state.replace(params=params), "test")
+    report = Judge.of(experiment, layout, data, experiment.evaluators, {})(state.replace(params=params), "test")
     assert report.numbers["active_units"] == 0 and report.numbers["collapsed_units"] == 6
     (remark,) = report.remarks
     assert "6 of 6 units of z1" in remark and "free_bits" in remark

@@ -24,9 +24,8 @@ from genjax.nets.conv.conv import ConvCoder
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.runs import run as runs
+from genjax.runs.setup import initial_state, make_step
 from genjax.schedules import Constant
-from genjax.training import make_step
 from tests import toy
 
 KEY = jax.random.key(0)
@@ -365,7 +364,7 @@ def trajectory(devices):
     family = VQVAE(codes=12, code_dim=4, coder=SpatialCoder((8,), 0), decay=0.8, restart_below=0.8)
     experiment = toy.experiment(family=family, data=Noise(), optimizer=SGD(Constant(5e-3)), devices=devices)
     layout, data = parallel.start(devices), experiment.data.open()
-    make = runs.initial_state(experiment, data.spec)
+    make = initial_state(experiment, data.spec)
     state = layout.init(make)
     step = layout.compile_step(make_step(experiment), state)
     rows = []
@@ -414,6 +413,6 @@ def test_bad_values_are_refused(fields, message):
 def test_what_is_no_image_or_no_grid_is_refused():
     experiment = toy.experiment(family=VQVAE(), data=Points())
     with pytest.raises(UserError, match="needs images, but the data are points"):
-        runs.initial_state(experiment, experiment.data.open().spec)()
+        initial_state(experiment, experiment.data.open().spec)()
     with pytest.raises(UserError, match="gives a grid, as SpatialCoder does, not ConvCoder"):
         state_of(VQVAE(coder=ConvCoder((4,))))

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import parallel
+from genjax.continued import take_over
 from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences, TextFiles
 from genjax.data.text.layouts import Documents
@@ -48,7 +49,7 @@ close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
 
 
 def family_of(**changes):
-    return DPO("base", **changes).on({BASE: Trained("base", BASE_FAMILY, BASE_SPEC)}, SPEC)
+    return DPO("base", **changes).resolve({BASE: Trained("base", BASE_FAMILY, BASE_SPEC)}, SPEC)
 
 
 FAMILY = family_of(beta=0.5)
@@ -65,7 +66,7 @@ def state_of(family=FAMILY, by=0.0, optimizer=SGD_RULE):
     learned, _ = BASE_FAMILY.init(jax.random.key(5), example_of(BASE_SPEC), BASE_SPEC)
     params, variables = family.init(KEY, example_of(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    state = family.begun(state.replace(frozen={BASE: {"params": learned, "variables": {}}}))
+    state = take_over(family, state.replace(frozen={BASE: {"params": learned, "variables": {}}}))
     return state.replace(params=moved(state.params, by=by))
 
 
@@ -104,7 +105,7 @@ def rewarded(family, state, batch):
     return family.pair_rewards(state, batch)
 
 
-knowing = jax.jit(FAMILY.known)
+knowing = jax.jit(FAMILY.precompute)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -135,15 +136,15 @@ def test_it_begins_at_ln_2_as_the_base():
     state, batch = state_of(), batch_of()
     for family in (FAMILY, family_of(length_normalised=True), family_of(label_smoothing=0.2)):
         trained = {name: mean.value for name, mean in stepped(family, state, batch)[1].items()}
-        for metrics in (evaluated(family, family.judged(state), batch), trained):
+        for metrics in (evaluated(family, family.eval_state(state), batch), trained):
             np.testing.assert_allclose(metrics["loss"], math.log(2), atol=1e-6)
             np.testing.assert_allclose([metrics["margin"], metrics["log_ratio"]], 0, atol=1e-6)
-    judged = FAMILY.judged(state)
+    judged = FAMILY.eval_state(state)
     assert evaluated(FAMILY, judged, batch)["accuracy"] == 0.5, "all are ties"
     jax.tree.map(np.testing.assert_array_equal, judged.params, state.frozen[BASE]["params"])
-    assert FAMILY.plain == BASE_FAMILY and FAMILY.examiner == FAMILY
+    assert FAMILY.wrapped == BASE_FAMILY and FAMILY.evaluated_as == FAMILY
     sampler = Decoding(steps=2)
-    assert dataclasses.replace(FAMILY, sampler=sampler).plain == dataclasses.replace(BASE_FAMILY, sampler=sampler)
+    assert dataclasses.replace(FAMILY, sampler=sampler).wrapped == dataclasses.replace(BASE_FAMILY, sampler=sampler)
     np.testing.assert_allclose(evaluated(family_of(form="ipo", beta=0.1), judged, batch)["loss"], 25, rtol=1e-4)
 
 
@@ -229,7 +230,7 @@ def test_the_reference_stays_and_adapters_alone_are_trained():
     family = family_of(beta=0.5, adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)))
     state, batch = state_of(family), batch_of()
     learned = state.frozen[BASE]["params"]
-    jax.tree.map(np.testing.assert_array_equal, family.judged(state).params, learned)
+    jax.tree.map(np.testing.assert_array_equal, family.eval_state(state).params, learned)
     after, metrics = state, []
     for _ in range(3):
         after, found = stepped(family, after, batch)
@@ -239,7 +240,7 @@ def test_the_reference_stays_and_adapters_alone_are_trained():
     jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(after.params) < 0.5 * size(learned)
-    judged = family.judged(after)
+    judged = family.eval_state(after)
     changed = dict(named_leaves(jax.tree.map(lambda a, b: bool((a != b).any()), judged.params, learned)))
     assert {name for name, is_so in changed.items() if is_so} == {
         name for name in changed if "query/kernel" in name or "up/kernel" in name or "norm" in name
@@ -302,7 +303,7 @@ def test_what_does_not_fit_is_refused():
         (dataclasses.replace(base, family=dataclasses.replace(BASE_FAMILY, prefix_lm=True)), SPEC, "no prefix_lm"),
     ):
         with pytest.raises(UserError, match=words):
-            DPO("base").on({BASE: other}, spec)
+            DPO("base").resolve({BASE: other}, spec)
 
 
 SMALL = Transformer(layers=1, heads=2, width=16, context=64)
@@ -375,8 +376,8 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
 def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, monkeypatch):
     told = told_of(base.run_dir, steps=6)
     genjax.train(told, tmp_path / "known", quiet=True)
-    loop = importlib.import_module("genjax.training")
-    monkeypatch.setattr(loop, "enriched", lambda family, state, split, layout, batch_size: split)
+    loop = importlib.import_module("genjax.runs.first_state")
+    monkeypatch.setattr(loop, "enrich", lambda family, state, split, layout, batch_size: split)
     genjax.train(told, tmp_path / "unknown", quiet=True)
     np.testing.assert_allclose(curve(tmp_path / "known"), curve(tmp_path / "unknown"), rtol=1e-5)
 

@@ -12,6 +12,7 @@ import pytest
 
 import genjax
 from genjax import parallel
+from genjax.continued import take_over
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
 from genjax.data.text.codecs import Characters
@@ -51,7 +52,7 @@ def by_letters(prompts, responses):
 def family_of(**changes):
     settings = {"new_tokens": N, "epochs": 2, "minibatches": 2, "reward": by_letters, "group": G}
     others = {BASE: Trained("base", BASE_FAMILY, SPEC)}
-    return GRPO("base", **settings | changes).on(others, SPEC).knowing(CODEC)
+    return GRPO("base", **settings | changes).resolve(others, SPEC).with_codec(CODEC)
 
 
 FAMILY = family_of()
@@ -62,7 +63,7 @@ def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
     base, _ = BASE_FAMILY.init(jax.random.key(5), example_of(SPEC), SPEC)
     params, variables = family.init(KEY, example_of(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return family.begun(state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return take_over(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
 
 
 def prompts_batch(rows=B):
@@ -238,21 +239,21 @@ def test_a_train_step_makes_all_updates_and_counts_one():
 def test_it_is_judged_as_the_policy_and_begins_as_the_base():
     state = state_of()
     jax.tree.map(np.testing.assert_array_equal, state.params, state.frozen[BASE]["params"])
-    judged = FAMILY.judged(state.replace(params=moved(state.params)))
+    judged = FAMILY.eval_state(state.replace(params=moved(state.params)))
     jax.tree.map(np.testing.assert_array_equal, judged.params, moved(state.params))
-    assert FAMILY.plain == BASE_FAMILY and judged.frozen is None and judged.variables == {}
+    assert FAMILY.wrapped == BASE_FAMILY and judged.frozen is None and judged.variables == {}
     averaged = init_state(state.params, {}, dataclasses.replace(SGD(Constant(0.1)).build(4), ema=0.9), KEY)
-    averaged = FAMILY.begun(averaged.replace(frozen=state.frozen))
+    averaged = take_over(FAMILY, averaged.replace(frozen=state.frozen))
     jax.tree.map(np.testing.assert_array_equal, averaged.ema, state.params)
-    assert family_of(sampler=Decoding(steps=3)).plain == dataclasses.replace(BASE_FAMILY, sampler=Decoding(steps=3))
-    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).remarks({"kl": 12.0})[0]
+    assert family_of(sampler=Decoding(steps=3)).wrapped == dataclasses.replace(BASE_FAMILY, sampler=Decoding(steps=3))
+    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
 
 
 def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
     family = family_of(adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)))
     state = state_of(family)
     learned = state.frozen[BASE]["params"]
-    jax.tree.map(np.testing.assert_array_equal, family.judged(state).params, learned)
+    jax.tree.map(np.testing.assert_array_equal, family.eval_state(state).params, learned)
     batch = family.collect(state, prompts_batch(), KEY)
     assert not batch["kl"].any(), "it begins as the reference"
     np.testing.assert_allclose(batch["log_probs"], collected()["log_probs"], atol=1e-6)
@@ -260,7 +261,7 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(after.params) < 0.5 * size(learned)
     jax.tree.map(np.testing.assert_array_equal, after.frozen[BASE]["params"], learned)
-    judged = family.judged(after).params
+    judged = family.eval_state(after).params
     changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
@@ -333,12 +334,12 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(UserError, match=words):
             family_of(**settings)
     with pytest.raises(UserError, match="the run runs/mlm is of a MaskedLM"):
-        GRPO("base", by_letters).on({BASE: Trained("runs/mlm", MaskedLM(), SPEC)}, SPEC)
+        GRPO("base", by_letters).resolve({BASE: Trained("runs/mlm", MaskedLM(), SPEC)}, SPEC)
     base = Trained("base", BASE_FAMILY, dataclasses.replace(SPEC, vocabulary=9))
     with pytest.raises(UserError, match="knows 9 tokens, but the data have 6"):
-        GRPO("base", by_letters, new_tokens=N).on({BASE: base}, SPEC)
+        GRPO("base", by_letters, new_tokens=N).resolve({BASE: base}, SPEC)
     with pytest.raises(UserError, match="GRPO answers prompts"):
-        GRPO("base", by_letters).on({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
+        GRPO("base", by_letters).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
     with pytest.raises(UserError, match="16 responses does not divide into groups of 5 to a prompt: give a batch_size"):
         family_of(group=5).check_batch(16, 16, 1)
     with pytest.raises(UserError, match="2 responses of a batch on a device do not divide into 4 minibatches"):

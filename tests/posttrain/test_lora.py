@@ -29,7 +29,7 @@ from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
-from genjax.runs import run as runs
+from genjax.runs.setup import resolve
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
 from genjax.trees import named_leaves
@@ -139,7 +139,7 @@ def test_merged_logits_are_those_of_a_path_beside_each_matrix(lora):
 def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     """dL/dA = s dL/dW B^T and dL/dB = s A^T dL/dW."""
     lora = LoRA(str(base.run_dir), Adapters(2, 6.0, ("layer_0/attention/query/kernel",)))
-    family = runs.resolved(experiment(lora, base.experiment.data), base.spec)[0].family
+    family = resolve(experiment(lora, base.experiment.data), base.spec)[0].family
     params, _ = family.init(jax.random.key(0), {"tokens": jnp.zeros((1, 13), jnp.int32)}, base.spec)
     adapter = params["layer_0"]["attention"]["query"]["kernel"]
     adapter["lora_b"] = jax.random.normal(jax.random.key(1), adapter["lora_b"].shape)

@@ -12,6 +12,7 @@ import pytest
 
 import genjax
 from genjax import parallel
+from genjax.continued import take_over
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
 from genjax.data.text.codecs import Characters
@@ -51,7 +52,7 @@ def family_of(**changes):
     settings = {"new_tokens": N, "epochs": 2, "minibatches": 2, "reward": begins_with_b}
     family = PPO("base", **settings | changes)
     others = {BASE: Trained("base", BASE_FAMILY, SPEC), REWARD: Trained("judge", JUDGE, SPEC)}
-    return family.on(others, SPEC).knowing(CODEC)
+    return family.resolve(others, SPEC).with_codec(CODEC)
 
 
 JUDGE = RewardModel(TokenBackbone(NET, "last"))
@@ -62,7 +63,7 @@ def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
     base, _ = BASE_FAMILY.init(jax.random.key(5), example_of(SPEC), SPEC)
     params, variables = family.init(KEY, example_of(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return family.begun(state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return take_over(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
 
 
 def prompts_batch(rows=B):
@@ -130,8 +131,8 @@ def test_it_begins_as_the_base_with_values_of_0():
     state, batch = state_of(), collected()
     jax.tree.map(np.testing.assert_array_equal, state.params["policy"], state.frozen[BASE]["params"])
     assert not batch["values"].any() and not batch["kl"].any()
-    assert FAMILY.plain == BASE_FAMILY
-    judged = FAMILY.judged(state)
+    assert FAMILY.wrapped == BASE_FAMILY
+    judged = FAMILY.eval_state(state)
     jax.tree.map(np.testing.assert_array_equal, judged.params, state.frozen[BASE]["params"])
     assert judged.frozen is None and judged.variables == {}
 
@@ -221,7 +222,7 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(crit
     family = family_of(adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)), critic=critic)
     state = state_of(family)
     learned = state.frozen[BASE]["params"]
-    jax.tree.map(np.testing.assert_array_equal, family.judged(state).params, learned)
+    jax.tree.map(np.testing.assert_array_equal, family.eval_state(state).params, learned)
     batch = family.collect(state, prompts_batch(), KEY)
     assert not batch["kl"].any(), "it begins as the reference"
     np.testing.assert_allclose(batch["log_probs"], collected()["log_probs"], atol=1e-6)
@@ -229,7 +230,7 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(crit
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(after.params["policy"]) < 0.5 * size(learned)
     jax.tree.map(np.testing.assert_array_equal, after.frozen[BASE]["params"], learned)
-    judged = family.judged(after).params
+    judged = family.eval_state(after).params
     changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
@@ -239,9 +240,9 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(crit
 
 
 def test_a_kl_that_cannot_be_or_runs_away_is_told():
-    assert FAMILY.remarks({"kl": 3.0}) == FAMILY.remarks({"kl": -0.01}) == ()
-    assert "-0.5 nats a response, which a policy that draws its own" in FAMILY.remarks({"kl": -0.5})[0]
-    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).remarks({"kl": 12.0})[0]
+    assert FAMILY.warnings({"kl": 3.0}) == FAMILY.warnings({"kl": -0.01}) == ()
+    assert "-0.5 nats a response, which a policy that draws its own" in FAMILY.warnings({"kl": -0.5})[0]
+    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
 
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():
@@ -354,14 +355,14 @@ def test_what_does_not_fit_is_refused():
             family_of(**settings)
     other = Trained("runs/mlm", MaskedLM(), SPEC)
     with pytest.raises(UserError, match="the run runs/mlm is of a MaskedLM"):
-        PPO("base", begins_with_b).on({BASE: other}, SPEC)
+        PPO("base", begins_with_b).resolve({BASE: other}, SPEC)
     base = Trained("base", BASE_FAMILY, dataclasses.replace(SPEC, vocabulary=9))
     with pytest.raises(UserError, match="knows 9 tokens, but the data have 6"):
-        PPO("base", begins_with_b, new_tokens=N).on({BASE: base}, SPEC)
+        PPO("base", begins_with_b, new_tokens=N).resolve({BASE: base}, SPEC)
     with pytest.raises(UserError, match="PPO answers prompts"):
-        PPO("base", begins_with_b).on({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
+        PPO("base", begins_with_b).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
     with pytest.raises(UserError, match="reward_run is a RewardModel, but base is of a Autoregressive"):
-        PPO("base", reward_run="base", new_tokens=N).on(
+        PPO("base", reward_run="base", new_tokens=N).resolve(
             {BASE: dataclasses.replace(base, spec=SPEC), REWARD: dataclasses.replace(base, spec=SPEC)}, SPEC
         )
     with pytest.raises(UserError, match="8 responses of a batch on a device do not divide into 3 minibatches"):
@@ -369,7 +370,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="prompts are of 1 to 2 tokens .* one of 4"):
         family_of(longest_prompt=2).collect(state_of(), prompts_batch(), KEY)
     with pytest.raises(UserError, match="unended needs data whose codec has a token for the end"):
-        PPO("base", begins_with_b, unended=1.0).knowing(Characters("bcdef"))
+        PPO("base", begins_with_b, unended=1.0).with_codec(Characters("bcdef"))
 
 
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=4)

@@ -14,6 +14,7 @@ import pytest
 
 import genjax
 from genjax import parallel
+from genjax.continued import take_over
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits
 from genjax.data.text.hashed import HashedText
@@ -47,7 +48,7 @@ def brightness(images, labels):
 
 def family_of(base=BASE_FAMILY, **changes):
     settings = {"reward": brightness, "method": "weighted", "samples": K, "steps": 4, "updates": 2, "beta": 10.0}
-    return RewardedDiffusion("base", **settings | changes).on({BASE: Trained("base", base, SPEC)}, SPEC)
+    return RewardedDiffusion("base", **settings | changes).resolve({BASE: Trained("base", base, SPEC)}, SPEC)
 
 
 def moved(params, seed=9, by=0.1):
@@ -68,7 +69,7 @@ def state_of(family, by=0.0):
     base, variables = trained(family.base)
     params, own = jax.jit(lambda: family.init(KEY, example_of(SPEC), SPEC))()
     state = init_state(params, own, SGD(Constant(0.1)).build(4), KEY)
-    state = family.begun(state.replace(frozen={BASE: {"params": base, "variables": variables}}))
+    state = take_over(family, state.replace(frozen={BASE: {"params": base, "variables": variables}}))
     return state.replace(params=moved(state.params, by=by)) if by else state
 
 
@@ -90,8 +91,8 @@ def test_it_begins_as_the_base():
     jax.tree.map(np.testing.assert_array_equal, state.params, state.frozen[BASE]["params"])
     batch = family.collect(state, batch_of(), KEY)
     assert not batch["kl"].any()
-    assert family.plain == BASE_FAMILY and family_of(sampler=Denoising(DDIM(3))).plain.sampler.solver.steps == 3
-    judged = family.judged(state)
+    assert family.wrapped == BASE_FAMILY and family_of(sampler=Denoising(DDIM(3))).wrapped.sampler.solver.steps == 3
+    judged = family.eval_state(state)
     jax.tree.map(np.testing.assert_array_equal, judged.params, state.frozen[BASE]["params"])
     assert judged.frozen is None and judged.variables.keys() == {"mean"}
 
@@ -103,7 +104,7 @@ def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(proces
     state = state_of(family_of(base), 0.1)
     reference, label, key = state.frozen[BASE]["params"], jnp.arange(6) % CLASSES, jax.random.key(7)
     images, kl = drawn(base, 4, (6, *SHAPE), state.params, reference, label, key)
-    judged = family_of(base).judged(state)
+    judged = family_of(base).eval_state(state)
     wanted = base.sample(judged, key, 6, base.sampler)
     np.testing.assert_allclose(images, wanted, atol=1e-4)
 
@@ -391,7 +392,7 @@ def test_what_does_not_fit_is_refused():
         (Diffusion(NET, coupling="optimal"), SPEC, SPEC, "independent Gaussian noise, unlike those of base"),
     ):
         with pytest.raises(UserError, match=words):
-            RewardedDiffusion("base", brightness).on({BASE: Trained("base", base, learned)}, data)
+            RewardedDiffusion("base", brightness).resolve({BASE: Trained("base", base, learned)}, data)
 
 
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=2)

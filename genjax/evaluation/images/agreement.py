@@ -13,6 +13,7 @@ from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, classes_of, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+from genjax.family import require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
 WRITTEN = 12  # classes up to which each share of the picture is written out
@@ -73,8 +74,7 @@ def check_asked(evaluator: str, family: Any, spec: Spec, run: str, others: Mappi
     Raises:
       UserError: the model draws no samples, or not of all labels in turn, or the classifier knows other classes.
     """
-    if family.no_samples is not None:
-        raise UserError(f"{evaluator} needs samples, but {family.no_samples}")
+    require_samples(family, evaluator)
     if not getattr(family, "conditional", False):
         raise UserError(
             f"{evaluator} needs a class-conditional model (family.conditional), which this {type(family).__name__} "

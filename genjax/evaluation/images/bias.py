@@ -17,7 +17,7 @@ from genjax.evaluation.features.drawn import BLOCK, mapped, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.classifier import Classifier
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 LISTED = 100  # classes up to which each has a number of its own
 NAMED = 5  # flagged labels that a sentence each is spent on
@@ -69,8 +69,7 @@ class Bias(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"Bias needs samples, but {family.no_samples}")
+        require_samples(family, "Bias")
         if self.of_data == "labels" and spec.classes is None:
             raise UserError("Bias of_data='labels' needs labels, but the data have none")
         classes = classes_of("Bias", self.classifier, others)

@@ -9,13 +9,12 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Spec
-from genjax.errors import UserError
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.features.drawn import data_features, data_part, mapped, sample_features, sample_images
 from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, needed_runs
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 COLLAPSED = 0.5  # the ratio of distances below which a remark is made
 
@@ -52,8 +51,7 @@ class Diversity(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"Diversity needs samples, but {family.no_samples}")
+        require_samples(family, "Diversity")
         check_features(self.features, spec, others)
 
     @property

@@ -16,7 +16,7 @@ from genjax.errors import UserError
 from genjax.evaluation.features.drawn import data_features, data_part, sample_features, sample_images
 from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, nearest, needed_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 NEIGHBOUR = 5  # the training image whose distance is the measure: beyond a few near-duplicates of the nearest
 SAME = 1e-3  # of that measure: nearer than this, two images are one
@@ -66,8 +66,7 @@ class Memorisation(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"Memorisation needs samples, but {family.no_samples}")
+        require_samples(family, "Memorisation")
         check_features(self.features, spec, others)
 
     @property

@@ -16,7 +16,7 @@ from genjax.evaluation.features.drawn import BLOCK, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.images.bias import classes_of
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 FEW = 0.8  # of the modes that as many fair samples would find; below, a remark says so
 
@@ -55,8 +55,7 @@ class MixtureModes(Evaluator):
             raise UserError(f"MixtureModes needs points, but the data are {spec.entry}")
         if spec.shape != (len(self.centres[0]),):
             raise UserError(f"the centres have {len(self.centres[0])} coordinates, but the points {spec.shape[0]}")
-        if family.no_samples is not None:
-            raise UserError(f"MixtureModes needs samples, but {family.no_samples}")
+        require_samples(family, "MixtureModes")
 
     def __call__(self, subject: Subject) -> Findings:
         points = subject.model.codec.decode(subject.samples(self.samples))
@@ -108,8 +107,7 @@ class StackedModes(Evaluator):
         channels = spec.shape[-1]
         if channels != 3:
             raise UserError(f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}")
-        if family.no_samples is not None:
-            raise UserError(f"StackedModes needs samples, but {family.no_samples}")
+        require_samples(family, "StackedModes")
         classes = classes_of("StackedModes", self.classifier, others)
         if classes is None:
             return

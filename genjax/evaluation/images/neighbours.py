@@ -10,11 +10,10 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
-from genjax.errors import UserError
 from genjax.evaluation.features.drawn import data_features
 from genjax.evaluation.features.features import PIXELS, feature_space, label, nearest, needed_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 
 @checks.frozen
@@ -50,8 +49,7 @@ class NearestNeighbours(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"NearestNeighbours needs samples, but {family.no_samples}")
+        require_samples(family, "NearestNeighbours")
 
     @property
     def runs(self) -> tuple[str, ...]:

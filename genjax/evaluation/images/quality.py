@@ -14,7 +14,7 @@ from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features, sample_features
 from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, needed_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 SUBSETS = 100  # draws of the kernel distance
 
@@ -66,8 +66,7 @@ class SampleQuality(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"SampleQuality needs samples, but {family.no_samples}")
+        require_samples(family, "SampleQuality")
         width = check_features(self.features, spec, others)
         if width is not None:
             self._refuse_narrow(min(self.samples, self.limit), width)

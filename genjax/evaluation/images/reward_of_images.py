@@ -14,6 +14,7 @@ from genjax.errors import UserError
 from genjax.evaluation.features.drawn import sample_images
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
 from genjax.families.image_rewards import rewards_of_images
+from genjax.family import require_samples
 
 
 @checks.frozen
@@ -42,8 +43,7 @@ class RewardOfImages(Evaluator):
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"RewardOfImages needs samples, but {family.no_samples}")
+        require_samples(family, "RewardOfImages")
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model

@@ -10,12 +10,11 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import GAP, figure_pixels, grid
-from genjax.errors import UserError
 from genjax.evaluation.features.drawn import data_features, data_part, sample_images
 from genjax.evaluation.features.features import PIXELS, feature_space, nearest, needed_runs
 from genjax.evaluation.images.bias import Shares, classes_of, compare, data_classes, draw_shares, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.family import Family
+from genjax.family import Family, require_samples
 
 CONFIDENCE = 0.95  # of the intervals in the histogram, together
 DPI = 110
@@ -55,8 +54,7 @@ class Sheet(Evaluator):
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if family.no_samples is not None:
-            raise UserError(f"Sheet needs samples, but {family.no_samples}")
+        require_samples(family, "Sheet")
         for run in self.runs:
             classes_of("Sheet", run, others)
 

@@ -10,14 +10,14 @@ from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
 from genjax.errors import UserError, unknown
 from genjax.evaluation.judge import Subject
+from genjax.family import require_samples
 
 
 def check_table(evaluator: str, family: Any, spec: Spec) -> None:
     """Refuse data other than tables and families without samples, with a ``UserError``."""
     if spec.categories is None:
         raise UserError(f"{evaluator} needs a table, but the data are {spec.entry}")
-    if family.no_samples is not None:
-        raise UserError(f"{evaluator} needs samples, but {family.no_samples}")
+    require_samples(family, evaluator)
 
 
 def data_columns(subject: Subject, split: str, limit: int | None = None) -> Columns:

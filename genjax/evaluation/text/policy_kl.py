@@ -19,9 +19,8 @@ from genjax.families.autoregressive.continuation import continued
 from genjax.families.rewards import prompts_of
 from genjax.family import Batch, State
 from genjax.losses import kl_k1
+from genjax.posttrain.continued import BASE, FromBase
 from genjax.samplers.tokens.decoding import TokenSampler
-
-BASE = "base"  # the role of the reference
 
 
 @checks.frozen
@@ -46,12 +45,12 @@ class PolicyKL(Evaluator):
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if BASE not in family.runs or not isinstance(family.plain, Autoregressive):
+        if not isinstance(family, FromBase) or not isinstance(family.wrapped, Autoregressive):
             raise UserError(
                 f"PolicyKL judges a policy that is kept with its reference, as by DPO, not a {type(family).__name__}"
             )
-        if self.steps > family.plain.net.context:
-            raise UserError(f"PolicyKL.steps {self.steps} is above the context of {family.plain.net.context}")
+        if self.steps > family.wrapped.net.context:
+            raise UserError(f"PolicyKL.steps {self.steps} is above the context of {family.wrapped.net.context}")
         if not spec.preferences:
             raise UserError(f"PolicyKL takes its prompts from pairs of responses, but the data are of {spec.entry}")
 

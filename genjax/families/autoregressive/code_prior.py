@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
 from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, codes, decode_codes
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step, labels, modelled
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels, modelled
 from genjax.nets.transformer.token_net import unstacked
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import TokenSampler, generate
@@ -57,7 +58,7 @@ class CodeSampler:
 
 
 @checks.frozen
-class CodePrior(Family):
+class CodePrior(Continued):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 
     The autoencoder stays as its own run left it. An image of h x w codes is read as a start token, or its label as one,
@@ -92,7 +93,7 @@ class CodePrior(Family):
     def runs(self) -> Mapping[str, str]:
         return {AUTOENCODER: self.autoencoder}
 
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not isinstance(family, VQVAE):
             raise UserError(f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE")

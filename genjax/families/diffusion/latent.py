@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Family, Metrics, Params, State, Trained, modelled
+from genjax.family import Batch, Metrics, Params, State, Trained, modelled
 
 AUTOENCODER = "autoencoder"
 
@@ -36,7 +37,7 @@ class Autoencoder(Protocol):
 
 
 @checks.frozen
-class LatentDiffusion(Family):
+class LatentDiffusion(Continued):
     """A diffusion of the standardised latents of an autoencoder, which stays as its own run left it.
 
     Latents of a VQ-VAE are those before it quantises; samples are quantised when they are decoded. The metrics are
@@ -60,7 +61,7 @@ class LatentDiffusion(Family):
     def runs(self) -> Mapping[str, str]:
         return {AUTOENCODER: self.autoencoder}
 
-    def on(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not hasattr(family, "from_latents"):
             raise UserError(f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or VQVAE")

@@ -163,9 +163,9 @@ class GAN(Family):
         game = {"augment_prob": jnp.float32(self.augment.prob), "gauges": adversarial.no_gauges()}
         return params, variables | game
 
-    def judged(self, state: State) -> State:
+    def eval_state(self, state: State) -> State:
         """Averaged parameters get batch statistics of their own: the moving ones belong to the live parameters."""
-        state = super().judged(state)
+        state = super().eval_state(state)
         if state.ema is None or not state.variables["batch_stats"]["generator"]:
             return state
         return state.replace(variables=jax.jit(self.nets.standing)(state))

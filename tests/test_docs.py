@@ -1,4 +1,4 @@
-"""What the README prints, works as printed."""
+"""What README and docs print, works as printed."""
 
 import dataclasses
 import re
@@ -16,32 +16,46 @@ from genjax.experiment import built_config, load_config
 from genjax.parallel import Devices
 from genjax.runs.export import export
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-COMMANDS = [
-    line.split("#")[0].strip().removeprefix("python -m genjax ")
-    for line in README.splitlines()
-    if line.startswith("python -m genjax ")
-]
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+COMMANDS = sorted(
+    {
+        line.split("    #")[0].split("  #")[0].strip().removeprefix("python -m genjax ")
+        for page in PAGES.values()
+        for line in page.splitlines()
+        if line.startswith("python -m genjax ")
+    }
+)
+LARGEST = 6 * 1024  # bytes of the README
+EXAMPLE = 60  # lines of a family, a source or an evaluator
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("docs")
     for name in ("vae_digits", "classifier_digits", "gpt_docs"):
         experiment, path = load_config(name, tiny=True)
         experiment = dataclasses.replace(experiment, devices=Devices(count=1))
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
-    # In the place of a run that stands on another, one that draws texts as well.
+    # In the place of a run that depends on another, one that draws texts as well.
     shutil.copytree(folder / "runs" / "gpt_docs", folder / "runs" / "sft_rule")
     return folder
 
 
-def test_it_is_whole():
-    assert len(COMMANDS) >= 8 and len(BLOCKS) == 4
-    assert not re.findall(r"\b[A-Z]+_[A-Z]+\b", README.replace("RUN_DIR", "").replace("GENJAX_DATA", ""))
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links and all((Path(__file__).parent.parent / link).exists() for link in links)
+def test_the_front_page_is_short():
+    assert len(PAGES["README.md"].encode()) <= LARGEST
+    assert len(COMMANDS) >= 25
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_lead_somewhere(page):
+    here = ROOT if (ROOT / page).exists() else ROOT / "docs"
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]) if "://" not in link]
+    assert all((here / link.split("#")[0]).exists() for link in links)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -70,36 +84,42 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert bool(options) == (parsed != command_line.TrainOptions(experiment))
 
 
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (block,) = blocks("README.md")
     scope: dict = {}
-    exec(BLOCKS[0], scope)
-    assert scope["run"].step == scope["experiment"].steps
+    exec(block, scope)
+    assert scope["run"].step == scope["experiment"].steps == 20
 
 
-def test_weights_go_out_and_come_in_as_the_readme_says(folder, tmp_path, monkeypatch):
+def test_weights_go_out_and_come_in(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = genjax.load(folder / "runs" / "vae_digits")
     export(run, out="runs/vae_digits/export/jax", num=3)
     export(genjax.load(folder / "runs" / "gpt_docs"), "huggingface", "models/gpt2")
+    (block,) = blocks("interop.md")
     scope: dict = {}
-    exec(BLOCKS[3], scope)
+    exec(block, scope)
     np.testing.assert_allclose(scope["images"], run.sample(3), rtol=1e-5, atol=1e-6)
     assert 0 < scope["numbers"]["loss"] < 20
 
 
-def test_the_config_of_the_readme_is_one(tmp_path):
-    (tmp_path / "mine.py").write_text(BLOCKS[1])
+def test_the_config_that_is_shown_is_one(tmp_path):
+    (block,) = blocks("configs.md")
+    (tmp_path / "mine.py").write_text(block)
     for tiny in (False, True):
         experiment, _ = load_config(str(tmp_path / "mine.py"), tiny)
-        assert isinstance(experiment.data, ImageFolder)
+        assert isinstance(experiment.data, ImageFolder) and experiment.steps == (8 if tiny else 20_000)
 
 
-def test_the_family_of_the_readme_learns_and_goes_on(tmp_path, capsys):
-    (tmp_path / "mine.py").write_text(BLOCKS[2])
+@pytest.mark.parametrize(("number", "metric", "most"), [(0, "loss", 0.5), (1, "loss", 10.0), (2, "spread", 3.0)])
+def test_a_family_a_source_and_an_evaluator_of_ones_own_run_and_resume(number, metric, most, tmp_path):
+    block = blocks("add_a_family.md")[number]
+    assert len(block.splitlines()) < EXAMPLE
+    (tmp_path / "mine.py").write_text(block)
     common = ["--run-dir", str(tmp_path / "run"), "--devices.count", "1", "--every.log", "100"]
     for steps in ("100", "200"):
         assert command_line.main(["train", str(tmp_path / "mine.py"), "--steps", steps, *common]) == 0
-    rows = genjax.load(tmp_path / "run").evaluate().numbers
-    assert rows["loss"] < 0.5
+    run = genjax.load(tmp_path / "run")
+    assert run.step == 200 and run.evaluate().numbers[metric] < most
     assert command_line.main(["sample", str(tmp_path / "run"), "--num", "3"]) == 0

@@ -1,0 +1,163 @@
+"""Everything that a config is written with, in one namespace: ``from genjax import gx``.
+
+Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from etils import epy
+
+from genjax.serial.fields import replace_fields
+
+with epy.lazy_api_imports(globals()):
+    from genjax.data.audio.augment import Transposition
+    from genjax.data.chat.template import ChatTemplate
+    from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
+    from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
+    from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
+    from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+    from genjax.data.sources import (
+        TFDS,
+        Arithmetic,
+        CaptionedShapes,
+        Chorales,
+        Digits,
+        EmbeddedTable,
+        ImageFolder,
+        Instructions,
+        LabelledTexts,
+        Mixture,
+        Points,
+        Preferences,
+        PreparedImages,
+        PreparedTexts,
+        PythonDocs,
+        RandomWalks,
+        RulePreferences,
+        RuleResponses,
+        SentencePairs,
+        ShapeCaptions,
+        SpokenDigits,
+        Stacked,
+        Synthetic,
+        Table,
+        TextFiles,
+        TextPairs,
+        TextTables,
+        TFDSText,
+        Tones,
+        WavFolder,
+    )
+    from genjax.data.sources.arithmetic import correct
+    from genjax.data.sources.captioned import Scene
+    from genjax.data.sources.random_walks import optimality
+    from genjax.data.sources.rule_responses import positivity
+    from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
+    from genjax.data.text.codecs import Bytes, Characters, Words
+    from genjax.data.text.hashed import HashedText
+    from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows
+    from genjax.data.text.prefixes import Prefixed
+    from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
+    from genjax.data.text.subwords import Subwords
+    from genjax.evaluation.captions.accuracy import CaptionAccuracy
+    from genjax.evaluation.captions.agreement import PromptAgreement
+    from genjax.evaluation.images.agreement import LabelAgreement
+    from genjax.evaluation.images.bias import Bias
+    from genjax.evaluation.images.diversity import Diversity
+    from genjax.evaluation.images.guidance import GuidanceCurve
+    from genjax.evaluation.images.inpainting import Inpainting
+    from genjax.evaluation.images.memorisation import Memorisation
+    from genjax.evaluation.images.modes import MixtureModes, StackedModes
+    from genjax.evaluation.images.neighbours import NearestNeighbours
+    from genjax.evaluation.images.quality import SampleQuality
+    from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
+    from genjax.evaluation.images.reward_of_images import RewardOfImages
+    from genjax.evaluation.images.sheet import Sheet
+    from genjax.evaluation.images.steps_curve import StepsCurve
+    from genjax.evaluation.likelihood.classification import Calibration, Confusions
+    from genjax.evaluation.likelihood.codebook import CodebookUsage
+    from genjax.evaluation.likelihood.flow import FlowLikelihood
+    from genjax.evaluation.likelihood.gauges import GameGauges
+    from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+    from genjax.evaluation.likelihood.importance import ImportanceBound
+    from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
+    from genjax.evaluation.likelihood.transport import TransportDistance
+    from genjax.evaluation.tables.correlations import TabularCorrelations
+    from genjax.evaluation.tables.marginals import TabularMarginals
+    from genjax.evaluation.tables.privacy import TabularPrivacy
+    from genjax.evaluation.tables.utility import TrainOnSynthetic
+    from genjax.evaluation.text.bias import Probe, TextBias
+    from genjax.evaluation.text.diversity import TextDiversity
+    from genjax.evaluation.text.domains import DomainPerplexity
+    from genjax.evaluation.text.frames import FrameLikelihood
+    from genjax.evaluation.text.memorisation import TextMemorisation
+    from genjax.evaluation.text.policy_kl import PolicyKL
+    from genjax.evaluation.text.positions import LossByPosition
+    from genjax.evaluation.text.preference_quality import PreferenceQuality
+    from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
+    from genjax.evaluation.text.reward_of_samples import RewardOfSamples
+    from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
+    from genjax.evaluation.text.translation import TranslationQuality
+    from genjax.experiment import Every, Experiment, Keep
+    from genjax.families.autoregressive.autoregressive import Autoregressive
+    from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
+    from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+    from genjax.families.autoregressive.request import Decoding
+    from genjax.families.classifier import Classifier
+    from genjax.families.diffusion.augment import NonLeaking
+    from genjax.families.diffusion.bound import Learned
+    from genjax.families.diffusion.couplings import NormalNoise, Ring
+    from genjax.families.diffusion.diffusion import Denoising, Diffusion
+    from genjax.families.diffusion.latent import LatentDiffusion
+    from genjax.families.gan.augment import DiscriminatorAugment
+    from genjax.families.gan.gan import GAN, LatentSampler
+    from genjax.families.image_rewards import mirror_symmetry
+    from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
+    from genjax.families.masked_lm import Filling, MaskedLM
+    from genjax.families.masking import Masking
+    from genjax.families.vae import VAE, PriorSampler, UpperLatents
+    from genjax.families.vqvae import VQVAE
+    from genjax.nets.bigram import Bigram
+    from genjax.nets.conv.conv import ConvCoder
+    from genjax.nets.conv.resnet import ResNet
+    from genjax.nets.conv.spatial import SpatialCoder
+    from genjax.nets.conv.unet import UNet
+    from genjax.nets.gan.generators import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
+    from genjax.nets.gan.progressive import Progressive
+    from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
+    from genjax.nets.mlp import MLPBackbone, MLPCoder
+    from genjax.nets.ngram_mlp import NgramMLP
+    from genjax.nets.residual_mlp import ResidualMLP
+    from genjax.nets.transformer.dit import DiT
+    from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
+    from genjax.nets.transformer.positions import Rotary
+    from genjax.nets.transformer.token_backbone import TokenBackbone
+    from genjax.nets.transformer.transformer import MuP, Transformer
+    from genjax.optim import SGD, Adam, AdamW, Muon, Players
+    from genjax.parallel import Devices, ShardRule
+    from genjax.posttrain.adapters import Adapters
+    from genjax.posttrain.dpo import DPO
+    from genjax.posttrain.grpo import GRPO
+    from genjax.posttrain.lora import LoRA
+    from genjax.posttrain.ppo import PPO
+    from genjax.posttrain.reward import RewardModel
+    from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
+    from genjax.prepare.matching.image_hash import ImageHash
+    from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
+    from genjax.prepare.matching.minhash import MinHash
+    from genjax.prepare.people import GeneratedPeople
+    from genjax.prepare.preparation import Preparation
+    from genjax.prepare.readers import Csv, Images, Texts
+    from genjax.prepare.stages.anonymous import Anonymous
+    from genjax.prepare.stages.duplicates import ExactDuplicates, Linked, NearDuplicates, NearImages
+    from genjax.prepare.stages.images import Blur, ImageSize, StandardImages
+    from genjax.prepare.stages.splits import Splits
+    from genjax.prepare.stages.texts import Length, Repetition, StandardText, SymbolRatio
+    from genjax.prepare.stages.values import Valid
+    from genjax.prepare.tfds_images import TfdsImages
+    from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
+    from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine, VPLinear
+    from genjax.samplers.tokens.beam import BeamSearch
+    from genjax.samplers.tokens.decoding import TokenSampler
+    from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
+    from genjax.start_from import StartFrom

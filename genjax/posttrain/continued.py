@@ -1,0 +1,35 @@
+"""What all families share that train one base run further."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from genjax.continued import Continued
+from genjax.family import Family
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class FromBase(Continued):
+    """A trained model is trained further: what is judged, sampled and exported is a model of the base's family.
+
+    Attributes:
+      base: the run directory of the model; ``resolve`` puts its family here.
+      sampler: how samples are drawn; None takes the base's.
+    """
+
+    base: Any = "runs/gpt_docs"
+    sampler: Any = dataclasses.field(default=None, kw_only=True)
+
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {BASE: self.base}
+
+    @property
+    def wrapped(self) -> Family:
+        base: Family = self.base
+        return base if self.sampler is None else dataclasses.replace(base, sampler=self.sampler)  # type: ignore[call-arg]

@@ -1,0 +1,46 @@
+"""Find the checkpoints of a run directory, without Orbax: which steps there are, and which lack a part."""
+
+from __future__ import annotations
+
+import re
+
+from etils import epath
+
+from genjax.errors import UserError
+from genjax.machine.patience import patiently
+
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what Orbax was writing when its process ended
+PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checksums/metadata")
+
+
+def newest_step(run_dir: epath.Path) -> int | None:
+    """The step of the newest checkpoint of a run directory that lacks nothing; None where there is none."""
+    found = found_steps(run_dir)
+    return max((step for step, missing in found.items() if missing is None), default=None)
+
+
+def found_steps(run_dir: epath.Path) -> dict[int, str | None]:
+    """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks, None if none.
+
+    Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken for a checkpoint.
+
+    Raises:
+      UserError: the directory cannot be read.
+    """
+    folder = epath.Path(run_dir) / "checkpoints"
+
+    def look() -> dict[int, str | None]:
+        if not folder.exists():
+            return {}
+        if not folder.is_dir():
+            raise UserError(f"{folder} is a file, not a folder of checkpoints: move it away", field=str(folder))
+        named = [path for path in folder.iterdir() if re.fullmatch(r"0|[1-9][0-9]*", path.name)]
+        return {int(path.name): _lacks(path) for path in named}
+
+    return patiently(look, str(folder))
+
+
+def _lacks(checkpoint: epath.Path) -> str | None:
+    if not checkpoint.is_dir():
+        return "it is a file"
+    return next((f"it lacks {part}" for part in PARTS if not (checkpoint / part).is_file()), None)

@@ -1,0 +1,144 @@
+"""The state that a run begins or resumes with, and the batches from there on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import parallel, start_from
+from genjax.continued import take_over
+from genjax.data.dataset import Batch
+from genjax.data.stream import batches
+from genjax.data.text.dataset import tokens_of
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.family import State
+from genjax.runs.checkpoint import Checkpoints
+from genjax.runs.meter import Meter
+from genjax.runs.ordering import enrich, order_examples
+from genjax.runs.run import load
+from genjax.runs.setup import Setup, initial_state, require_run
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the loop begins.
+
+    Attributes:
+      state: of the first step to take.
+      step: train steps taken.
+      position: examples consumed by all processes together.
+      meter: running means of the metrics since the last row.
+      remarks: lines for the reader.
+    """
+
+    state: State
+    step: int = 0
+    position: int = 0
+    meter: Meter = dataclasses.field(default_factory=Meter)
+    remarks: tuple[str, ...] = ()
+
+
+def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
+    """The state of the first step. In this order:
+
+    1. resume from the newest whole checkpoint, if there is one;
+    2. else draw random parameters,
+    3. continue: let the family take over what it continues from the runs that it depends on,
+    4. and put the parameters of ``start_from`` where they fit.
+
+    Raises:
+      UserError: the run of ``start_from`` is missing, does not fit, or has other tokens.
+    """
+    restored = None if checkpoints is None else checkpoints.restore(setup.target)
+    if restored is not None:
+        state, progress = restored
+        return Start(state, progress["step"], progress["position"], Meter(progress["meter"]))
+    state = setup.layout.init(initial_state(setup.experiment, setup.data.spec))
+    kept = None if checkpoints is None else checkpoints.frozen(setup.target)
+    state = take_over(setup.family, state.replace(frozen=kept or load_frozen(setup)))
+    state, remarks = _start_from(setup, state)
+    return Start(state, remarks=remarks)
+
+
+def load_frozen(setup: Setup) -> Any:
+    """``State.frozen``: the arrays of the runs that the family depends on, where ``target`` has them; None of none."""
+    if not setup.others:
+        return None
+    layout = setup.layout
+    loaded = {role: load(other.run_dir, layout=layout).model().state for role, other in setup.others.items()}
+    arrays = {role: {"params": state.params, "variables": state.variables} for role, state in loaded.items()}
+    return _placed(arrays, setup.target.frozen)
+
+
+def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
+    """A state of step 0 with the parameters of ``start_from`` in it, and the lines that say which they are."""
+    start, data = setup.experiment.start_from, setup.data
+    if start.run is None:
+        return state, ()
+    require_run(start.run, "start_from")
+    run = load(start.run, best=start.best, layout=setup.layout)
+    if None not in (data.spec.vocabulary, run.spec.vocabulary) and tokens_of(run.codec) != tokens_of(data.codec):
+        raise UserError(f"the tokens of {start.run} are not those of these data: their codecs differ")
+    learned = run.eval_state
+    found = start_from.begun(state.params, learned.params, start)
+    params = _placed(found.params, state.params)
+    variables = _placed(start_from.carried(state.variables, learned.variables, start), state.variables)
+    ema = None if state.ema is None else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
+    state = state.replace(params=params, ema=ema, variables=variables)
+    return state, found.told(f"{start.run}, step {run.step}")
+
+
+def _placed(tree: Any, like: Any) -> Any:
+    return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), tree, like)
+
+
+@contextlib.contextmanager
+def examples(setup: Setup, state: State, position: int = 0) -> Iterator[tuple[Iterator[Batch], tuple[str, ...]]]:
+    """The training batches from a position on, on their way to the devices, and lines for the reader.
+
+    Each example has what the family precomputes of it; their order and form are the curriculum's.
+
+    Args:
+      state: whose ``frozen`` parameters the family precomputes with.
+      position: examples consumed by all processes together.
+    """
+    experiment, layout = setup.experiment, setup.layout
+    split = enrich(setup.family, state, setup.data.splits["train"], layout, experiment.batch_size)
+    order, remarks = order_examples(setup, resumes=position > 0)
+    host: Iterator[Batch] = batches(
+        split,
+        seed=experiment.seed,
+        position=position,
+        batch_size=experiment.batch_size,
+        rows=layout.rows(experiment.batch_size),
+        several=experiment.steps_per_dispatch,
+        workers=experiment.workers,
+        order=order,
+    )
+    if experiment.curriculum is not None and experiment.curriculum.changes_batches:
+        host = _by_curriculum(experiment, host, position // experiment.batch_size)
+    stacked = experiment.steps_per_dispatch > 1
+    with contextlib.closing(parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))) as source:
+        yield source, remarks
+
+
+def _by_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
+    """The batches as the curriculum wants them at their steps, from ``step`` on."""
+    several = experiment.steps_per_dispatch
+    with contextlib.closing(host):  # type: ignore[type-var]
+        for first, batch in zip(itertools.count(step, several), host, strict=False):
+            if several == 1:
+                yield experiment.curriculum(first, batch)
+            else:  # stacked, one stage a dispatch
+                each = [experiment.curriculum(first + i, {n: x[i] for n, x in batch.items()}) for i in range(several)]
+                yield {name: np.stack([one[name] for one in each]) for name in each[0]}

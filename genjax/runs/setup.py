@@ -1,0 +1,265 @@
+"""Resolve a run at the door: open the data, find the other runs, check all of it, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from genjax import experiment as experiments
+from genjax import parallel
+from genjax.continued import Continued, as_continued, with_codec
+from genjax.data.dataset import Dataset, Spec
+from genjax.data.text.dataset import note_template, open_as, tokens_of
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.family import State, Trained, example_of, init_state
+from genjax.parallel import Layout
+from genjax.runs import directory
+from genjax.runs.capacity import check_batch, check_memory
+from genjax.runs.checkpoint_files import newest_step
+from genjax.runs.meter import PackedMetrics
+
+AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run that is ready for its first step.
+
+    Attributes:
+      experiment: with its final family: other families in the place of the runs that it depends on.
+      data: opened.
+      layout: the devices.
+      others: the families that the experiment's depends on, by role.
+      target: the state's shapes, types and places.
+      run_step: the compiled train step, ``(state, batch) -> state, metrics``.
+      run_dir: of the run; None where nothing is kept.
+    """
+
+    experiment: Experiment
+    data: Dataset
+    layout: Layout
+    others: Mapping[str, Trained]
+    target: State
+    run_step: Any
+    run_dir: epath.Path | None = None
+
+    @property
+    def family(self) -> Continued:
+        """The experiment's."""
+        return as_continued(self.experiment.family)
+
+
+def set_up(
+    experiment: Experiment,
+    run_dir: str | Path | epath.Path | None = None,
+    *,
+    data: Dataset | None = None,
+    layout: Layout | None = None,
+) -> Setup:
+    """Resolve an experiment; nothing is written and nothing is trained.
+
+    Args:
+      run_dir: what it has kept of its codec and of other runs comes before those runs, which may be gone.
+      data: opened already; the experiment's own by default.
+      layout: devices that are arranged already; the experiment's own by default.
+
+    Raises:
+      UserError: data or another run are missing or do not fit.
+    """
+    folder = None if run_dir is None else epath.Path(run_dir).expanduser()
+    layout = layout or parallel.start(experiment.devices)
+    data = data or open_data(experiment, folder if folder is not None and newest_step(folder) is not None else None)
+    experiment, others = resolve(experiment, data.spec, folder)
+    experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
+    return _setup(experiment, data, layout, others, folder)
+
+
+def with_experiment(setup: Setup, experiment: Experiment, run_dir: epath.Path | None = None) -> Setup:
+    """Another experiment of the same family, data and devices."""
+    return _setup(experiment, setup.data, setup.layout, setup.others, run_dir)
+
+
+def _setup(
+    experiment: Experiment, data: Dataset, layout: Layout, others: Mapping[str, Trained], run_dir: epath.Path | None
+) -> Setup:
+    target = layout.abstract(initial_state(experiment, data.spec, others))
+    run_step = layout.compile_step(make_step(experiment), target, experiment.steps_per_dispatch > 1)
+    return Setup(experiment, data, layout, others, target, run_step, run_dir)
+
+
+def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None) -> Setup:
+    """Resolve a run from what its directory has kept, without its data: splits and fingerprint are empty.
+
+    Args:
+      layout: devices that are arranged already; one device by default.
+    """
+    folder = epath.Path(run_dir).expanduser()
+    experiment = directory.experiment_of(folder)
+    spec, codec = directory.stored_codec(folder)
+    layout = layout or parallel.start(parallel.Devices(count=1))
+    return set_up(experiment, folder, data=Dataset({}, spec, codec, ""), layout=layout)
+
+
+def check_training(setup: Setup) -> None:
+    """Refuse what would fail at or after the first step: batch, memory, optimizer, sharding, stages.
+
+    Raises:
+      UserError: with the field to change.
+    """
+    experiment, target = setup.experiment, setup.target
+    check_tokens(setup.others, setup.data)
+    check_batch(experiment, setup.layout)
+    check_memory(experiment, setup.data.spec, target, setup.layout, setup.run_step)
+    experiment.optimizer.check(target.params)
+    setup.layout.check_rules(target.params)
+    _check_stages(setup)
+
+
+def _check_stages(setup: Setup) -> None:
+    """Trace the first step of every stage of a curriculum, so that no run stops where a stage begins."""
+    experiment, examples = setup.experiment, setup.data.splits["train"]
+    if experiment.curriculum is None or not experiment.curriculum.changes_batches:
+        return
+    rows = np.arange(experiment.batch_size) % len(examples)
+    batch = examples.batch(rows) | {"mask": np.ones(len(rows), np.float32)}
+    step = make_step(experiment)
+    for start in experiment.curriculum.starts:
+        staged = experiment.curriculum(start, batch)
+        jax.eval_shape(lambda state, batch: step(state, batch, None), setup.target, staged)
+
+
+def base_of(experiment: Experiment) -> str | None:
+    """The directory of the run whose model this one continues; None where it starts from random parameters."""
+    return experiment.start_from.run or as_continued(experiment.family).runs.get("base")
+
+
+def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
+    """Open the data. Text whose codec has no vocabulary is read in the tokens of the run that is continued.
+
+    Args:
+      run_dir: of this run; its own codec.json comes before that of the other run, which may be gone.
+    """
+    base = base_of(experiment)
+    for place in () if base is None else filter(None, (run_dir, base)):
+        folder = epath.Path(place).expanduser()
+        if (folder / "codec.json").exists():
+            spec, codec = directory.stored_codec(folder)
+            if spec.vocabulary is None:
+                break
+            return open_as(experiment.data, codec, str(folder) if place is base else None)
+    return experiment.data.open()
+
+
+def resolve(
+    experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None
+) -> tuple[Experiment, Mapping[str, Trained]]:
+    """Replace the runs that the experiment's family depends on by their families, which are returned by role, too.
+
+    What ``run_dir`` has kept of them comes first, so that the runs may be gone or have been trained further.
+
+    Raises:
+      UserError: one is missing or does not fit; the message says which command makes it.
+    """
+    family = as_continued(experiment.family)
+    others = None if run_dir is None else directory.kept_others(run_dir)
+    if others is None:
+        name = type(experiment.family).__name__
+        others = {role: _read_trained(path, name) for role, path in family.runs.items()}
+    if not others:
+        return experiment, {}
+    return dataclasses.replace(experiment, family=family.resolve(others, spec)), others
+
+
+def _read_trained(run_dir: str, who: str) -> Trained:
+    stored, folder = require_run(run_dir, who), epath.Path(run_dir).expanduser()
+    spec = directory.stored_codec(folder)[0]
+    family = as_continued(resolve(stored, spec, folder)[0].family)
+    if as_continued(family.wrapped).runs:
+        raise UserError(f"the run {run_dir} depends on other runs itself: {who} cannot depend on it")
+    return Trained(run_dir, family.wrapped, family.wrapped_spec(spec))
+
+
+def require_run(run_dir: str, who: str) -> Experiment:
+    """The experiment of a run that ``who`` needs.
+
+    Raises:
+      UserError: there is no such run; the message says which command makes it.
+    """
+    stored = directory.stored_experiment(epath.Path(run_dir))
+    if stored is None:
+        name = Path(run_dir).name
+        config = name if name in experiments.known_configs() else "CONFIG"
+        raise UserError(
+            f"{who} needs the run {run_dir}, which is not there; "
+            f"make it: python -m genjax train {config} --run-dir {run_dir}"
+        )
+    return stored
+
+
+def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
+    """Refuse other runs, as far as they are there, whose tokens are not those of the data."""
+    for role, other in others.items():
+        folder = epath.Path(other.run_dir).expanduser()
+        if None in (other.spec.vocabulary, data.spec.vocabulary) or not (folder / "codec.json").exists():
+            continue
+        if tokens_of(codec := directory.stored_codec(folder)[1]) != tokens_of(data.codec):
+            raise UserError(f"the tokens of {other.run_dir} are not those of these data: their codecs differ")
+        if role != "base":  # whose template is compared where data are opened
+            note_template(data.codec, codec, other.run_dir)
+
+
+def family_of(run_dir: str | Path) -> Any:
+    """The family that a run is judged and sampled as, resolved."""
+    stored, folder = directory.experiment_of(run_dir), epath.Path(run_dir).expanduser()
+    if not as_continued(stored.family).runs:
+        return stored.family
+    return as_continued(resolve(stored, directory.stored_codec(folder)[0], folder)[0].family).wrapped
+
+
+def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> Any:
+    """A function without arguments that makes the random state of step 0.
+
+    Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
+    """
+    return functools.partial(_initial_state, experiment, spec, others or {})
+
+
+def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> State:
+    init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
+    params, variables = experiment.family.init(init_key, example_of(spec), spec)
+    state = init_state(params, variables, update_rule(experiment), base_key)
+    if not others:
+        return state
+    made = {role: other.family.init(init_key, example_of(other.spec), other.spec) for role, other in others.items()}
+    return state.replace(frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()})
+
+
+def update_rule(experiment: Experiment) -> Any:
+    """The built optimizer, or one for each part of the family."""
+    return experiment.optimizer.build(experiment.steps, experiment.ema, jnp.dtype(experiment.precision))
+
+
+def make_step(experiment: Experiment) -> Any:
+    """``step(state, batch, axis) -> state, PackedMetrics``: the family's train step behind the augmentations."""
+    rule = update_rule(experiment)
+
+    def step(state: State, batch: Any, axis: str | None) -> tuple[State, PackedMetrics]:
+        key = jax.random.fold_in(state.step_key, AUGMENT)
+        if axis is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        for number, augment in enumerate(experiment.augment):
+            batch = augment(jax.random.fold_in(key, number), batch)
+        state, metrics = experiment.family.train_step(state, batch, optimizer=rule, axis=axis)
+        return state, PackedMetrics.of(metrics)
+
+    return step

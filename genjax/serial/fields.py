@@ -1,0 +1,48 @@
+"""Replace fields of nested frozen dataclasses by dotted name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from genjax.errors import UserError, unknown
+
+T = TypeVar("T")
+
+
+def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
+    """The component with other values in the fields named, such as ``{"steps": 8, "family.coder.dense": 16}``.
+
+    An element of a tuple is named by its number: ``"evaluators.0.samples"``. All changes are made before any
+    component checks its fields, so that their order does not matter.
+
+    Raises:
+      UserError: there is no such field.
+    """
+    here: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            below.setdefault(first, {})[rest] = value
+        else:
+            here[first] = value
+    parts = _parts(component)
+    for name in (*here, *below):
+        if name not in parts:
+            raise unknown("field", name, parts)
+        if name in here and name in below:
+            raise UserError(f"{name} is replaced as a whole, so that no field of it can be", name)
+    changed = here | {name: replace_fields(parts[name], inner) for name, inner in below.items()}
+    if isinstance(component, tuple):
+        return tuple(changed.get(name, value) for name, value in parts.items())  # type: ignore[return-value]
+    return dataclasses.replace(component, **changed)  # type: ignore[type-var]
+
+
+def _parts(component: Any) -> dict[str, Any]:
+    if isinstance(component, tuple):
+        return {str(number): value for number, value in enumerate(component)}
+    if dataclasses.is_dataclass(component) and not isinstance(component, type):
+        return {field.name: getattr(component, field.name) for field in dataclasses.fields(component) if field.init}
+    return {}

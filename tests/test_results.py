@@ -1,0 +1,135 @@
+"""The results in the docstrings of the configs, and the page that is made of them."""
+
+import shlex
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from benchmarks import results
+from benchmarks.results import Result, parse
+from genjax.errors import UserError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+GOOD = """Digits.
+
+    python -m genjax train digits
+
+Result: of a sentence, not of a block.
+
+Result:
+    command: python -m genjax train digits --steps 8
+      --seed 1
+    data: digits: small ones
+    hardware: one core
+    minutes: 3 to 4.5
+    seeds: 0, 1
+    metric: accuracy, %
+    value: 92.70, -3
+    error: 0.5
+
+Result:
+    command: python -m genjax train digits
+    data: digits
+    value: not yet run
+    reason: there was no GPU
+"""
+
+
+def block(**changes: str) -> str:
+    """A docstring with one good block, of which some lines are changed or, if empty, left out."""
+    lines = {"command": "train", "data": "digits", "metric": "nats", "value": "1.5"} | changes
+    return "Result:\n" + "".join(f"    {key}: {text}\n" for key, text in lines.items() if text)
+
+
+def test_every_config_has_results_and_no_other_file_is_read():
+    read = results.read_folder(CONFIGS)
+    assert {CONFIGS / path for path in read} == set(CONFIGS.glob("*/*.py")) and len(read) >= 70
+    for path, found in read.items():
+        for result in found:
+            words = shlex.split(result.command)
+            command = ["data", "prepare"] if path.parts[0] == "prepare" else ["train"]
+            assert words[:3] == ["python", "-m", "genjax"], path
+            assert not result.minutes or result.hardware, path
+            assert words[3:].count(path.stem) == 1 and words[3:][: len(command)] == command, path
+
+
+def test_the_page_is_current():
+    assert results.main(["--check"]) == 0
+
+
+def test_a_block_keeps_what_is_written():
+    first, second = parse(GOOD, "digits.py")
+    assert first == Result(
+        command="python -m genjax train digits --steps 8 --seed 1",
+        data="digits: small ones",
+        metric="accuracy, %",
+        value=(Decimal("92.70"), Decimal(-3)),
+        error=(Decimal("0.5"),),
+        seeds=(0, 1),
+        minutes="3 to 4.5",
+        hardware="one core",
+    )
+    assert str(first.value[0]) == "92.70"
+    assert second.value == () and second.reason == "there was no GPU"
+    assert parse("A docstring without any.", "digits.py") == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"valeu": "1.5"},
+        {"value": ""},
+        {"value": "about 3"},
+        {"value": "1.5,"},
+        {"value": "nan"},
+        {"value": "1e3"},
+        {"value": "not run"},
+        {"metric": ""},
+        {"data": ""},
+        {"command": ""},
+        {"reason": "no GPU"},
+        {"seeds": "0, 1"},
+        {"seeds": "0.5"},
+        {"seeds": "-1"},
+        {"value": "1, 2, 3", "error": "0.1, 0.2"},
+        {"minutes": "long"},
+        {"value": "1, 2, 3", "minutes": "3, 4"},
+        {"value": "not yet run", "minutes": "3"},
+        {"value": "not yet run", "hardware": "one core"},
+    ],
+)
+def test_a_faulty_block_is_refused(changes):
+    assert parse(block(), "digits.py")[0].value == (Decimal("1.5"),)
+    with pytest.raises(UserError) as error:
+        parse(block(**changes), "digits.py")
+    assert error.value.field == "digits.py"
+
+
+@pytest.mark.parametrize("line", ["    no colon", "    value: 2.5", "not indented: 1", "    data:"])
+def test_a_faulty_line_is_refused(line):
+    with pytest.raises(UserError) as error:
+        parse(block() + line + "\n", "digits.py")
+    assert error.value.field == "digits.py"
+
+
+def test_the_command_writes_checks_and_refuses(tmp_path, capsys):
+    configs, page = tmp_path / "configs", tmp_path / "results.md"
+    note = configs / "vae" / "digits.py"
+    note.parent.mkdir(parents=True)
+    note.write_text(f'"""{GOOD}"""\n')
+    assert results.main(["--check"], configs, page) == 1 and not page.exists()
+    assert results.main([], configs, page) == 0 and results.main(["--check"], configs, page) == 0
+    text = page.read_text()
+    assert "| [digits](../configs/vae/digits.py) `--steps 8 --seed 1` | digits: small ones |" in text
+    assert "| 92.70±0.5, -3±0.5 (seeds 0, 1) |" in text and "there was no GPU" in text
+    note.write_text(note.read_text().replace("92.70", "92.71"))
+    assert results.main(["--check"], configs, page) == 1 and "92.70" in page.read_text()
+    note.write_text('"""No block."""\n')
+    capsys.readouterr()
+    assert results.main([], configs, page) == 2 and page.read_text() == text
+    assert str(note) in capsys.readouterr().err
+    (configs / "unknown").mkdir()
+    (configs / "unknown" / "digits.py").write_text(f'"""{GOOD}"""\n')
+    with pytest.raises(UserError):
+        results.read_folder(configs)
