@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from genjax.prepare.matching.components import agreement, components
+from genjax.prepare.matching.components import components, measure_agreement
 from genjax.prepare.matching.minhash import MinHash
 
 DOCUMENTS = {"dedup": 100_000, "dedup_small": 2_000}
@@ -123,7 +123,7 @@ def recall(count: int) -> dict[str, object]:
         "clusters": {"genjax": len(np.unique(ours)), "peer": len(np.unique(peers))},
         "copies": {name: int(some.sum()) for name, some in found.items()},
         "copies_of_both": int((found["genjax"] & found["peer"]).sum()),
-        "agreement": agreement(ours, peers)._asdict(),
+        "agreement": measure_agreement(ours, peers)._asdict(),
         "recall": rows,
     }
 

@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 import genjax
-from genjax.runs.checkpoint_files import UNFINISHED, found_steps, newest_step
+from genjax.runs.checkpoint_files import UNFINISHED, find_steps, newest_step
 
 STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
@@ -60,7 +60,7 @@ def wait_for_steps(process: subprocess.Popen[bytes], run_dir: Path) -> float:
 def unfinished(run_dir: Path) -> bool:
     """Whether something in the folder of checkpoints is half-written or half-removed."""
     names = [path.name for path in (run_dir / "checkpoints").glob("*")]
-    lacking = [lacks for lacks in found_steps(epath.Path(run_dir)).values() if lacks is not None]
+    lacking = [lacks for lacks in find_steps(epath.Path(run_dir)).values() if lacks is not None]
     return bool(lacking) or any(UNFINISHED in name for name in names)
 
 

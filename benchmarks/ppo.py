@@ -49,13 +49,13 @@ def genjax_step(case: str) -> Callable[[int], None]:
     import numpy as np
 
     from genjax import parallel
-    from genjax.continued import take_over
+    from genjax.continued import apply_initial_params
     from genjax.data.dataset import Spec
     from genjax.data.sources import Digits
     from genjax.data.text.codecs import Characters
     from genjax.experiment import Experiment
     from genjax.families.autoregressive.autoregressive import Autoregressive
-    from genjax.family import State, Trained, example_of
+    from genjax.family import State, Trained, make_example
     from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import Adam
     from genjax.posttrain.ppo import BASE, PPO
@@ -85,8 +85,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     plain = initial_state(experiment, spec)
 
     def begin() -> State:
-        params, variables = policy.init(jax.random.key(1), example_of(spec), spec)
-        return take_over(family, plain().replace(frozen={BASE: {"params": params, "variables": variables}}))
+        params, variables = policy.init(jax.random.key(1), make_example(spec), spec)
+        return apply_initial_params(family, plain().replace(frozen={BASE: {"params": params, "variables": variables}}))
 
     step = layout.compile_step(make_step(experiment), layout.abstract(begin))
     state = layout.init(begin)

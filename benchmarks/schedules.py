@@ -21,9 +21,9 @@ import numpy as np
 
 import genjax
 from genjax.data.dataset import Dataset
-from genjax.data.stream import padded
+from genjax.data.stream import pad_batches
 from genjax.experiment import Every, Experiment, load_config
-from genjax.family import Batch, Mean, State, modelled
+from genjax.family import Batch, Mean, State, select_modelled
 from genjax.runs.run import Run
 from genjax.samplers.diffusion.processes import VPCosine, VPLinear
 
@@ -58,7 +58,7 @@ def measure(run: Run, data: Dataset, batches: int = 200, draws: int = 10) -> dic
 
     @jax.jit
     def loss(state: State, batch: Batch, key: jax.Array) -> jax.Array:
-        return family.terms(state.params, state.variables, modelled(batch), None, key, True)["loss"].mean()
+        return family.terms(state.params, state.variables, select_modelled(batch), None, key, True)["loss"].mean()
 
     @jax.jit
     def bound(state: State, batch: Batch, key: jax.Array) -> Mean:
@@ -74,7 +74,7 @@ def measure(run: Run, data: Dataset, batches: int = 200, draws: int = 10) -> dic
     bounds = []
     for number in range(draws):
         total = Mean(jnp.zeros(()), jnp.zeros(()))
-        for i, batch in enumerate(padded(data.splits["test"], size, slice(0, size))):
+        for i, batch in enumerate(pad_batches(data.splits["test"], size, slice(0, size))):
             total = jax.tree.map(jnp.add, total, bound(judged, batch, jax.random.key(draws * i + number)))
         bounds.append(float(total.value))
     return {

@@ -36,18 +36,18 @@ from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
 from genjax.data.pictures import png_bytes
 from genjax.data.storage import cache_folder
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import Report
-from genjax.experiment import known_configs, load_config
+from genjax.experiment import list_configs, load_config
 from genjax.machine import disk, peers, streams
 from genjax.machine.early import Signalled
 from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports
-from genjax.runs.rewards import reward_of
+from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
-from genjax.runs.setup import family_of, set_up, set_up_stored
-from genjax.runs.stop import prompt
-from genjax.serial.trust import Trust, trusting
+from genjax.runs.setup import load_family, set_up, set_up_stored
+from genjax.runs.stop import stop_promptly
+from genjax.serial.trust import Trust, allow
 from genjax.training import Diverged, train
 
 USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
@@ -86,7 +86,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     run_dir = options.run_dir or str(Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem))
     experiment = options.experiment
     if options.from_ is not None:
-        experiment = pretrained.going_on(experiment, options.from_, run_dir)
+        experiment = pretrained.with_base(experiment, options.from_, run_dir)
     run = train(experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking)
     if not run.layout.is_main:
         return
@@ -100,7 +100,7 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
 
 def export_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax export RUN_DIR``."""
-    family = family_of(target)
+    family = load_family(target)
     sampler = None if family.no_samples is not None else family.sampler
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = _parse(default, f"export {target}", arguments)
@@ -111,7 +111,7 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
-    stored = directory.experiment_of(target)
+    stored = directory.require_experiment(target)
     options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
     run = load(target, best=options.best, devices=options.devices)
     judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
@@ -153,7 +153,7 @@ def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator
 def compare_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax compare RUN_A RUN_B``."""
     options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
-    reward = None if options.reward is None else reward_of(options.reward)
+    reward = None if options.reward is None else load_reward(options.reward)
     a, b = load(target), load(arguments[0])
     prompts = tuple(map(streams.typed, options.prompt))
     found = compare(a, b, reward, options.num, options.seed, prompts, options.split, options.out)
@@ -175,13 +175,13 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax show CONFIG``, ``genjax show RUN_DIR`` or ``genjax show SAMPLES``."""
     if Path(target).is_file() and Path(target).suffix in lineage.WRITTEN:
         _parse(ShowSamplesOptions(), f"show {target}", arguments)
-        print(lineage.of_sample(epath.Path(target)))
+        print(lineage.describe_sample(epath.Path(target)))
         return
-    stored = directory.stored_experiment(epath.Path(target))
+    stored = directory.load_experiment(epath.Path(target))
     if stored is not None:
         options = _parse(ShowRunOptions(), f"show {target}", arguments)
         if options.lineage:
-            print(lineage.tree(lineage.recorded(target)))
+            print(lineage.tree(lineage.read_record(target)))
             return
         print(describe(stored, set_up_stored(target)))
         rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
@@ -218,9 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": data_command,
         "show": show_command,
     }
-    with prompt() as ended:
+    with stop_promptly() as ended:
         try:
-            with trusting(trust):
+            with allow(trust):
                 code = _run(commands, given, debug)
         except BaseException:
             if ended.code is None:
@@ -235,41 +235,41 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
         if not given or given[0].startswith("-"):
             return _usage(help_wanted, "a command comes first")
         if given[0] not in commands:
-            raise unknown("command", given[0], commands)
+            raise unknown_name("command", given[0], commands)
         needed = NEEDED.get(given[0], ("RUN_DIR",))
         words = list(itertools.takewhile(lambda word: not word.startswith("-"), given[1:]))
         if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
             return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
         _check_places(given)
         kept = "files that were whole before are untouched; try again once there is room"
-        with disk.watched(kept, *_written(given), ".", cache_folder()):
+        with disk.explain_full_disk(kept, *_written(given), ".", cache_folder()):
             commands[given[0]](given[1], given[2:])
     except Diverged as error:
-        return _failed(error, 3, debug)
+        return _report_error(error, 3, debug)
     except BrokenPipeError:
-        if not streams.broken():
+        if not streams.is_broken():
             raise
         return streams.BROKEN
     except (UserError, OSError) as error:
-        return _failed(error, 2, debug)
+        return _report_error(error, 2, debug)
     except Exception as error:
-        return _of_devices(error, debug)
+        return _report_device_error(error, debug)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _of_devices(error: Exception, debug: bool) -> int:
+def _report_device_error(error: Exception, debug: bool) -> int:
     """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
     if parallel.is_alone(error):
-        return _failed(UserError(peers.LINE), 2, debug)
+        return _report_error(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):
         if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise error
         cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
-        return _failed(UserError(f"the device is out of memory: {cure}"), 2, debug)
+        return _report_error(UserError(f"the device is out of memory: {cure}"), 2, debug)
     if isinstance(error, ModuleNotFoundError):
-        return _failed(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+        return _report_error(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
     raise error
 
 
@@ -283,16 +283,16 @@ def _trust(arguments: Sequence[str]) -> Trust:
 
 def _check_places(given: Sequence[str]) -> None:
     """Refuse paths among the arguments that no file system here opens: of targets, and of options that name places."""
-    checks.place(given[1], "the target")
+    checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
             place = beside if equals else value
-            checks.place(place, name[2:])
+            checks.check_path(place, name[2:])
             if name in ("--run-dir", "--out") and "://" not in place:
                 checks.beneath(place, name[2:], folder=name == "--run-dir")
     if given[0] == "compare" and len(given) > 2 and not given[2].startswith("-"):
-        checks.place(given[2], "RUN_B")
+        checks.check_path(given[2], "RUN_B")
 
 
 def _written(given: Sequence[str]) -> list[str]:
@@ -303,14 +303,14 @@ def _written(given: Sequence[str]) -> list[str]:
 
 
 def _usage(wanted: bool, mistake: str) -> int:
-    known = known_configs()
+    known = list_configs()
     print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
     if not wanted:
         print(f"genjax: {mistake}", file=sys.stderr)
     return 0 if wanted else 2
 
 
-def _failed(error: Exception, code: int, debug: bool) -> int:
+def _report_error(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
@@ -337,7 +337,7 @@ def entry() -> None:
     except Exception:
         traceback.print_exc()
         code = 1
-    code = streams.flushed(code)
+    code = streams.flush(code)
     if code > 128:  # threads of libraries that still run could abort a Python that takes itself down
         atexit._run_exitfuncs()
         os._exit(code)

@@ -44,7 +44,7 @@ def frozen(cls: type[T]) -> type[T]:
         for field, hint in _hints(type(self)).items():
             old = getattr(self, field)
             try:
-                new = checked(old, hint, field, deep=False)
+                new = convert(old, hint, field, deep=False)
             except UserError as error:
                 raise UserError(f"{error} ({type(self).__name__})", error.field) from None
             if new is not old:
@@ -56,7 +56,7 @@ def frozen(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True)(cls)
 
 
-def checked(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
+def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
     """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole floats as ints.
 
     Components are checked field by field, and built again only where something was converted; without ``deep`` they
@@ -69,19 +69,19 @@ def checked(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
         value = value.item()
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is ENDLESS:
-        return value if isinstance(value, float) and math.isinf(value) else checked(value, float, name, deep)
+        return value if isinstance(value, float) and math.isinf(value) else convert(value, float, name, deep)
     if origin is typing.Annotated:
-        return checked(value, inner[0], name, deep)
+        return convert(value, inner[0], name, deep)
     if origin in (typing.Union, types.UnionType):
-        return _of_union(value, inner, name, deep)
+        return _convert_union(value, inner, name, deep)
     if origin is Literal:
         return value if type(value) in map(type, inner) and value in inner else _unlisted(name, inner, value)
     if hint is bool:
         return value if isinstance(value, bool) else _refuse(name, "True or False", value)
     if hint is int:
-        return _whole(value, name)
+        return _convert_int(value, name)
     if hint is float:
-        return _finite(value, name)
+        return _convert_float(value, name)
     if hint is str:
         return value if isinstance(value, str) else _refuse(name, "a string", value)
     if hint is type(None):
@@ -101,11 +101,11 @@ def component(value: Any, name: str, *methods: str) -> None:
         _refuse(name, f"a component with {' and '.join(f'{m}()' for m in methods)}", value)
 
 
-def fits(size: float, what: str, field: str, available: float | None = None, cure: str = "") -> None:
+def check_size(size: float, what: str, field: str, available: float | None = None, cure: str = "") -> None:
     """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes of its devices."""
     there = room(available)
     if size > there:
-        numbers = f"{_told(size)}, of {_told(there)} of memory"
+        numbers = f"{_format_size(size)}, of {_format_size(there)} of memory"
         raise UserError(f"{field} is too large: {what} need at least {numbers}{cure and f': {cure}'}", field)
 
 
@@ -119,7 +119,7 @@ def room(available: float | None = None) -> float:
     return machine
 
 
-def place(path: str, field: str) -> None:
+def check_path(path: str, field: str) -> None:
     """Refuse a path that no file system here can hold, and a URL whose scheme is not supported or has no driver."""
     if not path or "\0" in path:
         raise UserError(f"{field} must be a path, got {path!r}", field)
@@ -166,7 +166,7 @@ def _shown(value: Any) -> str:
     return shown if len(shown) < 200 else f"{shown[:200]}..."
 
 
-def _whole(value: Any, name: str) -> int:
+def _convert_int(value: Any, name: str) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -176,7 +176,7 @@ def _whole(value: Any, name: str) -> int:
     return int(value)
 
 
-def _finite(value: Any, name: str) -> float:
+def _convert_float(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, "a number", value)
     if not abs(value) <= sys.float_info.max:  # NaN is not, either
@@ -184,14 +184,14 @@ def _finite(value: Any, name: str) -> float:
     return float(value) if isinstance(value, float) else value
 
 
-def _of_union(value: Any, hints: tuple[Any, ...], name: str, deep: bool) -> Any:
+def _convert_union(value: Any, hints: tuple[Any, ...], name: str, deep: bool) -> Any:
     if value is None and type(None) in hints:
         return None
     hints = tuple(hint for hint in hints if hint is not type(None))
     # An exact type comes first, so that a float | int keeps what it was given.
     for hint in sorted(hints, key=lambda hint: hint is not type(value)):
         try:
-            return checked(value, hint, name, deep)
+            return convert(value, hint, name, deep)
         except UserError as error:
             last = error
     raise last
@@ -207,7 +207,7 @@ def _tuple(value: Any, inner: tuple[Any, ...], name: str, deep: bool) -> tuple[A
     if inner[-1] is not Ellipsis and len(inner) != len(value):
         _refuse(name, f"a tuple of {len(inner)}", value)
     hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-    found = tuple(checked(v, h, f"{name}.{i}", deep) for i, (v, h) in enumerate(zip(value, hints, strict=True)))
+    found = tuple(convert(v, h, f"{name}.{i}", deep) for i, (v, h) in enumerate(zip(value, hints, strict=True)))
     same = isinstance(value, tuple) and all(a is b for a, b in zip(found, value, strict=True))
     return value if same else found
 
@@ -216,14 +216,14 @@ def _component(value: Any, name: str, deep: bool) -> Any:
     if isinstance(value, type) and dataclasses.is_dataclass(value):
         _refuse(name, f"an instance: write {value.__name__}(...)", value)
     if isinstance(value, float):
-        return _finite(value, name)
+        return _convert_float(value, name)
     if not deep or not dataclasses.is_dataclass(value):
         return value
     changed = {}
     cls: Any = type(value)
     for field, hint in _hints(cls).items():
         old = getattr(value, field)
-        new = checked(old, hint, f"{name}.{field}")
+        new = convert(old, hint, f"{name}.{field}")
         if new is not old:
             changed[field] = new
     return dataclasses.replace(typing.cast(Any, value), **changed) if changed else value
@@ -245,7 +245,7 @@ def _resolved(cls: Any) -> Mapping[str, Any]:
     return {f.name: ENDLESS if f.name in endless else known[f.name] for f in fields}
 
 
-def _told(size: float) -> str:
+def _format_size(size: float) -> str:
     for unit, name in SIZES:
         if size >= unit:
             return f"{size / unit:,.1f} {name}"

@@ -107,7 +107,7 @@ class Alone(Continued):
         return self.family.eval_state(state)
 
 
-def as_continued(family: Family) -> Continued:
+def wrap_family(family: Family) -> Continued:
     """The family with all members of ``Continued``, those of a family of its own at their defaults."""
     return family if isinstance(family, Continued) else Alone(family)
 
@@ -117,7 +117,7 @@ def with_codec(family: Family, codec: Any) -> Family:
     return family.with_codec(codec) if isinstance(family, Continued) else family
 
 
-def take_over(family: Continued, state: State) -> State:
+def apply_initial_params(family: Continued, state: State) -> State:
     """A random state of step 0 with what the family continues in it, averages included."""
     params, variables = family.initial_params(state)
     ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})

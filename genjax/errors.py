@@ -19,7 +19,7 @@ class UserError(Exception):
         self.field = field
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
     small = {word.lower(): word for word in known}

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
-from genjax.continued import as_continued
-from genjax.errors import UserError, unknown
+from genjax.continued import wrap_family
+from genjax.errors import UserError, unknown_name
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.serial import trust
-from genjax.serial.stored import blaming, execute, from_json, parse_json
+from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
@@ -120,7 +120,7 @@ class Experiment:
         if self.curriculum is not None:
             checks.component(self.curriculum, "curriculum", "check")
         for field, hint in typing.get_type_hints(Experiment).items():
-            object.__setattr__(self, field, checks.checked(getattr(self, field), hint, field))
+            object.__setattr__(self, field, checks.convert(getattr(self, field), hint, field))
         checks.at_least(self, 1, "steps", "batch_size", "steps_per_dispatch")
         checks.at_least(self, 0, "workers")
         checks.between(self, 0, MAX_SEED, "seed")
@@ -130,7 +130,7 @@ class Experiment:
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
         name, changed = type(self.family).__name__, self.curriculum is not None and self.curriculum.changes_batches
-        family = as_continued(self.family)
+        family = wrap_family(self.family)
         if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
                 f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no curriculum but an order"
@@ -157,31 +157,31 @@ def configs_folder() -> Path:
 
 def find_config(name: str) -> Path:
     """The config file of that path, or of that bare name under ``configs/``."""
-    checks.place(name, "CONFIG")
+    checks.check_path(name, "CONFIG")
     path = Path(name)
     if path.is_file():
         return path
     if path.exists():
         raise UserError(f"{name!r} must be a config file, and it is not a file", name)
-    known = known_configs()
+    known = list_configs()
     if path.suffix == ".py" or len(path.parts) != 1:
         hint = f"; did you mean {path.stem!r}?" if path.stem in known else ""
         raise UserError(f"no config file at {name!r}{hint}", name)
     if name not in known:
-        raise unknown("config", name, known)
+        raise unknown_name("config", name, known)
     return known[name]
 
 
-def known_configs() -> dict[str, Path]:
+def list_configs() -> dict[str, Path]:
     """The files under ``configs/`` by bare name."""
     return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
-def config_of(run_dir: str) -> tuple[Experiment, Path] | None:
+def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
     """The experiment and the file of the config that a run directory is named after; its tiny form of NAME_tiny."""
     name = Path(run_dir).name
     config = name.removesuffix("_tiny")
-    return load_config(config, tiny=name != config) if config in known_configs() else None
+    return load_config(config, tiny=name != config) if config in list_configs() else None
 
 
 def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
@@ -189,23 +189,23 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
 
     With ``tiny`` the same experiment shrunk to seconds, for tests and first looks.
     """
-    experiment, path = built_config(name, tiny)
+    experiment, path = build_config(name, tiny)
     if not isinstance(experiment, Experiment):
         raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
     return experiment, path
 
 
-def built_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
+def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     """What the config's ``get_config`` builds, and the file it came from."""
     path = find_config(name)
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
     module = execute(path, content)
-    trust.allow_here([trust.of_file(content)])  # a run's copy of what the user has just named
+    trust.allow_here([trust.file_entry(content)])  # a run's copy of what the user has just named
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
-    with blaming(path):
+    with blame_config(path):
         return module.get_config(tiny=tiny), path
 
 
@@ -268,7 +268,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{path}.{i}")
     elif old != new:
-        yield f"{path}: {_short(old)} -> {_short(new)}"
+        yield f"{path}: {_shorten(old)} -> {_shorten(new)}"
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
@@ -282,9 +282,9 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
         raise UserError("the run directory holds another config; it differs in " + "; ".join(forbidden))
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(_short, value))}]"
+        return f"[{', '.join(map(_shorten, value))}]"
     if isinstance(value, dict):
         return str(value.get("class", value.get("function"))).partition(":")[2]
     return repr(value)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import categories, vector
-from genjax.data.text.augment import real
+from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.optim import UpdateRule
 
@@ -183,13 +183,13 @@ def require_samples(family: Family, who: str = "") -> None:
         raise UserError(f"{who} needs samples, but {family.no_samples}" if who else family.no_samples)
 
 
-def example_of(spec: Spec) -> dict[str, jax.Array]:
+def make_example(spec: Spec) -> dict[str, jax.Array]:
     """A batch of one example of zeros."""
     example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
     return example | {"mask": jnp.ones(1)}
 
 
-def modelled(batch: Batch, variables: Any = None) -> jax.Array:
+def select_modelled(batch: Batch, variables: Any = None) -> jax.Array:
     """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D].
 
     Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding; of a table its rows as vectors
@@ -198,7 +198,7 @@ def modelled(batch: Batch, variables: Any = None) -> jax.Array:
     if "categorical" in batch:
         return vector(batch["numeric"], batch["categorical"], categories(variables or {}))
     if "tokens" in batch:
-        return jnp.where(real(batch), batch["tokens"], -1)
+        return jnp.where(real_mask(batch), batch["tokens"], -1)
     for entry in ("image", "signal"):
         if entry in batch:
             return batch[entry]
@@ -259,7 +259,7 @@ def gradient_step(
       ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped``.
     """
     rule: UpdateRule = optimizer if part is None else optimizer[part]
-    params, opt_state, ema = (_of(tree, part) for tree in (state.params, state.opt_state, state.ema))
+    params, opt_state, ema = (_get_part(tree, part) for tree in (state.params, state.opt_state, state.ema))
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
@@ -269,24 +269,24 @@ def gradient_step(
         metrics, variables = loss(rule.used(params), variables, batch, key)
         total, weight = metrics["loss"]
         if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them
-            total = total / _positive(weight if axis is None else jax.lax.psum(weight, axis))
+            total = total / _clamp_weight(weight if axis is None else jax.lax.psum(weight, axis))
         return total, (metrics, variables)
 
-    grads, metrics, variables = _accumulated(
+    grads, metrics, variables = _accumulate_gradients(
         jax.grad(objective, has_aux=True), rule.accumulate, params, state.variables, batch, key
     )
     if axis is not None:
         grads, metrics = jax.lax.psum((grads, metrics), axis)
-        variables = jax.tree.map(lambda v: _mean_over(v, axis), variables)
+        variables = jax.tree.map(lambda v: _average_devices(v, axis), variables)
     if not whole:
-        grads = jax.tree.map(lambda g: g / _positive(metrics["loss"].weight), grads)
+        grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
 
     norm = rule.norm(rule.thawed(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:
         new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
-        new_ema = ema if rule.ema is None else _averaged(ema, new_params, rule.ema, opt_state.updates)
+        new_ema = ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
         return new_params, new_opt_state, new_ema, variables
 
     rate = rule.learning_rate(opt_state.updates)
@@ -300,15 +300,15 @@ def gradient_step(
         "skipped": Mean(1.0 - finite, one),
     }
     state = state.replace(
-        params=_with(state.params, part, params),
-        opt_state=_with(state.opt_state, part, opt_state),
-        ema=state.ema if rule.ema is None else _with(state.ema, part, ema),
+        params=_set_part(state.params, part, params),
+        opt_state=_set_part(state.opt_state, part, opt_state),
+        ema=state.ema if rule.ema is None else _set_part(state.ema, part, ema),
         variables=variables,
     )
     return state, metrics
 
 
-def _accumulated(
+def _accumulate_gradients(
     gradient: Callable[..., Any], pieces: int, params: Params, variables: Any, batch: Batch, key: jax.Array
 ) -> tuple[Any, Metrics, Any]:
     """Summed gradients and metrics over ``pieces`` microbatches, one at a time."""
@@ -333,25 +333,25 @@ def _accumulated(
     return carry
 
 
-def _positive(weight: jax.Array) -> jax.Array:
+def _clamp_weight(weight: jax.Array) -> jax.Array:
     """A batch of masked rows alone has weight 0 and gradient 0, not NaN."""
     return jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)
 
 
-def _averaged(ema: Params, params: Params, decay: float, updates: jax.Array) -> Params:
+def _update_ema(ema: Params, params: Params, decay: float, updates: jax.Array) -> Params:
     # The decay warms up, so that the random start is soon forgotten.
     warm = jnp.minimum(decay, (1 + updates) / (10 + updates))
     return jax.tree.map(lambda e, p: e + (1 - warm) * (p - e), ema, params)
 
 
-def _mean_over(variable: jax.Array, axis: str) -> jax.Array:
+def _average_devices(variable: jax.Array, axis: str) -> jax.Array:
     floating = jnp.issubdtype(variable.dtype, jnp.floating)
     return jax.lax.pmean(variable, axis) if floating else variable
 
 
-def _of(tree: Any, part: str | None) -> Any:
+def _get_part(tree: Any, part: str | None) -> Any:
     return tree if part is None or tree is None else tree.get(part)
 
 
-def _with(tree: Any, part: str | None, value: Any) -> Any:
+def _set_part(tree: Any, part: str | None, value: Any) -> Any:
     return value if part is None else tree | {part: value}

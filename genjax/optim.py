@@ -79,7 +79,9 @@ class UpdateRule:
         for pattern, first in self.unfreeze:
             named = trees.matches((pattern,), tree)
             tree = jax.tree.map(
-                lambda x, found, f=first: jnp.where(updates >= _beside(f, x), x, 0) if found else x, tree, named
+                lambda x, found, f=first: jnp.where(updates >= _broadcast_layers(f, x), x, 0) if found else x,
+                tree,
+                named,
             )
         return tree
 
@@ -188,7 +190,9 @@ class Optimizer:
     def _multiply(self, direction: Params, params: Params) -> Params:
         for pattern, factor in self.rates:
             named = trees.matches((pattern,), direction)
-            direction = jax.tree.map(lambda d, found, f=factor: _beside(f, d) * d if found else d, direction, named)
+            direction = jax.tree.map(
+                lambda d, found, f=factor: _broadcast_layers(f, d) * d if found else d, direction, named
+            )
         return direction
 
     def _decayed(self, params: Params) -> Any:
@@ -200,7 +204,7 @@ class Optimizer:
         return jax.tree.map(lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params))
 
 
-def _beside(values: Factor | First, x: jax.Array) -> Any:
+def _broadcast_layers(values: Factor | First, x: jax.Array) -> Any:
     """One number for all of x, or one for each of its leading axis."""
     return jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1)) if isinstance(values, tuple) else values
 

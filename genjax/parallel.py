@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import checks, trees
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class ShardRule:
         trees.check_syntax("devices.rules", (self.pattern,))
         for axis in self.axes:
             if axis not in (None, "fsdp", "tensor"):
-                raise unknown("mesh axis", str(axis), ("fsdp", "tensor"))
+                raise unknown_name("mesh axis", str(axis), ("fsdp", "tensor"))
 
 
 @checks.frozen
@@ -276,7 +276,7 @@ def _join(devices: Devices) -> None:
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     peers.Watch()
-    waiting = threading.Timer(PATIENCE, _say_for_whom, (devices,))
+    waiting = threading.Timer(PATIENCE, _log_waiting, (devices,))
     waiting.daemon = True
     waiting.start()
     try:
@@ -287,7 +287,7 @@ def _join(devices: Devices) -> None:
         waiting.cancel()
 
 
-def _say_for_whom(devices: Devices) -> None:
+def _log_waiting(devices: Devices) -> None:
     address = devices.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "the address that the cluster gives")
     if devices.processes is None or devices.process_id is None:
         whom = "for the other processes of the cluster"
@@ -326,7 +326,7 @@ def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Gen
             items.close()
 
 
-def agree(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether any process raised the flag: all of them must stop at the same step."""
     if jax.process_count() == 1:
         return flag

@@ -81,7 +81,7 @@ class Started(NamedTuple):
         return (f"began from {run}, parameters: {told}", *rows)
 
 
-def begun(params: Any, learned: Any, start: StartFrom) -> Started:
+def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
     """``params`` with those of another run in the places that the rules say.
 
     Raises:
@@ -101,45 +101,45 @@ def begun(params: Any, learned: Any, start: StartFrom) -> Started:
             coming[place] = path, leaf
     other = [place for place, (_, leaf) in coming.items() if leaf.shape != here[place].shape]
     told = {place: f"{coming[place][0]} {_shape(coming[place][1])} to {place} {_shape(here[place])}" for place in other}
-    wrong = [line for place, line in told.items() if not _partly(start, coming[place][1], here[place], place)]
+    wrong = [line for place, line in told.items() if not _may_reshape(start, coming[place][1], here[place], place)]
     if wrong:
         raise UserError(f"parameters of {start.run} do not fit: {'; '.join(wrong)}")
     if not coming:
         raise UserError(f"no parameter of {start.run} has a place here; there are {', '.join(here)}")
     trees.check_patterns("start_from.reshape", start.reshape, params)
     for place in other:
-        coming[place] = coming[place][0], _overlaid(here[place], coming[place][1])
+        coming[place] = coming[place][0], _overlay(here[place], coming[place][1])
     loaded = tuple(place for place in coming if place not in told)
     new = tuple(path for path in here if path not in coming)
-    return Started(_with(params, coming), loaded, new, tuple(left), tuple(told.values()))
+    return Started(_replace_leaves(params, coming), loaded, new, tuple(left), tuple(told.values()))
 
 
-def carried(variables: Any, learned: Any, start: StartFrom) -> Any:
+def transfer_variables(variables: Any, learned: Any, start: StartFrom) -> Any:
     """``variables`` with those of another run that ``start`` asks for and that are of the same shape."""
     here, coming = dict(trees.named_leaves(variables)), {}
     for path, leaf in trees.named_leaves(learned):
         wanted = any(re.search(pattern, path) for pattern in start.variables)
         if wanted and path in here and here[path].shape == leaf.shape:
             coming[path] = path, leaf
-    return _with(variables, coming)
+    return _replace_leaves(variables, coming)
 
 
 def _shape(array: Any) -> list[int]:
     return list(array.shape)
 
 
-def _partly(start: StartFrom, there: Any, here: Any, place: str) -> bool:
+def _may_reshape(start: StartFrom, there: Any, here: Any, place: str) -> bool:
     """Whether a parameter may be of another shape, and can."""
     return there.ndim == here.ndim and any(re.search(pattern, place) for pattern in start.reshape)
 
 
-def _overlaid(here: Any, there: Any) -> Any:
+def _overlay(here: Any, there: Any) -> Any:
     """``here`` with what ``there`` has of the same places."""
     common = tuple(slice(min(a, b)) for a, b in zip(here.shape, there.shape, strict=True))
     return jnp.asarray(here).at[common].set(there[common])
 
 
-def _with(params: Any, coming: Mapping[str, tuple[str, Any]]) -> Any:
+def _replace_leaves(params: Any, coming: Mapping[str, tuple[str, Any]]) -> Any:
     def one(path: Any, leaf: Any) -> Any:
         found = coming.get(trees.path_string(path))
         return leaf if found is None else found[1]

@@ -17,9 +17,9 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.dataset import Batch
-from genjax.evaluation.judge import SAMPLES, Judge, default_split, sampled
+from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
 from genjax.experiment import Experiment
 from genjax.family import State
 from genjax.machine import disk
@@ -33,7 +33,7 @@ from genjax.runs.meter import PackedMetrics
 from genjax.runs.run import Run, load_models
 from genjax.runs.setup import Setup, check_training, set_up
 from genjax.runs.stop import Stop
-from genjax.runs.tracking import Tracking, tracked
+from genjax.runs.tracking import Tracking, track_run
 
 NON_FINITE_LIMIT = 3
 KEPT = "what was saved before is whole, and the same command goes on once there is room"
@@ -72,7 +72,7 @@ def train(
     layout = parallel.start(experiment.devices)
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
-    with disk.watched(KEPT, folder), _leased(folder, layout) as lease:
+    with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
             _train_prerequisites(experiment, deadline, quiet, tracking)
         directory.check_claim(folder, experiment, source)
@@ -80,9 +80,9 @@ def train(
         check_training(setup)
         directory.claim(folder, experiment, source)
         directory.describe(folder, setup.data, layout, lineage.parents(folder, experiment))
-        if directory.kept_others(folder) is None:
+        if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
-        with tracked(tracking, folder, setup.experiment, layout.is_main):
+        with track_run(tracking, folder, setup.experiment, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
                 state = run_loop(setup, checkpoints, stop, deadline, quiet)
             if layout.is_main:
@@ -100,12 +100,12 @@ def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, t
     score = None if experiment.curriculum is None else experiment.curriculum.score
     scorers = () if score is None else score.runs
     for run_dir in dict.fromkeys(
-        filter(None, (experiment.start_from.run, *as_continued(experiment.family).runs.values(), *scorers))
+        filter(None, (experiment.start_from.run, *wrap_family(experiment.family).runs.values(), *scorers))
     ):
-        found = experiments.config_of(run_dir)
+        found = experiments.load_run_config(run_dir)
         if found is None:
             continue
-        stored, (base, source) = directory.stored_experiment(epath.Path(run_dir)), found
+        stored, (base, source) = directory.load_experiment(epath.Path(run_dir)), found
         wanted = dataclasses.replace(base if stored is None else stored, devices=experiment.devices)
         step = newest_step(epath.Path(run_dir).expanduser())
         if step is not None and step >= wanted.steps:
@@ -190,7 +190,7 @@ class Loop:
         """Whether all processes stop here; they have to agree on a step, and asking each other costs a round trip."""
         wanted = stop.wanted or time.monotonic() > deadline
         asks = jax.process_count() == 1 or self._is_due(self._setup.experiment.every.log or 1)
-        stopping = asks and parallel.agree(wanted)
+        stopping = asks and parallel.any_process(wanted)
         if stopping:
             stop.check()
         return stopping
@@ -256,7 +256,7 @@ class Loop:
         family: Any = setup.family.wrapped
         options = family.prepared(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
-        samples = sampled(setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options)
+        samples = draw_samples(setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options)
         if setup.layout.is_main and setup.run_dir is not None:
             codec.write(family.finished(samples, options, codec), setup.run_dir / "samples" / f"{self.step:08d}")
 
@@ -298,7 +298,7 @@ class Clock:
 
 
 @contextlib.contextmanager
-def _leased(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease | None]:
+def _hold_lease(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease | None]:
     """The lease on the run directory, which the main process holds for all; the others get None.
 
     Raises:
@@ -311,7 +311,7 @@ def _leased(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease | No
             lease = stack.enter_context(Lease(run_dir)) if layout.is_main else None
         except Exception as error:
             refused = error
-        failed = parallel.agree(refused is not None)
+        failed = parallel.any_process(refused is not None)
         if refused is not None:
             raise refused
         if failed:

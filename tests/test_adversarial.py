@@ -66,10 +66,10 @@ def test_hits_count_sides_of_the_boundary_or_pairs_in_order():
 
 def test_the_slope_of_a_quadratic_and_its_penalty():
     x = jnp.array([[3.0, 4.0], [0.0, 0.0], [0.6, 0.8]])
-    slope = adversarial.squared_slope(lambda x: 0.5 * jnp.square(x).sum(-1), x)
+    slope = adversarial.squared_gradient_norm(lambda x: 0.5 * jnp.square(x).sum(-1), x)
     np.testing.assert_allclose(slope, [25, 0, 1], atol=1e-6)
-    np.testing.assert_allclose(adversarial.distance_from_one(slope), [16, 1, 0], atol=1e-5)
-    gradient = jax.grad(lambda s: adversarial.distance_from_one(s).sum())(jnp.zeros(1))
+    np.testing.assert_allclose(adversarial.gradient_penalty(slope), [16, 1, 0], atol=1e-5)
+    gradient = jax.grad(lambda s: adversarial.gradient_penalty(s).sum())(jnp.zeros(1))
     assert np.isfinite(gradient).all(), "a flat critic must not give NaN"
 
 
@@ -80,12 +80,12 @@ def test_the_slope_of_a_pack_is_that_of_all_its_examples():
         first, second = jnp.split(x, 2)
         return (first * second).sum(-1)
 
-    np.testing.assert_allclose(adversarial.squared_slope(critic, x, pack=2), [1 + 9, 4 + 16])
+    np.testing.assert_allclose(adversarial.squared_gradient_norm(critic, x, pack=2), [1 + 9, 4 + 16])
 
 
 def test_points_between_lie_on_the_line_and_a_pack_moves_as_one():
     real, fake = jnp.ones((6, 2)), jnp.zeros((6, 2))
-    x = adversarial.between(jax.random.key(0), real, fake, pack=2)
+    x = adversarial.interpolate(jax.random.key(0), real, fake, pack=2)
     assert (x >= 0).all() and (x <= 1).all()
     np.testing.assert_array_equal(x[:, 0], x[:, 1])
     np.testing.assert_array_equal(x[:3], x[3:])
@@ -94,7 +94,9 @@ def test_points_between_lie_on_the_line_and_a_pack_moves_as_one():
 
 def after(logits, spread=1.0, real=0.5, fake=0.5):
     def one(gauges, logit):
-        return adversarial.gauged(gauges, logit, logit**2 + spread**2, jnp.float32(real), jnp.float32(fake)), None
+        return adversarial.update_gauges(
+            gauges, logit, logit**2 + spread**2, jnp.float32(real), jnp.float32(fake)
+        ), None
 
     return jax.lax.scan(one, adversarial.no_gauges(), jnp.asarray(logits, jnp.float32))[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.cli.best_of import Best, best_of
+from genjax.cli.best_of import Best, draw_best
 from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents
@@ -49,7 +49,7 @@ def test_the_best_of_the_draws_of_several_seeds(run):
         return share_of_b(prompts, responses)
 
     options = Decoding(steps=8, prompts=("a", "na", "b"))
-    found = best_of(run, reward, 4, num=7, seed=2, options=options)
+    found = draw_best(run, reward, 4, num=7, seed=2, options=options)
     draws = [run.sample(7, 8 + k, options) for k in range(4)]
     turns = ("a", "na", "b", "a", "na", "b", "a")
     assert found.rewards.shape == (4, 7) and [prompts for prompts, _ in told] == [turns] * 4
@@ -74,7 +74,7 @@ def test_images_are_chosen_as_pixels(tmp_path):
     told, _ = load_config("gan_digits", tiny=True)
     gan = genjax.train(dataclasses.replace(told, devices=ONE), tmp_path / "gan", quiet=True)
     light = lambda images, labels: images.mean((1, 2, 3))  # noqa: E731
-    found = best_of(gan, light, 3, num=4)
+    found = draw_best(gan, light, 3, num=4)
     draws = [gan.sample(4, k).mean((1, 2, 3)) for k in range(3)]
     np.testing.assert_allclose(found.samples.mean((1, 2, 3)), np.max(draws, 0), rtol=1e-6)
 
@@ -95,8 +95,8 @@ def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
         assert command_line.main([*called, *more]) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(UserError, match="the best of at least 2 is chosen, not of 1"):
-        best_of(run, share_of_b, 1)
+        draw_best(run, share_of_b, 1)
     with pytest.raises(UserError, match=r"for 3 it gave an array of shape \[1\]"):
-        best_of(run, lambda prompts, responses: [1.0], 2, num=3)
+        draw_best(run, lambda prompts, responses: [1.0], 2, num=3)
     with pytest.raises(UserError, match="too large with a seed of 2147483648"):
-        best_of(run, share_of_b, 2, num=3, seed=2**31)
+        draw_best(run, share_of_b, 2, num=3, seed=2**31)

@@ -17,7 +17,7 @@ from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.experiment import Every, Experiment, config_of, load_config
+from genjax.experiment import Every, Experiment, load_config, load_run_config
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
 from genjax.interop.huggingface import Pretrained, save
@@ -28,7 +28,7 @@ from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.lora import BASE, LoRA
 from genjax.runs.checkpoint_files import newest_step
-from genjax.runs.pretrained import going_on
+from genjax.runs.pretrained import with_base
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
 
@@ -54,10 +54,10 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_run_directory_names_its_config():
-    experiment, path = config_of("runs/vae_digits")
+    experiment, path = load_run_config("runs/vae_digits")
     assert path.stem == "vae_digits" and experiment == load_config("vae_digits")[0]
-    assert config_of("elsewhere/vae_digits_tiny")[0] == load_config("vae_digits", tiny=True)[0]
-    assert config_of("runs/nothing") is None
+    assert load_run_config("elsewhere/vae_digits_tiny")[0] == load_config("vae_digits", tiny=True)[0]
+    assert load_run_config("runs/nothing") is None
 
 
 def test_the_run_that_another_starts_from_is_trained_first_and_once(here, capsys):
@@ -126,23 +126,23 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     data = texts(model, RandomWindows(12), Characters())
     told = Experiment(Autoregressive(Transformer(2, 2, 16, 32)), data, SGD(Constant(0.0)), steps=1, batch_size=4)
     told = dataclasses.replace(told, every=EVERY, devices=ONE)
-    whole = going_on(told, str(model / "model"), str(tmp_path / "whole"))
+    whole = with_base(told, str(model / "model"), str(tmp_path / "whole"))
     assert whole.family.net.context == 24 and whole.start_from.run == str(tmp_path / "whole_from")
     run = genjax.train(whole, tmp_path / "whole", quiet=True)
     assert type(run.codec) is Subwords and run.codec.vocabulary == 280
     assert "text is in the tokens of" in capsys.readouterr().err
-    lora = going_on(
+    lora = with_base(
         dataclasses.replace(told, family=LoRA("unused", Adapters(2))), str(model / "model"), str(tmp_path / "l")
     )
     adapted = genjax.train(lora, tmp_path / "l", quiet=True)
     learned = genjax.load(tmp_path / "whole_from").state.params
     (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has begun needs it no more
     again = dataclasses.replace(told, steps=2)
-    assert genjax.train(going_on(again, str(model / "model"), str(tmp_path / "whole")), tmp_path / "whole").step == 2
+    assert genjax.train(with_base(again, str(model / "model"), str(tmp_path / "whole")), tmp_path / "whole").step == 2
     (tmp_path / "gone").rename(tmp_path / "whole_from")
-    assert going_on(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(tmp_path / "m_from")
+    assert with_base(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(tmp_path / "m_from")
     with pytest.raises(UserError, match="m_from is of another model than .*texts: remove it"):
-        going_on(told, str(model / "texts"), str(tmp_path / "m"))
+        with_base(told, str(model / "texts"), str(tmp_path / "m"))
     for found in (run.state.params, adapted.state.frozen[BASE]["params"]):
         jax.tree.map(np.testing.assert_array_equal, dict(jax.device_get(found)), dict(jax.device_get(learned)))
     assert genjax.load(tmp_path / "l").evaluate().numbers == adapted.evaluate().numbers
@@ -154,7 +154,7 @@ def test_a_damaged_model_is_told_and_leaves_nothing(model, tmp_path, text):
     (tmp_path / "model" / "config.json").write_bytes(text)
     told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
     with pytest.raises(UserError, match="config.json is damaged"):
-        going_on(told, str(tmp_path / "model"), str(tmp_path / "run"))
+        with_base(told, str(tmp_path / "model"), str(tmp_path / "run"))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -164,7 +164,7 @@ def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):
     told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
     for _ in range(2):
         with pytest.raises(UserError, match="run_from, where .*model would become a run, is there already"):
-            going_on(told, str(model / "model"), str(tmp_path / "run"))
+            with_base(told, str(model / "model"), str(tmp_path / "run"))
     assert (tmp_path / "run_from" / "mine.txt").read_text() == "mine"
 
 
@@ -174,7 +174,7 @@ def test_what_stands_on_a_net_takes_that_of_the_other_run(model, tmp_path):
     data = LabelledTexts(texts(model, Documents(12), Subwords()))
     start = StartFrom("unused", (("^", "backbone/tokens/"),))
     told = Experiment(Classifier(TokenBackbone(Transformer(2, 2, 16, 32), "last")), data, start_from=start)
-    found = going_on(told, str(model / "model"), str(tmp_path / "run"))
+    found = with_base(told, str(model / "model"), str(tmp_path / "run"))
     assert found.family.net.net.context == 24 and found.family.net.pool == "last"
     assert found.start_from.rules == start.rules
 
@@ -185,5 +185,5 @@ def test_a_codec_with_a_vocabulary_stays_and_has_to_be_that_of_the_run(model, tm
     told = Experiment(Autoregressive(Transformer(1, 2, 8, 24)), data, SGD(Constant(0.0)), steps=1, batch_size=4)
     told = dataclasses.replace(told, every=EVERY, devices=ONE)
     with pytest.raises(UserError, match="the tokens of .*_from are not those of these data"):
-        genjax.train(going_on(told, str(model / "model"), str(tmp_path / "a")), tmp_path / "a", quiet=True)
+        genjax.train(with_base(told, str(model / "model"), str(tmp_path / "a")), tmp_path / "a", quiet=True)
     assert Path(tmp_path / "a_from" / "config.json").exists()

@@ -14,7 +14,7 @@ DTYPES = ["bool", "int8", "uint8", "int16", "bfloat16", "float16", "int32", "uin
 
 
 def one(x):
-    return checksums.of_arrays({"x": x})["x"]
+    return checksums.hash_arrays({"x": x})["x"]
 
 
 def array(dtype, shape=(16, 6)):
@@ -86,16 +86,16 @@ def test_scalars_and_empty_arrays_have_one(dtype):
 
 def test_leaves_go_by_their_paths():
     tree = {"a": {"b": jnp.ones(2)}, "c": [jnp.ones(2), jnp.zeros(2)]}
-    found = checksums.of_arrays(tree)
+    found = checksums.hash_arrays(tree)
     assert len(found) == 3 and found["a/b"] == one(jnp.ones(2))
     assert sorted(found.values()) == sorted([one(jnp.ones(2)), one(jnp.ones(2)), one(jnp.zeros(2))])
 
 
 @pytest.mark.parametrize("value", [None, {"b": 1, "a": [0.1, 1e-300, -0.0]}, {"x": float("inf")}, "ä\n", 2**60])
 def test_json_has_the_same_one_after_it_was_written_and_read(value):
-    assert checksums.of_json(json.loads(json.dumps(value))) == checksums.of_json(value)
+    assert checksums.hash_json(json.loads(json.dumps(value))) == checksums.hash_json(value)
 
 
 def test_other_json_has_another():
     values = [None, 0, 1, 1.0, "1", [], {}, [1], {"a": 1}, {"a": 2}, {"b": 1}, False]
-    assert len({checksums.of_json(value) for value in values}) == len(values)
+    assert len({checksums.hash_json(value) for value in values}) == len(values)

@@ -9,7 +9,7 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.cli.compare import compare, wins
+from genjax.cli.compare import compare, win_rates
 from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents
@@ -51,7 +51,7 @@ def share_of_b(prompts, responses):
 
 
 def test_wins_count_ties_half_and_nothing_below_all_else():
-    found = wins(np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 2.0, 1.0, -5.0]))
+    found = win_rates(np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 2.0, 1.0, -5.0]))
     assert found["win_rate"] == 2.5 / 4
     assert found["reward_a"] == 2.0 and found["reward_b"] == 0.0
     z, n, p = 1.96, 4, 0.625  # Wilson's interval

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.families.diffusion.couplings import NormalNoise, Ring, paired
+from genjax.families.diffusion.couplings import NormalNoise, Ring, pair_noise
 
 KEY = jax.random.key(0)
-OPTIMAL = functools.partial(paired, "optimal")
+OPTIMAL = functools.partial(pair_noise, "optimal")
 
 
 def test_optimal_pairs_are_those_of_an_exhaustive_search():
@@ -24,7 +24,7 @@ def test_optimal_pairs_are_those_of_an_exhaustive_search():
 
     best = min(itertools.permutations(range(6)), key=cost)
     np.testing.assert_array_equal(found, noise[jnp.asarray(best)])
-    np.testing.assert_array_equal(paired("independent", x, noise), noise)
+    np.testing.assert_array_equal(pair_noise("independent", x, noise), noise)
 
 
 def test_each_device_pairs_its_own_rows():

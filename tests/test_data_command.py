@@ -5,7 +5,7 @@ import json
 import pytest
 
 from genjax.errors import UserError
-from genjax.experiment import built_config, configs_folder, load_config
+from genjax.experiment import build_config, configs_folder, load_config
 from tests.test_main import cli, flat, refused
 
 CONFIGS = sorted(path.stem for path in configs_folder().glob("prepare/*.py"))
@@ -35,7 +35,7 @@ def test_the_tiny_form_of_a_preparation_makes_a_set(here, config):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_of_a_preparation_builds(config):
-    preparation, path = built_config(config)
+    preparation, path = build_config(config)
     assert f"genjax data prepare {config}" in path.read_text().split('"""')[1]
     assert preparation.stages and preparation.origin != "not stated"
     with pytest.raises(UserError, match="returned Preparation, not an Experiment"):

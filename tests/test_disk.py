@@ -15,10 +15,10 @@ from genjax import Every
 from genjax.__main__ import main
 from genjax.data import stand_in
 from genjax.data.text.codecs import Bytes, Characters
-from genjax.data.text.corpus import fitted, tokenised
+from genjax.data.text.corpus import fit_codec, tokenise
 from genjax.data.text.documents import StoredTexts
 from genjax.errors import UserError
-from genjax.experiment import built_config
+from genjax.experiment import build_config
 from genjax.machine import disk
 from genjax.prepare import synthetic
 from genjax.prepare.run import prepare
@@ -61,7 +61,7 @@ def get_config(tiny=False):
 def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
     path = tmp_path / ("x" * 250)
     disk.write(path, "one\n")
-    with pytest.raises(KeyboardInterrupt), disk.whole(path) as part:
+    with pytest.raises(KeyboardInterrupt), disk.write_atomically(path) as part:
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "one\n" and os.listdir(tmp_path) == [path.name]
@@ -82,7 +82,7 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
 def test_every_form_of_a_full_disk_is_known_also_behind_another_error(error, tmp_path):
     for raised in (error, RuntimeError("a library failed")):
         raised.__cause__ = None if raised is error else error
-        with pytest.raises(UserError, match="on the disk .*; kept") as found, disk.watched("kept", tmp_path):
+        with pytest.raises(UserError, match="on the disk .*; kept") as found, disk.explain_full_disk("kept", tmp_path):
             raise raised
         assert found.value.field == str(tmp_path)
 
@@ -93,14 +93,14 @@ def test_other_errors_are_left_alone(tmp_path):
         OSError(errno.EIO, "bad"),
         ValueError("full of it"),
     ):
-        with pytest.raises(type(error)) as found, disk.watched("kept", tmp_path):
+        with pytest.raises(type(error)) as found, disk.explain_full_disk("kept", tmp_path):
             raise error
         assert found.value is error
 
 
 def test_the_disk_that_is_full_is_named_not_the_one_of_the_run(small_disk, tmp_path):
     message = f"on the disk {small_disk} "
-    with pytest.raises(UserError, match=message) as found, disk.watched("kept", tmp_path, small_disk):
+    with pytest.raises(UserError, match=message) as found, disk.explain_full_disk("kept", tmp_path, small_disk):
         np.save(small_disk / "tokens.npy", np.zeros(10**6))  # numpy names no path
     assert found.value.field == str(small_disk)
 
@@ -141,7 +141,7 @@ def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_pat
     small_files(100)
     with (
         pytest.raises(UserError, match=r"larger than the limit") as found,
-        disk.watched("kept", tmp_path / "other"),
+        disk.explain_full_disk("kept", tmp_path / "other"),
     ):
         disk.write(tmp_path / "x.txt", "x" * 200)
     assert found.value.field == str(tmp_path / "x.txt") and os.listdir(tmp_path) == []
@@ -149,23 +149,23 @@ def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_pat
 
 def test_a_token_cache_without_room_is_named_and_made_again(tmp_path, small_files):
     texts = StoredTexts("texts", tuple((f"{i}", "some text") for i in range(300)))
-    codec, whole = Bytes(), tokenised(texts, Bytes(), tmp_path / "whole")
+    codec, whole = Bytes(), tokenise(texts, Bytes(), tmp_path / "whole")
     small_files(1000)
     with pytest.raises(UserError, match="token cache is as it was") as found:
-        tokenised(texts, codec, tmp_path / "cache")
+        tokenise(texts, codec, tmp_path / "cache")
     assert found.value.field == str(tmp_path / "cache") and os.listdir(tmp_path / "cache") == []
     small_files(None)
-    np.testing.assert_array_equal(tokenised(texts, codec, tmp_path / "cache").tokens, whole.tokens)
+    np.testing.assert_array_equal(tokenise(texts, codec, tmp_path / "cache").tokens, whole.tokens)
 
 
 def test_a_fitted_codec_without_room_leaves_nothing(tmp_path, small_files):
     texts = StoredTexts("texts", (("a", "some text"),))
     small_files(20)
     with pytest.raises(UserError) as found:
-        fitted(Characters(), texts, tmp_path)
+        fit_codec(Characters(), texts, tmp_path)
     assert found.value.field == str(tmp_path) and os.listdir(tmp_path) == []
     small_files(None)
-    assert fitted(Characters(), texts, tmp_path).characters == " emostx"
+    assert fit_codec(Characters(), texts, tmp_path).characters == " emostx"
 
 
 def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatch, small_files):
@@ -175,10 +175,10 @@ def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatc
         monkeypatch.setattr(stand_in, others, dict)
     small_files(100)
     with pytest.raises(UserError) as found:
-        stand_in.written_folder()
+        stand_in.write_stand_ins()
     assert str(tmp_path) in found.value.field and os.listdir(tmp_path / "genjax") == []
     small_files(None)
-    assert (stand_in.written_folder() / "text" / "a.txt").read_bytes() == b"x" * 500
+    assert (stand_in.write_stand_ins() / "text" / "a.txt").read_bytes() == b"x" * 500
 
 
 @pytest.mark.parametrize("size", [20, 1500, 5000])
@@ -248,7 +248,7 @@ def test_a_preparation_on_a_full_disk_is_one_line_and_goes_on(small_disk, tmp_pa
 def test_a_preparation_whose_lines_nobody_reads_is_no_fault_of_the_disk(tmp_path):
     (tmp_path / "raw.txt").write_text("some text\nand more\n")
     (tmp_path / "config.py").write_text(CONFIG.format(root=str(tmp_path)))
-    preparation, _ = built_config(str(tmp_path / "config.py"))
+    preparation, _ = build_config(str(tmp_path / "config.py"))
 
     def say(line):
         raise BrokenPipeError

@@ -12,7 +12,7 @@ import pytest
 import genjax
 from genjax import __main__ as command_line
 from genjax.data.sources import ImageFolder
-from genjax.experiment import built_config, load_config
+from genjax.experiment import build_config, load_config
 from genjax.parallel import Devices
 from genjax.runs.export import export
 
@@ -72,7 +72,7 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
         return
     if name == "data":
-        assert (name, target) == ("data", "prepare") and built_config(options[0], "--tiny" in options[1:])
+        assert (name, target) == ("data", "prepare") and build_config(options[0], "--tiny" in options[1:])
         return
     experiment, _ = load_config(target)
     if "--help" in options:

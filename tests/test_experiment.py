@@ -980,7 +980,7 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
 def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
     source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
-    trust.allow_here([trust.of_file(source.read_bytes())])
+    trust.allow_here([trust.file_entry(source.read_bytes())])
     reward = stored_files.execute(source, source.read_bytes()).reward
     assert to_json(reward) == {"function": f"{stored_files.CONFIG_MODULE}:reward"}
     assert from_json(to_json(reward), source)(["a"], ["bc"]) == [2.0]

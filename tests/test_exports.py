@@ -21,7 +21,7 @@ from genjax.experiment import Every, load_config
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer
 from genjax.parallel import Devices
-from genjax.runs.export import export, exported, pretrained, sampling
+from genjax.runs.export import export, export_function, export_pretrained, sampling
 from genjax.trees import named_leaves
 
 RUNS = ("vae_digits", "gan_points", "flow_points", "gpt_docs")
@@ -109,7 +109,7 @@ def test_a_platform_that_lacks_an_operation_is_left_out():
         return jnp.linalg.eigvals(weights["a"]).real + key.sum()
 
     weights = {"a": np.diag([1.0, 2.0]).astype(np.float32)}
-    function = exported(sample, weights)
+    function = export_function(sample, weights)
     assert "cpu" in function.platforms and "tpu" not in function.platforms
     again = jax_export.deserialize(function.serialize())
     np.testing.assert_allclose(again.call(weights, np.zeros(2, np.uint32)), [1, 2])
@@ -118,7 +118,7 @@ def test_a_platform_that_lacks_an_operation_is_left_out():
         raise NotImplementedError("no such kernel")
 
     with pytest.raises(UserError, match="for no platform: no such kernel"):
-        exported(nowhere, weights)
+        export_function(nowhere, weights)
 
 
 def test_a_family_without_samples_has_weights_alone(folder, capsys):
@@ -132,7 +132,7 @@ def test_a_family_without_samples_has_weights_alone(folder, capsys):
 
 def test_a_model_of_conversations_has_the_tokenizer_of_its_texts(gpt):
     chat = dataclasses.replace(gpt, codec=ChatCodec(gpt.codec))
-    assert pretrained(chat).codec == gpt.codec
+    assert export_pretrained(chat).codec == gpt.codec
 
 
 def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
@@ -145,7 +145,7 @@ def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
     assert command_line.main(["export", str(tmp_path)]) == 2
     assert "must be a run directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="for models of tokens here, not for VAE"):
-        pretrained(once("vae_digits", folder))
+        export_pretrained(once("vae_digits", folder))
 
 
 def test_a_bigram_and_an_odd_net_have_no_form_in_hugging_faces_layout(gpt, folder, tmp_path):
@@ -183,7 +183,7 @@ def test_a_trained_gpt_opens_in_transformers_with_equal_logits_and_texts(scanned
     with torch.no_grad():
         expected = peer(cut).logits.numpy()
         drawn = peer.generate(cut[:, :4], max_new_tokens=8, do_sample=False, pad_token_id=0)
-    np.testing.assert_allclose(jax.jit(pretrained(run).logits)(cut.numpy()), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(export_pretrained(run).logits)(cut.numpy()), expected, rtol=1e-4, atol=1e-4)
     options = dataclasses.replace(run.experiment.family.sampler, temperature=0.0, prompt=text[:4], steps=8)
     np.testing.assert_array_equal(run.sample(1, options=options), drawn.numpy())
 

@@ -10,7 +10,7 @@ import pytest
 
 import genjax
 from genjax import parallel
-from genjax.continued import Continued, as_continued
+from genjax.continued import Continued, wrap_family
 from genjax.experiment import Every
 from genjax.family import init_state
 from genjax.optim import SGD
@@ -61,7 +61,7 @@ def test_each_example_gets_its_own(devices):
 
 def test_a_family_that_knows_nothing_leaves_the_split_alone():
     split = toy.ToyData().open().splits["train"]
-    assert enrich(as_continued(toy.Toy()), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16) is split
+    assert enrich(wrap_family(toy.Toy()), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16) is split
 
 
 @pytest.mark.parametrize("several", [1, 4])

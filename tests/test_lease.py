@@ -102,9 +102,9 @@ def test_a_dead_process_of_this_machine_is_followed_at_once(run_dir, changes):
 
 def test_a_process_that_nobody_has_waited_for_is_dead(run_dir):
     with subprocess.Popen(["sleep", "60"]) as child:
-        started = lease._started(child.pid)
+        started = lease._read_start_time(child.pid)
         child.kill()
-        while lease._started(child.pid) == started:
+        while lease._read_start_time(child.pid) == started:
             time.sleep(0.01)
         plant(run_dir, holder(pid=child.pid, started=started))
         assert taken(run_dir)

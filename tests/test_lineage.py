@@ -16,7 +16,7 @@ from toy import Pictures, experiment
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.cli.as_dataset import as_dataset
+from genjax.cli.as_dataset import write_dataset
 from genjax.data.dataset import Origin, Spec
 from genjax.data.images.decode import decode
 from genjax.data.sources.prepared import PreparedTexts, Synthetic
@@ -177,8 +177,8 @@ def test_a_run_of_an_older_genjax_leads_to_the_runs_its_config_names(here):
     for start in starts:
         del start["parents"], start["origins"]
     path.write_text(json.dumps(starts))
-    found = lineage.recorded("runs/second")
-    assert found["parents"]["start_from"] == lineage.recorded("runs/first") and found["origins"] == []
+    found = lineage.read_record("runs/second")
+    assert found["parents"]["start_from"] == lineage.read_record("runs/first") and found["origins"] == []
     shutil.rmtree(here / "runs" / "first")
     assert "  start_from: run runs/first, which was not there\n" in cli("show", "runs/second", "--lineage")[1]
 
@@ -192,7 +192,7 @@ def test_a_run_that_stands_on_others_records_them_by_role(tmp_path):
     )
     found = lineage.parents(epath.Path(tmp_path / "new"), told)
     assert sorted(found) == ["curriculum.0", "family.base", "family.lost"]
-    assert found["family.base"] == lineage.recorded(tmp_path / "base") | {"run": str(tmp_path / "base")}
+    assert found["family.base"] == lineage.read_record(tmp_path / "base") | {"run": str(tmp_path / "base")}
     assert found["family.base"]["step"] == 2 and found["family.lost"]["config"] is None
 
 
@@ -214,7 +214,7 @@ def points(tmp_path_factory):
 def test_a_file_of_samples_leads_back_to_its_run(points, tmp_path):
     path = points.write_samples(num=3, seed=9)
     (row,) = [json.loads(line) for line in (path.parent / "lineage.jsonl").read_text().splitlines()]
-    known = lineage.recorded(points.run_dir)
+    known = lineage.read_record(points.run_dir)
     assert row == {
         "file": "00000002_seed_9.csv",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -256,7 +256,7 @@ def test_only_the_files_that_were_written_are_the_runs(points, tmp_path):
 
     stem = epath.Path(tmp_path / "a")
     for _ in range(2):
-        assert lineage.noted(points.run_dir, 2, 0, stem, write) == tmp_path / "a.wav"
+        assert lineage.record_samples(points.run_dir, 2, 0, stem, write) == tmp_path / "a.wav"
         rows = [json.loads(line) for line in (tmp_path / "lineage.jsonl").read_text().splitlines()]
         assert [row["file"] for row in rows] == ["a.png", "a.wav", "old.png"]
 
@@ -282,7 +282,7 @@ def test_images_come_with_the_labels_they_were_asked_for(tmp_path, names, condit
     samples = data.codec.encode(np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2))
     spec = dataclasses.replace(data.spec, classes=3, class_names=names)
     run, options = drawing(spec, data.codec, conditional=conditional), PriorSampler(label=label)
-    manifest = json.loads(as_dataset(run, samples, "made", 8, options, out=tmp_path / "made").read_text())
+    manifest = json.loads(write_dataset(run, samples, "made", 8, options, out=tmp_path / "made").read_text())
     (shard,) = manifest["shards"]
     table = pq.read_table(tmp_path / "made" / shard["name"]).to_pydict()
     assert table.get("label") == labels and manifest["generator"]["seed"] == 8
@@ -297,7 +297,7 @@ def test_what_is_neither_text_nor_image_makes_no_data_set(points, tmp_path, monk
     music = drawing(Spec("tokens", (4,), np.zeros(4, np.float32), vocabulary=5), frames)
     for run, samples in ((points, points.sample(2)), (music, np.zeros((2, 4), np.int32))):
         with pytest.raises(UserError, match=r"draws neither texts nor images"):
-            as_dataset(run, samples, "made", 0)
+            write_dataset(run, samples, "made", 0)
     assert not (tmp_path / "prepared").exists()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genjax.losses import (
-    adapted_kl_coefficient,
+    adapt_kl_coefficient,
     chunked_cross_entropy,
     clipped_policy_loss,
     clipped_value_loss,
@@ -161,7 +161,7 @@ def test_both_estimates_have_the_mean_of_the_kl():
 
 def test_the_kl_coefficient_moves_towards_its_target():
     """Coefficient 0.15, target 6, horizon 10,000, as published; 512 examples a step."""
-    moved = lambda kl: adapted_kl_coefficient(0.15, kl, 6.0, 512, 10_000)  # noqa: E731
+    moved = lambda kl: adapt_kl_coefficient(0.15, kl, 6.0, 512, 10_000)  # noqa: E731
     assert moved(6.0) == jnp.float32(0.15)
     np.testing.assert_allclose(moved(6.6), 0.15 * (1 + 0.1 * 0.0512), rtol=1e-6)
     np.testing.assert_allclose(moved(60.0), 0.15 * (1 + 0.2 * 0.0512), rtol=1e-6)

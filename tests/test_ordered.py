@@ -137,7 +137,7 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
 
 def test_a_reference_that_is_named_as_a_config_is_trained_first(run_dir, monkeypatch):
     here, config = str(run_dir / "reference"), (toy.experiment(steps=2), None)
-    monkeypatch.setattr(experiments, "config_of", lambda name: config if name == here else None)
+    monkeypatch.setattr(experiments, "load_run_config", lambda name: config if name == here else None)
     genjax.train(toy.experiment(curriculum=ByDifficulty(ReferenceLoss(here)), steps=2), run_dir / "run", quiet=True)
     assert genjax.load(here).step == 2
 

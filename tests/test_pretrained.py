@@ -21,7 +21,7 @@ from genjax.families.masked_lm import MaskedLM
 from genjax.interop.huggingface import Pretrained, load, save
 from genjax.nets.transformer.token_net import TokenNet
 from genjax.nets.transformer.transformer import Transformer
-from genjax.runs.pretrained import as_run
+from genjax.runs.pretrained import import_run
 
 TEXT = "The for statement is used to iterate over the elements of a sequence.\n" * 40
 CODEC = Subwords("bpe", 280).fit([TEXT])
@@ -46,7 +46,7 @@ def run(tmp_path_factory):
     for name in "ab":
         (folder / "texts" / f"{name}.txt").write_text(TEXT)
     data = TextFiles(root=str(folder / "texts"), layout=Blocks(12), cache=str(folder / "cache"))
-    return as_run(folder / "model", folder / "run", data)
+    return import_run(folder / "model", folder / "run", data)
 
 
 def test_it_is_a_run_like_any_other(run, capsys):
@@ -87,7 +87,7 @@ def test_it_goes_out_as_it_came_in(run, capsys):
 def test_text_that_ships_with_python_judges_it_where_no_data_are_given(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     stored(tmp_path / "model")
-    run = as_run(tmp_path / "model", tmp_path / "run")
+    run = import_run(tmp_path / "model", tmp_path / "run")
     assert isinstance(run.experiment.data, PythonDocs) and run.experiment.data.layout.length == 24
 
 
@@ -98,7 +98,7 @@ def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, mon
     codec = Subwords("bpe", 280, special, "[CLS]", "[SEP]", "[PAD]", "[MASK]").fit([TEXT])
     biases = ("attention", "mix", "feed_forward", "norm", "head")
     before = stored(tmp_path / "bert", codec, **encoder, biases=biases)
-    run = as_run(tmp_path / "bert", tmp_path / "run")
+    run = import_run(tmp_path / "bert", tmp_path / "run")
     assert run.codec.mask == 3 and isinstance(run.experiment.family, MaskedLM)
     tokens = jnp.asarray([codec.encode("The for statement")])
     found = run.experiment.family.features(run.state.params, {"loss_mask": np.ones(tokens.shape)}, tokens)
@@ -115,12 +115,12 @@ def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, mon
 
 def test_what_makes_no_run_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="is not empty"):
-        as_run(run.run_dir.parent / "model", run.run_dir)
+        import_run(run.run_dir.parent / "model", run.run_dir)
     with pytest.raises(UserError, match="has no config.json"):
-        as_run(tmp_path, tmp_path / "run")
+        import_run(tmp_path, tmp_path / "run")
     data = dataclasses.replace(run.experiment.data, layout=Blocks(99))
     with pytest.raises(UserError, match="more than the context of 24"):
-        as_run(run.run_dir.parent / "model", tmp_path / "run", data)
+        import_run(run.run_dir.parent / "model", tmp_path / "run", data)
 
 
 def test_its_config_holds_no_copy_of_the_tokenizer(run):

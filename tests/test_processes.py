@@ -12,8 +12,8 @@ from genjax.samplers.diffusion.processes import (
     Straight,
     VPCosine,
     VPLinear,
+    compute_noise,
     diffuse,
-    noise_in,
     rates,
     velocity,
 )
@@ -154,7 +154,7 @@ def test_targets_noise_and_velocity_follow_from_each_other_and_errors_by_the_gai
         back = of.x0(value, x, t)
         moved = jnp.square(of.x0(value + error, x, t) - x0).sum((1, 2)) / jnp.square(error).sum((1, 2))
         both = velocity(process, x0, x, t), rectified.value(x0, noise, t)
-        return back, noise_in(process, back, x, t), both, moved, of.x0_gain(t)
+        return back, compute_noise(process, back, x, t), both, moved, of.x0_gain(t)
 
     with jax.enable_x64(True):
         x0, noise, t = (jnp.asarray(a, jnp.float64) for a in drawn(process))

@@ -21,7 +21,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.schedules import Constant
-from genjax.start_from import StartFrom, begun, carried
+from genjax.start_from import StartFrom, transfer_params, transfer_variables
 from tests import toy
 
 NET = Transformer(layers=1, heads=2, width=8, context=13, causal=False, biases=("head",), head_transform=True)
@@ -31,11 +31,11 @@ UNDER = (("^", "backbone/tokens/"),)
 def test_paths_go_where_the_first_rule_says():
     learned = {"a": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}, "b": {"kernel": np.ones(4)}}
     params = {"x": {"kernel": np.zeros((2, 3)), "scale": np.zeros(3)}, "b": {"kernel": np.zeros(4)}}
-    found = begun(params, learned, StartFrom("run", (("^a/k", "x/k"), ("^b/", "b/"))))
+    found = transfer_params(params, learned, StartFrom("run", (("^a/k", "x/k"), ("^b/", "b/"))))
     assert found.params["x"]["kernel"].all() and found.params["b"]["kernel"].all()
     assert not found.params["x"]["scale"].any()
     assert set(found.loaded) == {"x/kernel", "b/kernel"} and found.new == ("x/scale",) and found.left == ("a/bias",)
-    same = begun(params, learned, StartFrom("run"))
+    same = transfer_params(params, learned, StartFrom("run"))
     assert same.loaded == ("b/kernel",) and set(same.left) == {"a/kernel", "a/bias"}
 
 
@@ -53,7 +53,7 @@ def test_rules_that_cannot_be_meant_are_refused(rules, message):
     learned = {"a": {"kernel": np.ones(2)}, "b": {"kernel": np.ones(2)}}
     params = {"b": {"kernel": np.zeros(2)}, "c": {"kernel": np.zeros(3)}}
     with pytest.raises(UserError, match=message):
-        begun(params, learned, StartFrom("run", rules))
+        transfer_params(params, learned, StartFrom("run", rules))
 
 
 def test_a_run_begins_where_the_other_ended(tmp_path):
@@ -70,7 +70,7 @@ def test_what_both_have_of_a_reshaped_parameter_is_loaded():
     learned = {"positions": np.arange(6.0).reshape(3, 2), "head": np.ones((2, 4)), "kept": np.ones(2)}
     params = {"positions": np.full((5, 2), -1.0), "head": np.full((2, 3), -1.0), "kept": np.zeros(2)}
     start = StartFrom("run", reshape=("positions", "head"))
-    found = begun(params, learned, start)
+    found = transfer_params(params, learned, start)
     wanted = [[0, 1], [2, 3], [4, 5], [-1, -1], [-1, -1]]
     np.testing.assert_array_equal(found.params["positions"], wanted)
     assert (np.asarray(found.params["head"]) == 1).all() and found.loaded == ("kept",)
@@ -79,19 +79,19 @@ def test_what_both_have_of_a_reshaped_parameter_is_loaded():
     assert told[0] == "began from run, parameters: 1 loaded, 2 reshaped, 0 new, 0 left"
     assert "  reshaped  positions [3, 2] to positions [5, 2]" in told
     with pytest.raises(UserError, match=r"head \[2, 4\] to head \[2, 3\]"):
-        begun(params, learned, StartFrom("run", reshape=("positions",)))
+        transfer_params(params, learned, StartFrom("run", reshape=("positions",)))
     with pytest.raises(UserError, match=r"positions \[6\] to positions"):
-        begun(params, learned | {"positions": np.zeros(6)}, start)
+        transfer_params(params, learned | {"positions": np.zeros(6)}, start)
     with pytest.raises(UserError, match="start_from.reshape: 'nothing' matches no parameter"):
-        begun(params, params, StartFrom("run", reshape=("nothing",)))
+        transfer_params(params, params, StartFrom("run", reshape=("nothing",)))
 
 
 def test_statistics_come_along_where_they_fit():
     mine = {"mean": np.zeros(2), "batch_stats": {"a": np.zeros(3), "b": np.zeros(2)}}
     learned = {"mean": np.ones(2), "batch_stats": {"a": np.ones(3), "b": np.ones(4), "c": np.ones(1)}}
-    found = carried(mine, learned, StartFrom("run"))
+    found = transfer_variables(mine, learned, StartFrom("run"))
     assert found["batch_stats"]["a"].all() and not found["batch_stats"]["b"].any() and not found["mean"].any()
-    assert not carried(mine, learned, StartFrom("run", variables=()))["batch_stats"]["a"].any()
+    assert not transfer_variables(mine, learned, StartFrom("run", variables=()))["batch_stats"]["a"].any()
 
 
 def test_it_goes_on_bitwise_and_without_the_other(tmp_path):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from genjax.machine import early
-from genjax.runs.stop import Stop, prompt
+from genjax.runs.stop import Stop, stop_promptly
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -30,7 +30,7 @@ def send(number):
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
     caught = []
-    with prompt() as ended:
+    with stop_promptly() as ended:
         try:
             send(number)
         except (KeyboardInterrupt, early.Signalled) as error:
@@ -42,14 +42,14 @@ def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
     assert capfd.readouterr().err == f"genjax: ended by {number.name}; what is done is kept\n"
 
 
-@pytest.mark.parametrize("heeding", [prompt, Stop])
+@pytest.mark.parametrize("heeding", [stop_promptly, Stop])
 def test_a_hang_up_that_nohup_has_ignored_stays_so(heeding, capfd):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with heeding() as stopped:
             send(signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        assert (stopped.code if heeding is prompt else stopped.signal) is None
+        assert (stopped.code if heeding is stop_promptly else stopped.signal) is None
     finally:
         signal.signal(signal.SIGHUP, before)
     assert capfd.readouterr().err == ""

@@ -22,7 +22,7 @@ from genjax.errors import UserError
 from genjax.experiment import Every
 from genjax.runs import tracking, writers
 from genjax.runs.checkpoint import Checkpoints
-from genjax.runs.tracking import Link, Sender, Tracking, tracked
+from genjax.runs.tracking import Link, Sender, Tracking, track_run
 from genjax.training import Diverged
 
 needs_mlflow = pytest.mark.skipif(
@@ -205,7 +205,7 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     assert link.sends(Sender.rows, Sender.rows) and there() == [2, 4, 6, 8]
     row = history(*read_back(where, tmp_path / "rows"))["train", 8]
     assert row["loss"] == 1.5 and math.isnan(row["odd_name"])
-    writers.cut_rows(epath.Path(path), 4)
+    writers.truncate_rows(epath.Path(path), 4)
     with path.open("a") as file:
         file.writelines(line.replace('"step": 8', f'"step": {step}') for step in range(5, 100))
     assert (link.sends(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [2, 4, *range(5, 100)]
@@ -342,12 +342,12 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
 def test_nothing_is_tracked_unasked_or_twice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     for where, active in ((Tracking(), True), (Tracking("sqlite"), False)):
-        with tracked(where, epath.Path(tmp_path), experiment(), active):
+        with track_run(where, epath.Path(tmp_path), experiment(), active):
             pass
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(UserError, match=r"from a folder of this machine"),
-        tracked(Tracking("sqlite"), epath.Path("gs://bucket/run"), experiment()),
+        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), experiment()),
     ):
         pass
 

@@ -113,19 +113,19 @@ def test_an_own_config_works_here_and_needs_trust_elsewhere(tmp_path, monkeypatc
 
 
 def test_trust_is_of_the_content_and_ends_with_its_block(tmp_path, monkeypatch):
-    trust.remember([trust.of_file(b"a")])
+    trust.remember([trust.file_entry(b"a")])
     monkeypatch.setattr(trust, "_HERE", set())
-    assert trust.known(trust.of_file(b"a")) and not trust.known(trust.of_file(b"b"))
-    with trust.trusting(["there"]):
-        assert trust.named_by_user("there") and not trust.named_by_user("elsewhere")
-    assert not trust.named_by_user("there")
+    assert trust.is_known(trust.file_entry(b"a")) and not trust.is_known(trust.file_entry(b"b"))
+    with trust.allow(["there"]):
+        assert trust.is_named_by_user("there") and not trust.is_named_by_user("elsewhere")
+    assert not trust.is_named_by_user("there")
 
 
 def test_a_home_that_cannot_be_written_costs_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "home").write_text("")
-    trust.remember([trust.of_file(b"a")])
+    trust.remember([trust.file_entry(b"a")])
     assert capsys.readouterr().err.count("\n") == 1
-    assert trust.known(trust.of_file(b"a"))
+    assert trust.is_known(trust.file_entry(b"a"))
 
 
 DAMAGE = {
@@ -162,7 +162,7 @@ def test_a_damaged_file_costs_one_line_with_path_and_cure(name, how, whole, tmp_
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     damage(run / name, how)
-    with trust.trusting(True):
+    with trust.allow(True):
         for command in ("show", "sample", "evaluate", "export"):
             assert command_line.main([command, str(run)]) == 2
             error = capsys.readouterr().err
@@ -194,10 +194,10 @@ def test_any_value_of_another_kind_is_read_or_refused_with_the_path(name, whole,
     for place in places(tree):
         for value in WRONG:
             (run / name).write_text(json.dumps(changed(tree, place, value)))
-            with trust.trusting(True):
+            with trust.allow(True):
                 try:
-                    records.experiment_of(run)
-                    records.stored_codec(epath.Path(run))
+                    records.require_experiment(run)
+                    records.load_codec(epath.Path(run))
                 except UserError as error:
                     refused += 1
                     assert str(run / name) in str(error), (place, value)
@@ -213,7 +213,7 @@ def test_a_damaged_record_costs_no_samples(name, how, whole, tmp_path, capsys):
     path = run / "samples" / name if name == "lineage.jsonl" else run / name
     path.touch()
     damage(path, how)
-    with trust.trusting(True):
+    with trust.allow(True):
         run = genjax.load(run)
         assert len(stored_rows(run.write_samples(num=3))) == 3
 

@@ -14,7 +14,7 @@ from tensorboardX.proto import event_pb2
 
 from genjax.runs import writers
 from genjax.runs.events import records
-from genjax.runs.writers import ProgressLine, Writers, cut_rows, plot_losses, read_rows
+from genjax.runs.writers import ProgressLine, Writers, plot_losses, read_rows, truncate_rows
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_half_written_last_line_is_dropped_and_nothing_is_glued_to_it(folder):
         path.write_text(whole[:-end] if end > 1 else whole[:-1])
         kept = [10, 20] if end == 1 else [10]
         assert steps_of(folder) == kept
-        cut_rows(path, 20)
+        truncate_rows(path, 20)
         with path.open("a") as file:
             file.write('{"step": 30, "split": "train"}\n')
         assert steps_of(folder) == [*kept, 30]
@@ -67,7 +67,7 @@ def test_a_half_written_last_line_is_dropped_and_nothing_is_glued_to_it(folder):
 
 def test_the_rows_of_no_file_are_none(folder):
     assert read_rows(folder / "metrics.jsonl") == []
-    cut_rows(folder / "metrics.jsonl", 5)
+    truncate_rows(folder / "metrics.jsonl", 5)
     assert (folder / "metrics.jsonl").read_text() == ""
 
 

@@ -12,14 +12,14 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError
-from genjax.evaluation.images.reward_of_images import labels_asked
+from genjax.evaluation.images.reward_of_images import requested_labels
 from genjax.experiment import to_json
 from genjax.prepare import synthetic
 from genjax.runs import lineage
 from genjax.runs.run import Run
 
 
-def as_dataset(
+def write_dataset(
     run: Run,
     samples: np.ndarray,
     name: str,
@@ -42,7 +42,7 @@ def as_dataset(
       UserError: they are neither texts nor images, or all empty, or the folder is there already.
     """
     options = run.family.sampler if options is None else options
-    generator = lineage.recorded(run.run_dir, run.step) | {
+    generator = lineage.read_record(run.run_dir, run.step) | {
         "run": run.run_dir.name,
         "seed": seed,
         "drawn": len(samples),
@@ -63,7 +63,7 @@ def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]
     if not isinstance(codec, ImageCodec):
         raise UserError(f"{run.run_dir} draws neither texts nor images: there is no data set for its samples")
     columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
-    labels = labels_asked(run.family, run.spec, options, len(samples))
+    labels = requested_labels(run.family, run.spec, options, len(samples))
     if labels is None:
         return columns
     names = run.spec.class_names or tuple(map(str, range(run.spec.classes or 0)))

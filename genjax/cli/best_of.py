@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from genjax.cli.compare import answers_of, writes
+from genjax.cli.compare import is_unprompted, split_answers
 from genjax.data.codecs import ImageCodec
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError
@@ -34,7 +34,7 @@ class Best:
     @property
     def reward(self) -> np.ndarray:
         """Of the samples, [N]."""
-        return _above_nan(self.rewards).max(0)
+        return _rank_nan_lowest(self.rewards).max(0)
 
     def told(self) -> str:
         """What was gained, and how far it may have gone from the model: the bound of arXiv 2401.01879."""
@@ -49,7 +49,7 @@ class Best:
         )
 
 
-def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None) -> Best:
+def draw_best(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None) -> Best:
     """Of ``n`` samples each, which answer the same prompt or label, the one with the highest reward.
 
     Args:
@@ -69,12 +69,12 @@ def best_of(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, opti
         raise UserError(f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of {seed}")
     family = run.family
     options = family.sampler if options is None else options
-    if not writes(run.model()) and not isinstance(run.codec, ImageCodec):
+    if not is_unprompted(run.model()) and not isinstance(run.codec, ImageCodec):
         raise UserError(f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them")
     draws = [run.sample(num, n * seed + k, options) for k in range(n)]
     rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
-    chosen = _above_nan(rewards).argmax(0)
-    return Best(np.stack(_of_one_width(draws))[chosen, np.arange(num)], rewards)
+    chosen = _rank_nan_lowest(rewards).argmax(0)
+    return Best(np.stack(_pad_draws(draws))[chosen, np.arange(num)], rewards)
 
 
 def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
@@ -83,15 +83,15 @@ def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.
     request = run.family.prepared(options, run.codec)
     prompts = options.prompts or (options.prompt,)
     typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
-    return text_rewards(reward, run.codec, request, typed, answers_of(samples, request, run.codec).responses)
+    return text_rewards(reward, run.codec, request, typed, split_answers(samples, request, run.codec).responses)
 
 
-def _above_nan(rewards: np.ndarray) -> np.ndarray:
+def _rank_nan_lowest(rewards: np.ndarray) -> np.ndarray:
     """NaN below all numbers."""
     return np.where(np.isnan(rewards), -np.inf, rewards)
 
 
-def _of_one_width(draws: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _pad_draws(draws: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Texts [N, T] of several lengths, as a stop may cut them, filled up; anything else as it is."""
     if draws[0].ndim != 2:
         return list(draws)

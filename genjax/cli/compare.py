@@ -17,12 +17,12 @@ from etils import epath
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
-from genjax.data.text.dataset import tokens_of
-from genjax.errors import UserError, unknown
+from genjax.data.text.dataset import get_tokenizer
+from genjax.errors import UserError, unknown_name
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.images.bias import wilson
-from genjax.evaluation.judge import Model, sampled
-from genjax.evaluation.text.drawn import before_end, in_words
+from genjax.evaluation.judge import Model, draw_samples
+from genjax.evaluation.text.drawn import cut_at_end, split_texts
 from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import MOST_PROMPTS, Request
@@ -102,13 +102,13 @@ def compare(
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
     splits = open_data(b.experiment, b.run_dir).splits
     if split not in splits:
-        raise unknown("split", split, splits)
+        raise unknown_name("split", split, splits)
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
-    text = [writes(model) for model in models]
+    text = [is_unprompted(model) for model in models]
     if all(text):
-        if tokens_of(a.codec) != tokens_of(b.codec):
+        if get_tokenizer(a.codec) != get_tokenizer(b.codec):
             raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
-        found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _asked(b, split, num), folder)
+        found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _held_out_prompts(b, split, num), folder)
     elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
         if a.codec != b.codec or prompts:
             why = "of different sizes" if a.codec != b.codec else "which take no prompts here"
@@ -126,7 +126,7 @@ def compare(
     return found
 
 
-def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
     a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
     won = float((b > a).sum() + (b == a).sum() / 2)
@@ -137,13 +137,13 @@ def wins(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
 
 
-def writes(model: Model) -> bool:
+def is_unprompted(model: Model) -> bool:
     """Whether a model writes texts of its own accord."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
 
 
-def _asked(run: Run, split: str, num: int) -> tuple[str, ...]:
+def _held_out_prompts(run: Run, split: str, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
     data = open_data(run.experiment, run.run_dir)
     chosen = data.splits[split]
@@ -174,13 +174,13 @@ def _texts(
             text_rewards(reward, model.codec, request, told, answers.responses)
             for model, request, answers in zip(models, requests, drawn, strict=True)
         ]
-        numbers |= wins(*rewards)
+        numbers |= win_rates(*rewards)
     room = min(model.family.net.context for model in models) + 1
     for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
         likelihoods = [_log_likelihood(both[i], models[i], answers, room) for i in (mine, other)]
         numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
     for name, run, answers in zip("ab", both, drawn, strict=True):
-        words = in_words(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
+        words = split_texts(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
         numbers |= {f"distinct_2_{name}": distinct(words, 2), f"self_bleu_{name}": float(self_bleu(words).mean())}
         numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
     path = folder / "side_by_side.txt"
@@ -195,17 +195,17 @@ def _texts(
 
 def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
     key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-    rows = sampled(run.layout, model.family, model.state, key, num, request)
-    return answers_of(model.family.finished(rows, request, model.codec), request, model.codec)
+    rows = draw_samples(run.layout, model.family, model.state, key, num, request)
+    return split_answers(model.family.finished(rows, request, model.codec), request, model.codec)
 
 
-def answers_of(rows: np.ndarray, request: Request, codec: Any) -> Answers:
+def split_answers(rows: np.ndarray, request: Request, codec: Any) -> Answers:
     """Finished samples [N, T] told apart in prompts and responses."""
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):
         first = len(request.prompt_of(number))
-        response = before_end(row[first:], (*request.ends, NOTHING))
+        response = cut_at_end(row[first:], (*request.ends, NOTHING))
         # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were to be drawn.
         ended = len(response) < request.decoding.steps and bool(request.ends) and not request.decoding.stop
         counts[number, first : first + len(response) + ended] = True
@@ -251,7 +251,7 @@ def _images(
     drawn = [run.codec.decode(found) for run, found in zip(both, samples, strict=True)]
     numbers: dict[str, float] = {}
     if reward is not None:
-        numbers |= wins(*(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True)))
+        numbers |= win_rates(*(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True)))
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)

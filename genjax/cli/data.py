@@ -10,8 +10,8 @@ import tyro
 
 from genjax import checks
 from genjax.data.sources.prepared import FOLDER
-from genjax.errors import UserError, unknown
-from genjax.experiment import built_config
+from genjax.errors import UserError, unknown_name
+from genjax.experiment import build_config
 from genjax.prepare import engine
 from genjax.prepare.card import CARD
 from genjax.prepare.preparation import Preparation
@@ -38,9 +38,9 @@ class PrepareOptions:
 def data_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax data prepare CONFIG``."""
     if target != "prepare":
-        raise unknown("command of data", target, ("prepare",))
+        raise unknown_name("command of data", target, ("prepare",))
     config, *rest = arguments
-    found, path = built_config(config, "--tiny" in rest)
+    found, path = build_config(config, "--tiny" in rest)
     if not isinstance(found, Preparation):
         raise UserError(f"get_config of {path} returned {type(found).__name__}, not a Preparation")
     options = tyro.cli(

@@ -10,15 +10,15 @@ from typing import Any
 import tyro
 
 from genjax import checks
-from genjax.cli.as_dataset import as_dataset
-from genjax.cli.best_of import best_of
+from genjax.cli.as_dataset import write_dataset
+from genjax.cli.best_of import draw_best
 from genjax.errors import UserError
 from genjax.experiment import MAX_SEED
 from genjax.family import require_samples
 from genjax.machine import streams
-from genjax.runs.rewards import reward_of
+from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
-from genjax.runs.setup import family_of
+from genjax.runs.setup import load_family
 
 
 @checks.frozen
@@ -71,7 +71,7 @@ def _is_name(text: str) -> bool:
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
-    family = family_of(target)
+    family = load_family(target)
     require_samples(family)
     options = tyro.cli(
         SampleOptions,
@@ -87,7 +87,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
         sampler = sampler.prompted(tuple(map(streams.typed, options.prompt)))
     run = load(target, best=options.best)
     if options.reward is not None:
-        found = best_of(run, reward_of(options.reward), options.best_of, options.num, options.seed, sampler)
+        found = draw_best(run, load_reward(options.reward), options.best_of, options.num, options.seed, sampler)
         print(found.told())
         samples = found.samples
     else:
@@ -96,7 +96,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
         chosen = {"best_of": options.best_of, "reward": options.reward} if options.reward is not None else None
         print(run.write(samples, options.out, options.seed, chosen))
         return
-    print(as_dataset(run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out))
+    print(write_dataset(run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out))
 
 
 def _show(text: str) -> None:

@@ -25,12 +25,12 @@ class GrowsTooMuch(OSError):
         )
 
 
-def most(size: int | None) -> int:
+def max_unpacked(size: int | None) -> int:
     """The bytes that a compressed file of ``size`` bytes may unpack to."""
     return max(FREE, RATIO * (UNKNOWN if size is None else size))
 
 
-def bounded(file: Any, size: int | None) -> BinaryIO:
+def limit_unpacked(file: Any, size: int | None) -> BinaryIO:
     """An open file that is unpacked as it is read, with an end to that.
 
     Args:
@@ -39,12 +39,12 @@ def bounded(file: Any, size: int | None) -> BinaryIO:
     Raises, as it is read:
       GrowsTooMuch: it unpacks to more than ``most(size)``.
     """
-    return cast(BinaryIO, io.BufferedReader(_Bounded(file, most(size)), 2**18))
+    return cast(BinaryIO, io.BufferedReader(_Bounded(file, max_unpacked(size)), 2**18))
 
 
 def open_gzip(path: Path) -> BinaryIO:
-    """The unpacked bytes of a local file, see ``bounded``."""
-    return bounded(gzip.open(path), path.stat().st_size)
+    """The unpacked bytes of a local file, see ``limit_unpacked``."""
+    return limit_unpacked(gzip.open(path), path.stat().st_size)
 
 
 def check_npz(path: Path) -> None:
@@ -54,7 +54,7 @@ def check_npz(path: Path) -> None:
       GrowsTooMuch: they are, or say that they are.
       ValueError, zipfile.BadZipFile: it is no such archive.
     """
-    limit, total = most(path.stat().st_size), 0
+    limit, total = max_unpacked(path.stat().st_size), 0
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             total += member.file_size
@@ -82,8 +82,8 @@ def check_parquet(metadata: Any, size: int | None) -> None:
       GrowsTooMuch: they do.
     """
     total = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    if total > most(size):
-        raise GrowsTooMuch(most(size))
+    if total > max_unpacked(size):
+        raise GrowsTooMuch(max_unpacked(size))
 
 
 class _Bounded(io.RawIOBase):

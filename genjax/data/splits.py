@@ -90,7 +90,7 @@ class Lazy:
 
     def batch(self, indices: np.ndarray) -> Batch:
         examples, label = self.read(self.rows[indices])
-        label = _checked(label, self.classes)
+        label = _check_labels(label, self.classes)
         batch = {self.entry: self.codec.encode(examples)}
         return batch if label is None else batch | {"label": label.astype(np.int32)}
 
@@ -138,14 +138,14 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
         if isinstance(split, Lazy):
             checked[name] = dataclasses.replace(split, classes=classes)
         else:
-            checked[name] = dataclasses.replace(split, label=_checked(split.label, classes))
+            checked[name] = dataclasses.replace(split, label=_check_labels(split.label, classes))
     train = checked["train"]
     mean = mean_example(train)
     spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels)
     return Dataset(splits=checked, spec=spec, codec=train.codec, fingerprint=fingerprint)
 
 
-def _checked(label: np.ndarray | None, classes: int | None) -> np.ndarray | None:
+def _check_labels(label: np.ndarray | None, classes: int | None) -> np.ndarray | None:
     """The labels, or None where all are -1, as TFDS writes hidden ones."""
     if label is not None and label.size and label.max() == -1 == label.min():
         return None

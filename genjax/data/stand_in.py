@@ -50,7 +50,7 @@ def part_folder(part: str, root: str | None) -> str:
     if found is not None:
         return found
     _say(f"GENJAX_DATA is not set: reading generated stand-ins for its folder {part.partition('/')[0]}")
-    return str(written_folder() / part)
+    return str(write_stand_ins() / part)
 
 
 def pictures(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
@@ -60,7 +60,7 @@ def pictures(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
       name: "mnist", "fashion_mnist" or "cifar10", as TFDS spells them.
     """
     drawers: dict[str, Callable[[], dict[str, tuple[np.ndarray, np.ndarray]]]] = {
-        "mnist": _enlarged_digits,
+        "mnist": _make_digits,
         "fashion_mnist": functools.partial(_outlines, CLOTHES, 28, 1),
         "cifar10": functools.partial(_outlines, FIGURES, 32, 3),
         "cifar10_jpeg": functools.partial(_outlines, FIGURES, 32, 3),
@@ -76,7 +76,7 @@ def _say(line: str) -> None:
     note(f"{line}; their numbers are not those of the real data")
 
 
-def written_folder() -> Path:
+def write_stand_ins() -> Path:
     """Write the stand-ins for files once a machine and return their folder."""
     python = "".join(map(str, sys.version_info[:3]))  # each release has its own documentation
     folder = cache_folder() / f"stand_in_{VERSION}_{python}"
@@ -88,7 +88,7 @@ def written_folder() -> Path:
     except OSError:  # the cache cannot be written
         return _temporary_folder()
     try:
-        with disk.watched("make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new):
+        with disk.explain_full_disk("make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new):
             _write(new)
         with contextlib.suppress(OSError):  # another process was faster: its files are the same
             new.rename(folder)
@@ -100,7 +100,7 @@ def written_folder() -> Path:
 @functools.cache
 def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="genjax_stand_in_"))
-    with disk.watched("make room for the stand-ins, or set TMPDIR to another disk", folder):
+    with disk.explain_full_disk("make room for the stand-ins, or set TMPDIR to another disk", folder):
         _write(folder)
     return folder
 
@@ -123,11 +123,11 @@ def _texts() -> dict[str, bytes]:
     whole = "\n\n".join(chapters)
     words = dict.fromkeys(re.findall(r"(?<![\w.])[a-z]{2,15}(?![\w.(])", whole))
     books = {f"books/{name}.txt.gz": "\n\n".join(chapters[i::5]) for i, name in enumerate(BOOKS)}
-    texts = books | {"tinyshakespeare.txt": _plain(whole), "names.txt": "\n".join(words) + "\n"}
+    texts = books | {"tinyshakespeare.txt": _simplify_text(whole), "names.txt": "\n".join(words) + "\n"}
     return {f"text/{name}": text.encode() for name, text in texts.items()}
 
 
-def _plain(text: str) -> str:
+def _simplify_text(text: str) -> str:
     """Replace what is no letter, digit or common sign, so that few characters remain."""
     return re.sub(r"[^A-Za-z \n!$&',.:;?3-]", "-", text)
 
@@ -280,7 +280,7 @@ def _chorales() -> dict[str, bytes]:
     }
 
 
-def _enlarged_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """scikit-learn's 1,797 digits at 28x28, each several times, a little beside its place."""
     from sklearn.datasets import load_digits
 

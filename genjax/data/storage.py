@@ -36,10 +36,10 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
     """
     paths = list(paths)
     whole = sum(path.stat().st_size for path in paths) <= WHOLE
-    return digest(part for path in paths for part in _hashed(path, whole))
+    return digest(part for path in paths for part in _read_for_hash(path, whole))
 
 
-def _hashed(path: Path, whole: bool) -> Iterable[bytes]:
+def _read_for_hash(path: Path, whole: bool) -> Iterable[bytes]:
     yield os.fsencode(path.name)
     with path.open("rb") as file:
         if whole:

@@ -125,7 +125,7 @@ class _Padded:
         return self.split.batch(np.where(real, chosen, 0)) | {"mask": real.astype(np.float32)}
 
 
-def _read(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Batch, None, None]:
+def _iterate(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Batch, None, None]:
     """The batches 0 .. count - 1: made here for a split in memory, otherwise ahead of need by Grain."""
     if make.split.in_memory:
         yield from map(make, range(count))
@@ -181,10 +181,10 @@ def batches(
     """
     _check(split, batch_size, workers)
     order = order or own_order(split) or Shuffled(len(split))
-    return _read(_Ordered(split, order, seed, position, batch_size, rows, several), 2**62, workers)
+    return _iterate(_Ordered(split, order, seed, position, batch_size, rows, several), 2**62, workers)
 
 
-def padded(
+def pad_batches(
     split: Split, batch_size: int, rows: slice = slice(None), limit: int | None = None, workers: int = 0
 ) -> Generator[Batch, None, None]:
     """One pass in order, for evaluation: every example, or the first ``limit``, exactly once.
@@ -195,7 +195,7 @@ def padded(
     """
     _check(split, batch_size, workers)
     total = len(split) if limit is None else min(limit, len(split))
-    return _read(_Padded(split, batch_size, rows, total), -(-total // batch_size), workers)
+    return _iterate(_Padded(split, batch_size, rows, total), -(-total // batch_size), workers)
 
 
 def _check(split: Split, batch_size: int, workers: int) -> None:

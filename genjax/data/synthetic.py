@@ -10,7 +10,7 @@ REAL, SYNTHETIC = "real", "synthetic"
 ORIGIN = b"genjax.origin"  # in the metadata of a Parquet schema; files without it are real
 
 
-def marked(schema: Any) -> Any:
+def mark_schema(schema: Any) -> Any:
     """The Parquet schema of files that hold synthetic records."""
     return schema.with_metadata({**(schema.metadata or {}), ORIGIN: SYNTHETIC.encode()})
 

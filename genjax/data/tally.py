@@ -11,7 +11,7 @@ from pathlib import Path
 from genjax.data.images.decode import note
 from genjax.errors import UserError
 from genjax.machine import disk
-from genjax.serial.json_text import without_halves
+from genjax.serial.json_text import replace_halves
 
 SHOWN = 12  # kinds of counts in a line
 EMPTY_LINES = "empty lines passed over"
@@ -79,7 +79,7 @@ def told(counts: Mapping[str, int]) -> str:
 
 def whole(text: str, left: Counter[str]) -> str:
     """A text with U+FFFD for each half of a surrogate pair, which is counted."""
-    found, count = without_halves(text)
+    found, count = replace_halves(text)
     if count:
         left[HALVES] += count
     return str(found)

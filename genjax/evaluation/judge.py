@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from genjax import checks
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
-from genjax.data.stream import padded
+from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -112,7 +112,7 @@ class Subject:
             return compiled(self.model.family, state, batch, key, *static)
 
         chosen = self.part(limit, split)
-        return held_out_metrics(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key)
+        return evaluate_split(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key)
 
     def collect(
         self,
@@ -128,7 +128,7 @@ class Subject:
         """
         compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(4, 4 + len(static))))
         chosen = self.part(limit, split)
-        batches = padded(chosen, self.batch_size, self.layout.rows(self.batch_size))
+        batches = pad_batches(chosen, self.batch_size, self.layout.rows(self.batch_size))
         parts = [
             jax.device_get(
                 compiled(
@@ -164,9 +164,11 @@ class Subject:
     def samples_by(self, options: Any, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
         family, codec = self.model.family, self.model.codec
-        checks.fits(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
+        checks.check_size(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
         options = family.prepared(options, codec)
-        return family.finished(sampled(self.layout, family, self.model.state, self.key, n, options), options, codec)
+        return family.finished(
+            draw_samples(self.layout, family, self.model.state, self.key, n, options), options, codec
+        )
 
 
 @dataclass(frozen=True)
@@ -235,11 +237,11 @@ class Evaluator:
         raise NotImplementedError
 
 
-def model_of(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
+def make_model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
     """A state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
-    family = as_continued(experiment.family)
+    family = wrap_family(experiment.family)
     return Model(family.wrapped, family.eval_state(state), spec, codec, origin)
 
 
@@ -277,24 +279,24 @@ class Judge:
         Raises:
           UserError: one of the experiment's evaluators cannot look at this family or these data.
         """
-        family = as_continued(experiment.family).evaluated_as
+        family = wrap_family(experiment.family).evaluated_as
         for evaluator in experiment.evaluators:
             evaluator.check(family, data.spec, others)
         compiled = layout.compile_evaluation(family.evaluate)
         return cls(experiment, layout, data, evaluators, others, compiled)
 
     def __call__(self, state: State, split: str) -> Report:
-        judged = model_of(self.experiment, state, self.data.spec, self.data.codec)
-        judged = dataclasses.replace(judged, family=as_continued(self.experiment.family).evaluated_as)
+        judged = make_model(self.experiment, state, self.data.spec, self.data.codec)
+        judged = dataclasses.replace(judged, family=wrap_family(self.experiment.family).evaluated_as)
         size, chosen = self.experiment.batch_size, self.data.splits[split]
         key = jax.random.fold_in(state.key, EVALUATION)
-        metrics = held_out_metrics(self.layout, self.compiled, judged.state, chosen, size, key)
+        metrics = evaluate_split(self.layout, self.compiled, judged.state, chosen, size, key)
         key = jax.random.fold_in(state.key, EVALUATORS)
         subject = Subject(judged, self.data.splits, split, key, self.layout, size, self.others)
         return judge(subject, self.evaluators, metrics)
 
 
-def held_out_metrics(
+def evaluate_split(
     layout: Layout,
     evaluate: Any,
     state: State,
@@ -307,7 +309,7 @@ def held_out_metrics(
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
     total: Metrics | None = None
-    for number, batch in enumerate(padded(split, batch_size, layout.rows(batch_size))):
+    for number, batch in enumerate(pad_batches(split, batch_size, layout.rows(batch_size))):
         metrics = evaluate(state, layout.place(batch), jax.random.fold_in(key, number))
         total = metrics if total is None else jax.tree.map(lambda a, b: a + b, total, metrics)
     assert total is not None, "a split has at least one example"
@@ -354,15 +356,15 @@ def default_split(splits: Mapping[str, Split]) -> str:
     raise UserError(f"the data have nothing held out to evaluate on, only {', '.join(splits)}; see every.evaluate")
 
 
-def sampled(
+def draw_samples(
     layout: Layout, family: Family, state: State, key: jax.Array, n: int, options: Any, chunk: int = CHUNK
 ) -> np.ndarray:
     """``n`` samples in model space, in chunks of one compiled size, so that any number fits in memory."""
     draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
-    return in_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
+    return map_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
 
 
-def in_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK) -> np.ndarray:
+def map_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK) -> np.ndarray:
     """``n`` samples by ``draw(key, size)``, of one size always, so that any number fits in memory."""
     size = min(n, chunk)
     # Each chunk leaves the device before the next is drawn.
@@ -370,8 +372,8 @@ def in_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chu
     return np.concatenate(chunks)[:n]
 
 
-def asked_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``sampled``'s first ``count`` was asked for by a conditional sampler of all in turn.
+def cycle_labels(count: int, classes: int) -> np.ndarray:
+    """The label [N] that each of ``draw_samples``'s first ``count`` was asked for by a conditional sampler of all in turn.
 
     Of more than ``CHUNK`` classes the last are never asked for.
     """

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, select_modelled
 from genjax.losses import cross_entropy
 from genjax.nets.conv.resnet import ResNet
 
@@ -67,7 +67,7 @@ class Classifier(Family):
             raise UserError(f"family.top is below the number of classes, {spec.classes}, not {self.top}")
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
             raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
-        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(key, modelled(example))
+        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(key, select_modelled(example))
         return made["params"], {"mean": jnp.asarray(spec.mean), "batch_stats": made.get("batch_stats", {})}
 
     def train_step(
@@ -80,7 +80,7 @@ class Classifier(Family):
             (_, logits), changed = apply(
                 self._network(_classes(params), axis, self._vocabulary(params)),
                 params,
-                _centred(modelled(batch), variables),
+                _subtract_mean(select_modelled(batch), variables),
                 batch["mask"],
                 variables={"batch_stats": variables["batch_stats"]},
                 mutable=["batch_stats"],
@@ -120,26 +120,26 @@ class Classifier(Family):
 
 def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
     """Log-probabilities [B, classes]; no row depends on another."""
-    return jax.nn.log_softmax(_judged(family, state, modelled(batch))[1])
+    return jax.nn.log_softmax(_apply_net(family, state, select_modelled(batch))[1])
 
 
 def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
     """What the head sees of x [B, *shape] in the model space of the classifier's own data: [B, F]."""
-    return _judged(family, state, x)[0]
+    return _apply_net(family, state, x)[0]
 
 
-def _judged(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Features and logits by the running statistics."""
     net = family._network(_classes(state.params), vocabulary=family._vocabulary(state.params))
     stats = {"batch_stats": state.variables["batch_stats"]}
-    return apply(net, state.params, _centred(x, state.variables), variables=stats)
+    return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
 
 
 def _reads_tokens(net: Any) -> bool:
     return getattr(net, "reads_tokens", False)
 
 
-def _centred(x: jax.Array, variables: Any) -> jax.Array:
+def _subtract_mean(x: jax.Array, variables: Any) -> jax.Array:
     """x without the mean of the training data; tokens as they are."""
     return x if jnp.issubdtype(x.dtype, jnp.integer) else x - variables["mean"][None]
 

@@ -21,7 +21,7 @@ def mirror_symmetry(images: np.ndarray, labels: np.ndarray | None) -> np.ndarray
     return 1 - np.abs(images - images[:, :, ::-1]).mean((1, 2, 3)) / 2
 
 
-def rewards_of_images(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def score_images(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     """The rewards [N] float32 of images.
 
     Args:
@@ -37,28 +37,28 @@ def rewards_of_images(reward: ImageReward, images: np.ndarray, labels: np.ndarra
     try:
         found = numbers(reward(images, labels))
     except Exception as error:
-        which = _first_to_fail(reward, images, labels)
+        which = _find_failing(reward, images, labels)
         raise UserError(f"the reward {name} failed{which}: {type(error).__name__}: {error}") from error
     if found.shape != (len(images),):
         raise UserError(
             f"the reward {name} gives one number for each image, but for {len(images)} it gave an array of shape "
-            f"{list(found.shape)}; the first is {_told(0, labels)}"
+            f"{list(found.shape)}; the first is {_describe_sample(0, labels)}"
         )
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
-        raise UserError(f"the reward {name} is {found[bad[0]]} of {_told(int(bad[0]), labels)}")
+        raise UserError(f"the reward {name} is {found[bad[0]]} of {_describe_sample(int(bad[0]), labels)}")
     return found
 
 
-def _first_to_fail(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> str:
+def _find_failing(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> str:
     """Which image it fails on alone; "" where it fails on several together only."""
     for i in range(len(images)):
         try:
             numbers(reward(images[i : i + 1], None if labels is None else labels[i : i + 1]))
         except Exception:
-            return f" on {_told(i, labels)}"
+            return f" on {_describe_sample(i, labels)}"
     return ""
 
 
-def _told(i: int, labels: np.ndarray | None) -> str:
+def _describe_sample(i: int, labels: np.ndarray | None) -> str:
     return f"sample {i}" if labels is None else f"sample {i} of label {labels[i]}"

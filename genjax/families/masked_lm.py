@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
-from genjax.data.text.augment import real
+from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.families.masking import Kinds, Masking
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
@@ -152,7 +152,7 @@ class MaskedLM(Family):
     def features(self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
         """[B, T, C] of ``tokens`` [B, T] in the places of the batch's; a key for dropout says training."""
         told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
-        segments = batch["segment_ids"] if "segment_ids" in batch else real(batch).astype(jnp.int32)
+        segments = batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
         rngs = {} if dropout is None else {"dropout": dropout}
         return self._network(params).apply(
             {"params": params}, tokens, segment_ids=segments, rngs=rngs, train=dropout is not None, **told
@@ -175,7 +175,7 @@ class MaskedLM(Family):
         self, params: Params, variables: Any, batch: Batch, key: jax.Array, dropout: jax.Array | None = None
     ) -> Metrics:
         tokens = batch["tokens"]
-        inputs, asked = self.masking(key, tokens, real(batch), Kinds(**variables))
+        inputs, asked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
         hidden = self.features(params, batch, inputs, dropout)
         weight = (asked * batch["mask"][:, None]).reshape(-1)
         nll = self.asked_nll(params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight)
@@ -211,7 +211,7 @@ def fill_in(family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, t
 def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
     """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row that has none."""
     hidden = family.features(state.params, batch, batch["tokens"]).astype(jnp.float32)
-    weight = (real(batch) & ~state.variables["special"][batch["tokens"]]).astype(jnp.float32)
+    weight = (real_mask(batch) & ~state.variables["special"][batch["tokens"]]).astype(jnp.float32)
     return jnp.einsum("btc,bt->bc", hidden, weight) / jnp.maximum(weight.sum(-1, keepdims=True), 1)
 
 
@@ -221,7 +221,7 @@ def pseudo_log_likelihood(family: MaskedLM, state: State, batch: Batch) -> tuple
     Each is masked in turn, so that a row costs as many passes as it has tokens.
     """
     tokens, kinds = batch["tokens"], Kinds(**state.variables)
-    counts = real(batch) & ~kinds.special[tokens]
+    counts = real_mask(batch) & ~kinds.special[tokens]
     places = jnp.arange(tokens.shape[1])
 
     def one(place: jax.Array) -> jax.Array:

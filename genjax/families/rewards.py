@@ -16,7 +16,7 @@ Reward = Callable[[Sequence[str], Sequence[str]], Any]  # prompts and responses 
 SHOWN = 80  # characters of a text in a message
 
 
-def prompts_of(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple[jax.Array, jax.Array]:
+def extract_prompts(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple[jax.Array, jax.Array]:
     """What rows begin with as ``generate`` reads it, padded at the beginning: int32 [B, longest], bool [B, longest].
 
     Args:
@@ -28,7 +28,7 @@ def prompts_of(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple
     return jnp.take_along_axis(tokens, jnp.maximum(place, 0), 1), place >= 0
 
 
-def texts_of(codec: Any, tokens: np.ndarray, real: np.ndarray) -> list[str]:
+def decode_rows(codec: Any, tokens: np.ndarray, real: np.ndarray) -> list[str]:
     """The text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
     rows = [row[mask] for row, mask in zip(tokens, real.astype(bool), strict=True)]
     ends = ends_of(codec)
@@ -36,7 +36,7 @@ def texts_of(codec: Any, tokens: np.ndarray, real: np.ndarray) -> list[str]:
     return [codec.decode(row) for row in kept]
 
 
-def rewards_of_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
     """The rewards [N] float32 of responses to prompts.
 
     Raises:
@@ -47,16 +47,18 @@ def rewards_of_texts(reward: Reward, prompts: Sequence[str], responses: Sequence
     try:
         found = numbers(reward(list(prompts), list(responses)))
     except Exception as error:
-        which = _first_to_fail(reward, prompts, responses)
+        which = _find_failing(reward, prompts, responses)
         raise UserError(f"the reward {name} failed{which}: {type(error).__name__}: {error}") from error
     if found.shape != (len(prompts),):
         raise UserError(
             f"the reward {name} gives one number for each response, but for {len(prompts)} it gave an array of shape "
-            f"{list(found.shape)}; the first is {_told(prompts[0], responses[0])}"
+            f"{list(found.shape)}; the first is {_describe_response(prompts[0], responses[0])}"
         )
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
-        raise UserError(f"the reward {name} is {found[bad[0]]} of {_told(prompts[bad[0]], responses[bad[0]])}")
+        raise UserError(
+            f"the reward {name} is {found[bad[0]]} of {_describe_response(prompts[bad[0]], responses[bad[0]])}"
+        )
     return found
 
 
@@ -66,16 +68,16 @@ def numbers(rewards: Any) -> np.ndarray:
         return np.asarray(rewards, np.float64).astype(np.float32)
 
 
-def _first_to_fail(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
+def _find_failing(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
     """Which response it fails on alone; "" where it fails on several together only."""
     for prompt, response in zip(prompts, responses, strict=True):
         try:
             numbers(reward([prompt], [response]))
         except Exception:
-            return f" on {_told(prompt, response)}"
+            return f" on {_describe_response(prompt, response)}"
     return ""
 
 
-def _told(prompt: str, response: str) -> str:
+def _describe_response(prompt: str, response: str) -> str:
     one, other = (text if len(text) <= SHOWN else f"{text[:SHOWN]}…" for text in (prompt, response))
     return f"the response {other!r} to the prompt {one!r}"

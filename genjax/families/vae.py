@@ -20,7 +20,7 @@ from genjax.data.tables.vectors import constants
 from genjax.errors import UserError
 from genjax.families.gaussian import Layer, Normal
 from genjax.families.likelihoods import Bernoulli, Likelihood, Tabular
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, select_modelled
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
@@ -115,7 +115,7 @@ class VAE(Family):
                 raise UserError("family.conditional needs labels, but the data have none")
             params["label"] = 0.1 * jax.random.normal(next(keys), (spec.classes, *mean.shape))
             decoded += spec.classes
-        params["encoder"] = self._encoder().init(next(keys), modelled(example, variables))["params"]
+        params["encoder"] = self._encoder().init(next(keys), select_modelled(example, variables))["params"]
         params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))["params"]
         below = 2 * self.latent_dim
         for number, layer in enumerate(self.upper):
@@ -171,13 +171,13 @@ class VAE(Family):
     def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x): [B, ...] each."""
         likelihood = self.likelihood.of(state.variables)
-        x = likelihood.prepare(key, modelled(batch, state.variables))
+        x = likelihood.prepare(key, select_modelled(batch, state.variables))
         z = self.latents(state, batch, key)[0].z
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
         """All layers, from z1 up, with the mean of each posterior in the place of a draw; the key binarises."""
-        x = self.likelihood.of(state.variables).prepare(key, modelled(batch, state.variables))
+        x = self.likelihood.of(state.variables).prepare(key, select_modelled(batch, state.variables))
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
@@ -201,7 +201,7 @@ class VAE(Family):
         """What x alone says of each layer, from z1 up. With one layer this is q(z | x)."""
         x = x - variables["mean"][None]
         if self.conditional:
-            x = x + params["label"][_given(label)].astype(x.dtype)
+            x = x + params["label"][_require_label(label)].astype(x.dtype)
         outputs = apply(self._encoder(), params["encoder"], x)
         estimates = [Normal.of(outputs)]
         for number in range(len(self.upper)):
@@ -230,7 +230,7 @@ class VAE(Family):
         """The outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
         if self.conditional:
-            z = jnp.concatenate([z, jax.nn.one_hot(_given(label), params["label"].shape[0])], axis=-1)
+            z = jnp.concatenate([z, jax.nn.one_hot(_require_label(label), params["label"].shape[0])], axis=-1)
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
         return outputs + self.likelihood.of(variables).offset(mean)[None]
 
@@ -246,7 +246,7 @@ class VAE(Family):
         """The negative bound with one draw; ``beta`` None for evaluation, without weight or free bits."""
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label, mask = self.likelihood.of(variables), batch.get("label"), batch["mask"]
-        x = likelihood.prepare(prepare_key, modelled(batch, variables))
+        x = likelihood.prepare(prepare_key, select_modelled(batch, variables))
         layers = self.top_down(params, self.encode(params, variables, x, label), latent_key)
         outputs = self.decode(params, variables, layers[0].z, label)
         reconstruction = likelihood.nll(params.get("likelihood"), outputs, x)
@@ -281,7 +281,7 @@ class VAE(Family):
         """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label = self.likelihood.of(variables), batch.get("label")
-        x = likelihood.prepare(prepare_key, modelled(batch, variables))
+        x = likelihood.prepare(prepare_key, select_modelled(batch, variables))
         estimates = self.encode(params, variables, x, label)
         chunks = -(-samples // self.chunk)
         size = -(-samples // chunks)  # even chunks: fewer draws are thrown away
@@ -360,7 +360,7 @@ def interpolate(family: VAE, state: State, start: Batch, end: Batch, key: jax.Ar
     return family.likelihood.of(state.variables).mean(outputs).reshape(*z.shape[:2], *state.variables["mean"].shape)
 
 
-def _given(label: jax.Array | None) -> jax.Array:
+def _require_label(label: jax.Array | None) -> jax.Array:
     if label is None:
         raise UserError("this split of the data has no labels, which a class-conditional model needs")
     return label

@@ -16,7 +16,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.likelihoods import Gaussian, Likelihood
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, select_modelled
 from genjax.nets.conv.spatial import SpatialCoder
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
@@ -68,7 +68,7 @@ class VQVAE(Family):
             raise UserError(f"a VQVAE needs images, but the data are {spec.entry}")
         self.likelihood.check(spec)
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
-        x, mean = modelled(example), jnp.asarray(spec.mean)
+        x, mean = select_modelled(example), jnp.asarray(spec.mean)
         z, encoder = self._encoder().init_with_output(encoder_key, x)
         if z.ndim != 4:
             raise UserError(
@@ -99,8 +99,8 @@ class VQVAE(Family):
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             metrics, z, seen, chosen = self._terms(params, variables, batch, key, axis)
-            variables = moved(variables, z, seen, chosen, decay, axis)
-            variables, number = restarted(variables, z, seen, restart_key, self.restart_below, axis)
+            variables = update_codebook(variables, z, seen, chosen, decay, axis)
+            variables, number = restart_codes(variables, z, seen, restart_key, self.restart_below, axis)
             return metrics | {"restarted": Mean(number, jnp.ones(()))}, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, key, axis=axis)
@@ -111,7 +111,7 @@ class VQVAE(Family):
 
     def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the model sees of the batch, and the mean of p(x | codes) at its codes: [B, H, W, C] each."""
-        x = self.likelihood.prepare(key, modelled(batch))
+        x = self.likelihood.prepare(key, select_modelled(batch))
         return x, decode_codes(self, state, codes(self, state, x))
 
     def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
@@ -120,7 +120,7 @@ class VQVAE(Family):
 
     def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
         """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
-        chosen = nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+        chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
         return self.likelihood.mean(self.decode(params, variables, variables["codebook"][chosen]))
 
     def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
@@ -143,12 +143,12 @@ class VQVAE(Family):
         self, params: Params, variables: Any, batch: Batch, key: jax.Array, axis: str | None = None
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
         """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N] and their codes [N]."""
-        x, mask = self.likelihood.prepare(key, modelled(batch)), batch["mask"]
+        x, mask = self.likelihood.prepare(key, select_modelled(batch)), batch["mask"]
         z = self.encode(params, variables, x)
         rows = len(x)
         flat = jax.lax.stop_gradient(z).reshape(-1, self.code_dim)
         seen = jnp.repeat(mask, len(flat) // rows)
-        chosen = nearest(variables["codebook"], flat)
+        chosen = find_nearest(variables["codebook"], flat)
         quantised = variables["codebook"][chosen].reshape(z.shape)
         # Straight through: the decoder sees the code, and its gradient reaches the encoder as if that were z.
         outputs = self.decode(params, variables, z + jax.lax.stop_gradient(quantised - z))
@@ -178,7 +178,7 @@ class VQVAE(Family):
 def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
     """The codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
     z = family.encode(state.params, state.variables, x)
-    return nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+    return find_nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
 
 
 def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
@@ -186,14 +186,14 @@ def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
     return family.likelihood.mean(family.decode(state.params, state.variables, state.variables["codebook"][codes]))
 
 
-def nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
+def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
     """The nearest entry of a codebook [K, D] for each of z [N, D]: int32 [N]."""
     # |z - e|^2 without |z|^2, which is the same for all entries.
     product = jnp.dot(z, codebook.T, precision="highest")
     return jnp.argmin(jnp.square(codebook).sum(-1)[None] - 2 * product, axis=-1).astype(jnp.int32)
 
 
-def moved(
+def update_codebook(
     variables: Any, z: jax.Array, seen: jax.Array, chosen: jax.Array, decay: jax.Array | float, axis: str | None = None
 ) -> Any:
     """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes ``chosen`` [N].
@@ -215,7 +215,7 @@ def moved(
     return variables | {"codebook": codebook, "counts": counts, "sums": sums}
 
 
-def restarted(
+def restart_codes(
     variables: Any, z: jax.Array, seen: jax.Array, key: jax.Array, below: float, axis: str | None = None
 ) -> tuple[Any, jax.Array]:
     """Set the codes with a count below a share of the average to random rows of z [N, D] with ``seen`` [N] 1.
@@ -229,7 +229,7 @@ def restarted(
     average = counts.mean()
     whole = seen if axis is None else jax.lax.all_gather(seen, axis, tiled=True)
     dead = (counts < below * average) & (whole.sum() > 0)
-    rows = _drawn(key, whole, len(counts))
+    rows = _draw_rows(key, whole, len(counts))
     if axis is None:
         fresh = z[rows]
     else:  # each device gives the rows that it holds: far less to send than all of z
@@ -250,7 +250,7 @@ def perplexity(counts: jax.Array) -> jax.Array:
     return jnp.exp(jax.scipy.special.entr(share).sum())
 
 
-def _drawn(key: jax.Array, seen: jax.Array, n: int) -> jax.Array:
+def _draw_rows(key: jax.Array, seen: jax.Array, n: int) -> jax.Array:
     """``n`` random rows with ``seen`` [N] 1, as indices [n]; the same twice only where there are fewer than ``n``."""
     score = jnp.where(seen > 0, jax.random.uniform(key, seen.shape), -1.0)
     best = jax.lax.top_k(score, min(n, len(seen)))[1]

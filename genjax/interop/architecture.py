@@ -119,7 +119,7 @@ class Options:
 
     def refused(self, name: str, rule: str, value: Any) -> UserError:
         """The error for a field that does not keep a rule."""
-        return UserError(f"{name} in {self.where} must be {rule}, got {_shown(value)}", name)
+        return UserError(f"{name} in {self.where} must be {rule}, got {_format_value(value)}", name)
 
     def activation(self, name: str, known: Mapping[str, Activation], default: str) -> Activation:
         value = self.values.get(name) or default
@@ -129,7 +129,9 @@ class Options:
 
     def unsupported(self, name: str, remedy: str) -> UserError:
         """The error for a field whose value there is no form of here."""
-        return UserError(f"{name} {_shown(self.values.get(name))} in {self.where} is not supported, {remedy}", name)
+        return UserError(
+            f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, {remedy}", name
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Architecture:
         return self.prefix + name if bare and not name.startswith(("lm_head.", "cls.")) else name
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."

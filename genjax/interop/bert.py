@@ -40,11 +40,11 @@ def _bert(options: Options) -> Transformer:
 def _roberta(options: Options) -> Transformer:
     if options.activation("hidden_act", PLAIN, "gelu") != "gelu":
         raise options.unsupported("hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'")
-    unused = _unused(options)
+    unused = _count_unused(options)
     return _common(options, options.whole("max_position_embeddings", 512, unused + 1) - unused)
 
 
-def _unused(options: Options) -> int:
+def _count_unused(options: Options) -> int:
     """Rows of RoBERTa's table of positions that no real token uses: they come before the first."""
     return options.whole("pad_token_id", PAD, 0) + 1
 
@@ -110,7 +110,9 @@ def _bert_tensors(net: Transformer, options: Options) -> list[Tensor]:
 
 
 def _roberta_tensors(net: Transformer, options: Options) -> list[Tensor]:
-    return _encoder(net, "roberta", _unused(options)) + _head(net, "lm_head.dense", "lm_head.layer_norm", "lm_head")
+    return _encoder(net, "roberta", _count_unused(options)) + _head(
+        net, "lm_head.dense", "lm_head.layer_norm", "lm_head"
+    )
 
 
 BERT = Architecture(

@@ -23,14 +23,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from genjax import checks
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ROBERTA
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from genjax.machine import disk
-from genjax.nets.transformer.token_net import TokenNet, unstacked
+from genjax.nets.transformer.token_net import TokenNet, unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
 
@@ -84,7 +84,7 @@ class Pretrained:
 def load(source: str | Path) -> Pretrained:
     """The model of a folder, or of a name at the hub such as "openai-community/gpt2" (``fetch`` gives its revision).
 
-    Dropout is what it was trained with, that of the branches. Layers stand side by side: ``token_net.stacked`` with
+    Dropout is what it was trained with, that of the branches. Layers stand side by side: ``token_net.stack_layers`` with
     ``scan_layers`` stacks them.
 
     Raises:
@@ -94,12 +94,12 @@ def load(source: str | Path) -> Pretrained:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = fetch(str(source))
-    architecture, options = _described(folder)
+    architecture, options = _read_config(folder)
     name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
     if (layers := options.whole(name)) > checks.DEEPEST:
         raise options.refused(name, f"<= {checks.DEEPEST}", layers)
     net, rows = architecture.net(options), options.whole("vocab_size")
-    codec = tokenizers.read(folder, options.values, rows)
+    codec = tokenizers.read_codec(folder, options.values, rows)
     found = weights.weights(folder)
     if net.layers > len(found.shapes):  # before a table is made of them
         raise UserError(
@@ -131,9 +131,9 @@ def save(model: Pretrained, folder: str | Path) -> None:
         },
         architecture.kind,
     )
-    texts[CONFIG] = _dumped(options.values)
+    texts[CONFIG] = _dump_json(options.values)
     if architecture.causal:
-        texts["generation_config.json"] = _dumped(ends | {"pad_token_id": model.codec.pad})
+        texts["generation_config.json"] = _dump_json(ends | {"pad_token_id": model.codec.pad})
     tensors = _tensors(architecture, model, options)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(folder / weights.WHOLE, tensors)
@@ -164,7 +164,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         raise UserError(f"there is no folder {name}, and the hub does not give one: {reason}") from None
 
 
-def _described(folder: Path) -> tuple[Architecture, Options]:
+def _read_config(folder: Path) -> tuple[Architecture, Options]:
     """The architecture that a config.json names, and its options."""
     path = folder / CONFIG
     if not path.is_file():
@@ -215,7 +215,7 @@ def _params(
         said = "; ".join(f"{kind}: {weights.listed(names)}" for kind, names in problems if names)
         raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder))
     size = 4.0 * sum(math.prod(shape) for shape in expected.values())
-    checks.fits(size, "its weights in float32", str(found.folder))
+    checks.check_size(size, "its weights in float32", str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}
@@ -268,7 +268,7 @@ def _fitting(net: Transformer, kind: str | None) -> Architecture:
     """The architecture of that kind, or the first that can say all of a net."""
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind is not None and kind not in known:
-        raise unknown("architecture", kind, known)
+        raise unknown_name("architecture", kind, known)
     chosen: Sequence[Architecture] = ARCHITECTURES if kind is None else (known[kind],)
     ways = [(architecture, architecture.in_the_way(net)) for architecture in chosen]
     nearest, lines = min(ways, key=lambda way: len(way[1]))  # the first of equals
@@ -282,7 +282,7 @@ def _fitting(net: Transformer, kind: str | None) -> Architecture:
 def _tensors(architecture: Architecture, model: Pretrained, options: Options) -> dict[str, np.ndarray]:
     """What the file of a model holds, by name."""
     net = architecture.net(options)  # which may have biases that the model has not
-    params = unstacked(model.params) if model.net.scan_layers else model.params
+    params = unstack_layers(model.params) if model.net.scan_layers else model.params
     flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
     made = {}
     for tensor in architecture.tensors(net, options):
@@ -295,5 +295,5 @@ def _tensors(architecture: Architecture, model: Pretrained, options: Options) ->
     return made
 
 
-def _dumped(values: Mapping[str, Any]) -> str:
+def _dump_json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2) + "\n"

@@ -158,20 +158,20 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     }
 
 
-def _with_biases(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_llama(net: Transformer, pad: int | None) -> dict[str, Any]:
     return _write(net, pad) | {
         "attention_bias": bool({"attention", "mix"} & set(net.biases)),
         "mlp_bias": "feed_forward" in net.biases,
     }
 
 
-def _with_window(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_mistral(net: Transformer, pad: int | None) -> dict[str, Any]:
     return _write(net, pad) | {"sliding_window": net.window}
 
 
-def _of_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
     slides = net.window is not None
-    return _with_biases(net, pad) | {
+    return _write_llama(net, pad) | {
         "use_sliding_window": slides,
         "sliding_window": net.window,
         "max_window_layers": 0 if slides else net.layers,
@@ -195,7 +195,7 @@ def _tensors(net: Transformer, options: Options) -> list[Tensor]:
     return table if net.tied else [*table, Tensor("lm_head.weight", ("head_kernel",))]
 
 
-def _kin(kind: str, model: str, read: Any, write: Any) -> Architecture:
+def _make_architecture(kind: str, model: str, read: Any, write: Any) -> Architecture:
     return Architecture(
         kind=kind,
         models=(model,),
@@ -210,7 +210,7 @@ def _kin(kind: str, model: str, read: Any, write: Any) -> Architecture:
     )
 
 
-LLAMA = _kin("llama", "LlamaForCausalLM", _llama, _with_biases)
-MISTRAL = _kin("mistral", "MistralForCausalLM", _mistral, _with_window)
-QWEN2 = _kin("qwen2", "Qwen2ForCausalLM", _qwen2, _of_qwen)
-QWEN3 = _kin("qwen3", "Qwen3ForCausalLM", _qwen3, _of_qwen)
+LLAMA = _make_architecture("llama", "LlamaForCausalLM", _llama, _write_llama)
+MISTRAL = _make_architecture("mistral", "MistralForCausalLM", _mistral, _write_mistral)
+QWEN2 = _make_architecture("qwen2", "Qwen2ForCausalLM", _qwen2, _write_qwen)
+QWEN3 = _make_architecture("qwen3", "Qwen3ForCausalLM", _qwen3, _write_qwen)

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from lm_eval.api.model import TemplateLM
 
-from genjax.data.text.codecs import until_end
+from genjax.data.text.codecs import cut_at_end
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
+from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.autoregressive.request import Decoding
 from genjax.interop.huggingface import Pretrained
-from genjax.samplers.tokens.decoding import TokenSampler, padded
+from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
 MOST = 256  # tokens that are drawn where a task does not say
@@ -149,14 +149,14 @@ class GenjaxLM(TemplateLM):
             raise UserError(f"the harness asks for what a genjax model cannot do: {', '.join(sorted(asked))}")
         prompts = [self.tok_encode(text)[-(self.max_length - steps) :] or [self.prefix_token_id] for text in contexts]
         prompts += [[self.prefix_token_id]] * (self.batch_size - len(prompts))
-        tokens, mask = padded(prompts)
+        tokens, mask = pad_prompts(prompts)
         spare = min(self._length(tokens.shape[1]), self.max_length - steps) - tokens.shape[1]
         tokens, mask = (np.pad(array, ((0, 0), (spare, 0))) for array in (tokens, mask))
         drawing = self._generate(
             self._params, tokens, mask, next(self._keys), TokenSampler(steps, 1.0, temperature, **filters)
         )
-        texts = [self._codec.decode(until_end(row, self._codec.end)) for row in np.asarray(drawing)[: len(contexts)]]
-        return [_cut(text, until) for text in texts]
+        texts = [self._codec.decode(cut_at_end(row, self._codec.end)) for row in np.asarray(drawing)[: len(contexts)]]
+        return [_cut_at_stop(text, until) for text in texts]
 
     @functools.cached_property
     def _generate(self) -> Any:
@@ -165,7 +165,7 @@ class GenjaxLM(TemplateLM):
         family, pad = Autoregressive(self._net), stops[0][0] if stops else 0
 
         def drawn(params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler) -> jax.Array:
-            return continued(family, params, tokens, mask, sampler, key, stops, pad).tokens
+            return continue_prompts(family, params, tokens, mask, sampler, key, stops, pad).tokens
 
         return jax.jit(drawn, static_argnums=4)
 
@@ -174,6 +174,6 @@ class GenjaxLM(TemplateLM):
         return min(self.max_length, max(SHORTEST, 1 << (wanted - 1).bit_length()))
 
 
-def _cut(text: str, until: Sequence[str]) -> str:
+def _cut_at_stop(text: str, until: Sequence[str]) -> str:
     """The text before the first of the strings."""
     return text[: min((at for stop in until if stop and (at := text.find(stop)) >= 0), default=len(text))]

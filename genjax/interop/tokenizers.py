@@ -21,7 +21,7 @@ DELIMITER, UNKNOWN = "<|endoftext|>", "<unk>"
 MASKS = ("[MASK]", "<mask>")
 
 
-def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
+def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     """The codec of a folder's ``tokenizer.json``.
 
     Documents begin with what the tokenizer itself puts first, and end with what it puts last, else with its
@@ -43,7 +43,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
     try:
         tokens = codec.vocabulary  # refuses what is no tokenizer
-        _around(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
+        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library is no Exception
@@ -65,7 +65,7 @@ def read(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
             value = tokenizer.id_to_token(number)
         return value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
 
-    before, after = _around(tokenizer)
+    before, after = _find_special(tokenizer)
     return dataclasses.replace(
         codec,
         start_token=before,
@@ -110,7 +110,7 @@ def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None 
     tokenizer = _tokenizer(codec)
     roles = _roles(codec) | {"pad_token_id": codec.pad}
     names = {role.removesuffix("_id"): tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
-    if codec.start is not None and _around(tokenizer)[0] is None:
+    if codec.start is not None and _find_special(tokenizer)[0] is None:
         start = tokenizer.id_to_token(codec.start)
         tokenizer.post_processor = processors.TemplateProcessing(
             single=[start, "$A"], pair=[start, "$A", start, "$B"], special_tokens=[(start, codec.start)]
@@ -150,7 +150,7 @@ def _roles(codec: Any) -> dict[str, int | None]:
     return {"bos_token_id": codec.start if codec.start is not None else codec.end, "eos_token_id": codec.end}
 
 
-def _around(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
+def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     """The special tokens that a tokenizer puts before and after a text, where it is one each."""
     try:
         whole = tokenizer.encode("a")

@@ -69,9 +69,9 @@ def weights(folder: Path) -> Weights:
     if whole.exists():
         placed = _contents(whole)
     elif index.exists():
-        placed = _sharded(index)
+        placed = _read_index(index)
     else:
-        raise _without(folder)
+        raise _missing_weights_error(folder)
     return Weights(
         folder,
         {name: path for name, (path, _, _) in placed.items()},
@@ -91,7 +91,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a whole file or none, in the layout that PyTorch's users read, too."""
     # The library writes the memory of an array as it lies, a transposed one in the wrong order.
     ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with disk.whole(path) as part:
+    with disk.write_atomically(path) as part:
         save_file(ordered, part, metadata={"format": "pt"})
 
 
@@ -102,7 +102,7 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
-        raise _pickled(path.parent, [path.name])
+        raise _pickle_error(path.parent, [path.name])
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a pointer of Git LFS, not the weights: git lfs pull fetches them")
     try:
@@ -116,7 +116,7 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
         raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}", str(path)) from None
 
 
-def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
+def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     folder = index.parent
     try:
         named = json_text.parse(index.read_bytes(), str(index))["weight_map"]
@@ -136,18 +136,18 @@ def _sharded(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     return found
 
 
-def _without(folder: Path) -> UserError:
+def _missing_weights_error(folder: Path) -> UserError:
     """The error for a folder that has no weights to read, with what is there instead."""
     shards = [match for path in sorted(folder.glob("*.safetensors")) if (match := SHARD.fullmatch(path.name))]
     if shards:
         return UserError(f"{folder} has {len(shards)} of {int(shards[0][2])} shards, but no {INDEX}")
     pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
     if pickles:
-        return _pickled(folder, pickles)
+        return _pickle_error(folder, pickles)
     return UserError(f"{folder} has no weights: neither {WHOLE} nor {INDEX}")
 
 
-def _pickled(folder: Path, names: list[str]) -> UserError:
+def _pickle_error(folder: Path, names: list[str]) -> UserError:
     return UserError(
         f"{listed(names)} in {folder} is a pickle, which could run any program as it is read, and is refused; "
         'if you trust where it comes from, convert it: python -c "from transformers import AutoModelForCausalLM as M; '

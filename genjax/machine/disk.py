@@ -36,7 +36,7 @@ SPARE = 2**20  # bytes; a disk with less is full
 
 
 @contextlib.contextmanager
-def whole(path: PathType) -> Iterator[PathType]:
+def write_atomically(path: PathType) -> Iterator[PathType]:
     """Give a name to write to that becomes ``path`` at the end: after a crash there is the old file or the new one.
 
     What was written is removed if the writing fails.
@@ -61,14 +61,14 @@ def write(path: PathType, content: str | bytes) -> PathType:
 
     What is no character, as in the name of a file that is not UTF-8, is written as its escape.
     """
-    with whole(path) as part:
+    with write_atomically(path) as part:
         encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         part.write_bytes(encoded)
     return path
 
 
 @contextlib.contextmanager
-def watched(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
+def explain_full_disk(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
     """Turn the error of a full disk into one clear line, however deep in a library it was noticed.
 
     Args:
@@ -83,10 +83,10 @@ def watched(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        number = full(error)
+        number = full_disk_errno(error)
         if number is None:
             raise
-        raise refusal(_place(error, places), kept, number) from error
+        raise refusal(_find_failed_path(error, places), kept, number) from error
 
 
 def closed(error: OSError) -> bool:
@@ -99,7 +99,7 @@ def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:
     return UserError(f"{FULL[number]} on the disk {_mount(place)} (of {place}); {kept}", str(place))
 
 
-def full(error: BaseException) -> int | None:
+def full_disk_errno(error: BaseException) -> int | None:
     """The ``errno`` of a full disk that an error, or one behind it, stands for; None for other errors."""
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno in FULL:
@@ -119,7 +119,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _place(error: BaseException, places: tuple[str | Path | epath.Path, ...]) -> Path:
+def _find_failed_path(error: BaseException, places: tuple[str | Path | epath.Path, ...]) -> Path:
     """The path that could not be written: one on a disk without room, of those that the error or the caller names."""
     named: list[str] = []
     for one in _chain(error):
@@ -134,14 +134,14 @@ def _place(error: BaseException, places: tuple[str | Path | epath.Path, ...]) ->
 def crowded(path: Path) -> bool:
     """Whether the disk of a path has next to no room for bytes or for files."""
     try:
-        room = shutil.disk_usage(_there(path)).free
-        files = os.statvfs(_there(path)) if hasattr(os, "statvfs") else None
+        room = shutil.disk_usage(_nearest_existing(path)).free
+        files = os.statvfs(_nearest_existing(path)) if hasattr(os, "statvfs") else None
     except OSError:
         return False
     return room < SPARE or (files is not None and files.f_files > 0 and files.f_favail == 0)
 
 
-def _there(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     path = path.absolute()
     return next((one for one in (path, *path.parents) if one.exists()), path)
@@ -149,5 +149,5 @@ def _there(path: Path) -> Path:
 
 def _mount(path: Path) -> Path:
     """The mount point of the disk of a path."""
-    there = _there(path).resolve()
+    there = _nearest_existing(path).resolve()
     return next((one for one in (there, *there.parents) if one.is_mount()), there)

@@ -58,7 +58,7 @@ def may_pass(error: BaseException) -> bool:
     )
 
 
-def patiently(read: Callable[[], T], what: str, waits: tuple[float, ...] = WAITS) -> T:
+def retry(read: Callable[[], T], what: str, waits: tuple[float, ...] = WAITS) -> T:
     """Return ``read()``, which is tried again after each of ``waits`` while its error may pass.
 
     Args:

@@ -20,7 +20,7 @@ class Stream(io.TextIOWrapper):
     """Standard output or error. Once its reader has left, what is still written is thrown away.
 
     Of standard output the first such write raises BrokenPipeError, so that a command which prints ends. One to
-    standard error only sets ``broken``, so that a training run can save first; its other faults cost nothing but
+    standard error only sets ``is_broken``, so that a training run can save first; its other faults cost nothing but
     the line.
     """
 
@@ -87,12 +87,12 @@ def guard() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
-def broken() -> bool:
+def is_broken() -> bool:
     """Whether the reader of a standard stream has left."""
     return any(isinstance(stream, Stream) and stream.broken for stream in (sys.stdout, sys.stderr))
 
 
-def flushed(code: int) -> int:
+def flush(code: int) -> int:
     """Write what waits in the buffers at the end of a command; returns its exit code."""
     try:
         sys.stdout.flush()
@@ -102,4 +102,4 @@ def flushed(code: int) -> int:
         with contextlib.suppress(OSError):
             print(f"genjax: {error}", file=sys.stderr)
         return code or 2
-    return BROKEN if broken() and code == 0 else code
+    return BROKEN if is_broken() and code == 0 else code

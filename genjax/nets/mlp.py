@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import unknown
+from genjax.errors import unknown_name
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh"]
 LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
@@ -19,7 +19,7 @@ LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
 def check_activation(name: str) -> None:
     """Refuse the name of no activation, with the nearest that there is."""
     if name not in get_args(Activation):
-        raise unknown("activation", name, get_args(Activation))
+        raise unknown_name("activation", name, get_args(Activation))
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:

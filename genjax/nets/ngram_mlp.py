@@ -93,7 +93,7 @@ class NgramMLPNet(nn.Module):
         """
         past = _past(tokens, segment_ids, self.net.past) if cache is None else None
         if cache is not None:
-            past, cache = _past_of_cache(tokens, segment_ids, cache)
+            past, cache = _gather_cached(tokens, segment_ids, cache)
         embedded = self.embedding.at[past].get(mode="fill", fill_value=jnp.nan)  # [B, T, past, width]
         flat = embedded.reshape(tokens.size, -1)
         hidden = jnp.tanh(flat @ self.hidden_kernel + self.hidden_bias[None])
@@ -121,7 +121,7 @@ def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Ar
     return jnp.take_along_axis(tokens[:, None], each.transpose(0, 2, 1), 2).transpose(0, 2, 1)
 
 
-def _past_of_cache(tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens) -> tuple[jax.Array, PastTokens]:
+def _gather_cached(tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens) -> tuple[jax.Array, PastTokens]:
     """The same with the cache's tokens before, and the cache after them; at padding it is that of the token before."""
     kept = cache.tokens.shape[1]
     known = jnp.concatenate([cache.tokens, tokens], 1)

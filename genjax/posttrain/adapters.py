@@ -101,16 +101,16 @@ def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:
     return (count, math.prod(rest[:-1]), rest[-1]) if len(rest) >= 2 else (count, 0, 0)
 
 
-def beginning(adapters: Adapters | None, key: jax.Array, params: Params) -> Params:
+def init_trainable(adapters: Adapters | None, key: jax.Array, params: Params) -> Params:
     """What is trained of a model with these parameters: they themselves, or adapters of theirs."""
     return params if adapters is None else adapters.init(key, params)
 
 
-def begun(adapters: Adapters | None, mine: Params, learned: Params) -> Params:
+def copy_learned(adapters: Adapters | None, mine: Params, learned: Params) -> Params:
     """What is trained, at step 0, of learned parameters; with buffers of its own."""
     return jax.tree.map(jnp.copy, learned) if adapters is None else adapters.begun(mine, learned)
 
 
-def whole(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
+def merge_trainable(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
     """The model's own parameters, of those that are trained and those that it began with."""
     return mine if adapters is None else adapters.merged(learned, mine)

@@ -93,10 +93,10 @@ class DPO(FromBase):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, {"tokens": example["chosen_tokens"]}, spec)
-        return adapters.beginning(self.adapters, key, policy), {}
+        return adapters.init_trainable(self.adapters, key, policy), {}
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
-        return adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
+        return adapters.copy_learned(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
 
     def precompute(self, state: State, batch: Batch) -> Batch:
         """What the reference says of both responses: log-probabilities ``chosen_reference``, ``rejected_reference``."""
@@ -107,7 +107,9 @@ class DPO(FromBase):
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         learned = state.frozen[BASE]["params"]
-        rule = dataclasses.replace(optimizer, through=lambda params: adapters.whole(self.adapters, learned, params))
+        rule = dataclasses.replace(
+            optimizer, through=lambda params: adapters.merge_trainable(self.adapters, learned, params)
+        )
 
         def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
             known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
@@ -119,7 +121,7 @@ class DPO(FromBase):
     def eval_state(self, state: State) -> State:
         """The policy, with the reference in ``frozen``."""
         state, base = state.for_eval(), state.frozen[BASE]
-        policy = adapters.whole(self.adapters, base["params"], state.params)
+        policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
         return self.base.eval_state(state.replace(params=policy, variables=base["variables"], ema=None))
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
@@ -127,7 +129,7 @@ class DPO(FromBase):
 
     def pair_rewards(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
-        gained = response_log_probs(self.base, state.params, batch) - _beside(self.precompute(state, batch))
+        gained = response_log_probs(self.base, state.params, batch) - _stack_references(self.precompute(state, batch))
         rewards = self._rewards(gained, lengths(batch))
         return rewards[:, 0], rewards[:, 1]
 
@@ -144,7 +146,7 @@ class DPO(FromBase):
         """Of whole parameters and what the reference is known to say."""
         mask, sizes = batch["mask"], lengths(batch)
         log_probs = response_log_probs(self.base, params, batch)
-        gained = log_probs - _beside(known)
+        gained = log_probs - _stack_references(known)
         rewards = self._rewards(gained, sizes)
         margin = rewards[:, 0] - rewards[:, 1]
         return {
@@ -179,6 +181,6 @@ def lengths(batch: Batch) -> jax.Array:
     return jnp.maximum(counts, 1)
 
 
-def _beside(known: Batch) -> jax.Array:
+def _stack_references(known: Batch) -> jax.Array:
     """What is known of both responses, [B, 2]."""
     return jnp.stack([known[f"{side}_reference"] for side in SIDES], 1)

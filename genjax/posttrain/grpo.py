@@ -23,7 +23,7 @@ from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
 from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.ppo import RESPONSES, kl_remarks
-from genjax.posttrain.rollouts import Rollout, answered, check_counts, check_prompts, heard, rewards_of
+from genjax.posttrain.rollouts import Rollout, check_counts, check_prompts, draw_responses, score_rollout, score_tokens
 
 LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
 
@@ -111,14 +111,14 @@ class GRPO(FromBase):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, example, spec)
-        return adapters.beginning(self.adapters, key, policy), {}
+        return adapters.init_trainable(self.adapters, key, policy), {}
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
-        return adapters.begun(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
+        return adapters.copy_learned(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
         """The policy's parameters as networks use them, of those that are trained."""
-        return adapters.whole(self.adapters, frozen[BASE]["params"], params)
+        return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
@@ -128,8 +128,8 @@ class GRPO(FromBase):
         """
         policy = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
-        drawn, longest = answered(self, policy, batch, draws, slice(None, None, self.group), self.group)
-        rewards = rewards_of(self.reward, self.codec, drawn, longest)
+        drawn, longest = draw_responses(self, policy, batch, draws, slice(None, None, self.group), self.group)
+        rewards = score_rollout(self.reward, self.codec, drawn, longest)
         weight = jnp.repeat(batch["mask"][:: self.group], self.group)
         return experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
 
@@ -183,7 +183,8 @@ def experience(
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
     log_probs, known = (
-        heard(family.base, params, drawn.tokens, drawn.real, mask.shape[1]).log_probs for params in (policy, reference)
+        score_tokens(family.base, params, drawn.tokens, drawn.real, mask.shape[1]).log_probs
+        for params in (policy, reference)
     )
     advantage, tied = group_advantages(rewards, family.group, family.scale_by_std)
     return {
@@ -219,7 +220,7 @@ def update(
 
 def _losses(family: GRPO, params: Params, batch: Batch) -> Metrics:
     rows, mask = batch["mask"], batch["response_mask"]
-    own = heard(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
+    own = score_tokens(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
     old, known = batch["log_probs"], batch["reference_log_probs"]
     log_ratio = (own.log_probs - old) * mask
     losses, clipped = policy_losses(log_ratio, batch["advantage"][:, None], family.clip, family.clip_high)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from genjax import checks, trees
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Metrics, Params, State, Trained, example_of
+from genjax.family import Batch, Metrics, Params, State, Trained, make_example
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
 
@@ -77,5 +77,5 @@ class LoRA(FromBase):
 
 def _shapes(family: Any, spec: Spec) -> dict[str, list[int]]:
     """Of the parameters of a family of such data."""
-    params, _ = jax.eval_shape(lambda: family.init(jax.random.key(0), example_of(spec), spec))
+    params, _ = jax.eval_shape(lambda: family.init(jax.random.key(0), make_example(spec), spec))
     return {path: list(leaf.shape) for path, leaf in trees.named_leaves(params)}

@@ -19,7 +19,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Mean, Metrics, Params, State, Trained
 from genjax.losses import (
-    adapted_kl_coefficient,
+    adapt_kl_coefficient,
     clipped_policy_loss,
     clipped_value_loss,
     gae,
@@ -34,14 +34,14 @@ from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
-    answered,
     check_counts,
     check_prompts,
     check_vocabulary,
+    draw_responses,
     features,
-    from_the_left,
-    heard,
-    rewards_of,
+    score_rollout,
+    score_tokens,
+    strip_padding,
 )
 
 REWARD = "reward_run"
@@ -169,7 +169,7 @@ class PPO(FromBase):
         width = jax.eval_shape(lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)).shape[-1]
         # Values begin at 0: advantages are the rewards themselves, until more is known.
         value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
-        trained = adapters.beginning(self.adapters, key, policy)
+        trained = adapters.init_trainable(self.adapters, key, policy)
         if self.critic == "separate":
             value["net"] = jax.tree.map(jnp.copy, trained)
         return {"policy": trained, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
@@ -177,20 +177,20 @@ class PPO(FromBase):
     def initial_params(self, state: State) -> tuple[Params, Any]:
         learned = state.frozen[BASE]["params"]
         value = {
-            name: adapters.begun(self.adapters, part, learned) if name == "net" else part
+            name: adapters.copy_learned(self.adapters, part, learned) if name == "net" else part
             for name, part in state.params["value"].items()
         }
-        params = {"policy": adapters.begun(self.adapters, state.params["policy"], learned), "value": value}
+        params = {"policy": adapters.copy_learned(self.adapters, state.params["policy"], learned), "value": value}
         return params, state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
         """{"policy", "value"} as networks use them, of those that are trained."""
         learned = frozen[BASE]["params"]
         value = {
-            name: adapters.whole(self.adapters, learned, part) if name == "net" else part
+            name: adapters.merge_trainable(self.adapters, learned, part) if name == "net" else part
             for name, part in params["value"].items()
         }
-        return {"policy": adapters.whole(self.adapters, learned, params["policy"]), "value": value}
+        return {"policy": adapters.merge_trainable(self.adapters, learned, params["policy"]), "value": value}
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
@@ -200,12 +200,12 @@ class PPO(FromBase):
         """
         params = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
-        drawn, longest = answered(self, params["policy"], batch, draws)
+        drawn, longest = draw_responses(self, params["policy"], batch, draws)
         if self.reward_run is None:
-            rewards = rewards_of(self.reward, self.codec, drawn, longest)
+            rewards = score_rollout(self.reward, self.codec, drawn, longest)
         else:
             judge = State(state.step, **state.frozen[REWARD], opt_state=None, ema=None, key=key)
-            rewards = score(self.reward_run, judge, *from_the_left(drawn.tokens, drawn.real))
+            rewards = score(self.reward_run, judge, *strip_padding(drawn.tokens, drawn.real))
         reference, coefficient = state.frozen[BASE]["params"], state.variables["kl_coefficient"]
         return experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
 
@@ -216,7 +216,7 @@ class PPO(FromBase):
 
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
-        policy = adapters.whole(self.adapters, state.frozen[BASE]["params"], state.params["policy"])
+        policy = adapters.merge_trainable(self.adapters, state.frozen[BASE]["params"], state.params["policy"])
         variables = state.frozen[BASE]["variables"]
         return self.base.eval_state(state.replace(params=policy, variables=variables, ema=None, frozen=None))
 
@@ -265,7 +265,7 @@ def experience(
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
     log_probs, values, _ = _spoken(family, params, drawn.tokens, drawn.real, mask.shape[1])
-    known = heard(family.base, reference, drawn.tokens, drawn.real, mask.shape[1]).log_probs
+    known = score_tokens(family.base, reference, drawn.tokens, drawn.real, mask.shape[1]).log_probs
     kl = kl_k1(log_probs, known) * mask
     lengths = mask.sum(1)
     last = jnp.arange(mask.shape[1])[None] == lengths[:, None] - 1
@@ -285,8 +285,8 @@ def experience(
         "reward": rewards,
         "kl": kl.sum(1),
         "response_length": lengths,
-        "spread": _spread(returns, weighed),
-        "unexplained": _spread(returns - values, weighed),
+        "spread": _squared_deviations(returns, weighed),
+        "unexplained": _squared_deviations(returns - values, weighed),
     }
 
 
@@ -294,7 +294,7 @@ def _spoken(
     family: PPO, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole {"policy", "value"}."""
-    own = heard(family.base, params["policy"], tokens, real, new_tokens)
+    own = score_tokens(family.base, params["policy"], tokens, real, new_tokens)
     value = params["value"]
     read = features(family.base, value["net"], tokens, real, new_tokens) if "net" in value else own.features
     flat = read.reshape(-1, read.shape[-1]).astype(jnp.float32)
@@ -302,7 +302,7 @@ def _spoken(
     return own.log_probs, values.reshape(own.log_probs.shape), own.entropy
 
 
-def _spread(x: jax.Array, mask: jax.Array) -> jax.Array:
+def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
     """Of each row of x [B, N] the sum of squared distances [B] from the mean of all, where ``mask`` is 1."""
     mean = (x * mask).sum() / jnp.maximum(mask.sum(), 1)
     return (jnp.square(x - mean) * mask).sum(1)
@@ -326,7 +326,7 @@ def update(
     metrics["kl_coefficient"] = Mean(coefficient, jnp.ones(()))
     if family.kl_target is not None:
         seen = metrics["kl"].weight / family.epochs
-        moved = adapted_kl_coefficient(coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon)
+        moved = adapt_kl_coefficient(coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon)
         moved = jnp.where(metrics["skipped"].sum > 0, coefficient, moved)
         state = state.replace(variables={**state.variables, "kl_coefficient": moved})
     return state, metrics

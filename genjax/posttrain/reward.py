@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat.preferences import answered, check_room, padded_rows
+from genjax.data.chat.preferences import check_room, encode_answer, pad_rows
 from genjax.data.chat.template import ChatCodec
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
@@ -154,7 +154,7 @@ def score(family: RewardModel, state: State, tokens: jax.Array, mask: jax.Array)
     return (family.rewards(state, tokens, mask) - state.variables["mean"]) / deviation
 
 
-def rewards_of(
+def score_responses(
     family: RewardModel,
     state: State,
     codec: ChatCodec,
@@ -179,14 +179,14 @@ def rewards_of(
         raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are no pairs")
     rows = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
-        tokens, asked = answered(codec, prompt, response, f"prompt {number:,}")
+        tokens, asked = encode_answer(codec, prompt, response, f"prompt {number:,}")
         check_room(asked, length, f"prompt {number:,}")
         rows.append(tokens[:length])
     found = []
     for first in range(0, len(rows), chunk):
         part = rows[first : first + chunk]
         part += [part[0]] * (chunk - len(part))  # one compiled size
-        found.append(np.asarray(score(family, state, *padded_rows(part, length, codec.pad or 0))))
+        found.append(np.asarray(score(family, state, *pad_rows(part, length, codec.pad or 0))))
     return np.concatenate([np.zeros(0, np.float32), *found])[: len(rows)]
 
 

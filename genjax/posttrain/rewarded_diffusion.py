@@ -19,7 +19,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
-from genjax.families.image_rewards import rewards_of_images
+from genjax.families.image_rewards import score_images
 from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels
 from genjax.losses import preference_loss
 from genjax.posttrain.continued import BASE, FromBase
@@ -49,7 +49,7 @@ class RewardedDiffusion(FromBase):
     Metrics of training: ``reward``, the mean of the samples; ``policy_loss``, which with ``data`` times ``data_loss``
     makes the ``loss``; ``effective_samples`` of a row, 1 over the sum of squared weights ("weighted"); ``accuracy``,
     how often the policy's error has moved more in favour of the better sample ("dpo"); and ``kl`` of the paths of the
-    policy's sampler to those of the base's, see ``drawn``.
+    policy's sampler to those of the base's, see ``draw_samples``.
 
     Attributes:
       base: the run directory of a Diffusion of images: where the policy begins, and the reference.
@@ -127,11 +127,11 @@ class RewardedDiffusion(FromBase):
         label = jnp.repeat(labels(batch), self.samples) if self.base.conditional else None
         draws, times, _ = jax.random.split(key, 3)  # the last is of ``update``
         count = rows * self.samples
-        images, kl = drawn(
+        images, kl = draw_samples(
             self.base, self.steps, (count, *shape), state.params, state.frozen[BASE]["params"], label, draws
         )
         asked = None if label is None else np.asarray(label)
-        rewards = jnp.asarray(rewards_of_images(self.reward, np.asarray(images), asked).reshape(rows, self.samples))
+        rewards = jnp.asarray(score_images(self.reward, np.asarray(images), asked).reshape(rows, self.samples))
         images = images.reshape(rows, self.samples, *shape)
         if self.method == "weighted":
             weight = jax.nn.softmax(rewards / self.temperature)
@@ -169,7 +169,7 @@ class RewardedDiffusion(FromBase):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def drawn(
+def draw_samples(
     base: Diffusion,
     steps: int,
     shape: tuple[int, ...],
@@ -195,7 +195,7 @@ def drawn(
       label: int [N]; None of a model that is told none.
       key: of the draws.
     """
-    told = _told(base, label, shape[0])
+    told = _make_inputs(base, label, shape[0])
 
     def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
         times = jnp.full(len(x), t)
@@ -310,14 +310,14 @@ def errors(
     count = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
     noise, t = jnp.repeat(noise, count, 0), jnp.repeat(t, count)
-    told = _told(base, None if label is None else jnp.repeat(label, count), len(flat))
+    told = _make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
     parametrization = base.parametrization(params)
     output = base.output(params, diffuse(parametrization.process, flat, noise, t), t, told)
     error = jnp.square(output - parametrization.value(flat, noise, t)).mean((1, 2, 3))
     return (parametrization.weight(t, base.weighting, base.gamma) * error).reshape(-1, count)
 
 
-def _told(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
+def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
     """What the network is told of ``n`` images that are not augmented, besides the time."""
     given = {"label": label, "augment": base.augment.none(n)}
     return {name: value for name, value in given.items() if value is not None}

@@ -14,8 +14,8 @@ from genjax.data.chat.template import ends_of
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
-from genjax.families.rewards import prompts_of, rewards_of_texts, texts_of
+from genjax.families.autoregressive.continuation import continue_prompts
+from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, Params, Trained
 from genjax.samplers.tokens.decoding import Stops, TokenSampler
 
@@ -74,13 +74,13 @@ def rollout(
       ends: sequences of tokens that end a response.
       pad: what stands behind the end.
     """
-    drawn = continued(family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad)
+    drawn = continue_prompts(family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad)
     inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
     tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)
     return Rollout(tokens, real, drawn.log_probs, drawn.done)
 
 
-def heard(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> Heard:
+def score_tokens(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> Heard:
     """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
 
     Where the logits would be large they are made for some of the rows at a time, and again for the gradient.
@@ -118,7 +118,7 @@ def _vocabulary(params: Params) -> int:
     return len(params["embedding" if "embedding" in params else "table"])
 
 
-def answered(
+def draw_responses(
     family: Any, policy: Params, batch: Batch, key: jax.Array, rows: slice = slice(None), copies: int = 1
 ) -> tuple[Rollout, int]:
     """Responses of a policy to the prompts of a batch, and the room that prompts have.
@@ -145,20 +145,20 @@ def answered(
         )
     known = ends_of(family.codec)
     ends, pad = tuple((end,) for end in known), known[0] if known else family.codec.pad or 0
-    prompts, asked = prompts_of(batch["tokens"][rows], batch["prefix_mask"][rows], longest)
+    prompts, asked = extract_prompts(batch["tokens"][rows], batch["prefix_mask"][rows], longest)
     prompts, asked = (jnp.repeat(x, copies, 0) for x in (prompts, asked))
     return rollout(family.base, policy, prompts, asked, family.new_tokens, key, ends, pad), longest
 
 
-def rewards_of(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.Array:
+def score_rollout(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.Array:
     """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the prompt's.
 
     Raises:
       UserError: it fails; see ``rewards_of_texts``.
     """
     tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
-    prompts = texts_of(codec, tokens[:, :longest], real[:, :longest])
-    return jnp.asarray(rewards_of_texts(reward, prompts, texts_of(codec, tokens[:, longest:], real[:, longest:])))
+    prompts = decode_rows(codec, tokens[:, :longest], real[:, :longest])
+    return jnp.asarray(score_texts(reward, prompts, decode_rows(codec, tokens[:, longest:], real[:, longest:])))
 
 
 def check_policy(what: str, base: Trained, spec: Spec) -> None:
@@ -207,7 +207,7 @@ def check_counts(family: Any, names: Sequence[str]) -> None:
             raise UserError(f"{name} is at least 1, not {value}")
 
 
-def from_the_left(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
+def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)

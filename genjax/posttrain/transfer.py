@@ -26,7 +26,7 @@ def layer_rates(net: Transformer, decay: float) -> tuple[tuple[str, Factor], ...
     if not 0 < decay <= 1:
         raise UserError(f"the decay of layers' learning rates is above 0 and at most 1, not {decay}")
     factors = tuple(decay ** (net.layers - 1 - i) for i in range(net.layers))
-    return ((BELOW, decay**net.layers), *_of_layers(net, factors))
+    return ((BELOW, decay**net.layers), *_match_layers(net, factors))
 
 
 def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First], ...]:
@@ -40,10 +40,10 @@ def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First
     if updates < 1:
         raise UserError(f"layers are unfrozen at least 1 update apart, not {updates}")
     firsts = tuple(updates * (net.layers - i) for i in range(net.layers))
-    return ((BELOW, updates * (net.layers + 1)), *_of_layers(net, firsts))
+    return ((BELOW, updates * (net.layers + 1)), *_match_layers(net, firsts))
 
 
-def _of_layers(net: Transformer, values: tuple) -> tuple:
+def _match_layers(net: Transformer, values: tuple) -> tuple:
     if net.scan_layers:
         return ((r"(^|/)layers/", values),)
     return tuple((rf"(^|/)layer_{i}/", value) for i, value in enumerate(values))

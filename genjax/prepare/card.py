@@ -27,7 +27,7 @@ KINDS = 30  # of changes that a stage shows
 HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are shown
 
 
-def held(row: Mapping[str, Any]) -> str:
+def format_record(row: Mapping[str, Any]) -> str:
     """What a record holds, in one line, cut where nobody reads on."""
     values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON, CHANGED) and value is not None]
     told = (f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split()) for v in values)
@@ -59,7 +59,7 @@ def write(
       passed_over: kinds of files that no reader takes, and how many there are of each.
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
-    _drawn_into(folder, pictures)
+    _write_plots(folder, pictures)
     disk.write(folder / CARD, _card(name, preparation, inputs, outcomes, found, list(pictures), passed_over))
     manifest = {
         "format": FORMAT,
@@ -84,7 +84,7 @@ def write(
         "preparation": to_json(preparation),
         "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
     }
-    return _written(folder, manifest)
+    return _write_manifest(folder, manifest)
 
 
 def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found: Shards) -> Path:
@@ -94,7 +94,7 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
       generator: the run, with step and seed of the draws and what it was trained on.
     """
     pictures = _distributions(None, folder)
-    _drawn_into(folder, pictures)
+    _write_plots(folder, pictures)
     disk.write(folder / CARD, _synthetic_card(name, generator, found, list(pictures)))
     manifest = {
         "format": FORMAT,
@@ -102,15 +102,15 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
         "origin": SYNTHETIC,
         "fingerprint": found.fingerprint,
         "licence": "that of what the generator learned from; see there",
-        "source": _drawn(generator),
+        "source": _format_generator(generator),
         "shards": [dataclasses.asdict(shard) for shard in found.files],
         "generator": generator,
         "versions": {package: importlib.metadata.version(package) for package in ("pyarrow", "numpy")},
     }
-    return _written(folder, manifest)
+    return _write_manifest(folder, manifest)
 
 
-def _drawn(generator: Mapping[str, Any]) -> str:
+def _format_generator(generator: Mapping[str, Any]) -> str:
     return f"drawn from {generator['run']}, step {generator['step']}, with seed {generator['seed']}"
 
 
@@ -124,7 +124,7 @@ def _synthetic_card(name: str, generator: Mapping[str, Any], found: Shards, pict
         "real ones: they come into training only where a config asks for them, such as by "
         f'`PreparedTexts(NAME, synthetic=Synthetic("{name}", share=0.25))`.',
         "",
-        f"- Generator: {_drawn(generator)}",
+        f"- Generator: {_format_generator(generator)}",
         f"- Its config: `{generator['config']}`",
         f"- Its data: `{generator['data_fingerprint']}`",
         *(f"- Of these, {origin['kind']}: {origin['name']}, `{origin['fingerprint']}`" for origin in origins),
@@ -138,7 +138,7 @@ def _synthetic_card(name: str, generator: Mapping[str, Any], found: Shards, pict
     return "\n".join(lines) + "\n"
 
 
-def _written(folder: Path, manifest: Mapping[str, Any]) -> Path:
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Write the manifest at once."""
     path = folder / MANIFEST
     disk.write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
@@ -216,7 +216,7 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _drawn_into(folder: Path, pictures: Mapping[str, bytes]) -> None:
+def _write_plots(folder: Path, pictures: Mapping[str, bytes]) -> None:
     (folder / "plots").mkdir(exist_ok=True)
     for picture, content in pictures.items():
         disk.write(folder / "plots" / f"{picture}.png", content)

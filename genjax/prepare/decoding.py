@@ -10,7 +10,7 @@ from genjax.data.tally import MARKS, whole
 from genjax.errors import UserError
 
 
-def decoded(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> str:
+def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> str:
     """The text in the first encoding that fits, without a byte order mark; a ValueError tells that none does.
 
     Args:
@@ -36,7 +36,7 @@ def read_bytes(value: Any, encodings: tuple[str, ...], left: Counter[str]) -> An
     A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts both.
     """
     if isinstance(value, bytes):
-        return decoded(value, encodings, left)
+        return decode_bytes(value, encodings, left)
     if isinstance(value, float) and math.isnan(value):
         left["numbers that are NaN read as null"] += 1
         return None

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from genjax.data.compressed import bounded
+from genjax.data.compressed import limit_unpacked
 from genjax.data.images.files import Fitting, check_name, fitting
 from genjax.errors import UserError
 
@@ -121,8 +121,8 @@ class Files:
         if compression is None:
             return cast(BinaryIO, system.open(path, "rb"))
         if compression == "zip":
-            return bounded(_only_member(system.open(path, "rb")), system.size(path))
-        return bounded(fsspec.core.OpenFile(system, path, "rb", compression).open(), system.size(path))
+            return limit_unpacked(_only_member(system.open(path, "rb")), system.size(path))
+        return limit_unpacked(fsspec.core.OpenFile(system, path, "rb", compression).open(), system.size(path))
 
     def digest(self, path: str) -> str:
         """A hash of the contents of a local file; of a remote one what its system tells of it (size, version, time)."""

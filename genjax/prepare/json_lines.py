@@ -12,20 +12,20 @@ import pyarrow as pa
 
 from genjax import checks
 from genjax.data.tally import EMPTY_LINES, HALVES
-from genjax.data.text.json_records import pass_over, records_of
+from genjax.data.text.json_records import parse_records, pass_over
 from genjax.errors import UserError
-from genjax.prepare.decoding import check_encodings, decoded
+from genjax.prepare.decoding import check_encodings, decode_bytes
 from genjax.prepare.files import Files
 from genjax.prepare.readers import (
     Found,
     Reader,
-    as_text,
-    broken,
+    decode_text,
     line_place,
-    text_at,
+    make_broken_record,
+    stringify,
 )
 from genjax.prepare.stage import ARROW
-from genjax.serial.json_text import HALF, values, without_halves
+from genjax.serial.json_text import HALF, replace_halves, values
 
 MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
 
@@ -76,20 +76,20 @@ class JsonLines(Reader):
         """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
         try:
             known = self.encodings if encoding.startswith("utf-8") else (encoding,)
-            text = decoded(raw, known, left)
+            text = decode_bytes(raw, known, left)
         except ValueError as error:
-            yield broken("", "", str(error))
+            yield make_broken_record("", "", str(error))
             return
         number = 0
         try:
-            for number, (_, row) in enumerate(records_of([text], name), 1):
+            for number, (_, row) in enumerate(parse_records([text], name), 1):
                 shown = json.dumps(row, ensure_ascii=False)
                 yield self._found(f"record-{number:09d}", shown, row, left)
         except UserError as error:
-            yield broken(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
+            yield make_broken_record(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
 
     def _of_line(self, number: int, line: bytes, name: str, left: Counter[str]) -> Iterator[Found]:
-        read = text_at(line_place(number), line, self.encodings, left)
+        read = decode_text(line_place(number), line, self.encodings, left)
         if read.fault is not None:
             yield read
             return
@@ -97,20 +97,20 @@ class JsonLines(Reader):
         try:
             rows = [value.value for value in values(text, name, line=number)]
         except UserError as error:
-            yield broken(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
+            yield make_broken_record(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
             return
         for place, row in enumerate(rows, 1):
             yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row, left)
 
     def _found(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
-            return broken(place, text, "no JSON object")
+            return make_broken_record(place, text, "no JSON object")
         if "\\u" in text or HALF.search(text):  # else there is none to look for
-            row, halves = without_halves(row)
+            row, halves = replace_halves(row)
             left[HALVES] += halves
         pass_over(row, self.columns, "a record", left)
         for column in self.columns:
             value = row.get(column)
             left[f"values of {column!r} that are missing or null"] += value is None
             left[f"values of {column!r} that are no text written as JSON"] += not isinstance(value, str | None)
-        return Found(place, {column: as_text(row.get(column)) for column in self.columns})
+        return Found(place, {column: stringify(row.get(column)) for column in self.columns})

@@ -19,12 +19,12 @@ from genjax.data.audio.signals import read_sound
 from genjax.data.compressed import check_parquet
 from genjax.data.images.decode import decode, header
 from genjax.data.synthetic import refuse_synthetic
-from genjax.data.tables.delimited import DelimitedRows, check_dialect, dialect_of
+from genjax.data.tables.delimited import DelimitedRows, check_dialect, choose_dialect
 from genjax.data.tally import EMPTY_LINES, MARKS, TRIMMED
 from genjax.data.text import parquet as parquet_text
 from genjax.data.text.documents import Unit
-from genjax.errors import UserError, unknown
-from genjax.prepare.decoding import check_encodings, decoded, read_bytes
+from genjax.errors import UserError, unknown_name
+from genjax.prepare.decoding import check_encodings, decode_bytes, read_bytes
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
 
@@ -104,7 +104,7 @@ class Texts(Reader):
 
     def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
         if self.unit == "files":
-            yield text_at("", file.read(), self.encodings, left)
+            yield decode_text("", file.read(), self.encodings, left)
             return
         block: list[bytes] = []
         begins = 0
@@ -113,15 +113,15 @@ class Texts(Reader):
             if self.unit == "lines":
                 left[EMPTY_LINES] += empty
                 if not empty:
-                    yield text_at(line_place(number), line.rstrip(b"\r\n"), self.encodings, left)
+                    yield decode_text(line_place(number), line.rstrip(b"\r\n"), self.encodings, left)
             elif not empty:
                 begins = begins if block else number
                 block.append(line)
             elif block:
-                yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
+                yield decode_text(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
                 block = []
         if block:
-            yield text_at(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
+            yield decode_text(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
 
 
 @checks.frozen
@@ -165,7 +165,7 @@ class Csv(Reader):
                 reasons.append(f"{path}: {error}")
                 continue
             if missing := set(self.columns) - set(names):
-                raise unknown(f"column of {path}", min(missing), names)
+                raise unknown_name(f"column of {path}", min(missing), names)
             return pa.schema([(name, ARROW) for name in self.columns or names])
         raise UserError(f"no file has a header that can be read; {reasons[0]}")
 
@@ -178,7 +178,7 @@ class Csv(Reader):
                 if missing := set(wanted) - set(rows.names):
                     raise ValueError(f"no column {', '.join(sorted(missing))}")
             except ValueError as error:
-                yield broken("", "", str(error))
+                yield make_broken_record("", "", str(error))
                 return
             for row in rows:
                 place = f"row-{row.number + rows.empty:09d}"
@@ -187,10 +187,10 @@ class Csv(Reader):
                     left["empty values read as null"] += sum(values[name] is None for name in wanted)
                     yield Found(place, values)
                 elif row.cells:
-                    yield broken(place, ",".join(row.cells), row.fault)
+                    yield make_broken_record(place, ",".join(row.cells), row.fault)
                 else:  # a quote that is not closed takes the lines up to the next one with it
                     reason = row.fault.removeprefix("cannot be read: ")
-                    yield broken(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
+                    yield make_broken_record(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
             left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> DelimitedRows:
@@ -199,13 +199,13 @@ class Csv(Reader):
         left[MARKS] += first.startswith("\ufeff")
         lines = itertools.chain([first.removeprefix("\ufeff")] if first else [], text)
         texts = functools.partial(self._texts, left)
-        rows = DelimitedRows(name, lines, dialect_of(name, self.delimiter, self.quote, self.escape), texts)
+        rows = DelimitedRows(name, lines, choose_dialect(name, self.delimiter, self.quote, self.escape), texts)
         if not rows.names:
             raise ValueError("no header, but nothing")
         return rows
 
     def _texts(self, left: Counter[str], row: list[str]) -> list[str]:
-        return [decoded(field.encode("utf-8", "surrogateescape"), self.encodings, left) for field in row]
+        return [decode_bytes(field.encode("utf-8", "surrogateescape"), self.encodings, left) for field in row]
 
 
 @checks.frozen
@@ -243,11 +243,11 @@ class Parquet(Reader):
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowException as error:
-            yield broken("", "", f"no Parquet file: {str(error).splitlines()[0]}")
+            yield make_broken_record("", "", f"no Parquet file: {str(error).splitlines()[0]}")
             return
         check_parquet(table.metadata, file.seek(0, io.SEEK_END))
         if missing := set(self.columns) - set(table.schema_arrow.names):
-            yield broken("", "", f"no column {', '.join(sorted(missing))}")
+            yield make_broken_record("", "", f"no column {', '.join(sorted(missing))}")
             return
         number = 0
         for batch in table.iter_batches(1024, columns=list(self.columns)):
@@ -255,9 +255,9 @@ class Parquet(Reader):
                 number += 1
                 place = f"row-{number:09d}"
                 try:
-                    values = {c: as_text(read_bytes(row[c], self.encodings, left)) for c in self.columns}
+                    values = {c: stringify(read_bytes(row[c], self.encodings, left)) for c in self.columns}
                 except ValueError as error:
-                    yield broken(place, "", str(error))
+                    yield make_broken_record(place, "", str(error))
                     continue
                 yield Found(place, values)
 
@@ -275,7 +275,7 @@ class WholeFiles(Reader):
         try:
             remark = self.look(content)
         except ValueError as error:
-            yield broken("", "", str(error))
+            yield make_broken_record("", "", str(error))
             return
         label = name.split("/")[-2] if "/" in name else None
         yield Found("", {self.column: content, "label": label}, remark=remark)
@@ -339,20 +339,20 @@ def line_place(number: int) -> str:
     return f"line-{number:09d}"
 
 
-def broken(place: str, raw: str, fault: str) -> Found:
+def make_broken_record(place: str, raw: str, fault: str) -> Found:
     shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is no character becomes "?"
     return Found(place, {"text": shown}, fault)
 
 
-def text_at(place: str, raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> Found:
+def decode_text(place: str, raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> Found:
     try:
-        text = decoded(raw, encodings, left)
+        text = decode_bytes(raw, encodings, left)
     except ValueError as error:
-        return broken(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
+        return make_broken_record(place, raw[:SHOWN].decode("utf-8", "replace"), str(error))
     return Found(place, {"text": text})
 
 
-def as_text(value: Any) -> str | None:
+def stringify(value: Any) -> str | None:
     """A value as text."""
     if value is None or isinstance(value, str):
         return value

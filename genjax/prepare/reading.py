@@ -30,7 +30,7 @@ AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
 BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
 
 
-def planned(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.Schema]:
+def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.Schema]:
     """The files of each reader, and the columns of all records.
 
     Raises:
@@ -67,7 +67,7 @@ def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
     note_files(root, len(taken), passed_over(plan), recased)
 
 
-def read(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
+def read_files(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
     """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
 
     What was passed over and changed is in "counts", of each file that has any.
@@ -111,7 +111,7 @@ def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folde
     left: Counter[str] = Counter()
     kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
     broken = _Writer(folder / DROPPED / f"{number:06d}.parquet", BROKEN)
-    for found in _found(reader, files, path, left):
+    for found in _read_records(reader, files, path, left):
         count += 1
         row = {ID: f"{name}#{found.place}" if found.place else name, SOURCE: name}
         if found.fault is None:
@@ -127,7 +127,7 @@ def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folde
 
 
 def changes(folder: Path) -> dict[str, Change]:
-    """What was passed over and changed in the files that ``read`` has read, and in how many of them."""
+    """What was passed over and changed in the files that ``read_files`` has read, and in how many of them."""
     total: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for path in sorted((folder / COUNTS).glob("*.json")):
@@ -137,7 +137,7 @@ def changes(folder: Path) -> dict[str, Change]:
     return {what: Change(count, files[what]) for what, count in sorted(total.items())}
 
 
-def _found(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
+def _read_records(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
     """The records of a file; at last one that tells what is wrong with the file, if anything is."""
     place = ""
     try:

@@ -56,15 +56,15 @@ def prepare(
       UserError: nothing to read, no room to write, or more broken records than ``max_bad``.
     """
     folder = Path(out).expanduser()
-    plan, schema = reading.planned(preparation.readers)
+    plan, schema = reading.plan_reading(preparation.readers)
     _check_free(folder, [path for _, files in plan for path in files.paths])
     reading.note_passed_over(plan)
     engine.begin(runner)
     from daft.exceptions import DaftCoreException
 
     try:
-        with disk.watched(LEFT, folder):
-            return _prepared(preparation, name, folder, plan, schema, say)
+        with disk.explain_full_disk(LEFT, folder):
+            return _run_stages(preparation, name, folder, plan, schema, say)
     except BrokenPipeError:  # of the lines: nobody reads them any more
         raise
     except (OSError, pa.ArrowException, DaftCoreException) as error:
@@ -73,7 +73,7 @@ def prepare(
         raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
 
 
-def _prepared(
+def _run_stages(
     preparation: Preparation, name: str, folder: Path, plan: Any, schema: pa.Schema, say: Callable[[str], None]
 ) -> Path:
     inputs = {files.name(path): reader.digest(files, path) for reader, files in plan for path in files.paths}
@@ -95,7 +95,7 @@ def _prepared(
             _clear(stages, number)
             partial = stages / f"{number:02d}.partial"
             if stage is None or before is None:
-                reading.read(plan, schema, partial)
+                reading.read_files(plan, schema, partial)
             else:
                 _run(stage, before, partial)
             done = _outcome(stage, names[number], others, partial, preparation.examples)
@@ -190,7 +190,7 @@ def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Pat
         reason = str(row[REASON]).split(":")[0]
         dropped[reason] = dropped.get(reason, 0) + 1
         found = shown.setdefault(reason, [])
-        found.append([row[ID], card.held(row)])
+        found.append([row[ID], card.format_record(row)])
         shown[reason] = sorted(found)[:examples]
     if not kept:
         most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
@@ -240,7 +240,7 @@ def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Seq
     for number, outcome in enumerate(outcomes):
         if outcome.broken and outcome.dropped:
             for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
-                why = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.held(row), of)}
+                why = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.format_record(row), of)}
                 rows.append({ID: row[ID], SOURCE: row[SOURCE]} | why)
     rows.sort(key=lambda row: (row[ID], row["stage"]))
     _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from genjax.data.sources.prepared import TRAIN
 from genjax.errors import UserError
-from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, place
+from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, hash_position
 
 SPLIT = "split"  # the column that tells a record's part, where a stage gave one
 NAME = re.compile(r"\w+")
@@ -70,7 +70,7 @@ def write(records: Path, folder: Path, size: int) -> Shards:
     partial = folder / "shards.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    parts = _scattered(sources, partial, numbers)
+    parts = _scatter(sources, partial, numbers)
     digests: list[bytes] = []
     found = []
     for split in splits:
@@ -105,14 +105,14 @@ def _sizes(sources: list[Path]) -> tuple[list[str], list[int]]:
     return splits, [sizes[split] for split in splits]
 
 
-def _scattered(sources: list[Path], folder: Path, numbers: dict[str, int]) -> dict[tuple[str, int], Path]:
+def _scatter(sources: list[Path], folder: Path, numbers: dict[str, int]) -> dict[tuple[str, int], Path]:
     """The records in a file for each shard, in no order."""
     writers: dict[tuple[str, int], pq.ParquetWriter] = {}
     paths: dict[tuple[str, int], Path] = {}
     for path in sources:
         for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
             ids, of = batch.column(ID).to_pylist(), _splits(batch)
-            keys = [(s, int(place(i, "shard") * numbers[s])) for i, s in zip(ids, of, strict=True)]
+            keys = [(s, int(hash_position(i, "shard") * numbers[s])) for i, s in zip(ids, of, strict=True)]
             names = [name for name in batch.schema.names if name not in (REASON, CHANGED, SPLIT)]
             for key in sorted(set(keys)):
                 rows = pa.Table.from_batches([batch]).select(names).filter(pa.array([k == key for k in keys]))

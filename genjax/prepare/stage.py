@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from daft import DataFrame, Series
@@ -102,10 +102,10 @@ class RowStage(Stage):
         return schema
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        return mapped(self.rows, self.schema_after(records.schema().to_pyarrow_schema()), records)
+        return map_records(self.rows, self.schema_after(records.schema().to_pyarrow_schema()), records)
 
 
-def mapped(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
+def map_records(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
     """The records after ``rows``, a function of tables, with their ``reason``."""
     import daft
     from daft.functions import to_struct
@@ -125,43 +125,43 @@ def _apply(rows: Rows, schema: pa.Schema, batch: Series) -> pa.StructArray:
     return pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(schema))
 
 
-def checked(records: DataFrame, columns: Iterable[str]) -> None:
+def check_columns(records: DataFrame, columns: Iterable[str]) -> None:
     """Refuse records without one of the columns, with a ``UserError``."""
     for column in columns:
         if column not in records.column_names:
-            raise unknown("column of the records", column, records.column_names)
+            raise unknown_name("column of the records", column, records.column_names)
 
 
-def texts_of(table: pa.Table, column: str) -> list[str | None]:
+def get_texts(table: pa.Table, column: str) -> list[str | None]:
     """The values of a column of texts.
 
     Raises:
       UserError: there is no such column, or it holds no texts.
     """
-    values = column_of(table, column).to_pylist()
+    values = get_column(table, column).to_pylist()
     if any(isinstance(value, bytes) for value in values):
         raise UserError(f"the column {column!r} holds bytes, not text")
     return values
 
 
-def column_of(table: pa.Table, column: str) -> pa.ChunkedArray:
+def get_column(table: pa.Table, column: str) -> pa.ChunkedArray:
     """A column of a table.
 
     Raises:
       UserError: there is none of that name.
     """
     if column not in table.column_names:
-        raise unknown("column of the records", column, table.column_names)
+        raise unknown_name("column of the records", column, table.column_names)
     return table.column(column)
 
 
-def replaced(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
+def replace_column(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
     """The table with other values, of the same type, in a column."""
     found = pa.array(values, table.schema.field(column).type)
     return table.set_column(table.schema.get_field_index(column), column, found)
 
 
-def decided(records: DataFrame, decisions: pa.Table) -> DataFrame:
+def join_decisions(records: DataFrame, decisions: pa.Table) -> DataFrame:
     """The records with the columns that ``decisions`` gives to some of them by ``id``; null for the others."""
     import daft
 
@@ -170,12 +170,12 @@ def decided(records: DataFrame, decisions: pa.Table) -> DataFrame:
     return records.join(daft.from_arrow(decisions), on=ID, how="left")
 
 
-def dropped(ids: pa.Array, reasons: list[str]) -> pa.Table:
+def make_drop_decisions(ids: pa.Array, reasons: list[str]) -> pa.Table:
     """Decisions that drop the records of these ids."""
     return pa.table({ID: pa.array(ids, ARROW), REASON: pa.array(reasons, ARROW)})
 
 
-def place(text: str, salt: str = "") -> float:
+def hash_position(text: str, salt: str = "") -> float:
     """Where a text falls in [0, 1), by its hash: the same everywhere, and however many others there are."""
     found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
     return (int.from_bytes(found) >> 11) / 2.0**53

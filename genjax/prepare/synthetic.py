@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genjax.data.synthetic import marked
+from genjax.data.synthetic import mark_schema
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.prepare import card, shards
@@ -38,15 +38,15 @@ def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generat
     numbers = [i for i, value in enumerate(next(iter(columns.values()))) if value]
     if not numbers:
         raise UserError(f"all that {generator['run']} drew is empty")
-    kinds = {ID: ARROW, SOURCE: ARROW} | {column: _kind(values) for column, values in columns.items()}
+    kinds = {ID: ARROW, SOURCE: ARROW} | {column: _choose_type(values) for column, values in columns.items()}
     table = {ID: [f"{begin}#{i:09d}" for i in numbers], SOURCE: [f"synthetic/{generator['run']}"] * len(numbers)}
     table |= {column: [values[i] for i in numbers] for column, values in columns.items()}
     partial = folder.with_name(f".{folder.name}.partial")
     try:
-        with disk.watched("no data set was written", folder):
+        with disk.explain_full_disk("no data set was written", folder):
             shutil.rmtree(partial, ignore_errors=True)
             (partial / "drawn").mkdir(parents=True)
-            schema = marked(pa.schema(list(kinds.items())))
+            schema = mark_schema(pa.schema(list(kinds.items())))
             pq.write_table(pa.table(table, schema=schema), partial / "drawn" / "0.parquet")
             found = shards.write(partial / "drawn", partial, SHARD)
             shutil.rmtree(partial / "drawn")
@@ -59,5 +59,5 @@ def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generat
     return folder / manifest.name
 
 
-def _kind(values: Sequence[Any]) -> pa.DataType:
+def _choose_type(values: Sequence[Any]) -> pa.DataType:
     return pa.large_binary() if isinstance(values[0], bytes) else ARROW

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from genjax import checks
 from genjax.data.images.decode import decode
-from genjax.data.sources.tfds import features, prepared, records
+from genjax.data.sources.tfds import features, load_builder, records
 from genjax.data.storage import data_folder
 from genjax.prepare.files import Files
 from genjax.prepare.readers import Found, Reader
@@ -54,7 +54,7 @@ class TfdsImages(Reader):
                 yield _image(f"{number:09d}", record[image], told, split)
 
     def _builder(self) -> Any:
-        return prepared(self.name, data_folder("tfds", self.root))
+        return load_builder(self.name, data_folder("tfds", self.root))
 
 
 def _image(place: str, content: bytes, label: str | None, split: str) -> Found:

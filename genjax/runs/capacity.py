@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from genjax import checks, parallel
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.dataset import Spec
 from genjax.experiment import Experiment
 from genjax.family import State
@@ -28,7 +28,7 @@ def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
     """
     accumulate = experiment.optimizer.accumulate
     layout.check_batch(experiment.batch_size, accumulate)
-    as_continued(experiment.family).check_batch(
+    wrap_family(experiment.family).check_batch(
         experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate
     )
     checks.between(experiment, 0, WORKERS * (os.cpu_count() or 1), "workers")
@@ -50,13 +50,13 @@ def check_memory(experiment: Experiment, spec: Spec, state: State, layout: paral
         named_leaves({"params": state.params, "variables": state.variables}), key=lambda leaf: leaf[1].size
     )
     what = f"parameters and optimizer, the largest of them {name} {list(largest.shape)},"
-    checks.fits(held, what, "family", room, "lower its sizes")
+    checks.check_size(held, what, "family", room, "lower its sizes")
     stacked, size = experiment.steps_per_dispatch > 1, experiment.batch_size
     lead = (experiment.steps_per_dispatch, size) if stacked else (size,)
     batch = {n: jax.ShapeDtypeStruct((*lead, *shape), dtype) for n, (shape, dtype) in spec.entries.items()}
     bytes_ = sum(x.size * x.dtype.itemsize for x in batch.values())
-    checks.fits(float(BATCHES * bytes_), f"{BATCHES} batches of {math.prod(lead):,} examples", "batch_size", room)
-    family = as_continued(experiment.family)
+    checks.check_size(float(BATCHES * bytes_), f"{BATCHES} batches of {math.prod(lead):,} examples", "batch_size", room)
+    family = wrap_family(experiment.family)
     if bytes_ * PART > checks.room(room) and family.collect is None and family.precompute is None:
         check_step(experiment, layout, step, state, batch)
 
@@ -77,4 +77,4 @@ def check_step(experiment: Experiment, layout: parallel.Layout, step: Any, state
     if found is not None:
         needed = float(found.temp_size_in_bytes + found.argument_size_in_bytes) * len(layout.mesh.local_devices)
         what = f"a step on {experiment.batch_size:,} examples and its intermediate results"
-        checks.fits(needed, what, "batch_size", cure="lower it, or the sizes of family")
+        checks.check_size(needed, what, "batch_size", cure="lower it, or the sizes of family")

@@ -27,9 +27,9 @@ from genjax.errors import UserError
 from genjax.experiment import Keep
 from genjax.family import State
 from genjax.machine import disk
-from genjax.machine.patience import patiently
+from genjax.machine.patience import retry
 from genjax.runs import checksums
-from genjax.runs.checkpoint_files import UNFINISHED, found_steps
+from genjax.runs.checkpoint_files import UNFINISHED, find_steps
 
 PLAIN = re.compile(r"[A-Za-z0-9_./+=-]*")  # names that mean the same to a glob, a URL and the system
 
@@ -59,7 +59,7 @@ class Checkpoints:
         self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)  # Orbax wants absolute paths
         self._folder = self._run_dir / "checkpoints"
         self._open = contextlib.ExitStack()
-        self._plain_dir = self._open.enter_context(_plainly_named(self._run_dir)) if local else self._run_dir
+        self._plain_dir = self._open.enter_context(_link_plainly(self._run_dir)) if local else self._run_dir
         self._keep = keep
         self._read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
@@ -100,7 +100,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that lack nothing, oldest first."""
-        return sorted(step for step, lacks in found_steps(self._run_dir).items() if lacks is None)
+        return sorted(step for step, lacks in find_steps(self._run_dir).items() if lacks is None)
 
     def best_step(self) -> int | None:
         """The step with the best value of ``keep.best``; None where no checkpoint has one."""
@@ -125,16 +125,16 @@ class Checkpoints:
         self._save_frozen(state)
         state = state.replace(frozen=None)
         record = {
-            "state": checksums.of_arrays(state),
-            "progress": checksums.of_json(progress),
-            "scores": checksums.of_json(found),
+            "state": checksums.hash_arrays(state),
+            "progress": checksums.hash_json(progress),
+            "scores": checksums.hash_json(found),
         }
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 progress=ocp.args.JsonSave(progress),
-                checksums=ocp.args.JsonSave(record | {"record": checksums.of_json(record)}),
+                checksums=ocp.args.JsonSave(record | {"record": checksums.hash_json(record)}),
             ),
             metrics=found,
         )
@@ -155,7 +155,7 @@ class Checkpoints:
             disk cannot be read at the moment.
         """
         frozen = self.frozen(target)
-        found = found_steps(self._run_dir)
+        found = find_steps(self._run_dir)
         if frozen is None and found and jax.tree.leaves(target.frozen):
             folder = self._run_dir / "frozen"
             raise UserError(f"{folder} is missing: put it back from a copy of the run", field=str(folder))
@@ -170,33 +170,33 @@ class Checkpoints:
         if step is not None:
             raise UserError(f"checkpoint {step} in {self._folder} cannot be read ({damaged[step]})", field="step")
         if damaged:
-            raise _none_whole(self._folder, damaged)
+            raise _damaged_error(self._folder, damaged)
         return None
 
     def _try(self, step: int, target: State) -> tuple[tuple[State, dict[str, Any]] | None, str]:
         """The checkpoint, or None and why it is damaged: for all processes alike."""
         restored, reason = None, ""
         try:
-            restored = patiently(functools.partial(self._read, step, target), str(self._folder / str(step)))
+            restored = retry(functools.partial(self._read, step, target), str(self._folder / str(step)))
         except (UserError, MemoryError, JaxRuntimeError):  # nothing that the files are to blame for
             raise
         except Exception as error:  # whatever a damaged file raises in the layers below
             reason = _first_line(error)
-        if parallel.agree(restored is None):
+        if parallel.any_process(restored is None):
             return None, reason or "another process cannot read it"
         return restored, reason
 
     def _read(self, step: int, target: State) -> tuple[State, dict[str, Any]]:
         target = target.replace(frozen=None)
         record, progress = self._record(step), self._json(step, "progress")
-        if checksums.of_json(progress) != record["progress"]:
+        if checksums.hash_json(progress) != record["progress"]:
             raise Damaged("its progress is not what was written")
         if progress["step"] != step:
             raise Damaged(f"it is a copy of checkpoint {progress['step']}")
         self._check_shapes(step, record["state"], target)
         with ocp.StandardCheckpointer() as kept:
             state = kept.restore(self._plain_dir / "checkpoints" / str(step) / "state", target)
-        _compare(record["state"], checksums.of_arrays(state))
+        _compare(record["state"], checksums.hash_arrays(state))
         return state, progress
 
     def _json(self, step: int, part: str) -> Any:
@@ -205,14 +205,14 @@ class Checkpoints:
     def _record(self, step: int) -> dict[str, Any]:
         """The checksums of a checkpoint, which have one of their own."""
         record = self._json(step, "checksums")
-        if not isinstance(record, dict) or record.pop("record", None) != checksums.of_json(record):
+        if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(record):
             raise Damaged("its checksums are not what was written")
         return record
 
     def _check_shapes(self, step: int, kept: Mapping[str, str], target: State) -> None:
         """Refuse a checkpoint that is whole but of other arrays."""
         there = {name: entry.rpartition(" ")[0] for name, entry in kept.items()}
-        wanted = {name: checksums.shape_of(leaf) for name, leaf in trees.named_leaves(target)}
+        wanted = {name: checksums.format_shape(leaf) for name, leaf in trees.named_leaves(target)}
         for name in sorted(there.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name)):
             if there.get(name) != wanted.get(name):
                 raise UserError(
@@ -235,16 +235,16 @@ class Checkpoints:
             record = json.loads((self._run_dir / "frozen.json").read_text(encoding="utf-8"))
             with ocp.StandardCheckpointer() as kept:
                 found = kept.restore(self._plain_dir / "frozen", target.frozen)
-            _compare(record, checksums.of_arrays(found))
+            _compare(record, checksums.hash_arrays(found))
             return found
 
         try:
-            return patiently(read, str(folder))
+            return retry(read, str(folder))
         except (UserError, MemoryError, JaxRuntimeError):
             raise
         except Exception as error:
             cure = "put it and frozen.json back from a copy of the run"
-            if not found_steps(self._run_dir):
+            if not find_steps(self._run_dir):
                 cure = "remove it: the run has no checkpoint yet"
             raise UserError(f"{folder} is damaged ({_first_line(error)}); {cure}", field=str(folder)) from error
 
@@ -252,12 +252,10 @@ class Checkpoints:
         """The evaluation's metrics that lie with a checkpoint; None where there are none or they are damaged."""
         path = self._folder / str(step) / "metrics" / "metrics"
         try:
-            found, record = patiently(
-                lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)), str(path)
-            )
+            found, record = retry(lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)), str(path))
         except UNREADABLE:
             return None
-        return found if isinstance(found, dict) and record["scores"] == checksums.of_json(found) else None
+        return found if isinstance(found, dict) and record["scores"] == checksums.hash_json(found) else None
 
     def _tidy(self) -> None:
         """Clear what was left half-written or half-removed, so that Orbax meets nothing that it cannot read.
@@ -265,10 +263,10 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints, but none that is whole: nothing is moved then.
         """
-        found = found_steps(self._run_dir)
+        found = find_steps(self._run_dir)
         damaged = {step: lacks for step, lacks in found.items() if lacks is not None}
         if len(damaged) == len(found) and any((self._folder / str(step) / "state").exists() for step in damaged):
-            raise _none_whole(self._folder, damaged)
+            raise _damaged_error(self._folder, damaged)
         parallel.barrier("found")  # before anything is moved, so that all processes see the same
         whole = found.keys() - damaged.keys()
         # A process that was killed while it removed an old checkpoint leaves one with as many newer as are kept.
@@ -306,7 +304,7 @@ class Checkpoints:
     def _save_frozen(self, state: State) -> None:
         if not jax.tree.leaves(state.frozen) or (self._run_dir / "frozen").exists():
             return
-        record = checksums.of_arrays(state.frozen)
+        record = checksums.hash_arrays(state.frozen)
         if jax.process_index() == 0:
             disk.write(self._run_dir / "frozen.json", json.dumps(record, indent=1) + "\n")
         with ocp.StandardCheckpointer() as frozen:
@@ -336,7 +334,7 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _plainly_named(run_dir: epath.Path) -> Iterator[epath.Path]:
+def _link_plainly(run_dir: epath.Path) -> Iterator[epath.Path]:
     """A path to the directory that Orbax can read: it takes a name for a pattern, so ``lr[0.1]`` gets a link to it."""
     if PLAIN.fullmatch(os.fspath(run_dir)):
         yield run_dir
@@ -353,7 +351,7 @@ def _compare(kept: Mapping[str, str], found: Mapping[str, str]) -> None:
             raise Damaged(f"{name} is not what was written")
 
 
-def _none_whole(folder: epath.Path, damaged: Mapping[int, str]) -> UserError:
+def _damaged_error(folder: epath.Path, damaged: Mapping[int, str]) -> UserError:
     reason = damaged[max(damaged)]
     return UserError(f"no checkpoint in {folder} can be read ({reason}); remove it to train from step 0", str(folder))
 

@@ -7,7 +7,7 @@ import re
 from etils import epath
 
 from genjax.errors import UserError
-from genjax.machine.patience import patiently
+from genjax.machine.patience import retry
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what Orbax was writing when its process ended
 PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checksums/metadata")
@@ -15,11 +15,11 @@ PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checks
 
 def newest_step(run_dir: epath.Path) -> int | None:
     """The step of the newest checkpoint of a run directory that lacks nothing; None where there is none."""
-    found = found_steps(run_dir)
+    found = find_steps(run_dir)
     return max((step for step, missing in found.items() if missing is None), default=None)
 
 
-def found_steps(run_dir: epath.Path) -> dict[int, str | None]:
+def find_steps(run_dir: epath.Path) -> dict[int, str | None]:
     """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks, None if none.
 
     Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken for a checkpoint.
@@ -37,7 +37,7 @@ def found_steps(run_dir: epath.Path) -> dict[int, str | None]:
         named = [path for path in folder.iterdir() if re.fullmatch(r"0|[1-9][0-9]*", path.name)]
         return {int(path.name): _lacks(path) for path in named}
 
-    return patiently(look, str(folder))
+    return retry(look, str(folder))
 
 
 def _lacks(checkpoint: epath.Path) -> str | None:

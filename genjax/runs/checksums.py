@@ -16,12 +16,12 @@ from genjax import trees
 LARGE = 2**18  # elements from which on compiling for the device pays
 
 
-def of_json(value: Any) -> str:
+def hash_json(value: Any) -> str:
     """CRC-32 of a JSON value, the same after it was written and read."""
     return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
-def of_arrays(tree: Any) -> dict[str, str]:
+def hash_arrays(tree: Any) -> dict[str, str]:
     """Every leaf by its path, as ``float32[2, 3] 0a1b2c3d``: dtype, shape and a checksum of all bits.
 
     The checksum is the sum modulo 2^32 of a hash of each element and its place. A sum has no order, so every device
@@ -33,11 +33,11 @@ def of_arrays(tree: Any) -> dict[str, str]:
     # What is small, and whole in this process, takes longer to compile for than to fetch and add up here.
     parts = jax.device_get([x if _is_small(x) else _on_devices(x) for x in words])
     sums = [_sum(np, np.asarray(part)) if _is_small(x) else part for x, part in zip(words, parts, strict=True)]
-    return {name: f"{shape_of(leaf)} {int(total):08x}" for (name, leaf), total in zip(leaves, sums, strict=True)}
+    return {name: f"{format_shape(leaf)} {int(total):08x}" for (name, leaf), total in zip(leaves, sums, strict=True)}
 
 
-def shape_of(leaf: Any) -> str:
-    """Dtype and shape of an array, or of what stands for one: the first part of what ``of_arrays`` returns."""
+def format_shape(leaf: Any) -> str:
+    """Dtype and shape of an array, or of what stands for one: the first part of what ``hash_arrays`` returns."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -62,10 +62,10 @@ def _sum(xp: Any, x: Any) -> Any:
         index = xp.arange(words.shape[axis], dtype=xp.uint32).reshape(along)
         place = place + index * xp.uint32(stride % 2**32)
         stride *= words.shape[axis]
-    return xp.sum(_mixed(xp, words ^ _mixed(xp, place + xp.uint32(1))), dtype=xp.uint32)
+    return xp.sum(_mix(xp, words ^ _mix(xp, place + xp.uint32(1))), dtype=xp.uint32)
 
 
-def _mixed(xp: Any, words: Any) -> Any:
+def _mix(xp: Any, words: Any) -> Any:
     """A one-to-one hash of 32-bit words: the last steps of MurmurHash3 (A. Appleby, public domain)."""
     words = (words ^ (words >> 16)) * xp.uint32(0x85EBCA6B)
     words = (words ^ (words >> 13)) * xp.uint32(0xC2B2AE35)

@@ -23,18 +23,18 @@ from genjax import experiment as experiments
 from genjax import parallel
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
-from genjax.experiment import Experiment, known_configs
+from genjax.experiment import Experiment, list_configs
 from genjax.family import Trained
 from genjax.machine import disk
 from genjax.runs import lease
-from genjax.runs.checkpoint_files import found_steps
+from genjax.runs.checkpoint_files import find_steps
 from genjax.serial import stored, trust
 from genjax.serial.trust import Untrusted
 
 OTHERS, ENVIRONMENT = "others.json", "environment.json"
 
 
-def stored_experiment(run_dir: epath.Path) -> Experiment | None:
+def load_experiment(run_dir: epath.Path) -> Experiment | None:
     """The experiment of a run directory; None where there is none.
 
     Raises:
@@ -47,12 +47,12 @@ def stored_experiment(run_dir: epath.Path) -> Experiment | None:
         return None
     cure = "put a copy of it back, or remove it and repeat the `train` command, which writes it again"
     text = stored.read_text(path, cure)
-    with _naming(path, cure):
+    with _name_file(path, cure):
         return experiments.loads(text, Path(run_dir / "config.py"))
 
 
 @contextlib.contextmanager
-def _naming(path: epath.Path, cure: str) -> Iterator[None]:
+def _name_file(path: epath.Path, cure: str) -> Iterator[None]:
     """Name the file, and the cure, in what is wrong with its components."""
     try:
         yield
@@ -61,12 +61,12 @@ def _naming(path: epath.Path, cure: str) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{path} cannot be read: {error}; {cure}", str(path)) from error
     except RecursionError:
-        raise stored.damaged(path, "it is nested too deeply", cure) from None
+        raise stored.damage_error(path, "it is nested too deeply", cure) from None
 
 
-def experiment_of(run_dir: str | Path | epath.Path) -> Experiment:
+def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
     """The experiment of a run directory, which has to be one."""
-    experiment = stored_experiment(epath.Path(run_dir))
+    experiment = load_experiment(epath.Path(run_dir))
     if experiment is None:
         raise not_a_run(run_dir)
     return experiment
@@ -80,16 +80,16 @@ def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
         beside = [str(p.parent) for p in path.parent.glob("*/config.json")]
         near = difflib.get_close_matches(str(path), beside, n=1)
         cure = f"; did you mean {near[0]!r}?" if near else ""
-    if not cure and str(run_dir) in known_configs():
+    if not cure and str(run_dir) in list_configs():
         cure = f": it is the name of a config, whose run is runs/{run_dir} after genjax train {run_dir}"
     return UserError(f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir))
 
 
-def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
+def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     """The form of the run's data, and the codec that it has kept of them.
 
     Raises:
-      Untrusted: see ``stored_experiment``.
+      Untrusted: see ``load_experiment``.
       UserError: codec.json is missing or damaged.
     """
     path = run_dir / "codec.json"
@@ -97,12 +97,12 @@ def stored_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
         raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
     cure = "remove it; `train` with the same config writes it again"
     found = stored.read_json(path, dict, cure)
-    with _naming(path, cure):
+    with _name_file(path, cure):
         spec, codec = (stored.from_json(found.get(name), Path(run_dir / "config.py")) for name in ("spec", "codec"))
     if not isinstance(spec, Spec):
-        raise stored.damaged(path, "it holds no Spec", cure)
+        raise stored.damage_error(path, "it holds no Spec", cure)
     if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
-        raise stored.damaged(path, "it holds no codec", cure)
+        raise stored.damage_error(path, "it holds no codec", cure)
     known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
     for name, of_codec in known.items():
         learned = getattr(spec, name)
@@ -117,14 +117,14 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     Args:
       source: the config's file. Its code, and that of the experiment, may run from now on: the user has named it.
     """
-    trust.remember(stored.code_of(experiments.to_json(experiment)))
+    trust.remember(stored.list_code(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
     if content is not None:
-        trust.remember([trust.of_file(content)])
-    before = stored_experiment(run_dir)
-    if before is not None and _has_begun(run_dir):
+        trust.remember([trust.file_entry(content)])
+    before = load_experiment(run_dir)
+    if before is not None and _has_started(run_dir):
         experiments.check_resumable(before, experiment)
-    elif before is None and _is_of_others(run_dir, content):
+    elif before is None and _is_foreign(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
 
@@ -133,7 +133,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     """Make the run directory this experiment's; ``check_claim`` has passed it."""
     if jax.process_index() == 0:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if not _has_begun(run_dir):
+        if not _has_started(run_dir):
             (run_dir / ENVIRONMENT).unlink(missing_ok=True)
         if source is not None:
             disk.write(run_dir / "config.py", source.read_bytes())
@@ -143,12 +143,12 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
     parallel.barrier("claim")
 
 
-def _has_begun(run_dir: epath.Path) -> bool:
+def _has_started(run_dir: epath.Path) -> bool:
     """Whether steps were taken: before the first a config may still be mended."""
-    return (run_dir / "metrics.jsonl").exists() or bool(found_steps(run_dir))
+    return (run_dir / "metrics.jsonl").exists() or bool(find_steps(run_dir))
 
 
-def _is_of_others(run_dir: epath.Path, source: bytes | None) -> bool:
+def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
     """Whether a folder without a config.json holds what no run has left there, as its disk was full or it was killed.
 
     Args:
@@ -175,7 +175,7 @@ def describe(
         if before is None:
             record.replace(record.with_name(f"{record.name}.damaged"))
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
-        trust.remember(stored.code_of([spec, codec]))
+        trust.remember(stored.list_code([spec, codec]))
         disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
         disk.write(record, json.dumps([*(before or []), _environment(data, layout, parents or {})], indent=2) + "\n")
     parallel.barrier("describe")
@@ -251,20 +251,20 @@ def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
     """Write down the families that the run stands on, so that it can be loaded where their runs are not."""
     if others and jax.process_index() == 0:
         kept = {role: experiments.to_json(other) for role, other in others.items()}
-        trust.remember(stored.code_of(kept))
+        trust.remember(stored.list_code(kept))
         disk.write(run_dir / OTHERS, json.dumps(kept, indent=2) + "\n")
     parallel.barrier("others")
 
 
-def kept_others(run_dir: epath.Path) -> dict[str, Trained] | None:
+def load_others(run_dir: epath.Path) -> dict[str, Trained] | None:
     """The families that the run stands on; None before it has kept their arrays, too."""
     path = run_dir / OTHERS
     if not (run_dir / "frozen").exists() or not path.exists():
         return None
     cure = "remove it, and what it held is read from the runs themselves again"
     found = stored.read_json(path, dict, cure)
-    with _naming(path, cure):
+    with _name_file(path, cure):
         others = {role: stored.from_json(other, Path(run_dir / "config.py")) for role, other in found.items()}
     if not all(isinstance(other, Trained) for other in others.values()):
-        raise stored.damaged(path, "what it holds is not a trained family", cure)
+        raise stored.damage_error(path, "what it holds is not a trained family", cure)
     return others

@@ -33,7 +33,7 @@ class Events:
     def __init__(self, folder: epath.Path, step: int) -> None:
         self._folder, self._step = folder, step
         self._writer: EventsWriter | None = None
-        found = [_kept(path, step) for path in sorted(folder.glob(PATTERN))] if folder.exists() else []
+        found = [_truncate_events(path, step) for path in sorted(folder.glob(PATTERN))] if folder.exists() else []
         self._known = frozenset().union(*found)  # (tag, step) of every scalar
 
     def scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
@@ -85,7 +85,7 @@ def records(content: bytes) -> Iterator[bytes]:
         yield data
 
 
-def _kept(path: epath.Path, step: int) -> set[tuple[str, int]]:
+def _truncate_events(path: epath.Path, step: int) -> set[tuple[str, int]]:
     """Cut from a file what is of later steps or damaged; returns the tag and step of every scalar that is left."""
     content, kept, found = path.read_bytes(), [], set()
     for data in records(content):

@@ -16,9 +16,9 @@ import numpy as np
 from jax import export as jax_export
 
 from genjax import checks
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import State, require_samples
@@ -56,25 +56,25 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
       UserError: the run has no such form, with what stands in the way.
     """
     if to not in get_args(Form):
-        raise unknown("form of an export", to, get_args(Form))
+        raise unknown_name("form of an export", to, get_args(Form))
     if num < 1:
         raise UserError(f"num must be at least 1, got {num}", "num")
-    checks.fits(4.0 * num * math.prod(run.spec.shape), f"{num:,} samples", "num")
+    checks.check_size(4.0 * num * math.prod(run.spec.shape), f"{num:,} samples", "num")
     if out is None and "://" in str(run.run_dir):
         raise UserError(f"{run.run_dir} is a bucket: name a folder here to export to (--out)")
     folder = Path(out).expanduser() if out else Path(run.run_dir) / "export" / to
     if (folder / "checkpoints").exists():
         raise UserError(f"{folder} is a run directory: export to a folder of its own")
-    with disk.watched("files that were whole before are untouched", folder):
-        return _written(run, to, folder, num, options)
+    with disk.explain_full_disk("files that were whole before are untouched", folder):
+        return _write_export(run, to, folder, num, options)
 
 
-def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
+def _write_export(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
     if to == "huggingface":
-        huggingface.save(pretrained(run), folder)
+        huggingface.save(export_pretrained(run), folder)
         return sorted(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = flat(drawn_from(run))
+    arrays = flat(sampling_state(run))
     weights.write(folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
@@ -82,20 +82,20 @@ def _written(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[P
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.family.no_samples is None:
-        disk.write(folder / FUNCTION, bytes(exported(sampling(run, num, options), arrays).serialize()))
-        disk.write(folder / MADE_WITH, json.dumps(_made_with(run), indent=2) + "\n")
+        disk.write(folder / FUNCTION, bytes(export_function(sampling(run, num, options), arrays).serialize()))
+        disk.write(folder / MADE_WITH, json.dumps(_describe_versions(run), indent=2) + "\n")
         written += [folder / FUNCTION, folder / MADE_WITH]
     return written
 
 
-def _made_with(run: Run) -> dict[str, str]:
+def _describe_versions(run: Run) -> dict[str, str]:
     """What to know of a function by ``jax.export``: later versions of JAX open it for six months."""
     today = datetime.datetime.now(datetime.UTC).date()
     command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
     return {"jax": jax.__version__, "date": today.isoformat(), "export_again": command}
 
 
-def pretrained(run: Run) -> Pretrained:
+def export_pretrained(run: Run) -> Pretrained:
     """The model of a run as ``interop`` knows models of tokens, with averaged parameters where there are any.
 
     Raises:
@@ -117,10 +117,10 @@ def pretrained(run: Run) -> Pretrained:
     return Pretrained(family.net, params, codec, template=template)
 
 
-def drawn_from(run: Run) -> State:
+def sampling_state(run: Run) -> State:
     """The state that samples are drawn from, without arrays of other runs where drawing needs none."""
     state = run.model().state
-    return state if as_continued(run.family).runs else state.replace(frozen=None)
+    return state if wrap_family(run.family).runs else state.replace(frozen=None)
 
 
 def flat(state: State) -> dict[str, jax.Array]:
@@ -135,7 +135,7 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     Raises:
       UserError: the family draws none.
     """
-    family, state = run.family, drawn_from(run)
+    family, state = run.family, sampling_state(run)
     require_samples(family)
     options = family.prepared(options or family.sampler, run.codec)
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
@@ -152,7 +152,7 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     return sample
 
 
-def exported(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) -> jax_export.Exported:
+def export_function(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) -> jax_export.Exported:
     """The function of ``sampling`` lowered for all platforms, or those for which it can be.
 
     Raises:

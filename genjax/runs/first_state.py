@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import parallel, start_from
-from genjax.continued import take_over
+from genjax.continued import apply_initial_params
 from genjax.data.dataset import Batch
 from genjax.data.stream import batches
-from genjax.data.text.dataset import tokens_of
+from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import State
@@ -65,7 +65,7 @@ def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
         return Start(state, progress["step"], progress["position"], Meter(progress["meter"]))
     state = setup.layout.init(initial_state(setup.experiment, setup.data.spec))
     kept = None if checkpoints is None else checkpoints.frozen(setup.target)
-    state = take_over(setup.family, state.replace(frozen=kept or load_frozen(setup)))
+    state = apply_initial_params(setup.family, state.replace(frozen=kept or load_frozen(setup)))
     state, remarks = _start_from(setup, state)
     return Start(state, remarks=remarks)
 
@@ -77,7 +77,7 @@ def load_frozen(setup: Setup) -> Any:
     layout = setup.layout
     loaded = {role: load(other.run_dir, layout=layout).model().state for role, other in setup.others.items()}
     arrays = {role: {"params": state.params, "variables": state.variables} for role, state in loaded.items()}
-    return _placed(arrays, setup.target.frozen)
+    return _place_arrays(arrays, setup.target.frozen)
 
 
 def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
@@ -87,18 +87,20 @@ def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
         return state, ()
     require_run(start.run, "start_from")
     run = load(start.run, best=start.best, layout=setup.layout)
-    if None not in (data.spec.vocabulary, run.spec.vocabulary) and tokens_of(run.codec) != tokens_of(data.codec):
+    if None not in (data.spec.vocabulary, run.spec.vocabulary) and get_tokenizer(run.codec) != get_tokenizer(
+        data.codec
+    ):
         raise UserError(f"the tokens of {start.run} are not those of these data: their codecs differ")
     learned = run.eval_state
-    found = start_from.begun(state.params, learned.params, start)
-    params = _placed(found.params, state.params)
-    variables = _placed(start_from.carried(state.variables, learned.variables, start), state.variables)
+    found = start_from.transfer_params(state.params, learned.params, start)
+    params = _place_arrays(found.params, state.params)
+    variables = _place_arrays(start_from.transfer_variables(state.variables, learned.variables, start), state.variables)
     ema = None if state.ema is None else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
     state = state.replace(params=params, ema=ema, variables=variables)
     return state, found.told(f"{start.run}, step {run.step}")
 
 
-def _placed(tree: Any, like: Any) -> Any:
+def _place_arrays(tree: Any, like: Any) -> Any:
     return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), tree, like)
 
 
@@ -126,13 +128,13 @@ def examples(setup: Setup, state: State, position: int = 0) -> Iterator[tuple[It
         order=order,
     )
     if experiment.curriculum is not None and experiment.curriculum.changes_batches:
-        host = _by_curriculum(experiment, host, position // experiment.batch_size)
+        host = _order_curriculum(experiment, host, position // experiment.batch_size)
     stacked = experiment.steps_per_dispatch > 1
     with contextlib.closing(parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))) as source:
         yield source, remarks
 
 
-def _by_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
+def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
     """The batches as the curriculum wants them at their steps, from ``step`` on."""
     several = experiment.steps_per_dispatch
     with contextlib.closing(host):  # type: ignore[type-var]

@@ -60,7 +60,7 @@ class Holder:
     def here(cls) -> Holder:
         """This process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), pid, _started(pid) or "", _boot(), _pids(), secrets.token_hex(8))
+        return cls(socket.gethostname(), pid, _read_start_time(pid) or "", _boot(), _pids(), secrets.token_hex(8))
 
     @classmethod
     def read(cls, path: epath.Path) -> Holder | None:
@@ -93,7 +93,7 @@ class Holder:
             return True
         except PermissionError:  # of another user
             pass
-        now = _started(self.pid)
+        now = _read_start_time(self.pid)
         return now == "" or (now is not None and now != self.started)
 
     def __str__(self) -> str:
@@ -146,8 +146,8 @@ class Lease:
         with contextlib.suppress(OSError):
             other = Holder.read(self._path)
             if other is not None:
-                return _refused(self._path, f"was taken over by {other}: nothing more is written here")
-        return _refused(self._path, f"lost its {NAME}: nothing more is written here")
+                return _lease_error(self._path, f"was taken over by {other}: nothing more is written here")
+        return _lease_error(self._path, f"lost its {NAME}: nothing more is written here")
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWED):
@@ -185,7 +185,7 @@ class _File:
         except OSError as error:
             if not disk.closed(error):
                 raise
-            raise _refused(self._path, f"cannot be written: {error.strerror}; choose another run_dir") from error
+            raise _lease_error(self._path, f"cannot be written: {error.strerror}; choose another run_dir") from error
         try:
             content = (json.dumps(dataclasses.asdict(mine)) + "\n").encode()
             if os.write(self._fd, content) < len(content):
@@ -204,9 +204,9 @@ class _File:
             part.unlink(missing_ok=True)
 
     def _take(self, path: Path, part: Path) -> None:
-        while not _linked(part, path):
+        while not _link(part, path):
             if path.is_symlink() or (path.exists() and not path.is_file()):
-                raise _refused(path, f"has a {path.name} that is not a file: move it away")
+                raise _lease_error(path, f"has a {path.name} that is not a file: move it away")
             with contextlib.suppress(FileNotFoundError):  # it ended just now: try again
                 key = self._expired(path)
                 claim = self._path.with_name(f"{NAME}.{key}")
@@ -230,7 +230,7 @@ class _File:
         if holder is not None and holder.dead is not None:
             if holder.dead:
                 return key
-            raise _refused(self._path, f"is being trained by {holder}: wait for its end, or stop it")
+            raise _lease_error(self._path, f"is being trained by {holder}: wait for its end, or stop it")
         here = holder is None or holder.boot == _boot()
         free = _lockable(path) if here else None
         paused = holder is not None and free is False  # a container that stands still may go on
@@ -238,7 +238,7 @@ class _File:
             return key
         who = "a process on this machine" if holder is None else str(holder)
         wait = "wait for its end" if free is False else f"if it is dead, try again in {STALE - age:.0f} s"
-        raise _refused(self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}")
+        raise _lease_error(self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}")
 
     def _age(self, path: Path) -> float:
         """Seconds since the last renewal, by the clock of the file system, which all hosts share."""
@@ -302,12 +302,12 @@ class _Object:
         holder, age = self._read()
         if holder is not None and not (age >= STALE if holder.dead is None else holder.dead):
             wait = f"if it is dead, try again in {STALE - age:.0f} s"
-            raise _refused(self._path, f"is being trained by {holder}, seen {max(age, 0):.0f} s ago: {wait}")
+            raise _lease_error(self._path, f"is being trained by {holder}, seen {max(age, 0):.0f} s ago: {wait}")
         self.renew(mine)
         time.sleep(SETTLED)
         holder, _ = self._read()
         if holder != mine:
-            raise _refused(self._path, f"is being trained by {holder or 'another process'}: wait for its end")
+            raise _lease_error(self._path, f"is being trained by {holder or 'another process'}: wait for its end")
 
     def _read(self) -> tuple[Holder | None, float]:
         try:
@@ -331,11 +331,11 @@ class _Object:
             self._path.unlink(missing_ok=True)
 
 
-def _refused(path: Path | epath.Path, why: str) -> UserError:
+def _lease_error(path: Path | epath.Path, why: str) -> UserError:
     return UserError(f"{path.parent} {why}", str(path))
 
 
-def _linked(part: Path, path: Path) -> bool:
+def _link(part: Path, path: Path) -> bool:
     """Give a file a second name; False where that name is taken."""
     try:
         os.link(part, path)
@@ -374,7 +374,7 @@ def _lockable(path: Path) -> bool | None:
         os.close(fd)
 
 
-def _started(pid: int) -> str | None:
+def _read_start_time(pid: int) -> str | None:
     """When a process was started; "" for one that has ended, None where that cannot be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -31,7 +31,7 @@ INDENT = "  "
 Record = dict[str, Any]
 
 
-def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
+def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
     """All that is known of where a run comes from, as plain JSON: None and nothing where it is not recorded.
 
     Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax that it ran by,
@@ -46,11 +46,11 @@ def recorded(run_dir: str | Path | epath.Path, step: int | None = None) -> Recor
     text = stored.read_text(path, "put a copy of it back") if path.exists() else None
     starts = directory.starts(folder) or []
     last = starts[-1] if starts else {}
-    older = None if text is None or "parents" in last else directory.stored_experiment(folder)  # of an older genjax
+    older = None if text is None or "parents" in last else directory.load_experiment(folder)  # of an older genjax
     return {
         "run": str(run_dir),
         "step": newest_step(folder) if step is None else step,
-        "training_seed": None if text is None else _seed(path),
+        "training_seed": None if text is None else _read_seed(path),
         "config": None if text is None else hashlib.sha256(text.encode()).hexdigest(),
         "commits": list(dict.fromkeys(start["commit"] for start in starts if start.get("commit"))),
         "data_fingerprint": last.get("data_fingerprint"),
@@ -68,24 +68,24 @@ def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
     if kept:
         return kept[0]
     start, score = experiment.start_from, None if experiment.curriculum is None else experiment.curriculum.score
-    found = {f"family.{role}": recorded(path) for role, path in as_continued(experiment.family).runs.items()}
+    found = {f"family.{role}": read_record(path) for role, path in wrap_family(experiment.family).runs.items()}
     if start.run is not None:
-        found["start_from"] = recorded(start.run, _best(start.run) if start.best else None)
+        found["start_from"] = read_record(start.run, _best(start.run) if start.best else None)
     heard = () if score is None else score.runs
-    return found | {f"curriculum.{number}": recorded(path) for number, path in enumerate(heard)}
+    return found | {f"curriculum.{number}": read_record(path) for number, path in enumerate(heard)}
 
 
-def _seed(path: epath.Path) -> int:
+def _read_seed(path: epath.Path) -> int:
     """The seed in a config.json, read without the code of its components."""
     found = stored.read_json(path, dict, "put a copy of it back").get("experiment")
     if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
-        raise stored.damaged(path, "it has no seed", "put a copy of it back")
+        raise stored.damage_error(path, "it has no seed", "put a copy of it back")
     return int(found["seed"])
 
 
 def _best(run_dir: str) -> int | None:
     folder = epath.Path(run_dir).expanduser()
-    there = directory.stored_experiment(folder)
+    there = directory.load_experiment(folder)
     if there is None or newest_step(folder) is None:
         return None
     with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
@@ -96,7 +96,7 @@ def tree(record: Mapping[str, Any]) -> str:
     """A record for a person: what it stands on is indented below it.
 
     Raises:
-      UserError: it has another form than ``recorded`` gives, as that of a damaged file may.
+      UserError: it has another form than ``read_record`` gives, as that of a damaged file may.
     """
     try:
         return "\n".join([_line(record), *_below(record, INDENT)])
@@ -149,7 +149,7 @@ def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
         return None
 
 
-def noted(
+def record_samples(
     run_dir: epath.Path,
     step: int,
     seed: int,
@@ -165,13 +165,13 @@ def noted(
       seed: of the draws.
       chosen: "best_of" how many draws each is, and the "reward" that told; None of plain draws.
     """
-    before = {path: _digest(path) for path in _beside(stem)}
+    before = {path: _digest(path) for path in _find_samples(stem)}
     made = write()
     rows = _rows(stem.parent)
-    known = recorded(run_dir, step)
+    known = read_record(run_dir, step)
     shared = {"run": str(run_dir), "step": step, "seed": seed, **(chosen or {})}
     shared |= {name: known[name] for name in ("config", "data_fingerprint")}
-    for path in _beside(stem):
+    for path in _find_samples(stem):
         digest = _digest(path)
         if path.name == made.name or before.get(path) != digest:  # others that were there are not ours
             rows[path.name] = {"file": path.name, "sha256": digest, **shared}
@@ -180,7 +180,7 @@ def noted(
     return made
 
 
-def of_sample(path: epath.Path) -> str:
+def describe_sample(path: epath.Path) -> str:
     """Where a file of samples comes from, with the tree of its run where that is there.
 
     Raises:
@@ -194,20 +194,20 @@ def of_sample(path: epath.Path) -> str:
         )
     if row is None and folder is not None and (folder / "config.json").exists() and path.name[:8].isdigit():
         step = int(path.name[:8])
-        return f"{path}: drawn at step {step} while the run was trained\n{tree(recorded(folder, step))}"
+        return f"{path}: drawn at step {step} while the run was trained\n{tree(read_record(folder, step))}"
     if row is None:
         raise UserError(f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}")
     changed = "" if row["sha256"] == _digest(path) else "; it has changed since it was drawn"
     chosen = f", each the best of {row['best_of']} by {row['reward']}" if "best_of" in row else ""
     line = f"{path}: drawn from {row['run']}, step {row['step']}, with seed {row['seed']}{chosen}{changed}"
     for place in filter(None, (folder, epath.Path(row["run"]).expanduser())):
-        known = recorded(place, row["step"])
+        known = read_record(place, row["step"])
         if known["data_fingerprint"] is not None and known["data_fingerprint"] == row["data_fingerprint"]:
             return f"{line}\n{tree(known)}"
     return f"{line}\n{INDENT}config {row['config']}\n{INDENT}data {row['data_fingerprint']}"
 
 
-def _beside(stem: epath.Path) -> list[epath.Path]:
+def _find_samples(stem: epath.Path) -> list[epath.Path]:
     """The files of samples that there are at a stem."""
     paths = (stem.parent / f"{stem.name}{suffix}" for suffix in sorted(WRITTEN))
     return [path for path in paths if path.exists()]

@@ -13,7 +13,7 @@ import numpy as np
 from genjax import parallel
 from genjax.continued import Continued
 from genjax.data.dataset import Batch, Dataset, Split
-from genjax.data.stream import Order, own_order, padded
+from genjax.data.stream import Order, own_order, pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.judge import EVALUATION
 from genjax.family import Family, State, Trained
@@ -57,7 +57,7 @@ def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_
     if family.precompute is None:
         return split
     compiled = layout.compile_evaluation(family.precompute)
-    batches = padded(split, batch_size, layout.rows(batch_size))
+    batches = pad_batches(split, batch_size, layout.rows(batch_size))
     parts = [jax.device_get(compiled(state, layout.place(batch))) for batch in batches]
     return Enriched(split, jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(split)], *parts))
 
@@ -90,7 +90,7 @@ def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str
         return curriculum.ordering(scores), ()
     scores = score_examples(curriculum.score, data, layout, setup.experiment.batch_size)
     if kept is not None and layout.is_main:
-        with disk.whole(kept) as part, part.open("wb") as file:
+        with disk.write_atomically(kept) as part, part.open("wb") as file:
             np.save(file, scores)
     parallel.barrier("scores")
     return curriculum.ordering(scores), (f"scored {size:,} examples by {type(curriculum.score).__name__}",)
@@ -110,7 +110,7 @@ def score_examples(score: Any, data: Dataset, layout: Layout, batch_size: int) -
     compiled = layout.compile_evaluation(_losses, static_argnums=0)
     split, rows, name = data.splits["train"], layout.rows(batch_size), type(score).__name__
     parts = []
-    for first, batch in zip(itertools.count(0, batch_size), padded(split, batch_size), strict=False):
+    for first, batch in zip(itertools.count(0, batch_size), pad_batches(split, batch_size), strict=False):
         number = np.arange(first, first + batch_size, dtype=np.uint32)
         placed = layout.place({entry: x[rows] for entry, x in (batch | {"number": number}).items()})
         losses = [np.asarray(compiled(model.family, model.state, placed)) for model in models.values()]

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.data.images.decode import note
 from genjax.data.sources import PythonDocs
-from genjax.data.text.dataset import spelt
+from genjax.data.text.dataset import set_codec
 from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.errors import UserError
-from genjax.experiment import Experiment, config_of
+from genjax.experiment import Experiment, load_run_config
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
@@ -32,12 +32,12 @@ from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.run import Run, load
-from genjax.runs.setup import family_of, update_rule
+from genjax.runs.setup import load_family, update_rule
 
 LENGTH = 256  # of the rows that it is judged on and of the texts that it draws, where its context is longer
 
 
-def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
+def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
     """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
 
     Args:
@@ -64,7 +64,7 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
         family, rows = MaskedLM(model.net), Documents(length - 1)  # the last token of a row is read, too
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     if model.template is not None:
-        data = spelt(data, ChatCodec(codec, model.template))
+        data = set_codec(data, ChatCodec(codec, model.template))
     experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 
@@ -84,7 +84,7 @@ def as_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
     return load(folder)
 
 
-def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
+def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     """The experiment on another model than the one that its config names, with that one's net in the place of its own.
 
     A run that has begun goes on with what it has kept, so that the other may be gone; it begins with no third one.
@@ -97,27 +97,27 @@ def going_on(experiment: Experiment, source: str, run_dir: str) -> Experiment:
       UserError: there is no such model, the run has begun with another, or several processes are to read it.
     """
     folder = epath.Path(run_dir).expanduser()
-    own = directory.stored_experiment(folder) if newest_step(folder) is not None else None
+    own = directory.load_experiment(folder) if newest_step(folder) is not None else None
     if own is not None:
         _check_same(source, run_dir, own)
-        if "base" in as_continued(experiment.family).runs:
-            family = dataclasses.replace(experiment.family, base=as_continued(own.family).runs["base"])
+        if "base" in wrap_family(experiment.family).runs:
+            family = dataclasses.replace(experiment.family, base=wrap_family(own.family).runs["base"])
             return dataclasses.replace(experiment, family=family)
-        family = _with_net(experiment.family, getattr(own.family, "net", None))
+        family = _set_net(experiment.family, getattr(own.family, "net", None))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
     if not _is_ours(source):
         if experiment.devices.distributed or experiment.devices.coordinator is not None:
             raise UserError(
-                f"{source} becomes a run first, in one process: genjax.runs.pretrained.as_run(source, run_dir)"
+                f"{source} becomes a run first, in one process: genjax.runs.pretrained.import_run(source, run_dir)"
             )
-        source = _made(source, _beside(run_dir))
-    if "base" in as_continued(experiment.family).runs:
+        source = _import_base(source, _base_directory(run_dir))
+    if "base" in wrap_family(experiment.family).runs:
         return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
     start = dataclasses.replace(experiment.start_from, run=source)
-    named = config_of(source)
-    there = directory.stored_experiment(epath.Path(source)) is not None
-    learned = family_of(source) if there else None if named is None else named[0].family
-    family = _with_net(experiment.family, getattr(learned, "net", None))
+    named = load_run_config(source)
+    there = directory.load_experiment(epath.Path(source)) is not None
+    learned = load_family(source) if there else None if named is None else named[0].family
+    family = _set_net(experiment.family, getattr(learned, "net", None))
     if family != experiment.family:
         note(f"the net is that of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
@@ -127,7 +127,7 @@ def _is_ours(source: str) -> bool:
     """Whether a folder is a run directory, or a name that of a config, and not a model of Hugging Face's."""
     config = epath.Path(source).expanduser() / "config.json"
     if not config.exists():
-        return config_of(source) is not None
+        return load_run_config(source) is not None
     try:
         return "experiment" in json.loads(config.read_text(encoding="utf-8"))
     except (
@@ -141,8 +141,8 @@ def _is_ours(source: str) -> bool:
 
 def _check_same(source: str, run_dir: str, own: Experiment) -> None:
     """Refuse another model than the one that a run has begun with, with a ``UserError``."""
-    first = as_continued(own.family).runs.get("base") or (own.start_from.run if own.start_from is not None else None)
-    made = _beside(run_dir)
+    first = wrap_family(own.family).runs.get("base") or (own.start_from.run if own.start_from is not None else None)
+    made = _base_directory(run_dir)
     if first == str(made):
         first = _origin(made).read_text(encoding="utf-8") if _origin(made).exists() else source
     if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
@@ -150,7 +150,7 @@ def _check_same(source: str, run_dir: str, own: Experiment) -> None:
         raise UserError(f"{run_dir} has begun {began}: give another --run-dir to begin with {source}")
 
 
-def _beside(run_dir: str) -> Path:
+def _base_directory(run_dir: str) -> Path:
     """The run directory that a model of Hugging Face's becomes, for this run to start from."""
     return Path(f"{Path(run_dir)}_from")
 
@@ -160,7 +160,7 @@ def _origin(made: Path) -> Path:
     return made.with_name(f"{made.name}.txt")
 
 
-def _made(source: str, made: Path) -> str:
+def _import_base(source: str, made: Path) -> str:
     """The run directory that a model of Hugging Face's becomes, or has become before."""
     origin = _origin(made)
     if newest_step(epath.Path(made)) is None:
@@ -171,7 +171,7 @@ def _made(source: str, made: Path) -> str:
         made.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(source, encoding="utf-8")
         try:
-            as_run(source, made)
+            import_run(source, made)
         except UserError:
             shutil.rmtree(made, ignore_errors=True)
             origin.unlink()
@@ -181,9 +181,9 @@ def _made(source: str, made: Path) -> str:
     return str(made)
 
 
-def _with_net(family: Any, net: Any) -> Any:
+def _set_net(family: Any, net: Any) -> Any:
     """A family, or what its net stands on, with hyper-parameters of that kind of net in the place of its own."""
     own = getattr(family, "net", None)
     if own is None or net is None:
         return family
-    return dataclasses.replace(family, net=net if type(own) is type(net) else _with_net(own, net))
+    return dataclasses.replace(family, net=net if type(own) is type(net) else _set_net(own, net))

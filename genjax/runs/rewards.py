@@ -15,11 +15,11 @@ import numpy as np
 from etils import epath
 
 from genjax.errors import UserError
-from genjax.evaluation.images.reward_of_images import labels_asked
+from genjax.evaluation.images.reward_of_images import requested_labels
 from genjax.families.autoregressive.request import Request
-from genjax.families.image_rewards import rewards_of_images
-from genjax.families.rewards import rewards_of_texts
-from genjax.posttrain.reward import RewardModel, rewards_of
+from genjax.families.image_rewards import score_images
+from genjax.families.rewards import score_texts
+from genjax.posttrain.reward import RewardModel, score_responses
 from genjax.runs.run import Run, load
 from genjax.serial import stored, trust
 
@@ -41,22 +41,22 @@ class RunReward:
         there = [number for number, response in enumerate(responses) if response.strip()]
         found = np.full(len(responses), np.nan)
         asked = [prompts[number] for number in there], [responses[number] for number in there]
-        found[there] = rewards_of(model.family, model.state, codec, *asked, length)
+        found[there] = score_responses(model.family, model.state, codec, *asked, length)
         return found
 
 
 Reward = Callable[[Any, Any], Any] | RunReward
 
 
-def reward_of(name: str) -> Reward:
+def load_reward(name: str) -> Reward:
     """A Python function, named as "module:function", or that of the run directory of a reward model.
 
     Raises:
       UserError: there is no such function, or the run is of another family.
     """
     if ":" in name and not epath.Path(name).exists():
-        with trust.trusting((name.partition(":")[0],)):  # the user's own word
-            return stored.named_function(name)
+        with trust.allow((name.partition(":")[0],)):  # the user's own word
+            return stored.load_function(name)
     run = load(name)
     if not isinstance(run.family, RewardModel):
         raise UserError(f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards")
@@ -74,7 +74,7 @@ def text_rewards(
     if isinstance(reward, RunReward):
         return reward.of_typed(typed, responses)
     prompts = [codec.decode(np.asarray(request.prompt_of(number), np.int32)) for number in range(len(responses))]
-    return rewards_of_texts(reward, prompts, responses).astype(np.float64)
+    return score_texts(reward, prompts, responses).astype(np.float64)
 
 
 def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = None) -> np.ndarray:
@@ -86,5 +86,5 @@ def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = 
     if isinstance(reward, RunReward):
         raise UserError(f"the reward of {reward.run.run_dir} is of texts, not of images")
     family = run.family
-    labels = labels_asked(family, run.spec, family.sampler if options is None else options, len(samples))
-    return rewards_of_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(np.float64)
+    labels = requested_labels(family, run.spec, family.sampler if options is None else options, len(samples))
+    return score_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(np.float64)

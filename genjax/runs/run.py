@@ -13,18 +13,18 @@ import numpy as np
 from etils import epath
 
 from genjax import checks, parallel
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Spec
-from genjax.data.text.codecs import written
-from genjax.data.text.dataset import tokens_of
-from genjax.errors import UserError, unknown
-from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, in_chunks, model_of, sampled
+from genjax.data.text.codecs import format_samples
+from genjax.data.text.dataset import get_tokenizer
+from genjax.errors import UserError, unknown_name
+from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, draw_samples, make_model, map_chunks
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
 from genjax.runs import directory, lineage
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.setup import open_data, require_run, set_up_stored
-from genjax.serial.trust import Trust, trusting
+from genjax.serial.trust import Trust, allow
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Run:
     @property
     def family(self) -> Any:
         """The family that is evaluated, sampled and exported."""
-        return as_continued(self.experiment.family).wrapped
+        return wrap_family(self.experiment.family).wrapped
 
     @property
     def eval_state(self) -> State:
         """Its state, with averaged parameters if there are any."""
-        return as_continued(self.experiment.family).eval_state(self.state)
+        return wrap_family(self.experiment.family).eval_state(self.state)
 
     def sample(
         self, num: int = 64, seed: int = 0, options: Any = None, show: Callable[[str], None] | None = None
@@ -73,13 +73,13 @@ class Run:
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}", "num")
-        checks.fits(4.0 * num * math.prod(self.spec.shape), f"{num:,} samples", "num")
+        checks.check_size(4.0 * num * math.prod(self.spec.shape), f"{num:,} samples", "num")
         family = self.family
         require_samples(family)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
         options, state = self._prepared(options or family.sampler)
         if show is None:
-            samples = sampled(self.layout, family, state, key, num, options)
+            samples = draw_samples(self.layout, family, state, key, num, options)
             return family.finished(samples, options, self.codec)
         if family.stream is None:
             raise UserError(f"a {type(family).__name__} does not draw text a token at a time: there is no stream")
@@ -95,8 +95,8 @@ class Run:
         def draw(key: jax.Array, size: int) -> np.ndarray:
             return family.stream(state, key, size, options, self.codec, silent if told else heard)
 
-        samples = family.finished(in_chunks(draw, key, num), options, self.codec)
-        whole, heard_so_far = written(self.codec, samples), "".join(told)
+        samples = family.finished(map_chunks(draw, key, num), options, self.codec)
+        whole, heard_so_far = format_samples(self.codec, samples), "".join(told)
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
@@ -108,10 +108,10 @@ class Run:
         for role, run_dir in family.sampler_runs(options).items():
             require_run(run_dir, f"sampler.{role}")
             run = load(run_dir, layout=self.layout)
-            if tokens_of(run.codec) != tokens_of(self.codec):
+            if get_tokenizer(run.codec) != get_tokenizer(self.codec):
                 raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
             other = run.eval_state
-            others[role] = Trained(run_dir, run.family, as_continued(run.experiment.family).wrapped_spec(run.spec))
+            others[role] = Trained(run_dir, run.family, wrap_family(run.experiment.family).wrapped_spec(run.spec))
             arrays[role] = {"params": other.params, "variables": other.variables}
         if arrays:
             state = state.replace(frozen={**(state.frozen or {}), **arrays})
@@ -129,11 +129,13 @@ class Run:
         return self.write(self.sample(num, seed, options, show), out, seed)
 
     def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0, chosen: Any = None) -> Path:
-        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from, see ``lineage.noted``."""
+        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from, see ``lineage.record_samples``."""
         name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{chosen['best_of']}" if chosen else "")
-        stem = _without_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
+        stem = _strip_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return lineage.noted(self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen)
+        return lineage.record_samples(
+            self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen
+        )
 
     def evaluate(self, split: str = "test") -> Report:
         """The family's metrics over the whole split and the findings of all of the config's evaluators."""
@@ -141,15 +143,15 @@ class Run:
         data = open_data(self.experiment, self.run_dir)
         directory.check_data(self.run_dir, data)
         if split not in data.splits:
-            raise unknown("split", split, data.splits)
+            raise unknown_name("split", split, data.splits)
         return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(self.state, split)
 
     def model(self) -> Model:
         """What is judged, and what evaluators of other runs look at."""
-        return model_of(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
+        return make_model(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
 
 
-def _without_suffix(out: epath.Path) -> epath.Path:
+def _strip_suffix(out: epath.Path) -> epath.Path:
     """A codec adds the suffix of what it writes; no more than those is cut, as of "step_1.5"."""
     return out.with_suffix("") if out.suffix in lineage.WRITTEN else out
 
@@ -187,7 +189,7 @@ def load(
     """
     folder = epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
-    with trusting(trust):
+    with allow(trust):
         setup = set_up_stored(folder, layout)
     experiment = setup.experiment
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:

@@ -16,12 +16,12 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
-from genjax.continued import Continued, as_continued, with_codec
+from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
-from genjax.data.text.dataset import note_template, open_as, tokens_of
+from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
-from genjax.family import State, Trained, example_of, init_state
+from genjax.family import State, Trained, init_state, make_example
 from genjax.parallel import Layout
 from genjax.runs import directory
 from genjax.runs.capacity import check_batch, check_memory
@@ -56,7 +56,7 @@ class Setup:
     @property
     def family(self) -> Continued:
         """The experiment's."""
-        return as_continued(self.experiment.family)
+        return wrap_family(self.experiment.family)
 
 
 def set_up(
@@ -104,8 +104,8 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
       layout: devices that are arranged already; one device by default.
     """
     folder = epath.Path(run_dir).expanduser()
-    experiment = directory.experiment_of(folder)
-    spec, codec = directory.stored_codec(folder)
+    experiment = directory.require_experiment(folder)
+    spec, codec = directory.load_codec(folder)
     layout = layout or parallel.start(parallel.Devices(count=1))
     return set_up(experiment, folder, data=Dataset({}, spec, codec, ""), layout=layout)
 
@@ -138,9 +138,9 @@ def _check_stages(setup: Setup) -> None:
         jax.eval_shape(lambda state, batch: step(state, batch, None), setup.target, staged)
 
 
-def base_of(experiment: Experiment) -> str | None:
+def find_base(experiment: Experiment) -> str | None:
     """The directory of the run whose model this one continues; None where it starts from random parameters."""
-    return experiment.start_from.run or as_continued(experiment.family).runs.get("base")
+    return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
@@ -149,11 +149,11 @@ def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Data
     Args:
       run_dir: of this run; its own codec.json comes before that of the other run, which may be gone.
     """
-    base = base_of(experiment)
+    base = find_base(experiment)
     for place in () if base is None else filter(None, (run_dir, base)):
         folder = epath.Path(place).expanduser()
         if (folder / "codec.json").exists():
-            spec, codec = directory.stored_codec(folder)
+            spec, codec = directory.load_codec(folder)
             if spec.vocabulary is None:
                 break
             return open_as(experiment.data, codec, str(folder) if place is base else None)
@@ -170,8 +170,8 @@ def resolve(
     Raises:
       UserError: one is missing or does not fit; the message says which command makes it.
     """
-    family = as_continued(experiment.family)
-    others = None if run_dir is None else directory.kept_others(run_dir)
+    family = wrap_family(experiment.family)
+    others = None if run_dir is None else directory.load_others(run_dir)
     if others is None:
         name = type(experiment.family).__name__
         others = {role: _read_trained(path, name) for role, path in family.runs.items()}
@@ -182,9 +182,9 @@ def resolve(
 
 def _read_trained(run_dir: str, who: str) -> Trained:
     stored, folder = require_run(run_dir, who), epath.Path(run_dir).expanduser()
-    spec = directory.stored_codec(folder)[0]
-    family = as_continued(resolve(stored, spec, folder)[0].family)
-    if as_continued(family.wrapped).runs:
+    spec = directory.load_codec(folder)[0]
+    family = wrap_family(resolve(stored, spec, folder)[0].family)
+    if wrap_family(family.wrapped).runs:
         raise UserError(f"the run {run_dir} depends on other runs itself: {who} cannot depend on it")
     return Trained(run_dir, family.wrapped, family.wrapped_spec(spec))
 
@@ -195,10 +195,10 @@ def require_run(run_dir: str, who: str) -> Experiment:
     Raises:
       UserError: there is no such run; the message says which command makes it.
     """
-    stored = directory.stored_experiment(epath.Path(run_dir))
+    stored = directory.load_experiment(epath.Path(run_dir))
     if stored is None:
         name = Path(run_dir).name
-        config = name if name in experiments.known_configs() else "CONFIG"
+        config = name if name in experiments.list_configs() else "CONFIG"
         raise UserError(
             f"{who} needs the run {run_dir}, which is not there; "
             f"make it: python -m genjax train {config} --run-dir {run_dir}"
@@ -212,18 +212,18 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
         folder = epath.Path(other.run_dir).expanduser()
         if None in (other.spec.vocabulary, data.spec.vocabulary) or not (folder / "codec.json").exists():
             continue
-        if tokens_of(codec := directory.stored_codec(folder)[1]) != tokens_of(data.codec):
+        if get_tokenizer(codec := directory.load_codec(folder)[1]) != get_tokenizer(data.codec):
             raise UserError(f"the tokens of {other.run_dir} are not those of these data: their codecs differ")
         if role != "base":  # whose template is compared where data are opened
             note_template(data.codec, codec, other.run_dir)
 
 
-def family_of(run_dir: str | Path) -> Any:
+def load_family(run_dir: str | Path) -> Any:
     """The family that a run is judged and sampled as, resolved."""
-    stored, folder = directory.experiment_of(run_dir), epath.Path(run_dir).expanduser()
-    if not as_continued(stored.family).runs:
+    stored, folder = directory.require_experiment(run_dir), epath.Path(run_dir).expanduser()
+    if not wrap_family(stored.family).runs:
         return stored.family
-    return as_continued(resolve(stored, directory.stored_codec(folder)[0], folder)[0].family).wrapped
+    return wrap_family(resolve(stored, directory.load_codec(folder)[0], folder)[0].family).wrapped
 
 
 def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> Any:
@@ -236,11 +236,11 @@ def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Train
 
 def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained]) -> State:
     init_key, base_key = jax.random.split(jax.random.key(experiment.seed))
-    params, variables = experiment.family.init(init_key, example_of(spec), spec)
+    params, variables = experiment.family.init(init_key, make_example(spec), spec)
     state = init_state(params, variables, update_rule(experiment), base_key)
     if not others:
         return state
-    made = {role: other.family.init(init_key, example_of(other.spec), other.spec) for role, other in others.items()}
+    made = {role: other.family.init(init_key, make_example(other.spec), other.spec) for role, other in others.items()}
     return state.replace(frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()})
 
 

@@ -36,7 +36,7 @@ class Stop:
     def __enter__(self) -> Stop:
         if _is_main():
             self._wakeup = signal.set_wakeup_fd(-1)  # there is more to save than the grace allows
-            self._before = {number: signal.signal(number, self._remember) for number in _heeded()}
+            self._before = {number: signal.signal(number, self._remember) for number in _handled_signals()}
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -53,7 +53,7 @@ class Stop:
     @property
     def wanted(self) -> bool:
         """Whether to stop: there was a signal, nobody reads the progress any more, or the lease is lost."""
-        return self.signal is not None or streams.broken() or self.lost
+        return self.signal is not None or streams.is_broken() or self.lost
 
     @property
     def lost(self) -> bool:
@@ -67,19 +67,19 @@ class Stop:
           UserError: on the process that held it.
           SystemExit: on the others.
         """
-        if parallel.agree(self.lost):
+        if parallel.any_process(self.lost):
             raise SystemExit(2) if self._lease is None else self._lease.refusal()
 
     def raise_remembered(self) -> None:
         """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after another."""
         if self.signal is not None:
-            raise _ended(self.signal)
-        if streams.broken():
+            raise _make_exit(self.signal)
+        if streams.is_broken():
             raise SystemExit(streams.BROKEN)
 
 
 class Ended:
-    """The signal that has come while ``prompt`` was active.
+    """The signal that has come while ``stop_promptly`` was active.
 
     Attributes:
       code: 128 and its number; None before one has come.
@@ -90,7 +90,7 @@ class Ended:
 
 
 @contextlib.contextmanager
-def prompt() -> Iterator[Ended]:
+def stop_promptly() -> Iterator[Ended]:
     """End what runs under it within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit code.
 
     The exception that a signal raises can be lost in a library that calls Python, and is not raised before a long
@@ -108,13 +108,13 @@ def prompt() -> Iterator[Ended]:
             ended.code = 128 + number
             early.say(number)
             quiet.enter_context(_silenced())
-            raise _ended(number)
+            raise _make_exit(number)
 
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     over = threading.Event()
     watch = threading.Thread(target=_end_late, args=(readable, over), name="signals", daemon=True)
-    handlers = {number: signal.signal(number, heed) for number in _heeded()}
+    handlers = {number: signal.signal(number, heed) for number in _handled_signals()}
     before = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     watch.start()
     try:
@@ -157,7 +157,7 @@ def _end_late(readable: int, over: threading.Event) -> None:
             return
 
 
-def _heeded() -> list[int]:
+def _handled_signals() -> list[int]:
     """The signals that end a process here; not SIGHUP where ``nohup`` has it ignored."""
     return [
         number
@@ -166,7 +166,7 @@ def _heeded() -> list[int]:
     ]
 
 
-def _ended(number: int) -> BaseException:
+def _make_exit(number: int) -> BaseException:
     return KeyboardInterrupt() if number == signal.SIGINT else early.Signalled(128 + number)
 
 

@@ -70,7 +70,7 @@ class Tracking:
 
 
 @contextlib.contextmanager
-def tracked(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True) -> Iterator[None]:
+def track_run(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True) -> Iterator[None]:
     """Tracks a run while it is trained; nothing is done without a URI or where it is not ``active``.
 
     Raises:
@@ -168,7 +168,7 @@ class Sender:
     def _describe(self, before: dict[str, str]) -> None:
         """Parameters, and tags that lead back to where the run comes from. A parameter that has changed is a tag."""
         entities = _mlflow().entities
-        known = lineage.recorded(self._run_dir)
+        known = lineage.read_record(self._run_dir)
         config = json.loads((self._run_dir / "config.json").read_text(encoding="utf-8"))
         settings = dict(_settings(config["experiment"]))
         tags = {name: str(known[name]) for name in ("config", "data_fingerprint")}
@@ -193,7 +193,7 @@ class Sender:
         content = content[: content.rfind(b"\n") + 1]  # a line may be half written
         batch: list[Any] = []
         several: list[tuple[str, int]] = []
-        for row in writers.rows_of(content):
+        for row in writers.parse_rows(content):
             split, step = row.pop("split"), row.pop("step")
             if (split, step) in self._known:
                 continue
@@ -223,10 +223,10 @@ class Sender:
     def files(self) -> None:
         """All else that a person looks at: the config, plots, samples, where it comes from, the cards of its data."""
         self.samples()
-        for path in _beside(self._run_dir):
+        for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path))
         self._client.log_artifacts(self._id, str(self._run_dir / "plots"), "plots")
-        known = lineage.recorded(self._run_dir)
+        known = lineage.read_record(self._run_dir)
         self._client.log_text(self._id, lineage.tree(known) + "\n", "lineage.txt")
         for origin in known["origins"]:
             manifest = Path(origin["manifest"])
@@ -255,7 +255,7 @@ class Sender:
 
     def _version(self, name: str, step: int) -> Any:
         place = f"checkpoint_{step}"
-        for path in _beside(self._run_dir):
+        for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path), place)
         for folder in ("frozen", f"checkpoints/{step}"):
             if (self._run_dir / folder).exists():
@@ -294,7 +294,7 @@ def _ids(run_dir: Path) -> dict[str, str]:
         return {}
 
 
-def _beside(run_dir: Path) -> list[Path]:
+def _list_files(run_dir: Path) -> list[Path]:
     """The files of a run directory that are in no folder of it, such as the config."""
     return sorted(path for path in run_dir.iterdir() if path.is_file() and path.name not in (RECORD, lease.NAME))
 

@@ -35,7 +35,7 @@ class Writers:
             from genjax.runs.events import Events
 
             self._metrics = run_dir / "metrics.jsonl"
-            cut_rows(self._metrics, step)
+            truncate_rows(self._metrics, step)
             self._file = self._metrics.open("a", encoding="utf-8")
             self._events = Events(run_dir / "tensorboard", step)
             for row in read_rows(self._metrics):
@@ -126,10 +126,10 @@ def finite(numbers: Numbers) -> dict[str, float | None]:
 
 def read_rows(path: epath.Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``."""
-    return rows_of(path.read_bytes()) if path.exists() else []
+    return parse_rows(path.read_bytes()) if path.exists() else []
 
 
-def rows_of(content: bytes) -> list[dict[str, Any]]:
+def parse_rows(content: bytes) -> list[dict[str, Any]]:
     """The rows of lines; what is no row, such as a line that a crash cut in half, is left out."""
     rows = []
     for line in content.splitlines():
@@ -142,7 +142,7 @@ def rows_of(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def cut_rows(path: epath.Path, step: int) -> None:
+def truncate_rows(path: epath.Path, step: int) -> None:
     """Leave only the rows up to ``step``."""
     kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step]
     disk.write(path, "".join(kept))
@@ -166,6 +166,6 @@ def plot_losses(run_dir: epath.Path) -> epath.Path:
     axes.grid(alpha=0.3)
     path = run_dir / "plots" / "loss.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with disk.whole(path) as part, part.open("wb") as file:
+    with disk.write_atomically(path) as part, part.open("wb") as file:
         figure.savefig(file, format="png", dpi=120)
     return path

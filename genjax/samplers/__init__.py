@@ -2,7 +2,7 @@
 
 from genjax.samplers.diffusion.adaptive import Adaptive
 from genjax.samplers.diffusion.ancestral import DDIM, DDPM, Ancestral
-from genjax.samplers.diffusion.guidance import guided, known
+from genjax.samplers.diffusion.guidance import fix_known, guide
 from genjax.samplers.diffusion.likelihood import log_density
 from genjax.samplers.diffusion.solvers import DPMSolver, Euler, Heun
 from genjax.samplers.diffusion.steps import Denoise, Sampler, Walk
@@ -18,7 +18,7 @@ __all__ = [
     "Heun",
     "Sampler",
     "Walk",
-    "guided",
-    "known",
+    "fix_known",
+    "guide",
     "log_density",
 ]

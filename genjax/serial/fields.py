@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
     parts = _parts(component)
     for name in (*here, *below):
         if name not in parts:
-            raise unknown("field", name, parts)
+            raise unknown_name("field", name, parts)
         if name in here and name in below:
             raise UserError(f"{name} is replaced as a whole, so that no field of it can be", name)
     changed = here | {name: replace_fields(parts[name], inner) for name, inner in below.items()}

@@ -47,7 +47,7 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
     if found is None:
         raise UserError(f"{where} is empty, not JSON", where)
     if rest := text[found.ends :].strip(BLANKS):
-        raise _refused(where, text, len(text.rstrip(BLANKS)) - len(rest), "something follows the value")
+        raise _json_error(where, text, len(text.rstrip(BLANKS)) - len(rest), "something follows the value")
     return found.value
 
 
@@ -66,25 +66,25 @@ def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterato
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise _refused(where, text, error.pos, error.msg, line) from None
+            raise _json_error(where, text, error.pos, error.msg, line) from None
         except (_Wrong, RecursionError, ValueError) as error:  # the last is of a number of too many digits
             reason = str(error) if isinstance(error, _Wrong) else _reason(error)
-            raise _refused(where, text, at, reason, line) from None
+            raise _json_error(where, text, at, reason, line) from None
         if text.count("[", at, end) + text.count("{", at, end) > DEEPEST and _depth(value) > DEEPEST:
-            raise _refused(where, text, at, _reason(RecursionError()), line)
+            raise _json_error(where, text, at, _reason(RecursionError()), line)
         yield Value(value, at, end)
         at = end
 
 
-def without_halves(value: Any) -> tuple[Any, int]:
+def replace_halves(value: Any) -> tuple[Any, int]:
     """A value with U+FFFD for each half of a surrogate pair in its texts, and how many there were."""
     if isinstance(value, str):
         return HALF.subn("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
-        items = [without_halves(item) for item in value]
+        items = [replace_halves(item) for item in value]
         return [item for item, _ in items], sum(count for _, count in items)
     if isinstance(value, dict):
-        pairs = [(without_halves(name), without_halves(item)) for name, item in value.items()]
+        pairs = [(replace_halves(name), replace_halves(item)) for name, item in value.items()]
         return {name: item for (name, _), (item, _) in pairs}, sum(a + b for (_, a), (_, b) in pairs)
     return value, 0
 
@@ -117,6 +117,6 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _refused(where: str, text: str, at: int, reason: str, line: int = 1) -> UserError:
+def _json_error(where: str, text: str, at: int, reason: str, line: int = 1) -> UserError:
     number = line + text.count("\n", 0, min(at, len(text.rstrip())))
     return UserError(f"line {number:,} of {where} is no JSON: {reason}", where)

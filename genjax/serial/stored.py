@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.machine.early import Signalled
 from genjax.serial import trust
 
@@ -52,9 +52,9 @@ def read_text(path: epath.Path, cure: str) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise damaged(path, f"byte {error.start} is not UTF-8", cure) from None
+        raise damage_error(path, f"byte {error.start} is not UTF-8", cure) from None
     except IsADirectoryError:
-        raise damaged(path, "it is a folder", cure) from None
+        raise damage_error(path, "it is a folder", cure) from None
 
 
 def read_json(path: epath.Path, shape: type, cure: str) -> Any:
@@ -70,7 +70,7 @@ def read_json(path: epath.Path, shape: type, cure: str) -> Any:
             raise
         raise UserError(f"{error}; {cure}", str(path)) from None
     if not isinstance(found, shape):
-        raise damaged(path, f"it holds no {'object' if shape is dict else 'list'}", cure)
+        raise damage_error(path, f"it holds no {'object' if shape is dict else 'list'}", cure)
     return found
 
 
@@ -81,28 +81,28 @@ def parse_json(text: str, name: str) -> Any:
       UserError: it is not JSON.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_build_object)
     except RecursionError:
         raise UserError(f"{name} is damaged: it is nested too deeply") from None
     except ValueError as error:
         raise UserError(f"{name} is damaged: {error}") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("an object has a key twice")
     return found
 
 
-def damaged(path: epath.Path, what: str, cure: str) -> UserError:
+def damage_error(path: epath.Path, what: str, cure: str) -> UserError:
     """The error for a file of a run that cannot be read."""
     return UserError(f"{path} is damaged: {what}; {cure}", str(path))
 
 
 def execute(path: Path, content: bytes) -> ModuleType:
     """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
-    with blaming(path):
+    with blame_config(path):
         module = _module(path.resolve(), content)
     sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
     return module
@@ -121,7 +121,7 @@ def _module(path: Path, content: bytes) -> ModuleType:
 
 
 @contextlib.contextmanager
-def blaming(path: Path) -> Iterator[None]:
+def blame_config(path: Path) -> Iterator[None]:
     """Whatever a config file raises is its author's to mend; what it prints goes to stderr, not into the output.
 
     Raises:
@@ -179,14 +179,14 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"function"}:
-        return named_function(str(value["function"]), config_source)
+        return load_function(str(value["function"]), config_source)
     if not isinstance(value.get("class"), str):
         raise UserError("a component has no class")
     cls = _class(value["class"], config_source)
     fields = {f.name for f in dataclasses.fields(cls) if f.init}
     given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
     for name in given.keys() - fields:
-        raise unknown(f"field of {cls.__name__}", name, fields)
+        raise unknown_name(f"field of {cls.__name__}", name, fields)
     hints = typing.get_type_hints(cls)
     try:
         with np.errstate(over="raise"):
@@ -201,41 +201,41 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
 
 
-def named_function(name: str, config_source: Path | None = None) -> FunctionType:
+def load_function(name: str, config_source: Path | None = None) -> FunctionType:
     """The function ``module:name`` that a file of a run names, or with ``trusting`` the user."""
-    found = _named(name, config_source)
+    found = _load_object(name, config_source)
     if not isinstance(found, FunctionType):
         raise UserError(f"{name} is not a function")
     module = name.partition(":")[0]
     # A function of genjax may do anything with the arguments of a reward: run a config, write a file.
-    if _is_own(module) and name not in FUNCTIONS and not _allowed(name):
-        raise _untrusted(f"the function {name}", module)
+    if _is_own(module) and name not in FUNCTIONS and not _is_allowed(name):
+        raise _untrusted_error(f"the function {name}", module)
     return found
 
 
 def _class(name: str, config_source: Path | None) -> type:
-    found = _named(name, config_source)
+    found = _load_object(name, config_source)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise UserError(f"{name} is not a dataclass")
     return found
 
 
-def _named(name: str, config_source: Path | None) -> Any:
+def _load_object(name: str, config_source: Path | None) -> Any:
     """What a module, or the config, calls ``module:Name`` and has defined itself."""
     module_name, _, path = name.partition(":")
     if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
-        module = _copied(config_source, path)
-    elif not _is_own(module_name) and not _allowed(name) and module_name != CONFIG_MODULE:
-        raise _untrusted(name, module_name)
+        module = _load_config_copy(config_source, path)
+    elif not _is_own(module_name) and not _is_allowed(name) and module_name != CONFIG_MODULE:
+        raise _untrusted_error(name, module_name)
     else:
-        module = _imported(name)
+        module = _import_module(name)
     found: Any = module
     for part in path.split("."):
         # Not getattr, which may run code, and which walks from a module to those that it imports.
         inside = vars(found) if isinstance(found, ModuleType | type) else {}
         if part not in inside or (isinstance(inside[part], ModuleType)):
             here = (name for name, known in inside.items() if isinstance(known, type | FunctionType))
-            raise unknown(f"class or function of {module_name}", path, here)
+            raise unknown_name(f"class or function of {module_name}", path, here)
         found = inside[part]
     if isinstance(found, type | FunctionType) and (found.__module__, found.__qualname__) != (module_name, path):
         home = f"{found.__module__}:{found.__qualname__}"
@@ -243,10 +243,10 @@ def _named(name: str, config_source: Path | None) -> Any:
     return found
 
 
-def _imported(name: str) -> ModuleType:
+def _import_module(name: str) -> ModuleType:
     module_name = name.partition(":")[0]
     # What the user names may lie in the current folder; what a file names never does.
-    place = contextlib.nullcontext() if trust.named_by_user(module_name) else trust.outside_of_here()
+    place = contextlib.nullcontext() if trust.is_named_by_user(module_name) else trust.exclude_current_folder()
     try:
         with place:
             return importlib.import_module(module_name)
@@ -254,30 +254,30 @@ def _imported(name: str) -> ModuleType:
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
 
 
-def _copied(source: Path, name: str) -> ModuleType:
+def _load_config_copy(source: Path, name: str) -> ModuleType:
     """The module of a run's copy of its config, if that may be executed."""
     try:
         content = source.read_bytes()
     except OSError as error:
         raise UserError(f"{source} cannot be read: {error.strerror}", str(source)) from None
-    if trust.named_by_user(CONFIG_MODULE):
+    if trust.is_named_by_user(CONFIG_MODULE):
         return execute(source, content)
-    if trust.known(trust.of_file(content)):
-        with trust.outside_of_here():
+    if trust.is_known(trust.file_entry(content)):
+        with trust.exclude_current_folder():
             return execute(source, content)
     digest = hashlib.sha256(content).hexdigest()[:12]
-    raise _untrusted(f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE)
+    raise _untrusted_error(f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE)
 
 
 def _is_own(module: str) -> bool:
     return module.startswith("genjax.")
 
 
-def _allowed(name: str) -> bool:
-    return trust.named_by_user(name.partition(":")[0]) or trust.known(trust.of_name(name))
+def _is_allowed(name: str) -> bool:
+    return trust.is_named_by_user(name.partition(":")[0]) or trust.is_known(trust.name_entry(name))
 
 
-def _untrusted(what: str, module: str) -> trust.Untrusted:
+def _untrusted_error(what: str, module: str) -> trust.Untrusted:
     return trust.Untrusted(
         f"this run needs code that is not genjax's: {what}; if you trust who made the run, "
         f"allow it with --trust={module}, or all that it names with --trust (in Python trust=True)",
@@ -285,15 +285,15 @@ def _untrusted(what: str, module: str) -> trust.Untrusted:
     )
 
 
-def code_of(tree: Any) -> Iterator[str]:
+def list_code(tree: Any) -> Iterator[str]:
     """The entries, for ``trust``, of all classes and functions in a JSON tree that are not free to use anyway."""
     if isinstance(tree, list):
         for item in tree:
-            yield from code_of(item)
+            yield from list_code(item)
     elif isinstance(tree, dict):
         name = str(tree.get("class", tree.get("function")))
         own = _is_own(name) and ("class" in tree or name in FUNCTIONS)
         if not own and not name.startswith(f"{CONFIG_MODULE}:"):
-            yield trust.of_name(name)
+            yield trust.name_entry(name)
         for item in tree.values():
-            yield from code_of(item)
+            yield from list_code(item)

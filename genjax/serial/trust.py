@@ -28,7 +28,7 @@ class Untrusted(UserError):
 
 
 @contextlib.contextmanager
-def trusting(trust: Trust) -> Iterator[None]:
+def allow(trust: Trust) -> Iterator[None]:
     """Allow what ``trust`` says, besides what is allowed already, until the end of the block."""
     before = _GIVEN.get()
     both: Trust = before is True or trust is True or (*_names(before), *_names(trust))
@@ -39,23 +39,23 @@ def trusting(trust: Trust) -> Iterator[None]:
         _GIVEN.reset(token)
 
 
-def named_by_user(module: str) -> bool:
+def is_named_by_user(module: str) -> bool:
     """Whether the user has allowed this module by name, or everything."""
     given = _GIVEN.get()
     return given is True or module in _names(given)
 
 
-def of_file(content: bytes) -> str:
+def file_entry(content: bytes) -> str:
     """The entry of a config file: its content counts, not where it lies."""
     return f"config.py {hashlib.sha256(content).hexdigest()}"
 
 
-def of_name(name: str) -> str:
+def name_entry(name: str) -> str:
     """The entry of a class or function ``module:Name``."""
     return f"name {name}"
 
 
-def known(entry: str) -> bool:
+def is_known(entry: str) -> bool:
     """Whether this user has trained with that code, in this process or before."""
     if entry in _HERE:
         return True
@@ -75,7 +75,7 @@ def remember(entries: Iterable[str], quietly: bool = False) -> None:
 
     Where that cannot be written, one line on stderr says so, unless ``quietly``.
     """
-    new = [entry for entry in dict.fromkeys(entries) if not known(entry) or entry in _HERE]
+    new = [entry for entry in dict.fromkeys(entries) if not is_known(entry) or entry in _HERE]
     _HERE.update(new)
     try:
         for entry in new:
@@ -94,7 +94,7 @@ def remember(entries: Iterable[str], quietly: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def outside_of_here() -> Iterator[None]:
+def exclude_current_folder() -> Iterator[None]:
     """Import nothing from the current folder, which may be a stranger's, until the end of the block."""
     before = list(sys.path)
     here = os.path.realpath(os.curdir)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.continued import as_continued
+from genjax.continued import wrap_family
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import configs_folder, dumps, load_config, loads
@@ -69,7 +69,7 @@ def tiny_run(run_dir: str, trained: TrainedRuns) -> str:
 def on_tiny_runs(family: Family, trained: TrainedRuns) -> Family:
     """The family on tiny runs of the configs that it names."""
     return dataclasses.replace(
-        family, **{role: tiny_run(run, trained) for role, run in as_continued(family).runs.items()}
+        family, **{role: tiny_run(run, trained) for role, run in wrap_family(family).runs.items()}
     )
 
 
@@ -84,12 +84,10 @@ def check_whole_form(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert loads(dumps(experiment)) == experiment
     assert path.read_text().startswith('"""'), "a config's docstring is its lab note"
     data = opened(experiment.data, monkeypatch)
-    wanted = {
-        role: load_config(Path(run_dir).name)[0] for role, run_dir in as_continued(experiment.family).runs.items()
-    }
+    wanted = {role: load_config(Path(run_dir).name)[0] for role, run_dir in wrap_family(experiment.family).runs.items()}
     specs = {role: base_spec(opened(base.data, monkeypatch).spec, data.spec) for role, base in wanted.items()}
     others = {role: Trained(role, base.family, specs[role]) for role, base in wanted.items()}
-    experiment = dataclasses.replace(experiment, family=as_continued(experiment.family).resolve(others, data.spec))
+    experiment = dataclasses.replace(experiment, family=wrap_family(experiment.family).resolve(others, data.spec))
     state = jax.eval_shape(initial_state(experiment, data.spec, others))
     experiment.optimizer.check(state.params)
 

@@ -10,7 +10,7 @@ import pytest
 from genjax.__main__ import main
 from genjax.data import stand_in
 from genjax.data.dataset import Spec
-from genjax.experiment import known_configs, load_config
+from genjax.experiment import list_configs, load_config
 from tests.configs.checks import check_whole_form, configs
 
 FOLDERS = ("autoregressive", "captioner", "classifier", "diffusion", "gan", "masked_lm", "posttrain", "reward", "vae")
@@ -37,7 +37,7 @@ def test_nets_have_the_published_sizes(name, vocabulary, source, published):
 
 
 def test_each_folder_of_configs_has_its_file_of_tests():
-    assert {path.parent.name for path in known_configs().values()} == {*FOLDERS, "prepare"}
+    assert {path.parent.name for path in list_configs().values()} == {*FOLDERS, "prepare"}
 
 
 @pytest.mark.parametrize("name", [name for folder in FOLDERS for name in configs(folder)])

@@ -8,7 +8,7 @@ import pytest
 from genjax.data.sources import Arithmetic
 from genjax.data.sources.arithmetic import correct
 from genjax.errors import UserError
-from genjax.families.rewards import rewards_of_texts
+from genjax.families.rewards import score_texts
 
 SOURCE = Arithmetic(size=900, test_size=100)
 
@@ -101,7 +101,7 @@ def test_a_prompt_that_is_no_problem_is_named():
         with pytest.raises(UserError, match="is no problem such as '12"):
             correct([prompt], ["19"])
     with pytest.raises(UserError, match=r"the reward correct failed on the response '3' to the prompt '1\+x='"):
-        rewards_of_texts(correct, ["1+2=", "1+x="], ["3", "3"])
+        score_texts(correct, ["1+2=", "1+x="], ["3", "3"])
 
 
 @pytest.mark.parametrize(

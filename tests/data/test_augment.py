@@ -12,7 +12,7 @@ import scipy.ndimage
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import genjax
-from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate, rotated
+from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate, rotate_image
 from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
@@ -173,7 +173,7 @@ def smooth(height, width):
 def test_a_turn_is_that_of_scipy(degrees, mode, scipys, shape):
     image = smooth(*shape)
     expected = scipy.ndimage.rotate(image, degrees, reshape=False, order=1, mode=scipys, cval=0.3)
-    turned = rotated(jnp.asarray(image), np.deg2rad(degrees), mode, 0.3)
+    turned = rotate_image(jnp.asarray(image), np.deg2rad(degrees), mode, 0.3)
     np.testing.assert_allclose(turned, expected, atol=1e-5)
     if not degrees:
         np.testing.assert_array_equal(turned, image)
@@ -181,7 +181,7 @@ def test_a_turn_is_that_of_scipy(degrees, mode, scipys, shape):
 
 def test_a_quarter_turn_is_counter_clockwise():
     image = smooth(9, 9)
-    np.testing.assert_allclose(rotated(jnp.asarray(image), np.pi / 2), np.rot90(image), atol=1e-5)
+    np.testing.assert_allclose(rotate_image(jnp.asarray(image), np.pi / 2), np.rot90(image), atol=1e-5)
 
 
 def test_angles_are_uniform_up_to_the_limit_on_both_sides():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps, encoded, real
+from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps, encode_pairs, real_mask
 from genjax.data.text.codecs import Bytes
 from genjax.errors import UserError
 
@@ -39,8 +39,8 @@ def plain() -> dict[str, jax.Array]:
 
 
 def test_padding_is_known_with_and_without_segments(packed, plain):
-    assert np.array_equal(real(packed), packed["segment_ids"] > 0)
-    assert np.array_equal(real(plain), plain["tokens"] > 0)
+    assert np.array_equal(real_mask(packed), packed["segment_ids"] > 0)
+    assert np.array_equal(real_mask(plain), plain["tokens"] > 0)
 
 
 @pytest.mark.parametrize("augment", [TokenDropout(7, 0.3), TokenSwaps(0.6)])
@@ -51,7 +51,7 @@ def test_what_is_predicted_stays_and_padding_is_not_touched(augment, form, reque
     assert all(found[name] is batch[name] or np.array_equal(found[name], batch[name]) for name in batch)
     assert found.keys() - batch.keys() == {"inputs"}
     assert found["inputs"].dtype == np.int32 and not np.array_equal(found["inputs"], batch["tokens"])
-    assert not np.asarray(found["inputs"])[~np.asarray(real(batch))].any()
+    assert not np.asarray(found["inputs"])[~np.asarray(real_mask(batch))].any()
     assert np.array_equal(found["inputs"], augment(KEY, batch)["inputs"])
     assert not np.array_equal(found["inputs"], augment(jax.random.key(1), batch)["inputs"])
 
@@ -59,7 +59,7 @@ def test_what_is_predicted_stays_and_padding_is_not_touched(augment, form, reque
 def test_dropout_has_its_rate_and_keeps_what_it_is_told(plain):
     batch = {name: jnp.tile(x, (20, 1)) for name, x in plain.items()}
     found = np.asarray(TokenDropout(9, 0.25, keep=(3, 4))(KEY, batch)["inputs"])
-    free = np.asarray(real(batch)) & ~np.isin(batch["tokens"], (3, 4))
+    free = np.asarray(real_mask(batch)) & ~np.isin(batch["tokens"], (3, 4))
     count = free.sum()
     assert abs((found[free] == 9).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / count)
     assert np.array_equal(found[~free], np.asarray(batch["tokens"])[~free])
@@ -81,7 +81,7 @@ def test_swaps_have_their_rate(plain):
     batch = {name: jnp.tile(x, (20, 1)) for name, x in plain.items()}
     batch["tokens"] = jnp.where(batch["tokens"] > 0, jnp.arange(WIDTH)[None] + 1, 0)  # distinct
     found = TokenSwaps(0.2)(KEY, batch)["inputs"]
-    length = np.asarray(real(batch)).sum(1)
+    length = np.asarray(real_mask(batch)).sum(1)
     pairs = (length - 1).sum() / 2  # those that are looked at
     swapped = (np.asarray(found) != np.asarray(batch["tokens"])).sum() / 2
     assert abs(swapped / pairs - 0.2) < 5 * np.sqrt(0.16 / pairs)
@@ -132,11 +132,11 @@ def test_substitution_has_its_rate_and_goes_without_segments(plain):
     assert abs((found[tokens == 3] == 8).mean() - 0.5) < 5 * np.sqrt(0.25 / count)
     shorter = Substitution((((1, 2), (5,)),), 1.0)(KEY, plain)
     assert np.asarray(shorter["loss_mask"]).sum() < np.asarray(plain["loss_mask"]).sum()
-    assert not np.asarray(shorter["tokens"])[~np.asarray(real(shorter))].any()
+    assert not np.asarray(shorter["tokens"])[~np.asarray(real_mask(shorter))].any()
 
 
 def test_a_table_of_texts_is_encoded():
-    assert encoded(Bytes(), [("ab", "c")]) == (((97, 98), (99,)),)
+    assert encode_pairs(Bytes(), [("ab", "c")]) == (((97, 98), (99,)),)
 
 
 @pytest.mark.parametrize("augment", [TokenDropout(), TokenSwaps(), Substitution((((1,), (2,)),))])

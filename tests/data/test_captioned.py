@@ -18,10 +18,10 @@ from genjax.data.sources.captioned import (
     SIZES,
     Scene,
     attributes,
-    captions_of,
-    held_out,
+    is_held_out,
     render,
-    rendered,
+    render_scenes,
+    write_captions,
 )
 from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
@@ -41,10 +41,10 @@ def test_every_example_is_its_scene_its_caption_and_its_shape(data, split):
     pictures = data.codec.decode(batch["image"])
     for row, (scene, caption) in enumerate(examples):
         assert np.array_equal(pictures[row], render(scene))
-        assert caption in captions_of(scene)
+        assert caption in write_captions(scene)
         assert np.array_equal(batch["condition"][row], SOURCE.text.embed(caption))  # as a prompt is embedded
         assert SHAPES[batch["label"][row]] == scene.shape
-        assert held_out(scene) == (split == "test")
+        assert is_held_out(scene) == (split == "test")
     assert {scene.shift for scene, _ in examples} == set(SHIFTS)
     assert data.splits[split].scenes == tuple(scene for scene, _ in examples)
 
@@ -57,7 +57,7 @@ def test_the_spec_tells_of_the_condition(data):
 
 
 def test_what_is_held_out_is_a_fifth_and_each_two_attributes_occur_in_training():
-    train = [scene[:4] for scene in COMBINATIONS if not held_out(scene)]
+    train = [scene[:4] for scene in COMBINATIONS if not is_held_out(scene)]
     assert len(COMBINATIONS) == 240 and len(train) == 192
     values = (SHAPES, COLOURS, PLACES, SIZES)
     for i, j in itertools.combinations(range(4), 2):
@@ -90,11 +90,11 @@ def test_a_picture_has_the_attributes_that_are_asked_for():
 
 def test_captions_tell_the_attributes():
     for scene in COMBINATIONS:
-        for number, caption in enumerate(captions_of(scene)):
+        for number, caption in enumerate(write_captions(scene)):
             assert all(word in caption for word in scene[:3]) and (scene.size in caption) == (number < 3)
             others = {*SHAPES, *COLOURS, *SIZES} - set(scene[:4])
             assert not others & set(caption.replace(",", "").split())
-    every = [caption for scene in COMBINATIONS for caption in captions_of(scene)[:3]]
+    every = [caption for scene in COMBINATIONS for caption in write_captions(scene)[:3]]
     assert len(set(every)) == 3 * 240
     assert "a small red circle at the top left" in every
 
@@ -102,7 +102,7 @@ def test_captions_tell_the_attributes():
 def test_a_sentence_is_read_back_to_its_attributes_and_nothing_else_is():
     for scene in COMBINATIONS:
         named = dict(zip(ATTRIBUTES, scene[:4], strict=True))
-        for number, caption in enumerate(captions_of(scene)):
+        for number, caption in enumerate(write_captions(scene)):
             assert attributes(caption) == (named if number < 3 else {n: v for n, v in named.items() if n != "size"})
     whole = "a small red circle at the top left"
     for other in (
@@ -121,13 +121,13 @@ def test_a_sentence_is_read_back_to_its_attributes_and_nothing_else_is():
 def test_forms_choose_the_sentences_and_leave_the_pictures():
     chosen, every = SOURCE.examples("train", (1, 3)), SOURCE.examples("train")
     assert [scene for scene, _ in chosen] == [scene for scene, _ in every]
-    forms = {captions_of(scene).index(caption) for scene, caption in chosen}
-    assert forms == {1, 3} and {captions_of(scene).index(caption) for scene, caption in every} == set(range(5))
+    forms = {write_captions(scene).index(caption) for scene, caption in chosen}
+    assert forms == {1, 3} and {write_captions(scene).index(caption) for scene, caption in every} == set(range(5))
 
 
 def test_each_picture_is_that_of_its_scene():
     scenes = [COMBINATIONS[3], COMBINATIONS[100]._replace(shift=(1, 0)), COMBINATIONS[3]]
-    np.testing.assert_array_equal(rendered(scenes, 20), [render(scene, 20) for scene in scenes])
+    np.testing.assert_array_equal(render_scenes(scenes, 20), [render(scene, 20) for scene in scenes])
 
 
 def test_pictures_depend_on_the_seed_and_their_place_alone(data):

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genjax.data.chat.preferences import stored_preferences
-from genjax.data.chat.records import turns_of
+from genjax.data.chat.preferences import read_preferences
+from genjax.data.chat.records import parse_turns
 from genjax.data.chat.template import ChatTemplate, Turn, conversation
 from genjax.data.sources import Instructions
 from genjax.data.text.codecs import Bytes
@@ -62,7 +62,7 @@ def test_messages_come_out_as_they_went_in(form, template):
         record = json.loads(json.dumps(of_messages(form, rounds, system, beside, parts, empty)))
         left = Counter()
         said = None if beside and not system else system  # an empty text beside the messages is no message
-        assert turns_of(record, "here", template, "|", left) == wanted(template, rounds, said), record
+        assert parse_turns(record, "here", template, "|", left) == wanted(template, rounds, said), record
         assert not passed_over(left)
 
 
@@ -76,7 +76,7 @@ def test_instructions_come_out_as_they_went_in(template):
             if leave == "1" and not record[name]:
                 del record[name]
         left = Counter()
-        found = turns_of(record | {"messages": None, "id": ""}, "here", template, "|", left)
+        found = parse_turns(record | {"messages": None, "id": ""}, "here", template, "|", left)
         first, *rest = wanted(template, 1, None)
         asked = Turn(first.role, first.text + "|" + added) if added else first
         assert found == ((Turn("system", system),) if system else ()) + (asked, *rest) and not passed_over(left)
@@ -96,14 +96,14 @@ def test_what_is_left_out_is_said_with_its_count(tmp_path, capsys):
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
     (tmp_path / "pairs.json").write_text(json.dumps([pair, pair | {"system": "s", "input": "i", "score": None}]))
     left = Counter()
-    stored_preferences(tmp_path / "pairs.json", "|", left)
+    read_preferences(tmp_path / "pairs.json", "|", left)
     assert passed_over(left) == {f"fields {name!r} of a record passed over": 1 for name in ("input", "system")}
 
 
 def test_two_system_texts_are_refused():
     record = {"system": "a", "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}]}
     with pytest.raises(UserError, match="here has a system text and a message") as error:
-        turns_of(record, "here", ChatTemplate(), "|", Counter())
+        parse_turns(record, "here", ChatTemplate(), "|", Counter())
     assert error.value.field == "system"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax.data.sources import Table
-from genjax.data.tables.delimited import DelimitedRows, dialect_of
+from genjax.data.tables.delimited import DelimitedRows, choose_dialect
 from genjax.data.tables.tables import TableTexts
 from genjax.data.text.documents import lines, split_lines
 from genjax.errors import UserError
@@ -57,7 +57,7 @@ def write(path, rows, **dialect):
 
 
 def by_rows(path, **how):
-    dialect = dialect_of(path.name, how.get("delimiter"), how.get("quote"), how.get("escape"))
+    dialect = choose_dialect(path.name, how.get("delimiter"), how.get("quote"), how.get("escape"))
     rows = DelimitedRows(path.name, lines(path), dialect)
     found = list(rows)
     assert not [row.fault for row in found if row.fault]
@@ -139,7 +139,7 @@ def test_byte_order_marks_line_ends_and_empty_lines_change_nothing(tmp_path):
         text = end.join(["", "c0,c1", '1,"a, b"', '2,"x\ny"', "", ",z", "  ", ""])
         path.write_bytes(mark + text.encode())
         check(path, rows)
-        found = DelimitedRows("t", lines(path), dialect_of("t.csv", None, None, None))
+        found = DelimitedRows("t", lines(path), choose_dialect("t.csv", None, None, None))
         assert len(list(found)) == 3 and found.empty == 3
 
 
@@ -226,7 +226,7 @@ def test_in_any_dialect_rows_come_back_or_a_row_is_told(quoting):
         except csv.Error:  # Python does not write it, either
             continue
         text = buffer.getvalue()
-        dialect = dialect_of("t.csv", delimiter, "" if quoting == csv.QUOTE_NONE else quote, escape)
+        dialect = choose_dialect("t.csv", delimiter, "" if quoting == csv.QUOTE_NONE else quote, escape)
         try:
             read = DelimitedRows("t.csv", split_lines([text]), dialect)
             found = list(read)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genjax.data.images.files import fitting, folder_labels, listed
+from genjax.data.images.files import fitting, folder_labels, list_files
 from genjax.data.sources import ImageFolder, LabelledTexts, TextFiles, WavFolder
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
@@ -33,7 +33,7 @@ def png(path: Path, value: int = 0) -> None:
 
 
 def taken(root: Path, **options: bool) -> list[str]:
-    return listed(root, {".png"}, "images", **options)
+    return list_files(root, {".png"}, "images", **options)
 
 
 def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_passed_over(tmp_path, capsys, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_folder_that_holds_all_kinds_of_links_ends(tmp_path, capsys):
         make(chain, f"{i}/a.png")
         for name in ("x", "y"):
             (chain / f"{i}" / name).symlink_to(chain / f"{min(i + 1, 39)}")
-    assert len(listed(chain / "0", {".png"}, "images")) < 40 * 101
+    assert len(list_files(chain / "0", {".png"}, "images")) < 40 * 101
 
 
 def test_links_that_lead_out_of_a_closed_folder_are_not_followed(tmp_path, capsys):
@@ -241,7 +241,7 @@ def test_a_preparation_counts_what_no_reader_takes_in_the_log_and_on_its_card(tm
     assert f"{raw}: {line}; 2 would fit in other capitals, such as cats/3.PNG\n" in capsys.readouterr().err
     card = (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
     assert "- 10 files that no reader takes: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices" in card
-    plan, _ = reading.planned([Images(("cats/*.png",), str(raw)), Images(("cats/*.PNG",), str(raw))])
+    plan, _ = reading.plan_reading([Images(("cats/*.png",), str(raw)), Images(("cats/*.PNG",), str(raw))])
     assert reading.passed_over(plan) == {".heic": 2, "hidden": 1, "pipe, socket or device": 1}
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from genjax.data.sources import ImageFolder
-from genjax.data.stream import padded
+from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 def everything(data) -> dict[str, np.ndarray]:
     return {
-        name: np.concatenate([b["image"][b["mask"] == 1] for b in padded(split, 4)])
+        name: np.concatenate([b["image"][b["mask"] == 1] for b in pad_batches(split, 4)])
         for name, split in data.splits.items()
     }
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from genjax.data import compressed
-from genjax.data.chat.records import turns_of
+from genjax.data.chat.records import parse_turns
 from genjax.data.chat.template import ChatTemplate, Turn
 from genjax.data.sources import Instructions
 from genjax.data.sources.text import TextTables
 from genjax.data.tally import HALVES
-from genjax.data.text.documents import decoded
+from genjax.data.text.documents import decode_file
 from genjax.data.text.json_records import json_records
 from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByDocuments
@@ -66,12 +66,12 @@ def test_what_a_source_unpacks_has_an_end_and_an_honest_file_is_read_whole(tmp_p
     (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(b"0" * 2**22))
     read = 0
     with pytest.raises(UserError, match="unpacks to more than") as error:
-        for text in decoded(tmp_path / "bomb.txt.gz"):
+        for text in decode_file(tmp_path / "bomb.txt.gz"):
             read += len(text)
     assert error.value.field == str(tmp_path / "bomb.txt.gz") and read <= 2**16
     noise = np.random.default_rng(0).integers(32, 127, 2**18, np.uint8).tobytes()
     (tmp_path / "good.txt.gz").write_bytes(gzip.compress(noise))
-    assert "".join(decoded(tmp_path / "good.txt.gz")).encode() == noise
+    assert "".join(decode_file(tmp_path / "good.txt.gz")).encode() == noise
 
 
 def test_arrays_that_say_that_they_are_larger_than_their_bytes_are_refused(tmp_path, little):
@@ -172,7 +172,7 @@ def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
     alpaca = {"system": "Be kind.", "instruction": "hi", "input": None, "output": "ho"}
     records = [{"messages": openai}, {"messages": parts}, {"conversations": sharegpt}, alpaca]
     for record in records:
-        assert turns_of(record, "here", template, "|", Counter()) == wanted
+        assert parse_turns(record, "here", template, "|", Counter()) == wanted
     named = {"messages": [openai[1] | {"name": "Ann"}, openai[2] | {"tool_calls": None}], "conversations": None}
     (tmp_path / "a.json").write_text("\n".join(map(json.dumps, [*records, named])))
     Instructions(str(tmp_path / "a.json"), codec=Subwords("bpe", 280), cache=str(tmp_path / "c")).open()
@@ -182,4 +182,4 @@ def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
     )
     for bad in ([{"type": "image_url", "image_url": "x"}], [3], 3):
         with pytest.raises(UserError, match="message 1 of here holds"):
-            turns_of({"messages": [{"role": "user", "content": bad}]}, "here", template, "|", Counter())
+            parse_turns({"messages": [{"role": "user", "content": bad}]}, "here", template, "|", Counter())

@@ -257,8 +257,8 @@ def test_of_several_frames_the_first_is_taken_and_counted(tmp_path, capsys, form
     (tmp_path / "b.png").write_bytes(animation(form, 2))
     ImageFolder(str(tmp_path), channels=1).open()
     assert "1 of 2 images are the first frame" in capsys.readouterr().err
-    plan, schema = reading.planned([Images(("*.png",), str(tmp_path))])
-    reading.read(plan, schema, tmp_path / "out")
+    plan, schema = reading.plan_reading([Images(("*.png",), str(tmp_path))])
+    reading.read_files(plan, schema, tmp_path / "out")
     assert [change.times for change in reading.changes(tmp_path / "out").values()] == [1]
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from genjax.data.stream import batches, padded
+from genjax.data.stream import batches, pad_batches
 from genjax.data.text.codecs import Bytes, Words
 from genjax.data.text.corpus import Corpus
 from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows, best_fit
@@ -139,7 +139,7 @@ def test_best_fit_takes_the_fullest_row_and_wastes_little():
 
 def test_a_pass_in_order_pads_the_last_batch():
     split = Packed(6).split(corpus(3, 4, 2, 5, 6, 6, 6), PLAIN)
-    found = list(padded(split, 4))
+    found = list(pad_batches(split, 4))
     assert all(batch["tokens"].shape == (4, 7) for batch in found)
     assert sum(batch["mask"].sum() for batch in found) == len(split)
 

@@ -12,7 +12,7 @@ from genjax.data.dataset import Origin
 from genjax.data.order.curriculum import ByDifficulty
 from genjax.data.order.difficulty import ByFunction
 from genjax.data.sources import Digits, Mixture, Points, TextFiles
-from genjax.data.stream import batches, padded
+from genjax.data.stream import batches, pad_batches
 from genjax.data.text.codecs import Bytes, Characters
 from genjax.data.text.layouts import Blocks
 from genjax.data.text.splits import ByCharacters
@@ -65,7 +65,7 @@ def test_held_out_splits_are_those_of_the_sources_end_to_end():
     data = MOVING.open()
     test = data.splits["test"]
     assert len(test) == 80 and len(data.splits["train"]) == 320
-    found = np.concatenate([batch["points"][batch["mask"] == 1] for batch in padded(test, 30)])
+    found = np.concatenate([batch["points"][batch["mask"] == 1] for batch in pad_batches(test, 30)])
     wanted = [source.open().splits["test"].batch(np.arange(40))["points"] for source in (NEAR, FAR)]
     assert np.array_equal(found, np.concatenate(wanted))
     rows = np.array([79, 0, 40, 39, 40])

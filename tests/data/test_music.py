@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genjax.data.audio.music import END, RATE, STEP, ChoraleCodec, held, midi_bytes, wav_bytes
+from genjax.data.audio.music import END, RATE, STEP, ChoraleCodec, find_notes, midi_bytes, wav_bytes
 from genjax.data.sources import Chorales
 from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError
@@ -71,12 +71,12 @@ def test_any_piece_comes_back():
 
 
 def test_notes_that_go_on_are_held():
-    assert held(PIECE) == [(60, 0, 3), (67, 0, 2), (72, 0, 2), (74, 2, 3), (60, 4, 5)]
+    assert find_notes(PIECE) == [(60, 0, 3), (67, 0, 2), (72, 0, 2), (74, 2, 3), (60, 4, 5)]
 
 
 def test_the_midi_file_holds_the_notes_at_their_times():
     notes, length, tempo = read_midi(midi_bytes(PIECE, 120, 72.0))
-    assert notes == [(note, 120 * start, 120 * stop) for note, start, stop in held(PIECE)]
+    assert notes == [(note, 120 * start, 120 * stop) for note, start, stop in find_notes(PIECE)]
     assert length == 600 and abs(tempo - 72) < 1e-3
 
 
@@ -97,7 +97,9 @@ def test_samples_are_written_one_after_another(tmp_path):
     path = codec.write(np.stack([row, row]), tmp_path / "s")
     notes, length, _ = read_midi(path.read_bytes())
     assert path.name == "s.mid" and length == 480 * (5 + 4 + 5)
-    assert [n for n, *_ in notes] == [n for n, *_ in held(PIECE)] * 2 and (tmp_path / "s.wav").stat().st_size > 1000
+    assert [n for n, *_ in notes] == [n for n, *_ in find_notes(PIECE)] * 2 and (
+        tmp_path / "s.wav"
+    ).stat().st_size > 1000
     assert codec.write(np.zeros((1, 4), np.int32), tmp_path / "none").exists()
 
 

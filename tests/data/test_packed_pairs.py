@@ -9,7 +9,7 @@ import pytest
 
 from genjax.data.sources import SentencePairs
 from genjax.data.text.codecs import Words
-from genjax.data.text.packed_pairs import OPEN, packed
+from genjax.data.text.packed_pairs import OPEN, pack_pairs
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.nets.transformer.transformer import Transformer
@@ -71,7 +71,7 @@ class Sizes:
 
 def test_rows_are_full_and_none_overflows():
     sizes = np.random.default_rng(0).integers(1, 5, (3 * OPEN * 4, 2))
-    rows = packed(Sizes(sizes))
+    rows = pack_pairs(Sizes(sizes))
     sums = np.add.reduceat(sizes[rows.members], rows.first[:-1])
     assert (sums <= [10, 8]).all() and rows.first[-1] == len(sizes)
     assert sums[:, 1].mean() > 7.7  # of 8: the narrower side is nearly full

@@ -195,7 +195,7 @@ def readers(folder):
         "texts of a folder": TextTables(str(folder), "*.parquet", cache=str(folder / "cache")).open,
         "texts of a file": TextTables(str(shard), cache=str(folder / "cache")).open,
         "table": Table(str(shard)).open,
-        "prepare": lambda: reading.planned([parquet]),
+        "prepare": lambda: reading.plan_reading([parquet]),
         "decontaminate": lambda: Decontaminated((parquet,))._known(),
     }
 

@@ -8,7 +8,7 @@ from genjax.data.sources import RulePreferences, RuleResponses
 from genjax.data.sources.preferences import OUTCOMES, rule_reward
 from genjax.data.sources.rule_responses import positivity
 from genjax.data.text.codecs import Characters
-from genjax.data.text.dataset import tokens_of
+from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError
 
 FEW = RuleResponses(40, 20)
@@ -30,7 +30,7 @@ def test_each_pair_gives_two_responses_whose_rewards_are_even_and_the_chosen_are
 
 def test_the_tokens_are_those_of_the_pairs_whether_prompts_are_given_or_not():
     given, whole, pairs = FEW.open(), RuleResponses(40, 20, prompted=False).open(), RulePreferences(40, 20).open()
-    assert tokens_of(given.codec) == tokens_of(whole.codec) == tokens_of(pairs.codec)
+    assert get_tokenizer(given.codec) == get_tokenizer(whole.codec) == get_tokenizer(pairs.codec)
     assert [len(given.splits[name]) for name in ("train", "test")] == [80, 40]
     batch, texts = given.splits["train"].batch(np.arange(80)), whole.splits["train"].batch(np.arange(80))
     np.testing.assert_array_equal(batch["tokens"], texts["tokens"])

@@ -12,9 +12,9 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import CaptionedShapes, ShapeCaptions
-from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes, captions_of, held_out, render
+from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes, is_held_out, render, write_captions
 from genjax.data.text.captions import CaptionCodec, inline
-from genjax.data.text.codecs import Bytes, Characters, Words, until_end
+from genjax.data.text.codecs import Bytes, Characters, Words, cut_at_end
 from genjax.errors import UserError
 
 SOURCE = ShapeCaptions(300, 200)
@@ -34,10 +34,10 @@ def test_every_row_is_a_picture_and_all_that_its_caption_says(data, split):
     assert list(whole.scenes) == [scene for scene, _ in pool]  # the pictures of CaptionedShapes
     pictures = data.codec.image.decode(batch["image"])
     for row, scene in enumerate(whole.scenes):
-        assert np.array_equal(pictures[row], render(scene)) and held_out(scene) == (split == "test")
+        assert np.array_equal(pictures[row], render(scene)) and is_held_out(scene) == (split == "test")
         tokens = batch["tokens"][row]
-        caption = data.codec.decode(until_end(tokens, data.codec.end))
-        assert caption in captions_of(scene)[:3]
+        caption = data.codec.decode(cut_at_end(tokens, data.codec.end))
+        assert caption in write_captions(scene)[:3]
         assert attributes(caption) == dict(zip(ATTRIBUTES, scene[:4], strict=True))
         size = len(data.codec.encode(caption)) + 2
         assert tokens[0] == data.codec.start and tokens[size - 1] == data.codec.end

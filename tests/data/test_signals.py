@@ -11,7 +11,17 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from genjax.data.audio.signals import HEIGHT, PAUSE, SCALE, WIDTH, SignalCodec, fitted, read_wav, wav_bytes, waveform
+from genjax.data.audio.signals import (
+    HEIGHT,
+    PAUSE,
+    SCALE,
+    WIDTH,
+    SignalCodec,
+    pad_signal,
+    read_wav,
+    wav_bytes,
+    waveform,
+)
 from genjax.errors import UserError
 
 
@@ -93,8 +103,8 @@ def test_what_is_no_wav_file_is_refused_with_the_reason():
 
 def test_signals_are_cut_or_followed_by_silence():
     signal = np.arange(1, 11, dtype=np.int16).reshape(5, 2)
-    assert np.array_equal(fitted(signal, 3), signal[:3])
-    longer = fitted(signal, 7)
+    assert np.array_equal(pad_signal(signal, 3), signal[:3])
+    longer = pad_signal(signal, 7)
     assert np.array_equal(longer[:5], signal) and not longer[5:].any() and longer.dtype == np.int16
 
 

@@ -29,17 +29,17 @@ def hashes(folder):
 
 
 def test_files_are_written_once_and_are_the_same_each_time(tmp_path, monkeypatch):
-    first = stand_in.written_folder()
-    assert first == stand_in.written_folder() and len(hashes(first)) == 17
+    first = stand_in.write_stand_ins()
+    assert first == stand_in.write_stand_ins() and len(hashes(first)) == 17
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    assert hashes(stand_in.written_folder()) == hashes(first)
+    assert hashes(stand_in.write_stand_ins()) == hashes(first)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
-    whole = hashes(stand_in.written_folder())
+    whole = hashes(stand_in.write_stand_ins())
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert hashes(stand_in.written_folder()) == whole
+    assert hashes(stand_in.write_stand_ins()) == whole
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_worker_processes_give_the_same_batches():
     [(10, None, 10, 3), (8, None, 8, 2), (3, None, 3, 1), (10, 5, 5, 2), (10, 99, 10, 3), (10, 0, 0, 0)],
 )
 def test_padded_counts_every_example_once(in_memory, size, limit, total, count):
-    batches = list(stream.padded(Numbers(size, in_memory), 4, limit=limit))
+    batches = list(stream.pad_batches(Numbers(size, in_memory), 4, limit=limit))
     assert len(batches) == count
     assert all(batch["points"].shape == (4, 1) and batch["mask"].shape == (4,) for batch in batches)
     real = [n for b in batches for n, m in zip(b["points"][:, 0], b["mask"], strict=True) if m == 1]
@@ -146,8 +146,8 @@ def test_padded_counts_every_example_once(in_memory, size, limit, total, count):
 
 def test_padded_slices_make_the_whole():
     split = Numbers(9)
-    whole = list(stream.padded(split, 4))
-    halves = [list(stream.padded(split, 4, rows)) for rows in (slice(0, 2), slice(2, 4))]
+    whole = list(stream.pad_batches(split, 4))
+    halves = [list(stream.pad_batches(split, 4, rows)) for rows in (slice(0, 2), slice(2, 4))]
     for batch, one, two in zip(whole, *halves, strict=True):
         for name in batch:
             assert np.array_equal(batch[name], np.concatenate([one[name], two[name]]))
@@ -160,4 +160,4 @@ def test_bad_sizes_are_refused():
     with pytest.raises(UserError, match="workers"):
         stream.batches(Numbers(4), seed=0, position=0, batch_size=1, workers=-1)
     with pytest.raises(UserError, match="no examples"):
-        stream.padded(Numbers(0), 4)
+        stream.pad_batches(Numbers(0), 4)

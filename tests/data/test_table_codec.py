@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
-from genjax.data.tables.fit import decimals, fitted_codec, mixture
+from genjax.data.tables.fit import decimals, fit_codec, mixture
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
 
@@ -34,7 +34,7 @@ def a_table(rows=200):
 
 
 def codec_of(columns, modes=3):
-    return fitted_codec(columns, np.arange(len(columns["price"])), "kind", 0, modes)
+    return fit_codec(columns, np.arange(len(columns["price"])), "kind", 0, modes)
 
 
 def test_a_number_is_where_it_lies_in_its_most_probable_mode():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from genjax.data.text.codecs import Bytes, Characters, Unencodable, Words, until_end
+from genjax.data.text.codecs import Bytes, Characters, Unencodable, Words, cut_at_end
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import from_json, to_json
@@ -169,4 +169,4 @@ def test_samples_are_written_up_to_their_end(tmp_path):
     assert path.name == "step_1.5.txt" and path.read_text() == "ab\nbb\n\n"
     several = codec.write(np.array([[2, 1, 3], [3, 3, 3]]), tmp_path / "b").read_text()
     assert several.splitlines() == ["a", "b", "-" * 40, "bbb"]
-    assert until_end(np.array([5, 5, 1]), None).tolist() == [5, 5, 1]
+    assert cut_at_end(np.array([5, 5, 1]), None).tolist() == [5, 5, 1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from genjax.data.sources import TFDS
-from genjax.data.stream import padded
+from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.serial.trust import Untrusted
 
@@ -74,7 +74,7 @@ def test_lazy_equals_in_memory_equals_tfds():
     assert not lazy.splits["train"].in_memory and lazy.fingerprint == memory.fingerprint
     np.testing.assert_allclose(lazy.spec.mean, memory.spec.mean, atol=0.1)
     for name in lazy.splits:
-        pairs = zip(padded(memory.splits[name], 50, limit=100), padded(lazy.splits[name], 50), strict=False)
+        pairs = zip(pad_batches(memory.splits[name], 50, limit=100), pad_batches(lazy.splits[name], 50), strict=False)
         for one, two in pairs:
             assert all(np.array_equal(one[key], two[key]) for key in ("image", "label", "mask"))
     seen = [lazy.splits[name].rows for name in lazy.splits]

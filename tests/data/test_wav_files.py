@@ -285,8 +285,8 @@ def test_a_preparation_keeps_them_counts_what_is_clipped_and_quarantines_what_is
     (tmp_path / "a.wav").write_bytes(floats([2, 0]))
     (tmp_path / "b.wav").write_bytes(sized(0xFFFFFFFF, 0xFFFFFFFF))
     (tmp_path / "c.wav").write_bytes(PLAIN[:-9])
-    plan, schema = reading.planned([Waves(("*.wav",), str(tmp_path))])
-    reading.read(plan, schema, tmp_path / "out")
+    plan, schema = reading.plan_reading([Waves(("*.wav",), str(tmp_path))])
+    reading.read_files(plan, schema, tmp_path / "out")
     ((what, change),) = reading.changes(tmp_path / "out").items()
     assert change.times == 1 and "beyond full scale" in what
     assert len(list((tmp_path / "out" / "kept").iterdir())) == 2

@@ -12,7 +12,7 @@ from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.evaluation.images import agreement
 from genjax.evaluation.images.agreement import LabelAgreement, confusion
-from genjax.evaluation.judge import CHUNK, asked_labels, sampled
+from genjax.evaluation.judge import CHUNK, cycle_labels, draw_samples
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import conditioning
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
@@ -53,18 +53,18 @@ class Asking(toy.Toy):
 def test_labels_are_those_that_a_sampler_of_all_in_turn_is_asked_for(layout, classes, count):
     family = Asking(classes=classes)
     state = a_state(toy.experiment())
-    drawn = sampled(layout, family, state, state.key, count, family.sampler)
-    np.testing.assert_array_equal(asked_labels(count, classes), drawn)
+    drawn = draw_samples(layout, family, state, state.key, count, family.sampler)
+    np.testing.assert_array_equal(cycle_labels(count, classes), drawn)
 
 
 def test_labels_are_those_that_diffusion_is_asked_for(layout):
     """Its chunks begin anew, which the labels of one long row do not."""
-    np.testing.assert_array_equal(conditioning.asked(None, CHUNK, 10), asked_labels(CHUNK, 10))
-    assert asked_labels(CHUNK + 1, 10)[-1] == 0 != CHUNK % 10
+    np.testing.assert_array_equal(conditioning.choose_labels(None, CHUNK, 10), cycle_labels(CHUNK, 10))
+    assert cycle_labels(CHUNK + 1, 10)[-1] == 0 != CHUNK % 10
 
 
 def test_a_model_that_draws_what_it_is_asked_for_agrees_wholly(layout):
-    found = LabelAgreement(RUN, 300)(conditional(layout, asked_labels(300, 10)))
+    found = LabelAgreement(RUN, 300)(conditional(layout, cycle_labels(300, 10)))
     assert found.numbers == {"label_agreement": 1.0, "classes_found": 10}
     assert "300 samples by Denoising(" in found.protocol and "10 of 10 labels in turn" in found.protocol
     assert f"by the classifier run {RUN}, step 0; found: at least 0.1 of" in found.protocol
@@ -75,7 +75,7 @@ def test_the_share_that_agrees_is_counted(layout, monkeypatch):
     seen = []
     draw = agreement._picture
     monkeypatch.setattr(agreement, "_picture", lambda table, title: seen.append((table, title)) or draw(table, title))
-    asked = asked_labels(1000, 10)
+    asked = cycle_labels(1000, 10)
     drawn = np.where(asked == 3, 8, asked)  # for every 3 an 8
     slips = np.flatnonzero(asked == 5)[:4]
     drawn[slips] = 3
@@ -89,7 +89,7 @@ def test_the_share_that_agrees_is_counted(layout, monkeypatch):
 
 
 def test_deaf_models_agree_by_chance_and_errors_of_the_classifier_count_against_a_model(layout):
-    asked = asked_labels(256, 4)
+    asked = cycle_labels(256, 4)
     deaf = LabelAgreement(RUN, 256)(conditional(layout, 0 * asked + 2, 4))
     assert deaf.numbers == {"label_agreement": 0.25, "classes_found": 1}
     blind = {RUN: eyes(4, taken_for=[0, 1, 2, 2])}

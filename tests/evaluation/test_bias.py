@@ -18,7 +18,7 @@ from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
-from genjax.evaluation.images.bias import Bias, compare, fair_distance, fewest, quantile, remarks_on, wilson
+from genjax.evaluation.images.bias import Bias, compare, fair_distance, fewest, make_remarks, quantile, wilson
 from genjax.evaluation.images.sheet import Sheet
 from genjax.evaluation.judge import Model, Subject
 from genjax.experiment import Every, Experiment
@@ -153,7 +153,7 @@ def test_five_points_too_few_are_flagged_and_named():
         compare(draw.multinomial(2000, skew), draw.multinomial(10_000, np.full(10, 0.1)), 0.95) for _ in range(300)
     ]
     assert np.mean([f.flagged[3] and f.most[3] < 0 for f in found]) > 0.99
-    assert "label 3 is under-represented" in remarks_on(found[0])[0]
+    assert "label 3 is under-represented" in make_remarks(found[0])[0]
 
 
 def test_a_bias_of_about_what_chance_gives_is_foretold():
@@ -168,14 +168,14 @@ def test_remarks_name_the_labels_farthest_off_and_count_the_others():
     def shares(counts, of_data):
         return compare(np.array(counts), np.array(of_data), 0.95)
 
-    assert remarks_on(shares([41, 959], [1020, 8980])) == (
+    assert make_remarks(shares([41, 959], [1020, 8980])) == (
         "label 0 is under-represented: 4.1% of samples, 10.2% of data",
         "label 1 is over-represented: 95.9% of samples, 89.8% of data",
     )
-    many = remarks_on(shares([500, 400, 300, 0, 100, 0, 200, 0], [1000] * 8))
+    many = make_remarks(shares([500, 400, 300, 0, 100, 0, 200, 0], [1000] * 8))
     assert len(many) == 6 and many[0].startswith("label 0 is over-represented: 33.3% of samples, 12.5%")
     assert many[-1] == "2 more of 8 labels are over- or under-represented"
-    assert remarks_on(shares([100, 100], [1000, 1000])) == ()
+    assert make_remarks(shares([100, 100], [1000, 1000])) == ()
 
 
 def evenly(count, classes=10):

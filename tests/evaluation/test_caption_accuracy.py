@@ -10,10 +10,10 @@ import pytest
 from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, ShapeCaptions
-from genjax.data.sources.captioned import ATTRIBUTES, SHAPES, Scene, captions_of
+from genjax.data.sources.captioned import ATTRIBUTES, SHAPES, Scene, write_captions
 from genjax.errors import UserError
 from genjax.evaluation.captions import accuracy as caption_accuracy
-from genjax.evaluation.captions.accuracy import CaptionAccuracy, named_right, scenes_of, with_texts
+from genjax.evaluation.captions.accuracy import CaptionAccuracy, compare_attributes, draw_captioned, get_scenes
 from genjax.evaluation.judge import Model, Part, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
@@ -50,7 +50,7 @@ def layout():
     ids=["all", "some", "no size", "no sentence"],
 )
 def test_one_caption_for_all_pictures_is_right_as_often_as_it_fits(data, monkeypatch, layout, form, limit, chunk):
-    caption = "a red circle circle" if form is None else captions_of(SCENE)[form]
+    caption = "a red circle circle" if form is None else write_captions(SCENE)[form]
     row = np.full(T, data.codec.end, np.int32)
     ids = data.codec.encode(caption)
     row[: len(ids)] = ids
@@ -73,9 +73,9 @@ def test_one_caption_for_all_pictures_is_right_as_often_as_it_fits(data, monkeyp
 
 def test_captions_that_follow_their_pictures_belong_to_them(data, monkeypatch, layout):
     """Written by brightness: a large white shape is told from the others wherever it stands in the split."""
-    light = captions_of(SCENE._replace(colour="white", size="large"))[0]
+    light = write_captions(SCENE._replace(colour="white", size="large"))[0]
     rows = np.full((2, T), data.codec.end, np.int32)
-    for row, caption in zip(rows, (captions_of(SCENE)[0], light), strict=True):
+    for row, caption in zip(rows, (write_captions(SCENE)[0], light), strict=True):
         row[: len(data.codec.encode(caption))] = data.codec.encode(caption)
 
     def written(images):
@@ -92,16 +92,23 @@ def test_captions_that_follow_their_pictures_belong_to_them(data, monkeypatch, l
 
 
 def test_what_a_caption_names_is_compared_to_the_letter():
-    assert named_right(captions_of(SCENE)[2], SCENE) == [True] * 4
-    assert named_right(captions_of(SCENE)[2], SCENE._replace(size="large", shape="cross")) == [False, True, True, False]
-    assert named_right(captions_of(SCENE)[4], SCENE) == [True, True, True, False]
-    assert named_right("a small red circle at the top", SCENE) == [False] * 4
+    assert compare_attributes(write_captions(SCENE)[2], SCENE) == [True] * 4
+    assert compare_attributes(write_captions(SCENE)[2], SCENE._replace(size="large", shape="cross")) == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert compare_attributes(write_captions(SCENE)[4], SCENE) == [True, True, True, False]
+    assert compare_attributes("a small red circle at the top", SCENE) == [False] * 4
 
 
 def test_the_picture_shows_wrong_captions_in_red():
     images = np.zeros((2, 16, 16, 3), np.uint8)
     red = [
-        (np.abs(with_texts(images, ["a cross"] * 2, np.array(right)).astype(int) - (214, 39, 40)).sum(-1) < 30).sum()
+        (
+            np.abs(draw_captioned(images, ["a cross"] * 2, np.array(right)).astype(int) - (214, 39, 40)).sum(-1) < 30
+        ).sum()
         for right in ([True, True], [True, False], [False, False])
     ]
     assert 0 == red[0] < red[1] < red[2]
@@ -118,4 +125,4 @@ def test_what_cannot_be_judged_is_refused(data):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             CaptionAccuracy(**fields)
     with pytest.raises(UserError, match="do not tell what they show"):
-        scenes_of(Part(Digits().open().splits["test"], np.arange(3)))
+        get_scenes(Part(Digits().open().splits["test"], np.arange(3)))

@@ -8,7 +8,7 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
-from genjax.evaluation.judge import Judge, Subject, model_of
+from genjax.evaluation.judge import Judge, Subject, make_model
 from genjax.evaluation.likelihood.codebook import CodebookUsage
 from genjax.families import vqvae
 from genjax.families.vae import VAE
@@ -28,7 +28,7 @@ def subject(family=FAMILY, count=1, **variables):
     data, layout = experiment.data.open(), parallel.start(Devices(count=count))
     state = initial_state(experiment, data.spec)()
     state = state.replace(variables=state.variables | variables)
-    model = model_of(experiment, state, data.spec, data.codec)
+    model = make_model(experiment, state, data.spec, data.codec)
     return Subject(model, data.splits, "test", jax.random.key(0), layout, 64)
 
 

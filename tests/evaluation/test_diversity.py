@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.evaluation.features.predictions import class_probabilities, fitted
+from genjax.evaluation.features.features import resize_images
+from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.images.diversity import Diversity, class_entropy
 from genjax.families import classifier
 from tests.evaluation.test_quality import digits, drawing, images, untrained
@@ -85,12 +86,14 @@ def test_images_are_brought_to_the_size_and_the_colours_of_the_classifier(digits
 
 
 def test_fitted_images_keep_constants_and_the_luma():
-    grey = np.asarray(fitted(jnp.full((2, 8, 8, 1), 0.3), (4, 6, 3)))
+    grey = np.asarray(resize_images(jnp.full((2, 8, 8, 1), 0.3), (4, 6, 3)))
     np.testing.assert_allclose(grey, np.full((2, 4, 6, 3), 0.3), rtol=1e-6)
     colour = jnp.broadcast_to(jnp.array([1.0, 0.5, -1.0]), (2, 4, 4, 3))
-    np.testing.assert_allclose(fitted(colour, (4, 4, 1)), np.full((2, 4, 4, 1), 0.299 + 0.2935 - 0.114), rtol=1e-5)
+    np.testing.assert_allclose(
+        resize_images(colour, (4, 4, 1)), np.full((2, 4, 4, 1), 0.299 + 0.2935 - 0.114), rtol=1e-5
+    )
     same = jnp.ones((1, 4, 4, 3))
-    assert fitted(same, (4, 4, 3)) is same
+    assert resize_images(same, (4, 4, 3)) is same
 
 
 def test_predictions_of_another_run_than_a_classifier_are_refused(digits, images):

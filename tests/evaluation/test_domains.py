@@ -15,7 +15,7 @@ from genjax.data.text.layouts import Documents, Packed, RandomWindows
 from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.likelihood.generalisation import GeneralisationGap
-from genjax.evaluation.text.domains import REST, DomainPerplexity, ratio_interval, remarks_on
+from genjax.evaluation.text.domains import REST, DomainPerplexity, make_remarks, ratio_interval
 from tests.evaluation.bigrams import subject
 
 TABLE = np.random.default_rng(0).dirichlet(np.full(257, 0.3), 257)
@@ -119,9 +119,11 @@ def test_further_domains_are_taken_together(tmp_path):
 def test_a_harder_domain_is_named_and_one_like_the_others_is_not():
     draw, weight = np.random.default_rng(0), np.full((3, 40), 10.0)
     total = weight * (np.array([[2.0], [2.05], [3.0]]) + 0.2 * draw.normal(size=(3, 40)))
-    (remark,) = remarks_on(["a", "b", "c"], total, weight, 2.4)
+    (remark,) = make_remarks(["a", "b", "c"], total, weight, 2.4)
     assert remark.startswith("c is harder than the other domains: perplexity ") and "20" in remark
-    assert not remarks_on(["a", "b"], total[:2], weight[:2], 2.4) and not remarks_on(["a"], total[:1], weight[:1], 2.4)
+    assert not make_remarks(["a", "b"], total[:2], weight[:2], 2.4) and not make_remarks(
+        ["a"], total[:1], weight[:1], 2.4
+    )
 
 
 def test_intervals_hold_the_ratio_as_often_as_they_say():

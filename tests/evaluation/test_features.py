@@ -10,7 +10,7 @@ from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
 from genjax.evaluation.features import inception
-from genjax.evaluation.features.features import check_features, feature_space, is_inception, label, needed_runs
+from genjax.evaluation.features.features import check_features, feature_space, is_inception, label, list_runs
 from genjax.evaluation.features.inception import Conv, Pool
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
@@ -46,7 +46,7 @@ def file(tmp_path, monkeypatch):
 def test_a_space_has_a_short_label_and_needs_a_run_or_none():
     spaces = ("pixels", "inception", "inception:/a/weights.npz", "runs/eyes", "runs/eyes/", "./inception")
     assert [label(space) for space in spaces] == ["pixels", "inception", "inception", "eyes", "eyes", "inception"]
-    assert [needed_runs(space) for space in spaces] == [(), (), (), *((space,) for space in spaces[3:])]
+    assert [list_runs(space) for space in spaces] == [(), (), (), *((space,) for space in spaces[3:])]
     assert [is_inception(space) for space in spaces] == [False, True, True, False, False, False]
 
 

@@ -13,8 +13,8 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.images.guidance import GuidanceCurve, distance_within
-from genjax.evaluation.judge import Model, Subject, asked_labels
+from genjax.evaluation.images.guidance import GuidanceCurve, mean_label_distance
+from genjax.evaluation.judge import Model, Subject, cycle_labels
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
@@ -57,7 +57,7 @@ def test_the_curve_is_that_of_samples_which_are_known(on):
     found = GuidanceCurve(RUN, scales, samples=300)(on)
     # The choice by chance is the sign of the noise that a sample begins with: seen in unconditional samples.
     plain = on.samples_by(dataclasses.replace(PAINTER.sampler, guidance_scale=0.0), 300)
-    chance, asked = plain.mean((1, 2, 3)), asked_labels(300, CLASSES)
+    chance, asked = plain.mean((1, 2, 3)), cycle_labels(300, CLASSES)
     assert set(chance) == {-1.0, 1.0} and 0.4 < (chance > 0).mean() < 0.6
     label_level = asked - 1.0
     for scale in scales:
@@ -81,8 +81,8 @@ def test_the_family_s_own_scale_draws_the_samples_that_other_evaluators_see(on):
 
 def test_distances_are_within_labels():
     x = np.array([[0.0], [1.0], [10.0], [13.0], [99.0]])
-    assert distance_within(x, np.array([0, 0, 1, 1, 2])) == 2  # of the last there is no pair
-    assert distance_within(x[[0, 2, 1, 3, 4]], np.array([0, 1, 0, 1, 2])) == 2
+    assert mean_label_distance(x, np.array([0, 0, 1, 1, 2])) == 2  # of the last there is no pair
+    assert mean_label_distance(x[[0, 2, 1, 3, 4]], np.array([0, 1, 0, 1, 2])) == 2
 
 
 def test_what_cannot_be_guided_is_refused_before_the_first_step():

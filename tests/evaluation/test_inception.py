@@ -129,12 +129,12 @@ def test_images_are_resized_as_pytorch_interpolates(height, width, channels):
     images = np.random.default_rng(0).uniform(-1, 1, (2, height, width, channels)).astype(np.float32)
     want = torch.nn.functional.interpolate(torch.tensor(images.transpose(0, 3, 1, 2)), (299, 299), mode="bilinear")
     want = np.broadcast_to(want.numpy().transpose(0, 2, 3, 1), (2, 299, 299, 3))
-    np.testing.assert_allclose(inception.prepared(jnp.asarray(images)), want, atol=2e-5)
+    np.testing.assert_allclose(inception.prepare_images(jnp.asarray(images)), want, atol=2e-5)
 
 
 def test_images_of_two_channels_are_refused():
     with pytest.raises(UserError, match="Inception sees grey or RGB images, not images of 2 channels"):
-        inception.prepared(jnp.zeros((1, 8, 8, 2)))
+        inception.prepare_images(jnp.zeros((1, 8, 8, 2)))
 
 
 def write_safetensors(path, tensors, kind="F32", dtype=np.float32):

@@ -13,7 +13,7 @@ from genjax.data.pictures import GAP
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
 from genjax.evaluation.images import inpainting
-from genjax.evaluation.images.inpainting import Inpainting, known_pixels
+from genjax.evaluation.images.inpainting import Inpainting, make_mask
 from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion, fill_in
 from genjax.families.vae import VAE
@@ -66,7 +66,7 @@ def test_rows_show_the_image_what_is_known_and_the_fills(on, region):
     assert picture.shape == size(3, 7)
     shown = cells(picture, 7)
     images = on.model.codec.decode(on.examples(3)["image"])[..., 0]
-    known = known_pixels(region, 8, 8)[0, ..., 0] == 1
+    known = make_mask(region, 8, 8)[0, ..., 0] == 1
     np.testing.assert_array_equal(shown[:, 0], images)
     np.testing.assert_array_equal(shown[:, 1], np.where(known, images, 128))
     fills = shown[:, 2:]
@@ -96,7 +96,7 @@ def test_a_known_pixel_that_moves_is_told(on, monkeypatch):
     ],
 )
 def test_regions_are_where_they_say(region, height, width, missing):
-    known = known_pixels(region, height, width)
+    known = make_mask(region, height, width)
     assert known.shape == (1, height, width, 1) and known.dtype == np.float32
     assert [tuple(at) for at in np.argwhere(known[0, ..., 0] == 0)] == missing and set(np.unique(known)) == {0, 1}
 

@@ -13,7 +13,7 @@ import genjax
 from genjax import parallel
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
-from genjax.data.stream import padded
+from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.judge import (
@@ -22,10 +22,10 @@ from genjax.evaluation.judge import (
     Judge,
     Subject,
     default_split,
-    held_out_metrics,
+    draw_samples,
+    evaluate_split,
     judge,
-    model_of,
-    sampled,
+    make_model,
 )
 from genjax.experiment import Every
 from genjax.families.likelihoods import Gaussian
@@ -73,11 +73,11 @@ def test_every_held_out_example_counts_exactly_once(layout, batch_size):
     split = experiment.data.open().splits["test"]
     state = a_state(experiment)
     compiled = layout.compile_evaluation(experiment.family.evaluate)
-    found = held_out_metrics(layout, compiled, state, split, batch_size, jax.random.key(0))
+    found = evaluate_split(layout, compiled, state, split, batch_size, jax.random.key(0))
     x = split.batch(np.arange(len(split)))["points"]
     np.testing.assert_allclose(found["loss"], direct_loss(state.params, x), rtol=1e-5)
     np.testing.assert_allclose(found["points"], x.sum(-1).mean(), rtol=1e-4)
-    batches = len(list(padded(split, batch_size)))
+    batches = len(list(pad_batches(split, batch_size)))
     np.testing.assert_allclose(found["rows"] * batches, 40, rtol=1e-6)
     assert all(type(value) is float for value in found.values())
 
@@ -87,7 +87,7 @@ def test_eight_devices_find_the_same():
     split, state = experiment.data.open().splits["test"], a_state(experiment)
     layouts = [parallel.start(Devices(count=count)) for count in (1, 8)]
     one, eight = (
-        held_out_metrics(x, x.compile_evaluation(experiment.family.evaluate), state, split, 16, jax.random.key(0))
+        evaluate_split(x, x.compile_evaluation(experiment.family.evaluate), state, split, 16, jax.random.key(0))
         for x in layouts
     )
     np.testing.assert_allclose(one["loss"], eight["loss"], rtol=1e-6)
@@ -252,7 +252,7 @@ def test_samples_come_in_chunks_and_the_first_do_not_depend_on_what_follows(layo
 
     experiment = toy.experiment(family=Sampling())
     state, key = a_state(experiment), jax.random.key(3)
-    draw = lambda n: sampled(layout, experiment.family, state, key, n, 0, chunk=8)  # noqa: E731
+    draw = lambda n: draw_samples(layout, experiment.family, state, key, n, 0, chunk=8)  # noqa: E731
     found = draw(n)
     assert traced == [min(n, 8)]  # one size, compiled once
     assert isinstance(found, np.ndarray) and found.shape == (n, toy.DIM)
@@ -267,7 +267,7 @@ def subject(layout, experiment, split="test", rows=None):
     if rows is not None:
         splits[split] = splits[split].take(np.arange(rows))
     state = initial_state(experiment, data.spec)()
-    model = model_of(experiment, state, data.spec, data.codec)
+    model = make_model(experiment, state, data.spec, data.codec)
     return Subject(model, splits, split, jax.random.key(0), layout, experiment.batch_size)
 
 

@@ -10,7 +10,7 @@ from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
 from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
-from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours, same_kind
+from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours, same_kind_share
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import MaskedLM
 from genjax.nets.transformer.transformer import Transformer
@@ -66,7 +66,7 @@ def test_neighbours_of_a_kind_are_counted_by_hand():
         best = max(others, key=lambda j, i=i: x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]))
         hits.append(kind[best] == kind[i])
         chances.append(np.mean([kind[j] == kind[i] for j in others]))
-    assert same_kind(embedded, kind, near) == pytest.approx((np.mean(hits), np.mean(chances)))
+    assert same_kind_share(embedded, kind, near) == pytest.approx((np.mean(hits), np.mean(chances)))
 
 
 def test_too_few_rows_are_refused():

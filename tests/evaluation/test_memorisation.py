@@ -10,7 +10,7 @@ from scipy.stats import binom
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import TFDS, Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.images.memorisation import Memorisation, authentic, copied, distinct, near, threshold
+from genjax.evaluation.images.memorisation import Memorisation, authentic, distinct, find_copies, find_near, threshold
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
 from tests.evaluation.test_quality import FAMILY, digits, drawing, images, untrained
@@ -48,7 +48,7 @@ def test_planted_copies_of_digits_are_found_and_fresh_images_are_not(digits, ima
     train = images["train"].reshape(1500, 64)
     held_out, fresh = halves(digits.splits["test"])
     samples, truth = planted(train, fresh, NEARLY[change])
-    flags = copied(samples, train, held_out, 0.005)
+    flags = find_copies(samples, train, held_out, 0.005)
     assert flags.shape == truth.shape and flags.dtype == bool
     assert flags[truth].mean() >= 0.95
     assert flags[~truth].mean() <= 0.01
@@ -66,7 +66,7 @@ def shares_found(name, train, held_out, fresh):
         samples, truth = planted(known, parts["fresh"], change)
         parts[kind] = samples[truth]
         assert len(parts[kind]) == len(parts["fresh"]) // 100
-    flags = copied(np.concatenate(list(parts.values())), known, calibrating[:held_out], 0.005)
+    flags = find_copies(np.concatenate(list(parts.values())), known, calibrating[:held_out], 0.005)
     ends = np.cumsum([len(part) for part in parts.values()])
     return {kind: part.mean() for kind, part in zip(parts, np.split(flags, ends[:-1]), strict=True)}
 
@@ -95,7 +95,7 @@ def test_duplicates_among_the_training_images_hide_no_copies(digits, images, twi
     source = np.random.default_rng(1).choice(1500, 5, replace=False)  # as ``planted`` chose
     noise = 0.01 * np.random.default_rng(2).normal(size=train.shape).astype(np.float32)
     more = {"each twice": train, "one 40 times": train[source[:1].repeat(40)], "each with a neighbour": train + noise}
-    flags = copied(samples, np.concatenate([train, more[twins]]), held_out, 0.005)
+    flags = find_copies(samples, np.concatenate([train, more[twins]]), held_out, 0.005)
     assert flags[truth].all() and flags[~truth].mean() <= 0.01
 
 
@@ -104,9 +104,9 @@ def test_held_out_images_that_are_training_images_are_expected_and_hide_no_copie
     held_out, fresh = halves(digits.splits["test"])
     leaked = np.concatenate([held_out, train[:10]])  # 6 % of 158, far above the false alarms
     samples, truth = planted(train, fresh, NEARLY["noisy"])
-    flags = copied(samples, train, leaked, 0.005)
+    flags = find_copies(samples, train, leaked, 0.005)
     assert flags[truth].all() and flags[~truth].mean() <= 0.01
-    line = threshold(near(leaked, train).ratio, 0.005)
+    line = threshold(find_near(leaked, train).ratio, 0.005)
     assert line.expected == 11 / 159
 
 
@@ -114,8 +114,8 @@ def test_a_held_out_split_that_was_trained_on_leaves_exact_copies_alone():
     draw = np.random.default_rng(0)
     train, fresh = (draw.normal(size=(n, 6)).astype(np.float32) for n in (50, 20))
     samples = np.concatenate([train[:5], fresh])
-    np.testing.assert_array_equal(copied(samples, train, train[10:40], 0.005), np.arange(25) < 5)
-    assert threshold(near(train, train).ratio, 0.005).expected == 50 / 51
+    np.testing.assert_array_equal(find_copies(samples, train, train[10:40], 0.005), np.arange(25) < 5)
+    assert threshold(find_near(train, train).ratio, 0.005).expected == 50 / 51
 
 
 @pytest.mark.parametrize(("held_out", "false_alarms", "rank"), [(999, 0.005, 5), (399, 0.05, 20), (60, 0.005, 1)])
@@ -142,18 +142,18 @@ def test_near_equals_brute_force():
     train, queries = (draw.normal(size=(n, 4)).astype(np.float32) for n in (30, 12))
     all_distances = np.linalg.norm(queries[:, None] - train[None], axis=-1)
     ordered = np.sort(all_distances, axis=1)
-    found = near(queries, train)
+    found = find_near(queries, train)
     np.testing.assert_array_equal(found.row, all_distances.argmin(1))
     np.testing.assert_allclose(found.distance, ordered[:, 0], rtol=1e-5)
     np.testing.assert_allclose(found.ratio, ordered[:, 0] / ordered[:, 4], rtol=1e-5)
     few = np.sort(all_distances[:, :3], axis=1)
-    np.testing.assert_allclose(near(queries, train[:3]).ratio, few[:, 0] / few[:, 2], rtol=1e-5)
+    np.testing.assert_allclose(find_near(queries, train[:3]).ratio, few[:, 0] / few[:, 2], rtol=1e-5)
 
 
 def test_authentic_is_farther_than_the_training_image_from_its_own_nearest():
     train = np.array([[0.0], [1], [10], [14]], np.float32)
     queries = np.array([[0.5], [-2], [11], [20], [10]], np.float32)  # nearest: 0 or 1, 0, 10, 14, 10 itself
-    assert authentic(near(queries, train), train).tolist() == [False, True, False, True, False]
+    assert authentic(find_near(queries, train), train).tolist() == [False, True, False, True, False]
 
 
 def test_distinct_rows_are_the_first_of_each():
@@ -222,6 +222,6 @@ def test_what_cannot_be_judged_is_refused(digits):
     with pytest.raises(UserError, match="samples must be at least 1"):
         Memorisation(samples=0)
     with pytest.raises(UserError, match="at least 2 training images that differ, not 1"):
-        copied(np.ones((3, 2)), np.ones((5, 2)), np.zeros((3, 2)), 0.005)
+        find_copies(np.ones((3, 2)), np.ones((5, 2)), np.zeros((3, 2)), 0.005)
     on = dataclasses.replace(digits, split="train")
     assert not Memorisation()(on).numbers and "not trained on" in Memorisation()(on).remarks[0]

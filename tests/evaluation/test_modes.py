@@ -15,10 +15,10 @@ from genjax.errors import UserError
 from genjax.evaluation.images.modes import (
     MixtureModes,
     StackedModes,
-    expected,
+    expected_modes,
+    find_nearest_centre,
     kl_to_uniform,
-    nearest_centre,
-    remarks_on,
+    make_remarks,
 )
 from genjax.evaluation.judge import Model
 from genjax.families.classifier import Classifier
@@ -111,7 +111,7 @@ def test_a_family_that_draws_is_judged_in_the_units_of_the_data(layout):
 def test_the_nearest_centre_of_many_points_is_that_of_each():
     draw = np.random.default_rng(0)
     points, centres = draw.normal(size=(9000, 3)), draw.normal(size=(7, 3))
-    mode, distance = nearest_centre(points, centres)
+    mode, distance = find_nearest_centre(points, centres)
     for number in (0, 4095, 4096, 8999):
         each = np.linalg.norm(points[number] - centres, axis=1)
         assert mode[number] == each.argmin() and distance[number] == pytest.approx(each.min())
@@ -127,10 +127,10 @@ def test_the_divergence_to_the_uniform_has_its_closed_forms():
 def test_as_many_modes_are_expected_as_even_draws_find():
     draw = np.random.default_rng(0)
     found = [len(np.unique(draw.integers(0, 1000, 1500))) for _ in range(300)]
-    np.testing.assert_allclose(expected(np.zeros(1000), 1500), np.mean(found), rtol=0.003)
+    np.testing.assert_allclose(expected_modes(np.zeros(1000), 1500), np.mean(found), rtol=0.003)
     fair = np.bincount(draw.integers(0, 1000, 1000), minlength=1000)
-    assert (fair > 0).sum() < 700 and not remarks_on(fair, 1000)  # chance misses a third, which is no collapse
-    assert expected(np.zeros(1), 5) == 1
+    assert (fair > 0).sum() < 700 and not make_remarks(fair, 1000)  # chance misses a third, which is no collapse
+    assert expected_modes(np.zeros(1), 5) == 1
 
 
 def stacked(layout, digits, classes=10):

@@ -12,7 +12,7 @@ from genjax import parallel
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.features.features import FeatureSpace, feature_space, nearest
+from genjax.evaluation.features.features import FeatureSpace, feature_space, find_nearest
 from genjax.evaluation.images.neighbours import NearestNeighbours
 from genjax.evaluation.judge import Subject
 from genjax.evaluation.likelihood.generalisation import GeneralisationGap
@@ -34,7 +34,7 @@ def layout():
 def test_nearest_equals_scikit_learn():
     draw = np.random.default_rng(0)
     points, queries = (draw.normal(size=(n, 7)).astype(np.float32) + 50 for n in (300, 40))  # far from the origin
-    distance, index = nearest(queries, points, 5, chunk=16)
+    distance, index = find_nearest(queries, points, 5, chunk=16)
     expected_distance, expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(queries)
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-3)
     assert (index == expected).mean() > 0.98

@@ -14,14 +14,14 @@ from genjax.data.sources.captioned import (
     COMBINATIONS,
     SHIFTS,
     attributes,
-    captions_of,
-    held_out,
+    is_held_out,
     render,
-    rendered,
+    render_scenes,
+    write_captions,
 )
 from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
-from genjax.evaluation.captions.agreement import PromptAgreement, found_of, nearest_scenes, prompts_of
+from genjax.evaluation.captions.agreement import PromptAgreement, find_scenes, make_prompts, match_attributes
 from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
@@ -40,10 +40,10 @@ class Painter(Diffusion):
     colour: str = ""
 
     def denoise(self, state, n, options, text=None):
-        said = [(caption, scene) for scene in COMBINATIONS for caption in captions_of(scene)]
+        said = [(caption, scene) for scene in COMBINATIONS for caption in write_captions(scene)]
         texts = jnp.asarray(np.stack([self.text.embed(caption) for caption, _ in said]))
         scenes = [scene._replace(colour=self.colour or scene.colour, shift=(1, -1)) for _, scene in said]
-        pictures = jnp.asarray(rendered(scenes) / 127.5 - 1, jnp.float32)
+        pictures = jnp.asarray(render_scenes(scenes) / 127.5 - 1, jnp.float32)
         return lambda x, t: pictures[jnp.argmax(text @ texts.T, -1)]
 
 
@@ -71,7 +71,7 @@ def test_a_painter_of_what_is_asked_for_has_all_of_it(data):
 def test_what_is_drawn_otherwise_counts_against_the_attribute_that_is_asked_for(data):
     found = PromptAgreement(prompts=48, shown=2)(subject(data, replace(PAINTER, colour="red"))).numbers
     for group in ("held_out", "seen"):
-        asked = [attributes(prompt) for prompt in prompts_of(group, 48)]
+        asked = [attributes(prompt) for prompt in make_prompts(group, 48)]
         red = sum(named["colour"] == "red" for named in asked)
         sized = sum("size" in named for named in asked)
         np.testing.assert_allclose(found[f"colour_found_{group}"], red / 48)
@@ -81,31 +81,33 @@ def test_what_is_drawn_otherwise_counts_against_the_attribute_that_is_asked_for(
 
 def test_prompts_are_of_their_group_and_spread_over_its_combinations_and_forms():
     for group, forms in (("held_out", 3), ("seen", 5)):
-        pool = [scene for scene in COMBINATIONS if held_out(scene) == (group == "held_out")]
-        form_of = {caption: i for scene in pool for i, caption in enumerate(captions_of(scene))}
+        pool = [scene for scene in COMBINATIONS if is_held_out(scene) == (group == "held_out")]
+        form_of = {caption: i for scene in pool for i, caption in enumerate(write_captions(scene))}
         for count in (1, 24, 240, 1000):
-            prompts = prompts_of(group, count)
+            prompts = make_prompts(group, count)
             assert len(prompts) == count and {form_of[prompt] for prompt in prompts} == set(range(min(count, forms)))
             told = {tuple(attributes(prompt)[name] for name in ATTRIBUTES[:3]) for prompt in prompts}
             assert len(told) == min(count, len({scene[:3] for scene in pool}))
     # A combination that is held out is asked for with its size: without, it is one of those in training.
     trained = {caption for _, caption in CaptionedShapes().examples("train")}
-    assert not trained & set(prompts_of("held_out", 240)) and trained & set(prompts_of("seen", 240))
+    assert not trained & set(make_prompts("held_out", 240)) and trained & set(make_prompts("seen", 240))
 
 
 def test_a_picture_is_taken_for_its_scene_at_every_shift_and_for_it_still_when_it_is_damaged():
     scenes = [scene._replace(shift=shift) for scene in COMBINATIONS[::7] for shift in SHIFTS]
-    pictures = rendered(scenes)
-    assert nearest_scenes(pictures) == scenes
+    pictures = render_scenes(scenes)
+    assert find_scenes(pictures) == scenes
     noise = np.random.default_rng(0).integers(-12, 13, pictures.shape)
-    assert nearest_scenes(np.clip(pictures + noise, 0, 255).astype(np.uint8)) == scenes
-    larger = nearest_scenes(np.stack([render(scenes[5], 20)]))
+    assert find_scenes(np.clip(pictures + noise, 0, 255).astype(np.uint8)) == scenes
+    larger = find_scenes(np.stack([render(scenes[5], 20)]))
     assert larger == [scenes[5]]
 
 
 def test_what_a_prompt_does_not_name_does_not_count():
     scene = COMBINATIONS[0]
-    found = found_of([captions_of(scene)[0], captions_of(scene)[3]], [scene._replace(size="large", shape="cross")] * 2)
+    found = match_attributes(
+        [write_captions(scene)[0], write_captions(scene)[3]], [scene._replace(size="large", shape="cross")] * 2
+    )
     assert [name for name, value in zip(ATTRIBUTES, found[0], strict=True) if value] == ["colour", "place"]
     np.testing.assert_array_equal(found[1], [0, 1, 1, np.nan])
 

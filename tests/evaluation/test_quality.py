@@ -159,7 +159,7 @@ def test_features_of_the_data_are_extracted_once_for_all_evaluators(digits, imag
 def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
     monkeypatch.setattr(drawn, "BLOCK", 64)
     seen = []
-    found = drawn.mapped(lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.part(500, "train"))
+    found = drawn.map_images(lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.part(500, "train"))
     np.testing.assert_array_equal(found, images["train"][::3].sum((1, 2, 3)))
     assert max(seen) <= 64 and sum(seen) == 500
 

@@ -13,7 +13,7 @@ from genjax.evaluation.images.reward_of_images import RewardOfImages
 from genjax.evaluation.judge import CHUNK
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.families.image_rewards import mirror_symmetry, rewards_of_images
+from genjax.families.image_rewards import mirror_symmetry, score_images
 from genjax.parallel import Devices
 from tests.evaluation.test_bias import planted
 
@@ -59,19 +59,19 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 1), np.float32), np.array([7, 8, 9, 7])
 
 
 def test_a_reward_is_a_finite_number_for_each():
-    found = rewards_of_images(lambda images, labels: list(labels), IMAGES, LABELS)
+    found = score_images(lambda images, labels: list(labels), IMAGES, LABELS)
     np.testing.assert_array_equal(found, LABELS)
     assert found.dtype == np.float32
     with pytest.raises(UserError, match="is nan of sample 2 of label 9"):
-        rewards_of_images(lambda images, labels: np.where(labels == 9, np.nan, 0.0), IMAGES, LABELS)
+        score_images(lambda images, labels: np.where(labels == 9, np.nan, 0.0), IMAGES, LABELS)
     with pytest.raises(UserError, match="is inf of sample 0$"):
-        rewards_of_images(lambda images, labels: [np.inf] * len(images), IMAGES, None)
+        score_images(lambda images, labels: [np.inf] * len(images), IMAGES, None)
     with pytest.raises(UserError, match="failed on sample 1 of label 8: KeyError: 8"):
-        rewards_of_images(lambda images, labels: [{7: 1}[int(label)] for label in labels], IMAGES, LABELS)
+        score_images(lambda images, labels: [{7: 1}[int(label)] for label in labels], IMAGES, LABELS)
     with pytest.raises(UserError, match="failed: ValueError: fewer"):
-        rewards_of_images(_all_or_none, IMAGES, LABELS)
+        score_images(_all_or_none, IMAGES, LABELS)
     with pytest.raises(UserError, match=r"for 4 it gave an array of shape \[3\]; the first is sample 0 of label 7"):
-        rewards_of_images(lambda images, labels: [0.0] * 3, IMAGES, LABELS)
+        score_images(lambda images, labels: [0.0] * 3, IMAGES, LABELS)
 
 
 def _all_or_none(images, labels):

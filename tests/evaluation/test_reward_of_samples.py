@@ -10,7 +10,7 @@ from genjax.data.sources import RandomWalks
 from genjax.errors import UserError
 from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.rewards import rewards_of_texts
+from genjax.families.rewards import score_texts
 from tests.evaluation.bigrams import subject
 
 WALKS = RandomWalks(size=8, test_size=210)  # no multiple of the batch
@@ -61,13 +61,13 @@ def test_prompts_and_responses_are_text_without_delimiters():
 
 
 def test_a_reward_is_a_finite_number_for_each():
-    np.testing.assert_array_equal(rewards_of_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1])
+    np.testing.assert_array_equal(score_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1])
     with pytest.raises(UserError, match="is inf of the response 'ab' to the prompt 'x'"):
-        rewards_of_texts(lambda p, r: [np.inf] * len(p), ["x"], ["ab"])
+        score_texts(lambda p, r: [np.inf] * len(p), ["x"], ["ab"])
     with pytest.raises(UserError, match="failed on the response 'c' to the prompt 'y': KeyError: 'c'"):
-        rewards_of_texts(lambda p, r: [{"ab": 1}[a] for a in r], ["x", "y"], ["ab", "c"])
+        score_texts(lambda p, r: [{"ab": 1}[a] for a in r], ["x", "y"], ["ab", "c"])
     with pytest.raises(UserError, match=r"array of shape \[1\]; the first is the response 'a{80}…'"):
-        rewards_of_texts(lambda p, r: [0.0], ["x", "y"], ["a" * 200, "c"])
+        score_texts(lambda p, r: [0.0], ["x", "y"], ["a" * 200, "c"])
 
 
 def test_what_does_not_fit_is_refused():

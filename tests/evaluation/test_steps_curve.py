@@ -15,7 +15,7 @@ from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.images import steps_curve
-from genjax.evaluation.images.steps_curve import StepsCurve, with_steps
+from genjax.evaluation.images.steps_curve import StepsCurve, set_steps
 from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
@@ -100,8 +100,8 @@ def test_no_covariance_is_fitted_to_as_few_samples_as_features(on):
 
 def test_steps_change_and_nothing_else():
     sampler = Denoising(DDIM(50, eta=0.5), clip=True)
-    assert with_steps(sampler, 7) == Denoising(DDIM(7, eta=0.5), clip=True)
-    assert with_steps(Denoising(Euler(3)), 4).solver == Euler(4)
+    assert set_steps(sampler, 7) == Denoising(DDIM(7, eta=0.5), clip=True)
+    assert set_steps(Denoising(Euler(3)), 4).solver == Euler(4)
 
 
 def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():

@@ -8,7 +8,7 @@ from genjax import parallel
 from genjax.data.sources import Points
 from genjax.errors import UserError
 from genjax.evaluation.tables.marginals import TabularMarginals, kolmogorov_smirnov, total_variation
-from genjax.evaluation.tables.rows import column_label, places
+from genjax.evaluation.tables.rows import column_label, encode_categories
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
 from genjax.parallel import Devices
@@ -36,9 +36,9 @@ def test_missing_numbers_count_as_less_than_all_others():
 
 
 def test_the_total_variation_is_half_the_sum_of_the_differences():
-    a, b = places(np.array(["x", "x", "y", None], object)), places(np.array(["x", "z"], object))
+    a, b = encode_categories(np.array(["x", "x", "y", None], object)), encode_categories(np.array(["x", "z"], object))
     np.testing.assert_allclose(total_variation(a, b), 0.5 * (0 + 0.25 + 0.25 + 0.5))
-    assert total_variation(a, a) == 0 and total_variation(places(np.array(["(missing)", "x"])), a) > 0.25
+    assert total_variation(a, a) == 0 and total_variation(encode_categories(np.array(["(missing)", "x"])), a) > 0.25
 
 
 def test_each_column_has_its_distance_and_the_mean_is_theirs(layout):

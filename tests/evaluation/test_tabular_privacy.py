@@ -7,7 +7,7 @@ import pytest
 
 from genjax import parallel
 from genjax.errors import UserError
-from genjax.evaluation.tables.privacy import TabularPrivacy, coordinates, copied
+from genjax.evaluation.tables.privacy import TabularPrivacy, coordinates, copied_share
 from genjax.parallel import Devices
 from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject
 
@@ -33,7 +33,7 @@ def test_distances_count_deviations_and_differing_categories():
 def test_copies_equal_a_record_as_it_is_written():
     train = columns([1, NAN], ["a", None], [2, 3])
     rows = columns([1.0004, NAN, NAN, 1, 1], ["a", None, "a", "b", "a"], [2, 3, 3, 2, 2.002])
-    assert copied(CODEC, rows, train) == 2 / 5
+    assert copied_share(CODEC, rows, train) == 2 / 5
 
 
 def test_a_thief_is_told_from_an_honest_generator(layout):

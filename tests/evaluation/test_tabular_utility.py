@@ -9,7 +9,7 @@ import pytest
 
 from genjax import parallel
 from genjax.errors import UserError
-from genjax.evaluation.tables.utility import TrainOnSynthetic, accuracy, supervised
+from genjax.evaluation.tables.utility import TrainOnSynthetic, accuracy, split_target
 from genjax.parallel import Devices
 from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject, vectors
 from tests.evaluation.test_bias import Planted
@@ -24,7 +24,7 @@ def layout():
 
 def test_features_are_numbers_and_one_hots_of_rows_with_a_target():
     codec = dataclasses.replace(CODEC, target="kind")
-    x, y = supervised(codec, columns([1, NAN, 3], ["b", "a", None], [4, 5, 6]))
+    x, y = split_target(codec, columns([1, NAN, 3], ["b", "a", None], [4, 5, 6]))
     np.testing.assert_array_equal(x, [[1, 4], [NAN, 5]])
     assert y.tolist() == [1, 0]
 

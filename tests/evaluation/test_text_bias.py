@@ -14,7 +14,7 @@ from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByFiles
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.text.bias import Probe, TextBias, bootstrapped, encoded_pair
+from genjax.evaluation.text.bias import Probe, TextBias, bootstrap_gap, encode_pair
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.nets.transformer.transformer import Transformer
@@ -122,7 +122,7 @@ def test_gaps_are_those_of_the_table_whatever_the_length_of_the_words(tmp_path):
 def test_what_follows_the_words_is_the_same_tokens_in_any_codec():
     texts = ["the man is a doctor", "the woman is a nurse"] * 5
     for codec in (Bytes(True), Words().fit(texts), Characters().fit(texts), Subwords(size=300).fit(texts)):
-        one, other = encoded_pair(codec, "the {} is a doctor", ("man", "woman"))
+        one, other = encode_pair(codec, "the {} is a doctor", ("man", "woman"))
         assert one.rest == other.rest and one.tokens[-one.rest :].tolist() == other.tokens[-one.rest :].tolist()
         assert codec.decode(one.tokens[-one.rest :]).strip() == "is a doctor"
         assert len(one.tokens) > len(codec.encode("the man is a doctor"))  # it begins after something
@@ -132,10 +132,10 @@ def test_the_bootstrap_covers_a_mean_of_crossed_effects():
     draw, held = np.random.default_rng(0), 0
     for _ in range(200):
         gaps = 1 + draw.normal(size=(12, 1)) + draw.normal(size=(1, 12)) + draw.normal(size=(12, 12))
-        found = bootstrapped(gaps, 0.05, 400)
+        found = bootstrap_gap(gaps, 0.05, 400)
         held += found.low < 1 < found.high
     assert held / 200 > 0.88
-    alone = bootstrapped(np.full((3, 4), 2.0), 0.05, 100)
+    alone = bootstrap_gap(np.full((3, 4), 2.0), 0.05, 100)
     np.testing.assert_allclose(alone, 2)
 
 
@@ -154,11 +154,11 @@ def test_what_does_not_fit_is_refused(tmp_path):
         TextBias(PROBES, resamples=3)
     codec = Words().fit(["the man is"])
     with pytest.raises(UserError, match="does not know all of 'the woman is'"):
-        encoded_pair(codec, "the {} is", ("man", "woman"))
+        encode_pair(codec, "the {} is", ("man", "woman"))
     with pytest.raises(UserError, match="same tokens"):
-        encoded_pair(codec, "the {} is", ("man", "Man"))
+        encode_pair(codec, "the {} is", ("man", "Man"))
     with pytest.raises(UserError, match="U\\+0077.*'the {} is' with man or woman"):
-        encoded_pair(Characters().fit(["the man is"]), "the {} is", ("man", "woman"))
+        encode_pair(Characters().fit(["the man is"]), "the {} is", ("man", "woman"))
     asked, _ = bytes_subject(tmp_path)
     short = dataclasses.replace(asked.model.family, net=dataclasses.replace(asked.model.family.net, context=9))
     with pytest.raises(UserError, match="more than the context of 9"):

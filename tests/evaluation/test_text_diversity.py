@@ -8,8 +8,8 @@ from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents, Packed
 from genjax.data.text.splits import ByFiles
 from genjax.errors import UserError
-from genjax.evaluation.text.diversity import TextDiversity, varied
-from genjax.evaluation.text.drawn import data_texts, drawn_texts, in_words, matched
+from genjax.evaluation.text.diversity import TextDiversity, measure_diversity
+from genjax.evaluation.text.drawn import data_texts, draw_texts, match_lengths, split_texts
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.nets.bigram import Bigram
 from tests import toy
@@ -69,7 +69,7 @@ def test_words_are_those_of_the_decoded_text(data):
     assert found.numbers["distinct_1"] > 0 and "n-grams of words" in found.protocol
     codec = data(Documents(64)).codec
     texts = [codec.encode(text) for text in ("ab ab a", "a cd", " ")]
-    assert [text.tolist() for text in in_words(codec, texts)] == [[0, 0, 1], [1, 2], []]
+    assert [text.tolist() for text in split_texts(codec, texts)] == [[0, 0, 1], [1, 2], []]
 
 
 def test_samples_lose_their_prompt_and_end_and_rows_their_padding(data):
@@ -77,16 +77,16 @@ def test_samples_lose_their_prompt_and_end_and_rows_their_padding(data):
     table = uniform()
     table[:, 0] = 0.1
     model = subject(opened, table / table.sum(1, keepdims=True))
-    drawn, rows = drawn_texts(model, 50), data_texts(model, 20)
+    drawn, rows = draw_texts(model, 50), data_texts(model, 20)
     assert all(0 not in text for text in drawn + rows) and min(map(len, drawn)) < 10 < max(map(len, drawn)) <= 40
     documents = {tuple(opened.splits["test"].corpus.document(i)[:-1].tolist()) for i in range(60)}
     assert all(tuple(row.tolist()) in documents for row in rows)
-    one, other = matched(drawn, rows)
+    one, other = match_lengths(drawn, rows)
     assert [len(a) for a in one] == [len(b) for b in other] and len(one) <= 20 and min(map(len, one)) > 0
 
 
 def test_texts_too_short_for_an_n_gram_have_no_number():
-    numbers = varied([np.arange(3), np.arange(2)], 4).numbers()
+    numbers = measure_diversity([np.arange(3), np.arange(2)], 4).numbers()
     assert set(numbers) == {"distinct_1", "distinct_2", "distinct_3", "self_bleu"}
 
 

@@ -13,7 +13,13 @@ from genjax.data.text.layouts import Documents, Packed
 from genjax.data.text.splits import ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
-from genjax.evaluation.text.memorisation import TextMemorisation, corpus_of, extraction, least_excess, overlap_threshold
+from genjax.evaluation.text.memorisation import (
+    TextMemorisation,
+    extraction,
+    get_corpus,
+    least_excess,
+    overlap_threshold,
+)
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
@@ -135,4 +141,4 @@ def test_what_does_not_fit_is_refused(tmp_path):
     assert "not trained on" in JUDGE(dataclasses.replace(asked, split="train")).remarks[0]
     points = toy.ToyData().open().splits["train"]
     with pytest.raises(UserError, match="no corpus"):
-        corpus_of(dataclasses.replace(asked, splits={"train": points}), "train")
+        get_corpus(dataclasses.replace(asked, splits={"train": points}), "train")

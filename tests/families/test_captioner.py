@@ -12,7 +12,7 @@ from genjax import __main__ as command_line
 from genjax.data.dataset import Spec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import CaptionedShapes, ShapeCaptions
-from genjax.data.sources.captioned import COMBINATIONS, Scene, captions_of, render
+from genjax.data.sources.captioned import COMBINATIONS, Scene, render, write_captions
 from genjax.data.text.captions import inline
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
@@ -204,7 +204,7 @@ def test_captions_are_learned_from_pictures(tmp_path):
     rows = captions(run.experiment.family, run.state, images, data.codec.start, data.codec.end)
     ends = [np.flatnonzero(np.asarray(row) == data.codec.end) for row in rows]
     said = [data.codec.decode(np.asarray(row)[: end[0]]) for row, end in zip(rows, ends, strict=True)]
-    right = [text in captions_of(scene) for text, scene in zip(said, split.scenes, strict=False)]
+    right = [text in write_captions(scene) for text, scene in zip(said, split.scenes, strict=False)]
     assert np.mean(right) > 0.9
 
 

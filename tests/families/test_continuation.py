@@ -11,12 +11,12 @@ import pytest
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
+from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.autoregressive.request import Decoding
 from genjax.family import init_state
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
-from genjax.samplers.tokens.decoding import TokenSampler, padded
+from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
 from genjax.schedules import Constant
 
 V, T = 9, 10
@@ -37,8 +37,8 @@ def family_of(spec, **net):
 def test_prompts_of_any_lengths_are_continued_as_each_alone():
     family, state = family_of(TEXT, scan_layers=True)
     prompts = [[1], [5, 6, 7, 8, 1]]
-    tokens, mask = padded(prompts)
-    together = jax.jit(lambda: continued(family, state.params, tokens, mask, GREEDY, KEY).tokens)()
+    tokens, mask = pad_prompts(prompts)
+    together = jax.jit(lambda: continue_prompts(family, state.params, tokens, mask, GREEDY, KEY).tokens)()
     for row, prompt in zip(np.asarray(together), prompts, strict=True):
         options = Decoding(6, temperature=0.0, tokens=tuple(prompt))
         alone = jax.jit(lambda options=options: family.sample(state, KEY, 1, options))()
@@ -55,7 +55,7 @@ def test_sources_of_any_lengths_are_translated_as_each_alone():
 
     @functools.partial(jax.jit, static_argnums=1)
     def found(tokens, end):
-        drawn = continued(family, state.params, start, real, GREEDY, KEY, ((end,),), end, tokens, mask)
+        drawn = continue_prompts(family, state.params, start, real, GREEDY, KEY, ((end,),), end, tokens, mask)
         return drawn.tokens
 
     def alone(source, end):
@@ -74,4 +74,4 @@ def test_what_is_longer_than_the_context_is_refused():
     family, state = family_of(TEXT)
     prompts = jnp.ones((1, 6), jnp.int32)
     with pytest.raises(UserError, match="11 tokens are more than the context of 10"):
-        continued(family, state.params, prompts, prompts > 0, GREEDY, KEY)
+        continue_prompts(family, state.params, prompts, prompts > 0, GREEDY, KEY)

@@ -147,7 +147,9 @@ def test_lazy_r1_equals_r1_every_step_in_expectation():
     def logit(x):
         return always.nets.logits(state.params["discriminator"], state.variables, x)[0]
 
-    np.testing.assert_allclose(each[0], 2.0 / 2 * adversarial.squared_slope(logit, batch["points"]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        each[0], 2.0 / 2 * adversarial.squared_gradient_norm(logit, batch["points"]).mean(), rtol=1e-5
+    )
 
 
 def test_clipped_weights_stay_in_their_box():
@@ -164,7 +166,7 @@ def test_a_spectrally_normalised_critic_has_slope_of_at_most_about_one():
         if matrix.ndim == 2:
             np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False)[0], 1, atol=0.05, err_msg=str(path))
     logits = lambda x: family.nets.logits(params, state.variables, x)[0]  # noqa: E731
-    slope = adversarial.squared_slope(logits, 3 * batch_of(64)["points"])
+    slope = adversarial.squared_gradient_norm(logits, 3 * batch_of(64)["points"])
     assert slope.max() < 1.1
 
 

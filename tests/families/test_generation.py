@@ -18,10 +18,10 @@ from genjax import parallel
 from genjax.data.audio.music import ChoraleCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import TextFiles
-from genjax.data.text.codecs import NOTHING, Bytes, Characters, Words, until_end, written
+from genjax.data.text.codecs import NOTHING, Bytes, Characters, Words, cut_at_end, format_samples
 from genjax.data.text.layouts import RandomWindows
 from genjax.data.text.splits import ByCharacters
-from genjax.data.text.streaming import settled
+from genjax.data.text.streaming import decode_settled
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.evaluation.judge import CHUNK
@@ -191,7 +191,7 @@ def test_a_stop_that_is_found_by_its_tokens_ends_a_text_before_itself():
     for row, whole in zip(got, free, strict=True):
         text = LETTERS.decode(whole)
         ends = [text.find(one, 2) for one in stop if text.find(one, 2) >= 0]
-        assert LETTERS.decode(until_end(row, None)) == text[: min(ends, default=len(text))]
+        assert LETTERS.decode(cut_at_end(row, None)) == text[: min(ends, default=len(text))]
         cut += bool(ends)
     assert cut > 10
 
@@ -213,8 +213,8 @@ def test_a_stop_is_found_in_the_text_where_it_has_several_spellings():
     got = request.cut(rows, SUBWORDS)
     cut = 0
     for row, whole in zip(got, rows, strict=True):
-        text = SUBWORDS.decode(until_end(whole, SUBWORDS.end))
-        assert SUBWORDS.decode(until_end(row, SUBWORDS.end)) == "ab" + text[2:].partition(STOP)[0]
+        text = SUBWORDS.decode(cut_at_end(whole, SUBWORDS.end))
+        assert SUBWORDS.decode(cut_at_end(row, SUBWORDS.end)) == "ab" + text[2:].partition(STOP)[0]
         cut += STOP in text[2:]
     assert cut >= 20  # an end may come before
     prompted = Decoding(stop=(STOP,), prompt="abab").encoded(SUBWORDS)  # a part of the prompt is none
@@ -237,7 +237,7 @@ def test_a_stop_is_found_in_the_text_where_it_has_several_spellings():
 )
 def test_what_is_shown_of_a_growing_text_stays(codec, text):
     ids = codec.encode(text)
-    shown = [settled(codec, ids[:n]) for n in range(len(ids) + 1)]
+    shown = [decode_settled(codec, ids[:n]) for n in range(len(ids) + 1)]
     whole = codec.decode(ids)
     assert all(whole.startswith(one) for one in shown)
     assert len(whole) - len(shown[-1]) <= (0 if codec.token_bytes is not None else 5)
@@ -246,7 +246,7 @@ def test_what_is_shown_of_a_growing_text_stays(codec, text):
 
 def test_the_beginning_of_a_stop_is_not_shown_until_it_is_none():
     codec = Characters(characters="\nab")
-    shown = [settled(codec, codec.encode("ab\n\na"[:n]), ("\n\nb", "ba")) for n in range(6)]
+    shown = [decode_settled(codec, codec.encode("ab\n\na"[:n]), ("\n\nb", "ba")) for n in range(6)]
     assert shown == ["", "a", "a", "ab", "ab", "ab\n\na"]
 
 
@@ -265,14 +265,14 @@ def test_a_stream_shows_what_the_file_holds_and_gives_the_tokens_of_the_loop(cod
     got = run.sample(3, 5, options, pieces.append)
     whole = run.sample(3, 5, options)
     np.testing.assert_array_equal(got, whole)
-    assert "".join(pieces) == written(codec, whole)
+    assert "".join(pieces) == format_samples(codec, whole)
     assert sum(map(bool, pieces)) > 3
 
 
 def test_a_stream_is_over_when_every_text_has_its_stop(monkeypatch):
     run = run_of(SUBWORDS, Bigram(T))
     calls = []
-    monkeypatch.setattr(generation, "settled", lambda *all: calls.append(1) or settled(*all))
+    monkeypatch.setattr(generation, "decode_settled", lambda *all: calls.append(1) or decode_settled(*all))
     options = Decoding(steps=60, prompt="ab", stop=tuple(map(chr, range(32, 127))))
     got = run.sample(2, 1, options, lambda text: None)
     assert 1 <= len(calls) < 40

@@ -19,7 +19,7 @@ from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.families.vqvae import VQVAE, codes, decode_codes, nearest
+from genjax.families.vqvae import VQVAE, codes, decode_codes, find_nearest
 from genjax.family import Trained
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.conv.unet import UNet
@@ -125,7 +125,7 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
     again = SPATIAL.from_latents(state.params, state.variables, z)
     np.testing.assert_array_equal(again, decode_codes(SPATIAL, state, codes(SPATIAL, state, x)))
     near = z + 1e-6  # between two codes nothing changes: what is decoded are codes
-    same = nearest(state.variables["codebook"], near.reshape(-1, 3))
+    same = find_nearest(state.variables["codebook"], near.reshape(-1, 3))
     if np.array_equal(same, codes(SPATIAL, state, x).reshape(-1)):
         np.testing.assert_array_equal(SPATIAL.from_latents(state.params, state.variables, near), again)
 
@@ -224,7 +224,7 @@ def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
 def test_a_run_is_known_by_the_directory_of_the_other_and_keeps_its_family(bases, standing, tmp_path):
     run = standing["vae"]
     assert run.experiment.family.autoencoder == FLAT
-    assert directory.experiment_of(run.run_dir).family == on(bases, "vae")
+    assert directory.require_experiment(run.run_dir).family == on(bases, "vae")
     shutil.copytree(run.run_dir, tmp_path / "run")
     (tmp_path / "run" / directory.OTHERS).write_text('{"autoencoder": ')
     with pytest.raises(UserError, match="others.json is damaged"):

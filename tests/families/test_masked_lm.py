@@ -13,7 +13,7 @@ import genjax
 from genjax import parallel
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.data.sources import TextFiles
-from genjax.data.text.augment import real
+from genjax.data.text.augment import real_mask
 from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import Blocks, Documents
 from genjax.data.text.splits import ByCharacters
@@ -103,8 +103,8 @@ def test_neither_padding_nor_special_tokens_are_asked_for():
     batch = batch_of(50)
     kinds = kinds_of()
     tokens = batch["tokens"].at[:, 0].set(0)
-    _, asked = jax.jit(lambda: Masking(rate=0.9)(KEY, tokens, real(batch), kinds))()
-    assert not (asked & ~real(batch)).any() and not asked[:, 0].any() and asked.any()
+    _, asked = jax.jit(lambda: Masking(rate=0.9)(KEY, tokens, real_mask(batch), kinds))()
+    assert not (asked & ~real_mask(batch)).any() and not asked[:, 0].any() and asked.any()
 
 
 @pytest.mark.parametrize("codec", [Characters(), Bytes(delimiter=True), Words()], ids=lambda c: type(c).__name__)
@@ -139,7 +139,7 @@ def test_the_loss_is_the_cross_entropy_of_what_was_asked_for():
     family, batch = FAMILY, batch_of(6)
     state = state_of()
     found = jax.jit(family.evaluate)(state, batch, KEY)["loss"]
-    shown, asked = jax.jit(lambda: family.masking(KEY, batch["tokens"], real(batch), Kinds(**state.variables)))()
+    shown, asked = jax.jit(lambda: family.masking(KEY, batch["tokens"], real_mask(batch), Kinds(**state.variables)))()
     log_p = jax.nn.log_softmax(family.logits(state.params, family.features(state.params, batch, shown)))
     nll = -jnp.take_along_axis(log_p, batch["tokens"][..., None], -1)[..., 0]
     assert float(found.weight) == float(asked.sum()) > 0
@@ -149,7 +149,7 @@ def test_the_loss_is_the_cross_entropy_of_what_was_asked_for():
 def test_every_token_sees_every_other_but_no_padding():
     family, state = FAMILY, state_of()
     batch = batch_of(1, seed=3)
-    size = int(real(batch).sum())
+    size = int(real_mask(batch).sum())
     assert size < T
 
     def of(tokens):
@@ -186,9 +186,9 @@ def test_pseudo_likelihood_is_that_of_each_token_masked_alone():
         inputs = batch["tokens"].at[:, place].set(1)
         log_p = jax.nn.log_softmax(FAMILY.logits(state.params, FAMILY.features(state.params, batch, inputs)))
         mine = jnp.take_along_axis(log_p[:, place], batch["tokens"][:, place, None], 1)[:, 0]
-        wanted += np.asarray(mine * real(batch)[:, place])
+        wanted += np.asarray(mine * real_mask(batch)[:, place])
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
-    np.testing.assert_array_equal(count, real(batch).sum(1))
+    np.testing.assert_array_equal(count, real_mask(batch).sum(1))
 
 
 def test_embeddings_are_means_over_ordinary_tokens():
@@ -196,7 +196,7 @@ def test_embeddings_are_means_over_ordinary_tokens():
     tokens = batch["tokens"].at[:, 0].set(0)
     batch = batch | {"tokens": tokens}
     hidden = FAMILY.features(state.params, batch, tokens)
-    weight = np.array(real(batch), np.float32)
+    weight = np.array(real_mask(batch), np.float32)
     weight[:, 0] = 0
     wanted = (np.asarray(hidden) * weight[..., None]).sum(1) / np.maximum(weight.sum(1, keepdims=True), 1)
     np.testing.assert_allclose(jax.jit(lambda: embed(FAMILY, state, batch))(), wanted, rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.gan.gan import GAN
 from genjax.families.likelihoods import Gaussian, Tabular
 from genjax.families.vae import VAE, PriorSampler
-from genjax.family import example_of, init_state
+from genjax.family import init_state, make_example
 from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.residual_mlp import ResidualMLP
@@ -34,7 +34,7 @@ PLAYERS = Players(SGD(Constant(0.05)), SGD(Constant(0.1)))
 
 
 def state_of(family, optimizer):
-    return jax.jit(lambda: init_state(*family.init(KEY, example_of(SPEC), SPEC), optimizer.build(100), KEY))()
+    return jax.jit(lambda: init_state(*family.init(KEY, make_example(SPEC), SPEC), optimizer.build(100), KEY))()
 
 
 def batch_of(rows):
@@ -96,9 +96,9 @@ def test_what_does_not_fit_a_table_is_refused():
     with pytest.raises(UserError, match="temperature must be above 0"):
         GAN(temperature=0.0)
     with pytest.raises(UserError, match="this family does not model tables; a VAE and a GAN do"):
-        Diffusion(ResidualMLP(8, 1, 8)).init(KEY, example_of(SPEC), SPEC)
+        Diffusion(ResidualMLP(8, 1, 8)).init(KEY, make_example(SPEC), SPEC)
     with pytest.raises(UserError, match="Bernoulli is for images"):
-        VAE().init(KEY, example_of(SPEC), SPEC)
+        VAE().init(KEY, make_example(SPEC), SPEC)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from genjax.evaluation.images.agreement import LabelAgreement
 from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.diffusion.conditioning import hide
-from genjax.families.diffusion.diffusion import Denoising, Diffusion, illustrated, log_prob
+from genjax.families.diffusion.diffusion import Denoising, Diffusion, log_prob, sample_conditions
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.family import init_state
@@ -97,15 +97,15 @@ def test_without_a_prompt_samples_are_unconditional_at_any_scale(state):
 def test_each_sample_follows_a_prompt_of_its_own(state):
     prompts, options = ("a disc", "a cross", "a red disc", "a disc"), Denoising(DDIM(2), 3.0)
     conditions = np.stack([TEXT.embed(prompt) for prompt in prompts])
-    drawn = illustrated(FAMILY, state, KEY, conditions, options)
+    drawn = sample_conditions(FAMILY, state, KEY, conditions, options)
     for row, prompt in enumerate(prompts):
         alone = FAMILY.sample(state, KEY, 4, replace(options, prompt=prompt))
         np.testing.assert_allclose(drawn[row], alone[row], rtol=1e-5, atol=1e-6)
     asked = replace(options, prompt="a square")  # does not count
-    np.testing.assert_array_equal(illustrated(FAMILY, state, KEY, conditions, asked), drawn)
+    np.testing.assert_array_equal(sample_conditions(FAMILY, state, KEY, conditions, asked), drawn)
     for family in (replace(FAMILY, text=None), replace(FAMILY, conditional=True), replace(FAMILY, text=HashedText(5))):
         with pytest.raises(UserError, match="a model of text alone"):
-            illustrated(family, state, KEY, conditions, options)
+            sample_conditions(family, state, KEY, conditions, options)
 
 
 def test_labels_and_texts_are_hidden_together_at_the_rate_asked_for():

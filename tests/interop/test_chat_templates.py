@@ -32,8 +32,8 @@ from genjax.parallel import Devices
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.reward import RewardModel
 from genjax.runs import run as runs
-from genjax.runs.export import pretrained
-from genjax.runs.pretrained import as_run, going_on
+from genjax.runs.export import export_pretrained
+from genjax.runs.pretrained import import_run, with_base
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
 from tests.data.chat_cases import CHATML, NAMES, TEMPLATES, codec_of, messages, turns
@@ -140,7 +140,7 @@ def tuned(tmp_path_factory):
     written(folder / "model", TEMPLATES["llama3"])
     ends = [codec_of("bytes").token(name) for name in ("</s>", "<|eot_id|>")]
     (folder / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
-    told = going_on(experiment(folder), str(folder / "model"), str(folder / "run"))
+    told = with_base(experiment(folder), str(folder / "model"), str(folder / "run"))
     return genjax.train(told, folder / "run", quiet=True), folder
 
 
@@ -222,7 +222,7 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     reads = experiment(tmp_path, texts(tmp_path), start=str(run.run_dir))
     assert type(runs.opened(reads).codec) is Subwords
     assert f"the chat template of {run.run_dir} is not kept" in capsys.readouterr().err
-    as_run(written(tmp_path / "plain"), tmp_path / "base", texts(tmp_path))
+    import_run(written(tmp_path / "plain"), tmp_path / "base", texts(tmp_path))
     without = experiment(tmp_path, start=str(tmp_path / "base"))
     assert runs.opened(without).codec.template == ChatTemplate()
     said = capsys.readouterr().err
@@ -272,15 +272,15 @@ def test_a_template_of_roles_is_written_as_one_in_jinja(file, tmp_path):
 
 def test_an_export_of_a_run_of_conversations_has_its_template(tuned):
     run, _ = tuned
-    assert pretrained(run).template == run.codec.template
+    assert export_pretrained(run).template == run.codec.template
     roles = dataclasses.replace(run, codec=ChatCodec(run.codec.tokens, ChatTemplate()))
-    assert isinstance(pretrained(roles).template, JinjaTemplate)
-    assert pretrained(dataclasses.replace(run, codec=run.codec.tokens)).template is None
+    assert isinstance(export_pretrained(roles).template, JinjaTemplate)
+    assert export_pretrained(dataclasses.replace(run, codec=run.codec.tokens)).template is None
 
 
 def test_a_folder_loses_the_template_of_an_earlier_export(tuned, tmp_path):
     run, _ = tuned
-    model = pretrained(run)
+    model = export_pretrained(run)
     huggingface.save(model, tmp_path / "out")
     huggingface.save(dataclasses.replace(model, template=None), tmp_path / "out")
     assert read(tmp_path / "out") is None and not (tmp_path / "out" / "chat_template.jinja").exists()
@@ -293,5 +293,5 @@ def test_a_codec_that_was_written_without_a_template_is_read(tuned, tmp_path):
     (tmp_path / "codec.json").write_text(json.dumps(stored))
     from etils import epath
 
-    assert genjax.runs.directory.stored_codec(epath.Path(tmp_path))[1].template == ChatTemplate()
+    assert genjax.runs.directory.load_codec(epath.Path(tmp_path))[1].template == ChatTemplate()
     assert Tokenizer.from_str(run.codec.tokens.tokenizer).get_vocab_size() == run.codec.vocabulary

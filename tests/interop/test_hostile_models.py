@@ -40,7 +40,7 @@ def tokenizer():
 def whole(folder, changes):
     """Give a folder all tensors of its config, and change this."""
     (folder / "config.json").write_text(json.dumps(GPT2 | changes))
-    architecture, options = huggingface._described(folder)
+    architecture, options = huggingface._read_config(folder)
     net = architecture.net(options)
     table, shapes = architecture.tensors(net, options), huggingface._shapes(net, 300)
     tensors = {one.theirs: np.zeros(huggingface._their_shape(one, shapes), np.float32) for one in table}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.nets.conv.group_norm import EPSILON, GroupNorm, groups_of
+from genjax.nets.conv.group_norm import EPSILON, GroupNorm, choose_groups
 
 KEY = jax.random.key(0)
 
@@ -18,7 +18,7 @@ def test_it_is_flax_group_norm_with_its_gradients(shape):
     x = jax.random.normal(KEY, shape) * 2 + 1
     channels = shape[-1]
     params = {"scale": jnp.linspace(0.5, 2, channels), "bias": jnp.linspace(-1, 1, channels)}
-    peer = nn.GroupNorm(groups_of(channels), epsilon=EPSILON)
+    peer = nn.GroupNorm(choose_groups(channels), epsilon=EPSILON)
 
     @jax.jit
     def both(params, x):
@@ -48,4 +48,4 @@ def test_scale_and_shift_follow_the_normalisation_and_silu_them():
 
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (128, 32), (192, 32), (8, 4), (6, 1), (1, 1)])
 def test_groups_divide_the_channels_and_have_two_or_more(channels, groups):
-    assert groups_of(channels) == groups and channels % groups == 0
+    assert choose_groups(channels) == groups and channels % groups == 0

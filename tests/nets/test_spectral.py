@@ -14,11 +14,11 @@ PARAMS = {
 
 def converged(params, steps=200):
     vectors = spectral.vectors(params, jax.random.key(2))
-    return jax.lax.fori_loop(0, steps, lambda _, v: spectral.normalised(params, v, True)[1], vectors)
+    return jax.lax.fori_loop(0, steps, lambda _, v: spectral.normalise(params, v, True)[1], vectors)
 
 
 def test_matrices_get_the_largest_singular_value_one():
-    divided, _ = spectral.normalised(PARAMS, converged(PARAMS), False)
+    divided, _ = spectral.normalise(PARAMS, converged(PARAMS), False)
     for name, layer in PARAMS.items():
         matrix = np.asarray(layer["kernel"]).reshape(-1, layer["kernel"].shape[-1])
         largest = np.linalg.svd(matrix, compute_uv=False)[0]
@@ -28,10 +28,10 @@ def test_matrices_get_the_largest_singular_value_one():
 
 def test_without_iteration_the_vectors_stay_and_with_it_they_come_nearer():
     vectors = spectral.vectors(PARAMS, jax.random.key(2))
-    _, same = spectral.normalised(PARAMS, vectors, False)
+    _, same = spectral.normalise(PARAMS, vectors, False)
     jax.tree.map(np.testing.assert_array_equal, same, vectors)
     far, near = (
-        spectral.normalised(PARAMS, v, False)[0]["dense"]["kernel"] for v in (vectors, converged(PARAMS, steps=3))
+        spectral.normalise(PARAMS, v, False)[0]["dense"]["kernel"] for v in (vectors, converged(PARAMS, steps=3))
     )
     largest = [np.linalg.svd(x, compute_uv=False)[0] for x in (far, near)]
     assert abs(largest[1] - 1) < abs(largest[0] - 1) and largest[1] > 0.99
@@ -43,12 +43,12 @@ def test_the_gradient_goes_through_the_singular_value():
 
     def scaled(t):
         params = jax.tree.map(lambda p: p * (1 + t), PARAMS)
-        return jnp.stack([(spectral.normalised(params, vectors, False)[0][n]["kernel"] ** 2).sum() for n in PARAMS])
+        return jnp.stack([(spectral.normalise(params, vectors, False)[0][n]["kernel"] ** 2).sum() for n in PARAMS])
 
     np.testing.assert_allclose(jax.jacobian(scaled)(0.0), [0, 0], atol=1e-4)
 
 
 def test_a_matrix_of_zeros_stays_finite():
     params = {"kernel": jnp.zeros((3, 2))}
-    divided, _ = spectral.normalised(params, spectral.vectors(params, jax.random.key(0)), True)
+    divided, _ = spectral.normalise(params, spectral.vectors(params, jax.random.key(0)), True)
     assert np.isfinite(divided["kernel"]).all()

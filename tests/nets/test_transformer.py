@@ -12,7 +12,7 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.nets.transformer.positions import Rotary
-from genjax.nets.transformer.token_net import TokenNet, stacked, unstacked
+from genjax.nets.transformer.token_net import TokenNet, stack_layers, unstack_layers
 from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.optim import SGD, Adam, Muon
 from genjax.schedules import Constant
@@ -167,7 +167,7 @@ def test_padded_prompts_of_a_cache_equal_each_alone(side):
 
 def test_a_cache_is_rewound_and_its_rows_are_taken():
     for net in (GPT, dataclasses.replace(GPT, scan_layers=True)):
-        params = stacked(params_of(GPT)) if net.scan_layers else params_of(GPT)
+        params = stack_layers(params_of(GPT)) if net.scan_layers else params_of(GPT)
         _, cache = features(net, TOKENS[:, :6], params, cache=net.new_cache(2, 9))
         cache = cache.rewind(jnp.asarray([2, 3])).take(jnp.asarray([1, 0, 1]))
         np.testing.assert_array_equal(cache.lengths, [3, 4, 3])
@@ -188,13 +188,13 @@ def test_scanned_equals_unrolled_and_remat_changes_nothing(name):
         return jax.grad(lambda p: jnp.sin(TokenNet(net, VOCABULARY).apply({"params": p}, TOKENS)[0]).sum())(params)
 
     want = slope(net, params)
-    close(slope(dataclasses.replace(net, scan_layers=True), stacked(params)), stacked(want))
-    close(slope(dataclasses.replace(net, scan_layers=True, remat="products"), stacked(params)), stacked(want))
+    close(slope(dataclasses.replace(net, scan_layers=True), stack_layers(params)), stack_layers(want))
+    close(slope(dataclasses.replace(net, scan_layers=True, remat="products"), stack_layers(params)), stack_layers(want))
     close(slope(dataclasses.replace(net, remat="everything"), params), want)
-    jax.tree.map(np.testing.assert_array_equal, unstacked(stacked(params)), params)
+    jax.tree.map(np.testing.assert_array_equal, unstack_layers(stack_layers(params)), params)
     scanned = dataclasses.replace(net, scan_layers=True)
-    y, cache = features(scanned, TOKENS[:, :4], stacked(params), cache=scanned.new_cache(2, 9))
-    y, _ = features(scanned, TOKENS[:, 4:5], stacked(params), cache=cache)
+    y, cache = features(scanned, TOKENS[:, :4], stack_layers(params), cache=scanned.new_cache(2, 9))
+    y, _ = features(scanned, TOKENS[:, 4:5], stack_layers(params), cache=cache)
     close(y[:, 0], features(net)[0][:, 4])
 
 
@@ -208,7 +208,7 @@ def test_an_optimizer_moves_scanned_layers_as_unrolled_ones(optimizer):
         rule = optimizer.build(1)
         return rule.update(grads, rule.norm(grads), rule.init(params), params)[0]
 
-    close(moved(stacked(params), stacked(grads)), stacked(moved(params, grads)), atol=1e-4)
+    close(moved(stack_layers(params), stack_layers(grads)), stack_layers(moved(params, grads)), atol=1e-4)
     if isinstance(optimizer, Muon):
         kernel = lambda p: p["layer_0"]["attention"]["query"]["kernel"]  # noqa: E731
         step = (kernel(params) - kernel(moved(params, grads))) / (0.1 * 0.2 * 8**0.5)

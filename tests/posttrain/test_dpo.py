@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import parallel
-from genjax.continued import take_over
+from genjax.continued import apply_initial_params
 from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences, TextFiles
 from genjax.data.text.layouts import Documents
@@ -26,7 +26,7 @@ from genjax.experiment import Every
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import Trained, example_of, init_state
+from genjax.family import Trained, init_state, make_example
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
@@ -63,10 +63,10 @@ def moved(params, seed=9, by=0.1):
 
 def state_of(family=FAMILY, by=0.0, optimizer=SGD_RULE):
     """At step 0, of parameters that are moved ``by`` so much from the base's."""
-    learned, _ = BASE_FAMILY.init(jax.random.key(5), example_of(BASE_SPEC), BASE_SPEC)
-    params, variables = family.init(KEY, example_of(SPEC), SPEC)
+    learned, _ = BASE_FAMILY.init(jax.random.key(5), make_example(BASE_SPEC), BASE_SPEC)
+    params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    state = take_over(family, state.replace(frozen={BASE: {"params": learned, "variables": {}}}))
+    state = apply_initial_params(family, state.replace(frozen={BASE: {"params": learned, "variables": {}}}))
     return state.replace(params=moved(state.params, by=by))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import genjax
 from genjax import parallel
-from genjax.continued import take_over
+from genjax.continued import apply_initial_params
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
 from genjax.data.text.codecs import Characters
@@ -22,14 +22,14 @@ from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import Trained, example_of, init_state
+from genjax.family import Trained, init_state, make_example
 from genjax.losses import clipped_policy_loss
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.grpo import BASE, GRPO, experience, group_advantages, policy_losses, update
-from genjax.posttrain.rollouts import heard, rollout
+from genjax.posttrain.rollouts import rollout, score_tokens
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
 
@@ -60,10 +60,10 @@ AT_ONCE = {"epochs": 1, "minibatches": 1}
 
 
 def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
-    base, _ = BASE_FAMILY.init(jax.random.key(5), example_of(SPEC), SPEC)
-    params, variables = family.init(KEY, example_of(SPEC), SPEC)
+    base, _ = BASE_FAMILY.init(jax.random.key(5), make_example(SPEC), SPEC)
+    params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return take_over(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
 
 
 def prompts_batch(rows=B):
@@ -151,7 +151,7 @@ def test_kl_is_that_of_a_response_to_the_reference():
     params, reference = moved(state.params), state.frozen[BASE]["params"]
     drawn = rollout(BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0)
     found = experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
-    own, known = (heard(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs for p in (params, reference))
+    own, known = (score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs for p in (params, reference))
     mask = np.asarray(drawn.real[:, P:], np.float32)
     np.testing.assert_allclose(found["kl"], ((own - known) * mask).sum(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found["response_mask"], mask)
@@ -165,8 +165,8 @@ def by_hand(batch, length_normalised, kl, params, reference):
     """The gradient of the policy: of each response its advantage times that of log p, and that of the k3 KL."""
 
     def loss(params):
-        own = heard(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
-        known = heard(BASE_FAMILY, reference, batch["tokens"], batch["real"], N).log_probs
+        own = score_tokens(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
+        known = score_tokens(BASE_FAMILY, reference, batch["tokens"], batch["real"], N).log_probs
         total = 0.0
         for row in range(B):
             length = int(batch["response_length"][row])
@@ -229,7 +229,7 @@ def test_a_train_step_makes_all_updates_and_counts_one():
     for name in ("reward", "kl", "response_length", "tied"):
         np.testing.assert_allclose(metrics[name].value, batch[name].mean(), rtol=1e-6, atol=1e-7)
     before, after = (
-        heard(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
+        score_tokens(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
         for params in (state_of().params, state.params)
     )
     gained = (batch["advantage"][:, None] * batch["response_mask"] * (after - before)).sum()
@@ -243,7 +243,7 @@ def test_it_is_judged_as_the_policy_and_begins_as_the_base():
     jax.tree.map(np.testing.assert_array_equal, judged.params, moved(state.params))
     assert FAMILY.wrapped == BASE_FAMILY and judged.frozen is None and judged.variables == {}
     averaged = init_state(state.params, {}, dataclasses.replace(SGD(Constant(0.1)).build(4), ema=0.9), KEY)
-    averaged = take_over(FAMILY, averaged.replace(frozen=state.frozen))
+    averaged = apply_initial_params(FAMILY, averaged.replace(frozen=state.frozen))
     jax.tree.map(np.testing.assert_array_equal, averaged.ema, state.params)
     assert family_of(sampler=Decoding(steps=3)).wrapped == dataclasses.replace(BASE_FAMILY, sampler=Decoding(steps=3))
     assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
@@ -265,7 +265,7 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
     changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
-    known, told = (heard(BASE_FAMILY, p, again["tokens"], again["real"], N).log_probs for p in (learned, judged))
+    known, told = (score_tokens(BASE_FAMILY, p, again["tokens"], again["real"], N).log_probs for p in (learned, judged))
     np.testing.assert_allclose(again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import genjax
 from genjax import parallel
-from genjax.continued import take_over
+from genjax.continued import apply_initial_params
 from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
 from genjax.data.text.codecs import Characters
@@ -22,7 +22,7 @@ from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import Trained, example_of, init_state
+from genjax.family import Trained, init_state, make_example
 from genjax.losses import gae, whiten
 from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import Transformer
@@ -32,7 +32,7 @@ from genjax.posttrain import rollouts
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.ppo import BASE, PPO, REWARD, experience, update
 from genjax.posttrain.reward import RewardModel, score
-from genjax.posttrain.rollouts import heard, rollout
+from genjax.posttrain.rollouts import rollout, score_tokens
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
 
@@ -60,10 +60,10 @@ FAMILY = family_of()
 
 
 def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
-    base, _ = BASE_FAMILY.init(jax.random.key(5), example_of(SPEC), SPEC)
-    params, variables = family.init(KEY, example_of(SPEC), SPEC)
+    base, _ = BASE_FAMILY.init(jax.random.key(5), make_example(SPEC), SPEC)
+    params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return take_over(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
 
 
 def prompts_batch(rows=B):
@@ -96,9 +96,9 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     inside = np.asarray(drawn.real[:, P:])
     lengths = inside.sum(1)
-    of_all = heard(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
+    of_all = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
     np.testing.assert_allclose(of_all.log_probs[inside], drawn.log_probs[inside], atol=1e-4)
-    before = heard(BASE_FAMILY, state.frozen[BASE]["params"], drawn.tokens, drawn.real, N).log_probs
+    before = score_tokens(BASE_FAMILY, state.frozen[BASE]["params"], drawn.tokens, drawn.real, N).log_probs
     assert abs(of_all.log_probs - before)[inside].max() > 0.1, "another policy"
     ends = [row[:n].tolist().count(0) for row, n in zip(np.asarray(drawn.tokens[:, P:]), lengths, strict=True)]
     np.testing.assert_array_equal(drawn.ended, np.array(ends) == 1)
@@ -106,7 +106,7 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     np.testing.assert_array_equal(drawn.real[:, :P], asked)
     row = int(lengths.argmax())  # the same alone and without padding
     alone = drawn.tokens[row, np.asarray(drawn.real[row])][None]
-    found = heard(BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row]))
+    found = score_tokens(BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row]))
     for value, several in zip(found, of_all, strict=True):
         np.testing.assert_allclose(value[0], several[row, : lengths[row]], atol=1e-4)
 
@@ -116,7 +116,7 @@ def test_logits_of_some_rows_at_a_time_tell_the_same_and_have_the_same_gradient(
     drawn = collected()
 
     def told(params):
-        found = heard(BASE_FAMILY, params, drawn["tokens"], drawn["real"], N)
+        found = score_tokens(BASE_FAMILY, params, drawn["tokens"], drawn["real"], N)
         return (found.log_probs + 0.3 * found.entropy).sum(), found
 
     params = moved(state_of().params)["policy"]
@@ -145,8 +145,8 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     rewards = jnp.linspace(-1, 1, B)
     found = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
-    own = heard(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
-    gained = own.log_probs - heard(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
+    own = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
+    gained = own.log_probs - score_tokens(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
     head = params["value"]["head"]
     values = (own.features @ head["kernel"])[..., 0] + head["bias"][None]
     lengths = np.asarray(drawn.real[:, P:]).sum(1)
@@ -196,8 +196,8 @@ def test_a_train_step_makes_all_updates_and_counts_one():
     np.testing.assert_allclose(metrics["learning_rate"].value, 0.1, rtol=1e-6)  # that of the train step
     np.testing.assert_allclose(metrics["reward"].value, batch["reward"].mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["response_length"].value, batch["response_length"].mean(), rtol=1e-6)
-    before = heard(BASE_FAMILY, state_of().params["policy"], batch["tokens"], batch["real"], N).log_probs
-    after = heard(BASE_FAMILY, state.params["policy"], batch["tokens"], batch["real"], N).log_probs
+    before = score_tokens(BASE_FAMILY, state_of().params["policy"], batch["tokens"], batch["real"], N).log_probs
+    after = score_tokens(BASE_FAMILY, state.params["policy"], batch["tokens"], batch["real"], N).log_probs
     gained = (batch["advantages"] * batch["response_mask"] * (after - before)).sum()
     assert gained > 0, "what was better than expected is more probable"
 
@@ -234,8 +234,8 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(crit
     changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
-    known = heard(BASE_FAMILY, learned, again["tokens"], again["real"], N).log_probs
-    told = heard(BASE_FAMILY, judged, again["tokens"], again["real"], N).log_probs
+    known = score_tokens(BASE_FAMILY, learned, again["tokens"], again["real"], N).log_probs
+    told = score_tokens(BASE_FAMILY, judged, again["tokens"], again["real"], N).log_probs
     np.testing.assert_allclose(again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5)
 
 
@@ -302,7 +302,7 @@ def test_a_reward_model_scores_a_prompt_and_its_response():
 
 def _preferences():
     spec = Spec("chosen_tokens", (P + N,), np.zeros(P + N, np.float32), vocabulary=V, preferences=True)
-    return example_of(spec), spec
+    return make_example(spec), spec
 
 
 def raises(prompts, responses):

@@ -18,13 +18,13 @@ from genjax.data.text.codecs import Bytes
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.family import example_of, init_state
+from genjax.family import init_state, make_example
 from genjax.losses import preference_loss
 from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.posttrain.reward import RewardModel, rewards_of, score
+from genjax.posttrain.reward import RewardModel, score, score_responses
 from genjax.schedules import Constant, Cosine
 from genjax.start_from import StartFrom
 from tests import toy
@@ -48,7 +48,7 @@ def batch_of(rows, seed=1):
 
 
 def state_of(family=FAMILY, optimizer=SGD(Constant(0.1)), head=None):
-    params, variables = jax.jit(lambda: family.init(KEY, example_of(SPEC), SPEC))()
+    params, variables = jax.jit(lambda: family.init(KEY, make_example(SPEC), SPEC))()
     if head is not None:
         params["head"]["kernel"] = head
     return init_state(params, variables, optimizer.build(100), KEY)
@@ -204,24 +204,24 @@ def test_texts_are_scored_as_their_tokens_are():
     net = dataclasses.replace(NET, context=12)
     family = RewardModel(TokenBackbone(net, "last"))
     spec = dataclasses.replace(SPEC, shape=(12,), vocabulary=codec.vocabulary)
-    params, variables = jax.jit(lambda: family.init(KEY, example_of(spec), spec))()
+    params, variables = jax.jit(lambda: family.init(KEY, make_example(spec), spec))()
     params["head"]["kernel"] = HEAD
     variables = {"mean": jnp.asarray(2.0), "variance": jnp.asarray(4.0)}
     state = init_state(params, variables, SGD().build(1), KEY)
     prompts, responses = ["a", "bc", "d", "e", "f"], ["yes", "no", "a response that is cut", "x", "y"]
-    found = rewards_of(family, state, codec, prompts, responses, length=12, chunk=2)
+    found = score_responses(family, state, codec, prompts, responses, length=12, chunk=2)
     assert found.shape == (5,)
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         ids = np.array([[256, *f"{prompt}>{response}".encode(), 256]])[:, :12]
         raw = family.rewards(state, jnp.asarray(ids), jnp.ones(ids.shape))
         np.testing.assert_allclose(found[number], (raw[0] - 2) / 2, rtol=1e-4, atol=1e-5)
-    assert rewards_of(family, state, codec, [], [], 12).shape == (0,)
+    assert score_responses(family, state, codec, [], [], 12).shape == (0,)
     with pytest.raises(UserError, match="1 prompts and 2 responses are no pairs"):
-        rewards_of(family, state, codec, ["a"], ["b", "c"], 12)
+        score_responses(family, state, codec, ["a"], ["b", "c"], 12)
     with pytest.raises(UserError, match="prompt 2 has an empty response"):
-        rewards_of(family, state, codec, ["a", "b"], ["b", " "], 12)
+        score_responses(family, state, codec, ["a", "b"], ["b", " "], 12)
     with pytest.raises(UserError, match="the prompt of prompt 1 is of 22 tokens, which leaves no room"):
-        rewards_of(family, state, codec, ["a" * 20], ["b"], 12)
+        score_responses(family, state, codec, ["a" * 20], ["b"], 12)
 
 
 SMALL = Transformer(layers=1, heads=2, width=16, context=64)
@@ -297,7 +297,7 @@ def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
     pairs = RulePreferences().examples("test")[:200]
     prompts = [pair.prompt for pair in pairs]
     chosen, rejected = (
-        rewards_of(run.experiment.family, run.state, run.codec, prompts, [getattr(p, s) for p in pairs], 64)
+        score_responses(run.experiment.family, run.state, run.codec, prompts, [getattr(p, s) for p in pairs], 64)
         for s in ("chosen", "rejected")
     )
     assert (chosen > rejected).mean() > 0.95
@@ -323,9 +323,9 @@ def test_bad_values_are_refused(settings, message):
 def test_other_data_are_refused():
     points = Spec("points", (2,), np.zeros(2, np.float32))
     with pytest.raises(UserError, match="learns from pairs of responses, but the data are of points"):
-        FAMILY.init(KEY, example_of(points), points)
+        FAMILY.init(KEY, make_example(points), points)
     long = dataclasses.replace(SPEC, shape=(T + 1,))
     with pytest.raises(
         UserError, match=r"rows of the data are of 9 tokens, more than the context of 8 \(family.net.net"
     ):
-        FAMILY.init(KEY, example_of(long), long)
+        FAMILY.init(KEY, make_example(long), long)

@@ -14,7 +14,7 @@ import pytest
 
 import genjax
 from genjax import parallel
-from genjax.continued import take_over
+from genjax.continued import apply_initial_params
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits
 from genjax.data.text.hashed import HashedText
@@ -25,11 +25,19 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.diffusion.bound import Learned
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
-from genjax.family import Trained, example_of, init_state
+from genjax.family import Trained, init_state, make_example
 from genjax.nets.transformer.dit import DiT
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
-from genjax.posttrain.rewarded_diffusion import BASE, RewardedDiffusion, best_and_worst, drawn, errors, losses, update
+from genjax.posttrain.rewarded_diffusion import (
+    BASE,
+    RewardedDiffusion,
+    best_and_worst,
+    draw_samples,
+    errors,
+    losses,
+    update,
+)
 from genjax.samplers import DDIM, DDPM
 from genjax.samplers.diffusion.processes import EDM, Straight, VPCosine
 from genjax.schedules import Constant, Linear
@@ -60,16 +68,16 @@ def moved(params, seed=9, by=0.1):
 @functools.cache
 def trained(base):
     """Parameters and variables in the place of a trained model's; a fresh network predicts 0."""
-    params, variables = jax.jit(lambda: base.init(jax.random.key(5), example_of(SPEC), SPEC))()
+    params, variables = jax.jit(lambda: base.init(jax.random.key(5), make_example(SPEC), SPEC))()
     return moved(params, 3), variables
 
 
 def state_of(family, by=0.0):
     """A state of step 0; the policy is moved away from the base by that much."""
     base, variables = trained(family.base)
-    params, own = jax.jit(lambda: family.init(KEY, example_of(SPEC), SPEC))()
+    params, own = jax.jit(lambda: family.init(KEY, make_example(SPEC), SPEC))()
     state = init_state(params, own, SGD(Constant(0.1)).build(4), KEY)
-    state = take_over(family, state.replace(frozen={BASE: {"params": base, "variables": variables}}))
+    state = apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": variables}}))
     return state.replace(params=moved(state.params, by=by)) if by else state
 
 
@@ -103,7 +111,7 @@ def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(proces
     base = dataclasses.replace(BASE_FAMILY, process=process, sampler=Denoising(DDPM(4), clip=True))
     state = state_of(family_of(base), 0.1)
     reference, label, key = state.frozen[BASE]["params"], jnp.arange(6) % CLASSES, jax.random.key(7)
-    images, kl = drawn(base, 4, (6, *SHAPE), state.params, reference, label, key)
+    images, kl = draw_samples(base, 4, (6, *SHAPE), state.params, reference, label, key)
     judged = family_of(base).eval_state(state)
     wanted = base.sample(judged, key, 6, base.sampler)
     np.testing.assert_allclose(images, wanted, atol=1e-4)

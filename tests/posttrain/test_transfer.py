@@ -17,7 +17,7 @@ from genjax.family import init_state
 from genjax.nets.conv.resnet import ResNet
 from genjax.nets.conv.unet import UNet
 from genjax.nets.gan.generators import ConvBackbone, ConvGenerator
-from genjax.nets.transformer.token_net import stacked
+from genjax.nets.transformer.token_net import stack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
@@ -35,7 +35,7 @@ EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 def moves(optimizer, net, steps=1):
     """How far each parameter of a net moves along a gradient of ones, by path; layers side by side."""
     params = NET.module(5).init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))["params"]
-    params = stacked(params) if net.scan_layers else params
+    params = stack_layers(params) if net.scan_layers else params
     optimizer.check(params)
     rule = optimizer.build(steps)
     state = init_state(params, {}, rule, jax.random.key(0))

@@ -10,13 +10,13 @@ import pyarrow.csv
 import pytest
 
 from genjax.errors import UserError
-from genjax.experiment import built_config
-from genjax.prepare.matching.components import agreement
+from genjax.experiment import build_config
+from genjax.prepare.matching.components import measure_agreement
 from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
 from genjax.prepare.stages.duplicates import Linked
 
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
-(PEOPLE,) = (stage.linkage for stage in built_config("prepare_people")[0].stages if isinstance(stage, Linked))
+(PEOPLE,) = (stage.linkage for stage in build_config("prepare_people")[0].stages if isinstance(stage, Linked))
 FEW = Linkage(
     blocks=(Blocking(("name",), window=6), Blocking(("born",)), Blocking(("town", "number"))),
     comparisons=(
@@ -60,7 +60,7 @@ def people(count, twice, seed=0):
 def test_people_written_twice_are_found():
     table, known = people(300, 120)
     links = FEW.link(table)
-    assert agreement(links.group, known).f1 > 0.97
+    assert measure_agreement(links.group, known).f1 > 0.97
     one = links.probability >= FEW.threshold
     assert (known[links.left[one]] == known[links.right[one]]).mean() > 0.97
     assert len(set(zip(links.left, links.right, strict=True))) == len(links.left) and (links.left != links.right).all()
@@ -171,10 +171,10 @@ def test_febrl(number):
     table = pyarrow.csv.read_csv(FEBRL / f"febrl_dataset{number}.csv")
     table = table.rename_columns([name.strip() for name in table.column_names])
     known = [record.split("-")[1] for record in table["rec_id"].to_pylist()]
-    found = agreement(PEOPLE.clusters(table), known)
+    found = measure_agreement(PEOPLE.clusters(table), known)
     assert found.precision > 0.99 and found.recall > 0.99
     # Without the number that nearly tells it, and without the records that are a second time there.
     weaker = Linkage(PEOPLE.blocks, tuple(c for c in PEOPLE.comparisons if c.column != "soc_sec_id"))
-    assert agreement(weaker.clusters(table), known).f1 > 0.95
+    assert measure_agreement(weaker.clusters(table), known).f1 > 0.95
     once = table.filter(pyarrow.compute.match_substring(table["rec_id"], "org"))
     assert (PEOPLE.clusters(once) == np.arange(len(once))).all()

@@ -25,9 +25,9 @@ from genjax.prepare.stages.splits import Decontaminated
 
 def read(tmp_path, reader):
     """The kept rows and (id, reason) of the broken ones."""
-    plan, schema = reading.planned([reader])
+    plan, schema = reading.plan_reading([reader])
     out = tmp_path / "out"
-    reading.read(plan, schema, out)
+    reading.read_files(plan, schema, out)
     kept = [row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()]
     broken = [row for path in sorted((out / "dropped").glob("*")) for row in pq.read_table(path).to_pylist()]
     return kept, [(row["id"], row["reason"]) for row in broken]
@@ -76,7 +76,7 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
 def test_the_first_csv_file_that_can_be_read_tells_the_columns(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="no file has a header that can be read; .*a.csv"):
-        reading.planned([Csv(("a.csv*",), str(tmp_path))])
+        reading.plan_reading([Csv(("a.csv*",), str(tmp_path))])
     (tmp_path / "b.csv").write_text("text,label\none,1\n")
     kept, broken = read(tmp_path, Csv(("*.csv*",), str(tmp_path)))
     assert [row["text"] for row in kept] == ["one"]

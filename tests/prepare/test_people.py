@@ -5,17 +5,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.errors import UserError
-from genjax.experiment import built_config
+from genjax.experiment import build_config
 from genjax.prepare import reading
 from genjax.prepare import run as preparing
-from genjax.prepare.matching.components import agreement
+from genjax.prepare.matching.components import measure_agreement
 from genjax.prepare.people import COLUMNS, GeneratedPeople
 from genjax.prepare.tfds_images import TfdsImages
 
 
 def test_people_are_the_same_each_time_and_slips_change_little():
     reader = GeneratedPeople(50, 20, seed=3)
-    plan, schema = reading.planned([reader])
+    plan, schema = reading.plan_reading([reader])
     assert tuple(schema.names) == ("id", "source", *COLUMNS)
     found = [record.values for record in reader.read(plan[0][1], "people")]
     assert found == [record.values for record in reader.read(plan[0][1], "people")] and len(found) == 70
@@ -27,7 +27,7 @@ def test_people_are_the_same_each_time_and_slips_change_little():
 
 
 def test_the_preparation_finds_who_is_one_without_the_truth(tmp_path):
-    preparing.prepare(built_config("prepare_people", tiny=True)[0], "people", tmp_path, say=str)
+    preparing.prepare(build_config("prepare_people", tiny=True)[0], "people", tmp_path, say=str)
     rows = [
         (row["rec_id"], row["id"] if row["reason"] is None else row["reason"].split(": of ")[1])
         for part in ("kept", "dropped")
@@ -36,13 +36,13 @@ def test_the_preparation_finds_who_is_one_without_the_truth(tmp_path):
     ]
     known = [re.match(r"rec-\d+", name)[0] for name, _ in rows]
     assert len(rows) == 500
-    assert agreement([one for _, one in rows], known).f1 >= 0.97
+    assert measure_agreement([one for _, one in rows], known).f1 >= 0.97
 
 
 def test_images_of_tensorflow_datasets_are_records(tmp_path):
     reader = TfdsImages("cifar10_first4k")
     try:
-        plan, schema = reading.planned([reader])
+        plan, schema = reading.plan_reading([reader])
     except UserError as error:
         pytest.skip(str(error))
     assert schema.names == ["id", "source", "image", "label", "part"]

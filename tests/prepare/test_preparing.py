@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.errors import UserError
-from genjax.experiment import built_config
+from genjax.experiment import build_config
 from genjax.prepare import run as preparing
 from genjax.prepare import shards
 from genjax.prepare.json_lines import JsonLines
@@ -190,7 +190,7 @@ def test_a_stage_of_the_config_is_done_again_once_its_code_has_changed(raw, tmp_
     def told(code):
         (tmp_path / "made.py").write_text(code)
         said = []
-        preparing.prepare(built_config("made.py")[0], "made", "out", say=said.append)
+        preparing.prepare(build_config("made.py")[0], "made", "out", say=said.append)
         return ["done before" in line for line in said]
 
     assert told(STAGE) == [False, False, False]
@@ -276,7 +276,7 @@ def test_a_stage_that_fails_leaves_those_before_it(raw, tmp_path, monkeypatch):
 
 KILLED = """
 import os, sys
-from genjax.experiment import built_config
+from genjax.experiment import build_config
 from genjax.prepare import card, shards
 from genjax.prepare import run as preparing
 
@@ -300,7 +300,7 @@ def stages(outcomes):
 
 drawn = card._stages
 preparing._outcome, shards._sha256, card._stages = outcome, sha256, stages
-preparing.prepare(built_config("made.py")[0], "made", out, say=lambda line: print(line, flush=True))
+preparing.prepare(build_config("made.py")[0], "made", out, say=lambda line: print(line, flush=True))
 """
 
 CONFIG = """

@@ -17,9 +17,9 @@ from genjax.prepare.readers import Csv, Images, Parquet, Texts, Waves
 
 def read(tmp_path, reader):
     """The kept rows and (id, reason) of the broken ones."""
-    plan, schema = reading.planned([reader])
+    plan, schema = reading.plan_reading([reader])
     out = tmp_path / "out"
-    reading.read(plan, schema, out)
+    reading.read_files(plan, schema, out)
     kept = [row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()]
     broken = [row for path in sorted((out / "dropped").glob("*")) for row in pq.read_table(path).to_pylist()]
     return kept, [(row["id"], row["reason"]) for row in broken]
@@ -140,20 +140,20 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("text,more\n")
     root = str(tmp_path)
     with pytest.raises(UserError, match=r"no file of .* fits '\*.md'"):
-        reading.planned([Texts(("*.md",), root)])
+        reading.plan_reading([Texts(("*.md",), root)])
     with pytest.raises(UserError, match="the same columns, not Texts: text; Csv: text, more"):
-        reading.planned([Texts(("*.txt",), root), Csv(("*.csv",), root)])
+        reading.plan_reading([Texts(("*.txt",), root), Csv(("*.csv",), root)])
     with pytest.raises(UserError, match="two readers read a file called a.txt"):
-        reading.planned([Texts(("*.txt",), root), Texts(("a.*t",), root)])
+        reading.plan_reading([Texts(("*.txt",), root), Texts(("a.*t",), root)])
     with pytest.raises(UserError, match="unknown column of .*a.csv 'mor'; did you mean 'more'"):
-        reading.planned([Csv(("*.csv",), root, ("mor",))])
+        reading.plan_reading([Csv(("*.csv",), root, ("mor",))])
     with pytest.raises(UserError, match="there is nothing to read"):
-        reading.planned([])
+        reading.plan_reading([])
     with pytest.raises(UserError, match="there is no encoding 'utf-9'"):
         Texts(("*",), root, encodings=("utf-9",))
     (tmp_path / "id.csv").write_text("id,more\n")
     with pytest.raises(UserError, match="cannot be called id"):
-        reading.planned([Csv(("id.csv",), root)])
+        reading.plan_reading([Csv(("id.csv",), root)])
 
 
 def test_without_a_root_the_environment_tells_it(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from genjax.data.audio.signals import read_wav, wav_bytes
 from genjax.errors import UserError
-from genjax.prepare.stage import place
+from genjax.prepare.stage import hash_position
 from genjax.prepare.stages.anonymous import Anonymous
 from genjax.prepare.stages.images import Blur, ImageSize, StandardImages, sharpness
 from genjax.prepare.stages.sounds import Sounding, StandardSounds
@@ -186,11 +186,11 @@ def test_sounds_that_are_short_long_or_silent_are_dropped(judged):
 
 
 def test_the_place_of_a_text_is_even_and_its_own():
-    places = np.array([place(f"record {number}") for number in range(4000)])
+    places = np.array([hash_position(f"record {number}") for number in range(4000)])
     assert places.min() >= 0 and places.max() < 1
     counts = np.histogram(places, 10, (0, 1))[0]
     assert np.abs(counts - 400).max() < 4 * np.sqrt(400 * 0.9)
-    assert place("a", "one") != place("a", "another")
+    assert hash_position("a", "one") != hash_position("a", "another")
 
 
 def test_tables_keep_their_types(judged):

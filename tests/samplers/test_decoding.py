@@ -11,8 +11,8 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
-from genjax.samplers.tokens.decoding import TokenSampler, advance, begin, generate, padded
-from genjax.samplers.tokens.speculative import accepted, speculate
+from genjax.samplers.tokens.decoding import TokenSampler, advance, begin, generate, pad_prompts
+from genjax.samplers.tokens.speculative import accept_guesses, speculate
 
 KEY = jax.random.key(0)
 V = 4
@@ -111,7 +111,7 @@ def test_temperature_and_the_penalty_of_seen_tokens():
 def test_a_penalty_counts_the_prompt_and_what_was_drawn():
     flat = jnp.zeros((V, V, V)) + jnp.asarray([4.0, 3.0, 2.0, 1.0]).reshape(1, 1, V)
     sampler = TokenSampler(3, repetition_penalty=100.0, temperature=0.0)
-    out = generate(model(flat), fresh(), *padded([[0]]), sampler, KEY)
+    out = generate(model(flat), fresh(), *pad_prompts([[0]]), sampler, KEY)
     np.testing.assert_array_equal(out.tokens, [[1, 2, 3]])
 
 
@@ -125,7 +125,7 @@ def greedy(prompt, steps):
 def test_greedy_rows_of_unequal_prompts_equal_each_alone():
     prompts = [[1], [3, 2, 0, 1], [2, 2]]
     out = jax.jit(lambda *a: generate(model(TABLE), fresh(3), *a, TokenSampler(6, temperature=0.0), KEY))(
-        *padded(prompts)
+        *pad_prompts(prompts)
     )
     np.testing.assert_array_equal(out.tokens, [greedy(p, 6) for p in prompts])
     log_p = jax.nn.log_softmax(TABLE)
@@ -136,7 +136,7 @@ def test_greedy_rows_of_unequal_prompts_equal_each_alone():
 
 
 def test_steps_one_at_a_time_equal_the_loop():
-    sampler, (tokens, mask) = TokenSampler(5), padded([[1], [2, 3]])
+    sampler, (tokens, mask) = TokenSampler(5), pad_prompts([[1], [2, 3]])
     whole = generate(model(TABLE), fresh(2), tokens, mask, sampler, KEY)
     drawing = begin(model(TABLE), fresh(2), tokens, mask, sampler, KEY)
     step = jax.jit(lambda drawing: advance(model(TABLE), drawing, sampler))
@@ -151,11 +151,11 @@ def test_a_stop_sequence_ends_its_row_and_is_counted():
     stop = tuple(text[2:4])
     first = next(i for i in range(1, 8) if tuple(text[i - 1 : i + 1]) == stop)
     sampler = TokenSampler(8, temperature=0.0)
-    out = generate(model(TABLE), fresh(), *padded([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7)
+    out = generate(model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7)
     assert out.lengths[0] == first + 1 and out.done[0]
     np.testing.assert_array_equal(out.tokens[0], text[: first + 1] + [7] * (7 - first))
     assert not out.log_probs[0, first + 1 :].any()
-    alone = generate(model(TABLE), fresh(), *padded([[1]]), sampler, KEY, stops=((text[0],),))
+    alone = generate(model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=((text[0],),))
     assert alone.lengths[0] == 1 and alone.step == 1  # the loop is over when all rows are
 
 
@@ -186,7 +186,7 @@ N = 4000
 def test_texts_are_drawn_with_their_probabilities_by_loop_and_by_speculation(sampler):
     prompt = [2, 1]
     texts = law(prompt, 3, stop=3, sampler=sampler)
-    tokens, mask = (jnp.asarray(a) for a in padded([prompt] * N))
+    tokens, mask = (jnp.asarray(a) for a in pad_prompts([prompt] * N))
     out = jax.jit(lambda t, m: generate(model(TABLE), fresh(N), t, m, sampler, KEY, ((3,),)))(tokens, mask)
     assert chi_square(texts, counted(out.tokens, out.lengths), N) < 2
     rounds = {}
@@ -208,7 +208,7 @@ def test_acceptance_gives_the_target_whatever_the_draft():
     def first(key):
         a, b = jax.random.split(key)
         guess = jax.random.categorical(a, jnp.log(q[0]))[None]
-        count, token = accepted(b, guess, q, p)
+        count, token = accept_guesses(b, guess, q, p)
         return jnp.where(count > 0, guess[0], token), count
 
     token, count = jax.jit(jax.vmap(first))(keys)
@@ -219,7 +219,7 @@ def test_acceptance_gives_the_target_whatever_the_draft():
 def test_greedy_speculation_is_greedy():
     sampler = TokenSampler(8, temperature=0.0)
     prompts = [[1], [3, 2, 0, 1]]
-    got = speculate(model(TABLE), model(OTHER), rewind, fresh(), fresh(), *padded(prompts), sampler, KEY, ahead=3)
+    got = speculate(model(TABLE), model(OTHER), rewind, fresh(), fresh(), *pad_prompts(prompts), sampler, KEY, ahead=3)
     np.testing.assert_array_equal(got.tokens, [greedy(p, 8) for p in prompts])
 
 
@@ -228,7 +228,7 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
     search = BeamSearch(4, V**3, alpha)
     prompts = [[1], [2, 0]]
     stops = () if stop is None else (stop,)
-    got = jax.jit(lambda *a: beam_search(model(TABLE), take, fresh(2), *a, search, stops, pad=9))(*padded(prompts))
+    got = jax.jit(lambda *a: beam_search(model(TABLE), take, fresh(2), *a, search, stops, pad=9))(*pad_prompts(prompts))
     for row, prompt in enumerate(prompts):
         texts = law(prompt, 4, stop=stop)
         score = lambda text, texts=texts: np.log(texts[text]) / ((5 + len(text)) / 6) ** alpha  # noqa: E731
@@ -241,7 +241,7 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
     one, four = (
-        beam_search(model(TABLE), take, fresh(), *padded([[1]]), BeamSearch(6, width, 0.0)) for width in (1, 4)
+        beam_search(model(TABLE), take, fresh(), *pad_prompts([[1]]), BeamSearch(6, width, 0.0)) for width in (1, 4)
     )
     np.testing.assert_array_equal(one.tokens[0, 0], greedy([1], 6))
     assert four.scores[0, 0] >= one.scores[0, 0] - 1e-5
@@ -264,9 +264,9 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
         (lambda: TokenSampler(repetition_penalty=0.0), "repetition_penalty"),
         (lambda: BeamSearch(width=0), "width must be from 1 to 10000"),
         (lambda: BeamSearch(length_penalty=-1.0), "length_penalty"),
-        (lambda: padded([[1], []]), "at least one token"),
-        (lambda: padded([]), "at least one token"),
-        (lambda: generate(model(TABLE), fresh(), *padded([[1]]), TokenSampler(1), KEY, ((),)), "stop sequence"),
+        (lambda: pad_prompts([[1], []]), "at least one token"),
+        (lambda: pad_prompts([]), "at least one token"),
+        (lambda: generate(model(TABLE), fresh(), *pad_prompts([[1]]), TokenSampler(1), KEY, ((),)), "stop sequence"),
     ],
 )
 def test_bad_values_are_refused(make, message):
@@ -277,4 +277,4 @@ def test_bad_values_are_refused(make, message):
 @pytest.mark.parametrize(("sampler", "ahead"), [(TokenSampler(1, 2.0), 2), (TokenSampler(1), 0)])
 def test_speculation_refuses_what_it_cannot_do(sampler, ahead):
     with pytest.raises(UserError, match="speculative"):
-        speculate(model(TABLE), model(TABLE), rewind, fresh(), fresh(), *padded([[1]]), sampler, KEY, ahead)
+        speculate(model(TABLE), model(TABLE), rewind, fresh(), fresh(), *pad_prompts([[1]]), sampler, KEY, ahead)

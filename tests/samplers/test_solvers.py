@@ -10,7 +10,7 @@ import pytest
 from genjax.errors import UserError
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.diffusion.adaptive import solve
-from genjax.samplers.diffusion.processes import EDM, Process, Straight, VPCosine, VPLinear, noise_in, velocity
+from genjax.samplers.diffusion.processes import EDM, Process, Straight, VPCosine, VPLinear, compute_noise, velocity
 from tests.samplers.exact import Gaussian
 
 DATA = Gaussian()
@@ -223,7 +223,7 @@ def prescribed(monkeypatch, module, key, shape):
 
 @jax.jit
 def noise_prediction(x, t):
-    return noise_in(VPLinear(), DATA.denoise(VPLinear())(x, t), x, t)
+    return compute_noise(VPLinear(), DATA.denoise(VPLinear())(x, t), x, t)
 
 
 def by_scheduler(made, x, scale=False, **options):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.data.text.augment import real
+from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 
 Batch = Mapping[str, jax.Array]
@@ -43,7 +43,7 @@ class Transposition:
             raise UserError("Transposition is for tokens")
         tokens = batch["tokens"]
         width = tokens.shape[1]
-        piece = batch.get("segment_ids", real(batch).astype(jnp.int32))  # 0 for padding, at most T + 1
+        piece = batch.get("segment_ids", real_mask(batch).astype(jnp.int32))  # 0 for padding, at most T + 1
         notes = (tokens >= self.lowest) & (tokens <= self.highest) & (piece > 0)
         drawn = jax.random.randint(key, (len(tokens), width + 1), -self.down, self.up + 1)
         shift = jnp.take_along_axis(drawn, piece, 1)  # [B, T + 1]

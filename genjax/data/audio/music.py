@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax import checks
-from genjax.data.text.codecs import checked_ids, until_end
+from genjax.data.text.codecs import check_ids, cut_at_end
 from genjax.errors import UserError
 from genjax.machine import disk
 
@@ -105,7 +105,7 @@ class ChoraleCodec:
         """Tokens [N], in whatever order samples have them, to steps; notes after the last step make one more."""
         frames: list[Frame] = []
         notes: set[int] = set()
-        for token in checked_ids(ids, self.vocabulary).tolist():
+        for token in check_ids(ids, self.vocabulary).tolist():
             if token == STEP:
                 frames.append(tuple(sorted(notes, reverse=True)))
                 notes = set()
@@ -121,7 +121,7 @@ class ChoraleCodec:
         """
         frames: list[Frame] = []
         for row in np.asarray(samples):
-            frames += [()] * REST * bool(frames) + self.decode(until_end(row, END))
+            frames += [()] * REST * bool(frames) + self.decode(cut_at_end(row, END))
         seconds = 60 / self.quarters_per_minute / self.steps_per_quarter
         stem.parent.mkdir(parents=True, exist_ok=True)
         disk.write(stem.parent / f"{stem.name}.wav", wav_bytes(frames, seconds))
@@ -130,7 +130,7 @@ class ChoraleCodec:
         return path
 
 
-def held(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
+def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
     """(note, first step, step after the last) of each run of steps in which a note sounds, by first step."""
     found: list[tuple[int, int, int]] = []
     since: dict[int, int] = {}
@@ -144,8 +144,8 @@ def held(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
 
 def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) -> bytes:
     """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes that go on are held."""
-    events = [(stop * ticks, 0, note) for note, _, stop in held(frames)]
-    events += [(start * ticks, 1, note) for note, start, _ in held(frames)]
+    events = [(stop * ticks, 0, note) for note, _, stop in find_notes(frames)]
+    events += [(start * ticks, 1, note) for note, start, _ in find_notes(frames)]
     track = b"\0\xff\x51\x03" + struct.pack(">I", round(60e6 / quarters_per_minute))[1:]
     now = 0
     for time, on, note in sorted(events):  # at one time notes end before others begin
@@ -166,7 +166,7 @@ def _variable(number: int) -> bytes:
 def wav_bytes(frames: Sequence[Frame], seconds: float) -> bytes:
     """A WAV file, mono, 16 bits, of ``frames`` that last ``seconds`` each: every note a sum of sines."""
     sound = np.zeros(round(len(frames) * seconds * RATE) + round(RELEASE * RATE), np.float32)
-    for note, start, stop in held(frames):
+    for note, start, stop in find_notes(frames):
         first = round(start * seconds * RATE)
         length = min(round((stop - start) * seconds * RATE) + round(RELEASE * RATE), len(sound) - first)
         time = np.arange(length, dtype=np.float32) / RATE

@@ -266,6 +266,6 @@ def _mu_law(code: np.ndarray) -> np.ndarray:
 LAWS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {6: _a_law, 7: _mu_law}
 
 
-def fitted(signal: np.ndarray, length: int) -> np.ndarray:
+def pad_signal(signal: np.ndarray, length: int) -> np.ndarray:
     """The first ``length`` steps of a signal [T, C], with silence after a shorter one."""
     return np.pad(signal[:length], ((0, max(0, length - len(signal))), (0, 0)))

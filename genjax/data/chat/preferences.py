@@ -22,9 +22,9 @@ from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
-from genjax.data.text.corpus import fitted
+from genjax.data.text.corpus import fit_codec
 from genjax.data.text.documents import StoredTexts
-from genjax.data.text.json_records import json_records, pass_over, text_of
+from genjax.data.text.json_records import get_text, json_records, pass_over
 from genjax.errors import UserError
 
 Long = Literal["drop", "cut"]
@@ -110,13 +110,13 @@ class PreferencePairs:
         numbers = self.rows[np.asarray(indices)]
         found: Batch = {}
         for name, side in (("chosen", self.chosen), ("rejected", self.rejected)):
-            tokens, mask = padded_rows([side.row(number, self.length) for number in numbers], self.length, self.pad)
+            tokens, mask = pad_rows([side.row(number, self.length) for number in numbers], self.length, self.pad)
             answers = np.arange(self.length)[None] >= side.prompts[numbers, None]
             found |= {f"{name}_tokens": tokens, f"{name}_mask": mask, f"{name}_response": mask * answers}
         return found
 
 
-def padded_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
     """(tokens [B, length] int32, 1 for each that is real [B, length] float32) of rows that are no longer."""
     tokens, mask = np.full((len(rows), length), pad, np.int32), np.zeros((len(rows), length), np.float32)
     for number, row in enumerate(rows):
@@ -124,7 +124,7 @@ def padded_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.n
     return tokens, mask
 
 
-def answered(codec: ChatCodec, prompt: str, response: str, where: str) -> tuple[np.ndarray, int]:
+def encode_answer(codec: ChatCodec, prompt: str, response: str, where: str) -> tuple[np.ndarray, int]:
     """The tokens [N] int32 of a prompt and its response, and how many of them are the prompt's.
 
     Raises:
@@ -144,7 +144,7 @@ def check_room(prompt: int, length: int, where: str) -> None:
         )
 
 
-def stored_preferences(path: Path, joint: str, left: Counter[str]) -> list[Preference]:
+def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Preference]:
     """The pairs of a file: records of ``chosen``, ``rejected`` and either ``prompt`` or ``instruction``.
 
     Args:
@@ -179,7 +179,7 @@ def preference_dataset(
       UserError: a response is empty, a prompt fills its row, two rows are the same, or a split has no pair left.
     """
     texts = {name: _texts([pairs[number] for number in numbers], template) for name, numbers in parts.items()}
-    chat = ChatCodec(fitted(codec, texts["train"], cache_folder(cache)), template)
+    chat = ChatCodec(fit_codec(codec, texts["train"], cache_folder(cache)), template)
     chosen, rejected = (_side(pairs, chat, side) for side in SIDES)
     kept = _fitting(pairs, chosen, rejected, rows)
     kept &= _different(pairs, chosen, rejected, rows, kept)
@@ -216,7 +216,7 @@ def _texts(pairs: Sequence[Preference], template: Template) -> StoredTexts:
 
 
 def _side(pairs: Sequence[Preference], codec: ChatCodec, side: str) -> Side:
-    found = [answered(codec, pair.prompt, getattr(pair, side), _where(pair, side)) for pair in pairs]
+    found = [encode_answer(codec, pair.prompt, getattr(pair, side), _where(pair, side)) for pair in pairs]
     starts = np.concatenate([[0], np.cumsum([len(tokens) for tokens, _ in found])])
     return Side(np.concatenate([tokens for tokens, _ in found]), starts, np.array([prompt for _, prompt in found]))
 
@@ -258,7 +258,7 @@ def _preference(record: Any, where: str, joint: str, left: Counter[str]) -> Pref
         raise UserError(f"{where} is no JSON object")
     asked = "prompt" if record.get("prompt") is not None else "instruction"
     names = (asked, "chosen", "rejected")
-    prompt, chosen, rejected = (text_of(record, name, where, needed=True) for name in names)
-    below = text_of(record, "input", where, left=left) if asked == "instruction" else ""
+    prompt, chosen, rejected = (get_text(record, name, where, needed=True) for name in names)
+    below = get_text(record, "input", where, left=left) if asked == "instruction" else ""
     pass_over(record, (*names, *(["input"] if asked == "instruction" else [])), "a record", left)
     return Preference(prompt + joint + below if below else prompt, chosen, rejected, where)

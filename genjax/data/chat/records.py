@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from genjax.data.chat.template import Template, Turn
-from genjax.data.text.json_records import pass_over, text_of
+from genjax.data.text.json_records import get_text, pass_over
 from genjax.errors import UserError
 
 FORMS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # of OpenAI and of ShareGPT
@@ -14,7 +14,7 @@ EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of a field that says nothi
 SIDES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
 
 
-def turns_of(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
+def parse_turns(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
 
     A ``system`` text may stand beside each of them.
@@ -37,9 +37,9 @@ def turns_of(record: Any, where: str, template: Template, joint: str, left: Coun
         raise UserError(f"{where} has neither messages nor instruction and output, but {known}", where)
     fields = ("system", "instruction", "input", "output") if form is None else ("system", form)
     pass_over(record, fields, "a record", left)
-    system = text_of(record, "system", where, left=left)
+    system = get_text(record, "system", where, left=left)
     if form is None:
-        asked, added, answer = (text_of(record, name, where, left=left) for name in fields[1:])
+        asked, added, answer = (get_text(record, name, where, left=left) for name in fields[1:])
         question = asked + joint + added if added else asked
         turns: tuple[Turn, ...] = (Turn(template.user, question), Turn(template.assistant, answer))
     else:
@@ -58,20 +58,20 @@ def _messages(messages: Any, form: str, where: str, template: Template, left: Co
         place = f"message {number} of {where}"
         if not isinstance(message, dict) or message.get(speaks) is None or message.get(says) is None:
             raise UserError(f"{place} has no {speaks} and {says}", form)
-        role = text_of(message, speaks, place)
+        role = get_text(message, speaks, place)
         if form == "conversations":
             role = SIDES.get(role, role)
         role = {"user": template.user, "assistant": template.assistant}.get(role, role)
-        turns.append(Turn(role, _said(message, says, place)))
+        turns.append(Turn(role, _message_text(message, says, place)))
         pass_over(message, names, "a message", left)
     return tuple(turns)
 
 
-def _said(message: Any, says: str, place: str) -> str:
+def _message_text(message: Any, says: str, place: str) -> str:
     """The text of a message, which may stand in parts."""
     parts = message[says]
     if not isinstance(parts, list):
-        return text_of(message, says, place)
+        return get_text(message, says, place)
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__

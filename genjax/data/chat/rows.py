@@ -14,7 +14,7 @@ from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
-from genjax.data.text.corpus import fitted
+from genjax.data.text.corpus import fit_codec
 from genjax.data.text.documents import StoredTexts
 from genjax.data.text.layouts import best_fit
 from genjax.errors import UserError
@@ -168,7 +168,7 @@ def chat_dataset(
       UserError: a conversation without an answer, text outside the vocabulary, or a codec without an end.
     """
     texts = {part: _texts(part, records, template) for part, records in parts.items()}
-    codec = fitted(codec, texts["train"], cache_folder(cache))
+    codec = fit_codec(codec, texts["train"], cache_folder(cache))
     if template.end(codec) is None:
         if codec.end is not None:
             raise UserError("the chat template must write a special token of the tokenizer after an answer: it ends it")

@@ -9,7 +9,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.chat.turns import Conversation, Turn
-from genjax.data.text.codecs import NOTHING, Unencodable, WritesText, until_end
+from genjax.data.text.codecs import NOTHING, Unencodable, WritesText, cut_at_end
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
@@ -207,7 +207,7 @@ def ends_of(codec: Any) -> tuple[int, ...]:
 
 def before_end(codec: Any, ids: np.ndarray) -> np.ndarray:
     """The tokens [M] of a sample ids [N] of any codec before its end."""
-    return codec.until_end(ids) if isinstance(codec, ChatCodec) else until_end(ids, codec.end)
+    return codec.until_end(ids) if isinstance(codec, ChatCodec) else cut_at_end(ids, codec.end)
 
 
 def _check_said(template: Template, turns: tuple[Turn, ...], where: str) -> None:

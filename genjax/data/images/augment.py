@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 Batch = Mapping[str, jax.Array]
 CropMode = Literal["reflect", "edge", "constant"]
@@ -45,7 +45,7 @@ class _PerImage:
         Raises:
             UserError: for a batch without images, or with images of a shape that does not fit.
         """
-        image = _image_of(self, batch)
+        image = _get_image(self, batch)
         if self.off:
             return dict(batch)
         self.check(*image.shape[1:])
@@ -131,10 +131,12 @@ class Rotate(_PerImage):
 
     def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
         largest = math.radians(self.degrees)
-        return rotated(image, jax.random.uniform(key, (), minval=-largest, maxval=largest), self.mode, self.fill)
+        return rotate_image(image, jax.random.uniform(key, (), minval=-largest, maxval=largest), self.mode, self.fill)
 
 
-def rotated(image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge", fill: float = -1.0) -> jax.Array:
+def rotate_image(
+    image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge", fill: float = -1.0
+) -> jax.Array:
     """An image [H, W, C] turned about its centre, counter-clockwise by `angle` in radians, between pixels bilinear.
 
     `dm_pix.rotate` gives the same but interpolates between channels as well, and is 50 to 150 times slower on a CPU.
@@ -264,7 +266,7 @@ class Mixup:
         Raises:
             UserError: for a batch without images, or one whose labels were mixed before.
         """
-        image = _image_of(self, batch)
+        image = _get_image(self, batch)
         if "other_label" in batch:
             raise UserError("Mixup found other_label in the batch: a second Mixup would lose the labels of the first")
         size = len(image)
@@ -280,7 +282,7 @@ class Mixup:
         return {**batch, "image": image, **labels}
 
 
-def _image_of(augmentation: Any, batch: Batch) -> jax.Array:
+def _get_image(augmentation: Any, batch: Batch) -> jax.Array:
     if "image" not in batch:
         name = type(augmentation).__name__
         raise UserError(
@@ -291,4 +293,4 @@ def _image_of(augmentation: Any, batch: Batch) -> jax.Array:
 
 def _check_mode(mode: str, known: tuple[str, ...]) -> None:
     if mode not in known:
-        raise unknown("mode", mode, known)
+        raise unknown_name("mode", mode, known)

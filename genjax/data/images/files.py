@@ -128,7 +128,7 @@ def entries(
                 yield Entry(name, "" if entry.is_file() else SPECIAL, linked or link)
 
 
-def listed(
+def list_files(
     root: Path,
     suffixes: Collection[str],
     things: str,
@@ -255,10 +255,10 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     found = [spelt_alike(top) for top in tops if top is not None]
     if None in tops or len(set(found)) < 2:
         return None, None
-    return numbered(found)
+    return number_words(found)
 
 
-def numbered(words: Sequence[str]) -> tuple[np.ndarray, int]:
+def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
     """(labels [N] int32, classes): the words' places in alphabetical order; accents spelt otherwise are the same."""
     alike = [spelt_alike(word) for word in words]
     number = {word: i for i, word in enumerate(sorted(set(alike)))}
@@ -273,7 +273,7 @@ def split_rows(root: str, names: Sequence[str], fraction: float, things: str) ->
     Raises:
       UserError: a single file cannot be both.
     """
-    place = np.array([_place(name) for name in names])  # [N] in [0, 1)
+    place = np.array([_hash_position(name) for name in names])  # [N] in [0, 1)
     if fraction == 0:
         return {"train": np.arange(len(names))}
     if len(names) < 2:
@@ -285,7 +285,7 @@ def split_rows(root: str, names: Sequence[str], fraction: float, things: str) ->
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
-def _place(name: str) -> float:
+def _hash_position(name: str) -> float:
     """Where a file falls in [0, 1), by its path alone; accents spelt alike on every file system."""
     return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
 

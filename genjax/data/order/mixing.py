@@ -20,7 +20,7 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return permutation(seed, epoch, size)
 
 
-def in_units(weights: np.ndarray) -> np.ndarray:
+def round_weights(weights: np.ndarray) -> np.ndarray:
     """Weights [..., K], not negative, as whole numbers [..., K] int64 that add up to ``UNIT``."""
     edges = np.rint(np.cumsum(weights, -1) / np.sum(weights, -1, keepdims=True) * UNIT).astype(np.int64)
     edges[..., -1] = UNIT

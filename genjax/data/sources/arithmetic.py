@@ -15,7 +15,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stream import permutation, raw_bits
 from genjax.data.text.codecs import Characters
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 PROBLEM = re.compile(r"([0-9]+)([-+*])([0-9]+)=")
@@ -57,7 +57,7 @@ class Arithmetic:
             raise UserError(f"operations are one or more, each once, not {self.operations!r}")
         for name in self.operations:
             if name not in OPERATIONS:
-                raise unknown("operation", name, OPERATIONS)
+                raise unknown_name("operation", name, OPERATIONS)
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.between(self, 0, 1, "wrong")
@@ -91,7 +91,7 @@ class Arithmetic:
         """The problems of a split, without "=", and their answers, in their order."""
         counts = {"train": self.size, "test": self.test_size}
         if split not in counts:
-            raise unknown("split", split, counts)
+            raise unknown_name("split", split, counts)
         shuffled = permutation(self.seed, DRAW, self.problems)
         chosen = shuffled[: self.size] if split == "train" else shuffled[::-1][: self.test_size]
         words = raw_bits(self.seed, DRAW + 1, 2 * len(chosen)).reshape(-1, 2)

@@ -16,7 +16,7 @@ from genjax.data.dataset import Batch, Dataset
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset, digest
 from genjax.data.stream import raw_bits
 from genjax.data.text.hashed import HashedText
-from genjax.errors import unknown
+from genjax.errors import unknown_name
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {
@@ -36,7 +36,7 @@ PLACES = {  # (down, across) in [0, 1]
 }
 SIZES = {"small": 0.16, "large": 0.25}  # the radius over the side
 ATTRIBUTES = ("shape", "colour", "place", "size")
-SENTENCES = 5  # forms of ``captions_of``
+SENTENCES = 5  # forms of ``write_captions``
 NAME_ALL = (0, 1, 2)  # of them, those that name all attributes
 FINER = 4  # points an axis at which each pixel's coverage is measured
 HELD_OUT = 5  # one combination in so many is of the test split alone
@@ -90,7 +90,7 @@ class CaptionedShapes:
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.between(self, 12, 1024, "side")
-        checks.fits(
+        checks.check_size(
             12.0 * (self.size + self.test_size) * self.side**2, f"pictures of {self.side} pixels a side", "size"
         )
 
@@ -102,7 +102,7 @@ class CaptionedShapes:
         for split in ("train", "test"):
             scenes[split], captions[split] = zip(*self.examples(split), strict=True)
             label = np.array([SHAPES.index(scene.shape) for scene in scenes[split]], np.int32)
-            arrays[split] = Arrays("image", rendered(scenes[split], self.side), label, codec)
+            arrays[split] = Arrays("image", render_scenes(scenes[split], self.side), label, codec)
         vectors = {caption: self.text.embed(caption) for caption in {c for part in captions.values() for c in part}}
         data = dataset(arrays, classes=len(SHAPES), fingerprint=array_fingerprint(arrays))
         conditions = {split: np.stack([vectors[c] for c in captions[split]]) for split in captions}
@@ -117,19 +117,19 @@ class CaptionedShapes:
         """What each picture of a split shows, and its caption, in the split's order.
 
         Args:
-          forms: the sentences of ``captions_of`` that captions are taken from.
+          forms: the sentences of ``write_captions`` that captions are taken from.
         """
         streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
         if split not in streams:
-            raise unknown("split", split, streams)
+            raise unknown_name("split", split, streams)
         stream, count = streams[split]
         words = raw_bits(self.seed, stream, 4 * count).reshape(count, 4)
         uniform = (words >> np.uint64(11)) * 2.0**-53  # [N, 4] in [0, 1)
-        pool = [scene for scene in COMBINATIONS if held_out(scene) == (split == "test")]
+        pool = [scene for scene in COMBINATIONS if is_held_out(scene) == (split == "test")]
         found = []
         for which, down, across, sentence in uniform:
             scene = pool[int(which * len(pool))]._replace(shift=(int(3 * down) - 1, int(3 * across) - 1))
-            texts = captions_of(scene)
+            texts = write_captions(scene)
             found.append((scene, texts[forms[int(sentence * len(forms))]]))
         return found
 
@@ -159,13 +159,13 @@ class Captioned:
         return self.whole.batch(indices) | {"condition": self.condition[indices]}
 
 
-def held_out(scene: Scene) -> bool:
+def is_held_out(scene: Scene) -> bool:
     """Whether a combination of attributes is of the test split alone."""
     places = (SHAPES, tuple(COLOURS), tuple(PLACES), tuple(SIZES))
     return sum(names.index(name) for names, name in zip(places, scene[:4], strict=True)) % HELD_OUT == 0
 
 
-def captions_of(scene: Scene) -> tuple[str, ...]:
+def write_captions(scene: Scene) -> tuple[str, ...]:
     """The sentences that describe a scene; the last two leave out its size."""
     shape, colour, place, size = scene[:4]
     return (
@@ -178,7 +178,7 @@ def captions_of(scene: Scene) -> tuple[str, ...]:
 
 
 def attributes(caption: str) -> dict[str, str]:
-    """The attributes that a sentence of ``captions_of`` names: "shape", "colour", "place" and, if told, "size".
+    """The attributes that a sentence of ``write_captions`` names: "shape", "colour", "place" and, if told, "size".
 
     Empty for what is none of these sentences, to the letter.
     """
@@ -191,12 +191,12 @@ def _attributes() -> dict[str, dict[str, str]]:
     found = {}
     for scene in COMBINATIONS:
         named = {name: getattr(scene, name) for name in ATTRIBUTES}
-        for form, caption in enumerate(captions_of(scene)):
+        for form, caption in enumerate(write_captions(scene)):
             found[caption] = {name: value for name, value in named.items() if form in NAME_ALL or name != "size"}
     return found
 
 
-def rendered(scenes: Sequence[Scene], side: int = 16) -> np.ndarray:
+def render_scenes(scenes: Sequence[Scene], side: int = 16) -> np.ndarray:
     """The pictures uint8 [N, side, side, 3] of scenes, each drawn once."""
     pictures = {scene: render(scene, side) for scene in set(scenes)}
     return np.stack([pictures[scene] for scene in scenes])
@@ -210,16 +210,16 @@ def render(scene: Scene, side: int = 16) -> np.ndarray:
     """
     for name, known in (("colour", COLOURS), ("place", PLACES), ("size", SIZES)):
         if getattr(scene, name) not in known:
-            raise unknown(name, getattr(scene, name), known)
+            raise unknown_name(name, getattr(scene, name), known)
     fine = (np.arange(FINER * side) + 0.5) / FINER  # in pixels
     radius = SIZES[scene.size] * side
     down, across = (side * c + s for c, s in zip(PLACES[scene.place], scene.shift, strict=True))
-    inside = _inside(scene.shape, (fine[:, None] - down) / radius, (fine[None] - across) / radius)
+    inside = _is_inside(scene.shape, (fine[:, None] - down) / radius, (fine[None] - across) / radius)
     share = inside.reshape(side, FINER, side, FINER).mean((1, 3))  # [side, side]
     return np.rint(share[..., None] * np.array(COLOURS[scene.colour])).astype(np.uint8)
 
 
-def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _is_inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Which points [N, 1], [1, N] lie within a shape of radius 1 about 0, y downwards: bool [N, N]."""
     match shape:
         case "circle":
@@ -231,4 +231,4 @@ def _inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         case "cross":
             return (np.minimum(abs(x), abs(y)) <= 0.3) & (np.maximum(abs(x), abs(y)) <= 1)
         case _:
-            raise unknown("shape", shape, SHAPES)
+            raise unknown_name("shape", shape, SHAPES)

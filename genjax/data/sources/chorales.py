@@ -17,7 +17,7 @@ from genjax.data.stand_in import part_folder
 from genjax.data.tally import Tally
 from genjax.data.text.corpus import Corpus, token_dtype
 from genjax.data.text.dataset import token_dataset
-from genjax.data.text.documents import fingerprint_of
+from genjax.data.text.documents import hash_user_files
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
 from genjax.serial.json_text import parse
@@ -57,7 +57,7 @@ class Chorales:
           UserError: the file is missing or damaged.
         """
         path = Path(part_folder("music", self.root)) / f"jsb_{self.resolution}.json.gz"
-        fingerprint = fingerprint_of([path])
+        fingerprint = hash_user_files([path])
         codec = ChoraleCodec(
             steps_per_quarter=1 if self.resolution == "quarter" else 4, quarters_per_minute=self.quarters_per_minute
         )

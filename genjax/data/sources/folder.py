@@ -17,7 +17,7 @@ from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import check_size, decode, header, note, suffixes
-from genjax.data.images.files import folder_labels, listed, split_rows
+from genjax.data.images.files import folder_labels, list_files, split_rows
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError
 
@@ -71,7 +71,7 @@ class ImageFolder:
           UserError: no folder, no images, bad images that are not to be skipped, nothing left to train on.
         """
         root = Path(self.root).expanduser()
-        scanned = _threads(lambda name: _scan(root, name), listed(root, suffixes(), "images", closed=self.closed))
+        scanned = _threads(lambda name: _scan(root, name), list_files(root, suffixes(), "images", closed=self.closed))
         sizes = Counter(f.size for f in scanned if not f.error)
         size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
         if self.size is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.records import turns_of
+from genjax.data.chat.records import parse_turns
 from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
@@ -72,7 +72,7 @@ class Instructions:
         path = folder / self.name if folder.is_dir() else folder
         tally, left = Tally(), Counter[str]()
         found = json_records(path, left=left)
-        records = [Record(where, turns_of(one, where, template, self.joint, left)) for where, one in found]
+        records = [Record(where, parse_turns(one, where, template, self.joint, left)) for where, one in found]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
         tally.add(str(path), left)

@@ -59,7 +59,7 @@ class LabelledTexts:
             if strange:
                 raise UserError(f"no training text is of the domain {strange[0]!r}, but one of {part} is")
             label = np.array([domains.index(domain) for domain in corpora[part].domains], np.int32)
-            kept = _rows_of(split, self.size if part == "train" else None)
+            kept = _pick_rows(split, self.size if part == "train" else None)
             splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)], kept)
         spec = dataclasses.replace(inner.spec, classes=len(domains))
         told = inner.fingerprint, f"labelled {self.size}"
@@ -100,7 +100,7 @@ class LabelledRows:
         return self.rows.batch(self.kept[indices]) | {"label": self.label[self.documents(indices)[:, 0]]}
 
 
-def _rows_of(rows: Rows, size: int | None) -> np.ndarray:
+def _pick_rows(rows: Rows, size: int | None) -> np.ndarray:
     """The rows [N] of ``size`` documents spread evenly over those that have any."""
     numbers = np.arange(len(rows))
     if size is None:

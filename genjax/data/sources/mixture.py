@@ -12,10 +12,10 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import Batch, Dataset, Spec, Split
-from genjax.data.order.mixing import Blend, in_units
+from genjax.data.order.mixing import Blend, round_weights
 from genjax.data.splits import digest
 from genjax.data.stream import Order, own_order
-from genjax.data.text.dataset import spelt, tokens_of
+from genjax.data.text.dataset import get_tokenizer, set_codec
 from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
@@ -52,10 +52,10 @@ class Mixture:
         Raises:
           UserError: the sources differ in what they give or hold out, or a weight is negative, or all are 0.
         """
-        units = in_units(self._weights())
+        units = round_weights(self._weights())
         head, *others = self.sources
-        first = (head if self.codec is None else spelt(head, self.codec)).open()
-        opened = [first, *(spelt(source, first.codec).open() for source in others)]
+        first = (head if self.codec is None else set_codec(head, self.codec)).open()
+        opened = [first, *(set_codec(source, first.codec).open() for source in others)]
         for number, data in enumerate(opened):
             _check_alike(first, data, number)
         sizes = tuple(len(data.splits["train"]) for data in opened)
@@ -89,7 +89,7 @@ def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
                 f"sources 0 and {number} of a mixture differ in {field.name}: "
                 f"{reprlib.repr(of_first)} and {reprlib.repr(own)}"
             )
-    if tokens_of(first.codec) != tokens_of(data.codec):
+    if get_tokenizer(first.codec) != get_tokenizer(data.codec):
         raise UserError(f"sources 0 and {number} of a mixture differ in their codecs")
     if first.splits.keys() != data.splits.keys():
         names = (", ".join(sorted(splits)) for splits in (first.splits, data.splits))

@@ -17,9 +17,9 @@ from genjax.data.stand_in import part_folder
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
 from genjax.data.text.codecs import Words
-from genjax.data.text.corpus import Corpus, fitted, tokenised
-from genjax.data.text.documents import Piece, fingerprint_of, lines
-from genjax.data.text.packed_pairs import PackedPairs, packed
+from genjax.data.text.corpus import Corpus, fit_codec, tokenise
+from genjax.data.text.documents import Piece, hash_user_files, lines
+from genjax.data.text.packed_pairs import PackedPairs, pack_pairs
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
@@ -44,8 +44,8 @@ class PairCodec(AroundText):
 
     def source_row(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
         """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to fit, as in a batch."""
-        ids = _bounded(self.source, self.source.encode(text))
-        return _padded(_cut(ids, length, self.source), length, self.source.pad)
+        ids = _add_boundaries(self.source, self.source.encode(text))
+        return _pad_tokens(_truncate(ids, length, self.source), length, self.source.pad)
 
 
 @checks.frozen
@@ -102,20 +102,20 @@ class SentencePairs:
         names = {"train": self.train, "validation": self.validation, "test": self.test}
         sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
         cache = cache_folder(self.cache)
-        codecs = [fitted(c, s, cache) for c, s in zip(self._codecs, sides["train"], strict=True)]
+        codecs = [fit_codec(c, s, cache) for c, s in zip(self._codecs, sides["train"], strict=True)]
         codec = PairCodec(*codecs)
         if codec.start is None or codec.end is None:
             raise UserError("the target's codec needs tokens for start and end: they tell when a translation is over")
         splits: dict[str, Pairs | PackedPairs] = {}
         left = Tally()
         for part, texts in sides.items():
-            source, target = (tokenised(t, c, cache) for t, c in zip(texts, codecs, strict=True))
+            source, target = (tokenise(t, c, cache) for t, c in zip(texts, codecs, strict=True))
             for side, corpus in zip((self.source, self.target), (source, target), strict=True):
                 left.add(f"{part} {side}", {f"{side} {UNKNOWN_TOKENS}": corpus.unknown})
             for text in texts:
                 left.add(str(text.path), {"empty lines read as blank sentences": text.empty})
             pairs = self._pairs(source, target, codec, part, (texts[0], texts[1]))
-            splits[part] = packed(pairs) if self.packed and part == "train" else pairs
+            splits[part] = pack_pairs(pairs) if self.packed and part == "train" else pairs
         spec = Spec(
             entry="tokens",
             shape=(self.length + 1,),
@@ -163,7 +163,7 @@ class Sentences:
 
     @property
     def fingerprint(self) -> str:
-        return digest([fingerprint_of([self.path]).encode(), f"sentences {self.encoding}".encode()])
+        return digest([hash_user_files([self.path]).encode(), f"sentences {self.encoding}".encode()])
 
     def pieces(self) -> Iterator[Piece]:
         for number, line in enumerate(lines(self.path, self.encoding), 1):
@@ -252,10 +252,10 @@ class Pairs:
         }
         for number in np.asarray(indices).tolist():
             source, target = self.pair(number)
-            tokens, real = _padded(source, self.source_length, self.codec.source.pad)
+            tokens, real = _pad_tokens(source, self.source_length, self.codec.source.pad)
             found["source_tokens"].append(tokens)
             found["source_mask"].append(real)
-            tokens, real = _padded(target, self.length + 1, self.codec.pad)
+            tokens, real = _pad_tokens(target, self.length + 1, self.codec.pad)
             real[0] = 0  # the start is given
             found["tokens"].append(tokens)
             found["loss_mask"].append(real)
@@ -271,9 +271,11 @@ class Pairs:
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of both sides [M] and [N] of a pair as they stand in its row, between start and end."""
         row = int(self.rows[number])
-        source = _bounded(self.codec.source, self.source.document(row), ended=True)
-        target = _bounded(self.codec.target, self.target.document(row), ended=True)
-        return _cut(source, self.source_length, self.codec.source), _cut(target, self.length + 1, self.codec.target)
+        source = _add_boundaries(self.codec.source, self.source.document(row), ended=True)
+        target = _add_boundaries(self.codec.target, self.target.document(row), ended=True)
+        return _truncate(source, self.source_length, self.codec.source), _truncate(
+            target, self.length + 1, self.codec.target
+        )
 
     def references(self) -> list[str]:
         """The target sentences of the split, in its order, as they are written."""
@@ -281,21 +283,21 @@ class Pairs:
         return [sentences[row] for row in self.rows.tolist()]
 
 
-def _bounded(codec: Any, ids: np.ndarray, ended: bool = False) -> np.ndarray:
+def _add_boundaries(codec: Any, ids: np.ndarray, ended: bool = False) -> np.ndarray:
     """The tokens of a sentence between its start and its end, where the codec has these."""
     before = [] if codec.start is None else [codec.start]
     after = [] if ended or codec.end is None else [codec.end]
     return np.concatenate([before, ids, after]).astype(np.int32)
 
 
-def _cut(ids: np.ndarray, length: int, codec: Any) -> np.ndarray:
+def _truncate(ids: np.ndarray, length: int, codec: Any) -> np.ndarray:
     """At most ``length`` tokens, of which the last is the end where there is one."""
     if len(ids) <= length:
         return ids
     return ids[:length] if codec.end is None else np.append(ids[: length - 1], np.int32(codec.end))
 
 
-def _padded(ids: np.ndarray, length: int, pad: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _pad_tokens(ids: np.ndarray, length: int, pad: int | None) -> tuple[np.ndarray, np.ndarray]:
     """(tokens [length] int32, 1 for each that is real [length] float32)."""
     tokens = np.full(length, pad or 0, np.int32)
     tokens[: len(ids)] = ids

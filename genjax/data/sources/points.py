@@ -9,7 +9,7 @@ from genjax.data.codecs import PointsCodec
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 # name: (components, default noise); 1 component means that there is no label
 DISTRIBUTIONS = {
@@ -52,7 +52,7 @@ class Points:
 
     def __post_init__(self) -> None:
         if self.distribution not in DISTRIBUTIONS:
-            raise unknown("distribution", self.distribution, DISTRIBUTIONS)
+            raise unknown_name("distribution", self.distribution, DISTRIBUTIONS)
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
@@ -122,5 +122,5 @@ def _curve(distribution: str, k: np.ndarray, uniform: np.ndarray) -> np.ndarray:
             column, row = k // 2, 2 * (k % 2) + k // 2 % 2
             x, y = 2 * (column + u) - 4, 2 * (row + v) - 4
         case _:
-            raise unknown("distribution", distribution, DISTRIBUTIONS)
+            raise unknown_name("distribution", distribution, DISTRIBUTIONS)
     return np.stack([x, y], axis=1)

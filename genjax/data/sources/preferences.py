@@ -11,7 +11,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.preferences import Equal, Long, Preference, PreferenceRows, preference_dataset, stored_preferences
+from genjax.data.chat.preferences import Equal, Long, Preference, PreferenceRows, preference_dataset, read_preferences
 from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE
@@ -21,8 +21,8 @@ from genjax.data.tally import Tally
 from genjax.data.text.codecs import Words
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
-from genjax.data.text.words import compared_words
-from genjax.errors import UserError, unknown
+from genjax.data.text.words import normalise_words
+from genjax.errors import UserError, unknown_name
 
 POSITIVE = ("good", "kind", "bright", "clean", "warm", "fresh")
 NEGATIVE = ("bad", "rude", "dark", "dirty", "cold", "stale")
@@ -68,7 +68,7 @@ class Preferences:
     def __post_init__(self) -> None:
         for name, kind in (("long", Long), ("equal", Equal)):
             if getattr(self, name) not in get_args(kind):
-                raise unknown(f"choice for {name} pairs", str(getattr(self, name)), get_args(kind))
+                raise unknown_name(f"choice for {name} pairs", str(getattr(self, name)), get_args(kind))
         _check_length(self.length)
 
     def open(self) -> Dataset:
@@ -81,7 +81,7 @@ class Preferences:
         template = self.template or ChatTemplate()
         path = Path(part_folder("instruct/preference_1100.json", self.root))
         tally, left = Tally(), Counter[str]()
-        pairs = stored_preferences(path, self.joint, left)
+        pairs = read_preferences(path, self.joint, left)
         tally.add(str(path), left)
         prompts: dict[str, int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
@@ -136,7 +136,7 @@ class RulePreferences:
         """The pairs of a split, in its order."""
         streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
         if split not in streams:
-            raise unknown("split", split, streams)
+            raise unknown_name("split", split, streams)
         stream, count = streams[split]
         response = 1 + 3 * MOST  # uniforms that one takes
         words = raw_bits(self.seed, stream, count * (2 + 2 * response)).reshape(count, -1)
@@ -145,7 +145,7 @@ class RulePreferences:
         for number, (place, outcome, *rest) in enumerate(uniform, 1):
             chosen, rejected = OUTCOMES[int(outcome * len(OUTCOMES))]
             texts = _response(chosen, np.array(rest[:response])), _response(rejected, np.array(rest[response:]))
-            found.append(Preference(f"How was the {_of(PLACES, place)}?", *texts, f"pair {number:,} of {split}"))
+            found.append(Preference(f"How was the {_pick_name(PLACES, place)}?", *texts, f"pair {number:,} of {split}"))
         return found
 
 
@@ -154,7 +154,7 @@ def rule_reward(text: str) -> int:
 
     Upper case counts as lower case.
     """
-    words = compared_words(text)
+    words = normalise_words(text)
     return sum(word in POSITIVE for word in words) - sum(word in NEGATIVE for word in words)
 
 
@@ -166,12 +166,12 @@ def _response(counts: tuple[int, int], uniform: np.ndarray) -> str:
     kinds = [POSITIVE] * positive + [NEGATIVE] * negative + [NEUTRAL] * (sentences - positive - negative)
     mixed = [kinds[place] for place in np.argsort(places)]
     return " ".join(
-        f"The {_of(THINGS, thing)} was {_of(kind, word)}."
+        f"The {_pick_name(THINGS, thing)} was {_pick_name(kind, word)}."
         for thing, word, kind in zip(things, words, mixed, strict=True)
     )
 
 
-def _of(names: tuple[str, ...], uniform: float) -> str:
+def _pick_name(names: tuple[str, ...], uniform: float) -> str:
     return names[int(uniform * len(names))]
 
 

@@ -16,7 +16,7 @@ from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Origin
 from genjax.data.images.decode import decode
-from genjax.data.images.files import numbered, spelt_alike
+from genjax.data.images.files import number_words, spelt_alike
 from genjax.data.splits import Arrays, dataset, digest
 from genjax.data.stream import permutation
 from genjax.data.synthetic import REAL, SYNTHETIC, refuse_synthetic
@@ -26,7 +26,7 @@ from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import text_dataset
 from genjax.data.text.documents import Piece, TextRows
 from genjax.data.text.layouts import RandomWindows
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.serial.json_text import parse
 
 FOLDER = "prepared"  # where sets stand by name
@@ -131,7 +131,7 @@ class PreparedImages:
             origins.append(made.origin)
         images = {split: self._images(split, rows) for split, rows in records.items()}
         names = self._names(records)
-        labels, classes = numbered(names) if self.label else (None, None)
+        labels, classes = number_words(names) if self.label else (None, None)
         splits, begin = {}, 0
         for split, raw in images.items():
             codec = ImageCodec(*images["train"].shape[1:])
@@ -308,7 +308,7 @@ class Prepared:
                 refuse_synthetic(schema, path.name)
             for column in columns:
                 if column not in schema.names:
-                    raise unknown(f"column of {self.folder}", column, schema.names)
+                    raise unknown_name(f"column of {self.folder}", column, schema.names)
             found += pq.read_table(path, columns=columns).to_pylist()
         return found
 

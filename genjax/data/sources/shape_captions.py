@@ -10,7 +10,7 @@ import numpy as np
 from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec
-from genjax.data.sources.captioned import NAME_ALL, SENTENCES, CaptionedShapes, Scene, rendered
+from genjax.data.sources.captioned import NAME_ALL, SENTENCES, CaptionedShapes, Scene, render_scenes
 from genjax.data.splits import Arrays, array_fingerprint, digest
 from genjax.data.text.captions import CaptionCodec
 from genjax.data.text.codecs import Words
@@ -90,7 +90,7 @@ class ShapeCaptions:
             whole = [codec.start, *ids[caption], codec.end]
             tokens[row, : len(whole)], loss_mask[row, 1 : len(whole)] = whole, 1
         return PicturesWithCaptions(
-            Arrays("image", rendered(scenes, self.side), None, codec.image), tokens, loss_mask, scenes
+            Arrays("image", render_scenes(scenes, self.side), None, codec.image), tokens, loss_mask, scenes
         )
 
 

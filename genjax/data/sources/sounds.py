@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from genjax import checks
-from genjax.data.audio.signals import SignalCodec, Sound, fitted, read_sound
+from genjax.data.audio.signals import SignalCodec, Sound, pad_signal, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
-from genjax.data.images.files import folder_labels, listed, numbered, split_rows
+from genjax.data.images.files import folder_labels, list_files, number_words, split_rows
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
 
@@ -79,8 +79,8 @@ class WavFolder:
         Raises:
           UserError: no folder, no WAV files, files that cannot be used, names without a label.
         """
-        root = _found(self.root)
-        names = tuple(listed(root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed))
+        root = _find_folder(self.root)
+        names = tuple(list_files(root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed))
         label, classes = self._labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
@@ -124,7 +124,7 @@ class WavFolder:
         words = [match[1] if match else None for match in found]
         if None in words:
             raise UserError(f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}")
-        return numbered([word for word in words if word is not None])
+        return number_words([word for word in words if word is not None])
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class WavReader:
             raise ValueError(f"its rate is {sound.rate:,} Hz, not {self.rate:,}; resample it first")
         if sound.signal.shape[1] != self.channels:
             raise ValueError(f"its channels are {sound.signal.shape[1]}, not {self.channels}")
-        return sound._replace(signal=fitted(sound.signal, self.length))
+        return sound._replace(signal=pad_signal(sound.signal, self.length))
 
 
 @checks.frozen
@@ -199,14 +199,14 @@ class SpokenDigits:
                 label = stored["label" if self.label == "digit" else "speaker"].astype(np.int32)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        raw = np.stack([fitted(audio[a:b, None], self.length) for a, b in itertools.pairwise(offsets)])
+        raw = np.stack([pad_signal(audio[a:b, None], self.length) for a, b in itertools.pairwise(offsets)])
         everything = Arrays("signal", raw, label, SignalCodec(int(rate), self.length))
         test = index < TEST_INDEX
         splits = {"train": everything.take(np.flatnonzero(~test)), "test": everything.take(np.flatnonzero(test))}
         return dataset(splits, classes=int(label.max()) + 1, fingerprint=array_fingerprint(splits))
 
 
-def _found(root: str) -> Path:
+def _find_folder(root: str) -> Path:
     """The folder, where it is not here that below $GENJAX_DATA."""
     here, data = Path(root).expanduser(), os.environ.get("GENJAX_DATA")
     there = Path(data).expanduser() / root if data and not here.is_absolute() else here

@@ -11,12 +11,12 @@ from genjax import checks
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
 from genjax.data.tables.codec import Columns
-from genjax.data.tables.delimited import check_dialect, dialect_of
+from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
 from genjax.data.tables.fit import table_dataset
 from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import told
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 # name: the column that is to be predicted
 TARGETS = {
@@ -77,7 +77,7 @@ class Table:
     def open(self) -> Dataset:
         """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
         path = Path(self.root or "").expanduser() / Path(self.path).expanduser()
-        dialect = dialect_of(path.name, self.delimiter, self.quote, self.escape)
+        dialect = choose_dialect(path.name, self.delimiter, self.quote, self.escape)
         table = read_table(path, self.encoding, self.missing, self.drop, dialect)
         if self.target is not None:
             table.check(self.target)
@@ -143,7 +143,7 @@ class EmbeddedTable:
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
-            raise unknown("table", self.name, TARGETS)
+            raise unknown_name("table", self.name, TARGETS)
         checks.at_least(self, 0, "seed")
         _check(self.test_fraction, self.modes)
 

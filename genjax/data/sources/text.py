@@ -11,7 +11,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.images.files import fitting, note_passed_over, told
 from genjax.data.stand_in import part_folder
 from genjax.data.tables.delimited import check_dialect
-from genjax.data.tables.tables import KINDS, TableTexts, kind
+from genjax.data.tables.tables import KINDS, TableTexts, detect_kind
 from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import text_dataset
 from genjax.data.text.documents import FileTexts, Unit
@@ -122,7 +122,7 @@ class TextTables:
         folder = _folder(self.root)
         paths = _files(folder, self.pattern)
         for path in paths:
-            kind(path)
+            detect_kind(path)
         texts = TableTexts(
             folder,
             paths,

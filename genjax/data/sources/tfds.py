@@ -19,9 +19,9 @@ from genjax.data.images.decode import check_size, decode, fit, note
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest, hold_out
 from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.serial import json_text, trust
-from genjax.serial.trust import Untrusted, outside_of_here
+from genjax.serial.trust import Untrusted, exclude_current_folder
 
 CLASS_KEYS = ("type", "pythonClassName", "python_class_name")  # in a features.json
 NOTED = 20_000  # images whose decoding takes long enough to say so
@@ -67,10 +67,10 @@ class TFDS:
           UserError: a name that does not exist, a set that is not prepared, damaged or without images.
         """
         root = data_folder("tfds", self.root)
-        drawn = pictures(self.name) if root is None and not _in_default_folder(self.name) else None
+        drawn = pictures(self.name) if root is None and not _is_in_default(self.name) else None
         if drawn is not None:
             return self._stand_in(drawn)
-        builder = prepared(self.name, root)
+        builder = load_builder(self.name, root)
         info = builder.info
         image, label = features(info)
         shape = _shape(info, image, self.size)
@@ -81,7 +81,7 @@ class TFDS:
         if self.validation and "validation" in names and "test" in names:
             raise UserError(f"{self.name} has a validation split of its own; leave validation at 0")
 
-        fingerprint = prepared_fingerprint(info, names)
+        fingerprint = hash_splits(info, names)
         counts = {name: info.splits[name].num_examples for name in names}
         in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
         splits: dict[str, Stored] = {}
@@ -168,13 +168,13 @@ class TfdsReader:
             raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
 
 
-def _in_default_folder(name: str) -> bool:
+def _is_in_default(name: str) -> bool:
     """Whether TFDS's own folder holds a set of that name, in whatever state."""
     own = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return (Path(own) / re.split("[/:]", name)[0]).exists()
 
 
-def prepared(name: str, root: str | None) -> Any:
+def load_builder(name: str, root: str | None) -> Any:
     """The TFDS builder of a prepared set; a ``root`` of None leaves the place to TFDS.
 
     Raises:
@@ -189,12 +189,12 @@ def prepared(name: str, root: str | None) -> Any:
     prepare = f"pip install 'genjax-train[prepare]' && {build}"
     _check_code(Path(folder) / re.split("[/:]", name)[0])
     try:
-        with outside_of_here():
+        with exclude_current_folder():
             builder = tfds.builder(name, data_dir=root)
     except tfds.core.registered.DatasetNotFoundError as error:
         found = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
         known = found | set(tfds.list_builders(with_community_datasets=False))
-        raise unknown("TFDS data set", name, known) from error
+        raise unknown_name("TFDS data set", name, known) from error
     except (AssertionError, RuntimeError, ValueError) as error:  # a version or config that does not exist
         raise UserError(f"TFDS cannot open {name}: {_first_line(error)}") from error
     except (UserError, MemoryError):
@@ -229,7 +229,7 @@ def _check_code(folder: Path) -> None:
             tables = [one for one in level if isinstance(one, dict)]
             for name in (table[key] for table in tables for key in CLASS_KEYS if key in table):
                 module = name.rpartition(".")[0] if isinstance(name, str) else ""
-                if module.split(".")[0] == "tensorflow_datasets" or trust.named_by_user(module):
+                if module.split(".")[0] == "tensorflow_datasets" or trust.is_named_by_user(module):
                     continue
                 if isinstance(name, str):
                     raise Untrusted(
@@ -278,7 +278,7 @@ def records(builder: Any, split: str, image: str) -> Sequence[Any]:
     return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
 
 
-def prepared_fingerprint(info: Any, splits: Sequence[str]) -> str:
+def hash_splits(info: Any, splits: Sequence[str]) -> str:
     """A hash of the prepared files of ``splits``.
 
     Raises:

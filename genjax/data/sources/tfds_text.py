@@ -10,7 +10,7 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.dataset import Dataset
-from genjax.data.sources.tfds import CHUNK, prepared, prepared_fingerprint
+from genjax.data.sources.tfds import CHUNK, hash_splits, load_builder
 from genjax.data.splits import digest
 from genjax.data.storage import data_folder
 from genjax.data.tally import EMPTY_TEXTS, Tally
@@ -18,7 +18,7 @@ from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import text_dataset
 from genjax.data.text.documents import Piece, TextRows
 from genjax.data.text.layouts import RandomWindows
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 
 @checks.frozen
@@ -51,7 +51,7 @@ class TFDSText:
         Raises:
           UserError: a name that does not exist, a set that is not prepared, damaged or without text.
         """
-        builder = prepared(self.name, data_folder("tfds", self.root))
+        builder = load_builder(self.name, data_folder("tfds", self.root))
         names = [name for name in ("train", "validation", "test") if name in builder.info.splits]
         if "train" not in names:
             raise UserError(f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}")
@@ -80,7 +80,7 @@ class RecordTexts:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return digest([prepared_fingerprint(self.builder.info, [self.name]).encode(), self.feature.encode()])
+        return digest([hash_splits(self.builder.info, [self.name]).encode(), self.feature.encode()])
 
     def pieces(self) -> Iterator[Piece]:
         with self.left.reading(self.title) as left:
@@ -113,5 +113,5 @@ def _feature(info: Any, wanted: str | None) -> str:
     if not texts:
         raise UserError(f"{info.full_name} holds no texts; its features: {', '.join(info.features)}")
     if wanted is not None and wanted not in texts:
-        raise unknown(f"text feature of {info.full_name}", wanted, texts)
+        raise unknown_name(f"text feature of {info.full_name}", wanted, texts)
     return wanted or texts[0]

@@ -42,7 +42,7 @@ class Tones:
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.at_least(self, 1, "length")
-        checks.fits(4.0 * (self.size + self.test_size) * self.length, "tones", "length")
+        checks.check_size(4.0 * (self.size + self.test_size) * self.length, "tones", "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
             raise UserError(f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than {2 * highest:.0f}")

@@ -20,7 +20,7 @@ from genjax.data.pictures import png_bytes
 from genjax.data.tables.dates import DateColumn
 from genjax.data.tables.pictures import marginals
 from genjax.data.tables.vectors import blocks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 Columns = dict[str, np.ndarray]  # numbers float64 [N], NaN where missing; categories str [N], None where missing
 
@@ -170,11 +170,11 @@ class TableCodec:
         if sorted(self.order) != sorted(column.name for column in self.columns):
             raise UserError(f"the order of the columns names each of them once, unlike {self.order}")
         if self.target is not None and self.target not in self.order:
-            raise unknown("target column", self.target, self.order)
+            raise unknown_name("target column", self.target, self.order)
         for date in self.dates:
             for name in date.parts.values():
                 if name not in self.order:
-                    raise unknown(f"part of {date.name!r}", name, self.order)
+                    raise unknown_name(f"part of {date.name!r}", name, self.order)
 
     @property
     def shown(self) -> int:
@@ -203,7 +203,7 @@ class TableCodec:
         """
         for name in raw:
             if name not in self.order:
-                raise unknown("column", name, self.order)
+                raise unknown_name("column", name, self.order)
         for name in self.order:
             if name not in raw:
                 raise UserError(f"the table has no column {name!r}")

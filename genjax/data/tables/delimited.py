@@ -42,7 +42,7 @@ class Dialect:
     guessed: bool = False
 
 
-def dialect_of(name: str, delimiter: str | None, quote: str | None, escape: str | None) -> Dialect:
+def choose_dialect(name: str, delimiter: str | None, quote: str | None, escape: str | None) -> Dialect:
     """The dialect of a file by its name, where nothing else is given: tabs and no quotes in .tsv, as that is written.
 
     Raises:

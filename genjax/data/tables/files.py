@@ -16,10 +16,10 @@ from genjax.data.synthetic import refuse_synthetic
 from genjax.data.tables.codec import Columns
 from genjax.data.tables.dates import DateColumn
 from genjax.data.tables.delimited import Dialect
-from genjax.data.tables.tables import kind, sound, text_rows
+from genjax.data.tables.tables import detect_kind, iterate_cells, text_rows
 from genjax.data.tables.types import Typed, Typing
 from genjax.data.tally import EMPTY_LINES, TRIMMED
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 ROWS = 10_000  # of a file that are taken apart at once
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
@@ -72,7 +72,7 @@ class StoredTable:
     def check(self, name: str) -> None:
         """Refuse the name of no column, with the nearest that there is."""
         if name not in self.columns:
-            raise UserError(f"{self.title}: {unknown('column', name, self.columns)}", "column")
+            raise UserError(f"{self.title}: {unknown_name('column', name, self.columns)}", "column")
 
 
 def read_table(
@@ -92,7 +92,7 @@ def read_table(
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", str(path))
-    of = kind(path)
+    of = detect_kind(path)
     if of not in ("csv", "parquet"):
         raise UserError(f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and .parquet")
     table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)
@@ -114,7 +114,7 @@ def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> 
     names = rows.names
     _check_drop(names, path.name, drop)
     columns: list[Cells] = [[] for _ in names]
-    whole = sound(rows)
+    whole = iterate_cells(rows)
     while some := list(itertools.islice(whole, ROWS)):  # a million rows at once keep the collector of garbage busy
         for column, cells in zip(columns, zip(*some, strict=True), strict=True):
             column.extend(cells)
@@ -135,7 +135,7 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
     refuse_synthetic(table.schema, path.name)
-    names = [name for name in _checked(table.column_names, path.name, drop) if name not in drop]
+    names = [name for name in _check_names(table.column_names, path.name, drop) if name not in drop]
     columns: dict[str, Cells] = {}
     words: set[str] = set()
     for name in names:
@@ -174,7 +174,7 @@ def _texts(values: Iterable[Any]) -> Cells:
     return [None if value is None else str(value) for value in values]
 
 
-def _checked(names: list[str], title: str, drop: Collection[str]) -> list[str]:
+def _check_names(names: list[str], title: str, drop: Collection[str]) -> list[str]:
     """The names of the columns, which have to differ, as well without the blanks around them."""
     for place, name in enumerate(names, 1):
         if not name.strip():
@@ -188,4 +188,4 @@ def _checked(names: list[str], title: str, drop: Collection[str]) -> list[str]:
 def _check_drop(names: list[str], title: str, drop: Collection[str]) -> None:
     for name in drop:
         if name not in names:
-            raise UserError(f"{title}: {unknown('column', name, names)}", "drop")
+            raise UserError(f"{title}: {unknown_name('column', name, names)}", "drop")

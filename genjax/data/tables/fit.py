@@ -81,8 +81,8 @@ def table_dataset(
     parts = {"train": np.sort(shuffled[count:])} | ({"test": np.sort(shuffled[:count])} if count else {})
     remarks: tuple[str, ...] = ()
     if count:
-        parts, remarks = _moved(columns, parts["train"], parts["test"], title)
-    codec = fitted_codec(columns, parts["train"], target, seed, modes, dates, in_range)
+        parts, remarks = _move_rows(columns, parts["train"], parts["test"], title)
+    codec = fit_codec(columns, parts["train"], target, seed, modes, dates, in_range)
     encoded = codec.encode(columns)
     splits = {name: TableRows(encoded["numeric"][part], encoded["categorical"][part]) for name, part in parts.items()}
     means = [splits["train"].numeric.mean(0, dtype=np.float64)]
@@ -94,7 +94,7 @@ def table_dataset(
     return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
 
 
-def _moved(
+def _move_rows(
     columns: Columns, train: np.ndarray, test: np.ndarray, title: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The rows to train on and to judge by, so that each category is one of the former's; both sorted.
@@ -128,7 +128,7 @@ def _moved(
     return {"train": np.sort(np.append(train, sorted(moved))), "test": rest}, (line,)
 
 
-def fitted_codec(
+def fit_codec(
     columns: Columns,
     train: np.ndarray,
     target: str | None,

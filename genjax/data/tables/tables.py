@@ -12,11 +12,11 @@ from typing import Any
 from genjax.data.compressed import check_parquet
 from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
-from genjax.data.tables.delimited import DelimitedRows, Dialect, dialect_of
+from genjax.data.tables.delimited import DelimitedRows, Dialect, choose_dialect
 from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, TRIMMED, Tally
-from genjax.data.text.documents import Piece, common_folder, domain_of, fingerprint_of, lines, shown
+from genjax.data.text.documents import Piece, common_folder, find_domain, hash_user_files, lines, shorten_path
 from genjax.data.text.json_records import json_records
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 KINDS = {
     ".jsonl": "jsonl",
@@ -66,10 +66,10 @@ class TableTexts:
     @functools.cached_property
     def fingerprint(self) -> str:
         how = f"{self.column} {self.encoding} {self.domain or ''}"
-        dialects = {self._dialect(path) for path in self.paths if kind(path) == "csv"} - {Dialect(guessed=True)}
+        dialects = {self._dialect(path) for path in self.paths if detect_kind(path) == "csv"} - {Dialect(guessed=True)}
         if dialects:
             how += " " + " ".join(sorted(map(repr, dialects)))
-        return digest([fingerprint_of(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
+        return digest([hash_user_files(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
     def pieces(self) -> Iterator[Piece]:
         """
@@ -79,9 +79,9 @@ class TableTexts:
         base = common_folder(self.paths)
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
         for path in self.paths:
-            name = shown(path, self.root)
+            name = shorten_path(path, self.root)
             with self.left.reading(str(path)) as left:
-                for place, row in read[kind(path)](path, name, left):
+                for place, row in read[detect_kind(path)](path, name, left):
                     value = row[self.column]
                     if value is not None and not isinstance(value, str):
                         raise UserError(
@@ -89,7 +89,7 @@ class TableTexts:
                             self.column,
                         )
                     if value:
-                        domain = domain_of(path, base) if self.domain is None else row[self.domain]
+                        domain = find_domain(path, base) if self.domain is None else row[self.domain]
                         yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
                     else:
                         left[EMPTY_TEXTS] += 1
@@ -101,7 +101,7 @@ class TableTexts:
     def _check(self, name: str, known: list[str]) -> None:
         for column in self._columns:
             if column not in known:
-                raise UserError(f"{name}: {unknown('column', column, known)}")
+                raise UserError(f"{name}: {unknown_name('column', column, known)}")
 
     def _jsonl(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         known: dict[str, None] = {}
@@ -116,12 +116,12 @@ class TableTexts:
     def _csv(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         rows = text_rows(path, name, self.encoding, self._dialect(path), left)
         self._check(name, rows.names)
-        for number, cells in enumerate(sound(rows), 1):
+        for number, cells in enumerate(iterate_cells(rows), 1):
             yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
         left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _dialect(self, path: Path) -> Dialect:
-        return dialect_of(path.name, self.delimiter, self.quote, self.escape)
+        return choose_dialect(path.name, self.delimiter, self.quote, self.escape)
 
     def _parquet(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
@@ -165,7 +165,7 @@ def text_rows(
         raise UserError(str(error), str(path)) from None
 
 
-def sound(rows: DelimitedRows) -> Iterator[list[str]]:
+def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
     """The values of each row.
 
     Raises:
@@ -187,7 +187,7 @@ def sound(rows: DelimitedRows) -> Iterator[list[str]]:
             )
 
 
-def kind(path: Path) -> str:
+def detect_kind(path: Path) -> str:
     """What kind of table a file is, by its suffix.
 
     Raises:

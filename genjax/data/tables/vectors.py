@@ -46,7 +46,7 @@ def blocks(x: Any, sizes: Sequence[int]) -> tuple[Any, tuple[Any, ...]]:
     return x[..., : ends[0]], tuple(x[..., a:b] for a, b in pairwise(ends))
 
 
-def relaxed(key: jax.Array, x: jax.Array, sizes: Sequence[int], temperature: float) -> jax.Array:
+def relax_outputs(key: jax.Array, x: jax.Array, sizes: Sequence[int], temperature: float) -> jax.Array:
     """Outputs [B, D] of a generator as rows: numbers by tanh, a block by a softmax with Gumbel noise.
 
     The largest value of such a block falls where a draw by its logits does, and it has a gradient (Jang et al.,

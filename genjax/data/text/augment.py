@@ -28,7 +28,7 @@ Batch = Mapping[str, jax.Array]
 Table = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
 
-def real(batch: Batch) -> jax.Array:
+def real_mask(batch: Batch) -> jax.Array:
     """Which tokens are no padding, bool [B, T + 1]: those of a segment, or all up to the last that is predicted."""
     if "segment_ids" in batch:
         return batch["segment_ids"] > 0
@@ -37,10 +37,10 @@ def real(batch: Batch) -> jax.Array:
 
 def _segments(batch: Batch) -> jax.Array:
     """[B, T + 1] int32, 0 for padding."""
-    return batch.get("segment_ids", real(batch).astype(jnp.int32))
+    return batch.get("segment_ids", real_mask(batch).astype(jnp.int32))
 
 
-def _tokens_of(augmentation: Any, batch: Batch) -> jax.Array:
+def _get_tokens(augmentation: Any, batch: Batch) -> jax.Array:
     if "tokens" not in batch:
         name = type(augmentation).__name__
         raise UserError(
@@ -54,7 +54,7 @@ def _check_prob(augmentation: Any) -> None:
         raise UserError(f"{type(augmentation).__name__}.prob is from 0 to 1, not {augmentation.prob}")
 
 
-def _kept(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
+def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
     """Which of ``tokens`` are none of ``keep``, bool."""
     return ~jnp.isin(tokens, jnp.asarray(keep, jnp.int32))
 
@@ -78,11 +78,11 @@ class TokenDropout:
         checks.at_least(self, 0, "replacement")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        tokens = _tokens_of(self, batch)
+        tokens = _get_tokens(self, batch)
         if self.prob == 0:
             return dict(batch)
         inputs = batch.get("inputs", tokens)
-        dropped = jax.random.bernoulli(key, self.prob, tokens.shape) & real(batch) & _kept(inputs, self.keep)
+        dropped = jax.random.bernoulli(key, self.prob, tokens.shape) & real_mask(batch) & _may_change(inputs, self.keep)
         return {**batch, "inputs": jnp.where(dropped, jnp.int32(self.replacement), inputs)}
 
 
@@ -103,7 +103,7 @@ class TokenSwaps:
         _check_prob(self)
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        tokens = _tokens_of(self, batch)
+        tokens = _get_tokens(self, batch)
         if self.prob == 0:
             return dict(batch)
         inputs, segments = batch.get("inputs", tokens), _segments(batch)
@@ -111,7 +111,7 @@ class TokenSwaps:
         rows, width = tokens.shape
         first = (jnp.arange(width)[None] + jax.random.bernoulli(parity, 0.5, (rows, 1))) % 2 == 0  # [B, T + 1]
         following = jnp.roll(segments, -1, 1).at[:, -1].set(0)
-        movable = _kept(inputs, self.keep)
+        movable = _may_change(inputs, self.keep)
         both = movable & jnp.roll(movable, -1, 1) & (segments == following) & (segments > 0)
         swapped = first & both & jax.random.bernoulli(draw, self.prob, tokens.shape)
         place = jnp.arange(width)[None] + swapped - jnp.roll(swapped, 1, 1).at[:, 0].set(False)
@@ -127,7 +127,7 @@ class Substitution:
     with its padding, or with 0. What is put in weighs as what it replaces; ``positions`` are counted anew.
 
     Attributes:
-      table: pairs (tokens, tokens instead); ``encoded`` makes them of texts.
+      table: pairs (tokens, tokens instead); ``encode_pairs`` makes them of texts.
       prob: of each place to be replaced.
     """
 
@@ -141,7 +141,7 @@ class Substitution:
                 raise UserError(f"Substitution.table holds pairs of sequences of tokens, unlike {pair}")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        tokens = _tokens_of(self, batch)
+        tokens = _get_tokens(self, batch)
         if self.prob == 0 or not self.table:
             return dict(batch)
         if "inputs" in batch:
@@ -149,9 +149,9 @@ class Substitution:
         wanted = jax.random.bernoulli(key, self.prob, tokens.shape)
         entries = {name: batch[name] for name in ("loss_mask", "segment_ids", "prefix_mask") if name in batch}
         size, emitted = self._emitted(tokens, jnp.where(wanted, self._matches(tokens, _segments(batch)), -1), entries)
-        changed = jax.vmap(_scattered)(jnp.where(real(batch), size, 0), emitted)  # padding is emitted nowhere
-        filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real(batch), size, 0).sum(1, keepdims=True)
-        pad = jnp.where(real(batch)[:, -1:], 0, tokens[:, -1:])
+        changed = jax.vmap(_scatter_tokens)(jnp.where(real_mask(batch), size, 0), emitted)  # padding is emitted nowhere
+        filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real_mask(batch), size, 0).sum(1, keepdims=True)
+        pad = jnp.where(real_mask(batch)[:, -1:], 0, tokens[:, -1:])
         changed["tokens"] = jnp.where(filled, changed["tokens"], pad)
         if "positions" in batch:
             changed["positions"] = _positions(changed["segment_ids"])
@@ -197,7 +197,7 @@ class Substitution:
         return size, emitted
 
 
-def _scattered(size: jax.Array, emitted: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _scatter_tokens(size: jax.Array, emitted: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """One row: the ``size`` [L] first of each place's ``emitted`` [L, R], one after another, [L]."""
     length, most = emitted["tokens"].shape
     nth = jnp.arange(most)[None]
@@ -214,6 +214,6 @@ def _positions(segments: jax.Array) -> jax.Array:
     return jnp.where(segments > 0, place - since, 0).astype(jnp.int32)
 
 
-def encoded(codec: Any, pairs: Iterable[tuple[str, str]]) -> Table:
+def encode_pairs(codec: Any, pairs: Iterable[tuple[str, str]]) -> Table:
     """The table of ``Substitution`` of pairs (text, text instead); ``codec`` has its vocabulary."""
     return tuple((tuple(codec.encode(old).tolist()), tuple(codec.encode(new).tolist())) for old, new in pairs)

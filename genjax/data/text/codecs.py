@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
-from genjax.data.text.words import in_word, joined, split_words
+from genjax.data.text.words import is_word_character, join_words, split_words
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial.json_text import HALF
@@ -125,23 +125,23 @@ class WritesText:
         return None
 
     def until_end(self: Any, ids: np.ndarray) -> np.ndarray:
-        return until_end(ids, self.end)
+        return cut_at_end(ids, self.end)
 
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
         """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        return disk.write(path, written(self, samples).encode("utf-8", "replace"))
+        return disk.write(path, format_samples(self, samples).encode("utf-8", "replace"))
 
 
-def written(codec: Any, samples: np.ndarray) -> str:
+def format_samples(codec: Any, samples: np.ndarray) -> str:
     """What a file of samples [N, T] holds: each up to its first end, with rules between where there are lines."""
     texts = [codec.decode(codec.until_end(row)) for row in np.asarray(samples)]
     between = RULE if any("\n" in text for text in texts) else "\n"
     return between.join(texts) + "\n"
 
 
-def until_end(ids: np.ndarray, end: int | None) -> np.ndarray:
+def cut_at_end(ids: np.ndarray, end: int | None) -> np.ndarray:
     """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very start begins a document."""
     over = ids[1:] == NOTHING
     if end is not None:
@@ -160,7 +160,7 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def checked_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
+def check_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
         raise UserError(f"tokens are from 0 to {vocabulary - 1:,}, but there are some from {ids.min()} to {ids.max()}")
@@ -224,7 +224,7 @@ class Characters(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores."""
-        inside = [True] * (self.unknown == "token") + [in_word(character) for character in self.characters]
+        inside = [True] * (self.unknown == "token") + [is_word_character(character) for character in self.characters]
         return np.array([SPECIAL] * self.delimiter + [(CONTINUES + CONTINUED) * i for i in inside], np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Characters:
@@ -247,7 +247,7 @@ class Characters(WritesText):
 
     def decode(self, ids: np.ndarray) -> str:
         require_vocabulary(self)
-        ids = checked_ids(ids, self.vocabulary)
+        ids = check_ids(ids, self.vocabulary)
         special = [""] * self.delimiter + [REPLACEMENT] * (self.unknown == "token")
         return "".join(special[i] if i < self._first else self.characters[i - self._first] for i in ids.tolist())
 
@@ -289,7 +289,7 @@ class Bytes(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores, and of all bytes that are no ASCII."""
-        kinds = [(i > 127 or in_word(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
+        kinds = [(i > 127 or is_word_character(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
         return np.array(kinds + [SPECIAL] * self.delimiter, np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Bytes:
@@ -301,7 +301,7 @@ class Bytes(WritesText):
 
     def decode(self, ids: np.ndarray) -> str:
         """What is no UTF-8, as samples may hold, becomes U+FFFD."""
-        ids = checked_ids(ids, self.vocabulary)
+        ids = check_ids(ids, self.vocabulary)
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
 
 
@@ -394,6 +394,6 @@ class Words(WritesText):
     def decode(self, ids: np.ndarray) -> str:
         """Words with a space between, but for marks of a sentence and what else hugs a word; "<unk>" for an unknown."""
         require_vocabulary(self)
-        ids = checked_ids(ids, self.vocabulary)
+        ids = check_ids(ids, self.vocabulary)
         kept = ids[(ids == UNKNOWN) | (ids >= NAMED)].tolist()
-        return joined("<unk>" if i == UNKNOWN else self.words[i - NAMED] for i in kept)
+        return join_words("<unk>" if i == UNKNOWN else self.words[i - NAMED] for i in kept)

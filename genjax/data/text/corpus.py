@@ -67,7 +67,7 @@ def token_dtype(vocabulary: int) -> type[np.generic]:
     return np.uint16 if vocabulary <= 2**16 else np.uint32
 
 
-def fitted(codec: Any, texts: TextRows, cache: Path) -> Any:
+def fit_codec(codec: Any, texts: TextRows, cache: Path) -> Any:
     """``codec`` with the vocabulary of ``texts``, from the cache if it was fitted to them before.
 
     The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not trained to the same
@@ -76,10 +76,10 @@ def fitted(codec: Any, texts: TextRows, cache: Path) -> Any:
     if codec.is_fitted:
         return codec
     path = cache / f"codec-{_key(texts, codec)}.json"
-    found = _stored_codec(path, codec)
+    found = _load_codec(path, codec)
     if found is not None:
         return found
-    made = codec.fit(piece.text for piece in _told(texts, "reading"))
+    made = codec.fit(piece.text for piece in _log_progress(texts, "reading"))
     if not made.is_fitted:
         raise UserError(f"{texts.title} holds no text")
     text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
@@ -90,14 +90,14 @@ def fitted(codec: Any, texts: TextRows, cache: Path) -> Any:
             try:
                 os.link(part, path)  # of several processes the first has the word
             except OSError:  # or a file is there that is none, or there are no links on this disk
-                if _stored_codec(path, codec) is None:
+                if _load_codec(path, codec) is None:
                     part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-    return _stored_codec(path, codec) or made
+    return _load_codec(path, codec) or made
 
 
-def _stored_codec(path: Path, codec: Any) -> Any:
+def _load_codec(path: Path, codec: Any) -> Any:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored.pop("format") != FORMAT:
@@ -108,7 +108,7 @@ def _stored_codec(path: Path, codec: Any) -> Any:
         return None
 
 
-def tokenised(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
+def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
     """The tokens of ``texts``, from the cache if they were made before; text streams through, piece by piece.
 
     Raises:
@@ -116,7 +116,7 @@ def tokenised(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
     """
     folder = cache / f"tokens-{_key(texts, codec)}"
     if folder.exists():
-        found = _stored(folder)
+        found = _load_corpus(folder)
         if found is not None:
             return found
         note(f"the token cache {folder} is damaged or of another version: it is made anew")
@@ -125,16 +125,16 @@ def tokenised(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
         part.mkdir()
         try:
             _write(part, texts, codec)
-            if folder.exists() and _stored(folder) is None:
+            if folder.exists() and _load_corpus(folder) is None:
                 shutil.rmtree(folder)
             try:
                 part.rename(folder)  # whole or not at all
             except OSError:
-                if _stored(folder) is None:  # another process has not made the same meanwhile
+                if _load_corpus(folder) is None:  # another process has not made the same meanwhile
                     raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    found = _stored(folder)
+    found = _load_corpus(folder)
     if found is None:
         raise UserError(f"the token cache {folder} was changed while it was made; try again")
     return found
@@ -166,14 +166,14 @@ class _Writing:
             raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> UserError:
-        if (number := disk.full(error)) is not None:
+        if (number := disk.full_disk_errno(error)) is not None:
             kept = "the token cache is as it was: make room, or choose another folder as `cache`"
             return disk.refusal(self._cache, kept, number)
         why = f"({error.strerror or error}); choose another folder as `cache`"
         return UserError(f"cannot write the token cache in {self._cache} {why}", str(self._cache))
 
 
-def _told(texts: TextRows, doing: str) -> Iterator[Piece]:
+def _log_progress(texts: TextRows, doing: str) -> Iterator[Piece]:
     """The pieces, with one line for whoever waits long."""
     characters, told = 0, False
     for piece in texts.pieces():
@@ -191,7 +191,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
     end = [] if codec.end is None else [codec.end]
     with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
         within = 0  # characters of this document that are done
-        for text, document, ends, name in _told(texts, "tokenising (once)"):
+        for text, document, ends, name in _log_progress(texts, "tokenising (once)"):
             if text:
                 if not within:
                     starts.append(len(tokens))
@@ -219,7 +219,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
     (folder / "header.json").write_text(json.dumps(header | told), encoding="utf-8")
 
 
-def _stored(folder: Path) -> Corpus | None:
+def _load_corpus(folder: Path) -> Corpus | None:
     """The corpus in ``folder``; None where it is not whole, or of another version."""
     try:
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))

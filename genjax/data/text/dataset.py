@@ -14,21 +14,21 @@ from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
-from genjax.data.text.corpus import Corpus, fitted, tokenised
+from genjax.data.text.corpus import Corpus, fit_codec, tokenise
 from genjax.data.text.documents import TextRows
 from genjax.data.text.layouts import RowLayout
 
 MISSING = object()  # of a field that a source does not have
 
 
-def tokens_of(codec: Any) -> Any:
+def get_tokenizer(codec: Any) -> Any:
     """What makes the tokens of a codec, which may be one of conversations; not the file that it was read from."""
     tokens = getattr(codec, "tokens", codec)
     read = getattr(tokens, "file", None) is not None and tokens.is_fitted
     return dataclasses.replace(tokens, file=None) if read else tokens
 
 
-def spelt(source: Any, codec: Any) -> Any:
+def set_codec(source: Any, codec: Any) -> Any:
     """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a vocabulary.
 
     Conversations that no template is given for take that of ``codec``, where it has one.
@@ -37,13 +37,13 @@ def spelt(source: Any, codec: Any) -> Any:
     for name in ("codec", "template", "source", "sources"):
         part = getattr(source, name, MISSING)
         if name == "codec" and part is not None and not getattr(part, "is_fitted", True):
-            changed[name] = tokens_of(codec)
+            changed[name] = get_tokenizer(codec)
         elif name == "template" and part is None and isinstance(codec, ChatCodec):
             changed[name] = codec.template
         elif name == "source" and dataclasses.is_dataclass(part):
-            changed[name] = spelt(part, codec)
+            changed[name] = set_codec(part, codec)
         elif name == "sources" and isinstance(part, tuple):
-            inner = tuple(spelt(one, codec) for one in part)
+            inner = tuple(set_codec(one, codec) for one in part)
             changed |= {} if inner == part else {name: inner}
     return dataclasses.replace(source, **changed) if changed else source
 
@@ -74,7 +74,7 @@ def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
       codec: of that run.
       base: its directory, to note what is taken from it and what is not; None is silent.
     """
-    spoken = spelt(source, codec)
+    spoken = set_codec(source, codec)
     found: Dataset = spoken.open()
     if base is not None and spoken is not source:
         note(f"text is in the tokens of {base}")
@@ -101,8 +101,8 @@ def text_dataset(
       UserError: a part without text, or text outside the vocabulary.
     """
     folder = cache_folder(cache)
-    codec = fitted(codec, parts["train"], folder)
-    corpora = {name: tokenised(texts, codec, folder) for name, texts in parts.items()}
+    codec = fit_codec(codec, parts["train"], folder)
+    corpora = {name: tokenise(texts, codec, folder) for name, texts in parts.items()}
     contents = [f"{name} {texts.fingerprint}" for name, texts in sorted(parts.items())]
     titles = {name: texts.title for name, texts in parts.items()}
     data = token_dataset(corpora, codec, layout, contents, titles)

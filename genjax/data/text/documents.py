@@ -105,16 +105,16 @@ class FileTexts:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return digest([fingerprint_of(self.paths).encode(), f"{self.unit} {self.encoding}".encode()])
+        return digest([hash_user_files(self.paths).encode(), f"{self.unit} {self.encoding}".encode()])
 
     def pieces(self) -> Iterator[Piece]:
         base = common_folder(self.paths)
         for path in self.paths:
-            name, domain = shown(path, self.root), domain_of(path, base)
+            name, domain = shorten_path(path, self.root), find_domain(path, base)
             with self.left.reading(str(path)) as left:
                 if self.unit == "files":
                     empty = True
-                    for text, last in _with_last(_pieces(path, self.encoding, left)):
+                    for text, last in _flag_last(_pieces(path, self.encoding, left)):
                         empty = False
                         yield Piece(text, name, last, domain)
                     left["empty files passed over"] += empty
@@ -124,7 +124,7 @@ class FileTexts:
                         yield Piece(text, f"{kind} {number:,} of {name}", True, domain)
 
 
-def shown(path: Path, root: Path) -> str:
+def shorten_path(path: Path, root: Path) -> str:
     """A path as messages name it."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else str(path)
 
@@ -134,12 +134,12 @@ def common_folder(paths: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
-def domain_of(path: Path, base: Path) -> str:
+def find_domain(path: Path, base: Path) -> str:
     """The folder directly below the base that a file is in, or the name of the file."""
     return path.relative_to(base).parts[0]
 
 
-def fingerprint_of(paths: Iterable[Path]) -> str:
+def hash_user_files(paths: Iterable[Path]) -> str:
     """``files_fingerprint``, for files that a user has named."""
     try:
         return files_fingerprint(paths)
@@ -147,7 +147,7 @@ def fingerprint_of(paths: Iterable[Path]) -> str:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def decoded(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
+def decode_file(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
     """The text of a file in parts of about ``BLOCK`` bytes.
 
     Args:
@@ -192,7 +192,7 @@ def decoded(path: Path, encoding: str = "utf-8", left: Counter[str] | None = Non
 def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
     """The text of a file in pieces that end after a line or before a space, where a subword cannot be cut in two."""
     rest = ""
-    for text in decoded(path, encoding, left):
+    for text in decode_file(path, encoding, left):
         rest += text
         stop = rest.rfind("\n") + 1 or rest.rfind(" ")
         if stop <= 0 and len(rest) >= BLOCK:
@@ -204,7 +204,7 @@ def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
         yield rest
 
 
-def _with_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
+def _flag_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
     """Each item, and whether it is the last."""
     before = next(items, None)
     if before is None:
@@ -216,8 +216,8 @@ def _with_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
 
 
 def lines(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
-    """The lines of a file with their ends, split at line feeds alone; ``left`` as of ``decoded``."""
-    return split_lines(decoded(path, encoding, left))
+    """The lines of a file with their ends, split at line feeds alone; ``left`` as of ``decode_file``."""
+    return split_lines(decode_file(path, encoding, left))
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[str]:

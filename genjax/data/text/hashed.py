@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 
 from genjax import checks
-from genjax.data.text.words import compared_words
+from genjax.data.text.words import normalise_words
 from genjax.errors import UserError
 from genjax.serial.json_text import HALF
 
@@ -38,7 +38,7 @@ class HashedText:
         Raises:
           UserError: the text has no words.
         """
-        words = compared_words(text)
+        words = normalise_words(text)
         if not words:
             raise UserError(f"a text to embed has words, but {text!r} has none")
         pairs = (f"{a} {b}" for a, b in itertools.pairwise(words))

@@ -11,9 +11,9 @@ from typing import Any
 
 from genjax.data.compressed import open_gzip
 from genjax.data.tally import HALVES
-from genjax.data.text.documents import decoded, split_lines
+from genjax.data.text.documents import decode_file, split_lines
 from genjax.errors import UserError
-from genjax.serial.json_text import BLANKS, Value, parse, values, without_halves
+from genjax.serial.json_text import BLANKS, Value, parse, replace_halves, values
 
 KINDS = 100  # of things that are counted by their names
 SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -41,15 +41,15 @@ def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None 
             f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with .gz", str(path)
         )
     left = Counter() if left is None else left
-    texts = decoded(path, encoding_of(path, encoding), left)
-    for where, record in records_of(texts, path.name):
-        mended, count = without_halves(record)
+    texts = decode_file(path, detect_encoding(path, encoding), left)
+    for where, record in parse_records(texts, path.name):
+        mended, count = replace_halves(record)
         if count:
             left[HALVES] += count
         yield where, mended
 
 
-def encoding_of(path: Path, default: str = "utf-8") -> str:
+def detect_encoding(path: Path, default: str = "utf-8") -> str:
     """The encoding of a file of JSON by its first bytes; ``default`` where they are those of UTF-8."""
     try:
         with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
@@ -59,7 +59,7 @@ def encoding_of(path: Path, default: str = "utf-8") -> str:
     return default if found.startswith("utf-8") else found
 
 
-def records_of(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
+def parse_records(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     """The records of a file whose text comes in parts, as of ``json_records``, halves of pairs left as they are."""
     lines = enumerate(split_lines(texts), 1)
     number, first = next(((n, line) for n, line in lines if line.strip(BLANKS)), (0, ""))
@@ -74,16 +74,16 @@ def records_of(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
     except UserError:  # a record that takes several lines, or no JSON
         whole = "\n" * (number - 1) + first + "".join(rest)
         for value in values(whole, name):
-            yield _placed(value, whole.count("\n", 0, value.begins) + 1, name)
+            yield _name_line(value, whole.count("\n", 0, value.begins) + 1, name)
         return
     for value in found:
-        yield _placed(value, number, name)
+        yield _name_line(value, number, name)
     for place, line in lines:
         for value in values(line, name, line=place):
-            yield _placed(value, place, name)
+            yield _name_line(value, place, name)
 
 
-def _placed(value: Value, line: int, name: str) -> tuple[str, Any]:
+def _name_line(value: Value, line: int, name: str) -> tuple[str, Any]:
     return f"line {line:,} of {name}", value.value
 
 
@@ -93,7 +93,7 @@ def _list(text: str, name: str) -> Iterator[tuple[str, Any]]:
         yield f"record {number:,} of {name}", record
 
 
-def text_of(record: Any, field: str, where: str, needed: bool = False, left: Counter[str] | None = None) -> str:
+def get_text(record: Any, field: str, where: str, needed: bool = False, left: Counter[str] | None = None) -> str:
     """The text of a field; "" where it is missing or null, which is refused if the field is ``needed``.
 
     Args:

@@ -25,7 +25,7 @@ from genjax.data.dataset import Batch, Split
 from genjax.data.images.decode import note
 from genjax.data.text.codecs import TextCodec
 from genjax.data.text.corpus import Corpus
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 STARTS = 2**22  # windows whose order takes 32 MB
 Long = Literal["split", "drop"]
@@ -237,7 +237,7 @@ class Packed:
 
 def _check_long(long: str) -> None:
     if long not in get_args(Long):
-        raise unknown("choice for long documents", long, get_args(Long))
+        raise unknown_name("choice for long documents", long, get_args(Long))
 
 
 @dataclass(frozen=True)
@@ -338,12 +338,12 @@ class Rows:
     def batch(self, indices: np.ndarray) -> Batch:
         rows = np.asarray(indices, np.int64)
         count = self.first[rows + 1] - self.first[rows]  # runs of each row [B]
-        nth = _within(count)  # place of each run in its row [P]
+        nth = _count_within(count)  # place of each run in its row [P]
         run = np.repeat(self.first[rows], count) + nth
         size, row = self.runs.size[run], np.repeat(np.arange(len(rows)), count)
-        position = _within(size)  # of each token in its run [N]
+        position = _count_within(size)  # of each token in its run [N]
         filled = np.bincount(row, size, len(rows)).astype(np.int64)  # tokens of each row [B]
-        place = np.repeat(np.arange(len(rows)), filled), _within(filled)
+        place = np.repeat(np.arange(len(rows)), filled), _count_within(filled)
         leads = np.repeat(self.runs.leads[run], size) & (position == 0)
         token = self.corpus.tokens[np.where(leads, 0, np.repeat(self.runs.begin[run], size) + position)]
 
@@ -370,6 +370,6 @@ class Rows:
         return found
 
 
-def _within(sizes: np.ndarray) -> np.ndarray:
+def _count_within(sizes: np.ndarray) -> np.ndarray:
     """0, 1, … within each of groups of ``sizes`` [G], one group after another."""
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

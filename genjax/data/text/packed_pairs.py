@@ -78,7 +78,7 @@ class PackedPairs:
         return batch | {"source_mask": mask, "loss_mask": real.astype(np.float32)}
 
 
-def packed(pairs: PairRows) -> PackedPairs:
+def pack_pairs(pairs: PairRows) -> PackedPairs:
     """Each pair in the row that it leaves the least room in, of those opened last that have room for both sides."""
     sizes = pairs.sizes
     rooms = np.zeros((OPEN, 2), np.int64)

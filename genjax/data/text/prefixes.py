@@ -95,7 +95,7 @@ class PrefixedRows:
 
     def batch(self, indices: np.ndarray) -> Batch:
         batch = self.rows.batch(indices)
-        segments, positions = _told_apart(batch)
+        segments, positions = _split_segments(batch)
         rows = np.broadcast_to(np.arange(len(segments))[:, None], segments.shape)
         if self.ending:
             sizes = self._until(batch["tokens"], segments, positions, rows)
@@ -127,7 +127,7 @@ class PrefixedRows:
         return np.where(sizes == never, 0, sizes)
 
 
-def _told_apart(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+def _split_segments(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """The segment of each token, 0 for padding, and its place in it, int [B, T + 1]."""
     if "segment_ids" in batch:
         return batch["segment_ids"], batch["positions"]

@@ -15,7 +15,7 @@ from genjax import checks
 from genjax.data.splits import HOLD_OUT, digest
 from genjax.data.stream import permutation
 from genjax.data.tables.tables import TableTexts
-from genjax.data.text.documents import FileTexts, Piece, TextRows, shown
+from genjax.data.text.documents import FileTexts, Piece, TextRows, shorten_path
 from genjax.errors import UserError
 
 
@@ -167,7 +167,7 @@ class ByFiles:
             raise UserError("ByFiles splits files, and these documents are none")
         found: dict[str, list] = {"train": [], "validation": [], "test": []}
         for path in texts.paths:
-            name = shown(path, texts.root)
+            name = shorten_path(path, texts.root)
             part = [part for part in ("test", "validation") if fnmatch.fnmatchcase(name, getattr(self, part))]
             found[[*part, "train"][0]].append(path)
         for name, pattern in (("train", "*"), ("validation", self.validation), ("test", self.test)):

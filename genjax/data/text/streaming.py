@@ -9,7 +9,7 @@ import numpy as np
 from genjax.data.text.codecs import REPLACEMENT
 
 
-def settled(codec: Any, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
+def decode_settled(codec: Any, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
     """The beginning of the text of tokens ids [N] that stays as it is whatever tokens come.
 
     Left out are the bytes of a character that is not whole yet; of a codec whose tokens are not spelt out one after

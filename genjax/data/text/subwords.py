@@ -14,9 +14,9 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text import aliases, tokenizer_check
-from genjax.data.text.codecs import REPLACEMENT, OnUnknown, Unencodable, WritesText, checked_ids, require_vocabulary
-from genjax.data.text.words import in_word
-from genjax.errors import UserError, unknown
+from genjax.data.text.codecs import REPLACEMENT, OnUnknown, Unencodable, WritesText, check_ids, require_vocabulary
+from genjax.data.text.words import is_word_character
+from genjax.errors import UserError, unknown_name
 from genjax.serial import trust
 from genjax.serial.json_text import HALF
 
@@ -69,7 +69,7 @@ class Subwords(WritesText):
         if self.file is None and not self.tokenizer:
             for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:
-                    raise unknown(f"special token for {name}", getattr(self, name), self.special)
+                    raise unknown_name(f"special token for {name}", getattr(self, name), self.special)
             least = len(self.special) + (1 if self.model == "wordpiece" else 256)
             if self.size <= least:
                 raise UserError(f"size is {self.size}; a {self.model} vocabulary needs more than {least}")
@@ -127,8 +127,10 @@ class Subwords(WritesText):
         added = self._loaded.get_added_tokens_decoder()
         for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
             if i not in added or not added[i].special:
-                goes_on = token.startswith("##") if wordpiece else token[:1] not in SPACES and in_word(token[0])
-                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and in_word(token[-1])) * CONTINUED
+                goes_on = (
+                    token.startswith("##") if wordpiece else token[:1] not in SPACES and is_word_character(token[0])
+                )
+                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and is_word_character(token[-1])) * CONTINUED
         return kinds
 
     def fit(self, texts: Iterable[str]) -> Subwords:
@@ -138,7 +140,7 @@ class Subwords(WritesText):
           UserError: the file is no tokenizer, or lacks a special token.
         """
         if self.file is None:
-            text = _trained(self.model, self.size, self.special, texts).to_str()
+            text = _train_tokenizer(self.model, self.size, self.special, texts).to_str()
             trust.allow_here([tokenizer_check.entry_of(text)])
         else:
             path = Path(self.file).expanduser()
@@ -201,7 +203,7 @@ class Subwords(WritesText):
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of all but the special tokens."""
-        return self._loaded.decode(checked_ids(ids, self.vocabulary).tolist(), skip_special_tokens=True)
+        return self._loaded.decode(check_ids(ids, self.vocabulary).tolist(), skip_special_tokens=True)
 
     @functools.cached_property
     def _loaded(self) -> Any:
@@ -256,7 +258,7 @@ class Subwords(WritesText):
         return found
 
 
-def _trained(model: str, size: int, special: tuple[str, ...], texts: Iterable[str]) -> Any:
+def _train_tokenizer(model: str, size: int, special: tuple[str, ...], texts: Iterable[str]) -> Any:
     """A tokenizer of ``tokenizers``, trained."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -60,7 +60,7 @@ def check(text: str, where: str) -> None:
       UserError: it is damaged, too large, too slow, or ends in a panic of the library.
     """
     entry = entry_of(text)
-    if trust.known(entry):
+    if trust.is_known(entry):
         return
     if len(text) > LARGEST:
         raise UserError(f"{where} must have <= {LARGEST:,} bytes, got {len(text):,}", where)

@@ -6,7 +6,7 @@ to the digits around it ("1.5", "12:30"). Every other visible character is a wor
 currency signs, brackets, punctuation, an emoji with all that belongs to it; an operator of two
 characters ("!=") is one as well. After Unicode Standard Annex 29, without its dictionaries:
 ``split_words`` keeps a run of a script that puts no spaces between words (Chinese, Japanese, Thai,
-Lao, Khmer, Burmese) in one piece, as it is written, and ``compared_words`` takes each of its
+Lao, Khmer, Burmese) in one piece, as it is written, and ``normalise_words`` takes each of its
 characters, with its marks, for a word.
 """
 
@@ -40,10 +40,10 @@ def split_words(text: str) -> list[str]:
 
     A clitic after an apostrophe is a word that begins with it: "isn't" is "isn" and "'t".
     """
-    return _written(text.isascii()).findall(text)
+    return _word_pattern(text.isascii()).findall(text)
 
 
-def compared_words(text: str) -> list[str]:
+def normalise_words(text: str) -> list[str]:
     """The words by which texts are compared: equal ones for texts that differ in nothing but what may differ.
 
     Case, white space, the ways in which Unicode spells a letter, invisible characters and the marks of a sentence do
@@ -51,20 +51,20 @@ def compared_words(text: str) -> list[str]:
     quotation marks at the ends of what white space separates, and those of other scripts. Everything else does:
     operators, signs, brackets, decimal points, a hyphen, an apostrophe within a word, and what marks a number ("5!").
     """
-    return compared_text(text).split()
+    return normalise_text(text).split()
 
 
-def compared_text(text: str) -> str:
-    """``compared_words`` with single spaces between."""
-    folded = _folded(text)
+def normalise_text(text: str) -> str:
+    """``normalise_words`` with single spaces between."""
+    folded = _fold(text)
     if folded.isascii():
         # The commonest marks at once, as most of a text then needs no second look.
         chunks = folded.replace(", ", " ").replace(". ", " ").split()
         if "".join(chunks).isalnum():
             return " ".join(chunks)
-        found = [c if c.isalnum() else _compared(c) for c in chunks]
+        found = [c if c.isalnum() else _normalise_chunk(c) for c in chunks]
     else:
-        found = [c if c.isalnum() and c.isascii() else _compared(c) for c in folded.split()]
+        found = [c if c.isalnum() and c.isascii() else _normalise_chunk(c) for c in folded.split()]
     return " ".join(found) if all(found) else " ".join(filter(None, found))
 
 
@@ -72,20 +72,20 @@ def word_count(text: str) -> int:
     """How many words white space separates; of a script without spaces each character, with its marks, is one."""
     if text.isascii():
         return len(text.split())
-    return sum(len(_unspaced().findall(chunk)) for chunk in text.split())
+    return sum(len(_unspaced_pattern().findall(chunk)) for chunk in text.split())
 
 
-def in_word(character: str) -> bool:
+def is_word_character(character: str) -> bool:
     """Whether a word may be made of such characters: letters, digits, underscores, marks and joiners."""
-    return _inside().match(character) is not None
+    return _inside_pattern().match(character) is not None
 
 
 def phrases(listed: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for texts after ``spelt``: whole words, or phrases of several, in any case and spelling of an accent.
+    """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any case and spelling of an accent.
 
     Where a phrase begins or ends with a script without spaces, it may stand beside other characters.
     """
-    found = sorted({spelt(phrase) for phrase in listed}, key=len, reverse=True)
+    found = sorted({normalise_spelling(phrase) for phrase in listed}, key=len, reverse=True)
     unspaced = re.compile(f"[{UNSPACED}]")
     parts = []
     for phrase in found:
@@ -96,17 +96,17 @@ def phrases(listed: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(parts))
 
 
-def spelt(text: str) -> str:
+def normalise_spelling(text: str) -> str:
     """A text in one spelling: Unicode NFC, case folded, without invisible characters."""
-    return " ".join(_folded(text).split())
+    return " ".join(_fold(text).split())
 
 
-def joined(words: Iterable[str]) -> str:
+def join_words(words: Iterable[str]) -> str:
     """Words with a space between, but for marks of a sentence, brackets, clitics, and hyphens between letters."""
-    return "".join(_spaced(words))
+    return "".join(_space_words(words))
 
 
-def _spaced(words: Iterable[str]) -> Iterator[str]:
+def _space_words(words: Iterable[str]) -> Iterator[str]:
     glued, quoted, before = True, False, ""
     low: list[str] = []  # German quotation marks, which close by what opens others
     waiting = ""
@@ -137,7 +137,7 @@ _HYPHENS = ("-", "\u2010", "\u2011")
 
 def _glue(word: str) -> tuple[bool, bool]:
     """Whether no space parts a word from the one before, and from the one after."""
-    if len(word) > 1 and word[0] in "'\u2019" and in_word(word[1]):
+    if len(word) > 1 and word[0] in "'\u2019" and is_word_character(word[1]):
         return True, False
     if word == "\u05be":  # joins Hebrew words
         return True, True
@@ -153,7 +153,7 @@ def _glue(word: str) -> tuple[bool, bool]:
     return kind == "Po" and not word.isascii() and word not in SIGNS, False
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     """A text without case, invisible characters and ways to spell a letter."""
     if text.isascii():
         return text.lower()
@@ -162,24 +162,24 @@ def _folded(text: str) -> str:
 
 
 @functools.lru_cache(2**16)
-def _compared(chunk: str) -> str:
+def _normalise_chunk(chunk: str) -> str:
     """The words of what white space separates from others, to compare it by, with spaces between."""
     core = chunk.rstrip(_ending())
     if re.search(r"(?<!\w)\d+$", core):  # 5! is no 5, and 6' no 6
         core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
-    core = core.lstrip(_beginning())
+    core = core.lstrip(_beginning_marks())
     words: list[str] = []
     for word in split_words(core):
-        if _dropped(word):
+        if _is_dropped(word):
             continue
         if word[0] == "'" and len(word) > 1 and words:  # it's is one word here
             words[-1] += word
         else:
-            words += _unspaced().findall(word)
+            words += _unspaced_pattern().findall(word)
     return " ".join(words)
 
 
-def _dropped(word: str) -> bool:
+def _is_dropped(word: str) -> bool:
     """Whether a character is a mark of a sentence wherever it stands."""
     if word in ",;\u2014\u2015" or word in QUOTES:
         return True
@@ -190,16 +190,16 @@ def _dropped(word: str) -> bool:
 @functools.cache
 def _ending() -> str:
     """Marks that may go from the end of a word."""
-    return ".,:;!?\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
+    return ".,:;!?\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
 @functools.cache
-def _beginning() -> str:
+def _beginning_marks() -> str:
     """Marks that may go from the beginning of a word."""
-    return "\"'`" + _of_kinds("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
+    return "\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
-def _of_kinds(*kinds: str) -> str:
+def _list_characters(*kinds: str) -> str:
     """Characters beyond ASCII of some categories, without those that have a meaning of their own."""
     every = (chr(i) for i in range(128, 0x1E960))
     return "".join(c for c in every if unicodedata.category(c) in kinds and c not in SIGNS)
@@ -224,7 +224,7 @@ def _classes() -> str:
 
 
 @functools.cache
-def _inside() -> re.Pattern[str]:
+def _inside_pattern() -> re.Pattern[str]:
     return re.compile(f"[{_classes()}]")
 
 
@@ -234,13 +234,13 @@ def _invisible() -> re.Pattern[str]:
 
 
 @functools.cache
-def _unspaced() -> re.Pattern[str]:
+def _unspaced_pattern() -> re.Pattern[str]:
     """A character of a script without spaces and its marks, or all up to the next one."""
     return re.compile(rf"[{UNSPACED}][{_extending()}]*|[^{UNSPACED}]+")
 
 
 @functools.cache
-def _written(ascii_only: bool) -> re.Pattern[str]:
+def _word_pattern(ascii_only: bool) -> re.Pattern[str]:
     """A word of a text; one of ASCII alone has a pattern of its own, which is several times as fast."""
     word, within, flag, after = r"\w", "", "", ""
     if not ascii_only:

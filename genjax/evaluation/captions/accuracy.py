@@ -15,7 +15,7 @@ from genjax.data.pictures import figure_pixels
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
-from genjax.evaluation.text.drawn import before_end
+from genjax.evaluation.text.drawn import cut_at_end
 from genjax.families.autoregressive.captioner import Captioner, captions
 from genjax.family import Batch, State
 
@@ -50,27 +50,27 @@ class CaptionAccuracy(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec
-        scenes = scenes_of(subject.part(self.limit))
-        rows = subject.collect(_captioned, codec.start, codec.end, limit=self.limit)
-        written = [codec.decode(before_end(row, (codec.end,))) for row in rows]
-        right = np.array([named_right(caption, scene) for caption, scene in zip(written, scenes, strict=True)])
+        scenes = get_scenes(subject.part(self.limit))
+        rows = subject.collect(_caption_batch, codec.start, codec.end, limit=self.limit)
+        written = [codec.decode(cut_at_end(row, (codec.end,))) for row in rows]
+        right = np.array([compare_attributes(caption, scene) for caption, scene in zip(written, scenes, strict=True)])
         numbers = {f"{name}_right": float(right[:, i].mean()) for i, name in enumerate(ATTRIBUTES)}
         whole = np.all(right, axis=1)
         numbers |= {"attributes_right": float(right.mean()), "captions_right": float(whole.mean())}
         chosen = np.arange(min(self.shown, len(scenes))) * len(scenes) // min(self.shown, len(scenes))
         images = codec.image.decode(subject.part(self.limit).batch(chosen)["image"])
-        picture = with_texts(images, [written[i] for i in chosen], whole[chosen])
+        picture = draw_captioned(images, [written[i] for i in chosen], whole[chosen])
         protocol = f"greedy captions of {len(scenes):,} pictures of {subject.split}, at most {rows.shape[1]} tokens"
         return Findings(numbers, {"captions": picture}, protocol)
 
 
-def named_right(caption: str, scene: Scene) -> list[bool]:
+def compare_attributes(caption: str, scene: Scene) -> list[bool]:
     """Of each of ``ATTRIBUTES`` whether a caption names it as it is."""
     named = attributes(caption)
     return [named.get(name) == getattr(scene, name) for name in ATTRIBUTES]
 
 
-def scenes_of(part: Part) -> list[Scene]:
+def get_scenes(part: Part) -> list[Scene]:
     """What the pictures of a part of a split show.
 
     Raises:
@@ -82,7 +82,7 @@ def scenes_of(part: Part) -> list[Scene]:
     return [scenes[row] for row in part.rows]
 
 
-def with_texts(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
+def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
     """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not ``right`` [N]."""
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
@@ -98,5 +98,5 @@ def with_texts(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> n
     return figure_pixels(figure)
 
 
-def _captioned(family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int) -> jax.Array:
+def _caption_batch(family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int) -> jax.Array:
     return captions(family, state, batch["image"], start, end)

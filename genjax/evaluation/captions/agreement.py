@@ -18,14 +18,14 @@ from genjax.data.sources.captioned import (
     SHIFTS,
     Scene,
     attributes,
-    captions_of,
-    held_out,
-    rendered,
+    is_held_out,
+    render_scenes,
+    write_captions,
 )
 from genjax.errors import UserError
-from genjax.evaluation.captions.accuracy import scenes_of, with_texts
+from genjax.evaluation.captions.accuracy import draw_captioned, get_scenes
 from genjax.evaluation.judge import CHUNK, Evaluator, Findings, Model, Subject
-from genjax.families.diffusion.diffusion import Diffusion, illustrated
+from genjax.families.diffusion.diffusion import Diffusion, sample_conditions
 
 GROUPS = ("held_out", "seen")
 
@@ -43,7 +43,7 @@ class PromptAgreement(Evaluator):
     "seen". ``nearest_picture_right`` is the share of the judged split's own pictures that are taken for what they show.
 
     Attributes:
-      prompts: of each group, spread evenly over its combinations, see ``prompts_of``; one sample each.
+      prompts: of each group, spread evenly over its combinations, see ``make_prompts``; one sample each.
       shown: of them of each group, in the picture ``prompts``, those in red of which something is missing.
     """
 
@@ -65,15 +65,15 @@ class PromptAgreement(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         decode = subject.model.codec.decode
         part = subject.part()
-        truth = [scene[:4] for scene in scenes_of(part)]
-        own = nearest_scenes(decode(part.batch(np.arange(len(part)))["image"]))
+        truth = [scene[:4] for scene in get_scenes(part)]
+        own = find_scenes(decode(part.batch(np.arange(len(part)))["image"]))
         numbers = {"nearest_picture_right": float(np.mean([a[:4] == b for a, b in zip(own, truth, strict=True)]))}
-        asked = [prompts_of(group, self.prompts) for group in GROUPS]
+        asked = [make_prompts(group, self.prompts) for group in GROUPS]
         images = decode(self._samples(subject, [prompt for prompts in asked for prompt in prompts]))
         shown_images, shown_prompts, shown_right = [], [], []
         for number, (group, prompts) in enumerate(zip(GROUPS, asked, strict=True)):
             drawn = images[number * self.prompts : (number + 1) * self.prompts]
-            found = found_of(prompts, nearest_scenes(drawn))
+            found = match_attributes(prompts, find_scenes(drawn))
             for i, name in enumerate(ATTRIBUTES):
                 numbers[f"{name}_found_{group}"] = float(np.nanmean(found[:, i]))
             numbers[f"attributes_found_{group}"] = float(np.nanmean(found))
@@ -81,7 +81,7 @@ class PromptAgreement(Evaluator):
             shown_images += [drawn[chosen]]
             shown_prompts += [prompts[i] for i in chosen]
             shown_right += [np.nanmin(found[chosen], axis=1) == 1]
-        picture = with_texts(np.concatenate(shown_images), shown_prompts, np.concatenate(shown_right))
+        picture = draw_captioned(np.concatenate(shown_images), shown_prompts, np.concatenate(shown_right))
         return Findings(
             numbers,
             {"prompts": picture},
@@ -93,7 +93,7 @@ class PromptAgreement(Evaluator):
         """One [N, H, W, C] of each prompt, by one compiled function."""
         family, state = subject.model.family, subject.model.state
         conditions = np.stack([family.text.embed(prompt) for prompt in prompts])
-        draw = subject.layout.compile_evaluation(illustrated, static_argnums=(0, 4))
+        draw = subject.layout.compile_evaluation(sample_conditions, static_argnums=(0, 4))
         size = min(len(prompts), CHUNK)
         chunks = []
         for start in range(0, len(prompts), size):
@@ -103,17 +103,17 @@ class PromptAgreement(Evaluator):
         return np.concatenate(chunks)[: len(prompts)]
 
 
-def prompts_of(group: str, count: int) -> list[str]:
+def make_prompts(group: str, count: int) -> list[str]:
     """``count`` sentences about the combinations of a group of ``GROUPS``, spread evenly over them.
 
     Of all forms in turn; about what is held out of those that name all attributes, as it is seen in another size.
     """
-    pool = [scene for scene in COMBINATIONS if held_out(scene) == (group == "held_out")]
+    pool = [scene for scene in COMBINATIONS if is_held_out(scene) == (group == "held_out")]
     forms = NAME_ALL if group == "held_out" else range(SENTENCES)
-    return [captions_of(pool[i * len(pool) // count])[forms[i % len(forms)]] for i in range(count)]
+    return [write_captions(pool[i * len(pool) // count])[forms[i % len(forms)]] for i in range(count)]
 
 
-def found_of(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndarray:
+def match_attributes(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndarray:
     """Whether each scene has each of ``ATTRIBUTES`` as its prompt names it: float64 [N, 4] of 0 and 1, NaN where the
     prompt does not name it."""
     named = [attributes(prompt) for prompt in prompts]
@@ -125,10 +125,12 @@ def found_of(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndarray:
     )
 
 
-def nearest_scenes(pictures: np.ndarray) -> list[Scene]:
+def find_scenes(pictures: np.ndarray) -> list[Scene]:
     """The scenes, of all combinations and shifts, whose pictures are nearest to pictures uint8 [N, side, side, 3]."""
     scenes = [scene._replace(shift=shift) for scene in COMBINATIONS for shift in SHIFTS]
     # Whole numbers in float64: squared distances, less the picture's own square, are exact.
-    known, flat = (x.reshape(len(x), -1).astype(np.float64) for x in (rendered(scenes, pictures.shape[1]), pictures))
+    known, flat = (
+        x.reshape(len(x), -1).astype(np.float64) for x in (render_scenes(scenes, pictures.shape[1]), pictures)
+    )
     distance = np.square(known).sum(-1)[None] - 2 * flat @ known.T
     return [scenes[i] for i in distance.argmin(-1)]

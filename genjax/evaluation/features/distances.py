@@ -153,11 +153,11 @@ def manifold(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
     balls = np.zeros(len(fake))  # real ones around each fake point
     covered, recalled = [], []
-    for near in _squared_distances(real, fake):
-        within = _within(near, real_radius[near.rows, None], real, fake)
+    for near in _iterate_distances(real, fake):
+        within = _are_within(near, real_radius[near.rows, None], real, fake)
         balls += within.sum(0)
         covered.append(within.any(1))
-        recalled.append(_within(near, fake_radius[None], real, fake).any(1))
+        recalled.append(_are_within(near, fake_radius[None], real, fake).any(1))
     shares = (balls > 0, np.concatenate(recalled), balls / k, np.concatenate(covered))
     return Manifold(*(float(share.mean()) for share in shares))
 
@@ -166,7 +166,7 @@ def _radii(points: np.ndarray, k: int) -> np.ndarray:
     """Distances [N] of points [N, F] to their k-th neighbours, none of them its own."""
     count = min(k + SPARE, len(points) - 1)
     found = []
-    for rows, squared, _ in _squared_distances(points, points):
+    for rows, squared, _ in _iterate_distances(points, points):
         squared[np.arange(len(rows)), rows] = np.inf
         nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]
         distance = _distances(points, points, np.repeat(rows, count), nearest.ravel())
@@ -183,7 +183,7 @@ class _Near(NamedTuple):
     error: np.ndarray
 
 
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
+def _iterate_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
     """By |a|^2 - 2ab + |b|^2 around the mean of a, all rows of a [N, F] in turn against all of b [M, F]."""
     numbers: dict[bytes, int] = {}
     same_a, same_b = (np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in x]) for x in (a, b))
@@ -196,7 +196,7 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
         yield _Near(rows, np.where(equal, 0, norms - 2 * products), np.where(equal, -1, DOUBT * norms))
 
 
-def _within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _are_within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Which pairs [C, M] are no further apart than ``radius`` [C, 1] or [1, M]; where in doubt, by subtraction."""
     limit = np.broadcast_to(np.square(radius), near.squared.shape)
     found = near.squared <= limit

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genjax.errors import unknown
+from genjax.errors import unknown_name
 from genjax.evaluation.features.features import feature_space
 from genjax.evaluation.judge import Part, Subject
 
@@ -31,7 +31,7 @@ def data_part(subject: Subject, split: str, limit: int | None) -> Part:
       UserError: the data have no such split.
     """
     if split not in subject.splits:
-        raise unknown("split", split, subject.splits)
+        raise unknown_name("split", split, subject.splits)
     return subject.part(limit, split)
 
 
@@ -42,10 +42,10 @@ def data_features(subject: Subject, features: str, split: str, limit: int | None
       UserError: the data have no such split.
     """
     part, space = data_part(subject, split, limit), feature_space(subject, features)
-    return subject.once(("features", features, split, len(part)), lambda: mapped(space, part))
+    return subject.once(("features", features, split, len(part)), lambda: map_images(space, part))
 
 
-def mapped(function: Callable[[np.ndarray], np.ndarray], part: Part) -> np.ndarray:
+def map_images(function: Callable[[np.ndarray], np.ndarray], part: Part) -> np.ndarray:
     """What ``function`` makes of the images of a part, [N, ...], a block of them at a time."""
     blocks = np.array_split(np.arange(len(part)), -(-len(part) // BLOCK))
     return np.concatenate([function(part.batch(block)["image"]) for block in blocks])

@@ -51,7 +51,7 @@ class FeatureSpace:
         return np.asarray(self.extract(filled))[: len(images)]
 
 
-def needed_runs(features: str) -> tuple[str, ...]:
+def list_runs(features: str) -> tuple[str, ...]:
     """The runs behind a named space: none for pixels and Inception."""
     return () if features == PIXELS or is_inception(features) else (features,)
 
@@ -113,14 +113,14 @@ def _space(subject: Subject, features: str) -> FeatureSpace:
         network = subject.layout.compile_evaluation(inception.features)
         return FeatureSpace(
             "Inception-v3 pool features (2015-12-05 weights) of 8-bit images, "
-            + _resized(shape, (inception.SIDE, inception.SIDE, 3)),
+            + _describe_resize(shape, (inception.SIDE, inception.SIDE, 3)),
             lambda images: network(params, np.rint((images + 1) * 127.5) / np.float32(127.5) - 1),
             chunk=32,  # of 299x299 each
         )
     model = _classifier(features, subject.others[features])
     compiled = subject.layout.compile_evaluation(_features, static_argnums=(0, 3))
     return FeatureSpace(
-        f"features before the head of the classifier {model.origin}; {_resized(shape, model.spec.shape)}",
+        f"features before the head of the classifier {model.origin}; {_describe_resize(shape, model.spec.shape)}",
         lambda images: compiled(model.family, model.state, images, model.spec.shape),
     )
 
@@ -136,7 +136,7 @@ def _classifier(features: str, model: Model) -> Model:
     return model
 
 
-def _resized(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
+def _describe_resize(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
     """What becomes of images [H, W, C] of one shape where a network sees another."""
     (height, width, channels), (rows, columns, wanted) = shape, seen
     same = (height, width) == (rows, columns)
@@ -146,7 +146,7 @@ def _resized(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
     return words
 
 
-def fitted(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def resize_images(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'), bilinearly resized."""
     height, width, channels = shape
     if images.shape[1:3] != (height, width):
@@ -159,10 +159,12 @@ def fitted(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _features(family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return classifier.features(family, state, fitted(images, shape))
+    return classifier.features(family, state, resize_images(images, shape))
 
 
-def nearest(queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512) -> tuple[np.ndarray, np.ndarray]:
+def find_nearest(
+    queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F], and their indices."""
     known = jnp.asarray(points)
     squared = jnp.square(known).sum(-1)[None]

@@ -64,7 +64,7 @@ def _chain(prefix: str, *convs: tuple[Any, ...]) -> tuple[Conv, ...]:
     return tuple(Conv(f"{prefix}_{number}", *conv) for number, conv in enumerate(convs, 1))
 
 
-def _pooled(name: str, width: int, kind: str = "mean") -> tuple[Any, ...]:
+def _pool_branch(name: str, width: int, kind: str = "mean") -> tuple[Any, ...]:
     return Pool(kind), Conv(f"{name}.branch_pool", width)
 
 
@@ -72,24 +72,24 @@ def _small(name: str, pool: int) -> Fork:
     """5x5 and two 3x3, at 35x35."""
     five = _chain(f"{name}.branch5x5", (48,), (64, (5, 5)))
     double = _chain(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3)))
-    return Fork(((Conv(f"{name}.branch1x1", 64),), five, double, _pooled(name, pool)))
+    return Fork(((Conv(f"{name}.branch1x1", 64),), five, double, _pool_branch(name, pool)))
 
 
-def _halved(name: str) -> Fork:
+def _build_to_17x17(name: str) -> Fork:
     """From 35x35 to 17x17."""
     double = _chain(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3), 2, "VALID"))
     return Fork(((Conv(f"{name}.branch3x3", 384, (3, 3), 2, "VALID"),), double, (Pool("max", 2),)))
 
 
-def _factorised(name: str, width: int) -> Fork:
+def _build_17x17(name: str, width: int) -> Fork:
     """7x7 as 1x7 and 7x1, at 17x17."""
     seven = _chain(f"{name}.branch7x7", (width,), (width, (1, 7)), (192, (7, 1)))
     twice = ((width, (7, 1)), (width, (1, 7)), (width, (7, 1)), (192, (1, 7)))
     double = _chain(f"{name}.branch7x7dbl", (width,), *twice)
-    return Fork(((Conv(f"{name}.branch1x1", 192),), seven, double, _pooled(name, 192)))
+    return Fork(((Conv(f"{name}.branch1x1", 192),), seven, double, _pool_branch(name, 192)))
 
 
-def _halved_again(name: str) -> Fork:
+def _build_to_8x8(name: str) -> Fork:
     """From 17x17 to 8x8."""
     three = _chain(f"{name}.branch3x3", (192,), (320, (3, 3), 2, "VALID"))
     seven = _chain(f"{name}.branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID"))
@@ -104,7 +104,7 @@ def _wide(name: str, pool: str) -> Fork:
 
     three = (Conv(f"{name}.branch3x3_1", 384), split(f"{name}.branch3x3_2"))
     double = (*_chain(f"{name}.branch3x3dbl", (448,), (384, (3, 3))), split(f"{name}.branch3x3dbl_3"))
-    return Fork(((Conv(f"{name}.branch1x1", 320),), three, double, _pooled(name, 192, pool)))
+    return Fork(((Conv(f"{name}.branch1x1", 320),), three, double, _pool_branch(name, 192, pool)))
 
 
 NETWORK: tuple[Any, ...] = (
@@ -118,12 +118,12 @@ NETWORK: tuple[Any, ...] = (
     _small("Mixed_5b", 32),
     _small("Mixed_5c", 64),
     _small("Mixed_5d", 64),
-    _halved("Mixed_6a"),
-    _factorised("Mixed_6b", 128),
-    _factorised("Mixed_6c", 160),
-    _factorised("Mixed_6d", 160),
-    _factorised("Mixed_6e", 192),
-    _halved_again("Mixed_7a"),
+    _build_to_17x17("Mixed_6a"),
+    _build_17x17("Mixed_6b", 128),
+    _build_17x17("Mixed_6c", 160),
+    _build_17x17("Mixed_6d", 160),
+    _build_17x17("Mixed_6e", 192),
+    _build_to_8x8("Mixed_7a"),
     _wide("Mixed_7b", "mean"),
     _wide("Mixed_7c", "max"),
 )
@@ -134,11 +134,11 @@ def features(params: Params, images: jax.Array) -> jax.Array:
 
     Published figures come from images rounded to 8 bits.
     """
-    x = _apply(NETWORK, params, prepared(images))
+    x = _apply(NETWORK, params, prepare_images(images))
     return x.mean((1, 2))
 
 
-def prepared(images: jax.Array) -> jax.Array:
+def prepare_images(images: jax.Array) -> jax.Array:
     """As the network sees images [B, H, W, 1 or 3]: [B, 299, 299, 3], bilinear, half-pixel centres, no antialiasing.
 
     Raises:
@@ -243,7 +243,7 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _read(name: str) -> bool:
+def _is_needed(name: str) -> bool:
     return not (name.startswith(("fc.", "AuxLogits.")) or name.endswith(".num_batches_tracked"))
 
 
@@ -261,7 +261,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
         begin, end = entry["data_offsets"]
         if not 0 <= begin <= end <= len(data) - start:
             raise ValueError(f"it ends before {name}")
-        if not _read(name):
+        if not _is_needed(name):
             continue
         if entry["dtype"] not in kinds:
             raise ValueError(f"{name} is {entry['dtype']}, not one of {', '.join(kinds)}")
@@ -273,7 +273,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     check_npz(path)
     with np.load(path, allow_pickle=False) as stored:
-        return {name: np.asarray(stored[name], np.float32) for name in stored.files if _read(name)}
+        return {name: np.asarray(stored[name], np.float32) for name in stored.files if _is_needed(name)}
 
 
 def _torch(path: Path) -> dict[str, np.ndarray]:
@@ -284,7 +284,7 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
     import torch  # slow to import, and only these files need it
 
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.detach().float().numpy() for name, tensor in stored.items() if _read(name)}
+    return {name: tensor.detach().float().numpy() for name, tensor in stored.items() if _is_needed(name)}
 
 
 def weights(path: str | None = None) -> Path:
@@ -309,7 +309,7 @@ def weights(path: str | None = None) -> Path:
             raise UserError(f"{URL} gave another file: its SHA-256 begins with {digest[:8]}, not {SHA256}; try again")
         part.replace(kept)  # whole or not at all
     except (OSError, http.client.HTTPException) as error:
-        if (number := disk.full(error)) is not None:
+        if (number := disk.full_disk_errno(error)) is not None:
             raise disk.refusal(kept, "make room for the Inception weights", number) from error
         raise UserError(f"cannot download the Inception weights ({error}): fetch {URL} and put it at {kept}") from error
     finally:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import UserError
-from genjax.evaluation.features.features import FeatureSpace, fitted
+from genjax.evaluation.features.features import FeatureSpace, resize_images
 from genjax.evaluation.judge import Subject
 from genjax.families import classifier
 from genjax.family import State
@@ -35,4 +35,4 @@ def class_probabilities(subject: Subject, run: str, images: np.ndarray) -> np.nd
 
 
 def _probabilities(family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.exp(classifier.predict(family, state, {"image": fitted(images, shape)}))
+    return jnp.exp(classifier.predict(family, state, {"image": resize_images(images, shape)}))

@@ -11,8 +11,8 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
-from genjax.evaluation.images.bias import TICKED, classes_of, sample_classes
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.family import require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
@@ -46,7 +46,7 @@ class LabelAgreement(Evaluator):
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        classes = check_asked("LabelAgreement", family, spec, self.classifier, others)
+        classes = check_labels("LabelAgreement", family, spec, self.classifier, others)
         if self.samples < classes:
             raise UserError(
                 f"LabelAgreement needs a sample of each of {classes:,} labels at least, not {self.samples:,}"
@@ -55,7 +55,7 @@ class LabelAgreement(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         classes = subject.model.spec.classes
         assert classes is not None, "a conditional model's data have labels"
-        asked = asked_labels(self.samples, classes)
+        asked = cycle_labels(self.samples, classes)
         table = confusion(asked, sample_classes(subject, self.classifier, self.samples), classes)
         agreement = float(np.trace(table) / len(asked))
         found = int((table.sum(0) >= FOUND * len(asked) / classes).sum())
@@ -68,7 +68,7 @@ class LabelAgreement(Evaluator):
         )
 
 
-def check_asked(evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]) -> int:
+def check_labels(evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]) -> int:
     """The number of labels that samples can be asked for, if a classifier's run can tell whether they are those.
 
     Raises:
@@ -90,7 +90,7 @@ def check_asked(evaluator: str, family: Any, spec: Spec, run: str, others: Mappi
         raise UserError(
             f"{evaluator} needs samples of all labels in turn, but sampler.label asks for {family.sampler.label} alone"
         )
-    classes = classes_of(evaluator, run, others)
+    classes = count_classes(evaluator, run, others)
     if classes is not None and classes != spec.classes:
         raise UserError(f"the classifier {run} knows {classes} classes, but the data have {spec.classes} labels")
     return spec.classes

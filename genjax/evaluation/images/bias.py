@@ -13,7 +13,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
-from genjax.evaluation.features.drawn import BLOCK, mapped, sample_images
+from genjax.evaluation.features.drawn import BLOCK, map_images, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.classifier import Classifier
@@ -72,7 +72,7 @@ class Bias(Evaluator):
         require_samples(family, "Bias")
         if self.of_data == "labels" and spec.classes is None:
             raise UserError("Bias of_data='labels' needs labels, but the data have none")
-        classes = classes_of("Bias", self.classifier, others)
+        classes = count_classes("Bias", self.classifier, others)
         if classes is None:
             return
         if self.of_data == "labels" and classes != spec.classes:
@@ -106,7 +106,7 @@ class Bias(Evaluator):
         listed = range(classes if classes <= LISTED else 0)
         numbers = {f"share_{label}": float(found.share[label]) for label in listed}
         numbers |= {"bias": found.distance, "flagged": int(found.flagged.sum())}
-        remarks = remarks_on(found)
+        remarks = make_remarks(found)
         if self.of_data == "classified" and len(known) < fewest(self.confidence, classes):
             remarks = (*remarks, f"bias: {len(known):,} images are few for {classes} labels, the intervals are rough")
         usual = fair_distance(found.of_data, len(drawn), None if self.of_data == "labels" else len(known))
@@ -199,7 +199,7 @@ def fair_distance(shares: np.ndarray, samples: int, data: int | None) -> float:
     return float(np.sqrt(variance * 2 / np.pi).sum() / 2)
 
 
-def remarks_on(found: Shares) -> tuple[str, ...]:
+def make_remarks(found: Shares) -> tuple[str, ...]:
     """A sentence for each flagged label, the farthest off first; the last one counts those that are left out."""
     gap = np.abs(found.share - found.of_data)
     flagged = [label for label in np.argsort(-gap, kind="stable") if found.flagged[label]]
@@ -212,7 +212,7 @@ def remarks_on(found: Shares) -> tuple[str, ...]:
     return said if left <= 0 else (*said, f"{left} more of {len(gap)} labels are over- or under-represented")
 
 
-def classes_of(evaluator: str, run: str, others: Mapping[str, Model]) -> int | None:
+def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int | None:
     """How many classes the classifier of a run tells apart; None where the run is not loaded.
 
     Raises:
@@ -242,7 +242,7 @@ def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
     part = subject.part(limit)
     return subject.once(
         ("classes of data", run, subject.split, len(part)),
-        lambda: mapped(lambda images: class_probabilities(subject, run, images).argmax(-1), part),
+        lambda: map_images(lambda images: class_probabilities(subject, run, images).argmax(-1), part),
     )
 
 

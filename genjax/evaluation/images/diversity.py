@@ -10,8 +10,8 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.evaluation.features.distances import mean_pairwise_distance
-from genjax.evaluation.features.drawn import data_features, data_part, mapped, sample_features, sample_images
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, needed_runs
+from genjax.evaluation.features.drawn import data_features, data_part, map_images, sample_features, sample_images
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, list_runs
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
@@ -56,7 +56,7 @@ class Diversity(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return needed_runs(self.features)
+        return list_runs(self.features)
 
     def __call__(self, subject: Subject) -> Findings:
         real = data_features(subject, self.features, self.reference, self.limit)
@@ -67,7 +67,7 @@ class Diversity(Evaluator):
         numbers = {f"pairwise_{suffix}": apart, f"pairwise_data_{suffix}": usual, f"diversity_{suffix}": ratio}
         for run in self.runs:
             predict = lambda images, run=run: class_probabilities(subject, run, images)  # noqa: E731
-            reference = mapped(predict, data_part(subject, self.reference, self.limit))
+            reference = map_images(predict, data_part(subject, self.reference, self.limit))
             numbers[f"class_entropy_{suffix}"] = class_entropy(predict(sample_images(subject, self.samples)))
             numbers[f"class_entropy_data_{suffix}"] = class_entropy(reference)
         remarks: tuple[str, ...] = ()

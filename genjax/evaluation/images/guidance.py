@@ -16,8 +16,8 @@ from genjax.errors import UserError
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.features.features import feature_space
 from genjax.evaluation.features.predictions import class_probabilities
-from genjax.evaluation.images.agreement import check_asked
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
+from genjax.evaluation.images.agreement import check_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.families.autoregressive.code_prior import CodePrior
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
@@ -57,7 +57,7 @@ class GuidanceCurve(Evaluator):
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        classes = check_asked("GuidanceCurve", family, spec, self.classifier, others)
+        classes = check_labels("GuidanceCurve", family, spec, self.classifier, others)
         if self.samples < 2 * classes:
             raise UserError(
                 f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not {self.samples:,} in all"
@@ -69,14 +69,14 @@ class GuidanceCurve(Evaluator):
         model = subject.model
         classes = model.spec.classes
         assert classes is not None, "a conditional model's data have labels"
-        asked, space = asked_labels(self.samples, classes), feature_space(subject, self.classifier)
+        asked, space = cycle_labels(self.samples, classes), feature_space(subject, self.classifier)
         agreement, diversity = [], []
         for scale in self.scales:
             options = dataclasses.replace(model.family.sampler, guidance_scale=scale)
             images = np.clip(subject.samples_by(options, self.samples), -1, 1)
             found = class_probabilities(subject, self.classifier, images).argmax(-1)
             agreement.append(float((found == asked).mean()))
-            diversity.append(distance_within(space(images), asked))
+            diversity.append(mean_label_distance(space(images), asked))
         numbers = {f"agreement_at_{scale:g}": x for scale, x in zip(self.scales, agreement, strict=True)}
         numbers |= {f"diversity_at_{scale:g}": x for scale, x in zip(self.scales, diversity, strict=True)}
         return Findings(
@@ -87,7 +87,7 @@ class GuidanceCurve(Evaluator):
         )
 
 
-def distance_within(features: np.ndarray, label: np.ndarray) -> float:
+def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
     """The mean Euclidean distance of two rows of features [N, F] of one label [N], the mean over labels of two rows or
     more."""
     groups = [features[label == value] for value in np.unique(label)]

@@ -52,7 +52,7 @@ class Inpainting(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
         images = subject.examples(self.examples)["image"]
-        known = known_pixels(self.region, *images.shape[1:3])
+        known = make_mask(self.region, *images.shape[1:3])
         options = model.family.sampler
         if model.family.conditioned:
             options = dataclasses.replace(options, guidance_scale=0.0, label=None, prompt=None)
@@ -70,7 +70,7 @@ class Inpainting(Evaluator):
         )
 
 
-def known_pixels(region: Region, height: int, width: int) -> np.ndarray:
+def make_mask(region: Region, height: int, width: int) -> np.ndarray:
     """1 where a pixel is known and 0 in the region that is missing, float32 [1, H, W, 1]."""
     across, down = slice(None), slice(None)
     missing = {

@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import data_features, data_part, sample_features, sample_images
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, nearest, needed_runs
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, find_nearest, label, list_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -71,7 +71,7 @@ class Memorisation(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return needed_runs(self.features)
+        return list_runs(self.features)
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
@@ -81,7 +81,7 @@ class Memorisation(Evaluator):
         known = train[rows]
         images = sample_images(subject, self.samples)
         samples, held_out = (
-            near(queries, known)
+            find_near(queries, known)
             for queries in (
                 sample_features(subject, self.features, self.samples),
                 data_features(subject, self.features, subject.split, self.held_out),
@@ -124,7 +124,7 @@ class Memorisation(Evaluator):
         return tuple(remarks)
 
 
-def copied(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_alarms: float) -> np.ndarray:
+def find_copies(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_alarms: float) -> np.ndarray:
     """Which of the samples [N, F] are copies of training images [M, F]: flags [N] bool.
 
     Args:
@@ -136,8 +136,8 @@ def copied(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_a
       UserError: fewer than 2 training images that differ.
     """
     known = train[distinct(train)]
-    line = threshold(near(held_out, known).ratio, false_alarms)
-    return near(samples, known).ratio < line.ratio
+    line = threshold(find_near(held_out, known).ratio, false_alarms)
+    return find_near(samples, known).ratio < line.ratio
 
 
 class Near(NamedTuple):
@@ -149,7 +149,7 @@ class Near(NamedTuple):
     ratio: np.ndarray
 
 
-def near(queries: np.ndarray, train: np.ndarray) -> Near:
+def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
     """The nearest of features [M, F], no two of which are equal, for queries [Q, F].
 
     Raises:
@@ -157,7 +157,7 @@ def near(queries: np.ndarray, train: np.ndarray) -> Near:
     """
     if len(train) < 2:
         raise UserError(f"memorisation needs at least 2 training images that differ, not {len(train)}")
-    distance, index = nearest(queries, train, min(NEIGHBOUR, len(train)))
+    distance, index = find_nearest(queries, train, min(NEIGHBOUR, len(train)))
     first, last = distance[:, 0], distance[:, -1]
     ratio = np.divide(first, last, out=np.ones_like(first), where=last > 0)
     return Near(index[:, 0], first, ratio)
@@ -166,7 +166,7 @@ def near(queries: np.ndarray, train: np.ndarray) -> Near:
 def authentic(found: Near, train: np.ndarray) -> np.ndarray:
     """Which queries are farther from their nearest training image than that is from its own nearest, [Q] bool."""
     hit, back = np.unique(found.row, return_inverse=True)
-    own = nearest(train[hit], train, 2)[0][:, 1]  # the first is the image itself
+    own = find_nearest(train[hit], train, 2)[0][:, 1]  # the first is the image itself
     return found.distance > own[back]
 
 

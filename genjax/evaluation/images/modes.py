@@ -14,7 +14,7 @@ from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import BLOCK, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
-from genjax.evaluation.images.bias import classes_of
+from genjax.evaluation.images.bias import count_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -60,7 +60,7 @@ class MixtureModes(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         points = subject.model.codec.decode(subject.samples(self.samples))
         centres = np.asarray(self.centres, np.float64)
-        mode, distance = nearest_centre(points, centres)
+        mode, distance = find_nearest_centre(points, centres)
         good = distance <= self.within * self.std
         counts = np.bincount(mode[good], minlength=len(centres))
         numbers = {"modes": int((counts > 0).sum()), "good": float(good.mean())}
@@ -74,7 +74,7 @@ class MixtureModes(Evaluator):
             pictures,
             f"of {len(centres):,} modes; good within {self.within:g} standard deviations of {self.std:g}, "
             f"{len(points):,} samples by {subject.model.family.sampler}",
-            remarks_on(counts, len(points)),
+            make_remarks(counts, len(points)),
         )
 
 
@@ -108,7 +108,7 @@ class StackedModes(Evaluator):
         if channels != 3:
             raise UserError(f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}")
         require_samples(family, "StackedModes")
-        classes = classes_of("StackedModes", self.classifier, others)
+        classes = count_classes("StackedModes", self.classifier, others)
         if classes is None:
             return
         if spec.classes is not None and spec.classes != classes**channels:
@@ -133,8 +133,8 @@ class StackedModes(Evaluator):
             {"modes": _ranks(counts)},
             f"of {len(counts):,} modes, each channel's class by the classifier {model.origin}; {len(samples):,} "
             f"samples by {subject.model.family.sampler}, of which a fair generator would find "
-            f"{expected(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
-            remarks_on(counts, len(samples)),
+            f"{expected_modes(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
+            make_remarks(counts, len(samples)),
         )
 
     def _modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
@@ -144,7 +144,7 @@ class StackedModes(Evaluator):
         return found @ classes ** np.arange(images.shape[-1])[::-1]
 
 
-def nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number [N] of the centre of [K, D] nearest to each point of [N, D], and the distance [N] to it."""
     blocks = np.array_split(points, -(-len(points) // BLOCK))
     distance = np.concatenate([np.linalg.norm(block[:, None] - centres[None], axis=-1) for block in blocks])
@@ -158,15 +158,15 @@ def kl_to_uniform(counts: np.ndarray) -> float:
     return max(0.0, float((share * np.log(share * len(counts))).sum()))
 
 
-def expected(counts: np.ndarray, samples: int) -> float:
+def expected_modes(counts: np.ndarray, samples: int) -> float:
     """How many of as many modes as in ``counts`` [K] come at least once among evenly drawn ``samples``."""
     return len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts))) if len(counts) > 1 else 1.0
 
 
-def remarks_on(counts: np.ndarray, samples: int) -> tuple[str, ...]:
+def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
     """Advice where samples over the modes, [K], find far fewer than fair ones would."""
     found = int((counts > 0).sum())
-    if found >= FEW * expected(counts, samples):
+    if found >= FEW * expected_modes(counts, samples):
         return ()
     return (
         f"mode collapse: {found:,} of {len(counts):,} modes found; packed samples, minibatch standard deviation, a "

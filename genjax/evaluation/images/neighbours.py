@@ -11,7 +11,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.evaluation.features.drawn import data_features
-from genjax.evaluation.features.features import PIXELS, feature_space, label, nearest, needed_runs
+from genjax.evaluation.features.features import PIXELS, feature_space, find_nearest, label, list_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -53,7 +53,7 @@ class NearestNeighbours(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return needed_runs(self.features)
+        return list_runs(self.features)
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
@@ -64,8 +64,8 @@ class NearestNeighbours(Evaluator):
         held_out = subject.examples(self.samples)["image"]
         known = data_features(subject, self.features, "train", self.limit)
         count = min(self.neighbours, len(train))
-        distance, index = nearest(space(samples), known, count)
-        usual, _ = nearest(space(held_out), known, 1)
+        distance, index = find_nearest(space(samples), known, count)
+        usual, _ = find_nearest(space(held_out), known, 1)
         shown = min(self.shown, len(samples))
         near = train.batch(index[:shown].ravel())["image"]
         rows = np.concatenate(

@@ -12,7 +12,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features, sample_features
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, needed_runs
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, list_runs
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -73,7 +73,7 @@ class SampleQuality(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return needed_runs(self.features)
+        return list_runs(self.features)
 
     def __call__(self, subject: Subject) -> Findings:
         real = data_features(subject, self.features, self.reference, self.limit)

@@ -41,7 +41,7 @@ class Reconstructions(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
-        compiled = subject.layout.compile_evaluation(_reconstructed, static_argnums=0)
+        compiled = subject.layout.compile_evaluation(_reconstruct, static_argnums=0)
         seen, again = compiled(model.family, model.state, subject.examples(self.num), subject.key)
         images = np.concatenate([np.asarray(seen), np.asarray(again)])
         errors = subject.collect(_squared_error)
@@ -89,5 +89,5 @@ def _squared_error(family: Any, state: State, batch: Batch, key: jax.Array) -> j
     return error.reshape(len(error), -1).mean(-1)
 
 
-def _reconstructed(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _reconstruct(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return family.reconstruct(state, batch, key)

@@ -12,8 +12,8 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import sample_images
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, asked_labels
-from genjax.families.image_rewards import rewards_of_images
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.families.image_rewards import score_images
 from genjax.family import require_samples
 
 
@@ -47,8 +47,8 @@ class RewardOfImages(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
-        labels = labels_asked(model.family, model.spec, model.family.sampler, self.samples)
-        rewards = rewards_of_images(self.reward, sample_images(subject, self.samples), labels).astype(np.float64)
+        labels = requested_labels(model.family, model.spec, model.family.sampler, self.samples)
+        rewards = score_images(self.reward, sample_images(subject, self.samples), labels).astype(np.float64)
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
             {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
@@ -56,7 +56,7 @@ class RewardOfImages(Evaluator):
         )
 
 
-def labels_asked(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
+def requested_labels(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
     """What the first ``count`` samples are asked for, int64 [N]; None of a model that is told no labels.
 
     Args:
@@ -67,4 +67,4 @@ def labels_asked(family: Any, spec: Spec, options: Any, count: int) -> np.ndarra
     """
     if spec.classes is None or not getattr(family, "conditional", False):
         return None
-    return asked_labels(count, spec.classes) if options.label is None else np.full(count, options.label)
+    return cycle_labels(count, spec.classes) if options.label is None else np.full(count, options.label)

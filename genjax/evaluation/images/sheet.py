@@ -11,8 +11,8 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import GAP, figure_pixels, grid
 from genjax.evaluation.features.drawn import data_features, data_part, sample_images
-from genjax.evaluation.features.features import PIXELS, feature_space, nearest, needed_runs
-from genjax.evaluation.images.bias import Shares, classes_of, compare, data_classes, draw_shares, sample_classes
+from genjax.evaluation.features.features import PIXELS, feature_space, find_nearest, list_runs
+from genjax.evaluation.images.bias import Shares, compare, count_classes, data_classes, draw_shares, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -56,12 +56,12 @@ class Sheet(Evaluator):
         super().check(family, spec, others)
         require_samples(family, "Sheet")
         for run in self.runs:
-            classes_of("Sheet", run, others)
+            count_classes("Sheet", run, others)
 
     @property
     def runs(self) -> tuple[str, ...]:
         classified = () if self.classifier is None or self.classifier == self.features else (self.classifier,)
-        return (*needed_runs(self.features), *classified)
+        return (*list_runs(self.features), *classified)
 
     def __call__(self, subject: Subject) -> Findings:
         samples = sample_images(subject, self.samples)
@@ -69,7 +69,7 @@ class Sheet(Evaluator):
         train = data_part(subject, "train", self.limit)
         known = data_features(subject, self.features, "train", self.limit)
         queries = feature_space(subject, self.features)(samples[: self.rows])
-        _, index = nearest(queries, known, min(self.neighbours, len(train)))
+        _, index = find_nearest(queries, known, min(self.neighbours, len(train)))
         near = train.batch(index.ravel())["image"].reshape(*index.shape, *samples.shape[1:])
         beside = np.concatenate([samples[: self.rows, None], near], axis=1)  # [rows, 1 + neighbours, H, W, C]
         found = None

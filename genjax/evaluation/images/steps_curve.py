@@ -15,7 +15,7 @@ from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, needed_runs
+from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, list_runs
 from genjax.evaluation.images.quality import SUBSETS
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
@@ -60,13 +60,13 @@ class StepsCurve(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return needed_runs(self.features)
+        return list_runs(self.features)
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         check_features(self.features, spec, others)
         for steps in self.steps:  # some solvers need two at least
-            with_steps(family.sampler, steps)
+            set_steps(family.sampler, steps)
 
     def __call__(self, subject: Subject) -> Findings:
         sampler, space = subject.model.family.sampler, feature_space(subject, self.features)
@@ -79,7 +79,7 @@ class StepsCurve(Evaluator):
         )
         kernels, errors, frechets = [], [], []
         for steps in self.steps:
-            fake = space(np.clip(subject.samples_by(with_steps(sampler, steps), self.samples), -1, 1))
+            fake = space(np.clip(subject.samples_by(set_steps(sampler, steps), self.samples), -1, 1))
             kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
             kernels.append(kernel)
             errors.append(error)
@@ -105,7 +105,7 @@ class StepsCurve(Evaluator):
             )
 
 
-def with_steps(sampler: Denoising, steps: int) -> Denoising:
+def set_steps(sampler: Denoising, steps: int) -> Denoising:
     """The sampler with so many steps.
 
     Raises:

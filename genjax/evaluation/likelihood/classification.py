@@ -119,13 +119,11 @@ def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarra
 
 def predictions(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities [N, K] and labels [N] of the whole split."""
-    log_p, label = subject.collect(_predicted)
+    log_p, label = subject.collect(_predict)
     return log_p, label
 
 
-def _predicted(
-    family: classifier.Classifier, state: State, batch: Batch, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _predict(family: classifier.Classifier, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return classifier.predict(family, state, batch), labels(batch)
 
 

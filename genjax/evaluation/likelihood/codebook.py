@@ -12,7 +12,7 @@ from genjax import checks
 from genjax.data.pictures import figure_pixels
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import vqvae
-from genjax.family import Batch, State, modelled
+from genjax.family import Batch, State, select_modelled
 
 
 @checks.frozen
@@ -46,7 +46,7 @@ class CodebookUsage(Evaluator):
 
 
 def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
-    return vqvae.codes(family, state, family.likelihood.prepare(key, modelled(batch)))
+    return vqvae.codes(family, state, family.likelihood.prepare(key, select_modelled(batch)))
 
 
 def _histogram(counts: np.ndarray) -> np.ndarray:

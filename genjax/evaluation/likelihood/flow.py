@@ -16,7 +16,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.diffusion import Diffusion, log_prob
-from genjax.family import Batch, State, modelled
+from genjax.family import Batch, State, select_modelled
 from genjax.samplers.diffusion.adaptive import check_tolerance
 
 
@@ -106,7 +106,7 @@ def _nll(
     atol: float,
 ) -> jax.Array:
     """-log p [B] in nats, of raw values where they have levels."""
-    x = modelled(batch)
+    x = select_modelled(batch)
     noise_key, probe_key = jax.random.split(key)
     volume = 0.0
     if levels is not None:

@@ -30,7 +30,7 @@ class GeneralisationGap(Evaluator):
         if subject.split == "train":
             return Findings(remarks=("the generalisation gap needs a split that was not trained on",))
         count = min(self.limit, len(subject.splits["train"]), len(subject.splits[subject.split]))
-        train, held_out = (subject.metrics(_evaluated, split=s, limit=count) for s in ("train", subject.split))
+        train, held_out = (subject.metrics(_evaluate, split=s, limit=count) for s in ("train", subject.split))
         gaps = {f"gap_{name}": held_out[name] - train[name] for name in train}
         return Findings(
             {"train_loss": train["loss"]} | gaps,
@@ -38,5 +38,5 @@ class GeneralisationGap(Evaluator):
         )
 
 
-def _evaluated(family: Any, state: State, batch: Batch, key: jax.Array) -> Metrics:
+def _evaluate(family: Any, state: State, batch: Batch, key: jax.Array) -> Metrics:
     return family.evaluate(state, batch, key)

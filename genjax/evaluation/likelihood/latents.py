@@ -98,7 +98,7 @@ class LatentMap(Evaluator):
             low, high = np.quantile(points, [0.02, 0.98], axis=0)
             across, down = (np.linspace(low[i], high[i], self.cells) for i in (0, 1))
             mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(-1, 2)  # row by row from the top
-            decode = subject.layout.compile_evaluation(_decoded, static_argnums=0)
+            decode = subject.layout.compile_evaluation(_decode, static_argnums=0)
             model = subject.model
             images = np.asarray(decode(model.family, model.state, (centre + mesh @ plane).astype(np.float32)))
             pictures["latent_grid"] = grid(model.codec.decode(images), columns=self.cells)
@@ -113,7 +113,7 @@ def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array
     return family.latents(state, batch, key)[0].z
 
 
-def _decoded(family: VAE, state: State, z: jax.Array) -> jax.Array:
+def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
     """The mean image at z1."""
     label = jnp.zeros(len(z), jnp.int32)
     return family.likelihood.of(state.variables).mean(family.decode(state.params, state.variables, z, label))

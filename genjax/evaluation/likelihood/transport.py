@@ -42,7 +42,7 @@ class TransportDistance(Evaluator):
     def __post_init__(self) -> None:
         checks.some(self, "solvers")
         checks.at_least(self, 1, "samples")
-        if len(set(map(named, self.solvers))) < len(self.solvers):
+        if len(set(map(name_solver, self.solvers))) < len(self.solvers):
             raise UserError("TransportDistance.solvers have different names or numbers of steps, so do their results")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
@@ -60,7 +60,7 @@ class TransportDistance(Evaluator):
             drawn = subject.samples_by(dataclasses.replace(sampler, solver=solver), self.samples)
             if not np.isfinite(drawn).all():
                 raise UserError(f"TransportDistance: samples by {solver} are not finite; give it more steps")
-            numbers[f"w2_squared_{named(solver)}"] = squared_w2(codec.decode(drawn), data)
+            numbers[f"w2_squared_{name_solver(solver)}"] = squared_w2(codec.decode(drawn), data)
         return Findings(
             numbers,
             {},
@@ -69,7 +69,7 @@ class TransportDistance(Evaluator):
         )
 
 
-def named(solver: Sampler) -> str:
+def name_solver(solver: Sampler) -> str:
     """The solver in the name of a number."""
     steps = f"_{solver.steps}" if isinstance(solver, Walk) else ""
     return type(solver).__name__.lower() + steps

@@ -11,7 +11,7 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, data_columns, places, sample_columns
+from genjax.evaluation.tables.rows import check_table, data_columns, encode_categories, sample_columns
 from genjax.family import Family
 
 
@@ -62,7 +62,7 @@ class TabularCorrelations(Evaluator):
 
 def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does not vary."""
-    values = [x if x.dtype.kind == "f" else places(x) for x in columns.values()]
+    values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
     for i, a in enumerate(values):
         for j, b in enumerate(values[:i]):
@@ -72,7 +72,7 @@ def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def association(a: np.ndarray, b: np.ndarray) -> float:
     """Of two columns [N] of numbers, NaN where missing, or of strings."""
-    known = _known(a) & _known(b)
+    known = _is_known(a) & _is_known(b)
     a, b = a[known], b[known]
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
         return 0.0
@@ -84,7 +84,7 @@ def association(a: np.ndarray, b: np.ndarray) -> float:
     return cramers_v(a, b)
 
 
-def _known(values: np.ndarray) -> np.ndarray:
+def _is_known(values: np.ndarray) -> np.ndarray:
     return ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
 
 

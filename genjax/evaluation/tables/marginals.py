@@ -10,7 +10,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.tables.pictures import marginals
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, column_label, data_columns, places, sample_columns
+from genjax.evaluation.tables.rows import check_table, column_label, data_columns, encode_categories, sample_columns
 from genjax.family import Family
 
 
@@ -59,7 +59,7 @@ def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -
         if values.dtype.kind == "f":
             found[f"ks_{column_label(name)}"] = kolmogorov_smirnov(values, b[name])
         else:
-            found[f"tv_{column_label(name)}"] = total_variation(places(values), places(b[name]))
+            found[f"tv_{column_label(name)}"] = total_variation(encode_categories(values), encode_categories(b[name]))
     return found
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
-from genjax.evaluation.features.features import nearest
+from genjax.evaluation.features.features import find_nearest
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, data_columns, places, sample_columns
+from genjax.evaluation.tables.rows import check_table, data_columns, encode_categories, sample_columns
 from genjax.family import Family
 
 LOW = 5  # percentile that tells of the nearest samples
@@ -51,15 +51,15 @@ class TabularPrivacy(Evaluator):
         train, held_out = data_columns(subject, "train", self.limit), data_columns(subject, subject.split)
         samples = sample_columns(subject, self.samples)
         known = coordinates(codec, train, train)
-        far, usual = (nearest(coordinates(codec, rows, train), known, 1)[0][:, 0] for rows in (samples, held_out))
+        far, usual = (find_nearest(coordinates(codec, rows, train), known, 1)[0][:, 0] for rows in (samples, held_out))
         lows = np.percentile(far, LOW), np.percentile(usual, LOW)
         numbers = {
             "nearest_record": float(np.median(far)),
             "nearest_record_held_out": float(np.median(usual)),
             "nearest_record_ratio": float(np.median(far) / max(np.median(usual), 1e-12)),
             "nearest_record_ratio_low": float(lows[0] / max(lows[1], 1e-12)),
-            "copies": copied(codec, samples, train),
-            "copies_held_out": copied(codec, held_out, train),
+            "copies": copied_share(codec, samples, train),
+            "copies_held_out": copied_share(codec, held_out, train),
         }
         return Findings(
             numbers,
@@ -84,14 +84,14 @@ def coordinates(codec: Any, columns: Columns, train: Columns) -> np.ndarray:
     return np.concatenate(found, axis=1).astype(np.float32)
 
 
-def copied(codec: Any, rows: Columns, train: Columns) -> float:
+def copied_share(codec: Any, rows: Columns, train: Columns) -> float:
     """The share of rows that equal a training row in every column as it is written."""
-    known = set(_written(codec, train))
-    written = _written(codec, rows)
+    known = set(_format_rows(codec, train))
+    written = _format_rows(codec, rows)
     return sum(row in known for row in written) / len(written)
 
 
-def _written(codec: Any, columns: Columns) -> list[tuple[str, ...]]:
+def _format_rows(codec: Any, columns: Columns) -> list[tuple[str, ...]]:
     cells = [column.written(columns[column.name]) for column in codec.numbers]
-    cells += [places(columns[column.name]).tolist() for column in codec.categories]
+    cells += [encode_categories(columns[column.name]).tolist() for column in codec.categories]
     return list(zip(*cells, strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import Subject
 from genjax.family import require_samples
 
@@ -27,7 +27,7 @@ def data_columns(subject: Subject, split: str, limit: int | None = None) -> Colu
       UserError: the data have no such split.
     """
     if split not in subject.splits:
-        raise unknown("split", split, subject.splits)
+        raise unknown_name("split", split, subject.splits)
     part = subject.part(limit, split)
     batch = part.batch(np.arange(len(part)))
     return _codec(subject).decoded(batch["numeric"], batch["categorical"])
@@ -43,7 +43,7 @@ def column_label(name: str) -> str:
     return "_".join(name.split())
 
 
-def places(values: np.ndarray) -> np.ndarray:
+def encode_categories(values: np.ndarray) -> np.ndarray:
     """Categories [N], None among them, as strings, for numpy to count and compare."""
     return np.array(["(missing)" if value is None else f"={value}" for value in values])
 

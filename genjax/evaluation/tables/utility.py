@@ -12,7 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.tables.rows import check_table, data_columns, sample_columns
 from genjax.family import Family
@@ -44,7 +44,7 @@ class TrainOnSynthetic(Evaluator):
     def __post_init__(self) -> None:
         for name in self.learners:
             if name not in get_args(Learner):
-                raise unknown("learner", name, get_args(Learner))
+                raise unknown_name("learner", name, get_args(Learner))
         checks.some(self, "learners")
         checks.at_least(self, 2, "draws", "limit")
 
@@ -91,14 +91,14 @@ def accuracy(codec: Any, learner: Learner, train: Columns, test: Columns) -> flo
     Raises:
       UserError: the table has no target, or one of numbers.
     """
-    (x, y), (seen, wanted) = (supervised(codec, columns) for columns in (train, test))
+    (x, y), (seen, wanted) = (split_target(codec, columns) for columns in (train, test))
     if not len(y) or not len(wanted):
         raise UserError(f"no row has a value in the target column {codec.target!r}")
     model = _constant() if len(np.unique(y)) < 2 else _learner(learner)
     return float((model.fit(x, y).predict(seen) == wanted).mean())
 
 
-def supervised(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+def split_target(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have one.
 
     Raises:

@@ -100,7 +100,7 @@ class TextBias(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         gaps = self._gaps(subject)
         error = (1 - self.confidence) / len(gaps)
-        found = [bootstrapped(gap, error, self.resamples) for gap in gaps]
+        found = [bootstrap_gap(gap, error, self.resamples) for gap in gaps]
         flagged = [gap.low * gap.high > 0 and abs(gap.mean) > self.threshold for gap in found]
         numbers: dict[str, float] = {}
         for probe, gap in zip(self.probes, found, strict=True):
@@ -121,7 +121,7 @@ class TextBias(Evaluator):
         """Of each probe the gaps [templates, pairs]."""
         codec, context = subject.model.codec, subject.model.family.net.context
         asked = [(template, pair) for p in self.probes for template in p.templates for pair in p.pairs]
-        sentences = [sentence for template, pair in asked for sentence in encoded_pair(codec, template, pair)]
+        sentences = [sentence for template, pair in asked for sentence in encode_pair(codec, template, pair)]
         longest = max(len(sentence.tokens) for sentence in sentences)
         if longest > context + 1:
             raise UserError(f"a sentence of a probe has {longest} tokens, more than the context of {context} and one")
@@ -145,7 +145,7 @@ class Sentence(NamedTuple):
     rest: int
 
 
-def encoded_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sentence, Sentence]:
+def encode_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sentence, Sentence]:
     """The template with either word of a pair.
 
     The tokens that follow the words are the same in both: where a codec makes one token of the end of a word and what
@@ -215,7 +215,7 @@ class Gap(NamedTuple):
     high: float
 
 
-def bootstrapped(gaps: np.ndarray, error: float, resamples: int) -> Gap:
+def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
     """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and columns drawn anew
     independently of each other; the same at each call."""
     draw = np.random.default_rng(0)

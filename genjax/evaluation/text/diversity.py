@@ -11,7 +11,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.text.drawn import check_texts, data_texts, drawn_texts, in_words, matched
+from genjax.evaluation.text.drawn import check_texts, data_texts, draw_texts, match_lengths, split_texts
 from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
@@ -53,19 +53,19 @@ class TextDiversity(Evaluator):
         check_texts("TextDiversity", spec)
 
     def __call__(self, subject: Subject) -> Findings:
-        both = matched(drawn_texts(subject, self.samples), data_texts(subject, self.samples))
+        both = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if len(both[0]) < 2:
             return Findings(remarks=("the diversity of texts needs at least 2 samples with a token, and as many rows",))
         tokens = sum(map(len, both[0]))
-        texts = both if self.unit == "tokens" else tuple(in_words(subject.model.codec, side) for side in both)
-        drawn, held_out = (varied(side, self.n) for side in texts)
+        texts = both if self.unit == "tokens" else tuple(split_texts(subject.model.codec, side) for side in both)
+        drawn, held_out = (measure_diversity(side, self.n) for side in texts)
         return Findings(
             drawn.numbers() | held_out.numbers("_held_out"),
             {"text_diversity": _picture(drawn, held_out)},
             f"{len(both[0]):,} samples by {subject.model.family.sampler}, without their prompt, and as many rows of "
             f"{subject.split}, both cut to {tokens:,} tokens in all; n-grams of {self.unit}; self-BLEU and repetition "
             f"in orders up to and of {self.n}",
-            remarks_on(drawn, held_out),
+            make_remarks(drawn, held_out),
         )
 
 
@@ -94,13 +94,13 @@ class Varied(NamedTuple):
         return {name: value for name, value in found.items() if not np.isnan(value)}  # too short for such n-grams
 
 
-def varied(texts: Sequence[np.ndarray], n: int) -> Varied:
+def measure_diversity(texts: Sequence[np.ndarray], n: int) -> Varied:
     """Of at least 2 texts [T], n-grams up to ``n``."""
     shares = np.array([distinct(texts, order) for order in range(1, n + 1)])
     return Varied(shares, float(self_bleu(texts, n).mean()), repetition(texts, n))
 
 
-def remarks_on(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
+def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
     remarks = []
     ratio = drawn.distinct[-1] / held_out.distinct[-1]
     n = len(drawn.distinct)

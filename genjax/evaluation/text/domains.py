@@ -52,10 +52,10 @@ class DomainPerplexity(Evaluator):
         corpus = getattr(whole, "corpus", None)
         if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
             raise UserError("DomainPerplexity needs a source that tells the domain of a text; these data do not")
-        nll, weight, size = subject.collect(_predicted, limit=self.limit)
+        nll, weight, size = subject.collect(_predict, limit=self.limit)
         document = whole.documents(part.rows)[:, 1:]
         domain = np.where(weight > 0, np.asarray(corpus.domain)[document], -1)
-        names, domain = _named(corpus.domains, domain, self.shown)
+        names, domain = _select_domains(corpus.domains, domain, self.shown)
         rows = np.broadcast_to(np.arange(len(nll))[:, None], nll.shape)
         total, count, size = (
             np.stack([np.bincount(rows[domain == d], x[domain == d], len(nll)) for d in range(len(names))])
@@ -76,7 +76,7 @@ class DomainPerplexity(Evaluator):
             {"perplexity_by_domain": _picture(names, losses)},
             f"{len(nll):,} rows of {subject.split}, {int(count.sum()):,} predictions in {len(names)} domains; "
             f"intervals of {self.confidence:.0%} for all of them at once, rows taken for independent",
-            remarks_on(names, total, count, z),
+            make_remarks(names, total, count, z),
         )
 
 
@@ -100,7 +100,7 @@ def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
     return Interval(float(value), float(value - half), float(value + half))
 
 
-def remarks_on(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float) -> tuple[str, ...]:
+def make_remarks(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float) -> tuple[str, ...]:
     """A sentence for each domain whose interval lies above that of all others together; arrays are [K, N]."""
     remarks = []
     for number, name in enumerate(names):
@@ -117,7 +117,7 @@ def remarks_on(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: f
     return tuple(remarks)
 
 
-def _predicted(
+def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not count."""
@@ -128,7 +128,7 @@ def _predicted(
     return found.nll * found.weight, found.weight, size
 
 
-def _named(names: Sequence[str], domain: np.ndarray, shown: int) -> tuple[list[str], np.ndarray]:
+def _select_domains(names: Sequence[str], domain: np.ndarray, shown: int) -> tuple[list[str], np.ndarray]:
     """The names of the ``shown`` domains with most tokens, and each token's place among these [N, T], -1 for none.
 
     Further ones are the last place together.

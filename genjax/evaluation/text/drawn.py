@@ -14,13 +14,13 @@ from genjax.evaluation.judge import Subject
 WORDS = Words(lower=False)  # what splits a text into words
 
 
-def drawn_texts(subject: Subject, count: int) -> list[np.ndarray]:
+def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
     """``count`` samples after their prompt and before their end."""
     family = subject.model.family
     request = family.prepared(family.sampler, subject.model.codec)
     ends = (*request.ends, NOTHING)
     rows = subject.samples(count).astype(np.int64)
-    return [before_end(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
+    return [cut_at_end(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
@@ -32,10 +32,10 @@ def data_texts(subject: Subject, count: int, split: str | None = None) -> list[n
         real &= batch["segment_ids"] == 1
     end = getattr(subject.model.codec, "end", None)
     ends = () if end is None else (end,)
-    return [before_end(row[mask].astype(np.int64), ends) for row, mask in zip(batch["tokens"], real, strict=True)]
+    return [cut_at_end(row[mask].astype(np.int64), ends) for row, mask in zip(batch["tokens"], real, strict=True)]
 
 
-def matched(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def match_lengths(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """As many texts of both, each as long as its counterpart: the longer one is cut; those of no token are left out."""
     pairs = [(a[: len(b)], b[: len(a)]) for a, b in zip(one, other, strict=False) if len(a) and len(b)]
     return [a for a, _ in pairs], [b for _, b in pairs]
@@ -52,7 +52,7 @@ def check_texts(evaluator: str, spec: Spec) -> None:
         raise UserError(f"{evaluator} judges what a model says of its own accord, but these texts have a source")
 
 
-def in_words(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
+def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Texts as arrays of words, a number for each: those that the codec's text splits into.
 
     Raises:
@@ -65,7 +65,7 @@ def in_words(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.array([numbers.setdefault(w, len(numbers)) for w in WORDS.split(text)], np.int64) for text in found]
 
 
-def before_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
+def cut_at_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
     """The tokens [M] of row [T] before the first of ``ends``."""
     stops = np.flatnonzero(np.isin(row, ends))
     return row[: stops[0]] if len(stops) else row

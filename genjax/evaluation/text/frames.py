@@ -30,7 +30,7 @@ class FrameLikelihood(Evaluator):
         codec: Any = subject.model.codec
         if not hasattr(codec, "step"):
             raise UserError(f"FrameLikelihood needs tokens that spell steps of time, unlike {type(codec).__name__}'s")
-        nll, tokens, segment = subject.collect(_predicted)
+        nll, tokens, segment = subject.collect(_predict)
         step, inside = tokens == codec.step, (segment > 0) & (tokens != codec.end)
         done = np.cumsum(step, 1) - step  # steps of the row that ended before each token
         begins = np.diff(segment, axis=1, prepend=0) != 0
@@ -50,7 +50,7 @@ def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:
     return float(np.sum(nll, where=counts, dtype=np.float64) / frames) if frames else float("nan")
 
 
-def _predicted(
+def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """-log p, the token and the number of its piece, 0 where nothing is predicted; all [B, T]."""

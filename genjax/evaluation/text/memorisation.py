@@ -17,10 +17,10 @@ from genjax.errors import UserError
 from genjax.evaluation.images.bias import quantile, wilson
 from genjax.evaluation.images.memorisation import SIGNIFICANT, Threshold
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.text.drawn import check_texts, data_texts, drawn_texts, matched
+from genjax.evaluation.text.drawn import check_texts, data_texts, draw_texts, match_lengths
 from genjax.evaluation.text.overlap import longest_overlaps
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
+from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import TokenSampler
 
@@ -86,8 +86,8 @@ class TextMemorisation(Evaluator):
         )
 
     def _copies(self, subject: Subject) -> Findings:
-        corpus = corpus_of(subject, "train")
-        texts = matched(drawn_texts(subject, self.samples), data_texts(subject, self.samples))
+        corpus = get_corpus(subject, "train")
+        texts = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if not texts[0]:
             return Findings(remarks=("no sample has a token: there is nothing that could be a copy",))
         drawn, held_out = (longest_overlaps(side, corpus) for side in texts)
@@ -108,7 +108,7 @@ class TextMemorisation(Evaluator):
             remarks = (
                 f"{int(flagged.sum()):,} of {len(flagged):,} samples share more than {line.ratio:.0f} tokens on end "
                 f"with the training text, as few new texts do (expected: {line.expected:.1%}): the model copies it, as "
-                f"in {_quoted(subject, passage)}",
+                f"in {_quote(subject, passage)}",
             )
         return Findings(
             numbers,
@@ -139,7 +139,7 @@ class TextMemorisation(Evaluator):
             remarks = (
                 f"{rates[0]:.1%} of the training rows are continued word for word, {rates[1]:.1%} of held-out ones; "
                 f"the difference is above {self.flag_above:.1%}: the model gives its training text away, such as "
-                f"{_quoted(subject, example)}",
+                f"{_quote(subject, example)}",
             )
         label = f"tokens that agree of {self.size}"
         return Findings(
@@ -167,7 +167,7 @@ def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int)
     Rows whose first document has fewer than ``prefix`` + ``size`` tokens are left out.
     """
     chosen = subject.part(limit, split).rows
-    drawn, texts, whole = subject.collect(_continued, prefix, size, split=split, limit=limit)
+    drawn, texts, whole = subject.collect(_continue_rows, prefix, size, split=split, limit=limit)
     agreed = np.cumprod(drawn == texts, axis=1).sum(1)
     return Extraction(chosen[whole], texts[whole], agreed[whole])
 
@@ -185,7 +185,7 @@ def overlap_threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
     return Threshold(float(np.sort(held_out)[-rank]), rank, len(held_out))
 
 
-def corpus_of(subject: Subject, split: str) -> np.ndarray:
+def get_corpus(subject: Subject, split: str) -> np.ndarray:
     """All tokens [M] of a split, one document after another, in memory or on disk.
 
     Raises:
@@ -197,7 +197,7 @@ def corpus_of(subject: Subject, split: str) -> np.ndarray:
     return corpus.tokens
 
 
-def _continued(
+def _continue_rows(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, prefix: int, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Likeliest and true continuations int32 [B, M], and whether the row has all these tokens, bool [B]."""
@@ -205,7 +205,7 @@ def _continued(
     whole = (batch["loss_mask"][:, 1 : prefix + size] > 0).all(1)
     if "segment_ids" in batch:
         whole &= (batch["segment_ids"][:, : prefix + size] == 1).all(1)
-    drawn = continued(
+    drawn = continue_prompts(
         family,
         state.params,
         tokens[:, :prefix],
@@ -216,7 +216,7 @@ def _continued(
     return drawn.tokens, tokens[:, prefix : prefix + size], whole
 
 
-def _quoted(subject: Subject, tokens: np.ndarray) -> str:
+def _quote(subject: Subject, tokens: np.ndarray) -> str:
     """A passage as text, where the codec has such."""
     text = subject.model.codec.decode(tokens)
     if not isinstance(text, str):

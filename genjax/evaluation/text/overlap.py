@@ -47,7 +47,7 @@ def longest_overlaps(texts: Sequence[np.ndarray], corpus: np.ndarray, chunk: int
         while (open_ := low < high).any():
             for length in np.unique(middle[open_]):
                 rows = np.flatnonzero(open_ & (middle == length))
-                hit, at = _found([asked[row] for row in rows], known, int(length))
+                hit, at = _find_windows([asked[row] for row in rows], known, int(length))
                 high[rows[~hit]] = length - 1
                 low[rows[hit]] = length
                 size[rows[hit]], begin[rows[hit]] = length, at[hit]
@@ -89,7 +89,7 @@ def _sums(tokens: np.ndarray, powers: tuple[np.ndarray, np.ndarray]) -> _Sums:
     return _Sums(np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * forth[:-1])]), back)
 
 
-def _found(asked: Sequence[_Sums], known: _Sums, length: int) -> tuple[np.ndarray, np.ndarray]:
+def _find_windows(asked: Sequence[_Sums], known: _Sums, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Which texts [N] bool share a window of that length with the corpus, and where in the text it begins [N]."""
     windows = [one.windows(length) for one in asked]
     hashes = np.concatenate(windows)

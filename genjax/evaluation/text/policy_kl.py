@@ -15,8 +15,8 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
-from genjax.families.rewards import prompts_of
+from genjax.families.autoregressive.continuation import continue_prompts
+from genjax.families.rewards import extract_prompts
 from genjax.family import Batch, State
 from genjax.losses import kl_k1
 from genjax.posttrain.continued import BASE, FromBase
@@ -60,7 +60,9 @@ class PolicyKL(Evaluator):
         if len(part) < 2:
             raise UserError(f"PolicyKL needs at least 2 prompts, but {subject.split} has {len(part)}")
         longest = int(_prefixes(part.batch(np.arange(len(part)))).sum(1).max())
-        gained, counts = subject.collect(_drawn, TokenSampler(self.steps), longest, codec.end, limit=self.limit)
+        gained, counts = subject.collect(
+            _draw_responses, TokenSampler(self.steps), longest, codec.end, limit=self.limit
+        )
         gained = gained.astype(np.float64)
         return Findings(
             {
@@ -78,15 +80,15 @@ def _prefixes(batch: Mapping[str, Any]) -> Any:
     return batch["chosen_mask"] - batch["chosen_response"]
 
 
-def _drawn(
+def _draw_responses(
     family: Any, state: State, batch: Batch, key: jax.Array, sampler: TokenSampler, longest: int, end: int | None
 ) -> tuple[jax.Array, jax.Array]:
     """Of a response to each prompt log p less log p by the reference, and how many tokens it has, [B] both."""
-    prompts, asked = prompts_of(batch["chosen_tokens"], _prefixes(batch), longest)
+    prompts, asked = extract_prompts(batch["chosen_tokens"], _prefixes(batch), longest)
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
-    drawing = continued(family.base, state.params, prompts, asked, sampler, key, stops, end or 0)
+    drawing = continue_prompts(family.base, state.params, prompts, asked, sampler, key, stops, end or 0)
     inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
     real = jnp.concatenate([asked, inside], 1).astype(jnp.int32)
     rows = {

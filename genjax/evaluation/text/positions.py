@@ -35,7 +35,7 @@ class LossByPosition(Evaluator):
         checks.at_least(self, 1, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
-        nll, weight, position = subject.collect(_predicted, limit=self.limit)
+        nll, weight, position = subject.collect(_predict, limit=self.limit)
         size = int(position.max()) + 1
         total, count = (np.bincount(position.ravel(), x.ravel(), size) for x in (nll * weight, weight))
         tenth = max(1, len(np.flatnonzero(count)) // 10)
@@ -49,16 +49,16 @@ class LossByPosition(Evaluator):
         )
 
 
-def _predicted(
+def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """-log p, weight and position [B, T] of what is predicted; positions begin at 0, with one token before."""
     found = family.predictions(state.params, batch)
-    positions = batch["positions"][:, :-1] if "positions" in batch else _counted(batch["tokens"][:, :-1])
+    positions = batch["positions"][:, :-1] if "positions" in batch else _count_positions(batch["tokens"][:, :-1])
     return found.nll, found.weight, positions
 
 
-def _counted(tokens: jax.Array) -> jax.Array:
+def _count_positions(tokens: jax.Array) -> jax.Array:
     return jax.lax.broadcasted_iota(np.int32, tokens.shape, 1)
 
 

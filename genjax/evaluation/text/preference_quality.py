@@ -50,7 +50,7 @@ class PreferenceQuality(Evaluator):
             raise UserError(f"PreferenceQuality needs pairs of responses, but the data are of {spec.entry}")
 
     def __call__(self, subject: Subject) -> Findings:
-        judged = Judged(*(values.astype(np.float64) for values in subject.collect(_judged)))
+        judged = Judged(*(values.astype(np.float64) for values in subject.collect(_score_pairs)))
         table = judged.calibration(self.bins)
         count = len(judged.chosen)
         return Findings(
@@ -86,12 +86,12 @@ class Judged(NamedTuple):
 
     def numbers(self) -> dict[str, float]:
         """All but the calibration; no accuracy where there are no such pairs."""
-        right = _right(self.margin)
+        right = _score_sign(self.margin)
         accuracy = float(right.mean())
         found = {
             "preference_accuracy": accuracy,
             "preference_error": float(np.sqrt(accuracy * (1 - accuracy) / len(right))),
-            "longer_wins": float(_right(self.longer).mean()),
+            "longer_wins": float(_score_sign(self.longer).mean()),
         }
         for name, of_these in (("accuracy_longer", self.longer > 0), ("accuracy_shorter", self.longer < 0)):
             if of_these.any():
@@ -105,7 +105,7 @@ class Judged(NamedTuple):
 
     def calibration(self, bins: int) -> Reliability:
         """Pairs by the probability that the response with the higher reward is the chosen one."""
-        return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _right(self.margin), bins)
+        return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -114,12 +114,12 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b) / size if size else 0.0
 
 
-def _right(difference: np.ndarray) -> np.ndarray:
+def _score_sign(difference: np.ndarray) -> np.ndarray:
     """1 where it is above 0, 1/2 where it is 0."""
     return (np.sign(difference) + 1) / 2
 
 
-def _judged(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
+def _score_pairs(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
     lengths = (batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
     return (*family.pair_rewards(state, batch), *lengths)
 

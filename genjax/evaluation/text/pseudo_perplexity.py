@@ -12,7 +12,7 @@ import scipy.stats
 
 from genjax import checks
 from genjax.data.dataset import Split
-from genjax.data.text.augment import real
+from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.masked_lm import MaskedLM, pseudo_log_likelihood
@@ -41,7 +41,7 @@ class PseudoPerplexity(Evaluator):
         checks.at_least(self, 2, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
-        log_likelihood, count = subject.collect(_judged, limit=self.limit)
+        log_likelihood, count = subject.collect(_score_rows, limit=self.limit)
         total = count.sum()
         if not total:
             raise UserError("PseudoPerplexity: these rows hold no token but special ones")
@@ -68,10 +68,10 @@ def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
     counts = np.zeros(len(special), np.int64)
     for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):
         batch: Any = split.batch(rows)
-        counts += np.bincount(batch["tokens"][np.asarray(real(batch))], minlength=len(special))
+        counts += np.bincount(batch["tokens"][np.asarray(real_mask(batch))], minlength=len(special))
     counts = counts[~special]
     return float(scipy.stats.entropy(counts)), int(counts.sum())
 
 
-def _judged(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _score_rows(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return pseudo_log_likelihood(family, state, batch)

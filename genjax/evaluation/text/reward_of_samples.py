@@ -15,8 +15,8 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
-from genjax.families.rewards import prompts_of, rewards_of_texts, texts_of
+from genjax.families.autoregressive.continuation import continue_prompts
+from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, State
 from genjax.samplers.tokens.decoding import TokenSampler
 
@@ -62,9 +62,11 @@ class RewardOfSamples(Evaluator):
             raise UserError(f"RewardOfSamples needs at least 2 prompts, but {subject.split} has {len(part)}")
         longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
         sampler = TokenSampler(self.steps, temperature=self.temperature)
-        prompts, asked, responses, inside = subject.collect(_drawn, sampler, longest, codec.end, limit=self.limit)
-        rewards = rewards_of_texts(
-            self.reward, texts_of(codec, prompts, asked), texts_of(codec, responses, inside)
+        prompts, asked, responses, inside = subject.collect(
+            _draw_responses, sampler, longest, codec.end, limit=self.limit
+        )
+        rewards = score_texts(
+            self.reward, decode_rows(codec, prompts, asked), decode_rows(codec, responses, inside)
         ).astype(np.float64)
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
@@ -74,7 +76,7 @@ class RewardOfSamples(Evaluator):
         )
 
 
-def _drawn(
+def _draw_responses(
     family: Autoregressive,
     state: State,
     batch: Batch,
@@ -84,10 +86,10 @@ def _drawn(
     end: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Prompts [B, longest] and responses [B, steps], each with what of it is real."""
-    prompts, asked = prompts_of(batch["tokens"], batch["prefix_mask"], longest)
+    prompts, asked = extract_prompts(batch["tokens"], batch["prefix_mask"], longest)
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
-    drawing = continued(family, state.params, prompts, asked, sampler, key, stops, end or 0)
+    drawing = continue_prompts(family, state.params, prompts, asked, sampler, key, stops, end or 0)
     inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
     return prompts, asked, drawing.tokens, inside

@@ -44,9 +44,9 @@ class SentenceNeighbours(Evaluator):
         domain = np.asarray(corpus.domain)[first]
         if len(np.unique(domain)) < 2:
             return Findings(remarks=("all held-out texts are of one domain: neighbours tell nothing",))
-        embedded = subject.collect(_embedded, limit=self.limit)
+        embedded = subject.collect(_embed, limit=self.limit)
         near = (np.abs(part.rows[:, None] - part.rows[None]) <= 1) & (first[:, None] == first[None])
-        same, chance = same_kind(embedded, domain, near)
+        same, chance = same_kind_share(embedded, domain, near)
         error = math.sqrt(same * (1 - same) / len(domain))
         return Findings(
             {"neighbours_same_domain": same, "neighbours_chance": chance, "neighbours_error": error},
@@ -55,7 +55,7 @@ class SentenceNeighbours(Evaluator):
         )
 
 
-def same_kind(embedded: np.ndarray, kind: np.ndarray, near: np.ndarray) -> tuple[float, float]:
+def same_kind_share(embedded: np.ndarray, kind: np.ndarray, near: np.ndarray) -> tuple[float, float]:
     """The share of rows [N, C] whose nearest other is of the same kind [N], and that of one drawn evenly.
 
     ``near`` [N, N] bool are pairs that do not count, a row with itself among them.
@@ -68,5 +68,5 @@ def same_kind(embedded: np.ndarray, kind: np.ndarray, near: np.ndarray) -> tuple
     return found, float((alike.sum(1) / np.maximum((~near).sum(1), 1)).mean())
 
 
-def _embedded(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+def _embed(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> jax.Array:
     return embed(family, state, batch)

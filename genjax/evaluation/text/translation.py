@@ -14,10 +14,10 @@ from genjax.data.dataset import Spec
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.text.drawn import before_end
+from genjax.evaluation.text.drawn import cut_at_end
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.continuation import continued
-from genjax.families.rewards import prompts_of
+from genjax.families.autoregressive.continuation import continue_prompts
+from genjax.families.rewards import extract_prompts
 from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import TokenSampler
 
@@ -66,11 +66,11 @@ class TranslationQuality(Evaluator):
         if subject.model.spec.source_length is None:
             longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
             steps = min(steps, context + 1 - longest)
-            written = subject.collect(_answered, steps, longest, codec.end, limit=self.limit)
+            written = subject.collect(_answer_batch, steps, longest, codec.end, limit=self.limit)
         else:
             steps = min(steps, context)
-            written = subject.collect(_translated, steps, codec.start, codec.end, limit=self.limit)
-        translations = [before_end(row, (codec.end,)) for row in written]
+            written = subject.collect(_translate_batch, steps, codec.start, codec.end, limit=self.limit)
+        translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
         lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
         scores, signature = corpus_scores([codec.decode(row) for row in translations], references, lower)
@@ -97,7 +97,9 @@ def translate(
     prompts = jnp.full((len(source), 1), start, jnp.int32)
     real, key = jnp.ones(prompts.shape, bool), jax.random.key(0)  # nothing is drawn
     options = TokenSampler(steps, temperature=0)
-    return continued(family, state.params, prompts, real, options, key, ((end,),), end, source, source_mask).tokens
+    return continue_prompts(
+        family, state.params, prompts, real, options, key, ((end,),), end, source, source_mask
+    ).tokens
 
 
 def answer(
@@ -115,9 +117,9 @@ def answer(
     Args:
       longest: tokens of the longest prompt.
     """
-    prompts, asked = prompts_of(tokens, prefix_mask, longest)
+    prompts, asked = extract_prompts(tokens, prefix_mask, longest)
     options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
-    return continued(family, state.params, prompts, asked, options, key, ((end,),), end).tokens
+    return continue_prompts(family, state.params, prompts, asked, options, key, ((end,),), end).tokens
 
 
 def corpus_scores(
@@ -144,13 +146,13 @@ def tokenised_bleu(translations: Sequence[Sequence[str]], references: Sequence[S
     return float(metric.corpus_score(one, [other]).score)
 
 
-def _translated(
+def _translate_batch(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, start: int, end: int
 ) -> jax.Array:
     return translate(family, state, batch["source_tokens"], batch["source_mask"], start, end, steps)
 
 
-def _answered(
+def _answer_batch(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, longest: int, end: int
 ) -> jax.Array:
     return answer(family, state, batch["tokens"], batch["prefix_mask"], longest, end, steps)

@@ -18,11 +18,11 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.generation import DrawLoop, TokenReader, check_stream, streamed, texts
+from genjax.families.autoregressive.generation import DrawLoop, TokenReader, check_stream, stream_texts, texts
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
-from genjax.nets.transformer.token_net import unstacked
+from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 
 
@@ -165,7 +165,7 @@ class Autoregressive(Family):
             lambda params, drawing: DrawLoop(self.reader(params, request), request, n).next(drawing), donate_argnums=1
         )
         params = state.params
-        return streamed(lambda: first(params), lambda drawing: following(params, drawing), request, codec, show)
+        return stream_texts(lambda: first(params), lambda drawing: following(params, drawing), request, codec, show)
 
     def prepared(self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
         for other in (others or {}).values():
@@ -212,7 +212,7 @@ class Autoregressive(Family):
         reads = memory is not None
         net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
-            net, decoder = dataclasses.replace(net, scan_layers=False), unstacked(decoder)
+            net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._vocabulary(params))
 
         def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:

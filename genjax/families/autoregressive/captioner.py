@@ -116,7 +116,7 @@ class Captioner(Autoregressive):
 
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._vocabulary(params), self.net.context, None)
-        return self.seeing(params, jnp.asarray(_asked(request).image)[None])
+        return self.seeing(params, jnp.asarray(_get_picture(request).image)[None])
 
     def seeing(self, params: Params, images: jax.Array) -> TokenReader:
         """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H, W, C]."""
@@ -160,7 +160,7 @@ def captions(
     return generate(reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end).tokens
 
 
-def _asked(request: Request) -> Picture:
+def _get_picture(request: Request) -> Picture:
     """The picture of a request, which has to have one."""
     picture = getattr(request, "picture", None)
     if picture is None:

@@ -21,8 +21,8 @@ from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
 from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, codes, decode_codes
-from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels, modelled
-from genjax.nets.transformer.token_net import unstacked
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels, select_modelled
+from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import TokenSampler, generate
 
@@ -114,7 +114,7 @@ class CodePrior(Continued):
 
         def outputs() -> jax.Array:
             params, variables = self.autoencoder.init(key, example, spec)
-            return self.autoencoder.encode(params, variables, modelled(example))
+            return self.autoencoder.encode(params, variables, select_modelled(example))
 
         length = math.prod(jax.eval_shape(outputs).shape[1:3])
         if length > self.net.context:
@@ -167,7 +167,7 @@ class CodePrior(Continued):
     def sample(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
         """The means [n, H, W, C] of p(x | codes) for codes that are drawn."""
         grid = self.draw_codes(state, key, n, options)
-        return decode_codes(self.autoencoder, _frozen(state), grid)
+        return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
 
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
         """int32 [n, h, w], all in one compiled loop with a cache.
@@ -177,14 +177,14 @@ class CodePrior(Continued):
         """
         self.check_sampler(options)
         classes = self._classes(state.params)
-        label = conditioning.asked(options.label, n, classes)
+        label = conditioning.choose_labels(options.label, n, classes)
         if label is not None and options.guidance_scale == 0:
             label = jnp.full(n, classes)
         twice = options.guidance_scale not in (0, 1)
         rows, columns = self._grid(state)
         net, params = self.net, state.params
         if net.scan_layers:  # code by code a loop over layers is slow
-            net, params = dataclasses.replace(net, scan_layers=False), unstacked(params)
+            net, params = dataclasses.replace(net, scan_layers=False), unstack_layers(params)
         known = self.autoencoder.codes
         module: Any = net.module(len(params["embedding"]))
 
@@ -220,8 +220,8 @@ class CodePrior(Continued):
 
     def _codes(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What the autoencoder sees of a batch [B, H, W, C], and its codes int32 [B, h, w]."""
-        x = self.autoencoder.likelihood.prepare(key, modelled(batch))
-        return x, codes(self.autoencoder, _frozen(state), x)
+        x = self.autoencoder.likelihood.prepare(key, select_modelled(batch))
+        return x, codes(self.autoencoder, _autoencoder_state(state), x)
 
     def _grid(self, state: State) -> tuple[int, int]:
         """Rows and columns of an image's codes."""
@@ -242,6 +242,6 @@ def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:
     return Mean.of(nll, jnp.broadcast_to(mask[:, None], nll.shape))
 
 
-def _frozen(state: State) -> State:
+def _autoencoder_state(state: State) -> State:
     """The state of the autoencoder."""
     return state.replace(**state.frozen[AUTOENCODER])

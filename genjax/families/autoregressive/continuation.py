@@ -9,7 +9,7 @@ from genjax.family import Params
 from genjax.samplers.tokens.decoding import Drawing, Stops, TokenSampler, generate
 
 
-def continued(
+def continue_prompts(
     family: Autoregressive,
     params: Params,
     prompts: jax.Array,

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.data.chat.template import before_end
-from genjax.data.text.streaming import settled
+from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Request
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
-from genjax.samplers.tokens.decoding import Drawing, Sliding, TokenModel, advance, begin, generate, padded
+from genjax.samplers.tokens.decoding import Drawing, Sliding, TokenModel, advance, begin, generate, pad_prompts
 from genjax.samplers.tokens.speculative import speculate
 
 
@@ -59,7 +59,7 @@ class DrawLoop:
     def whole(self, key: jax.Array) -> jax.Array:
         """All in one compiled loop, as ``texts`` gives them."""
         drawing = generate(*self._arguments(key), self.request.all_stops, sliding=self.sliding)
-        return joined(self.request, drawing.tokens, drawing.lengths)
+        return join_rows(self.request, drawing.tokens, drawing.lengths)
 
     def first(self, key: jax.Array) -> Drawing:
         """The first token of each."""
@@ -71,7 +71,7 @@ class DrawLoop:
 
     def _arguments(self, key: jax.Array) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
         """What ``generate`` and ``begin`` begin from."""
-        prompts, mask = map(jnp.asarray, prompts_of(self.request, self.rows))
+        prompts, mask = map(jnp.asarray, repeat_prompts(self.request, self.rows))
         cache = self.reader.new_cache(self.rows, min(_room(self.request), self.reader.context))
         return self.reader.model, cache, prompts, mask, self.request.decoding, key
 
@@ -90,7 +90,7 @@ def texts(reader: TokenReader, request: Request, key: jax.Array, n: int, draft: 
         return DrawLoop(reader, request, n).whole(key)
     ahead = decoding.draft_tokens
     _check_room(min(reader.context, draft.context), request, ahead, "speculative decoding (draft)")
-    prompts, mask = prompts_of(request, n)
+    prompts, mask = repeat_prompts(request, n)
     room = _room(request) + ahead
     found = speculate(
         reader.model,
@@ -105,17 +105,17 @@ def texts(reader: TokenReader, request: Request, key: jax.Array, n: int, draft: 
         ahead,
         request.all_stops,
     )
-    return joined(request, found.tokens, found.lengths)
+    return join_rows(request, found.tokens, found.lengths)
 
 
-def prompts_of(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
+def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The prompts in turn, int32 and bool [rows, P], padded at the beginning to the longest of all."""
-    prompts, mask = padded(request.prompts)
+    prompts, mask = pad_prompts(request.prompts)
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
 
 
-def joined(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
     """Prompts and what follows them [n, P + N], each text at the beginning of its row, ``request.fill`` after it.
 
     Args:
@@ -123,7 +123,7 @@ def joined(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array
       tokens: int32 [n, N], drawn.
       lengths: int32 [n], of them; sequences of ``request.stops`` at the end are taken away.
     """
-    prompts, mask = prompts_of(request, len(tokens))
+    prompts, mask = repeat_prompts(request, len(tokens))
     cut = jnp.zeros_like(lengths)
     for stop in request.stops:
         places = lengths[:, None] - len(stop) + jnp.arange(len(stop))[None]
@@ -144,13 +144,13 @@ def _beams(reader: TokenReader, request: Request, n: int) -> jax.Array:
     """Of each prompt the best text, then of each the second, and after the last beam the best again."""
     decoding, count = request.decoding, min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
-    prompts, mask = prompts_of(request, count)
+    prompts, mask = repeat_prompts(request, count)
     cache = reader.new_cache(count, _room(request))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
     found = beam_search(reader.model, take, cache, jnp.asarray(prompts), jnp.asarray(mask), search, tuple(request.ends))
     number = np.arange(n)
     chosen = number % count, number // count % decoding.beams
-    return joined(request, found.tokens[chosen], found.lengths[chosen])
+    return join_rows(request, found.tokens[chosen], found.lengths[chosen])
 
 
 def _room(request: Request) -> int:
@@ -177,7 +177,7 @@ def check_stream(request: Request, codec: Any) -> None:
         raise UserError(f"a stream is of text, which {type(codec).__name__} is not for")
 
 
-def streamed(
+def stream_texts(
     first: Callable[[], Drawing],
     following: Callable[[Drawing], Drawing],
     request: Request,
@@ -196,13 +196,13 @@ def streamed(
       codec: of the run.
       show: takes the pieces of the first text, its prompt among them.
     """
-    join = jax.jit(lambda tokens, lengths: joined(request, tokens, lengths))
+    join = jax.jit(lambda tokens, lengths: join_rows(request, tokens, lengths))
     prompts = [len(request.prompts[i % len(request.prompts)]) for i in range(MOST_PROMPTS)]
     drawing, told = first(), ""
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
-        text = settled(codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop)
+        text = decode_settled(codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop)
         if text.startswith(told):
             show(text[len(told) :])
             told = text

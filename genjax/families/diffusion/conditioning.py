@@ -47,7 +47,7 @@ def check_guidance(scale: float, told: bool, drop_label: float) -> None:
         )
 
 
-def asked(label: int | None, n: int, classes: int) -> jax.Array | None:
+def choose_labels(label: int | None, n: int, classes: int) -> jax.Array | None:
     """Labels [n] of samples: all in turn, or one; None of a model of no classes.
 
     Raises:

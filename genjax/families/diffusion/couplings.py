@@ -64,7 +64,7 @@ class Ring:
         return centre + self.std * jax.random.normal(around, shape)
 
 
-def paired(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
+def pair_noise(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
     """The noise [B, ...] in the order of its examples x0 [B, ...].
 
     "independent" leaves it as it was drawn; "optimal" makes the pairs of least total squared distance in the batch of
@@ -76,9 +76,9 @@ def paired(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
     # |a - b|^2 but for what is the same in all assignments.
     cost = -jnp.dot(x0.reshape(rows, -1), noise.reshape(rows, -1).T, precision="highest")
     chosen = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    order = jax.pure_callback(_assigned, chosen, jax.lax.stop_gradient(cost), vmap_method="sequential")
+    order = jax.pure_callback(_assign, chosen, jax.lax.stop_gradient(cost), vmap_method="sequential")
     return noise[order]
 
 
-def _assigned(cost: np.ndarray) -> np.ndarray:
+def _assign(cost: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(np.asarray(cost))[1].astype(np.int32)

@@ -21,7 +21,7 @@ from genjax.errors import UserError
 from genjax.families.diffusion import bound as variational
 from genjax.families.diffusion import conditioning
 from genjax.families.diffusion.augment import NonLeaking
-from genjax.families.diffusion.couplings import Coupling, NormalNoise, paired
+from genjax.families.diffusion.couplings import Coupling, NormalNoise, pair_noise
 from genjax.family import (
     Batch,
     Family,
@@ -33,11 +33,11 @@ from genjax.family import (
     conditions,
     gradient_step,
     labels,
-    modelled,
+    select_modelled,
 )
 from genjax.nets.conv.unet import UNet
 from genjax.nets.denoiser import Denoiser
-from genjax.samplers import DDIM, Denoise, guided, known, log_density
+from genjax.samplers import DDIM, Denoise, fix_known, guide, log_density
 from genjax.samplers.diffusion.processes import Parametrization, Process, Target, VPCosine, Weighting, diffuse
 
 
@@ -175,7 +175,7 @@ class Diffusion(Family):
             raise UserError("sampler.clip holds images and signals within [-1, 1]; other data have no such limits")
         self.augment.check(spec)
         net_key, schedule_key, noise_key = jax.random.split(key, 3)
-        x = modelled(example)
+        x = select_modelled(example)
         self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
         classes = (spec.classes or 0) if self.conditional else 0
         told = self._told(jnp.zeros(1, jnp.int32) if classes else None, self.augment.none(1))
@@ -220,7 +220,7 @@ class Diffusion(Family):
           UserError: for a sampler, guidance or label that does not fit the model.
         """
         self.check_sampler(options)
-        label = conditioning.asked(options.label, n, self._classes(state.params))
+        label = conditioning.choose_labels(options.label, n, self._classes(state.params))
         parametrization = self.parametrization(state.params)
 
         def estimate(label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
@@ -236,7 +236,7 @@ class Diffusion(Family):
             return unconditional
         if text is None and options.prompt is not None:
             text = jnp.broadcast_to(self.text.embed(options.prompt), (n, self.text.width))
-        return guided(functools.partial(estimate, label, text), unconditional, options.guidance_scale)
+        return guide(functools.partial(estimate, label, text), unconditional, options.guidance_scale)
 
     def terms(
         self,
@@ -251,7 +251,7 @@ class Diffusion(Family):
     ) -> dict[str, jax.Array]:
         """``loss`` of each example and of a bound its parts, each [B]. ``text`` [B, D], ``logsnr`` [2] of ``times``."""
         keys = jax.random.split(key, 6)
-        noise = paired(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
+        noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
         augmented = self.augment.none(len(x0))
         if train:
             x0, augmented = self.augment(keys[1], x0)
@@ -264,14 +264,14 @@ class Diffusion(Family):
         if train and self.learned:
 
             def at(net: Params, gamma: jax.Array, rate: jax.Array, clock: jax.Array) -> jax.Array:
-                alpha, sigma = (_beside(a, x0) for a in variational.alpha_sigma(gamma))
+                alpha, sigma = (_expand_dims(a, x0) for a in variational.alpha_sigma(gamma))
                 output = self._output(net, params, alpha * x0 + sigma * noise, clock, told, inner)
-                return 0.5 * rate * _summed(jnp.square(output - noise))
+                return 0.5 * rate * _sum_examples(jnp.square(output - noise))
 
             diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
         else:
             output = self.output(params, diffuse(process, x0, noise, t), t, told, inner)
-            error = _summed(jnp.square(output - parametrization.value(x0, noise, t)))
+            error = _sum_examples(jnp.square(output - parametrization.value(x0, noise, t)))
             diffusion = parametrization.weight(t, self.weighting, self.gamma) * error
         dims = math.prod(x0.shape[1:])
         if self.weighting != "likelihood":
@@ -289,7 +289,7 @@ class Diffusion(Family):
         """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
         process = self.bound(params)
         if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
-            alpha, sigma = process.alpha_sigma(_beside(t, x))
+            alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
             x = x * jax.lax.rsqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
         return self._output(params["net"], params, x, process.clock(t), told, key)
 
@@ -306,7 +306,7 @@ class Diffusion(Family):
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
         logsnr = batch["logsnr"][0] if "logsnr" in batch else None  # of a curriculum, alike in all rows
-        terms = self.terms(params, variables, modelled(batch), label, key, train, text, logsnr)
+        terms = self.terms(params, variables, select_modelled(batch), label, key, train, text, logsnr)
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
@@ -346,10 +346,10 @@ def fill_in(
     start, way = jax.random.split(key)
     process = family.bound(state.params)
     x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
-    return options.solver(known(family.denoise(state, len(image), options), image, mask), process, x, way)
+    return options.solver(fix_known(family.denoise(state, len(image), options), image, mask), process, x, way)
 
 
-def illustrated(
+def sample_conditions(
     family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
 ) -> jax.Array:
     """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt`` does not count.
@@ -379,11 +379,11 @@ def log_prob(
     return log_density(denoise, family.bound(state.params), x, key, rtol, atol, probes)
 
 
-def _beside(a: jax.Array, x: jax.Array) -> jax.Array:
+def _expand_dims(a: jax.Array, x: jax.Array) -> jax.Array:
     """a [B] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
     return a.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _summed(x: jax.Array) -> jax.Array:
+def _sum_examples(x: jax.Array) -> jax.Array:
     """[B, ...] -> [B]."""
     return x.reshape(len(x), -1).sum(-1)

@@ -15,7 +15,7 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Metrics, Params, State, Trained, modelled
+from genjax.family import Batch, Metrics, Params, State, Trained, select_modelled
 
 AUTOENCODER = "autoencoder"
 
@@ -98,7 +98,7 @@ class LatentDiffusion(Continued):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         def latents() -> jax.Array:
             params, variables = self.autoencoder.init(key, example, spec)
-            return self.autoencoder.to_latents(params, variables, modelled(example), key)
+            return self.autoencoder.to_latents(params, variables, select_modelled(example), key)
 
         shape = jax.eval_shape(latents).shape
         within = Spec(
@@ -129,11 +129,11 @@ class LatentDiffusion(Continued):
         """The batch with standardised latents in the place of what they stand for."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
-        z = self.autoencoder.to_latents(frozen["params"], frozen["variables"], modelled(batch), key)
+        z = self.autoencoder.to_latents(frozen["params"], frozen["variables"], select_modelled(batch), key)
         return self._within(batch, (z - mean) / deviation)
 
     def _within(self, batch: Batch, z: jax.Array) -> Batch:
-        x = modelled(batch)
+        x = select_modelled(batch)
         return {name: value for name, value in batch.items() if value is not x} | {_entry(z.ndim): z}
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 Transform = Literal["flip", "rotation", "translation", "cutout", "color"]
 
@@ -39,7 +39,7 @@ class DiscriminatorAugment:
     def __post_init__(self) -> None:
         for name in self.policy:
             if name not in get_args(Transform):
-                raise unknown("transform", name, get_args(Transform))
+                raise unknown_name("transform", name, get_args(Transform))
         checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
             raise UserError("augment.target is between -1 and 1, and wants a policy whose probability adapts")

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 from genjax import checks
 from genjax.data.dataset import Spec
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.families.gan import losses as adversarial
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.losses import GANLoss
 from genjax.families.gan.players import NORMALISED, Nets, Normalised, row_key
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step, labels, modelled
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step, labels, select_modelled
 from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
@@ -95,7 +95,7 @@ class GAN(Family):
 
     def __post_init__(self) -> None:
         if self.spectral_norm not in NORMALISED:
-            raise unknown("spectral_norm", self.spectral_norm, NORMALISED)
+            raise unknown_name("spectral_norm", self.spectral_norm, NORMALISED)
         checks.at_least(self, 1, "latent_dim", "pack", "penalty_every")
         checks.at_least(self, 0, "gradient_penalty", "r1", "r2")
         checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
@@ -191,7 +191,7 @@ class GAN(Family):
         logit, square = critic.pop("logit").value, critic.pop("logit_square").value
         real, fake = critic["accuracy_real"].value, critic["accuracy_fake"].value
         gauges, prob = state.variables["gauges"], state.variables["augment_prob"]
-        moving = adversarial.gauged(gauges, logit, square, real, fake)
+        moving = adversarial.update_gauges(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
         told = moving, self.augment.adapted(prob, 2 * real - 1, rows)
@@ -214,7 +214,7 @@ class GAN(Family):
         return state.replace(step=state.step + 1, variables=changed), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        x, label = modelled(batch, state.variables), self._label(batch)
+        x, label = select_modelled(batch, state.variables), self._label(batch)
         params, _ = self.nets.normalised("discriminator", state.params["discriminator"], state.variables, False)
 
         def judged(x: jax.Array) -> jax.Array:
@@ -271,7 +271,7 @@ class GAN(Family):
     ) -> tuple[Metrics, Any]:
         """``maker``: the generator's parameters; ``due``: whether a penalty is."""
         keys = jax.random.split(key, 5)
-        x, label, mask = modelled(batch, variables), self._label(batch), batch["mask"]
+        x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
         maker, _ = self.nets.normalised("generator", maker, variables, False)
         z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
         fake, _ = self.nets.generated(maker, variables, z, label, x.shape, axis, key=drawn, train=True)
@@ -305,10 +305,10 @@ class GAN(Family):
     ) -> jax.Array:
         """What is added to the discriminator's loss, for each pack [B / pack]."""
         total = jnp.zeros(len(real) // self.pack)
-        slope = functools.partial(adversarial.squared_slope, critic, pack=self.pack)
+        slope = functools.partial(adversarial.squared_gradient_norm, critic, pack=self.pack)
         if self.gradient_penalty:
-            x = adversarial.between(key, real, fake, self.pack)
-            total += self.gradient_penalty * adversarial.distance_from_one(slope(x))
+            x = adversarial.interpolate(key, real, fake, self.pack)
+            total += self.gradient_penalty * adversarial.gradient_penalty(slope(x))
         for weight, x in ((self.r1, real), (self.r2, fake)):
             if weight:
                 total += 0.5 * weight * slope(x)
@@ -319,7 +319,7 @@ class GAN(Family):
     ) -> tuple[Metrics, Any]:
         """``judge``: the discriminator's parameters, which see these fakes with the statistics of this batch."""
         keys = jax.random.split(key, 5)  # as the discriminator's loss does
-        x, label, mask = modelled(batch, variables), self._label(batch), batch["mask"]
+        x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
         params, variables = self.nets.normalised("generator", params, variables, True)
         z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
         fake, variables = self.nets.generated(params, variables, z, label, x.shape, axis, key=drawn, train=True)

@@ -71,7 +71,7 @@ def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, ja
     return (real > boundary).astype(jnp.float32), (fake < boundary).astype(jnp.float32)
 
 
-def squared_slope(critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1) -> jax.Array:
+def squared_gradient_norm(critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1) -> jax.Array:
     """Squared norm [B / pack] of the gradient of each logit with respect to the examples x [B, ...] that it judges.
 
     ``critic`` packs row i with rows i + B / pack, i + 2 B / pack, ...
@@ -80,12 +80,12 @@ def squared_slope(critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: 
     return jnp.square(gradient).reshape(x.shape[0], -1).sum(-1).reshape(pack, -1).sum(0)
 
 
-def distance_from_one(squared_slope: jax.Array) -> jax.Array:
+def gradient_penalty(squared_slope: jax.Array) -> jax.Array:
     """(slope - 1)^2, the gradient penalty (Gulrajani et al., arXiv 1704.00028)."""
     return jnp.square(jnp.sqrt(squared_slope + 1e-12) - 1)  # a root has no slope of its own at 0
 
 
-def between(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1) -> jax.Array:
+def interpolate(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1) -> jax.Array:
     """A random point on the line from each fake [B, ...] to its real example, the same share for all of a pack."""
     share = jax.random.uniform(key, (real.shape[0] // pack, *(1,) * (real.ndim - 1)))
     return fake + jnp.concatenate([share] * pack) * (real - fake)
@@ -96,7 +96,7 @@ def no_gauges() -> Gauges:
     return {name: jnp.zeros(()) for name in GAUGED}
 
 
-def gauged(gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array) -> Gauges:
+def update_gauges(gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array) -> Gauges:
     """Moving averages after one more step.
 
     Args:

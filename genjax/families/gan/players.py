@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from genjax.data.dataset import Spec
-from genjax.data.tables.vectors import categories, constants, relaxed
+from genjax.data.tables.vectors import categories, constants, relax_outputs
 from genjax.errors import UserError
-from genjax.family import Batch, Params, State, apply, modelled
+from genjax.family import Batch, Params, State, apply, select_modelled
 from genjax.nets.conv import norm
 from genjax.nets.gan import spectral
 from genjax.nets.gan.discriminator import Discriminator
-from genjax.nets.gan.progressive import Progressive, enlarged, reduced
+from genjax.nets.gan.progressive import Progressive, downsample, upsample
 
 Normalised = Literal["none", "discriminator", "both"]
 NORMALISED: dict[Normalised, tuple[str, ...]] = {
@@ -54,12 +54,12 @@ class Nets:
         stage = {"stage": len(self.generator.sizes(spec.shape)) - 1} if self.progressive else {}
         made = self.generator.generator(spec.shape).init(next(keys), z, train=True, **stage)
         variables = {"mean": jnp.asarray(spec.mean), **constants(spec)}
-        packed = jnp.concatenate([modelled(example, variables)] * self.pack, axis=-1)
+        packed = jnp.concatenate([select_modelled(example, variables)] * self.pack, axis=-1)
         label = jnp.zeros(1, jnp.int32) if classes else None
         judge = self._discriminator(spec.shape, classes).init(next(keys), packed, label=label, train=True)
         params = {"generator": {"net": made["params"]}, "discriminator": judge["params"]}
         if std is not None:
-            params = _redrawn(params, next(keys), std)
+            params = _redraw_matrices(params, next(keys), std)
         if classes:
             params["generator"]["label"] = jax.random.normal(next(keys), (classes, self.latent_dim))
         matrices = {"generator": params["generator"]["net"], "discriminator": params["discriminator"]}
@@ -102,8 +102,8 @@ class Nets:
             **stage,
         )
         if "shares" in variables:
-            x = relaxed(key, x, categories(variables), self.temperature)
-        return jnp.tanh(x) if x.ndim == 4 else x, _with_stats(variables, "generator", changed)
+            x = relax_outputs(key, x, categories(variables), self.temperature)
+        return jnp.tanh(x) if x.ndim == 4 else x, _set_stats(variables, "generator", changed)
 
     def logits(
         self,
@@ -130,7 +130,7 @@ class Nets:
             train=key is not None,
             **({"fade": variables["fade"]} if self.progressive else {}),
         )
-        return logits, _with_stats(variables, "discriminator", changed)
+        return logits, _set_stats(variables, "discriminator", changed)
 
     def drawn(
         self, state: State, key: jax.Array, n: int, label: jax.Array | None, truncation: float | None
@@ -146,7 +146,7 @@ class Nets:
         if not self.progressive:
             return at(full)
         sizes = self.generator.sizes(full)
-        stages = [lambda i=i: enlarged(at(sizes[i]), sizes[i:]) for i in range(len(sizes))]
+        stages = [lambda i=i: upsample(at(sizes[i]), sizes[i:]) for i in range(len(sizes))]
         return jax.lax.switch(variables["stage"], stages)
 
     def latents(self, key: jax.Array, n: int, truncation: float | None = None) -> jax.Array:
@@ -173,13 +173,13 @@ class Nets:
         if part not in NORMALISED[self.spectral_norm]:
             return params, variables
         matrices = params["net"] if part == "generator" else params
-        divided, vectors = spectral.normalised(matrices, variables["spectral"][part], iterate)
+        divided, vectors = spectral.normalise(matrices, variables["spectral"][part], iterate)
         params = params | {"net": divided} if part == "generator" else divided
         return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
 
     def staged(self, variables: Any, batch: Batch) -> Any:
         """The variables at the stage that the batch's resolution tells."""
-        shape, full = modelled(batch, variables).shape[1:], variables["mean"].shape
+        shape, full = select_modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
         if shape[:2] not in sizes:
             reached = ", ".join("x".join(map(str, size)) for size in sizes)
@@ -194,7 +194,7 @@ class Nets:
         if not self.progressive:
             return judged(x)
         count = len(self.generator.sizes(state.variables["mean"].shape))
-        stages = [lambda x, times=count - 1 - i: judged(reduced(x, times)) for i in range(count)]
+        stages = [lambda x, times=count - 1 - i: judged(downsample(x, times)) for i in range(count)]
         return jax.lax.switch(state.variables["stage"], stages, x)
 
     def standing(self, state: State) -> Any:
@@ -206,11 +206,11 @@ class Nets:
         shape = (STANDING, *variables["mean"].shape)
 
         def after(stats: Any) -> Any:
-            variables_now = _with_stats(variables, "generator", {"batch_stats": stats})
+            variables_now = _set_stats(variables, "generator", {"batch_stats": stats})
             _, changed = self.generated(params, variables_now, z, label, shape, key=jax.random.key(0), train=True)
             return changed["batch_stats"]["generator"]
 
-        return _with_stats(state.variables, "generator", {"batch_stats": norm.measured(after, stats)})
+        return _set_stats(state.variables, "generator", {"batch_stats": norm.measure_batch_stats(after, stats)})
 
     def _discriminator(self, shape: tuple[int, ...], classes: int, axis: str | None = None) -> nn.Module:
         net = self.discriminator
@@ -223,12 +223,12 @@ def row_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, 0)
 
 
-def _with_stats(variables: Any, part: str, changed: Any) -> Any:
+def _set_stats(variables: Any, part: str, changed: Any) -> Any:
     stats = variables["batch_stats"] | {part: changed.get("batch_stats", {})}
     return variables | {"batch_stats": stats}
 
 
-def _redrawn(params: Params, key: jax.Array, std: float) -> Params:
+def _redraw_matrices(params: Params, key: jax.Array, std: float) -> Params:
     """All matrices drawn anew from normals."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))

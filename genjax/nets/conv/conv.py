@@ -80,7 +80,7 @@ def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
     return lax.scan(lambda _, a: (None, f(*a)), None, pieces, unroll=unroll)[1]
 
 
-def _spread(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
+def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
     """Gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps added."""
     c = kernel.shape[2]
 
@@ -94,10 +94,10 @@ def _spread(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
 
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
     """Gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
-    return _kernel(_chunks(lambda x, g: _correlated(g, _windows(x, size)), x, g).sum(0), size)
+    return _kernel(_chunks(lambda x, g: _correlate(g, _windows(x, size)), x, g).sum(0), size)
 
 
-def _correlated(g: jax.Array, windows: jax.Array) -> jax.Array:
+def _correlate(g: jax.Array, windows: jax.Array) -> jax.Array:
     """[B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
 
     This way around: a product that sums over rows turns its first factor, and g is the smaller.
@@ -125,12 +125,12 @@ def down_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`up_lax` as the input gradient of a strided convolution; reverse mode only."""
-    return _spread(x, _adjoint(kernel), (2 * x.shape[1], 2 * x.shape[2]))
+    return _input_gradient(x, _adjoint(kernel), (2 * x.shape[1], 2 * x.shape[2]))
 
 
 def _down_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    return _spread(g, kernel, (x.shape[1], x.shape[2])), _weight(x, g, kernel.shape[0])
+    return _input_gradient(g, kernel, (x.shape[1], x.shape[2])), _weight(x, g, kernel.shape[0])
 
 
 def _up_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -139,7 +139,7 @@ def _up_bwd(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array
 
     def rows(g: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         windows = _windows(g, size)
-        return windows.reshape(-1, windows.shape[-1]) @ _flat(strided), _correlated(x, windows)
+        return windows.reshape(-1, windows.shape[-1]) @ _flat(strided), _correlate(x, windows)
 
     to_x, to_kernel = _chunks(rows, g, x)
     return to_x.reshape(x.shape), _adjoint(_kernel(to_kernel.sum(0), size))

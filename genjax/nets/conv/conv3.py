@@ -100,7 +100,7 @@ def _conv_bwd(padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) ->
 conv_matmul.defvjp(_conv_fwd, _conv_bwd)
 
 
-def doubled(x: jax.Array) -> jax.Array:
+def double_size(x: jax.Array) -> jax.Array:
     """Each place twice along every spatial axis: [B, *S, C] -> [B, *2S, C]."""
     for axis in range(1, x.ndim - 1):
         x = x.repeat(2, axis)
@@ -109,7 +109,7 @@ def doubled(x: jax.Array) -> jax.Array:
 
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Nearest up-sampling, then a convolution: [B, *S, C], [3, ..., C, F] -> [B, *2S, F]."""
-    return conv_lax(doubled(x), kernel, 1)
+    return conv_lax(double_size(x), kernel, 1)
 
 
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:

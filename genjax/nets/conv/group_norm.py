@@ -11,12 +11,12 @@ import jax.numpy as jnp
 EPSILON = 1e-5
 
 
-def groups_of(channels: int) -> int:
+def choose_groups(channels: int) -> int:
     """At most 32 groups, of two channels or more."""
     return math.gcd(32, max(1, channels // 2))
 
 
-def settled(x: jax.Array) -> jax.Array:
+def prevent_fusion(x: jax.Array) -> jax.Array:
     """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads it.
 
     Otherwise it works out all that led to `x` anew for every place that `x` is broadcast to.
@@ -42,7 +42,7 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None) -> jax.Array:
         """`scale`, `shift` [B, C]: by example; none by default."""
         b, channels = len(x), x.shape[-1]
-        groups = groups_of(channels)
+        groups = choose_groups(channels)
         gain = self.param("scale", nn.initializers.ones, (channels,)).astype(jnp.float32)[None]
         bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(jnp.float32)[None]
 
@@ -59,6 +59,6 @@ class GroupNorm(nn.Module):
             factor, offset = factor * (1 + scale), offset * (1 + scale)
         if shift is not None:
             offset = offset + shift
-        factor, offset = settled(factor), settled(offset)
+        factor, offset = prevent_fusion(factor), prevent_fusion(offset)
         y = flat * factor.astype(x.dtype)[:, None] + offset.astype(x.dtype)[:, None]
         return (nn.silu(y) if self.silu else y).reshape(x.shape)

@@ -69,7 +69,7 @@ class BatchNorm(nn.Module):
         return x * factor.astype(x.dtype).reshape(*axes, -1) + offset.astype(x.dtype).reshape(*axes, -1)
 
 
-def measured(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
+def measure_batch_stats(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
     """The statistics of one batch instead of moving averages, for parameters that the averages do not belong to.
 
     Args:

@@ -25,14 +25,14 @@ class Discriminator(nn.Module):
         seen = features
         if self.minibatch_std:
             axis = None if self.is_initializing() else self.axis
-            seen = jnp.concatenate([features, _spread(features, mask, axis)], axis=-1)
+            seen = jnp.concatenate([features, _batch_std(features, mask, axis)], axis=-1)
         logits = nn.Dense(1, name="head")(seen)[:, 0]
         if self.classes:
             logits += (nn.Embed(self.classes, features.shape[-1], name="label")(label) * features).sum(-1)
         return logits
 
 
-def _spread(features: jax.Array, mask: jax.Array | None, axis: str | None) -> jax.Array:
+def _batch_std(features: jax.Array, mask: jax.Array | None, axis: str | None) -> jax.Array:
     """The standard deviation over the whole batch, averaged over features [B, F]: the same number for all, [B, 1]."""
     rows = jnp.ones(len(features), features.dtype) if mask is None else mask.astype(features.dtype)
     sums = rows.sum(), rows @ features, rows @ jnp.square(features)

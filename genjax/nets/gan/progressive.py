@@ -11,19 +11,19 @@ from genjax.nets.conv.conv import DownConv, UpConv, stage_sizes
 from genjax.nets.mlp import activate
 
 
-def doubled(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def double_size(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Each pixel as a 2x2 block, cropped: [B, h, w, C] -> [B, *size, C]."""
     return x.repeat(2, axis=1).repeat(2, axis=2)[:, : size[0], : size[1]]
 
 
-def enlarged(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
+def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
     """Images of the first size doubled up to the last."""
     for size in sizes[1:]:
-        x = doubled(x, size)
+        x = double_size(x, size)
     return x
 
 
-def reduced(x: jax.Array, times: int) -> jax.Array:
+def downsample(x: jax.Array, times: int) -> jax.Array:
     """Images halved so many times, by the means of 2x2 blocks; blocks over an odd edge count the pixels they have."""
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
@@ -56,7 +56,7 @@ class ProgressiveGeneratorNet(nn.Module):
         if last == 0:
             return images[0]
         fade = jnp.asarray(fade, x.dtype)
-        return fade * images[-1] + (1 - fade) * doubled(images[-2], self.sizes[last])
+        return fade * images[-1] + (1 - fade) * double_size(images[-2], self.sizes[last])
 
 
 class ProgressiveFeatures(nn.Module):
@@ -78,7 +78,7 @@ class ProgressiveFeatures(nn.Module):
         for i in range(stage, 0, -1):
             h = activate("leaky_relu", DownConv(self.channels[i - 1], name=f"down_{i}")(h))
             if i == stage or self.is_initializing():
-                x = reduced(x, 1)
+                x = downsample(x, 1)
                 h = fade * h + (1 - fade) * seen(x, i - 1)
         h = activate("leaky_relu", nn.Conv(self.channels[0], (3, 3), name="last")(h))
         return h.reshape(h.shape[0], -1)

@@ -28,24 +28,24 @@ class SpatialAttention(nn.Module):
 
         query = projected(max(c // 8, 1), "query").reshape(b, h * w, -1)
         # Keys and values at half the resolution: a quarter of the scores.
-        key = _halved(projected(max(c // 8, 1), "key")).reshape(b, -1, query.shape[-1])
-        value = _halved(projected(max(c // 2, 1), "value")).reshape(b, -1, max(c // 2, 1))
+        key = _max_pool(projected(max(c // 8, 1), "key")).reshape(b, -1, query.shape[-1])
+        value = _max_pool(projected(max(c // 2, 1), "value")).reshape(b, -1, max(c // 2, 1))
         weights = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", query, key))
         mixed = jnp.einsum("bqk,bkd->bqd", weights, value).reshape(b * h * w, -1)
         out = nn.Dense(c, use_bias=False, name="output")(mixed).reshape(x.shape)
         return x + self.param("weight", nn.initializers.zeros, ()).astype(x.dtype) * out
 
 
-def _halved(x: jax.Array) -> jax.Array:
+def _max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (2, 2), (2, 2), "SAME")
 
 
-def _pooled(x: jax.Array) -> jax.Array:
+def _mean_pool(x: jax.Array) -> jax.Array:
     """The mean of each 2x2 block; blocks over an odd edge count the pixels they have."""
     return nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
 
 
-def _doubled(x: jax.Array) -> jax.Array:
+def _double_size(x: jax.Array) -> jax.Array:
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
@@ -70,11 +70,11 @@ class ResNetGeneratorNet(nn.Module):
         x = nn.Dense(h * w * self.channels[0], name="stem")(z).reshape(-1, h, w, self.channels[0])
         for i, (h, w) in enumerate(reversed(sizes)):
             features = self.channels[i + 1]
-            y = _doubled(active(x, f"norm_{i}a"))[:, :h, :w]
+            y = _double_size(active(x, f"norm_{i}a"))[:, :h, :w]
             y = _conv(features, 3, f"conv_{i}a")(y)
             y = _conv(features, 3, f"conv_{i}b")(active(y, f"norm_{i}b"))
             # A 1x1 convolution and doubling commute, and this order costs a quarter.
-            x = y + _doubled(_conv(features, 1, f"short_{i}")(x))[:, :h, :w]
+            x = y + _double_size(_conv(features, 1, f"short_{i}")(x))[:, :h, :w]
             if h in self.attention:
                 x = SpatialAttention(name=f"attention_{i}")(x)
         return _conv(self.shape[-1], 3, "output")(active(x, "norm_output"))
@@ -117,7 +117,7 @@ class ResNetDiscriminatorNet(nn.Module):
             y = x if i == 0 else nn.relu(x)  # data are no activations
             y = _conv(features, 3, f"conv_{i}b")(nn.relu(_conv(features, 3, f"conv_{i}a")(y)))
             if i < self.halved:
-                x = _pooled(y) + _conv(features, 1, f"short_{i}")(_pooled(x))
+                x = _mean_pool(y) + _conv(features, 1, f"short_{i}")(_mean_pool(x))
             else:
                 x = y + (x if x.shape[-1] == features else _conv(features, 1, f"short_{i}")(x))
             if i < self.halved and x.shape[1] in self.attention:

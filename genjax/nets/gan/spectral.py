@@ -20,7 +20,7 @@ def vectors(params: Params, key: jax.Array) -> Vectors:
     return {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, matrices, strict=True)}
 
 
-def normalised(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, Vectors]:
+def normalise(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, Vectors]:
     """The parameters, each matrix divided by its largest singular value, and the vectors that estimate it.
 
     A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors make one step of the power
@@ -32,13 +32,13 @@ def normalised(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params,
         name = trees.path_string(path)
         if name not in vectors:
             return leaf
-        leaf, moved[name] = _normalised(leaf, vectors[name], iterate)
+        leaf, moved[name] = _normalise_kernel(leaf, vectors[name], iterate)
         return leaf
 
     return jax.tree_util.tree_map_with_path(divided, params), moved
 
 
-def _normalised(kernel: jax.Array, u: jax.Array, iterate: bool) -> tuple[jax.Array, jax.Array]:
+def _normalise_kernel(kernel: jax.Array, u: jax.Array, iterate: bool) -> tuple[jax.Array, jax.Array]:
     matrix = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])  # [in, out]
     fixed = jax.lax.stop_gradient(matrix)
     v = _unit(fixed @ u)

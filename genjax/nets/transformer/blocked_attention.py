@@ -58,7 +58,7 @@ def visible(
     return functools.reduce(jnp.logical_and, parts) if parts else None
 
 
-def blocked(
+def attend_blocked(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
@@ -85,7 +85,7 @@ def blocked(
         prefix = jnp.pad(prefix[0], ((0, 0), (0, rows))), jnp.pad(prefix[1], ((0, 0), (0, columns)))
     pad = lambda x, n: jnp.pad(x, ((0, 0),) * (x.ndim - 2) + ((0, n), (0, 0)))  # noqa: E731
     grouped = pad(query.reshape(b, kv, h // kv, t, d), rows)
-    out = _blocked(rule, block, grouped, pad(key, columns), pad(value, columns), segments, prefix)
+    out = _attend(rule, block, grouped, pad(key, columns), pad(value, columns), segments, prefix)
     return out[..., :t, :].reshape(b, h, t, d)
 
 
@@ -131,7 +131,7 @@ def _range(rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, bot
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _blocked(
+def _attend(
     rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, prefix: Prefix
 ) -> jax.Array:
     """[B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
@@ -207,4 +207,4 @@ def _bwd(rule: Rule, block: int, saved: Any, g: jax.Array) -> Any:
     return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None, None
 
 
-_blocked.defvjp(_fwd, _bwd)
+_attend.defvjp(_fwd, _bwd)

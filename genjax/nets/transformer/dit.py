@@ -34,7 +34,7 @@ def positions(h: int, w: int, width: int) -> np.ndarray:
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], -1).astype(np.float32)
 
 
-def _modulated(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
     """[B, T, D] normalised over D, then scaled and shifted by [B, D]."""
     x = nn.LayerNorm(use_bias=False, use_scale=False, epsilon=1e-6, dtype=x.dtype)(x)
     return x * (1 + scale)[:, None] + shift[:, None]
@@ -51,9 +51,9 @@ class DiTBlock(nn.Module):
         width = x.shape[-1]
         parts = jnp.split(FlatDense(6 * width, zero=True, name="modulation")(vector), 6, axis=-1)
         shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = parts
-        y = SelfAttention(self.heads, name="attention")(_modulated(x, shift_a, scale_a))
+        y = SelfAttention(self.heads, name="attention")(_modulate(x, shift_a, scale_a))
         x = x + gate_a[:, None] * y
-        y = FlatDense(self.ratio * width, name="hidden")(_modulated(x, shift_b, scale_b))
+        y = FlatDense(self.ratio * width, name="hidden")(_modulate(x, shift_b, scale_b))
         return x + gate_b[:, None] * FlatDense(width, name="output")(nn.gelu(y))
 
 
@@ -76,7 +76,7 @@ class DiTDenoiser(nn.Module):
         for i in range(self.depth):
             y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
         shift, scale = jnp.split(FlatDense(2 * self.width, zero=True, name="modulation")(vector), 2, axis=-1)
-        y = FlatDense(self.patch**2 * c, zero=True, name="output")(_modulated(y, shift, scale))
+        y = FlatDense(self.patch**2 * c, zero=True, name="output")(_modulate(y, shift, scale))
         return unpatchify(y, self.patch, self.shape)
 
 

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from genjax.errors import unknown
+from genjax.errors import unknown_name
 
 Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"]
 GATED = ("swiglu", "geglu")
@@ -17,7 +17,7 @@ GATED = ("swiglu", "geglu")
 def check_activation(name: str) -> None:
     """Refuse the name of no activation, with the nearest that there is."""
     if name not in get_args(Activation):
-        raise unknown("activation", name, get_args(Activation))
+        raise unknown_name("activation", name, get_args(Activation))
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:

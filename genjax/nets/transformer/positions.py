@@ -65,7 +65,7 @@ class Rotary:
         return jnp.cos(turned)[:, None], jnp.sin(turned)[:, None]
 
 
-def rotated(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Heads [B, H, T, D] turned by the angles of `Rotary.table`."""
     cos, sin = (part.astype(x.dtype) for part in table)
     a, b = jnp.split(x, 2, axis=-1)

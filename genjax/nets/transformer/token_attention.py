@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.nets.transformer.blocked_attention import HIDDEN, Prefix, Rule, Segments, blocked, visible
+from genjax.nets.transformer.blocked_attention import HIDDEN, Prefix, Rule, Segments, attend_blocked, visible
 from genjax.nets.transformer.cache import LayerCache, write
-from genjax.nets.transformer.positions import rotated
+from genjax.nets.transformer.positions import rotate
 
 Implementation = Literal["xla", "blocked", "cudnn"]
 
@@ -67,7 +67,7 @@ def attend(
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
     if implementation == "blocked":
-        return blocked(query, key, value, rule, segments, prefix)
+        return attend_blocked(query, key, value, rule, segments, prefix)
     t, s = query.shape[2], key.shape[2]
     return attend_xla(query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments, prefix))
 
@@ -194,7 +194,7 @@ class TokenAttention(nn.Module):
     ) -> tuple[jax.Array, LayerCache | None]:
         key, value = (self._heads(x, self.kv_heads, name) for name in ("key", "value"))
         if scene.table is not None:
-            query, key = rotated(query, scene.table), rotated(key, scene.table)
+            query, key = rotate(query, scene.table), rotate(key, scene.table)
         if cache is None:
             segments = None if scene.segments is None else (scene.segments, scene.segments)
             prefix = None if scene.prefix is None else (scene.prefix, scene.prefix)

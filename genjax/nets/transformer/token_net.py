@@ -263,14 +263,14 @@ class TokenNet(nn.Module):
         return x, tuple(after)
 
 
-def stacked(params: Mapping[str, Any]) -> dict[str, Any]:
+def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters with layers side by side (`layer_0`, ...) as those of `scan_layers` (`layers`, a leading axis L)."""
     names = sorted((name for name in params if name.startswith("layer_")), key=lambda name: int(name[6:]))
     layers = jax.tree.map(lambda *parts: jnp.stack(parts), *(params[name] for name in names))
     return {name: part for name, part in params.items() if name not in names} | {"layers": layers}
 
 
-def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
+def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `stacked`: what generates fast, with a `Transformer` whose `scan_layers` is off."""
     layers = params["layers"]
     count = len(jax.tree.leaves(layers)[0])

@@ -19,10 +19,10 @@ Same = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of the indices [M] and 
 
 def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
     """The group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of indices."""
-    return merged(np.arange(count), left, right)
+    return merge_groups(np.arange(count), left, right)
 
 
-def merged(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """The group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as well."""
     if not len(left):
         return group
@@ -36,7 +36,7 @@ def merged(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray
     return to[group]
 
 
-def alike(keys: np.ndarray) -> np.ndarray:
+def group_equal(keys: np.ndarray) -> np.ndarray:
     """The group [N] of records with equal keys [N]."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse]
@@ -56,7 +56,9 @@ def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[shared], np.repeat(np.cumsum(kept), kept)
 
 
-def near(keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None) -> np.ndarray:
+def group_similar(
+    keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None
+) -> np.ndarray:
     """The group [N] once those that share one of their keys and are the same are joined.
 
     Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it, pairs of records that
@@ -71,11 +73,11 @@ def near(keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach
         thousands take the square of their number; None for any.
     """
     for key in keys:
-        group = _joined(group, key, same, len(key) if reach is None else reach)
+        group = _join_bucket(group, key, same, len(key) if reach is None else reach)
     return group
 
 
-def _joined(group: np.ndarray, key: np.ndarray, same: Same | None, reach: int) -> np.ndarray:
+def _join_bucket(group: np.ndarray, key: np.ndarray, same: Same | None, reach: int) -> np.ndarray:
     indices, ends = buckets(key)
     places = np.arange(len(indices))
     for lag in range(1, reach + 1):
@@ -86,15 +88,15 @@ def _joined(group: np.ndarray, key: np.ndarray, same: Same | None, reach: int) -
         apart = group[left] != group[right]
         left, right = left[apart], right[apart]
         if same is None:
-            return merged(group, left, right)
+            return merge_groups(group, left, right)
         chosen = [same(left[i : i + PAIRS], right[i : i + PAIRS]) for i in range(0, len(left), PAIRS)]
         passed = np.concatenate([np.zeros(0, bool), *chosen])
-        group = merged(group, left[passed], right[passed])
-        places = _unfinished(places, indices, ends, group)
+        group = merge_groups(group, left[passed], right[passed])
+        places = _select_unfinished(places, indices, ends, group)
     return group
 
 
-def _unfinished(places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _select_unfinished(places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Those of the places whose bucket is not one group yet."""
     of = group[indices]
     begins = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
@@ -116,7 +118,7 @@ class Agreement(NamedTuple):
     f1: float
 
 
-def agreement(found: Any, known: Any) -> Agreement:
+def measure_agreement(found: Any, known: Any) -> Agreement:
     """How far clusters agree with known ones, exactly, by the counts of their contingency table.
 
     Args:

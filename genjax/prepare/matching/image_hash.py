@@ -16,8 +16,8 @@ from PIL import Image
 from scipy.fft import dctn
 
 from genjax import checks
-from genjax.errors import UserError, unknown
-from genjax.prepare.matching.components import alike, near
+from genjax.errors import UserError, unknown_name
+from genjax.prepare.matching.components import group_equal, group_similar
 
 BITS = 64
 METHODS = ("dhash", "phash")
@@ -40,7 +40,7 @@ class ImageHash:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise unknown("image_hash.method", self.method, METHODS)
+            raise unknown_name("image_hash.method", self.method, METHODS)
         if not 0 <= self.distance < BITS // 2:
             raise UserError(f"image_hash.distance is from 0 to {BITS // 2 - 1} bits, not {self.distance}")
 
@@ -59,14 +59,14 @@ class ImageHash:
         Where at most d bits differ, one of any d + 1 bands has none that does, so only images that share a band are
         tried.
         """
-        first = alike(hashes)
+        first = group_equal(hashes)
         distinct, inverse = np.unique(first, return_inverse=True)
         known = hashes[distinct]
 
         def same(left: np.ndarray, right: np.ndarray) -> np.ndarray:
             return np.bitwise_count(known[left] ^ known[right]) <= self.distance
 
-        return distinct[near(self._bands(known), same, np.arange(len(known)))[inverse]]
+        return distinct[group_similar(self._bands(known), same, np.arange(len(known)))[inverse]]
 
     def _bands(self, hashes: np.ndarray) -> Iterable[np.ndarray]:
         edges = [BITS * band // (self.distance + 1) for band in range(self.distance + 2)]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scipy.special import expit
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 from genjax.prepare.matching.components import buckets, components
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
@@ -66,7 +66,7 @@ class FieldComparison:
 
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
-            raise unknown("similarity", self.similarity, SIMILARITIES)
+            raise unknown_name("similarity", self.similarity, SIMILARITIES)
         falling = all(a > b for a, b in zip((1.0 + 1e-9, *self.levels), (*self.levels, 0.0), strict=True))
         if not self.levels or not falling:
             raise UserError(
@@ -174,7 +174,7 @@ class _Column(NamedTuple):
 
 def _column(table: pa.Table, name: str) -> _Column:
     if name not in table.column_names:
-        raise unknown("column", name, table.column_names)
+        raise unknown_name("column", name, table.column_names)
     try:
         texts = pc.cast(table[name].combine_chunks(), pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -188,14 +188,14 @@ def _column(table: pa.Table, name: str) -> _Column:
 
 def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
     """The pairs [2, M] of a block."""
-    parts = [_sounds(columns[name]) if block.soundex else columns[name].codes for name in block.columns]
+    parts = [_encode_sounds(columns[name]) if block.soundex else columns[name].codes for name in block.columns]
     there = np.flatnonzero(np.all([codes > 0 for codes in parts], axis=0))
     keys = _joint([codes[there] for codes in parts])
     pairs = _following(keys, block.window) if block.window else _sharing(keys, block.largest)
     return there[np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)]
 
 
-def _sounds(column: _Column) -> np.ndarray:
+def _encode_sounds(column: _Column) -> np.ndarray:
     """Codes [N] of how the values sound."""
     sounds = soundex(column.values).to_numpy(zero_copy_only=False).astype(str)
     return np.unique(sounds, return_inverse=True)[1][column.codes]  # the missing one has no sound, and comes first

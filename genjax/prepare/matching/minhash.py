@@ -17,9 +17,9 @@ from numpy.polynomial.polynomial import polypow
 from scipy.special import bdtrc
 
 from genjax import checks
-from genjax.data.text.words import compared_text
+from genjax.data.text.words import normalise_text
 from genjax.errors import UserError
-from genjax.prepare.matching.components import alike, near
+from genjax.prepare.matching.components import group_equal, group_similar
 
 if TYPE_CHECKING:
     from daft import Expression, Series
@@ -88,7 +88,7 @@ class MinHash:
         """The signature [permutations] uint32 of a column of texts."""
         import daft
 
-        worded = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False)(_worded)
+        worded = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False)(_normalise_texts)
         return worded(text).minhash(num_hashes=self.permutations, ngram_size=self.ngram, seed=self.seed)
 
     def stacked(self, chunks: Iterable[pa.FixedSizeListArray]) -> np.ndarray:
@@ -110,7 +110,7 @@ class MinHash:
             )
         whole = _hashes(signatures)
         told = np.flatnonzero(whole != _hashes(np.full((1, self.permutations), EMPTY)))
-        first = alike(whole[told])  # equal signatures in their thousands are then one
+        first = group_equal(whole[told])  # equal signatures in their thousands are then one
         distinct, inverse = np.unique(first, return_inverse=True)
         rows = told[distinct]
         bands, size = self.layout
@@ -119,7 +119,7 @@ class MinHash:
         def same(left: np.ndarray, right: np.ndarray) -> np.ndarray:
             return (signatures[rows[left]] == signatures[rows[right]]).sum(1) >= self._enough
 
-        found = near(keys, same if self.check else None, np.arange(len(rows)), REACH)
+        found = group_similar(keys, same if self.check else None, np.arange(len(rows)), REACH)
         group = np.arange(len(signatures))
         group[told] = rows[found[inverse]]
         return group
@@ -155,9 +155,9 @@ def s_curve(similarity: np.ndarray, bands: int, rows: int) -> np.ndarray:
     return 1 - (1 - similarity**rows) ** bands
 
 
-def _worded(texts: Series) -> pa.Array:
+def _normalise_texts(texts: Series) -> pa.Array:
     """Texts as their words with a space between, by which they are compared; no word of a missing one."""
-    return pa.array([compared_text(text) if text else "" for text in texts.to_pylist()], pa.large_string())
+    return pa.array([normalise_text(text) if text else "" for text in texts.to_pylist()], pa.large_string())
 
 
 def _hashes(entries: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ def exact(left: pa.Array, right: pa.Array) -> np.ndarray:
 
 def jaro_winkler(left: pa.Array, right: pa.Array) -> np.ndarray:
     """Of names and other words [M] (Winkler, 1990, "String comparator metrics and enhanced decision rules")."""
-    return _of_pairs(left, right, lambda a, b: a.jaro_winkler_similarity(b))
+    return _compute_pairs(left, right, lambda a, b: a.jaro_winkler_similarity(b))
 
 
 def edits(left: pa.Array, right: pa.Array) -> np.ndarray:
@@ -73,7 +73,7 @@ def soundex(values: pa.Array) -> pa.Array:
     return found["value"].combine_chunks()
 
 
-def _of_pairs(left: pa.Array, right: pa.Array, how: Callable[[Expression, Expression], Expression]) -> np.ndarray:
+def _compute_pairs(left: pa.Array, right: pa.Array, how: Callable[[Expression, Expression], Expression]) -> np.ndarray:
     import daft
 
     pairs = daft.from_arrow(pa.table({"left": left, "right": right}))
@@ -82,7 +82,7 @@ def _of_pairs(left: pa.Array, right: pa.Array, how: Callable[[Expression, Expres
 
 
 def _distances(left: pa.Array, right: pa.Array) -> np.ndarray:
-    return _of_pairs(left, right, lambda a, b: a.damerau_levenshtein_distance(b))
+    return _compute_pairs(left, right, lambda a, b: a.damerau_levenshtein_distance(b))
 
 
 def _longer(left: pa.Array, right: pa.Array) -> np.ndarray:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from genjax import checks
-from genjax.errors import UserError, unknown
-from genjax.prepare.stage import Changes, Stage, checked, mapped, replaced, texts_of
+from genjax.errors import UserError, unknown_name
+from genjax.prepare.stage import Changes, Stage, check_columns, get_texts, map_records, replace_column
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -105,7 +105,7 @@ class Anonymous(Stage):
     def __post_init__(self) -> None:
         for kind in self.kinds:
             if kind not in PATTERNS:
-                raise unknown("kind of personal data", kind, PATTERNS)
+                raise unknown_name("kind of personal data", kind, PATTERNS)
 
     @property
     def remark(self) -> str:
@@ -118,9 +118,9 @@ class Anonymous(Stage):
         )
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        checked(records, self.of)
+        check_columns(records, self.of)
         rows = functools.partial(_anonymous, self, self._key())
-        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+        return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _key(self) -> bytes:
         """The secret key of pseudonyms; none without them."""
@@ -145,7 +145,7 @@ class Anonymous(Stage):
           told: takes what was done, and the form of what it was done to.
         """
         for kind, pattern in _patterns(self.kinds):
-            text = pattern.sub(functools.partial(_marked, kind, key, told or _nothing), text)
+            text = pattern.sub(functools.partial(_mark_match, kind, key, told or _nothing), text)
         return text
 
 
@@ -154,9 +154,9 @@ def _anonymous(stage: Anonymous, key: bytes, table: pa.Table) -> tuple[pa.Table,
     for column in stage.of:
         texts = [
             None if text is None else stage.text(text, key, functools.partial(_count, changes, row))
-            for row, text in enumerate(texts_of(table, column))
+            for row, text in enumerate(get_texts(table, column))
         ]
-        table = replaced(table, column, texts)
+        table = replace_column(table, column, texts)
     return changes.beside(table), [None] * len(table)
 
 
@@ -182,7 +182,7 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]
     return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
 
 
-def _marked(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
+def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
     """A match with marks in the place of what is of the kind in it."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
@@ -301,14 +301,14 @@ def _is_series(groups: list[str], value: str) -> bool:
 
 def _phones(value: str) -> Places:
     """What is a telephone number between dates and decimal numbers; too many digits for one are several."""
-    for start, stop in _between(OTHER, value, 0, len(value)):
+    for start, stop in _find_between(OTHER, value, 0, len(value)):
         if _is_phone(value[start:stop]):
             yield start, stop
         elif sum(map(str.isdigit, value[start:stop])) > MOST_DIGITS:
-            yield from (place for place in _between(APART, value, start, stop) if _is_phone(value[slice(*place)]))
+            yield from (place for place in _find_between(APART, value, start, stop) if _is_phone(value[slice(*place)]))
 
 
-def _between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
+def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
     """What stands between matches, without separators around it."""
     for begin, end in [*(match.span() for match in pattern.finditer(value, start, stop)), (stop, stop)]:
         part = value[start:begin].rstrip(f"./{SPACE}{HYPHEN}")

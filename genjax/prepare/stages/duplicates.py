@@ -13,12 +13,12 @@ from PIL import Image
 
 from genjax import checks
 from genjax.data.images.decode import decode
-from genjax.data.text.words import compared_text
-from genjax.prepare.matching.components import alike
+from genjax.data.text.words import normalise_text
+from genjax.prepare.matching.components import group_equal
 from genjax.prepare.matching.image_hash import ImageHash
 from genjax.prepare.matching.linkage import Linkage
 from genjax.prepare.matching.minhash import MinHash
-from genjax.prepare.stage import BATCH, ID, Stage, checked, decided, dropped
+from genjax.prepare.stage import BATCH, ID, Stage, check_columns, join_decisions, make_drop_decisions
 
 if TYPE_CHECKING:
     from daft import DataFrame, Expression, Series
@@ -40,11 +40,11 @@ class ExactDuplicates(Stage):
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft
 
-        checked(records, self.columns)
+        check_columns(records, self.columns)
         key = daft.func.batch(return_dtype=daft.DataType.binary(), use_process=False)(_keys)
-        found = collected(records, key(*(daft.col(column) for column in self.columns)))
+        found = collect_values(records, key(*(daft.col(column) for column in self.columns)))
         keys = np.array(found["value"].to_pylist(), "S16") if len(found) else np.zeros(0, "S16")
-        return only_first(records, found[ID], alike(keys), "duplicate")
+        return only_first(records, found[ID], group_equal(keys), "duplicate")
 
 
 @checks.frozen
@@ -60,7 +60,7 @@ class NearDuplicates(Stage):
     column: str = "text"
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        ids, group = near_texts(records, self.column, self.minhash)
+        ids, group = group_texts(records, self.column, self.minhash)
         return only_first(records, ids, group, "near-duplicate")
 
 
@@ -77,7 +77,7 @@ class NearImages(Stage):
     column: str = "image"
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        ids, group = near_images(records, self.column, self.image_hash)
+        ids, group = group_images(records, self.column, self.image_hash)
         return only_first(records, ids, group, "near-duplicate")
 
 
@@ -94,36 +94,36 @@ class Linked(Stage):
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft
 
-        checked(records, self.linkage.columns)
+        check_columns(records, self.linkage.columns)
         rows = records.select(ID, *(daft.col(name) for name in self.linkage.columns)).to_arrow().sort_by(ID)
         return only_first(records, rows[ID], self.linkage.clusters(rows.drop_columns([ID])), "same entity")
 
 
-def near_texts(records: DataFrame, column: str, minhash: MinHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+def group_texts(records: DataFrame, column: str, minhash: MinHash) -> tuple[pa.ChunkedArray, np.ndarray]:
     """The ids [N] in order, and the group [N] of each."""
     import daft
 
-    checked(records, (column,))
-    found = collected(records, minhash.signature(daft.col(column)))
+    check_columns(records, (column,))
+    found = collect_values(records, minhash.signature(daft.col(column)))
     return found[ID], minhash.clusters(minhash.stacked(found["value"].chunks))
 
 
-def near_images(records: DataFrame, column: str, image_hash: ImageHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+def group_images(records: DataFrame, column: str, image_hash: ImageHash) -> tuple[pa.ChunkedArray, np.ndarray]:
     """The ids [N] in order, and the group [N] of each."""
     import daft
 
-    checked(records, (column,))
+    check_columns(records, (column,))
 
     def hashes(images: Series) -> pa.Array:
         pictures = (Image.fromarray(decode(content, None, 3)) for content in images.to_pylist())
         return pa.array(image_hash.hashes(pictures), pa.uint64())
 
     hashed = daft.func.batch(return_dtype=daft.DataType.uint64(), use_process=False, batch_size=BATCH)(hashes)
-    found = collected(records, hashed(daft.col(column)))
+    found = collect_values(records, hashed(daft.col(column)))
     return found[ID], image_hash.clusters(found["value"].to_numpy())
 
 
-def collected(records: DataFrame, value: Expression) -> pa.Table:
+def collect_values(records: DataFrame, value: Expression) -> pa.Table:
     """``id`` and a ``value`` of every record, in the order of the ids."""
     import daft
 
@@ -134,7 +134,9 @@ def only_first(records: DataFrame, ids: pa.ChunkedArray, group: np.ndarray, what
     """The records with a reason for all but the first of each group; it names that one."""
     again = np.flatnonzero(group != np.arange(len(group)))
     firsts = ids.take(pa.array(group[again])).to_pylist()
-    return decided(records, dropped(ids.take(pa.array(again)), [f"{what}: of {first}" for first in firsts]))
+    return join_decisions(
+        records, make_drop_decisions(ids.take(pa.array(again)), [f"{what}: of {first}" for first in firsts])
+    )
 
 
 def _keys(*columns: Series) -> pa.Array:
@@ -146,11 +148,11 @@ def _key(row: Iterable[Any]) -> bytes:
     """A hash of the values, each text by the words that it is compared by."""
     found = hashlib.blake2b(digest_size=16)
     for value in row:
-        content = b"" if value is None else value if isinstance(value, bytes) else _normalised(value).encode()
+        content = b"" if value is None else value if isinstance(value, bytes) else _normalise(value).encode()
         found.update(len(content).to_bytes(8) + content)
     return found.digest()
 
 
-def _normalised(text: str) -> str:
+def _normalise(text: str) -> str:
     """Words alone; where there is none, as in a row of full stops, the text as it stands."""
-    return compared_text(text) or text
+    return normalise_text(text) or text

@@ -9,7 +9,7 @@ from genjax import checks
 from genjax.data.images.decode import check_size, decode, header
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
-from genjax.prepare.stage import RowStage, column_of, replaced
+from genjax.prepare.stage import RowStage, get_column, replace_column
 
 
 @checks.frozen
@@ -33,7 +33,7 @@ class StandardImages(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = [png_bytes(decode(content, self.size, self.channels)) for content in _images(table, self.column)]
-        return replaced(table, self.column, found), [None] * len(table)
+        return replace_column(table, self.column, found), [None] * len(table)
 
 
 @checks.frozen
@@ -97,7 +97,7 @@ def sharpness(grey: np.ndarray) -> float:
 
 
 def _images(table: pa.Table, column: str) -> list[bytes]:
-    found = column_of(table, column).to_pylist()
+    found = get_column(table, column).to_pylist()
     if not all(isinstance(content, bytes) for content in found):
         raise UserError(f"the column {column!r} holds something other than image files")
     return found

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from genjax import checks
-from genjax.errors import UserError, unknown
-from genjax.prepare.stage import Changes, RowStage, replaced, texts_of
+from genjax.errors import UserError, unknown_name
+from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 
 
 @checks.frozen
@@ -49,13 +49,13 @@ class Presidio(RowStage):
         known = _analyser(self.language, self.model).get_supported_entities(self.language)
         for entity in self.entities:
             if entity not in known:
-                raise unknown("kind of personal data", entity, known)
+                raise unknown_name("kind of personal data", entity, known)
         return schema
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         changes = Changes(len(table))
         for column in self.of:
-            texts = texts_of(table, column)
+            texts = get_texts(table, column)
             found: list[str | None] = []
             for row, text in enumerate(texts):
                 places = [] if text is None else self._places(text)
@@ -63,7 +63,7 @@ class Presidio(RowStage):
                     sure = f"{math.floor(10 * one.score) / 10:.1f} sure or more"
                     changes.add(row, f"{one.entity_type} replaced, {sure}")
                 found.append(None if text is None else _marked(text, places))
-            table = replaced(table, column, found)
+            table = replace_column(table, column, found)
         return changes.beside(table), [None] * len(table)
 
     def shown(self, text: str) -> str:

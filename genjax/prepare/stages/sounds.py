@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 
 from genjax import checks
 from genjax.data.audio.signals import read_wav, wav_bytes
-from genjax.prepare.stage import RowStage, column_of, replaced
+from genjax.prepare.stage import RowStage, get_column, replace_column
 
 LOUDEST = 32767
 
@@ -33,8 +33,8 @@ class StandardSounds(RowStage):
         checks.at_least(self, 1, "rate")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        found = [self._standard(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]
-        return replaced(table, self.column, found), [None] * len(table)
+        found = [self._standard(*read_wav(content)) for content in get_column(table, self.column).to_pylist()]
+        return replace_column(table, self.column, found), [None] * len(table)
 
     def _standard(self, signal: np.ndarray, rate: int) -> bytes:
         values = signal.astype(np.float64)  # [T, C]
@@ -68,7 +68,7 @@ class Sounding(RowStage):
         checks.between(self, 0, 1, "loud")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self._fault(*read_wav(content)) for content in column_of(table, self.column).to_pylist()]
+        return table, [self._fault(*read_wav(content)) for content in get_column(table, self.column).to_pylist()]
 
     def _fault(self, signal: np.ndarray, rate: int) -> str | None:
         seconds = len(signal) / rate

@@ -13,15 +13,25 @@ import pyarrow as pa
 
 from genjax import checks
 from genjax.data.sources.prepared import TRAIN
-from genjax.data.text.words import compared_words
+from genjax.data.text.words import normalise_words
 from genjax.errors import UserError
 from genjax.prepare.files import DAMAGED, Files
-from genjax.prepare.matching.components import alike, merged
+from genjax.prepare.matching.components import group_equal, merge_groups
 from genjax.prepare.matching.image_hash import ImageHash
 from genjax.prepare.matching.minhash import MinHash
 from genjax.prepare.shards import SPLIT
-from genjax.prepare.stage import ARROW, ID, RowStage, Stage, checked, decided, mapped, place, texts_of
-from genjax.prepare.stages.duplicates import collected, near_images, near_texts
+from genjax.prepare.stage import (
+    ARROW,
+    ID,
+    RowStage,
+    Stage,
+    check_columns,
+    get_texts,
+    hash_position,
+    join_decisions,
+    map_records,
+)
+from genjax.prepare.stages.duplicates import collect_values, group_images, group_texts
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -54,7 +64,7 @@ class Decontaminated(Stage):
 
     @property
     def remark(self) -> str:
-        sizes = [len(compared_words(text)) for text in self._judging()]
+        sizes = [len(normalise_words(text)) for text in self._judging()]
         short = sum(size < self._least for size in sizes)
         return (
             f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found; "
@@ -66,17 +76,17 @@ class Decontaminated(Stage):
         return {files.name(path): reader.digest(files, path) for reader, files in found for path in files.paths}
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        checked(records, (self.column,))
+        check_columns(records, (self.column,))
         grams, lengths = self._known()
-        rows = functools.partial(_shared, self.column, grams, lengths)
-        return mapped(rows, records.schema().to_pyarrow_schema(), records)
+        rows = functools.partial(_find_shared, self.column, grams, lengths)
+        return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _known(self) -> tuple[np.ndarray, list[int]]:
         """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths that there are."""
         found: set[int] = set()
         lengths: set[int] = set()
         for text in self._judging():
-            words = compared_words(text)
+            words = normalise_words(text)
             if len(words) >= self._least:
                 length = min(self.ngram, len(words))
                 lengths.add(length)
@@ -106,10 +116,12 @@ class Decontaminated(Stage):
             raise UserError(f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}")
 
 
-def _shared(column: str, known: np.ndarray, lengths: list[int], table: pa.Table) -> tuple[pa.Table, list[str | None]]:
+def _find_shared(
+    column: str, known: np.ndarray, lengths: list[int], table: pa.Table
+) -> tuple[pa.Table, list[str | None]]:
     reasons: list[str | None] = []
-    for text in texts_of(table, column):
-        words = compared_words(text or "")
+    for text in get_texts(table, column):
+        words = normalise_words(text or "")
         hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
         reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
     return table, reasons
@@ -152,21 +164,21 @@ class Splits(Stage):
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft
 
-        checked(records, self.same)
+        check_columns(records, self.same)
         records = records.exclude(*{SPLIT} & set(records.column_names))
-        ids = collected(records, daft.lit(0))[ID]
+        ids = collect_values(records, daft.lit(0))[ID]
         group = np.arange(len(ids))
         if self.texts is not None:
-            group = _joined(group, near_texts(records, "text", self.texts)[1])
+            group = _join_groups(group, group_texts(records, "text", self.texts)[1])
         if self.images is not None:
-            group = _joined(group, near_images(records, "image", self.images)[1])
+            group = _join_groups(group, group_images(records, "image", self.images)[1])
         for column in self.same:
-            values = collected(records, daft.col(column).cast(daft.DataType.string()))["value"]
+            values = collect_values(records, daft.col(column).cast(daft.DataType.string()))["value"]
             rows = np.flatnonzero(values.is_valid().to_numpy())
-            group = merged(group, rows, rows[alike(np.array(values.drop_null().to_pylist()))])
+            group = merge_groups(group, rows, rows[group_equal(np.array(values.drop_null().to_pylist()))])
         names = ids.take(pa.array(group)).to_pylist()  # ids rise, so the first of a group is its smallest
-        splits = [self._split(place(name, "split")) for name in names]
-        return decided(records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)}))
+        splits = [self._split(hash_position(name, "split")) for name in names]
+        return join_decisions(records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)}))
 
     def _split(self, where: float) -> str:
         if where < self.test:
@@ -174,9 +186,9 @@ class Splits(Stage):
         return "validation" if where < self.test + self.validation else TRAIN
 
 
-def _joined(group: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _join_groups(group: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The group [N] of records that are one by either of two."""
-    return merged(group, np.arange(len(group)), other)
+    return merge_groups(group, np.arange(len(group)), other)
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,7 @@ class Named(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = dict(self.splits)
-        splits = [found.get(name or "") for name in texts_of(table, self.column)]
+        splits = [found.get(name or "") for name in get_texts(table, self.column)]
         table = table.select([name for name in table.column_names if name != SPLIT])
         table = table.append_column(SPLIT, pa.array([split or TRAIN for split in splits], ARROW))
         return table, [None if split else "no split" for split in splits]

@@ -13,9 +13,9 @@ from collections import Counter
 import pyarrow as pa
 
 from genjax import checks
-from genjax.data.text.words import phrases, spelt, word_count
+from genjax.data.text.words import normalise_spelling, phrases, word_count
 from genjax.errors import UserError
-from genjax.prepare.stage import Changes, RowStage, replaced, texts_of
+from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
@@ -46,9 +46,9 @@ class StandardText(RowStage):
         empty = [False] * len(table)
         changes = Changes(len(table))
         for column in self.of:
-            texts = texts_of(table, column)
+            texts = get_texts(table, column)
             found = [self._standard(text or "", row, changes) for row, text in enumerate(texts)]
-            table = replaced(table, column, found)
+            table = replace_column(table, column, found)
             empty = [e or not text for e, text in zip(empty, found, strict=True)]
         return changes.beside(table), ["empty" if e else None for e in empty]
 
@@ -80,7 +80,7 @@ class TextFilter(RowStage):
     column: str
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self.fault(text or "") for text in texts_of(table, self.column)]
+        return table, [self.fault(text or "") for text in get_texts(table, self.column)]
 
     def fault(self, text: str) -> str | None:
         raise NotImplementedError
@@ -210,4 +210,4 @@ class BlockedWords(TextFilter):
         return phrases(self.words)
 
     def fault(self, text: str) -> str | None:
-        return "blocked words" if len(self._pattern.findall(spelt(text))) > self.allowed else None
+        return "blocked words" if len(self._pattern.findall(normalise_spelling(text))) > self.allowed else None

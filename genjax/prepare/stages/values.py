@@ -16,15 +16,15 @@ from genjax.prepare.stage import (
     Changes,
     RowStage,
     Stage,
-    checked,
-    column_of,
-    decided,
-    dropped,
-    place,
-    replaced,
-    texts_of,
+    check_columns,
+    get_column,
+    get_texts,
+    hash_position,
+    join_decisions,
+    make_drop_decisions,
+    replace_column,
 )
-from genjax.prepare.stages.duplicates import collected
+from genjax.prepare.stages.duplicates import collect_values
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -47,14 +47,14 @@ class Missing(RowStage):
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         changes = Changes(len(table))
         for column, value in self.fill:
-            texts = texts_of(table, column)
+            texts = get_texts(table, column)
             for row, text in enumerate(texts):
-                changes.add(row, f"missing values of {column!r} filled", _none(text))
-            table = replaced(table, column, [value if _none(x) else x for x in texts])
+                changes.add(row, f"missing values of {column!r} filled", _is_missing(text))
+            table = replace_column(table, column, [value if _is_missing(x) else x for x in texts])
         reasons: list[str | None] = [None] * len(table)
         for column in self.columns:
-            values = column_of(table, column).to_pylist()
-            reasons = [r or (f"no {column}" if _none(x) else None) for r, x in zip(reasons, values, strict=True)]
+            values = get_column(table, column).to_pylist()
+            reasons = [r or (f"no {column}" if _is_missing(x) else None) for r, x in zip(reasons, values, strict=True)]
         return changes.beside(table), reasons
 
 
@@ -87,7 +87,7 @@ class Valid(RowStage):
         return re.compile(self.pattern, re.DOTALL)
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [None if _none(x) else self._fault(str(x)) for x in texts_of(table, self.column)]
+        return table, [None if _is_missing(x) else self._fault(str(x)) for x in get_texts(table, self.column)]
 
     def _fault(self, value: str) -> str | None:
         if not self._form.fullmatch(value):
@@ -123,20 +123,20 @@ class Balanced(Stage):
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft
 
-        checked(records, (self.column,))
-        found = collected(records, daft.col(self.column).cast(daft.DataType.string()))
+        check_columns(records, (self.column,))
+        found = collect_values(records, daft.col(self.column).cast(daft.DataType.string()))
         ids, values = found[ID].to_pylist(), found["value"].to_pylist()
         classes, known = np.array([x or "" for x in values]), np.array([x is not None for x in values], bool)
         names, counts = np.unique(classes[known], return_counts=True)
         most = self.most or int(counts.min(initial=len(ids)))
-        order = np.argsort([place(i, "balance") for i in ids], kind="stable")
+        order = np.argsort([hash_position(i, "balance") for i in ids], kind="stable")
         gone: list[int] = np.flatnonzero(~known).tolist()
         reasons = [f"no {self.column}"] * len(gone)
         for name in names:
             gone += order[known[order] & (classes[order] == name)][most:].tolist()
         reasons += ["surplus of its class"] * (len(gone) - len(reasons))
-        return decided(records, dropped(found[ID].take(pa.array(gone, pa.int64())), reasons))
+        return join_decisions(records, make_drop_decisions(found[ID].take(pa.array(gone, pa.int64())), reasons))
 
 
-def _none(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())

@@ -39,7 +39,7 @@ class DDIM(Walk):
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             fresh = self.eta * jnp.sqrt(_posterior_variance(here))
-            return _renoised(here, denoise(x, here.t), x, fresh, fresh, key)
+            return _renoise(here, denoise(x, here.t), x, fresh, fresh, key)
 
         return walk(step, process, self.steps, x)
 
@@ -69,7 +69,7 @@ class DDPM(Walk):
             forgotten = jnp.sqrt(_posterior_variance(here))
             large = jnp.where(here.last, 0.0, jnp.sqrt(_forward_variance(here)))
             fresh = large if self.variance == "large" else forgotten
-            return _renoised(here, denoise(x, here.t), x, forgotten, fresh, key)
+            return _renoise(here, denoise(x, here.t), x, forgotten, fresh, key)
 
         return walk(step, process, self.steps, x)
 
@@ -96,7 +96,7 @@ def _posterior_variance(here: Step) -> jax.Array:
     return _forward_variance(here) * jnp.square(here.next_sigma / here.sigma)
 
 
-def _renoised(
+def _renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:
     """x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of new noise."""

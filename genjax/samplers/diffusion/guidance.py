@@ -8,7 +8,7 @@ from genjax.errors import UserError
 from genjax.samplers.diffusion.steps import Denoise
 
 
-def guided(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
+def guide(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
     """Classifier-free guidance (arXiv 2207.12598): unconditional + scale (conditional - unconditional).
 
     Scale 1 is the conditional alone and 0 the unconditional, either evaluated alone; above 1 samples are driven to what
@@ -26,7 +26,7 @@ def guided(conditional: Denoise, unconditional: Denoise, scale: float) -> Denois
     return denoise
 
 
-def known(denoise: Denoise, image: jax.Array, mask: jax.Array) -> Denoise:
+def fix_known(denoise: Denoise, image: jax.Array, mask: jax.Array) -> Denoise:
     """Inpainting: the estimate with the known pixels of ``image`` put in at every evaluation.
 
     A sampler's jump to the clean data returns them exactly.

@@ -13,7 +13,7 @@ from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 
 from genjax import checks
-from genjax.errors import UserError, unknown
+from genjax.errors import UserError, unknown_name
 
 Target = Literal["noise", "x0", "v", "velocity"]
 Weighting = Literal["simple", "min_snr", "edm", "likelihood"]
@@ -42,7 +42,7 @@ class Process(Protocol):
         Args:
           logsnr: the least and the largest log-SNR [2] of a time; None for no limits.
         """
-        share = _spread(key, n)
+        share = _stratify(key, n)
         if logsnr is not None:
             first, last = self._shares(logsnr)
             share = first + (last - first) * share
@@ -243,15 +243,15 @@ class Parametrization:
             case "x0":
                 return x0
             case "v":
-                a, b, _ = self._rotation(_beside(t, x0))
+                a, b, _ = self._rotation(_expand_dims(t, x0))
                 return a * noise - b * x0 / self.data_std
             case "velocity":
-                _, _, alpha_rate, sigma_rate = rates(self.process, _beside(t, x0))
+                _, _, alpha_rate, sigma_rate = rates(self.process, _expand_dims(t, x0))
                 return alpha_rate * x0 + sigma_rate * noise
 
     def x0(self, output: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
         """The data that a prediction ``output`` at x_t stands for, of x's shape."""
-        t = _beside(t, x)
+        t = _expand_dims(t, x)
         match self.target:
             case "noise":
                 alpha, sigma = self.process.alpha_sigma(t)
@@ -298,7 +298,7 @@ class Parametrization:
             case "likelihood":
                 on_x0 = alpha * (alpha * sigma_rate - alpha_rate * sigma) / sigma**3 / self.process.density(t)
             case _:
-                raise unknown("weighting", weighting, get_args(Weighting))
+                raise unknown_name("weighting", weighting, get_args(Weighting))
         return on_x0 * self.x0_gain(t)
 
     def _rotation(self, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -316,28 +316,28 @@ def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 def diffuse(process: Process, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
     """x_t [B, ...] of data and unit noise [B, ...] at times [B] or []."""
-    alpha, sigma = process.alpha_sigma(_beside(t, x0))
+    alpha, sigma = process.alpha_sigma(_expand_dims(t, x0))
     return alpha * x0 + sigma * noise
 
 
-def noise_in(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
+def compute_noise(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
     """The unit noise of x_t [B, ...], given its data [B, ...]."""
-    alpha, sigma = process.alpha_sigma(_beside(t, x))
+    alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
     return (x - alpha * x0) / sigma
 
 
 def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
     """dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the probability-flow ODE."""
-    alpha, sigma, alpha_rate, sigma_rate = rates(process, _beside(t, x))
+    alpha, sigma, alpha_rate, sigma_rate = rates(process, _expand_dims(t, x))
     return alpha_rate * x0 + sigma_rate * ((x - alpha * x0) / sigma)
 
 
-def _spread(key: jax.Array, n: int) -> jax.Array:
+def _stratify(key: jax.Array, n: int) -> jax.Array:
     """(i + u) / n for i < n and one u in [0, 1): [n]."""
     return (jnp.arange(n) + jax.random.uniform(key)) / n
 
 
-def _beside(t: jax.Array, x: jax.Array) -> jax.Array:
+def _expand_dims(t: jax.Array, x: jax.Array) -> jax.Array:
     """t [B] or [] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))

@@ -23,7 +23,7 @@ class Euler(Walk):
 
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
-            return _straight_on(here, denoise(x, here.t), x)
+            return _step_deterministic(here, denoise(x, here.t), x)
 
         return walk(step, process, self.steps, x)
 
@@ -40,7 +40,7 @@ class Heun(Walk):
     def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             x0 = denoise(x, here.t)
-            ahead = _straight_on(here, x0, x)
+            ahead = _step_deterministic(here, x0, x)
 
             def corrected() -> jax.Array:
                 next_x0 = denoise(ahead, here.next_t)
@@ -77,5 +77,5 @@ class DPMSolver(Walk):
         return walk(step, process, self.steps, (x, jnp.zeros_like(x), jnp.ones((), x.dtype)))[0]
 
 
-def _straight_on(here: Step, x0: jax.Array, x: jax.Array) -> jax.Array:
+def _step_deterministic(here: Step, x0: jax.Array, x: jax.Array) -> jax.Array:
     return here.next_alpha * x0 + here.next_sigma * here.noise(x0, x)

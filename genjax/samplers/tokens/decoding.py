@@ -131,7 +131,7 @@ class Drawing(NamedTuple):
     key: jax.Array
 
 
-def padded(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Prompts side by side with padding before the shorter ones: int32 [B, T] and bool [B, T], True for real tokens.
 
     Raises:
@@ -176,7 +176,7 @@ def begin(
         prompts,
         key,
     )
-    return _drawn(empty, logits[:, 0], sampler, stops)
+    return _draw_token(empty, logits[:, 0], sampler, stops)
 
 
 def advance(
@@ -188,9 +188,9 @@ def advance(
     if sliding is None:
         logits, cache = model(last, going[:, None], drawing.cache, 1)
         drawing = drawing._replace(cache=cache, held=drawing.held + going)
-        return _drawn(drawing, logits[:, 0], sampler, stops)
+        return _draw_token(drawing, logits[:, 0], sampler, stops)
     _, keep, rewind = sliding
-    full = _full(drawing, sliding)
+    full = _is_full(drawing, sliding)
 
     def read(cache: Any) -> tuple[jax.Array, Any]:
         return model(last, going[:, None], cache, 1)
@@ -204,7 +204,7 @@ def advance(
 
     logits, cache = jax.lax.cond(full.any(), read_anew, read, drawing.cache)
     drawing = drawing._replace(cache=cache, held=jnp.where(full, keep, drawing.held + going))
-    return _drawn(drawing, logits[:, 0], sampler, stops)
+    return _draw_token(drawing, logits[:, 0], sampler, stops)
 
 
 def generate(
@@ -223,7 +223,7 @@ def generate(
     Args:
       model: logits with a cache.
       cache: empty, with room for the prompt and, unless it slides, the new tokens.
-      prompts: int32 [B, T], padded at the beginning, see ``padded``.
+      prompts: int32 [B, T], padded at the beginning, see ``pad_prompts``.
       mask: bool [B, T], True for real tokens.
       sampler: its options.
       key: of the draws.
@@ -240,12 +240,12 @@ def generate(
     def until_full(drawing: Drawing) -> Drawing:
         # The choice of what to read stands outside of the inner loop: XLA copies a cache that a branch may change.
         drawing = advance(model, drawing, sampler, stops, sliding)
-        return jax.lax.while_loop(lambda d: going(d) & ~_full(d, sliding).any(), plain, drawing)
+        return jax.lax.while_loop(lambda d: going(d) & ~_is_full(d, sliding).any(), plain, drawing)
 
     return jax.lax.while_loop(going, until_full, drawing)
 
 
-def _full(drawing: Drawing, sliding: Sliding) -> jax.Array:
+def _is_full(drawing: Drawing, sliding: Sliding) -> jax.Array:
     """bool [B]: rows that go on and have no room for one more token."""
     return ~drawing.done & (drawing.held >= sliding.room)
 
@@ -255,7 +255,7 @@ def check_stops(stops: Stops) -> None:
         raise UserError("a stop sequence has at least one token")
 
 
-def _drawn(drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops) -> Drawing:
+def _draw_token(drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops) -> Drawing:
     """With one more token a row, from logits [B, V]."""
     filtered = sampler.filtered(logits, drawing.seen)
     if sampler.temperature == 0:

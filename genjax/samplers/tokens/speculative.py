@@ -35,7 +35,9 @@ class _Round(NamedTuple):
     draft_cache: Any
 
 
-def accepted(key: jax.Array, guesses: jax.Array, draft: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+def accept_guesses(
+    key: jax.Array, guesses: jax.Array, draft: jax.Array, target: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """How many guesses stand [], and the token after them [], so that all are distributed as the target's draws.
 
     A guess x stands with probability min(1, p(x) / q(x)); for the first that falls a token is drawn from the positive
@@ -151,7 +153,7 @@ def _row(
         (_, draft_cache), (guesses, q) = jax.lax.scan(guess, (last, state.draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
         logits, target_cache = fed(target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1)
-        count, token = accepted(judging, guesses, q, jax.nn.softmax(logits))
+        count, token = accept_guesses(judging, guesses, q, jax.nn.softmax(logits))
         new = jnp.where(jnp.arange(ahead + 1) < count, jnp.append(guesses, 0), token)
         tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, new, state.length, 0)
         length = state.length + count + 1
