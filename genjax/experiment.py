@@ -37,7 +37,7 @@ class Every:
       log: a row of metrics: the means since the row before, the learning rate of this very step.
       evaluate: the held-out split and the evaluators.
       sample: a picture or file of samples, where the family draws any.
-      checkpoint: everything that is needed to go on; written at the last step and at a stop, too, even with 0.
+      checkpoint: everything that is needed to continue; written at the last step and at a stop, too, even with 0.
     """
 
     log: int = 50
@@ -92,7 +92,7 @@ class Experiment:
       devices: on what it runs.
       steps_per_dispatch: steps in one compiled call; more hides the host's share of small steps.
       workers: processes that read data which do not fit in memory; 0 for threads.
-      start_from: another run whose parameters it begins with, if any.
+      start_from: another run whose parameters it starts with, if any.
     """
 
     family: Any
@@ -272,7 +272,7 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
-    """Only steps, intervals, evaluators, devices and the data's root may differ when a run goes on."""
+    """Only steps, intervals, evaluators, devices and the data's root may differ when a run continues."""
     forbidden = [
         line
         for line in differences(to_json(stored), to_json(wanted))

@@ -87,7 +87,7 @@ def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, U
 
 @dataclass(frozen=True)
 class Trained:
-    """What a family is told of another that it stands on; the arrays of that one are in ``State.frozen``.
+    """What a family is told of another that it depends on; the arrays of that one are in ``State.frozen``.
 
     Attributes:
       run_dir: of its run.
@@ -114,7 +114,7 @@ class Family:
 
     One that depends on other trained runs, or collects on the host before a step, is a ``Continued``.
 
-    ``no_samples`` says why a family cannot draw samples and what to do instead, None where it can; ``protocol`` what
+    ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can; ``protocol`` what
     its own metrics depend on besides the data, such as the draws of a bound.
     """
 
@@ -161,7 +161,7 @@ class Family:
           options: the sampler's.
           codec: of the run.
           others: the runs of ``sampler_runs``, whose arrays are in ``State.frozen`` by role when samples are drawn.
-            None where there are none, as in training: then samples are drawn without.
+            None if there is none, as in training: then samples are drawn without.
         """
         return options
 
@@ -206,14 +206,14 @@ def select_modelled(batch: Batch, variables: Any = None) -> jax.Array:
 
 
 def labels(batch: Batch) -> jax.Array:
-    """The labels [B] of a batch, which has to have them."""
+    """The labels [B] of a batch, which must have them."""
     if "label" not in batch:
         raise UserError("this split of the data has no labels")
     return batch["label"]
 
 
 def conditions(batch: Batch) -> jax.Array:
-    """The embedded texts [B, D] of a batch, which has to have them."""
+    """The embedded texts [B, D] of a batch, which must have them."""
     if "condition" not in batch:
         raise UserError("this split of the data has no condition (embedded text)")
     return batch["condition"]

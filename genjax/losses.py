@@ -67,7 +67,7 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
     """-log p(label) [B] under softmax(logits [B, K]).
 
     With ``smoothing`` the target keeps 1 - smoothing and spreads the rest evenly over all classes, its own too
-    (Szegedy et al., arXiv 1512.00567). A label that is no class costs NaN, so that it cannot pass unseen.
+    (Szegedy et al., arXiv 1512.00567). A label that is not a class costs NaN, so that it cannot pass unseen.
     """
     log_p = jax.nn.log_softmax(logits)
     hot = label[:, None] == jnp.arange(logits.shape[-1])[None]
@@ -96,14 +96,14 @@ def chunked_cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """-log p(target) [N], and the logarithm of the sum of exponentials of each token's logits [N]; reverse mode only.
 
-    Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They stand in memory for ``chunk``
+    Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They are in memory for ``chunk``
     tokens at a time, and are made again for the gradient. Products are in the type of ``hidden``, sums in float32. The
     square of the second result, weighted and averaged, is the z-loss (Chowdhery et al., arXiv 2204.02311).
 
     Args:
       hidden: [N, D].
       kernel: [V, D], such as the table of embeddings.
-      targets: int [N]; one that is no token costs NaN.
+      targets: int [N]; one that is not a token costs NaN.
       bias: [V]; None for none.
       weights: [N]; tokens of weight 0 take no work and give 0, the others are not scaled. None for all.
       chunk: tokens.

@@ -50,7 +50,7 @@ class UpdateRule:
       repeats: updates that a train step makes, each on its share of the batch.
       unfreeze: pairs of a regular expression on parameter paths and the update from which those are moved, as in
         ``Optimizer``.
-      through: from the trained parameters to those that the networks use; None where they are the same.
+      through: from the trained parameters to those that the networks use; None if they are the same.
     """
 
     direction: optax.GradientTransformation
@@ -349,7 +349,7 @@ class Muon(Optimizer):
         return jax.tree.map(lambda axes: "adam" if axes is None else "muon", self._matrices(params), is_leaf=none)
 
     def _matrices(self, params: Params) -> Any:
-        """Which axes of each parameter are a matrix's rows and columns; None where Adam updates it."""
+        """Which axes of each parameter are a matrix's rows and columns; None if Adam updates it."""
 
         def axes(by_adam: bool, stacked: bool, param: jax.Array) -> Any:
             first = 1 if stacked else 0
@@ -381,7 +381,7 @@ class Players:
 
     @property
     def accumulate(self) -> int:
-        """What the batch of each device has to be divisible by."""
+        """What the batch of each device must be divisible by."""
         return self.discriminator_steps * math.lcm(self.generator.accumulate, self.discriminator.accumulate)
 
     def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> dict[str, UpdateRule]:

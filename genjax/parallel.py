@@ -114,7 +114,7 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def memory(self) -> float | None:
-        """Bytes of all devices together; None where they share that of the host, as CPUs do."""
+        """Bytes of all devices together; None if they share that of the host, as CPUs do."""
         stats = self.mesh.local_devices[0].memory_stats()
         limit = stats.get("bytes_limit") if stats else None
         return None if limit is None else float(limit) * self.mesh.size
@@ -261,7 +261,7 @@ def start(devices: Devices) -> Layout:
 def _keep_freed_memory() -> None:
     """Have glibc keep what a step frees for the next one.
 
-    It maps what is above 32 MB anew each time, and gives the end of its heap back: a page fault for every 4 KB of the
+    It maps what is above 32 MB again each time, and gives the end of its heap back: a page fault for every 4 KB of the
     temporaries of every step, which were a quarter of the time of a small Transformer's.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
@@ -340,6 +340,6 @@ def barrier(name: str) -> None:
 
 
 def peak_memory() -> int | None:
-    """Bytes at the fullest moment of the first local device; None where the platform does not tell."""
+    """Bytes at the fullest moment of the first local device; None if the platform does not tell."""
     stats = jax.local_devices()[0].memory_stats()
     return stats.get("peak_bytes_in_use") if stats else None

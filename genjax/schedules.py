@@ -160,7 +160,7 @@ class Piecewise(Schedule):
 
 @checks.frozen
 class Cyclical(Schedule):
-    """A ramp that begins anew with every period (Fu et al., arXiv 1903.10145).
+    """A ramp that starts over with every period (Fu et al., arXiv 1903.10145).
 
     Attributes:
       start: value at the first step of each period.

@@ -17,11 +17,11 @@ Rule = tuple[str, str]
 
 @checks.frozen
 class StartFrom:
-    """Another run whose parameters, averaged ones where it has them, a run begins with instead of random ones.
+    """Another run whose parameters, averaged ones where it has them, a run starts with instead of random ones.
 
     Attributes:
       run: its directory; None for no other: all parameters are random.
-      rules: pairs of a regular expression and what stands in its place: a path of that run's parameters goes where the
+      rules: pairs of a regular expression and what stands instead: a path of that run's parameters goes where the
         first that is found in it says, and is left out where none is. Without rules all go to the path of their own.
       best: from its best checkpoint instead of the newest.
       reshape: regular expressions on paths here, of parameters that may be of another shape there, such as a longer
@@ -63,7 +63,7 @@ class Started(NamedTuple):
       params: in the structure of the run that starts.
       loaded: those taken from the other run.
       new: those that it has none for.
-      left: those of the other run that were not asked for, or have no place here.
+      left: those of the other run that were not requested, or have no place here.
       reshaped: those of which a part is loaded, with both shapes.
     """
 
@@ -115,7 +115,7 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
 
 
 def transfer_variables(variables: Any, learned: Any, start: StartFrom) -> Any:
-    """``variables`` with those of another run that ``start`` asks for and that are of the same shape."""
+    """``variables`` with those of another run that ``start`` requests and that are of the same shape."""
     here, coming = dict(trees.named_leaves(variables)), {}
     for path, leaf in trees.named_leaves(learned):
         wanted = any(re.search(pattern, path) for pattern in start.variables)

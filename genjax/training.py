@@ -52,13 +52,13 @@ def train(
     quiet: bool = False,
     tracking: Tracking = Tracking(),
 ) -> Run:
-    """Train, or go on where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
+    """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
 
-    Runs that the experiment stands on, starts from or orders its examples by and that are named as a config is are
+    Runs that the experiment depends on, starts from or orders its examples by and that are named as a config is are
     trained first, where they are missing or not at their end.
 
     Args:
-      max_minutes: save and stop after so long; the same call goes on.
+      max_minutes: save and stop after so long; the same call continues.
       source: the config's file, copied into the run directory.
       quiet: show no progress.
       tracking: with MLflow; those that are trained first are tracked, too, as models of their own names.
@@ -92,10 +92,10 @@ def train(
 
 
 def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking) -> None:
-    """Train the runs that another begins with, as far as they are named after configs and not at their end.
+    """Train the runs that another starts with, as far as they are named after configs and not at their end.
 
     Raises:
-      SystemExit: the time is over before they are made; the same command goes on.
+      SystemExit: the time is over before they are made; the same command continues.
     """
     score = None if experiment.curriculum is None else experiment.curriculum.score
     scorers = () if score is None else score.runs
@@ -114,7 +114,7 @@ def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, t
             stands = "is not there" if step is None else f"stands at step {step} of {wanted.steps}"
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
-        file = source if stored is None else None  # a run that has begun has a config of its own
+        file = source if stored is None else None  # a run that has started has a config of its own
         told = dataclasses.replace(tracking, model=None)
         made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=told)
         if made.step < wanted.steps:
@@ -187,7 +187,7 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Whether all processes stop here; they have to agree on a step, and asking each other costs a round trip."""
+        """Whether all processes stop here; they must agree on a step, and asking each other costs a round trip."""
         wanted = stop.wanted or time.monotonic() > deadline
         asks = jax.process_count() == 1 or self._is_due(self._setup.experiment.every.log or 1)
         stopping = asks and parallel.any_process(wanted)

@@ -29,7 +29,7 @@ def matches(patterns: Sequence[str], tree: Any) -> Any:
 
 
 def check_syntax(option: str, patterns: Sequence[str]) -> None:
-    """Refuse what is no regular expression."""
+    """Refuse what is not a regular expression."""
     for pattern in patterns:
         try:
             re.compile(pattern)

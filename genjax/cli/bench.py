@@ -54,7 +54,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     Returns:
       compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one; steps_per_second
       and examples_per_second of the loop; input_examples_per_second, the input alone, onto the device; flops of one
-      step in matrix products and convolutions; mfu against the bf16 peak, None where it is not known;
+      step in matrix products and convolutions; mfu against the bf16 peak, None if it is not known;
       peak_memory_bytes.
     """
     setup = set_up(experiment)
@@ -112,7 +112,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """The peak of a device by whole words of its kind (an L40S is no L4); None where it is not known."""
+    """The peak of a device by whole words of its kind (an L40S is not an L4); None if it is not known."""
     return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
 
 

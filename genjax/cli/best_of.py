@@ -21,7 +21,7 @@ from genjax.runs.run import Run
 
 @dataclass(frozen=True)
 class Best:
-    """The best of n for each sample asked for.
+    """The best of n for each sample requested.
 
     Attributes:
       samples: in model space, [N, ...].
@@ -61,7 +61,7 @@ def draw_best(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, op
       options: the family's own sampler by default.
 
     Raises:
-      UserError: it draws something else, or a reward is no number for each response.
+      UserError: it draws something else, or a reward is not a number for each response.
     """
     if n < 2:
         raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")

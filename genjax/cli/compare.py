@@ -43,7 +43,7 @@ class Comparison:
 
     Attributes:
       numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and ``win_rate_high`` of
-        its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts ``kl_b_from_a``, nats a response that B's
+        its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts ``kl_b_from_a``, nats per response that B's
         samples are likelier under B than under A, and ``kl_a_from_b``; measures of diversity of each.
       protocol: how many samples of what.
       path: of samples side by side, and of compare.json beside them.
@@ -90,7 +90,7 @@ def compare(
       out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
 
     Raises:
-      UserError: the runs draw different things, or a reward is no number for each response.
+      UserError: the runs draw different things, or a reward is not a number for each response.
     """
     if num < 2:
         raise UserError(f"a comparison needs at least 2 samples of each run, not {num}")
@@ -200,7 +200,7 @@ def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> A
 
 
 def split_answers(rows: np.ndarray, request: Request, codec: Any) -> Answers:
-    """Finished samples [N, T] told apart in prompts and responses."""
+    """Finished samples [N, T] distinguished in prompts and responses."""
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):

@@ -27,7 +27,7 @@ class SampleOptions:
 
     Attributes:
       sampler: how they are drawn.
-      prompt: what texts begin with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
+      prompt: what texts start with, or what a diffusion of texts shows: short for sampler.prompt. Given several times,
         texts take the prompts in turn.
       stream: print text as it is drawn: the first of them a token at a time, the others after it.
       num: number of samples.

@@ -34,7 +34,7 @@ def limit_unpacked(file: Any, size: int | None) -> BinaryIO:
     """An open file that is unpacked as it is read, with an end to that.
 
     Args:
-      size: of the compressed file in bytes; None where it is unknown.
+      size: of the compressed file in bytes; None if it is unknown.
 
     Raises, as it is read:
       GrowsTooMuch: it unpacks to more than ``most(size)``.

@@ -37,7 +37,7 @@ class Codec(Protocol):
 
     @property
     def levels(self) -> int | None:
-        """Values that a raw number takes, evenly spread over [-1, 1]; None where values are continuous."""
+        """Values that a raw number takes, evenly spread over [-1, 1]; None if values are continuous."""
         ...
 
     def encode(self, raw: np.ndarray) -> np.ndarray: ...
@@ -49,7 +49,7 @@ class Codec(Protocol):
         ...
 
 
-CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that goes on with a word; one after which a word goes on; no text
+CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that continues a word; one after which a word continues; no text
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Spec:
         block for each column of ``categorical``.
       mean: the mean of the training examples in model space, of that shape; zeros of tokens.
       classes: the number of labels, None without labels.
-      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None where values are continuous.
+      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None if values are continuous.
       condition: the width of ``condition``, an example's embedded text; None without.
-      vocabulary: tokens are 0 .. vocabulary - 1; None where the entry holds none.
-      packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and ``positions``, of a
+      vocabulary: tokens are 0 .. vocabulary - 1; None if the entry holds none.
+      packed: whether a row of tokens holds several documents, distinguished by ``segment_ids`` and ``positions``, of a
         source by ``source_segment_ids`` and ``source_positions``; in training alone where there is a source.
-      token_bytes: bytes of text that each token stands for, [V]; None where they are not known.
+      token_bytes: bytes of text that each token represents, [V]; None if they are not known.
       prefixed: a ``prefix_mask`` tells the tokens of the prefix, which is given, not predicted.
       token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` that hold of it;
-        None where that is not known.
-      mask_token: stands for a token that is to be found out; None where the vocabulary has none.
-      source_length: tokens in a row of ``source_tokens``; None where there is no source.
+        None if that is not known.
+      mask_token: represents a token that is to be found out; None if the vocabulary has none.
+      source_length: tokens in a row of ``source_tokens``; None if there is no source.
       source_vocabulary: of the source's tokens.
-      image: shape of the picture that a text is about; None where there is none.
+      image: shape of the picture that a text is about; None if there is none.
       preferences: an example is two texts to choose from, as ``genjax.data.chat.preferences`` has them.
-      class_names: what the labels 0 .. classes - 1 are called; None where that is not known.
+      class_names: what the labels 0 .. classes - 1 are called; None if that is not known.
       categories: of a table, how many values each column of ``categorical`` takes: first the modes of each column of
         ``numeric``, then the categories; None of other data.
     """
@@ -169,7 +169,7 @@ class Dataset:
       codec: fitted on the training examples.
       fingerprint: of the contents; equal data, equal fingerprint.
       origins: of prepared sets; none of other sources, which are known by their fingerprint.
-      remarks: what was passed over, changed or left out when the source was read, a line for each reading.
+      remarks: what was skipped, changed or left out when the source was read, a line for each reading.
     """
 
     splits: Mapping[str, Split]

@@ -1,4 +1,4 @@
-"""A line on stderr now and then, for whoever waits for a long reading."""
+"""A line on stderr now and then, for the user for a long reading."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Raw = tuple[np.ndarray, np.ndarray | None]  # raw examples [B, ...] and labels [
 
 @dataclass(frozen=True)
 class Arrays:
-    """A split in memory; images stay uint8 until a batch of them is asked for.
+    """A split in memory; images stay uint8 until a batch of them is requested.
 
     Attributes:
       entry: the batch entry of the examples.
@@ -146,7 +146,7 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
 
 
 def _check_labels(label: np.ndarray | None, classes: int | None) -> np.ndarray | None:
-    """The labels, or None where all are -1, as TFDS writes hidden ones."""
+    """The labels, or None if all are -1, as TFDS writes hidden ones."""
     if label is not None and label.size and label.max() == -1 == label.min():
         return None
     if label is not None and classes is not None and label.size and not 0 <= label.min() <= label.max() < classes:

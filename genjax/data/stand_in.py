@@ -128,7 +128,7 @@ def _texts() -> dict[str, bytes]:
 
 
 def _simplify_text(text: str) -> str:
-    """Replace what is no letter, digit or common sign, so that few characters remain."""
+    """Replace what is not a letter, digit or common sign, so that few characters remain."""
     return re.sub(r"[^A-Za-z \n!$&',.:;?3-]", "-", text)
 
 

@@ -85,7 +85,7 @@ class Shuffled:
 
 
 def own_order(split: Split) -> Order | None:
-    """The order that a split asks for itself by an attribute ``order``, as a mixture does; None of most."""
+    """The order that a split requests itself by an attribute ``order``, as a mixture does; None of most."""
     return getattr(split, "order", None)
 
 
@@ -164,7 +164,7 @@ def batches(
     workers: int = 0,
     order: Order | None = None,
 ) -> Generator[Batch, None, None]:
-    """Shuffled batches without end, from ``position`` on.
+    """Shuffled batches endless, from ``position`` on.
 
     Args:
       seed: of the order.

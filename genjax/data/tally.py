@@ -1,4 +1,4 @@
-"""What reading passes over, changes or leaves out: counted by file, and said in one line."""
+"""What reading skips, changes or leaves out: counted by file, and said in one line."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from genjax.parallel import Layout
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
-CHUNK = 256  # samples that are drawn at once; a conditional sampler begins anew with label 0 in each
+CHUNK = 256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Subject:
       key: for what is drawn.
       layout: the devices; results are on every process.
       batch_size: examples at once.
-      others: the runs that evaluators asked for, by run directory.
+      others: the runs that evaluators requested, by run directory.
       made: what evaluators share, see ``once``.
     """
 
@@ -103,7 +103,7 @@ class Subject:
     def metrics(
         self, function: Callable[..., Metrics], *static: Any, split: str | None = None, limit: int | None = None
     ) -> dict[str, float]:
-        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples spread evenly over it;
+        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples evenly spaced over it;
         by default the judged one. Every example counts once."""
         numbers = (0, *range(4, 4 + len(static)))
         compiled = self.layout.compile_evaluation(function, static_argnums=numbers)
@@ -144,14 +144,14 @@ class Subject:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
     def part(self, limit: int | None = None, split: str | None = None) -> Part:
-        """A split, or ``limit`` examples spread evenly over it, as it may be sorted by class."""
+        """A split, or ``limit`` examples evenly spaced over it, as it may be sorted by class."""
         chosen = self.splits[split or self.split]
         size = len(chosen)
         count = size if limit is None else min(limit, size)
         return Part(chosen, np.arange(count) * size // count)
 
     def examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
-        """``num`` examples spread evenly over a split, fewer where there are fewer."""
+        """``num`` examples evenly spaced over a split, fewer where there are fewer."""
         part = self.part(num, split)
         return part.batch(np.arange(len(part)))
 
@@ -200,12 +200,12 @@ class Report:
 
 @checks.frozen
 class Evaluator:
-    """Judges a model. Evaluators stand in ``Experiment.evaluators``.
+    """Judges a model. Evaluators are in ``Experiment.evaluators``.
 
     Attributes:
       while_training: judge at ``every.evaluate``, too; otherwise ``genjax evaluate`` alone does.
 
-    ``judges`` names the families that it can look at, ``images_only`` whether the data have to be images.
+    ``judges`` names the families that it can look at, ``images_only`` whether the data must be images.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Family,)
@@ -373,8 +373,8 @@ def map_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, ch
 
 
 def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``draw_samples``'s first ``count`` was asked for by a conditional sampler of all in turn.
+    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional sampler of all in turn.
 
-    Of more than ``CHUNK`` classes the last are never asked for.
+    Of more than ``CHUNK`` classes the last are never requested.
     """
     return np.arange(count) % CHUNK % classes

@@ -27,10 +27,10 @@ def score_images(reward: ImageReward, images: np.ndarray, labels: np.ndarray | N
     Args:
       reward: the function.
       images: float32 [N, H, W, C], in [-1, 1].
-      labels: int [N], what was asked for; None of a model that is told nothing.
+      labels: int [N], what was requested; None of a model that is told nothing.
 
     Raises:
-      UserError: the function raises, gives another number of rewards, or one that is no finite number; the sample is
+      UserError: the function raises, gives another number of rewards, or one that is not a finite number; the sample is
         named, by its place from 0 on, and its label.
     """
     name = getattr(reward, "__name__", str(reward))

@@ -25,7 +25,7 @@ class Bernoulli:
     """Each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
 
     Attributes:
-      binarize: draw 0 or 1 anew each time an image is seen (dynamic binarisation), so that the bound is that of
+      binarize: draw 0 or 1 again each time an image is seen (dynamic binarisation), so that the bound is that of
         binary images; otherwise the intensities themselves are the targets.
     """
 
@@ -33,7 +33,7 @@ class Bernoulli:
     outputs_per_dim = 1
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is no likelihood of."""
+        """Refuse data that this is not a likelihood of."""
         if spec.entry != "image":
             raise UserError(f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a Gaussian")
 
@@ -87,7 +87,7 @@ class _LocationScale:
         return 2 if self.spread == "predicted" else 1
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is no likelihood of; any will do here."""
+        """Refuse data that this is not a likelihood of; any will do here."""
 
     def of(self, variables: Any) -> Self:
         """This likelihood for data of which a family keeps these variables; only that of tables depends on them."""
@@ -237,7 +237,7 @@ class Tabular:
         checks.at_least(self, NARROWEST, "std")
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is no likelihood of."""
+        """Refuse data that this is not a likelihood of."""
         if spec.categories is None:
             raise UserError(f"Tabular is for tables, and the data are {spec.entry}")
 

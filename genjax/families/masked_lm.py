@@ -1,7 +1,7 @@
 """Masked language models: tokens are predicted from those on both sides.
 
 BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Texts are filled in one
-token after another, the surest first, as in mask-predict (Ghazvininejad et al., arXiv 1904.09324).
+token after another, the most confident first, as in mask-predict (Ghazvininejad et al., arXiv 1904.09324).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Filling:
     Attributes:
       prompt: a text with gaps, each written [MASK]; without one a text of gaps alone is filled.
       length: tokens of such a text.
-      temperature: logits are divided by it; 0 takes the likeliest token.
-      tokens: the text as tokens, in its place.
+      temperature: logits are divided by it; 0 takes the most likely token.
+      tokens: the text as tokens, instead.
     """
 
     prompt: str = ""
@@ -58,14 +58,14 @@ class Filling:
 
 @checks.frozen
 class MaskedLM(Family):
-    """Cross-entropy of tokens that were masked; ``loss`` is in nats a token asked for.
+    """Cross-entropy of tokens that were masked; ``loss`` is in nats per token requested.
 
     All T + 1 tokens of a row are read. A codec without a mask token gets one more, after the others.
 
     Attributes:
       net: a ``Transformer`` that is not causal.
-      masking: which tokens are asked for.
-      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens asked for.
+      masking: which tokens are requested.
+      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens requested.
       sampler: how gaps are filled.
     """
 
@@ -150,7 +150,7 @@ class MaskedLM(Family):
         return dataclasses.replace(options, tokens=(*lead, *tokens, *trail))
 
     def features(self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
-        """[B, T, C] of ``tokens`` [B, T] in the places of the batch's; a key for dropout says training."""
+        """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says training."""
         told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
         segments = batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
         rngs = {} if dropout is None else {"dropout": dropout}
@@ -183,9 +183,9 @@ class MaskedLM(Family):
 
 
 def fill_in(family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0) -> jax.Array:
-    """tokens int32 [B, T] with every mask replaced, the surest gap of each row first, each in view of those before.
+    """tokens int32 [B, T] with every mask replaced, the most confident gap of each row first, each in view of those before.
 
-    ``temperature`` divides the logits that a token is drawn from; 0 takes the likeliest one. No special token is put
+    ``temperature`` divides the logits that a token is drawn from; 0 takes the most likely one. No special token is put
     into a gap.
     """
     kinds = Kinds(**state.variables)

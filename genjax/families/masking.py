@@ -1,6 +1,6 @@
-"""Which tokens of a text a masked language model is asked for, and what it reads in their place.
+"""Which tokens of a text a masked language model is requested, and what it reads in their place.
 
-Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv 1810.04805), drawn anew
+Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv 1810.04805), drawn again
 each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT (Joshi et al., arXiv 1907.10529),
 but of tokens, not of words, and with masked, random or kept drawn for each token of a span.
 """
@@ -19,14 +19,14 @@ Unit = Literal["tokens", "words", "spans"]
 
 
 class Kinds(NamedTuple):
-    """What masking has to know of the tokens of a vocabulary.
+    """What masking must know of the tokens of a vocabulary.
 
     Attributes:
-      mask: the token that stands for what is asked for.
-      special: bool [V], tokens that are no text and never asked for.
+      mask: the token that represents what is requested.
+      special: bool [V], tokens that are not text and never requested.
       ordinary: int32 [A], all the others.
-      continues: bool [V], tokens that go on with a word where ``continued`` holds of the one before.
-      continued: bool [V], tokens after which a word may go on.
+      continues: bool [V], tokens that continue a word where ``continued`` holds of the one before.
+      continued: bool [V], tokens after which a word may continue.
     """
 
     mask: jax.Array
@@ -38,13 +38,13 @@ class Kinds(NamedTuple):
 
 @checks.frozen
 class Masking:
-    """How many tokens are asked for, which, and what stands in their place.
+    """How many tokens are requested, which, and what is in their place.
 
     Attributes:
       unit: "tokens" each for itself, whole "words", or "spans" of tokens in a row.
-      rate: of all tokens the share that is asked for, in expectation.
-      masked: of those the share that the mask stands for.
-      random: the share that any token stands for, evenly drawn; the rest stays as it is.
+      rate: of all tokens the share that is requested, in expectation.
+      masked: of those the share that the mask represents.
+      random: the share that any token represents, drawn uniformly; the rest stays as it is.
       span_end: the probability that a span ends after each of its tokens.
       longest: where it ends at the latest.
     """
@@ -65,9 +65,9 @@ class Masking:
         checks.at_least(self, 1, "longest")
 
     def __call__(self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds) -> tuple[jax.Array, jax.Array]:
-        """What is read [B, T] int32 and what is asked for [B, T] bool, of tokens [B, T], where ``real`` is no padding.
+        """What is read [B, T] int32 and what is requested [B, T] bool, of tokens [B, T], where ``real`` is not padding.
 
-        A span that would leave its document goes on in the next one of the row, which costs nothing.
+        A span that would leave its document continues in the next one of the row, which costs nothing.
         """
         which, how, what = jax.random.split(key, 3)
         asked = self._chosen(which, tokens, kinds) & real & ~kinds.special[tokens]

@@ -17,7 +17,7 @@ SHOWN = 80  # characters of a text in a message
 
 
 def extract_prompts(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple[jax.Array, jax.Array]:
-    """What rows begin with as ``generate`` reads it, padded at the beginning: int32 [B, longest], bool [B, longest].
+    """What rows start with as ``generate`` reads it, left-padded: int32 [B, longest], bool [B, longest].
 
     Args:
       tokens: int32 [B, T].
@@ -40,7 +40,7 @@ def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]
     """The rewards [N] float32 of responses to prompts.
 
     Raises:
-      UserError: the function raises, gives another number of rewards, or one that is no finite number; the prompt and
+      UserError: the function raises, gives another number of rewards, or one that is not a finite number; the prompt and
         the response are named.
     """
     name = getattr(reward, "__name__", str(reward))

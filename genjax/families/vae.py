@@ -52,7 +52,7 @@ class PriorSampler:
       temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the typical. Layers
         below are drawn as they are.
       draw: draw from p(x | z) instead of taking its mean.
-      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
     """
 
     temperature: float = 1.0
@@ -176,7 +176,7 @@ class VAE(Family):
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
-        """All layers, from z1 up, with the mean of each posterior in the place of a draw; the key binarises."""
+        """All layers, from z1 up, with the mean of each posterior instead of a draw; the key binarises."""
         x = self.likelihood.of(state.variables).prepare(key, select_modelled(batch, state.variables))
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
@@ -277,7 +277,7 @@ class VAE(Family):
         """-log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a time.
 
         ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over the draws.
-        Backward each chunk is computed anew, so that memory does not grow with ``samples``.
+        Backward each chunk is recomputed, so that memory does not grow with ``samples``.
         """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label = self.likelihood.of(variables), batch.get("label")

@@ -93,7 +93,7 @@ class VQVAE(Family):
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None:
             raise UserError("the codebook belongs to the live parameters: a VQVAE keeps no average of them (ema None)")
-        # gradient_step folds the device's number into its key, but all devices have to restart codes alike.
+        # gradient_step folds the device's number into its key, but all devices must restart codes alike.
         key, restart_key = jax.random.split(state.step_key)
         decay = self.decay ** (1 / optimizer.accumulate)  # so that a step forgets as much, however it is cut
 
@@ -220,7 +220,7 @@ def restart_codes(
 ) -> tuple[Any, jax.Array]:
     """Set the codes with a count below a share of the average to random rows of z [N, D] with ``seen`` [N] 1.
 
-    They begin with the count of an average code. ``key`` is the same on all devices, and so are the results.
+    They start with the count of an average code. ``key`` is the same on all devices, and so are the results.
 
     Returns:
       The variables, and how many codes were set.

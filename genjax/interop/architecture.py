@@ -141,14 +141,14 @@ class Architecture:
     Attributes:
       kind: its name.
       models: classes whose weights are read; the first is the one that is written.
-      prefix: what all names but those of the head begin with; checkpoints of the bare model lack it.
+      prefix: what all names but those of the head start with; checkpoints of the bare model lack it.
       fixed: options that change the numbers, each with the one value that is supported.
       ignored: a regular expression of names that tell nothing: buffers, other heads.
       read: the hyper-parameters that options describe.
       write: the options that describe hyper-parameters and the number of the padding token, as far as they can:
         ``read`` of them tells what is lost.
       tensors: the table of a net; the options are those of the checkpoint.
-      copies: names that may stand beside the tensor of which they are a copy.
+      copies: names that may be beside the tensor of which they are a copy.
       causal: whether it predicts the next token.
     """
 

@@ -21,7 +21,7 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def read(folder: Path, config: Mapping[str, Any], codec: Subwords) -> JinjaTemplate | None:
-    """The chat template of a folder; None where it has none.
+    """The chat template of a folder; None if it has none.
 
     It is ``chat_template.jinja`` or, without that file, ``chat_template`` of tokenizer_config.json:
     a text, or a list of which the one named "default" is taken. Answers end with the tokens that
@@ -82,7 +82,7 @@ def written(codec: ChatCodec) -> JinjaTemplate:
     """The template of a codec in Jinja, with which other programs make the tokens that it makes.
 
     A ``ChatTemplate`` encodes its pieces one by one, a template in Jinja the text as a whole. Its
-    tokens are the same unless some reach from a header into an answer: an answer that begins with
+    tokens are the same unless some reach from a header into an answer: an answer that starts with
     a blank can have such, and with a tokenizer that puts a space before every text any answer.
     """
     template = codec.template

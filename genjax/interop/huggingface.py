@@ -59,7 +59,7 @@ class Pretrained:
       params: of ``TokenNet(net, vocabulary)``, float32, a row of ``embedding`` for each token.
       codec: its tokenizer.
       kind: the ``model_type`` that transformers knows it as; None for the first that fits.
-      template: its chat template; None where it has none.
+      template: its chat template; None if it has none.
     """
 
     net: Transformer
@@ -114,7 +114,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
     """Write a folder that ``transformers`` opens, with the same logits; biases that are not there are zeros in it.
 
     Raises:
-      UserError: no architecture fits the model, with what stands in the way; its codec has no such form.
+      UserError: no architecture fits the model, with what is in the way; its codec has no such form.
     """
     folder = Path(folder).expanduser()
     architecture = _fitting(model.net, model.kind)

@@ -80,7 +80,7 @@ class GenjaxLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Each context gone on with up to the first of its ``until`` strings, which is left out."""
+        """Each context continued with up to the first of its ``until`` strings, which is left out."""
         drawn: list[str] = [""] * len(requests)
         asked = [(request.args[0], dict(request.args[1])) for request in requests]
         order = sorted(range(len(asked)), key=lambda i: (repr(sorted(asked[i][1].items())), len(asked[i][0])))
@@ -103,7 +103,7 @@ class GenjaxLM(TemplateLM):
             yield whole[max(0, end - 1 - self.max_length) : begin], whole[begin:end]
 
     def _scores(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        """log p of each second part after its first, and whether each of its tokens is the likeliest."""
+        """log p of each second part after its first, and whether each of its tokens is the most likely."""
         found: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
         rows = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         for at in range(0, len(rows), self.batch_size):

@@ -24,7 +24,7 @@ MASKS = ("[MASK]", "<mask>")
 def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     """The codec of a folder's ``tokenizer.json``.
 
-    Documents begin with what the tokenizer itself puts first, and end with what it puts last, else with its
+    Documents start with what the tokenizer itself puts first, and end with what it puts last, else with its
     end-of-text token.
 
     Args:
@@ -42,11 +42,11 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         raise UserError(f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"')
     codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
     try:
-        tokens = codec.vocabulary  # refuses what is no tokenizer
+        tokens = codec.vocabulary  # refuses what is not a tokenizer
         _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic of the library is no Exception
+    except BaseException as error:  # a panic of the library is not an Exception
         reason = (str(error).splitlines() or ["it is damaged"])[0]
         raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
     if tokens > rows:
@@ -186,7 +186,7 @@ def _tokenizer(codec: Any) -> Tokenizer:
 
 
 def _letters() -> list[str]:
-    """The letter that stands for each byte in tokenizers of bytes: itself where it is seen, else one from 256 on."""
+    """The letter that represents each byte in tokenizers of bytes: itself where it is seen, else one from 256 on."""
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
     unseen = sorted(set(range(256)) - seen)
     return [chr(byte if byte in seen else 256 + unseen.index(byte)) for byte in range(256)]

@@ -28,7 +28,7 @@ SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 @dataclass(frozen=True)
 class Weights:
-    """What files hold; the tensors themselves are read when they are asked for.
+    """What files hold; the tensors themselves are read when they are requested.
 
     Attributes:
       folder: of the files.

@@ -59,7 +59,7 @@ def write_atomically(path: PathType) -> Iterator[PathType]:
 def write(path: PathType, content: str | bytes) -> PathType:
     """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path.
 
-    What is no character, as in the name of a file that is not UTF-8, is written as its escape.
+    What is not a character, as in the name of a file that is not UTF-8, is written as its escape.
     """
     with write_atomically(path) as part:
         encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
@@ -100,7 +100,7 @@ def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:
 
 
 def full_disk_errno(error: BaseException) -> int | None:
-    """The ``errno`` of a full disk that an error, or one behind it, stands for; None for other errors."""
+    """The ``errno`` of a full disk that an error, or one behind it, represents; None for other errors."""
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno in FULL:
             return one.errno

@@ -1,4 +1,4 @@
-"""Read errors that may pass: a busy or distant disk is no evidence that a file is damaged."""
+"""Read errors that may pass: a busy or distant disk is not an evidence that a file is damaged."""
 
 from __future__ import annotations
 

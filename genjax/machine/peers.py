@@ -23,7 +23,7 @@ FATAL = (
     b"Polled an error from coordination service",
     b"JAX distributed service detected fatal errors",
 )
-# Said along with it, from other threads; shown after all where the process goes on.
+# Said along with it, from other threads; shown after all where the process continues.
 BEFORE = (b"preemption_sync_manager.cc", b"Additional GRPC error information", b":UNKNOWN:Error")
 
 
@@ -46,7 +46,7 @@ class Watch:
             sys.stderr.broken = self._before.broken
         if hasattr(signal, "SIGABRT") and os.name == "posix":
             # abort() calls the handler with the signal's number: 6 seconds of sleep, in which the
-            # thread reads what was said; then it goes on to end the process.
+            # thread reads what was said; then it continues to end the process.
             library = ctypes.CDLL(None)
             library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
             library.signal.restype = ctypes.c_void_p

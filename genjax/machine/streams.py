@@ -68,7 +68,7 @@ def in_utf8() -> None:
 
 
 def typed(text: str) -> str:
-    """A text of the command line, where bytes that the locale does not know stand for themselves (PEP 383), as UTF-8.
+    """A text of the command line, where bytes that the locale does not know represent themselves (PEP 383), as UTF-8.
 
     What is not UTF-8 either becomes U+FFFD.
     """

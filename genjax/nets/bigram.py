@@ -46,7 +46,7 @@ class Bigram:
 
 
 class BigramNet(nn.Module):
-    """The table [V, V] of ``Bigram``, with the methods of ``TokenNet``; it begins with equal probabilities.
+    """The table [V, V] of ``Bigram``, with the methods of ``TokenNet``; it starts with equal probabilities.
 
     Attributes:
       vocabulary: V.

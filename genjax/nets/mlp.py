@@ -110,7 +110,7 @@ class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 
     Attributes:
-        hidden: Widths; the last is the number of features. Empty for the flat input itself: what stands on it
+        hidden: Widths; the last is the number of features. Empty for the flat input itself: what depends on it
             is then a linear model.
         activation: After each layer.
         dropout: Share of each layer's outputs that a training step drops.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from genjax import checks
 
-NOTHING = -1  # stands in a cache where no token does
+NOTHING = -1  # is in a cache where no token does
 
 
 class PastTokens(NamedTuple):
@@ -23,7 +23,7 @@ class PastTokens(NamedTuple):
 class NgramMLP:
     """Logits of the next token from the embeddings of the last few, side by side through one layer of tanh.
 
-    Before the first token of a row, or of a document, that token stands again: with a codec whose texts begin with a
+    Before the first token of a row, or of a document, that token stands again: with a codec whose texts start with a
     delimiter the first letter is predicted from delimiters alone. There are no direct connections to the logits.
 
     Attributes:

@@ -72,7 +72,7 @@ class Adapters:
                 parts = {name: chosen(tree[name], whole[name], target[name], stacked[name]) for name in tree}
                 return {name: part for name, part in parts.items() if part is not None} or None
             if whole:
-                return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one in its place
+                return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one instead
             return adapter(stacked, tree) if target and tree.ndim >= 2 else None
 
         found = chosen(params, *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)))

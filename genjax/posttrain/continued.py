@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from genjax import checks
 from genjax.continued import Continued
 from genjax.family import Family
 
 BASE = "base"
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class FromBase(Continued):
     """A trained model is trained further: what is judged, sampled and exported is a model of the base's family.
 

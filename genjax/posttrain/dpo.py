@@ -29,7 +29,7 @@ Form = Literal["sigmoid", "ipo"]
 
 @checks.frozen
 class DPO(FromBase):
-    """A trained model of texts goes on learning from preferences, without a reward model and without draws.
+    """A trained model of texts continues learning from preferences, without a reward model and without draws.
 
     The reward of a response is ``beta`` times what its log-probability has gained over that by the reference, the model
     that the policy began as; the margin is the reward of the chosen response less that of the rejected one.
@@ -43,7 +43,7 @@ class DPO(FromBase):
     What is sampled from and exported is the policy, an ``Autoregressive`` model; held-out pairs are judged by DPO.
 
     Metrics, means over pairs: ``accuracy``, how often the margin is above 0, where a tie counts half; ``margin``;
-    ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats a response, which may fall while the margin
+    ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per response, which may fall while the margin
     grows; and ``log_ratio``, what a token of both responses has gained over the reference, in nats. No response is
     drawn, so that none of these is the KL to the reference: see ``evaluation.policy_kl``.
 
@@ -54,7 +54,7 @@ class DPO(FromBase):
       length_normalised: log-probabilities are means over the tokens of a response, as those of SimPO (Meng et al.,
         arXiv 2405.14734), which has no reference; beta is to be larger then, about as many times as responses are long.
       label_smoothing: share of the choices that is taken for wrong, in training alone; of "sigmoid".
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they stand on, and no
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
         second copy; None trains all parameters.
       sampler: how samples are drawn; None takes the base's.
     """

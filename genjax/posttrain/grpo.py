@@ -30,7 +30,7 @@ LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but 
 
 @checks.frozen
 class GRPO(FromBase):
-    """A trained model of texts goes on learning from rewards, by group relative policy optimisation.
+    """A trained model of texts continues learning from rewards, by group relative policy optimisation.
 
     Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
     filters. A batch is of responses: of every ``group`` rows that follow on each other the first is asked, ``group``
@@ -44,28 +44,28 @@ class GRPO(FromBase):
 
     Metrics of training: ``reward``; ``kl`` of a response to the reference, in nats, before the updates; ``tied``, the
     share of groups whose rewards are all equal, which teach nothing; ``policy_loss`` and ``kl_loss``, which with its
-    coefficient makes the rest of the ``loss``; ``approx_kl`` a token to the policy that drew it; ``clip_fraction``;
+    coefficient makes the rest of the ``loss``; ``approx_kl`` per token to the policy that drew it; ``clip_fraction``;
     ``entropy`` a token; ``response_length``.
 
     Attributes:
       base: the run directory of an Autoregressive model: where the policy begins, and the reference.
       reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
         template puts around them, responses without their end.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they stand on, and no
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
         second copy; None trains all parameters.
       group: responses to a prompt.
       new_tokens: the longest response.
       longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
-      epochs: passes over the responses.
+      epochs: skips the responses.
       minibatches: updates in a pass; the responses of a group may be in several.
       clip: how far the ratio of probabilities may be below 1, and above.
-      clip_high: how far above, in its place (Yu et al., arXiv 2503.14476); None takes ``clip``.
+      clip_high: how far above, instead (Yu et al., arXiv 2503.14476); None takes ``clip``.
       kl: coefficient of the KL in the loss.
       scale_by_std: divide advantages by the standard deviation of the group's rewards, the biased one; Dr. GRPO does
         not, as it favours prompts that are nearly always or nearly never answered.
       length_normalised: divide the loss of a response by its length; Dr. GRPO divides by ``new_tokens``, as the length
         makes long wrong responses cheap.
-      kl_alarm: nats a response; a mean KL above it, or clearly below 0, is told while it trains.
+      kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """

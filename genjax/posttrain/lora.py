@@ -21,11 +21,11 @@ from genjax.posttrain.continued import BASE, FromBase
 class LoRA(FromBase):
     """Another run's model, trained further by adapters.
 
-    The base weights stand in ``State.frozen``, which is saved once; parameters, optimizer state and checkpoints are of
+    The base weights are in ``State.frozen``, which is saved once; parameters, optimizer state and checkpoints are of
     the adapters. What is judged, sampled from and exported is the base model with the adapters merged in.
 
     Attributes:
-      base: the run directory of the model, of any family that stands on no other run.
+      base: the run directory of the model, of any family that depends on no other run.
       adapters: which matrices have them, and of which rank.
       sampler: how samples are drawn; None takes the base's.
     """

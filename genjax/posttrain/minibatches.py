@@ -72,14 +72,14 @@ def check_rows(rows: int, parts: int, accumulate: int) -> None:
 def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:
     """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it has one.
 
-    They are dealt anew in each epoch, so that it makes no difference how many devices share a batch.
+    They are dealt again in each epoch, so that it makes no difference how many devices share a batch.
 
     Args:
       batch: whose rows ``parts`` divides.
       key: of all epochs.
       number: of the minibatch, counted through all epochs.
       parts: in an epoch.
-      first: which block of ``parts`` rows the batch begins with, where a device has a slice of it.
+      first: which block of ``parts`` rows the batch starts with, where a device has a slice of it.
     """
     blocks = len(batch["mask"]) // parts
     epoch = jax.random.fold_in(key, number // parts)

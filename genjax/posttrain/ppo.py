@@ -45,7 +45,7 @@ from genjax.posttrain.rollouts import (
 )
 
 REWARD = "reward_run"
-NEGATIVE_KL = -0.1  # nats a response; an estimate may be a little below 0 by chance
+NEGATIVE_KL = -0.1  # nats per response; an estimate may be a little below 0 by chance
 LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
 RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
 Critic = Literal["shared", "separate"]
@@ -53,7 +53,7 @@ Critic = Literal["shared", "separate"]
 
 @checks.frozen
 class PPO(FromBase):
-    """A trained model of texts goes on learning from rewards, by proximal policy optimisation.
+    """A trained model of texts continues learning from rewards, by proximal policy optimisation.
 
     Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
     filters. The reward comes at the last token of a response, and at each one a penalty of the KL coefficient times
@@ -64,7 +64,7 @@ class PPO(FromBase):
     texts of the data.
 
     Responses are drawn, and first judged, in float32. With ``precision="bfloat16"`` the updates hear them a little
-    otherwise: 4e-6 nats a token by ``approx_kl`` before anything is learned, on ``ppo_random_walks``.
+    otherwise: 4e-6 nats per token by ``approx_kl`` before anything is learned, on ``ppo_random_walks``.
 
     Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in nats; ``approx_kl`` a
     token to the policy that drew it; ``clip_fraction``; ``explained_variance`` of the returns by the values;
@@ -74,12 +74,12 @@ class PPO(FromBase):
       base: the run directory of an Autoregressive model: where the policy begins, and the reference.
       reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
         template puts around them, responses without their end.
-      reward_run: in its place, the run directory of a RewardModel of the same tokens.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they stand on, and no
+      reward_run: instead, the run directory of a RewardModel of the same tokens.
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
         second copy; None trains all parameters.
       new_tokens: the longest response.
       longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
-      epochs: passes over the responses.
+      epochs: skips the responses.
       minibatches: updates in a pass.
       gamma: what a reward one token later counts for.
       lam: of the advantages, see ``losses.gae``.
@@ -88,13 +88,13 @@ class PPO(FromBase):
       value_coefficient: weight of the value loss.
       entropy_coefficient: weight of a bonus for the entropy.
       kl: coefficient of the penalty; where it begins if it adapts.
-      kl_target: KL in nats a response that the coefficient is adapted to; None keeps the coefficient.
+      kl_target: KL in nats per response that the coefficient is adapted to; None keeps the coefficient.
       kl_horizon: responses over which it adapts.
       whiten: give advantages mean 0 and standard deviation 1 over a batch.
       critic: values are a linear function of the policy's features, "shared", or of those of a "separate" model,
         which begins as the base, too.
       unended: taken off the reward of a response without an end.
-      kl_alarm: nats a response; a mean KL above it, or clearly below 0, is told while it trains.
+      kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """
@@ -225,7 +225,7 @@ class PPO(FromBase):
 
 
 def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
-    """What to tell of a mean KL, in nats a response, that is not what it should be."""
+    """What to tell of a mean KL, in nats per response, that is not what it should be."""
     if kl < NEGATIVE_KL:
         return (
             f"the KL to the reference is {kl:.3g} nats a response, which a policy that draws its own responses cannot "

@@ -31,7 +31,7 @@ Method = Literal["weighted", "dpo"]
 
 @checks.frozen
 class RewardedDiffusion(FromBase):
-    """A trained diffusion of images goes on learning from rewards of its own samples.
+    """A trained diffusion of images continues learning from rewards of its own samples.
 
     A train step draws several samples for each row of a batch, of the row's label where the base is told labels, asks
     the reward, and makes ``updates`` gradient steps on them, each with new times and noise; all samples of a row share
@@ -53,7 +53,7 @@ class RewardedDiffusion(FromBase):
 
     Attributes:
       base: the run directory of a Diffusion of images: where the policy begins, and the reference.
-      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None where the base is told
+      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if the base is told
         none, which gives a number for each.
       method: "weighted" or "dpo".
       samples: that are drawn for a row, at least 2.
@@ -150,7 +150,7 @@ class RewardedDiffusion(FromBase):
         }
 
     def _times(self, key: jax.Array, rows: int) -> jax.Array:
-        """[rows, updates]: of each update spread evenly over the rows, in random order, as these keep their places."""
+        """[rows, updates]: of each update evenly spaced over the rows, in random order, as these keep their places."""
 
         def of_update(key: jax.Array) -> jax.Array:
             drawing, order = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""Policies that go on learning: responses drawn to prompts, and what models say of each of their tokens."""
+"""Policies that continue learning: responses drawn to prompts, and what models say of each of their tokens."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Rollout(NamedTuple):
     """Prompts and the responses drawn to them.
 
     Attributes:
-      tokens: int32 [B, P + N], prompts padded at the beginning, then responses.
-      real: bool [B, P + N], False for padding and for what stands after the end of a response.
+      tokens: int32 [B, P + N], prompts left-padded, then responses.
+      real: bool [B, P + N], False for padding and for what is after the end of a response.
       log_probs: float32 [B, N], as the sampler had them.
       ended: bool [B], whether the end was drawn.
     """
@@ -68,7 +68,7 @@ def rollout(
     Args:
       family: of the policy.
       params: of the policy.
-      prompts: int32 [B, P], padded at the beginning.
+      prompts: int32 [B, P], left-padded.
       asked: bool [B, P], True for real tokens.
       key: of the draws.
       ends: sequences of tokens that end a response.
@@ -162,7 +162,7 @@ def score_rollout(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.
 
 
 def check_policy(what: str, base: Trained, spec: Spec) -> None:
-    """Refuse a base run that is no language model of the data's tokens, with a ``UserError``."""
+    """Refuse a base run that is not a language model of the data's tokens, with a ``UserError``."""
     if not isinstance(base.family, Autoregressive):
         raise UserError(
             f"{what} begins with an Autoregressive model, but the run {base.run_dir} is of a "

@@ -10,11 +10,11 @@ from genjax.errors import UserError
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Factor, First
 
-BELOW = r"(^|/)(embedding|position_embedding|type_embedding|embedding_norm)(/|$)"  # what stands below all layers
+BELOW = r"(^|/)(embedding|position_embedding|type_embedding|embedding_norm)(/|$)"  # what is below all layers
 
 
 def layer_rates(net: Transformer, decay: float) -> tuple[tuple[str, Factor], ...]:
-    """For an optimizer's ``rates``: the last layer and what stands above it learn at the full rate, each layer below at
+    """For an optimizer's ``rates``: the last layer and what is above it learn at the full rate, each layer below at
     ``decay`` times that above it, the embeddings at ``decay`` times the first layer's.
 
     A head that is the table of embeddings (``tied``) is one of them.
@@ -30,7 +30,7 @@ def layer_rates(net: Transformer, decay: float) -> tuple[tuple[str, Factor], ...
 
 
 def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First], ...]:
-    """For an optimizer's ``unfreeze``: what stands above the layers learns from the start, the last layer after so many
+    """For an optimizer's ``unfreeze``: what is above the layers learns from the start, the last layer after so many
     updates, each below as many later, the embeddings last.
 
     Args:

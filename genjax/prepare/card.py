@@ -194,7 +194,7 @@ def _card(
 
 
 def _changed(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was passed over and changed, the commonest first; none where nothing was."""
+    """What was skipped and changed, the commonest first; none where nothing was."""
     rows = []
     for outcome in outcomes:
         found = sorted(outcome.changed.items(), key=lambda item: (-item[1].times, item[0]))
@@ -226,7 +226,7 @@ def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
     """A picture of each column by its name: how often each class is there, or how long the values are.
 
     Args:
-      read: the folder of the records as they were read; None where they were not.
+      read: the folder of the records as they were read; None if they were not.
       folder: that of the shards.
     """
     before = {} if read is None else shards.lengths(read)

@@ -31,7 +31,7 @@ def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> 
 
 
 def read_bytes(value: Any, encodings: tuple[str, ...], left: Counter[str]) -> Any:
-    """A value with text in the place of bytes, however deep they lie; a ValueError tells that some are no text.
+    """A value with text instead of bytes, however deep they lie; a ValueError tells that some are not text.
 
     A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts both.
     """

@@ -18,7 +18,7 @@ def begin(engine: str) -> None:
     """Let Daft work by ``engine``: "native", "ray" for one on this machine, or a cluster's address.
 
     Raises:
-      UserError: no such cluster, Ray is not installed, or this process has begun with another engine.
+      UserError: no such cluster, Ray is not installed, or this process has started with another engine.
     """
     kind = NATIVE if engine == NATIVE else "ray"
     os.environ.setdefault("DO_NOT_TRACK", "true")  # Daft would tell its makers how it is used

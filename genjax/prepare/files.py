@@ -25,7 +25,7 @@ PACKAGES = {".zst": "backports.zstd", ".lz4": "lz4"}  # that unpack what Python 
 
 
 def _zstd() -> Any:
-    """A module of zstd that tells when a file is cut, as zstandard does not; None where none is installed."""
+    """A module of zstd that says when a file is cut, as zstandard does not; None if none is installed."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -162,7 +162,7 @@ def _only_member(file: BinaryIO) -> BinaryIO:
     """The one file of an archive.
 
     Raises:
-      zipfile.BadZipFile: it is no archive, or of no file, several or one that cannot be unpacked.
+      zipfile.BadZipFile: it is not an archive, or of no file, several or one that cannot be unpacked.
     """
     try:
         archive = zipfile.ZipFile(file)
@@ -170,7 +170,7 @@ def _only_member(file: BinaryIO) -> BinaryIO:
         if len(members) != 1:
             raise zipfile.BadZipFile(f"a zip archive of {len(members)} files, where one is read")
         return cast(BinaryIO, archive.open(members[0]))
-    except (RuntimeError, ValueError) as error:  # it asks for a password, or is packed in a way that is not known
+    except (RuntimeError, ValueError) as error:  # it requests a password, or is packed in a way that is not known
         raise zipfile.BadZipFile(str(error)) from error
 
 

@@ -34,7 +34,7 @@ MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
 class JsonLines(Reader):
     """JSON objects: one a line, of several lines each, or in a list.
 
-    Values that are no text are written as JSON; a missing one is null.
+    Values that are not text are written as JSON; a missing one is null.
 
     Attributes:
       files: patterns below the root.

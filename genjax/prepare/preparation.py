@@ -67,7 +67,7 @@ class Outcome:
       remark: of the stage.
       broken: whether what it dropped is damaged.
       inputs: hashes of what it worked by besides the records, by name.
-      changed: what it passed over and changed in the records.
+      changed: what it skipped and changed in the records.
     """
 
     name: str

@@ -39,7 +39,7 @@ class Found(NamedTuple):
     Attributes:
       place: where in the file it stands, in a form that sorts as the file does; "" where the file is the record.
       values: its columns.
-      fault: why it cannot be used; None where it can.
+      fault: why it cannot be used; None if it can.
       remark: what of it will be lost all the same; the data card counts it.
     """
 
@@ -70,7 +70,7 @@ class Reader:
         """The records of a file; an error of the file itself may be raised in between.
 
         Args:
-          left: counts what is passed over and changed, for the data card.
+          left: counts what is skipped and changed, for the data card.
         """
         with files.open(path) as file:
             yield from self.records(file, files.name(path), Counter() if left is None else left)
@@ -137,7 +137,7 @@ class Csv(Reader):
       delimiter: between fields; None for a tab in .tsv and a comma else.
       encodings: tried in turn on each field; those that hold ASCII as it is.
       quote: around fields that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
-      escape: before a character that stands for itself; None for none.
+      escape: before a character that represents itself; None for none.
     """
 
     files: tuple[str, ...]
@@ -210,7 +210,7 @@ class Csv(Reader):
 
 @checks.frozen
 class Parquet(Reader):
-    """DelimitedRows of Parquet files, unless they are synthetic. Values that are no text are written as JSON.
+    """DelimitedRows of Parquet files, unless they are synthetic. Values that are not text are written as JSON.
 
     Bytes are text in one of the encodings, also within lists and structs; a row with others is broken.
 
@@ -281,7 +281,7 @@ class WholeFiles(Reader):
         yield Found("", {self.column: content, "label": label}, remark=remark)
 
     def look(self, content: bytes) -> str | None:
-        """What of a file is lost where it is decoded; None where nothing is.
+        """What of a file is lost where it is decoded; None if nothing is.
 
         Raises:
           ValueError: it cannot be used.
@@ -340,7 +340,7 @@ def line_place(number: int) -> str:
 
 
 def make_broken_record(place: str, raw: str, fault: str) -> Found:
-    shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is no character becomes "?"
+    shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is not a character becomes "?"
     return Found(place, {"text": shown}, fault)
 
 

@@ -70,7 +70,7 @@ def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
 def read_files(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
     """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
 
-    What was passed over and changed is in "counts", of each file that has any.
+    What was skipped and changed is in "counts", of each file that has any.
     """
     import daft
 
@@ -127,7 +127,7 @@ def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folde
 
 
 def changes(folder: Path) -> dict[str, Change]:
-    """What was passed over and changed in the files that ``read_files`` has read, and in how many of them."""
+    """What was skipped and changed in the files that ``read_files`` has read, and in how many of them."""
     total: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for path in sorted((folder / COUNTS).glob("*.json")):

@@ -1,6 +1,6 @@
 """Runs a ``Preparation``, a stage after the other.
 
-Each stage writes its records to a folder that gets its name once all is there. So a run that was killed goes on after
+Each stage writes its records to a folder that gets its name once all is there. So a run that was killed continues after
 the last whole stage, and a change of the pipeline repeats no stage before it.
 """
 
@@ -135,7 +135,7 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    """The source of the module of a reader or stage that is not genjax's own, whose code ``VERSION`` stands for."""
+    """The source of the module of a reader or stage that is not genjax's own, whose code ``VERSION`` represents."""
     module = type(value).__module__
     try:
         return "" if module.startswith("genjax.") else inspect.getsource(sys.modules[module])
@@ -144,7 +144,7 @@ def _code(value: Any) -> str:
 
 
 def _done(place: Path, key: str) -> Outcome | None:
-    """What a stage did that is done already; None where it is not, or was another one."""
+    """What a stage did that is done already; None if it is not, or was another one."""
     try:
         stored = json.loads((place / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

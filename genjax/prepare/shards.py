@@ -1,4 +1,4 @@
-"""The last step of a preparation: records to shards whose bytes hang on the records alone, and their fingerprint."""
+"""The last step of a preparation: records to shards whose bytes depend on the records alone, and their fingerprint."""
 
 from __future__ import annotations
 

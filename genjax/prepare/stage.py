@@ -1,4 +1,4 @@
-"""What a stage of a preparation is: it takes records and tells which of them are dropped, and why."""
+"""What a stage of a preparation is: it takes records and says which of them are dropped, and why."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ class RowStage(Stage):
     """A stage that looks at one record at a time."""
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        """The records of some rows as they go on, and for each why it is dropped, None where it is kept.
+        """The records of some rows as they continue, and for each why it is dropped, None if it is kept.
 
-        What was changed may stand in a column of its own, as ``Changes`` writes it.
+        What was changed may be in a column of its own, as ``Changes`` writes it.
         """
         raise NotImplementedError
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
-        """The columns of the records that go on, given those that come.
+        """The columns of the records that continue, given those that come.
 
         Raises:
           UserError: a column is missing.

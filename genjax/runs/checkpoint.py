@@ -103,7 +103,7 @@ class Checkpoints:
         return sorted(step for step, lacks in find_steps(self._run_dir).items() if lacks is None)
 
     def best_step(self) -> int | None:
-        """The step with the best value of ``keep.best``; None where no checkpoint has one."""
+        """The step with the best value of ``keep.best``; None if no checkpoint has one."""
         scores = {step: (self._scores(step) or {}).get(self._keep.best or "") for step in self.steps()}
         known = {step: score for step, score in scores.items() if score is not None}
         if not known:
@@ -148,7 +148,7 @@ class Checkpoints:
         """State and progress of ``step``, or of the newest checkpoint that is whole; None if there is none.
 
         A damaged checkpoint is named on stderr, a writer moves it to ``damaged/``, and the one before it is taken.
-        ``target`` gives shapes, dtypes and places, so that a run goes on on other devices.
+        ``target`` gives shapes, dtypes and places, so that a run continues on other devices.
 
         Raises:
           UserError: the checkpoint has other arrays than the target; none can be read, and then nothing is moved; the
@@ -222,7 +222,7 @@ class Checkpoints:
                 )
 
     def frozen(self, target: State) -> Any:
-        """What the run has kept of other runs; None where it needs none or has kept nothing yet.
+        """What the run has kept of other runs; None if it needs none or has kept nothing yet.
 
         Raises:
           UserError: it is damaged, or cannot be read at the moment.
@@ -249,7 +249,7 @@ class Checkpoints:
             raise UserError(f"{folder} is damaged ({_first_line(error)}); {cure}", field=str(folder)) from error
 
     def _scores(self, step: int) -> dict[str, float] | None:
-        """The evaluation's metrics that lie with a checkpoint; None where there are none or they are damaged."""
+        """The evaluation's metrics that lie with a checkpoint; None if there is none or they are damaged."""
         path = self._folder / str(step) / "metrics" / "metrics"
         try:
             found, record = retry(lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)), str(path))

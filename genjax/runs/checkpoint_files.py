@@ -14,7 +14,7 @@ PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checks
 
 
 def newest_step(run_dir: epath.Path) -> int | None:
-    """The step of the newest checkpoint of a run directory that lacks nothing; None where there is none."""
+    """The step of the newest checkpoint of a run directory that lacks nothing; None if there is none."""
     found = find_steps(run_dir)
     return max((step for step, missing in found.items() if missing is None), default=None)
 

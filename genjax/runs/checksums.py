@@ -37,7 +37,7 @@ def hash_arrays(tree: Any) -> dict[str, str]:
 
 
 def format_shape(leaf: Any) -> str:
-    """Dtype and shape of an array, or of what stands for one: the first part of what ``hash_arrays`` returns."""
+    """Dtype and shape of an array, or of what represents one: the first part of what ``hash_arrays`` returns."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 

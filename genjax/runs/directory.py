@@ -35,7 +35,7 @@ OTHERS, ENVIRONMENT = "others.json", "environment.json"
 
 
 def load_experiment(run_dir: epath.Path) -> Experiment | None:
-    """The experiment of a run directory; None where there is none.
+    """The experiment of a run directory; None if there is none.
 
     Raises:
       Untrusted: its files name code that the user has not allowed, see ``trust``.
@@ -65,7 +65,7 @@ def _name_file(path: epath.Path, cure: str) -> Iterator[None]:
 
 
 def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
-    """The experiment of a run directory, which has to be one."""
+    """The experiment of a run directory, which must be one."""
     experiment = load_experiment(epath.Path(run_dir))
     if experiment is None:
         raise not_a_run(run_dir)
@@ -112,7 +112,7 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
 
 
 def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
-    """Refuse a run directory that holds another experiment, or that is no run directory.
+    """Refuse a run directory that holds another experiment, or that is not a run directory.
 
     Args:
       source: the config's file. Its code, and that of the experiment, may run from now on: the user has named it.
@@ -144,7 +144,7 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
 
 
 def _has_started(run_dir: epath.Path) -> bool:
-    """Whether steps were taken: before the first a config may still be mended."""
+    """Whether steps were taken: before the first a config may still be fixed."""
     return (run_dir / "metrics.jsonl").exists() or bool(find_steps(run_dir))
 
 
@@ -166,7 +166,7 @@ def describe(
     """Write what the run keeps of its data and of where it runs; refuse data that have changed.
 
     Args:
-      parents: what is known of the runs that it stands on, by role; none where it stands on none.
+      parents: what is known of the runs that it depends on, by role; none where it depends on none.
     """
     check_data(run_dir, data)
     record = run_dir / ENVIRONMENT
@@ -192,7 +192,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
 
 
 def starts(run_dir: epath.Path) -> list[dict[str, Any]] | None:
-    """Every start of the run, none where there is no record; None where the record is damaged."""
+    """Every start of the run, none where there is no record; None if the record is damaged."""
     path = run_dir / ENVIRONMENT
     if not path.exists():
         return []
@@ -239,7 +239,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that genjax runs from, None where it was installed."""
+    """The commit of the checkout that genjax runs from, None if it was installed."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
@@ -248,7 +248,7 @@ def _commit() -> str | None:
 
 
 def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
-    """Write down the families that the run stands on, so that it can be loaded where their runs are not."""
+    """Write down the families that the run depends on, so that it can be loaded where their runs are not."""
     if others and jax.process_index() == 0:
         kept = {role: experiments.to_json(other) for role, other in others.items()}
         trust.remember(stored.list_code(kept))
@@ -257,7 +257,7 @@ def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
 
 
 def load_others(run_dir: epath.Path) -> dict[str, Trained] | None:
-    """The families that the run stands on; None before it has kept their arrays, too."""
+    """The families that the run depends on; None before it has kept their arrays, too."""
     path = run_dir / OTHERS
     if not (run_dir / "frozen").exists() or not path.exists():
         return None

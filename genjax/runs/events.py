@@ -27,7 +27,7 @@ class Events:
 
     Args:
       folder: of the files.
-      step: that the run goes on from. What the files hold of later steps is removed.
+      step: that the run continues from. What the files hold of later steps is removed.
     """
 
     def __init__(self, folder: epath.Path, step: int) -> None:
@@ -37,7 +37,7 @@ class Events:
         self._known = frozenset().union(*found)  # (tag, step) of every scalar
 
     def scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
-        """Write a row of numbers that the files do not hold yet; None stands for what is not finite."""
+        """Write a row of numbers that the files do not hold yet; None represents what is not finite."""
         for name, value in numbers.items():
             content = summary.scalar(f"{split}/{name}", np.nan if value is None else value)
             if (content.value[0].tag, step) not in self._known:

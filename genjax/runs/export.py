@@ -53,7 +53,7 @@ def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int =
       options: of the sampler; the family's own by default.
 
     Raises:
-      UserError: the run has no such form, with what stands in the way.
+      UserError: the run has no such form, with what is in the way.
     """
     if to not in get_args(Form):
         raise unknown_name("form of an export", to, get_args(Form))
@@ -99,7 +99,7 @@ def export_pretrained(run: Run) -> Pretrained:
     """The model of a run as ``interop`` knows models of tokens, with averaged parameters where there are any.
 
     Raises:
-      UserError: it is no Transformer over tokens, or one that reads a source, or it masks with a token that its codec
+      UserError: it is not a Transformer over tokens, or one that reads a source, or it masks with a token that its codec
         does not have.
     """
     family, params = run.family, run.model().state.params

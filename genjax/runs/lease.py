@@ -64,7 +64,7 @@ class Holder:
 
     @classmethod
     def read(cls, path: epath.Path) -> Holder | None:
-        """What a file says; None where it is damaged.
+        """What a file says; None if it is damaged.
 
         Raises:
           FileNotFoundError: there is none.
@@ -74,7 +74,7 @@ class Holder:
 
     @classmethod
     def parsed(cls, content: bytes) -> Holder | None:
-        """The holder that bytes stand for; None where they make no sense."""
+        """The holder that bytes represent; None if they make no sense."""
         try:
             found = cls(**json.loads(content))
         except (ValueError, TypeError, RecursionError):
@@ -84,7 +84,7 @@ class Holder:
 
     @property
     def dead(self) -> bool | None:
-        """Whether this process has ended; None where that cannot be seen from here."""
+        """Whether this process has ended; None if that cannot be seen from here."""
         if os.name != "posix" or self.boot != _boot() or self.pids != _pids():
             return None
         try:
@@ -233,7 +233,7 @@ class _File:
             raise _lease_error(self._path, f"is being trained by {holder}: wait for its end, or stop it")
         here = holder is None or holder.boot == _boot()
         free = _lockable(path) if here else None
-        paused = holder is not None and free is False  # a container that stands still may go on
+        paused = holder is not None and free is False  # a container that stands still may continue
         if free or (age >= STALE and not paused):
             return key
         who = "a process on this machine" if holder is None else str(holder)
@@ -354,7 +354,7 @@ def _link(part: Path, path: Path) -> bool:
 
 
 def _lock(fd: int) -> bool | None:
-    """Lock an open file; False where another has locked it, None where files cannot be locked."""
+    """Lock an open file; False where another has locked it, None if files cannot be locked."""
     if fcntl is None:
         return None
     try:
@@ -375,7 +375,7 @@ def _lockable(path: Path) -> bool | None:
 
 
 def _read_start_time(pid: int) -> str | None:
-    """When a process was started; "" for one that has ended, None where that cannot be seen."""
+    """When a process was started; "" for one that has ended, None if that cannot be seen."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

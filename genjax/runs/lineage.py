@@ -36,7 +36,7 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
     Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax that it ran by,
     ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records like this one of the runs that it
-    stands on, by role, as they were when it began.
+    depends on, by role, as they were when it began.
 
     Args:
       step: of the checkpoint; the newest by default.
@@ -60,9 +60,9 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
 
 def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
-    """The records of the runs that another stands on, by role: those of its first start, if it has begun.
+    """The records of the runs that another depends on, by role: those of its first start, if it has started.
 
-    They are those that its family stands on, the one that it starts from, and those that its curriculum asks.
+    They are those that its family depends on, the one that it starts from, and those that its curriculum asks.
     """
     kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
@@ -93,7 +93,7 @@ def _best(run_dir: str) -> int | None:
 
 
 def tree(record: Mapping[str, Any]) -> str:
-    """A record for a person: what it stands on is indented below it.
+    """A record for a person: what it depends on is indented below it.
 
     Raises:
       UserError: it has another form than ``read_record`` gives, as that of a damaged file may.
@@ -141,7 +141,7 @@ def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """The hashes of the raw files of a real set; None where the manifest of these very records is not there."""
+    """The hashes of the raw files of a real set; None if the manifest of these very records is not there."""
     try:
         manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
         return manifest["inputs"] if manifest["fingerprint"] == origin["fingerprint"] else None

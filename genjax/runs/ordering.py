@@ -63,7 +63,7 @@ def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_
 
 
 def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str, ...]]:
-    """The order that the curriculum gives the training examples, None where it gives none, and lines for the reader.
+    """The order that the curriculum gives the training examples, None if it gives none, and lines for the reader.
 
     The scores are kept in the run directory, as what they came from, another run or a function, may be gone or
     changed when this run is resumed, and another machine may give other last bits.

@@ -65,7 +65,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     if model.template is not None:
         data = set_codec(data, ChatCodec(codec, model.template))
-    experiment = Experiment(family, data, optimizer=SGD())  # whose state is no copy of the parameters
+    experiment = Experiment(family, data, optimizer=SGD())  # whose state is not a copy of the parameters
     layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
 
     directory.claim(folder, experiment, None)
@@ -85,16 +85,16 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
 
 
 def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
-    """The experiment on another model than the one that its config names, with that one's net in the place of its own.
+    """The experiment on another model than the one that its config names, with that one's net instead of its own.
 
-    A run that has begun goes on with what it has kept, so that the other may be gone; it begins with no third one.
+    A run that has started continues what it has kept, so that the other may be gone; it starts with no third one.
 
     Args:
       source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
       run_dir: of the experiment; a model of Hugging Face's becomes a run beside it, ``run_dir``_from.
 
     Raises:
-      UserError: there is no such model, the run has begun with another, or several processes are to read it.
+      UserError: there is no such model, the run has started with another, or several processes are to read it.
     """
     folder = epath.Path(run_dir).expanduser()
     own = directory.load_experiment(folder) if newest_step(folder) is not None else None
@@ -140,7 +140,7 @@ def _is_ours(source: str) -> bool:
 
 
 def _check_same(source: str, run_dir: str, own: Experiment) -> None:
-    """Refuse another model than the one that a run has begun with, with a ``UserError``."""
+    """Refuse another model than the one that a run has started with, with a ``UserError``."""
     first = wrap_family(own.family).runs.get("base") or (own.start_from.run if own.start_from is not None else None)
     made = _base_directory(run_dir)
     if first == str(made):
@@ -156,7 +156,7 @@ def _base_directory(run_dir: str) -> Path:
 
 
 def _origin(made: Path) -> Path:
-    """The file that tells which model of Hugging Face's has become that run."""
+    """The file that says which model of Hugging Face's has become that run."""
     return made.with_name(f"{made.name}.txt")
 
 
@@ -182,7 +182,7 @@ def _import_base(source: str, made: Path) -> str:
 
 
 def _set_net(family: Any, net: Any) -> Any:
-    """A family, or what its net stands on, with hyper-parameters of that kind of net in the place of its own."""
+    """A family, or what its net depends on, with hyper-parameters of that kind of net instead of its own."""
     own = getattr(family, "net", None)
     if own is None or net is None:
         return family

@@ -1,7 +1,7 @@
 """What judges the samples of a run: a Python function such as trains a family, or the run of a reward model.
 
-Of texts a function takes prompts, as they stand in rows of tokens, with what a template puts around them, and
-responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N] that were asked for or None. It
+Of texts a function takes prompts, as written in rows of tokens, with what a template puts around them, and
+responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N] that were requested or None. It
 gives a number for each, the higher the better.
 """
 
@@ -66,7 +66,7 @@ def load_reward(name: str) -> Reward:
 def text_rewards(
     reward: Reward, codec: Any, request: Request, typed: Sequence[str], responses: Sequence[str]
 ) -> np.ndarray:
-    """The rewards [N] of responses to what was asked for, whose prompts a person has ``typed``.
+    """The rewards [N] of responses to what was requested, whose prompts a person has ``typed``.
 
     Raises:
       UserError: a function fails; see ``rewards_of_texts``.

@@ -36,13 +36,13 @@ class Setup:
     """A run that is ready for its first step.
 
     Attributes:
-      experiment: with its final family: other families in the place of the runs that it depends on.
+      experiment: with its final family: other families instead of the runs that it depends on.
       data: opened.
       layout: the devices.
       others: the families that the experiment's depends on, by role.
       target: the state's shapes, types and places.
       run_step: the compiled train step, ``(state, batch) -> state, metrics``.
-      run_dir: of the run; None where nothing is kept.
+      run_dir: of the run; None if nothing is kept.
     """
 
     experiment: Experiment
@@ -139,7 +139,7 @@ def _check_stages(setup: Setup) -> None:
 
 
 def find_base(experiment: Experiment) -> str | None:
-    """The directory of the run whose model this one continues; None where it starts from random parameters."""
+    """The directory of the run whose model this one continues; None if it starts from random parameters."""
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 

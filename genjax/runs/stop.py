@@ -14,7 +14,7 @@ from genjax import parallel
 from genjax.machine import early, streams
 from genjax.runs.lease import Lease
 
-GRACE = 3.0  # seconds that a command has to tidy up
+GRACE = 3.0  # seconds that a command must tidy up
 OVER = 0  # no signal
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 
@@ -23,7 +23,7 @@ class Stop:
     """Remembers SIGTERM, SIGINT and SIGHUP until the step under way is saved; a second SIGINT interrupts at once.
 
     Args:
-      lease: on the run directory, which another process may take over; None where there is none, or where it is not
+      lease: on the run directory, which another process may take over; None if there is none, or where it is not
         this process that holds it.
     """
 

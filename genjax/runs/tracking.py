@@ -1,7 +1,7 @@
 """Runs in MLflow: parameters, metrics, artifacts, and checkpoints as versions of a model.
 
 All that is sent is in the run directory before. A thread reads it there, so that training waits for no server, and
-what could not be sent is sent later, by the same process or when the run goes on.
+what could not be sent is sent later, by the same process or when the run continues.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LONGEST = 6000  # characters of a parameter
 
 @checks.frozen
 class Tracking:
-    """Where a run is tracked with MLflow. It changes nothing about the run, and so is no part of its config.
+    """Where a run is tracked with MLflow. It changes nothing about the run, and so is not a part of its config.
 
     Attributes:
       uri: "sqlite" for mlflow.db beside the run directory, any other file as sqlite:///mlflow.db, or that of a server,
@@ -62,7 +62,7 @@ class Tracking:
             raise UserError(f"tracking.model is a name of letters, digits and . - _, not {self.model!r}")
 
     def store(self, run_dir: Path) -> tuple[str, str | None]:
-        """The URI, and where artifacts go: beside a file of SQLite; None where the server says."""
+        """The URI, and where artifacts go: beside a file of SQLite; None if the server says."""
         uri = f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}" if self.uri == SQLITE else str(self.uri)
         if not uri.startswith("sqlite:///"):
             return uri, None
@@ -74,7 +74,7 @@ def track_run(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, a
     """Tracks a run while it is trained; nothing is done without a URI or where it is not ``active``.
 
     Raises:
-      UserError: MLflow is not installed, the run directory is no local one, or a run that is not tracked yet finds
+      UserError: MLflow is not installed, the run directory is not a local one, or a run that is not tracked yet finds
         no store. Later a store that does not answer costs a warning, and nothing is lost.
     """
     if tracking.uri is None or not active:
@@ -142,10 +142,10 @@ class Sender:
         run = self._begun(uri, artifacts)
         self._id, self._artifacts = run.info.run_id, run.info.artifact_uri
         self._describe(run.data.params)
-        # Rows that are there already: a run that goes on learns the steps after its checkpoint once more.
+        # Rows that are there already: a run that continues learns the steps after its checkpoint once more.
         history = {split: self._client.get_metric_history(self._id, f"{split}/loss") for split in ("train", "eval")}
         self._known = {(split, metric.step) for split, metrics in history.items() for metric in metrics}
-        self._times: dict[tuple[str, int], int] = {}  # of rows: what is sent once more has to be the very same
+        self._times: dict[tuple[str, int], int] = {}  # of rows: what is sent once more must be the very same
         self._place, self._last = 0, b""  # how far the rows are read, and the last one
         self._sent: dict[str, float] = {}  # samples, and when they were written
 

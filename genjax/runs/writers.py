@@ -22,7 +22,7 @@ Numbers = Mapping[str, float]
 class Writers:
     """The writers of one run. ``active`` is false on all processes but the first: then nothing is written.
 
-    Rows of ``metrics.jsonl`` past ``step``, the step that the run goes on from, are cut. Those up to it that a killed
+    Rows of ``metrics.jsonl`` past ``step``, the step that the run continues from, are cut. Those up to it that a killed
     process has not brought to TensorBoard are written there now.
     """
 
@@ -130,7 +130,7 @@ def read_rows(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def parse_rows(content: bytes) -> list[dict[str, Any]]:
-    """The rows of lines; what is no row, such as a line that a crash cut in half, is left out."""
+    """The rows of lines; what is not a row, such as a line that a crash cut in half, is left out."""
     rows = []
     for line in content.splitlines():
         try:

@@ -27,7 +27,7 @@ class Value(NamedTuple):
 
 
 def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
-    """The one value of a JSON text, which may begin with a byte order mark.
+    """The one value of a JSON text, which may start with a byte order mark.
 
     Args:
       text: bytes may be of UTF-8, UTF-16 or UTF-32.
@@ -35,7 +35,7 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
       finite: refuse NaN and Infinity, which JSON has no form of.
 
     Raises:
-      UserError: it is no JSON or nested too deeply, or an object has two members of one name; the line is named.
+      UserError: it is not JSON or nested too deeply, or an object has two members of one name; the line is named.
     """
     if isinstance(text, bytes):
         try:

@@ -44,7 +44,7 @@ def read_text(path: epath.Path, cure: str) -> str:
     """The text of a file of a run.
 
     Args:
-      cure: what mends the run where the file is damaged.
+      cure: what fixes the run where the file is damaged.
 
     Raises:
       UserError: it is not a file, or not UTF-8.
@@ -122,7 +122,7 @@ def _module(path: Path, content: bytes) -> ModuleType:
 
 @contextlib.contextmanager
 def blame_config(path: Path) -> Iterator[None]:
-    """Whatever a config file raises is its author's to mend; what it prints goes to stderr, not into the output.
+    """Whatever a config file raises is its author's to fix; what it prints goes to stderr, not into the output.
 
     Raises:
       UserError: it failed, ended the process, or has not come to an end after ``PATIENCE`` seconds.

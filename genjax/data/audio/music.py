@@ -31,7 +31,7 @@ REST = 4  # silent steps between samples in one file
 class ChoraleCodec:
     """Steps of notes, one token for each note from the highest down and a token that ends the step.
 
-    0 stands before and after a piece, 1 ends a step, the notes follow. A step is a set of notes and has one spelling
+    0 is before and after a piece, 1 ends a step, the notes follow. A step is a set of notes and has one spelling
     alone, so the likelihoods of the tokens of a step multiply to one of the step.
 
     Attributes:
@@ -143,7 +143,7 @@ def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
 
 
 def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) -> bytes:
-    """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes that go on are held."""
+    """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes that continue are held."""
     events = [(stop * ticks, 0, note) for note, _, stop in find_notes(frames)]
     events += [(start * ticks, 1, note) for note, start, _ in find_notes(frames)]
     track = b"\0\xff\x51\x03" + struct.pack(">I", round(60e6 / quarters_per_minute))[1:]

@@ -143,11 +143,11 @@ def read_sound(content: bytes) -> Sound:
 
     Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is
     beyond [-1, 1] is clipped. A file that does not know its length, as programs write them to a
-    pipe, is read to its end; what follows the sound of another is passed over.
+    pipe, is read to its end; what follows the sound of another is skipped.
 
     Raises:
-      ValueError: the file is no WAV, coded otherwise, without a rate, empty or cut off, or has
-        floats that are no numbers; the message says which.
+      ValueError: the file is not a WAV, coded otherwise, without a rate, empty or cut off, or has
+        floats that are not numbers; the message says which.
     """
     order = ORDERS.get(content[:4])
     if order is None or content[8:12] != b"WAVE":
@@ -201,7 +201,7 @@ def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
 
 
 def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None:
-    """The bytes of the samples by the header, None where the program that wrote it did not know them."""
+    """The bytes of the samples by the header, None if the program that wrote it did not know them."""
     if size == NO_SIZE and 0 < wide < NO_WIDE_SIZE:
         return wide
     if size > there and any(size in sizes for sizes in UNKNOWN):
@@ -239,7 +239,7 @@ def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Floats [T, C] as int16, and how many are clipped.
 
     Raises:
-      ValueError: some are no numbers.
+      ValueError: some are not numbers.
     """
     if unknown := int(np.isnan(values).sum()):
         raise ValueError(f"{unknown:,} of its {values.size:,} values are no numbers (NaN)")
@@ -249,7 +249,7 @@ def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _a_law(code: np.ndarray) -> np.ndarray:
-    """What bytes [N] stand for in 16 bits (ITU-T G.711)."""
+    """What bytes [N] represent in 16 bits (ITU-T G.711)."""
     code = code ^ 0x55
     part, step = code >> 4 & 7, (code & 15) << 4
     size = np.where(part == 0, step + 8, step + 0x108 << np.maximum(part, 1) - 1)
@@ -257,7 +257,7 @@ def _a_law(code: np.ndarray) -> np.ndarray:
 
 
 def _mu_law(code: np.ndarray) -> np.ndarray:
-    """What bytes [N] stand for in 16 bits (ITU-T G.711)."""
+    """What bytes [N] represent in 16 bits (ITU-T G.711)."""
     code = ~code & 0xFF
     size = (((code & 15) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
     return np.where(code & 0x80, -size, size).astype(np.int16)

@@ -24,7 +24,7 @@ from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
 PLANES = (0xF0000, 0x100000)  # of private-use characters; one that no text uses marks messages
-GENERATION = 32_000  # the number whose marks stand around ``{% generation %}`` blocks
+GENERATION = 32_000  # the number whose marks are around ``{% generation %}`` blocks
 # Roles that templates know by convention; a template may write others only if it names them.
 ROLES = frozenset({"system", "user", "assistant", "developer", "tool", "function", "ipython"})
 PROBE = (Turn("user", "a"), Turn("assistant", "b"))
@@ -120,7 +120,7 @@ class JinjaTemplate:
         return Conversation(found.ids, learned)
 
     def end(self, codec: Any) -> int | None:
-        """The special token that the template writes after an answer; None where it writes none."""
+        """The special token that the template writes after an answer; None if it writes none."""
         return _end_of_turn(self, self._checked(codec))
 
     def ends(self, codec: Any) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class JinjaTemplate:
         return tuple(dict.fromkeys(i for i in found if i is not None))
 
     def starts(self, codec: Any) -> bool:
-        """Whether what a conversation begins with is left to the codec."""
+        """Whether what a conversation starts with is left to the codec."""
         return False
 
     def _checked(self, codec: Any) -> Subwords:
@@ -231,7 +231,7 @@ def _messages(turns: tuple[Turn, ...], base: int | None = None) -> list[dict[str
 
 
 def _parsed(marked: str, base: int, messages: int) -> Rendered | None:
-    """A text without its marks, and what stood between them; None where they are out of order."""
+    """A text without its marks, and what stood between them; None if they are out of order."""
     said: list[list[Span]] = [[] for _ in range(messages)]
     generated: list[Span] = []
     opened: dict[int, int] = {}

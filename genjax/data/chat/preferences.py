@@ -149,8 +149,8 @@ def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Prefere
 
     Args:
       path: as ``json_records`` reads it.
-      joint: what stands between an instruction and its ``input``, where that is not empty.
-      left: counts what was changed or passed over.
+      joint: what is between an instruction and its ``input``, where that is not empty.
+      left: counts what was changed or skipped.
 
     Raises:
       UserError: the file is missing, damaged or empty, or a record lacks a field; the record is named.

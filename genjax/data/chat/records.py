@@ -17,11 +17,11 @@ SIDES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "as
 def parse_turns(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
 
-    A ``system`` text may stand beside each of them.
+    A ``system`` text may be beside each of them.
 
     Args:
-      joint: what stands between an instruction and its ``input``, where that is not empty.
-      left: counts what of a record and its messages is passed over, by its field, and texts that are null.
+      joint: what is between an instruction and its ``input``, where that is not empty.
+      left: counts what of a record and its messages is skipped, by its field, and texts that are null.
 
     Raises:
       UserError: the record is none of these, or a field holds no text; it is named.
@@ -68,7 +68,7 @@ def _messages(messages: Any, form: str, where: str, template: Template, left: Co
 
 
 def _message_text(message: Any, says: str, place: str) -> str:
-    """The text of a message, which may stand in parts."""
+    """The text of a message, which may be in parts."""
     parts = message[says]
     if not isinstance(parts, list):
         return get_text(message, says, place)

@@ -38,7 +38,7 @@ class ChatLayout:
 
     Attributes:
       length: predictions in a row, T.
-      packed: train on rows of several conversations, told apart; held-out ones have a row each.
+      packed: train on rows of several conversations, distinguished; held-out ones have a row each.
       long: "drop" conversations of more than T + 1 tokens, or "cut" their answer's end, never the prompt.
     """
 

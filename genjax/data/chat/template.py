@@ -1,4 +1,4 @@
-"""Conversations as text: who speaks is told by what stands before and after each turn."""
+"""Conversations as text: who speaks is told by what is before and after each turn."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Template(Protocol):
         ...
 
     def starts(self, codec: Any) -> bool:
-        """Whether the codec's start stands before a conversation."""
+        """Whether the codec's start is before a conversation."""
         ...
 
     def end(self, codec: Any) -> int | None:
@@ -56,12 +56,12 @@ class Template(Protocol):
 
 @checks.frozen
 class ChatTemplate:
-    """What stands around the turns of each role; the defaults are those of Alpaca (Taori et al., 2023).
+    """What is around the turns of each role; the defaults are those of Alpaca (Taori et al., 2023).
 
     Attributes:
-      roles: of each its name, what stands before a turn, and what after.
+      roles: of each its name, what is before a turn, and what after.
       user: the role of whoever asks, which a prompt is of.
-      assistant: the role that is learned; the codec's end stands after each of its turns.
+      assistant: the role that is learned; the codec's end is after each of its turns.
     """
 
     roles: tuple[tuple[str, str, str], ...] = (
@@ -89,7 +89,7 @@ class ChatTemplate:
     def pieces(self, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
         """Pieces of the text of a conversation, in order, and of each whether it is learned.
 
-        All that stands between two answers is one piece: tokens may go across the borders of turns.
+        All that is between two answers is one piece: tokens may go across the borders of turns.
 
         Raises:
           UserError: a role that the template has no form of.
@@ -155,7 +155,7 @@ class ChatCodec(AroundText):
 
     Attributes:
       tokens: the codec of the text, of any kind.
-      template: what stands around a prompt.
+      template: what is around a prompt.
     """
 
     tokens: Any
@@ -172,7 +172,7 @@ class ChatCodec(AroundText):
 
     @property
     def end(self) -> int | None:
-        """What stands after an answer; of a template that writes nothing there the codec's own."""
+        """What is after an answer; of a template that writes nothing there the codec's own."""
         end = self.template.end(self.tokens)
         own: int | None = self.tokens.end
         return own if end is None else end

@@ -117,7 +117,7 @@ def header(content: bytes) -> Header:
     """Look at an image file; PNG and JPEG without decoding their pixels.
 
     Raises:
-      Exception: of many types, as Pillow's readers do, when the file is no whole image.
+      Exception: of many types, as Pillow's readers do, when the file is not a complete image.
     """
     image = _opened(content)
     with _quietly() if image.format in WARNING else contextlib.nullcontext():
@@ -142,7 +142,7 @@ def check_size(size: tuple[int, int] | None) -> None:
 
 
 def note(text: str) -> None:
-    """One line for whoever waits."""
+    """One line for the user."""
     print(text, file=sys.stderr, flush=True)
 
 

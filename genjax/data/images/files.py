@@ -35,11 +35,11 @@ MAGIC = re.compile(r"[*?\[]")
 
 
 class Entry(NamedTuple):
-    """A file below a folder, or what is passed over with all that may be in it.
+    """A file below a folder, or what is skipped with all that may be in it.
 
     Attributes:
       name: its path below the folder, with "/" on every system.
-      fault: why it is passed over, such as "broken link"; "" where it can be read.
+      fault: why it is skipped, such as "broken link"; "" where it can be read.
       linked: whether a link leads to it.
     """
 
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it is called where it is passed over: its fault, or else its suffix."""
+        """What it is called where it is skipped: its fault, or else its suffix."""
         return self.fault or PurePosixPath(self.name).suffix.lower() or "without a suffix"
 
 
@@ -86,7 +86,7 @@ def entries(
       root: the folder.
       below: the folder in it where to begin.
       depth: folders down from there, itself among them; None for all.
-      hidden: whether to give files and folders whose name begins with "." as others.
+      hidden: whether to give files and folders whose name starts with "." as others.
       closed: whether to pass over links that lead out of the root, such as one that a stranger has
         packed.
 
@@ -145,7 +145,7 @@ def list_files(
       things: what the files are, for the message.
       classes: whether the folders directly under the root are labels, none of which may be without
         files.
-      closed: whether links that lead out of the root are passed over.
+      closed: whether links that lead out of the root are skipped.
 
     Raises:
       UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
@@ -189,10 +189,10 @@ def list_files(
 def fitting(root: Path, pattern: str) -> Fitting:
     """The files below a folder that fit a pattern such as "books/*.txt.gz" or "**/*.png", links followed.
 
-    Hidden ones fit where a part of the pattern begins with ".".
+    Hidden ones fit where a part of the pattern starts with ".".
 
     Raises:
-      ValueError: it is no pattern.
+      ValueError: it is not a pattern.
       UserError: a name is not in UTF-8.
     """
     from fsspec.utils import glob_translate
@@ -235,11 +235,11 @@ def told(counts: Mapping[str, int]) -> str:
 
 
 def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()) -> None:
-    """One line about the files that are passed over, if any are.
+    """One line about the files that are skipped, if any are.
 
     Args:
       title: whose files they are.
-      taken: files that are not passed over.
+      taken: files that are not skipped.
       counts: of the others, by kind.
       recased: of the others those that would fit the pattern in other capitals.
     """
@@ -259,7 +259,7 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
 
 
 def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
-    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelt otherwise are the same."""
+    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelled otherwise are the same."""
     alike = [spelt_alike(word) for word in words]
     number = {word: i for i, word in enumerate(sorted(set(alike)))}
     return np.array([number[word] for word in alike], np.int32), len(number)
@@ -268,7 +268,7 @@ def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
 def split_rows(root: str, names: Sequence[str], fraction: float, things: str) -> dict[str, np.ndarray]:
     """Rows [M] of "train" and, unless ``fraction`` is 0, of "test".
 
-    The choice hangs on each file's path below the root, so adding files moves no other.
+    The choice depends on each file's path below the root, so adding files moves no other.
 
     Raises:
       UserError: a single file cannot be both.
@@ -286,12 +286,12 @@ def split_rows(root: str, names: Sequence[str], fraction: float, things: str) ->
 
 
 def _hash_position(name: str) -> float:
-    """Where a file falls in [0, 1), by its path alone; accents spelt alike on every file system."""
+    """Where a file falls in [0, 1), by its path alone; accents spelled alike on every file system."""
     return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
 
 
 def spelt_alike(name: str) -> str:
-    """A name whose accents are spelt as on every other file system."""
+    """A name whose accents are spelled as on every other file system."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -26,7 +26,7 @@ OF_TOKENS = frozenset(
 
 
 class Curriculum(Protocol):
-    """Frozen dataclasses, as they stand in configs. Who inherits overrides what it changes: the rest has defaults.
+    """Frozen dataclasses, as written in configs. Who inherits overrides what it changes: the rest has defaults.
 
     ``changes_batches`` says whether it changes what an example looks like, not only which ones come. A curriculum that
     orders the examples has a ``score`` of ``genjax.data.order.difficulty``: it is computed for each training example before
@@ -42,7 +42,7 @@ class Curriculum(Protocol):
 
     @property
     def score(self) -> Any:
-        """What tells how difficult an example is; None where the order is left alone."""
+        """What says how difficult an example is; None if the order is left alone."""
         return None
 
     def check(self, family: Any) -> None:
@@ -53,7 +53,7 @@ class Curriculum(Protocol):
         return batch
 
     def ordering(self, scores: np.ndarray) -> Order:
-        """The order of training examples with these ``scores`` [N], asked for where there is a ``score``."""
+        """The order of training examples with these ``scores`` [N], requested where there is a ``score``."""
         raise NotImplementedError
 
 
@@ -149,7 +149,7 @@ class NoiseLevels(Curriculum):
     """A diffusion learns at some noise levels first, by default the noisy half, which are easier.
 
     Adds ``logsnr`` [B, 2] float32 to a batch, the least and the largest log-SNR of the step. The limits move on a line;
-    ends that the process does not reach are no limits.
+    ends that the process does not reach are not limits.
 
     Attributes:
       first: the least and the largest log-SNR at step 0.

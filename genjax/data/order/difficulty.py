@@ -14,7 +14,7 @@ from genjax.errors import UserError
 
 
 class Score(Protocol):
-    """Larger is more difficult. Frozen dataclasses, as they stand in configs; who inherits needs ``__call__`` alone."""
+    """Larger is more difficult. Frozen dataclasses, as written in configs; who inherits needs ``__call__`` alone."""
 
     @property
     def runs(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Blend:
     parts are halved again and again: of the m examples of a group, as many are of its first half as this was due when
     the group was due m, rounded. When that was is found by bisection in a table of sums for the steps in which
     proportions change, and by a division after them. Within a step the parts come in random order. Each part is
-    shuffled anew for each of its epochs, in which each of its examples comes once.
+    shuffled again for each of its epochs, in which each of its examples comes once.
 
     Attributes:
       sizes: examples of each part, which stand end to end.

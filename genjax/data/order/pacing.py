@@ -14,7 +14,7 @@ from genjax.errors import UserError
 
 
 class Pacing(Protocol):
-    """A share that never falls; frozen dataclasses, as they stand in configs."""
+    """A share that never falls; frozen dataclasses, as written in configs."""
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         """The share in (0, 1], float64 of the shape of ``step`` [...], the first of which is 0.

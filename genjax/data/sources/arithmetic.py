@@ -112,7 +112,7 @@ def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
     """1 for each response that is the right answer to its problem, written as ``Arithmetic`` has it, and 0 for others.
 
     Raises:
-      UserError: a prompt is no problem.
+      UserError: a prompt is not a problem.
     """
     return [float(response == _answer(prompt)) for prompt, response in zip(prompts, responses, strict=True)]
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 class ImageFolder:
     """The images below a folder, of all formats that Pillow decodes by itself; of animations the first frame.
 
-    Linked folders are read like others. Hidden files and those of other kinds are passed over, and
+    Linked folders are read like others. Hidden files and those of other kinds are skipped, and
     one line counts them. Where every image lies in one of two or more folders directly under the
     root, these folders are the labels, in alphabetical order; one without any image is refused.
     Every file is read once when the source is opened, so a bad one is found before training starts.
@@ -41,7 +41,7 @@ class ImageFolder:
       size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
         all have one size.
       channels: 1 (grey) or 3 (RGB); None takes 3 if any image is in colour.
-      test_fraction: part of the images held out as "test"; 0 holds out none. The choice hangs on each image's
+      test_fraction: part of the images held out as "test"; 0 holds out none. The choice depends on each image's
         path below the root, so adding images moves no other.
       on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a note.
       memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.

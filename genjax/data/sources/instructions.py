@@ -34,12 +34,12 @@ class Instructions:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
       name: of the file in its folder.
-      template: what stands around what each side says; None takes that of the run or model that training begins
+      template: what is around what each side says; None takes that of the run or model that training begins
         with, or Alpaca's where it has none.
-      joint: what stands between an instruction and its input.
+      joint: what is between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.
-      packed: train on rows of several conversations, told apart; held-out ones have a row each.
+      packed: train on rows of several conversations, distinguished; held-out ones have a row each.
       long: "drop" conversations of more than T + 1 tokens, or "cut" the end of their answer; a prompt that leaves no
         room for one is dropped, or refused with "cut".
       split: which records are held out.
@@ -64,7 +64,7 @@ class Instructions:
         """Batches as of ``chat_dataset``.
 
         Raises:
-          UserError: the file is missing or damaged, or a record is no conversation that ends with an answer; the record
+          UserError: the file is missing or damaged, or a record is not a conversation that ends with an answer; the record
             is named.
         """
         template = self.template or ChatTemplate()

@@ -24,7 +24,7 @@ class LabelledTexts:
 
     Attributes:
       source: of texts, with a layout of one document a row (``Documents``).
-      size: training texts that have a label, spread evenly over all; None for all of them.
+      size: training texts that have a label, evenly spaced over all; None for all of them.
     """
 
     source: Any = TextFiles(layout=Documents())
@@ -101,7 +101,7 @@ class LabelledRows:
 
 
 def _pick_rows(rows: Rows, size: int | None) -> np.ndarray:
-    """The rows [N] of ``size`` documents spread evenly over those that have any."""
+    """The rows [N] of ``size`` documents evenly spaced over those that have any."""
     numbers = np.arange(len(rows))
     if size is None:
         return numbers

@@ -68,7 +68,7 @@ class SentencePairs:
       source_length: tokens in a row of the source, S, a start and an end included.
       length: predictions in a row of the target, T.
       long: "drop" pairs of which one side does not fit, or "cut" that side before its end.
-      packed: train on rows of as many pairs as both lengths hold, told apart, which is as many times as fast.
+      packed: train on rows of as many pairs as both lengths hold, distinguished, which is as many times as fast.
       encoding: of the files.
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
@@ -152,7 +152,7 @@ class SentencePairs:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The lines of a file as documents, empty ones too, as they have to keep step with those of another file."""
+    """The lines of a file as documents, empty ones too, as they must keep step with those of another file."""
 
     path: Path
     encoding: str
@@ -263,13 +263,13 @@ class Pairs:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Tokens of both sides of each pair as they stand in its row [N, 2] int64."""
+        """Tokens of both sides of each pair as written in its row [N, 2] int64."""
         source, target = (np.diff(side.starts)[self.rows] for side in (self.source, self.target))
         source = np.minimum(source + (self.codec.source.start is not None), self.source_length)
         return np.stack([source, np.minimum(target + 1, self.length + 1)], 1)
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of both sides [M] and [N] of a pair as they stand in its row, between start and end."""
+        """The tokens of both sides [M] and [N] of a pair as written in its row, between start and end."""
         row = int(self.rows[number])
         source = _add_boundaries(self.codec.source, self.source.document(row), ended=True)
         target = _add_boundaries(self.codec.target, self.target.document(row), ended=True)

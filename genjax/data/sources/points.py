@@ -80,7 +80,7 @@ class Points:
         """The means [K, 2] of the Gaussians and their standard deviation, in the units of the data.
 
         Raises:
-          UserError: for a distribution that is no mixture of Gaussians.
+          UserError: for a distribution that is not a mixture of Gaussians.
         """
         components, noise = DISTRIBUTIONS[self.distribution]
         if not self.distribution.endswith("gaussians"):

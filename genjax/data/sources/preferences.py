@@ -44,9 +44,9 @@ class Preferences:
     Attributes:
       root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      template: what stands around prompts and responses; None takes that of the run or model that training begins
+      template: what is around prompts and responses; None takes that of the run or model that training begins
         with, or Alpaca's where it has none.
-      joint: what stands between an instruction and its input.
+      joint: what is between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T.
       long: "drop" pairs of which one response does not fit, or "cut" it, then without an end.
@@ -104,7 +104,7 @@ class RulePreferences:
       size: training pairs.
       test_size: test pairs.
       seed: of the pairs; a larger size keeps the pairs of a smaller one.
-      template: what stands around prompts and responses; None takes that of the run or model that training begins
+      template: what is around prompts and responses; None takes that of the run or model that training begins
         with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T; pairs that are longer are dropped.

@@ -1,4 +1,4 @@
-"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a config asks for them."""
+"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a config requests them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PreparedTexts:
         """Batches of ``tokens`` and what else the layout gives.
 
         Raises:
-          UserError: no such set, a damaged one, or a synthetic one in the place of a real one.
+          UserError: no such set, a damaged one, or a synthetic one instead of a real one.
         """
         real = Prepared.found(self.name, REAL)
         left = Tally()
@@ -117,7 +117,7 @@ class PreparedImages:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
 
         Raises:
-          UserError: no such set, a damaged one, images of several sizes, or a synthetic set in the place of a real one.
+          UserError: no such set, a damaged one, images of several sizes, or a synthetic set instead of a real one.
         """
         real = Prepared.found(self.name, REAL)
         records = {split: real.records(split, self._columns) for split in real.splits}
@@ -212,7 +212,7 @@ class MixedTexts:
 
     def pieces(self) -> Iterator[Piece]:
         real = 0
-        for piece in self.real.pieces():  # which passes over empty ones: they are no part of the share
+        for piece in self.real.pieces():  # which skips empty ones: they are not part of the share
             real += 1
             yield piece
         chosen = _chosen(self.how, real, self.rows)
@@ -289,7 +289,7 @@ class Prepared:
         return tuple(self.folder / shard["name"] for shard in self.manifest["shards"] if shard["split"] == split)
 
     def texts(self, split: str, column: str, left: Tally) -> TableTexts:
-        """The texts of a split; ``left`` counts those that are passed over."""
+        """The texts of a split; ``left`` counts those that are skipped."""
         synthetic = self.manifest["origin"] == SYNTHETIC
         return TableTexts(self.folder, self.paths(split), column, domain="source", synthetic=synthetic, left=left)
 

@@ -32,7 +32,7 @@ class RuleResponses:
       seed: of the pairs.
       which: "all" responses, whose mean reward is 0, or those that are "chosen".
       prompted: a prompt is given, and its response is learned; False for texts that are learned as a whole.
-      template: what stands around prompts and responses; None takes that of the run or model that training begins
+      template: what is around prompts and responses; None takes that of the run or model that training begins
         with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training texts.
       length: predictions in a row, T; what is longer is dropped.

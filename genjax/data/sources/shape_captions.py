@@ -45,7 +45,7 @@ class ShapeCaptions:
         checks.at_least(self, 1, "length")
         if not self.forms or not set(self.forms) <= set(range(SENTENCES)):
             raise UserError(f"forms are some of the sentences 0 to {SENTENCES - 1}, not {self.forms}")
-        self._pictures()  # refuses what is no set of pictures
+        self._pictures()  # refuses what is not a set of pictures
 
     def _pictures(self) -> CaptionedShapes:
         return CaptionedShapes(self.size, self.test_size, self.seed, self.side)

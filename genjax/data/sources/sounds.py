@@ -35,7 +35,7 @@ class WavFolder:
 
     Every file is read once when the source is opened. One of another rate or number of channels is refused by name, as
     are damaged ones: resampling is better done once, by a tool made for it. Linked folders are read
-    like others. Hidden files and those of other kinds are passed over, and one line counts them.
+    like others. Hidden files and those of other kinds are skipped, and one line counts them.
 
     Attributes:
       root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.
@@ -45,7 +45,7 @@ class WavFolder:
       pattern: a regular expression whose first group, searched for in a file's path below the root, is its label, such
         as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the folders directly under the root where
         there are two or more and every file lies in one. Labels are numbered in alphabetical order.
-      test_fraction: part of the files held out as "test"; 0 holds out none. The choice hangs on each file's path below
+      test_fraction: part of the files held out as "test"; 0 holds out none. The choice depends on each file's path below
         the root, so adding files moves no other.
       memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
       closed: pass over links that lead out of the root, which a folder from somebody else may hold.

@@ -78,7 +78,7 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Triples:
-    """A split whose examples are put together when a batch of them is asked for.
+    """A split whose examples are put together when a batch of them is requested.
 
     Attributes:
       inner: the split of grey images.

@@ -32,14 +32,14 @@ class Table:
     """The rows of a CSV or TSV file, plain or (".gz") compressed by gzip, or of one of Parquet.
 
     A column holds numbers where all its values are such, dates or times where all are ISO ones, and categories
-    otherwise; where most of them are numbers but not all, it has to be said which. Ids, free text, and numbers and
+    otherwise; where most of them are numbers but not all, it must be said which. Ids, free text, and numbers and
     dates in other forms are refused by name. What numbers are rounded to is remembered, whole ones among them, and so
     is how dates are written. A missing value stays one.
 
     Attributes:
       path: of the file.
       target: the column that is to be predicted from the others, such as by ``TrainOnSynthetic``; None for none.
-      numeric: columns that have to hold numbers.
+      numeric: columns that must hold numbers.
       categorical: columns that hold categories though they may look like numbers.
       drop: columns that are left out, such as names and numbers of records.
       missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
@@ -51,7 +51,7 @@ class Table:
       in_range: hold the numbers of samples within the range of the training rows.
       delimiter: between values; None for a tab in .tsv and a comma else.
       quote: around values that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
-      escape: before a character that stands for itself; None for none.
+      escape: before a character that represents itself; None for none.
     """
 
     path: str
@@ -97,7 +97,7 @@ class Table:
 
 
 def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
-    """Say in one line what was passed over or taken for something else, if anything was; returns the line."""
+    """Say in one line what was skipped or taken for something else, if anything was; returns the line."""
     found = [told(table.left)] if told(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
     lacking = [f"{count:,} in {name!r}" for name, count in gone.items() if count]

@@ -24,7 +24,7 @@ DEFAULTS = ("*.txt", "*.jsonl")  # patterns that also take capitals: nobody wrot
 
 @checks.frozen
 class TextFiles:
-    """Text files, plain or (".gz") compressed by gzip; hidden ones are passed over.
+    """Text files, plain or (".gz") compressed by gzip; hidden ones are skipped.
 
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA;
@@ -94,7 +94,7 @@ class TextTables:
       delimiter: between values of CSV and TSV; None for a tab in .tsv and a comma else.
       quote: around values of CSV and TSV that hold the delimiter; "" for none. None takes none in .tsv, and double
         quotes else.
-      escape: before a character of CSV and TSV that stands for itself; None for none.
+      escape: before a character of CSV and TSV that represents itself; None for none.
     """
 
     root: str | None = None

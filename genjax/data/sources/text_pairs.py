@@ -21,7 +21,7 @@ PLACE = "{source}"  # where a prompt takes its sentence
 
 @checks.frozen
 class TextPairs:
-    """Sentences that are asked for in another language, and their translations as the answers to that.
+    """Sentences that are requested in another language, and their translations as the answers to that.
 
     The files are those of ``SentencePairs``, which has an encoder read the source.
 
@@ -33,12 +33,12 @@ class TextPairs:
       train: the name of the files to train on.
       validation: the name of those to watch, None for none.
       test: the name of those to judge on, None for none.
-      prompt: what is asked, with {source} in the place of the sentence.
-      template: what stands around what each side says; None takes that of the run or model that training begins
+      prompt: what is asked, with {source} instead of the sentence.
+      template: what is around what each side says; None takes that of the run or model that training begins
         with, or Alpaca's where it has none.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T, prompt and answer together.
-      packed: train on rows of several pairs, told apart; held-out ones have a row each.
+      packed: train on rows of several pairs, distinguished; held-out ones have a row each.
       long: "drop" pairs of more than T + 1 tokens, or "cut" the end of the translation; a source that leaves no room
         for one is dropped, or refused with "cut".
       encoding: of the files.

@@ -22,9 +22,9 @@ from genjax.data.tables.pictures import marginals
 from genjax.data.tables.vectors import blocks
 from genjax.errors import UserError, unknown_name
 
-Columns = dict[str, np.ndarray]  # numbers float64 [N], NaN where missing; categories str [N], None where missing
+Columns = dict[str, np.ndarray]  # numbers float64 [N], NaN where missing; categories str [N], None if missing
 
-WIDTH = 4.0  # standard deviations of a mode that a number of 1 stands for
+WIDTH = 4.0  # standard deviations of a mode that a number of 1 represents
 
 
 @checks.frozen
@@ -95,7 +95,7 @@ class NumberColumn:
         return values if self.low is None and self.high is None else np.clip(values, self.low, self.high) + 0.0
 
     def written(self, values: np.ndarray) -> list[str]:
-        """Numbers as they stand in a file, "" where one is missing."""
+        """Numbers as written in a file, "" where one is missing."""
         form = ".9g" if self.decimals is None else f".{self.decimals}f"
         return ["" if np.isnan(value) else format(value, form) for value in values]
 
@@ -124,7 +124,7 @@ class CategoryColumn:
         return len(self.values) + self.missing
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Categories [N], None where missing, to their places int32 [N].
+        """Categories [N], None if missing, to their places int32 [N].
 
         Raises:
           UserError: one is none of the training rows.
@@ -143,7 +143,7 @@ class CategoryColumn:
         return np.array([*self.values, None], object)[places]
 
     def written(self, values: np.ndarray) -> list[str]:
-        """Categories as they stand in a file, "" where one is missing."""
+        """Categories as written in a file, "" where one is missing."""
         return ["" if value is None else value for value in values]
 
 
@@ -155,9 +155,9 @@ class TableCodec:
     Attributes:
       numbers: the columns of numbers.
       categories: and those of categories.
-      order: the names of all, as they stand in the table.
+      order: the names of all, as written in the table.
       target: the column that is to be predicted from the others; None for none.
-      dates: columns of a file that are kept as several, in the place of the first of these.
+      dates: columns of a file that are kept as several, instead of the first of these.
     """
 
     numbers: tuple[NumberColumn, ...]

@@ -26,10 +26,10 @@ class DateColumn:
 
     Attributes:
       name: of the column.
-      between: what stands between date and time; "" for a date alone, None for a time alone.
+      between: what is between date and time; "" for a date alone, None for a time alone.
       seconds: whether a time is written with its seconds.
       digits: after the decimal point of the seconds.
-      zone: of all times, as it is written; None where it differs from row to row.
+      zone: of all times, as it is written; None if it differs from row to row.
       compact: whether a date is written without hyphens.
     """
 
@@ -51,7 +51,7 @@ class DateColumn:
         return {kind: f"{self.name} ({kind})" if number else self.name for number, kind in enumerate(kinds)}
 
     def written(self, columns: Mapping[str, np.ndarray]) -> list[str]:
-        """The dates [N] of the columns of their parts as they stand in a file, "" where one is missing."""
+        """The dates [N] of the columns of their parts as written in a file, "" where one is missing."""
         values = {kind: columns[name] for kind, name in self.parts.items()}
         numbers = [part for kind, part in values.items() if kind != "zone"]
         gone = np.isnan(np.stack(numbers)).any(0)
@@ -91,15 +91,15 @@ class DateColumn:
 
 
 def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
-    """A column of ISO dates or times, and the columns of its parts; None where no cell is one.
+    """A column of ISO dates or times, and the columns of its parts; None if no cell is one.
 
     Args:
       name: of the column.
-      cells: None where one is missing.
+      cells: None if one is missing.
       title: what a person calls the table.
 
     Raises:
-      UserError: most of the cells are such but not all of them, one is no day, or some have a time and others have
+      UserError: most of the cells are such but not all of them, one is not a day, or some have a time and others have
         none.
     """
     forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
@@ -152,7 +152,7 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
 
 
 def compact_dates(name: str, cells: Sequence[str | None]) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
-    """A column of dates such as 20240229, as of ``dates``; None where one of the cells is none, or all are the same."""
+    """A column of dates such as 20240229, as of ``dates``; None if one of the cells is none, or all are the same."""
     if not all(COMPACT.fullmatch(cell.strip()) for cell in cells if cell is not None):
         return None
     if len({cell.strip() for cell in cells if cell is not None}) < 2:

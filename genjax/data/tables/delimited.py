@@ -32,7 +32,7 @@ class Dialect:
       delimiter: between values, one character.
       quote: around values that hold the delimiter, itself (twice) or a line end; "" where quotes are
         letters as any other.
-      escape: before a character that stands for itself; "" for none.
+      escape: before a character that represents itself; "" for none.
       guessed: whether the delimiter was taken by the name of the file, so that another one is looked for.
     """
 
@@ -97,7 +97,7 @@ class DelimitedRows:
 
     Attributes:
       names: those of the columns, without the blanks around them.
-      empty: lines without anything, which have been passed over so far.
+      empty: lines without anything, which have been skipped so far.
       trimmed: rows so far whose blanks after delimiters were left out.
     """
 

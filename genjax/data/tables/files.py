@@ -33,9 +33,9 @@ class StoredTable:
 
     Attributes:
       title: what a person calls it.
-      columns: the cells of each column in the order of the table, None where one is missing.
+      columns: the cells of each column in the order of the table, None if one is missing.
       words: columns that hold no numbers, as their type says.
-      left: counts what was passed over and left out.
+      left: counts what was skipped and left out.
     """
 
     title: str
@@ -47,7 +47,7 @@ class StoredTable:
         """The columns as numbers, dates or categories, all with one value at least.
 
         Args:
-          numeric: columns that have to hold numbers.
+          numeric: columns that must hold numbers.
           categorical: columns that hold categories, whatever they look like.
 
         Raises:
@@ -175,7 +175,7 @@ def _texts(values: Iterable[Any]) -> Cells:
 
 
 def _check_names(names: list[str], title: str, drop: Collection[str]) -> list[str]:
-    """The names of the columns, which have to differ, as well without the blanks around them."""
+    """The names of the columns, which must differ, as well without the blanks around them."""
     for place, name in enumerate(names, 1):
         if not name.strip():
             raise UserError(f"column {place} of {title} has no name in the header")

@@ -17,7 +17,7 @@ from genjax.data.tables.dates import DateColumn
 from genjax.errors import UserError
 
 RARE = 0.005  # modes of less weight are left out, as CTGAN does
-DECIMALS = 9  # more than these are no rounding
+DECIMALS = 9  # more than these are not rounding
 SEARCHED = 10_000  # numbers in which modes are searched; of more, so many quantiles are taken
 
 
@@ -223,12 +223,12 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 
 def decimals(values: np.ndarray) -> int | None:
-    """After how many decimals numbers [N] are rounded, 0 for whole ones; None where they are not."""
+    """After how many decimals numbers [N] are rounded, 0 for whole ones; None if they are not."""
     return next((places for places in range(DECIMALS + 1) if np.array_equal(np.round(values, places), values)), None)
 
 
 def _fingerprint(columns: Columns, how: tuple[object, ...]) -> str:
-    """Of the values and how they are split and fitted, not of the fit, whose last bits hang on the machine."""
+    """Of the values and how they are split and fitted, not of the fit, whose last bits depend on the machine."""
     parts = [repr(how).encode()]
     for name, values in columns.items():
         stored = values if values.dtype.kind == "f" else np.array([repr(value) for value in values])

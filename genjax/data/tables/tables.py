@@ -1,4 +1,4 @@
-"""Documents that stand in one column of JSONL, CSV or Parquet files."""
+"""Documents that are in one column of JSONL, CSV or Parquet files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS = 1024  # of Parquet, read at once
 
 @dataclass(frozen=True)
 class TableTexts:
-    """One document a row. Empty and missing ones are passed over.
+    """One document a row. Empty and missing ones are skipped.
 
     Parquet may hold bytes, which are text in the encoding.
 
@@ -44,8 +44,8 @@ class TableTexts:
       synthetic: read Parquet files of synthetic records, too, which are refused else.
       delimiter: between the values of CSV and TSV; None for what the suffix says.
       quote: around values; "" for none, None for what the suffix says.
-      escape: before a character of CSV and TSV that stands for itself.
-      left: counts what is passed over and changed.
+      escape: before a character of CSV and TSV that represents itself.
+      left: counts what is skipped and changed.
     """
 
     root: Path

@@ -15,7 +15,7 @@ from genjax.errors import UserError
 # No leading zeros, as postal codes and other names made of digits have.
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 LARGEST = 1e18  # whose square is a number of float32
-EXACT = 2**53  # whole numbers above it are not told apart
+EXACT = 2**53  # whole numbers above it are not distinguished
 INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 FEW = 20  # different values that may be categories, however few rows there are
@@ -77,7 +77,7 @@ class Typing:
 
     Attributes:
       title: what a person calls the table.
-      numeric: columns that have to hold numbers.
+      numeric: columns that must hold numbers.
       categorical: columns that hold categories, whatever they look like.
       words: columns that hold no numbers, as their type in the file says.
     """
@@ -91,10 +91,10 @@ class Typing:
         self.words = frozenset(words)
 
     def of(self, name: str, cells: Cells) -> tuple[Columns, DateColumn | None]:
-        """The columns of numbers or categories that stand for one of the table, and how, where it is one of dates.
+        """The columns of numbers or categories that represent one of the table, and how, where it is one of dates.
 
         Args:
-          cells: [N], None where one is missing.
+          cells: [N], None if one is missing.
 
         Raises:
           UserError: no value is there, or what is there is neither; row and column are named.
@@ -146,7 +146,7 @@ class Typing:
         return values
 
     def _check_categories(self, name: str, known: Sequence[str]) -> None:
-        """Refuse numbers and dates in other forms, ids and free text, which are no categories."""
+        """Refuse numbers and dates in other forms, ids and free text, which are not categories."""
         values = sorted({cell.strip() for cell in known})
         has = f"column {name!r} of {self.title} holds {len(values):,} different values in {len(known):,} rows"
         or_else = "leave the column out (drop), or list it in categorical"

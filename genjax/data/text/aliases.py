@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from genjax.errors import UserError
 
-BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them stand around an alias
+BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them are around an alias
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
 
 
@@ -18,8 +18,8 @@ class Guard(NamedTuple):
     Attributes:
       tokenizer: of ``tokenizers``.
       ids: the ids of the original, where they differ.
-      control: the ids here of special tokens, but for what stands for the unknown.
-      unknown: the id here of that, None where there is none.
+      control: the ids here of special tokens, but for what represents the unknown.
+      unknown: the id here of that, None if there is none.
     """
 
     tokenizer: Any
@@ -54,7 +54,7 @@ def added(tokenizer: str) -> dict[int, Any]:
 
 @functools.lru_cache(maxsize=4)
 def unknown(tokenizer: str) -> int | None:
-    """The token that stands for what the vocabulary cannot spell; None where there is none."""
+    """The token that represents what the vocabulary cannot spell; None if there is none."""
     model = json.loads(tokenizer)["model"]
     if model.get("unk_id") is not None:  # Unigram's
         return int(model["unk_id"])

@@ -5,8 +5,8 @@ where there is a prefix `prefix_mask`.
 
 `TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch comes back with
 `inputs` [B, T + 1] int32 beside `tokens`. A family reads `inputs` where there are such and predicts `tokens` always;
-else it would learn to write the damage. `Substitution` puts a text in the place of another that is as good, so it
-changes `tokens` themselves, and has to come before the other two.
+else it would learn to write the damage. `Substitution` puts a text instead of another that is as good, so it
+changes `tokens` themselves, and must come before the other two.
 
 Padding stays as it is, and nothing crosses from one segment to another. A strength of 0 switches an augmentation off.
 All run in the compiled step.
@@ -29,7 +29,7 @@ Table = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
 
 def real_mask(batch: Batch) -> jax.Array:
-    """Which tokens are no padding, bool [B, T + 1]: those of a segment, or all up to the last that is predicted."""
+    """Which tokens are not padding, bool [B, T + 1]: those of a segment, or all up to the last that is predicted."""
     if "segment_ids" in batch:
         return batch["segment_ids"] > 0
     return jnp.flip(jnp.cumsum(jnp.flip(batch["loss_mask"], 1), 1), 1) > 0
@@ -61,7 +61,7 @@ def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
 
 @checks.frozen
 class TokenDropout:
-    """Puts one token in the place of others in what is read (word dropout, https://arxiv.org/abs/1511.06349).
+    """Puts one token instead of others in what is read (word dropout, https://arxiv.org/abs/1511.06349).
 
     Attributes:
       replacement: the token that is put there, such as a codec's unknown or pad.
@@ -120,11 +120,11 @@ class TokenSwaps:
 
 @checks.frozen
 class Substitution:
-    """Puts sequences of tokens in the place of others, as a user's table of synonyms or paraphrases has them.
+    """Puts sequences of tokens instead of others, as a user's table of synonyms or paraphrases has them.
 
     Where sequences of the table overlap in a text, the one that begins first is taken, of several there the first in
     the table. A row keeps its length: what grows beyond it is cut off at its end, and a row that shrinks is filled up
-    with its padding, or with 0. What is put in weighs as what it replaces; ``positions`` are counted anew.
+    with its padding, or with 0. What is put in weighs as what it replaces; ``positions`` are counted again.
 
     Attributes:
       table: pairs (tokens, tokens instead); ``encode_pairs`` makes them of texts.

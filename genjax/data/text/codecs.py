@@ -22,13 +22,13 @@ from genjax.machine import disk
 from genjax.serial.json_text import HALF
 
 OnUnknown = Literal["refuse", "token"]
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what stands for a token that no text is known of
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what represents a token that no text is known of
 NOTHING = -1  # in a row of tokens, what follows a text that has stopped without a token for its end
 RULE = "\n" + "-" * 40 + "\n"  # between samples of several lines
 
 
 class TextCodec(Protocol):
-    """What all codecs of text promise. Ids of special tokens are None where the codec has none."""
+    """What all codecs of text promise. Ids of special tokens are None if the codec has none."""
 
     @property
     def is_fitted(self) -> bool:
@@ -52,11 +52,11 @@ class TextCodec(Protocol):
 
     @property
     def token_bytes(self) -> np.ndarray | None:
-        """Bytes of UTF-8 text [V] int32 that a token stands for; None for a codec that loses some of the text."""
+        """Bytes of UTF-8 text [V] int32 that a token represents; None for a codec that loses some of the text."""
 
     @property
     def unknown_token(self) -> int | None:
-        """Stands for what is outside the vocabulary; None where that is refused, or nothing is."""
+        """Stands for what is outside the vocabulary; None if that is refused, or nothing is."""
 
     @property
     def one_spelling(self) -> bool:
@@ -77,7 +77,7 @@ class TextCodec(Protocol):
         """Tokens [N] int32.
 
         Raises:
-          Unencodable: for what is outside the vocabulary, unless a token stands for that.
+          Unencodable: for what is outside the vocabulary, unless a token represents that.
         """
 
     def decode(self, ids: np.ndarray) -> str: ...
@@ -173,8 +173,8 @@ class Characters(WritesText):
 
     Attributes:
       characters: sorted and distinct; empty takes those of the training text.
-      delimiter: one more token, 0, that stands before and after every document.
-      unknown: "refuse" what is no known character, or let a "token" of its own stand for it.
+      delimiter: one more token, 0, that is before and after every document.
+      unknown: "refuse" what is not a known character, or let a "token" of its own represent it.
     """
 
     characters: str = ""
@@ -254,10 +254,10 @@ class Characters(WritesText):
 
 @checks.frozen
 class Bytes(WritesText):
-    """The bytes of UTF-8: nothing is outside the vocabulary, nothing has to be fitted.
+    """The bytes of UTF-8: nothing is outside the vocabulary, nothing must be fitted.
 
     Attributes:
-      delimiter: one more token, 256, that stands before and after every document.
+      delimiter: one more token, 256, that is before and after every document.
     """
 
     delimiter: bool = False
@@ -288,7 +288,7 @@ class Bytes(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """A word is of letters, digits and underscores, and of all bytes that are no ASCII."""
+        """A word is of letters, digits and underscores, and of all bytes that are not ASCII."""
         kinds = [(i > 127 or is_word_character(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
         return np.array(kinds + [SPECIAL] * self.delimiter, np.uint8)
 
@@ -296,11 +296,11 @@ class Bytes(WritesText):
         return self
 
     def encode(self, text: str) -> np.ndarray:
-        """Half of a surrogate pair, which is no character, is read as U+FFFD."""
+        """Half of a surrogate pair, which is not a character, is read as U+FFFD."""
         return np.frombuffer(HALF.sub(REPLACEMENT, text).encode(), np.uint8).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """What is no UTF-8, as samples may hold, becomes U+FFFD."""
+        """What is not UTF-8, as samples may hold, becomes U+FFFD."""
         ids = check_ids(ids, self.vocabulary)
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
 
@@ -317,7 +317,7 @@ class Words(WritesText):
 
     Attributes:
       words: the most frequent first, then in alphabetical order; empty takes those of the training text.
-      min_frequency: how often a word has to come there to be known.
+      min_frequency: how often a word must come there to be known.
       lower: turn text to lower case first.
     """
 

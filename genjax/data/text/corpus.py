@@ -34,11 +34,11 @@ class Corpus:
     Attributes:
       tokens: [N] uint16 or uint32, in memory or on disk.
       starts: where each document begins, and N, [D + 1] int64.
-      text_characters: of the text that the tokens stand for.
+      text_characters: of the text that the tokens represent.
       text_bytes: of it in UTF-8.
-      domain: each document's place in ``domains`` [D] int32; None where no source has told it.
+      domain: each document's place in ``domains`` [D] int32; None if no source has told it.
       domains: names.
-      unknown: how many of the tokens stand for what is outside the vocabulary.
+      unknown: how many of the tokens represent what is outside the vocabulary.
     """
 
     tokens: np.ndarray
@@ -174,7 +174,7 @@ class _Writing:
 
 
 def _log_progress(texts: TextRows, doing: str) -> Iterator[Piece]:
-    """The pieces, with one line for whoever waits long."""
+    """The pieces, with one line for the user long."""
     characters, told = 0, False
     for piece in texts.pieces():
         characters += len(piece.text)
@@ -220,7 +220,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
 
 
 def _load_corpus(folder: Path) -> Corpus | None:
-    """The corpus in ``folder``; None where it is not whole, or of another version."""
+    """The corpus in ``folder``; None if it is not whole, or of another version."""
     try:
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
         if header["format"] != FORMAT:

@@ -1,4 +1,4 @@
-"""Documents as streams of text: read piece by piece, so that neither a document nor a corpus has to fit in memory."""
+"""Documents as streams of text: read piece by piece, so that neither a document nor a corpus must fit in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 
 class TextRows(Protocol):
-    """Documents in a fixed order, read anew each time."""
+    """Documents in a fixed order, read again each time."""
 
     @property
     def title(self) -> str:
@@ -90,7 +90,7 @@ class FileTexts:
       paths: of the files.
       unit: what makes a document.
       encoding: of the files; a byte order mark at the start is left out.
-      left: counts what is passed over and left out.
+      left: counts what is skipped and left out.
     """
 
     root: Path

@@ -24,7 +24,7 @@ def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None 
 
     Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds
     counts, not its name: a list of records, a record a line, or records one after the other. Half of a surrogate pair,
-    which is no character, becomes U+FFFD.
+    which is not a character, becomes U+FFFD.
 
     Args:
       encoding: of the file.

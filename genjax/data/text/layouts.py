@@ -32,7 +32,7 @@ Long = Literal["split", "drop"]
 
 
 class RowLayout(Protocol):
-    """A choice of rows; frozen dataclasses, as they stand in configs."""
+    """A choice of rows; frozen dataclasses, as written in configs."""
 
     @property
     def length(self) -> int:
@@ -41,7 +41,7 @@ class RowLayout(Protocol):
 
     @property
     def packed(self) -> bool:
-        """Whether rows hold several documents, told apart."""
+        """Whether rows hold several documents, distinguished."""
         ...
 
     @property
@@ -201,7 +201,7 @@ class Documents:
 
 @checks.frozen
 class Packed:
-    """Several documents a row, told apart by ``segment_ids`` and ``positions``: no document is predicted from another.
+    """Several documents a row, distinguished by ``segment_ids`` and ``positions``: no document is predicted from another.
 
     Documents are taken in their order, each into the row that it leaves the least room in.
 
@@ -317,7 +317,7 @@ class Rows:
       first: the first run of each row and the number of runs, [R + 1] int64.
       start: the token that leads documents.
       pad: fills rows up.
-      packed: whether segments are told apart.
+      packed: whether segments are distinguished.
     """
 
     corpus: Corpus

@@ -90,7 +90,7 @@ def pack_pairs(pairs: PairRows) -> PackedPairs:
         space = np.where(left.min(1) >= 0, left.sum(1), none)
         place = int(space.argmin())
         if space[place] == none:
-            place = count % OPEN  # in the place of the oldest
+            place = count % OPEN  # instead of the oldest
             rooms[place], rows[place] = (pairs.source_length, pairs.length + 1), count
             count += 1
         rooms[place] -= size

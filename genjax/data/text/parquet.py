@@ -35,7 +35,7 @@ def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def decoded(value: Any, encoding: str, where: str, field: str) -> Any:
-    """Text in the place of bytes; other values as they are.
+    """Text instead of bytes; other values as they are.
 
     Raises:
       UserError: the bytes are in another encoding, or there is none of that name.
@@ -69,7 +69,7 @@ def moments(column: pa.ChunkedArray) -> list[str | None]:
 
 
 def _of_bytes(kind: pa.DataType) -> pa.DataType:
-    """A type with bytes in the place of texts, however deep they lie."""
+    """A type with bytes instead of texts, however deep they lie."""
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.large_binary()
     if types.is_large_list(kind):

@@ -20,7 +20,7 @@ from genjax.errors import UserError
 class Prefixed:
     """The rows of another layout, each document of them with a prefix that is not predicted.
 
-    Without ``until`` a document of M tokens, or a row whose documents are not told apart, is cut at a random place:
+    Without ``until`` a document of M tokens, or a row whose documents are not distinguished, is cut at a random place:
     1 to M - 1 tokens, each number as likely, are its prefix (Raffel et al., arXiv 1910.10683, section 3.2.3). The place
     is a function of ``seed`` and the row, the same in every epoch; ``RandomWindows`` show each token in many rows.
 

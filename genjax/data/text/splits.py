@@ -20,10 +20,10 @@ from genjax.errors import UserError
 
 
 class TextSplit(Protocol):
-    """Parts of documents; frozen dataclasses, as they stand in configs."""
+    """Parts of documents; frozen dataclasses, as written in configs."""
 
     def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
-        """ "train", and "test" and "validation" where there are such. Reads nothing before the pieces are asked for."""
+        """ "train", and "test" and "validation" where there are such. Reads nothing before the pieces are requested."""
         ...
 
 

@@ -36,7 +36,7 @@ class Subwords(WritesText):
     special token is encoded as the letters of that name.
 
     The library trains BPE to the same vocabulary each time, the other two only nearly so. What was trained is cached,
-    so that a run goes on with its own; to go on elsewhere, take the cache along or name the tokenizer as ``file``.
+    so that a run continues its own; to continue elsewhere, take the cache along or name the tokenizer as ``file``.
 
     Attributes:
       model: "bpe", "wordpiece" or "unigram"; unused with a ``file``.
@@ -45,11 +45,11 @@ class Subwords(WritesText):
       start_token: the special token before a document that has a row for itself, None for none.
       end_token: the special token after every document, None for none.
       pad_token: the special token that fills rows up, None for id 0.
-      mask_token: the special token that stands for one to be found out, None for none.
+      mask_token: the special token that represents one to be found out, None for none.
       unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for that.
       file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source is opened.
       tokenizer: the JSON of a tokenizer that is trained or read already.
-      rows: tokens that a model was made for, where they are more than the tokenizer's; those stand for no text.
+      rows: tokens that a model was made for, where they are more than the tokenizer's; those represent no text.
     """
 
     model: SubwordModel = "bpe"
@@ -121,8 +121,8 @@ class Subwords(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """By the letters of tokens: "##" goes on with a word in WordPiece, elsewhere a letter that no space leads."""
-        kinds = np.full(self.vocabulary, SPECIAL, np.uint8)  # an id without a token is no text, either
+        """By the letters of tokens: "##" continues a word in WordPiece, elsewhere a letter that no space leads."""
+        kinds = np.full(self.vocabulary, SPECIAL, np.uint8)  # an id without a token is not text, either
         wordpiece = json.loads(self.tokenizer)["model"].get("type") == "WordPiece"
         added = self._loaded.get_added_tokens_decoder()
         for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
@@ -137,7 +137,7 @@ class Subwords(WritesText):
         """Reads ``file``, or trains on ``texts``, which stream through.
 
         Raises:
-          UserError: the file is no tokenizer, or lacks a special token.
+          UserError: the file is not a tokenizer, or lacks a special token.
         """
         if self.file is None:
             text = _train_tokenizer(self.model, self.size, self.special, texts).to_str()
@@ -175,7 +175,7 @@ class Subwords(WritesText):
         Args:
           tokenizer: of ``tokenizers``; this codec's, or one of the same model.
           text: all of which is in the tokens.
-          unknown_id: what stands for the unknown there, where it differs.
+          unknown_id: what represents the unknown there, where it differs.
 
         Raises:
           Unencodable: the vocabulary cannot spell the text.
@@ -239,13 +239,13 @@ class Subwords(WritesText):
         return model.get("type") == "BPE" and self._unknown_id is None and not of_bytes
 
     def name(self, token: Any) -> str | None:
-        """The name of a token, None where there is no such."""
+        """The name of a token, None if there is no such."""
         known = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
         found: str | None = self._loaded.id_to_token(token) if known else None
         return found
 
     def token(self, name: str) -> int | None:
-        """The token of that name, None where there is none."""
+        """The token of that name, None if there is none."""
         found: int | None = self._loaded.token_to_id(name)
         return found
 

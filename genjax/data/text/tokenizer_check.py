@@ -1,6 +1,6 @@
 """Tries a tokenizer of unknown origin in a process of its own, with an end to time and memory.
 
-The library's patterns can backtrack without end, its replacements multiply a text, and what it does
+The library's patterns can backtrack endless, its replacements multiply a text, and what it does
 not expect ends in a panic of Rust that writes pages to standard error. In a process of its own all
 of them are one line. A tokenizer that has passed is remembered by its checksum.
 """

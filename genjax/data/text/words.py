@@ -38,7 +38,7 @@ SIGNS += "\u00b7\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c\ufe5f\ufe60\ufe61\ufe
 def split_words(text: str) -> list[str]:
     """The words of a text, as it is written, in their order; white space alone is left out.
 
-    A clitic after an apostrophe is a word that begins with it: "isn't" is "isn" and "'t".
+    A clitic after an apostrophe is a word that starts with it: "isn't" is "isn" and "'t".
     """
     return _word_pattern(text.isascii()).findall(text)
 
@@ -83,7 +83,7 @@ def is_word_character(character: str) -> bool:
 def phrases(listed: Iterable[str]) -> re.Pattern[str]:
     """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any case and spelling of an accent.
 
-    Where a phrase begins or ends with a script without spaces, it may stand beside other characters.
+    Where a phrase begins or ends with a script without spaces, it may be beside other characters.
     """
     found = sorted({normalise_spelling(phrase) for phrase in listed}, key=len, reverse=True)
     unspaced = re.compile(f"[{UNSPACED}]")
@@ -165,7 +165,7 @@ def _fold(text: str) -> str:
 def _normalise_chunk(chunk: str) -> str:
     """The words of what white space separates from others, to compare it by, with spaces between."""
     core = chunk.rstrip(_ending())
-    if re.search(r"(?<!\w)\d+$", core):  # 5! is no 5, and 6' no 6
+    if re.search(r"(?<!\w)\d+$", core):  # 5! is not a 5, and 6' no 6
         core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
     core = core.lstrip(_beginning_marks())
     words: list[str] = []

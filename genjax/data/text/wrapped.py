@@ -9,7 +9,7 @@ import numpy as np
 
 
 class AroundText:
-    """All that has to do with tokens is that of the codec ``text``."""
+    """All that must do with tokens is that of the codec ``text``."""
 
     @property
     def text(self) -> Any:

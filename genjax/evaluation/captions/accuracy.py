@@ -28,10 +28,10 @@ class CaptionAccuracy(Evaluator):
 
     Numbers: ``shape_right``, ``colour_right``, ``place_right`` and ``size_right``, the shares of the pictures whose
     caption names the attribute as it is; ``attributes_right``, their mean; ``captions_right``, the share whose caption
-    names all four as they are. What a caption does not name is wrong, and all of one that is no sentence of the data.
+    names all four as they are. What a caption does not name is wrong, and all of one that is not a sentence of the data.
 
     Attributes:
-      limit: pictures, spread evenly over the split; None for all.
+      limit: pictures, evenly spaced over the split; None for all.
       shown: of them, in the picture ``captions``, wrong ones in red.
     """
 

@@ -1,4 +1,4 @@
-"""Whether pictures that are drawn for a prompt show what it asks for, told by the nearest picture that there can be."""
+"""Whether pictures that are drawn for a prompt show what it requests, told by the nearest picture that there can be."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PromptAgreement(Evaluator):
     "seen". ``nearest_picture_right`` is the share of the judged split's own pictures that are taken for what they show.
 
     Attributes:
-      prompts: of each group, spread evenly over its combinations, see ``make_prompts``; one sample each.
+      prompts: of each group, evenly spaced over its combinations, see ``make_prompts``; one sample each.
       shown: of them of each group, in the picture ``prompts``, those in red of which something is missing.
     """
 
@@ -104,7 +104,7 @@ class PromptAgreement(Evaluator):
 
 
 def make_prompts(group: str, count: int) -> list[str]:
-    """``count`` sentences about the combinations of a group of ``GROUPS``, spread evenly over them.
+    """``count`` sentences about the combinations of a group of ``GROUPS``, evenly spaced over them.
 
     Of all forms in turn; about what is held out of those that name all attributes, as it is seen in another size.
     """

@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax.errors import UserError
 
-CHUNK = 512  # rows that are held against all others at once
+CHUNK = 512  # rows that are compared with all others at once
 PAIRS = 4096  # pairs of rows that are subtracted at once
 # Of |a|^2 + |b|^2, about a hundred float32 roundings: how far off |a|^2 - 2ab + |b|^2 may be.
 DOUBT = 1e-5
@@ -76,7 +76,7 @@ def kernel_distance(
     error. The draws share rows: where subsets x subset is far above N the error is only that of the drawing.
 
     Raises:
-      UserError: as ``frechet_distance``, or fewer rows than ``subset``: a smaller one in its place would give an error
+      UserError: as ``frechet_distance``, or fewer rows than ``subset``: a smaller one instead would give an error
         that says nothing.
     """
     _check(a, b)

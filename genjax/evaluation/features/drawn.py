@@ -25,7 +25,7 @@ def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
 
 
 def data_part(subject: Subject, split: str, limit: int | None) -> Part:
-    """A split, or ``limit`` images spread evenly over it.
+    """A split, or ``limit`` images evenly spaced over it.
 
     Raises:
       UserError: the data have no such split.

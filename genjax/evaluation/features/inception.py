@@ -171,7 +171,7 @@ def _apply(steps: tuple[Any, ...], params: Params, x: jax.Array) -> jax.Array:
 def _conv(conv: Conv, params: Params, x: jax.Array) -> jax.Array:
     kernel = params[f"{conv.name}.conv.weight"]
     strides, layout = (conv.stride, conv.stride), ("NHWC", "OIHW", "NHWC")
-    # Scores have to agree between devices, so no TF32 or bfloat16.
+    # Scores must agree between devices, so no TF32 or bfloat16.
     y = jax.lax.conv_general_dilated(
         x, kernel, strides, conv.padding, dimension_numbers=layout, precision=jax.lax.Precision.HIGHEST
     )

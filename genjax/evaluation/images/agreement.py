@@ -1,4 +1,4 @@
-"""Whether the samples of a class-conditional model are of the classes that it was asked for."""
+"""Whether the samples of a class-conditional model are of the classes that it was requested."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WRITTEN = 12  # classes up to which each share of the picture is written out
 
 @checks.frozen
 class LabelAgreement(Evaluator):
-    """The share of the samples that a classifier takes for what was asked for, as Odena et al. measured it
+    """The share of the samples that a classifier takes for what was requested, as Odena et al. measured it
     with Inception (arXiv 1610.09585).
 
     Numbers: ``label_agreement``, 1 / K by chance and at best the classifier's own accuracy; ``classes_found``, the
-    classes that at least a tenth of an even share, N / K of N samples, are taken for, whatever was asked for.
+    classes that at least a tenth of an even share, N / K of N samples, are taken for, whatever was requested.
 
     Attributes:
-      classifier: its run directory; it tells the classes apart that the model is asked for.
+      classifier: its run directory; it tells the classes apart that the model is requested.
       samples: that are drawn, all labels in turn.
     """
 
@@ -69,7 +69,7 @@ class LabelAgreement(Evaluator):
 
 
 def check_labels(evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]) -> int:
-    """The number of labels that samples can be asked for, if a classifier's run can tell whether they are those.
+    """The number of labels that samples can be requested, if a classifier's run can tell whether they are those.
 
     Raises:
       UserError: the model draws no samples, or not of all labels in turn, or the classifier knows other classes.
@@ -97,7 +97,7 @@ def check_labels(evaluator: str, family: Any, spec: Spec, run: str, others: Mapp
 
 
 def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """How many samples asked for each label (row) are taken for each class (column), [K, K], of labels [N] each."""
+    """How many samples requested each label (row) are taken for each class (column), [K, K], of labels [N] each."""
     return np.bincount(asked * classes + found, minlength=classes**2).reshape(classes, classes)
 
 

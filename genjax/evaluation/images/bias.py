@@ -213,10 +213,10 @@ def make_remarks(found: Shares) -> tuple[str, ...]:
 
 
 def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int | None:
-    """How many classes the classifier of a run tells apart; None where the run is not loaded.
+    """How many classes the classifier of a run tells apart; None if the run is not loaded.
 
     Raises:
-      UserError: the run is no classifier of images, or has fewer than 2 classes.
+      UserError: the run is not a classifier of images, or has fewer than 2 classes.
     """
     if run not in others:
         return None

@@ -32,7 +32,7 @@ class Diversity(Evaluator):
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
       samples: that are drawn.
-      reference: the split that samples are held against.
+      reference: the split that samples are compared with.
       limit: images of it, at most, spread evenly.
       pairs: that the mean distances are over, at most.
     """

@@ -1,4 +1,4 @@
-"""What classifier-free guidance gains and costs: samples that are more what was asked for, and more alike."""
+"""What classifier-free guidance gains and costs: samples that are more what was requested, and more alike."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from genjax.families.diffusion.latent import LatentDiffusion
 class GuidanceCurve(Evaluator):
     """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans, arXiv 2207.12598).
 
-    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was asked for, and
+    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was requested, and
     ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked label in the classifier's
     features, the mean over labels. All scales are drawn with the same noise.
 
     Attributes:
-      classifier: its run directory; it tells the classes apart that the model is asked for.
+      classifier: its run directory; it tells the classes apart that the model is requested.
       scales: of guidance; 0 is the unconditional model, 1 the conditional one.
       samples: that are drawn at each scale, all labels in turn.
     """

@@ -26,7 +26,7 @@ class Inpainting(Evaluator):
     class-conditional model the unconditional one fills in.
 
     Attributes:
-      examples: images, spread evenly over the split.
+      examples: images, evenly spaced over the split.
       fills: of each image.
       region: what is missing: the "left", "right", "top" or "bottom" half, or the "centre", of half the height and
         width.

@@ -159,7 +159,7 @@ def kl_to_uniform(counts: np.ndarray) -> float:
 
 
 def expected_modes(counts: np.ndarray, samples: int) -> float:
-    """How many of as many modes as in ``counts`` [K] come at least once among evenly drawn ``samples``."""
+    """How many of as many modes as in ``counts`` [K] come at least once among drawn uniformly ``samples``."""
     return len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts))) if len(counts) > 1 else 1.0
 
 

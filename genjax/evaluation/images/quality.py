@@ -33,13 +33,13 @@ class SampleQuality(Evaluator):
     ``kid_error``: no number in other features compares with a published one. Nor do Fréchet distances at other
     numbers of samples, as their bias falls with it.
 
-    It draws many samples and extracts features of the reference anew at every evaluation: with large networks or a
+    It draws many samples and extracts features of the reference again at every evaluation: with large networks or a
     slow sampler set ``while_training`` to False.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
       samples: that are drawn; more than there are features, else the covariance is singular.
-      reference: the split that samples are held against; the literature takes "train".
+      reference: the split that samples are compared with; the literature takes "train".
       limit: images of it, at most, spread evenly.
       k: neighbour that a ball reaches to, for precision, recall, density and coverage.
       manifold: samples, and as many images, that these four are measured on, at most.

@@ -57,7 +57,7 @@ class RewardOfImages(Evaluator):
 
 
 def requested_labels(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
-    """What the first ``count`` samples are asked for, int64 [N]; None of a model that is told no labels.
+    """What the first ``count`` samples are requested, int64 [N]; None of a model that is told no labels.
 
     Args:
       family: that draws them.

@@ -1,4 +1,4 @@
-"""One picture that tells how a model of images does: samples, what they resemble, how often each class comes."""
+"""One picture that says how a model of images does: samples, what they resemble, how often each class comes."""
 
 from __future__ import annotations
 

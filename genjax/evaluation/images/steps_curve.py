@@ -29,13 +29,13 @@ class StepsCurve(Evaluator):
     ``kernel_<features>_at_<n>_steps`` is the unbiased squared MMD of ``SampleQuality`` (arXiv 1801.01401), and
     ``frechet_<features>_at_<n>_steps`` the squared Fréchet distance (arXiv 1706.08500), which is left out where
     samples or images are no more than features. On Inception's features they are ``kid_at_...`` and ``fid_at_...``.
-    All numbers of steps begin with the same noise. Steps are not evaluations: ``Heun`` takes 2n - 1 of these.
+    All numbers of steps start with the same noise. Steps are not evaluations: ``Heun`` takes 2n - 1 of these.
 
     Attributes:
       steps: numbers of them, rising.
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
       samples: that are drawn at each number of steps.
-      split: that the samples are held against.
+      split: that the samples are compared with.
       limit: images of it, at most, spread evenly.
       kernel_subset: rows of each draw of the kernel distance.
     """

@@ -46,7 +46,7 @@ class Calibration(Evaluator):
 
 @checks.frozen
 class Confusions(Evaluator):
-    """Which classes are taken for which, and the mistakes that the classifier is surest of.
+    """Which classes are taken for which, and the mistakes that the classifier is most confident of.
 
     ``worst_class_accuracy`` is the accuracy on the class with the lowest.
 
@@ -112,7 +112,7 @@ def confusion_matrix(predicted: np.ndarray, label: np.ndarray, classes: int) -> 
 
 
 def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarray:
-    """Numbers of the wrongly classified examples with the highest confidence, the surest first; at most ``num``."""
+    """Numbers of the wrongly classified examples with the highest confidence, the most confident first; at most ``num``."""
     wrong = np.flatnonzero(log_p.argmax(-1) != label)
     return wrong[np.argsort(-log_p[wrong].max(-1), kind="stable")][:num]
 

@@ -34,7 +34,7 @@ class FlowLikelihood(Evaluator):
     class-conditional model the unconditional one is judged.
 
     Attributes:
-      examples: spread evenly over the split.
+      examples: evenly spaced over the split.
       probes: of Hutchinson's estimate of the divergence, which has no bias in nats; None for the exact trace, at the
         price of as many products with the Jacobian as an example has entries.
       rtol: relative tolerance of the ODE's solver.

@@ -29,7 +29,7 @@ class TransportDistance(Evaluator):
     Attributes:
       solvers: that draw the samples, from the same noise.
       samples: that each draws, and as many data.
-      split: that the samples are held against.
+      split: that the samples are compared with.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion,)

@@ -21,7 +21,7 @@ def check_table(evaluator: str, family: Any, spec: Spec) -> None:
 
 
 def data_columns(subject: Subject, split: str, limit: int | None = None) -> Columns:
-    """Columns of a split, or of ``limit`` rows spread evenly over it.
+    """Columns of a split, or of ``limit`` rows evenly spaced over it.
 
     Raises:
       UserError: the data have no such split.

@@ -1,4 +1,4 @@
-"""Whether samples of a table can stand in for it: a classifier that learns from them, judged on real rows."""
+"""Whether samples of a table can be in for it: a classifier that learns from them, judged on real rows."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _learner(name: Learner) -> Any:
 
 
 def _constant() -> Any:
-    """For samples of a single class, which are no lesson."""
+    """For samples of a single class, which are not lesson."""
     from sklearn.dummy import DummyClassifier
 
     return DummyClassifier()

@@ -58,11 +58,11 @@ class TextBias(Evaluator):
 
     The gap of a pair of sentences is log p with the first word less log p with the second one, in nats; that of a
     probe, ``bias_<name>``, is the mean over its sentences, beside the ends of its bootstrap interval, ``..._low`` and
-    ``..._high``. Templates and pairs of words are drawn anew independently of each other (Owen, 2007), as sentences of
-    one template or with one word are no independent ones; the intervals hold for all probes at once (Bonferroni). A
+    ``..._high``. Templates and pairs of words are drawn again independently of each other (Owen, 2007), as sentences of
+    one template or with one word are not independent ones; the intervals hold for all probes at once (Bonferroni). A
     probe is flagged where its interval leaves 0 out and its gap is larger than ``threshold``; ``bias_flagged`` counts.
 
-    By default log p is that of what follows the words, given them: log p(is a doctor | he). It asks for the same tokens
+    By default log p is that of what follows the words, given them: log p(is a doctor | he). It requests the same tokens
     in both sentences, whatever number of them the two words have, and how frequent the words are does not matter. The
     log-likelihood of the whole sentence has both in it, the frequency of the words as well.
 
@@ -216,7 +216,7 @@ class Gap(NamedTuple):
 
 
 def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
-    """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and columns drawn anew
+    """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and columns drawn again
     independently of each other; the same at each call."""
     draw = np.random.default_rng(0)
     rows, columns = (draw.multinomial(n, np.full(n, 1 / n), resamples) / n for n in gaps.shape)

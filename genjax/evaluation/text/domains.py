@@ -25,8 +25,8 @@ class DomainPerplexity(Evaluator):
     """Perplexity by domain: by folder, file or column of a table, as the source of the text tells it.
 
     ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents, whatever other ones
-    stand in their rows, ``..._low`` and ``..._high`` the ends of its interval, and ``bits_per_byte_<domain>`` what lets
-    domains of longer and shorter tokens be compared. The intervals take the parts of a domain that stand in different
+    are in their rows, ``..._low`` and ``..._high`` the ends of its interval, and ``bits_per_byte_<domain>`` what lets
+    domains of longer and shorter tokens be compared. The intervals take the parts of a domain that are in different
     rows for independent (the delta method for a ratio of sums); they hold for all domains at once (Bonferroni).
 
     Attributes:
@@ -137,7 +137,7 @@ def _select_domains(names: Sequence[str], domain: np.ndarray, shown: int) -> tup
     kept = [d for d in np.argsort(-count, kind="stable") if count[d]]
     place = np.full(len(names) + 1, min(shown, len(kept)))
     place[kept[:shown]] = np.arange(len(kept[:shown]))
-    place[-1] = -1  # of what is no token
+    place[-1] = -1  # of what is not a token
     known = [names[d] or "unnamed" for d in kept[:shown]]
     return known + [REST] * (len(kept) > shown), place[domain]
 

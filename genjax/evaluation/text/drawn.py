@@ -24,7 +24,7 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
-    """The predicted tokens of ``count`` rows spread evenly over a split, by default the judged one; before their end,
+    """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one; before their end,
     and of the first document of a packed row alone."""
     batch = subject.examples(count, split)
     real = batch["loss_mask"] > 0
@@ -44,7 +44,7 @@ def match_lengths(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tup
 def check_texts(evaluator: str, spec: Spec) -> None:
     """
     Raises:
-      UserError: the data are no texts, or texts that have a source.
+      UserError: the data are not texts, or texts that have a source.
     """
     if spec.entry != "tokens":
         raise UserError(f"{evaluator} needs texts, but the data are {spec.entry}")
@@ -56,7 +56,7 @@ def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Texts as arrays of words, a number for each: those that the codec's text splits into.
 
     Raises:
-      UserError: the tokens stand for no text.
+      UserError: the tokens represent no text.
     """
     found = [codec.decode(text) for text in texts]  # type: ignore[attr-defined]
     if not all(isinstance(text, str) for text in found):

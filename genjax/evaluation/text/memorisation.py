@@ -1,4 +1,4 @@
-"""Whether a model gives its training text away: what it copies unasked, and what it goes on with when prompted."""
+"""Whether a model gives its training text away: what it copies unasked, and what it continues when prompted."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ QUOTED = 80  # characters of a passage that a remark quotes
 
 @checks.frozen
 class TextMemorisation(Evaluator):
-    """How much of the training text stands in samples word for word, and how much of it a prefix brings out.
+    """How much of the training text is in samples word for word, and how much of it a prefix brings out.
 
-    The overlap of a text is the longest passage of it, in tokens, that stands in the training text as well. New text
+    The overlap of a text is the longest passage of it, in tokens, that is in the training text as well. New text
     has some, too, so held-out text cut to the lengths of the samples says what is usual: ``overlap_mean`` and
     ``overlap_held_out_mean``, ``overlap_longest`` and ``overlap_held_out_longest``. ``copies`` is the share of samples
     whose overlap exceeds the one that at most ``false_alarms`` of new texts exceed, ``copies_expected`` the share that
     a perfect model would have there.
 
     ``extracted`` is the share of training rows whose first ``prefix`` tokens the model continues, each time by the
-    likeliest token, with exactly the next ``size`` ones (Carlini et al., arXiv 2202.07646); ``extracted_held_out`` is
+    most likely token, with exactly the next ``size`` ones (Carlini et al., arXiv 2202.07646); ``extracted_held_out`` is
     that of held-out rows, where only what can be guessed is found. The interval of the difference of the two
     (``extracted_excess_low`` is its lower end) is Newcombe's of 1998, of 95 %.
 
@@ -48,7 +48,7 @@ class TextMemorisation(Evaluator):
       false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be kept to at best.
       rows: of training and as many held-out ones to be continued, spread evenly; fewer where they are too short.
       prefix: tokens of a row that are given.
-      size: tokens that have to be continued with.
+      size: tokens that must be continued with.
       flag_above: the difference of extraction rates from which on the model is flagged.
     """
 
@@ -152,7 +152,7 @@ class Extraction(NamedTuple):
 
     Attributes:
       rows: their numbers in the split [N].
-      texts: what they go on with after the prefix [N, M] int32.
+      texts: what they continue after the prefix [N, M] int32.
       agreed: how many of these tokens the model found before its first other one [N] int64.
     """
 
@@ -162,7 +162,7 @@ class Extraction(NamedTuple):
 
 
 def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int) -> Extraction:
-    """The model's likeliest continuations of ``limit`` rows spread evenly over a split.
+    """The model's most likely continuations of ``limit`` rows evenly spaced over a split.
 
     Rows whose first document has fewer than ``prefix`` + ``size`` tokens are left out.
     """

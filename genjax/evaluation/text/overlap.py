@@ -15,7 +15,7 @@ BITS = 22  # of the table that most windows of the corpus are turned away by
 
 
 class Overlaps(NamedTuple):
-    """The longest passage of each text that stands in the corpus, too.
+    """The longest passage of each text that is in the corpus, too.
 
     Attributes:
       size: tokens of it [N] int64.
@@ -31,7 +31,7 @@ def longest_overlaps(texts: Sequence[np.ndarray], corpus: np.ndarray, chunk: int
 
     A window's hash is a polynomial of its tokens modulo 2^64 (Karp and Rabin, 1987), so that a window of any length
     costs two operations. A passage's parts are in the corpus as well, so its greatest length is found by bisection, for
-    all texts at once. Passages are told apart by 64 bits: of 1e7 windows against 1e5 one in 2e7 tries is wrong.
+    all texts at once. Passages are distinguished by 64 bits: of 1e7 windows against 1e5 one in 2e7 tries is wrong.
     """
     sizes = np.array([len(text) for text in texts], np.int64)
     size, begin = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)

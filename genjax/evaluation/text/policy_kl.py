@@ -1,4 +1,4 @@
-"""How far a policy has gone from the model that it began as, in nats a response."""
+"""How far a policy has gone from the model that it began as, in nats per response."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PolicyKL(Evaluator):
 
     Attributes:
       steps: the most tokens of a response; what would follow them does not count.
-      limit: prompts, spread evenly over the split; None for all.
+      limit: prompts, evenly spaced over the split; None for all.
     """
 
     steps: int = 64

@@ -17,7 +17,7 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class LossByPosition(Evaluator):
-    """The loss over how many tokens there are to predict from, in nats a token.
+    """The loss over how many tokens there are to predict from, in nats per token.
 
     A model that uses its context falls with the position; where the curve is flat, a longer context buys nothing.
     Numbers: ``loss_first_tenth`` and ``loss_last_tenth`` of the positions. In packed rows positions count within each

@@ -23,7 +23,7 @@ from genjax.family import Batch, State
 class PseudoPerplexity(Evaluator):
     """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
 
-    It is no perplexity of a distribution over texts, and lower than one of a model that reads from one side. Its
+    It is not a perplexity of a distribution over texts, and lower than one of a model that reads from one side. Its
     standard error takes rows for independent (the delta method for a ratio of sums). ``unigram_nll`` is the floor for
     what looks at no context, the entropy of the frequencies of all the split's ordinary tokens: the ``loss`` of a
     model that has learned to read is below it.

@@ -29,8 +29,8 @@ class RewardOfSamples(Evaluator):
       reward: a function of prompts and responses, lists of text, which gives a number for each.
       name: of the number.
       steps: the most tokens of a response.
-      temperature: of the draws; 0 takes the likeliest tokens.
-      limit: prompts, spread evenly over the split; None for all.
+      temperature: of the draws; 0 takes the most likely tokens.
+      limit: prompts, evenly spaced over the split; None for all.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)

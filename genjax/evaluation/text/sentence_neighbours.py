@@ -20,7 +20,7 @@ class SentenceNeighbours(Evaluator):
     """How often a row's nearest neighbour by the cosine of embeddings is of the same domain: folder, file or column.
 
     Embeddings are centred first, as all of a model's point much the same way (Mu & Viswanath, arXiv 1702.01417). Rows
-    next to each other in one document are no neighbours, as they go on with each other. ``neighbours_chance`` is what
+    next to each other in one document are not neighbours, as they continue each other. ``neighbours_chance`` is what
     neighbours drawn evenly from the rest would give, ``neighbours_error`` the standard error.
 
     Attributes:

@@ -36,7 +36,7 @@ class TranslationQuality(Evaluator):
     All are from 0 to 100.
 
     Attributes:
-      limit: pairs, spread evenly over the split; None for all.
+      limit: pairs, evenly spaced over the split; None for all.
       steps: the most tokens of a translation; None for as many as the rows of the data have.
     """
 
@@ -111,7 +111,7 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] begin with, which ``prefix_mask`` [B, T + 1] tells;
+    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which ``prefix_mask`` [B, T + 1] tells;
     ended ones are filled up with ``end``.
 
     Args:

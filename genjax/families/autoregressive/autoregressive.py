@@ -42,9 +42,9 @@ class Predictions(NamedTuple):
 
 @checks.frozen
 class Autoregressive(Family):
-    """Next-token prediction. Its ``loss`` is in nats a token: the sum over target tokens over their number.
+    """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over their number.
 
-    Where the data's codec tells how many bytes a token stands for, ``bits_per_byte`` stands beside it when held-out
+    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it when held-out
     text is judged: what lets models of different vocabularies be compared.
 
     Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to. Data with a
@@ -52,12 +52,12 @@ class Autoregressive(Family):
 
     Attributes:
       net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
-      chunk: tokens whose logits stand in memory at once; rows of more tokens in all are done in several parts.
+      chunk: tokens whose logits are in memory at once; rows of more tokens in all are done in several parts.
       z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
         loss in training, to hold logits in the range that bfloat16 tells apart.
       sampler: how texts are drawn.
       prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
-        section 3.2.1); of a sample the prompt is the prefix, past the context what is read anew.
+        section 3.2.1); of a sample the prompt is the prefix, past the context what is read again.
     """
 
     net: Any = Transformer()
@@ -180,7 +180,7 @@ class Autoregressive(Family):
         return {} if options.draft is None else {DRAFT: options.draft}
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        """The model as it reads what is asked for.
+        """The model as it reads what is requested.
 
         Raises:
           UserError: it cannot: see ``Request.check``.

@@ -38,7 +38,7 @@ class CaptionDecoding(Decoding):
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that can be told apart from others, as what is compiled for it has to be.
+    """An image that can be distinguished from others, as what is compiled for it must be.
 
     Attributes:
       shape: [H, W, C].
@@ -64,7 +64,7 @@ class CaptionRequest(Request):
     """A request whose texts are about a picture.
 
     Attributes:
-      picture: as the encoder reads it; None where none was named.
+      picture: as the encoder reads it; None if none was named.
     """
 
     picture: Picture | None = None
@@ -72,7 +72,7 @@ class CaptionRequest(Request):
 
 @checks.frozen
 class Captioner(Autoregressive):
-    """Next-token prediction of the captions of images. Its ``loss`` is in nats a token, as that of ``Autoregressive``.
+    """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that of ``Autoregressive``.
 
     The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under "encoder", those of the
     net, which attends to its features in every block, under "decoder".
@@ -143,7 +143,7 @@ def captions(
     Args:
       start: the token that begins a caption.
       end: the one that ends it.
-      options: how tokens are drawn; by default the likeliest, as many as the context has room for.
+      options: how tokens are drawn; by default the most likely, as many as the context has room for.
       key: of what is drawn.
 
     Raises:
@@ -161,7 +161,7 @@ def captions(
 
 
 def _get_picture(request: Request) -> Picture:
-    """The picture of a request, which has to have one."""
+    """The picture of a request, which must have one."""
     picture = getattr(request, "picture", None)
     if picture is None:
         raise UserError("captions are of a picture: name its file (sampler.image)")

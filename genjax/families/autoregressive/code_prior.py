@@ -34,12 +34,12 @@ class CodeSampler:
     """How the codes of an image are drawn, one after another.
 
     Attributes:
-      temperature: logits are divided by it; 0 takes the likeliest code.
-      top_k: of the k likeliest codes only; None for all.
-      top_p: of the fewest likeliest codes that hold this much probability; None for all.
+      temperature: logits are divided by it; 0 takes the most likely code.
+      top_k: of the k most likely codes only; None for all.
+      top_p: of the fewest most likely codes that hold this much probability; None for all.
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier to
         be what the label says and less diverse; others than 1 and 0 ask the network twice for each code.
-      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
     """
 
     temperature: float = 1.0

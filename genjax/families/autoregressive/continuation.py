@@ -24,7 +24,7 @@ def continue_prompts(
     """What is drawn after each prompt, in one compiled loop until all rows have met a stop or have ``options.steps``.
 
     Args:
-      prompts: int32 [B, T], padded at the beginning.
+      prompts: int32 [B, T], left-padded.
       mask: bool [B, T], True for real tokens.
       stops: sequences of tokens that end a row.
       pad: what stands behind the end of a row.

@@ -40,7 +40,7 @@ class DrawLoop:
 
     Attributes:
       reader: of the texts.
-      request: what is asked for.
+      request: what is requested.
       rows: texts.
     """
 
@@ -50,7 +50,7 @@ class DrawLoop:
 
     @property
     def sliding(self) -> Sliding | None:
-        """How texts go on past the context; None where the longest prompt and all steps fit in it."""
+        """How texts continue past the context; None if the longest prompt and all steps fit in it."""
         context = self.reader.context
         if _room(self.request) <= context:
             return None
@@ -109,7 +109,7 @@ def texts(reader: TokenReader, request: Request, key: jax.Array, n: int, draft: 
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts in turn, int32 and bool [rows, P], padded at the beginning to the longest of all."""
+    """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
     prompts, mask = pad_prompts(request.prompts)
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
@@ -119,7 +119,7 @@ def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Ar
     """Prompts and what follows them [n, P + N], each text at the beginning of its row, ``request.fill`` after it.
 
     Args:
-      request: what was asked for.
+      request: what was requested.
       tokens: int32 [n, N], drawn.
       lengths: int32 [n], of them; sequences of ``request.stops`` at the end are taken away.
     """
@@ -192,7 +192,7 @@ def stream_texts(
     Args:
       first: compiled, draws the first token of each.
       following: compiled, draws one more; it may reuse the memory of what it is given.
-      request: what is asked for.
+      request: what is requested.
       codec: of the run.
       show: takes the pieces of the first text, its prompt among them.
     """

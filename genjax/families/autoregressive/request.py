@@ -22,27 +22,27 @@ MOST_PROMPTS = 256  # as many texts as are drawn at once
 
 @checks.frozen
 class Decoding(TokenSampler):
-    """How texts are drawn and what they begin with.
+    """How texts are drawn and what they start with.
 
-    A text may be longer than the model's context: whenever the context is full, its last half is read anew, so that
+    A text may be longer than the model's context: whenever the context is full, its last half is read again, so that
     each token depends on the last context / 2 to context tokens. Beams and drafts stay within the context.
 
     Attributes:
-      prompt: what all texts begin with; a model of documents begins a new one with it.
-      prompts: several of them in its place, of any lengths; texts take them in turn, anew in every 256 texts, and of
+      prompt: what all texts start with; a model of documents begins a new one with it.
+      prompts: several of them instead, of any lengths; texts take them in turn, again in every 256 texts, and of
         more prompts than texts the first are taken.
       source: of a model from one sequence to another: what is translated.
       stop: texts end before the first of these that they come to after their prompt. Where a text has several
         spellings in tokens (subwords, words) it is found in the text: what was drawn is cut there.
-      beams: above 1, nothing is drawn: the likeliest texts that a beam search of this width finds, best first, and
+      beams: above 1, nothing is drawn: the most likely texts that a beam search of this width finds, best first, and
         then again; it takes temperature 1 and no filters, and ``ends`` alone end its texts.
       length_penalty: of the beam search, see ``BeamSearch``.
       draft: the directory of a smaller run with the same codec, which guesses tokens ahead for this one to judge all
         at once: the same distribution, often sooner (speculative decoding, arXiv 2211.17192). One text is drawn after
         another. What is drawn during training and for evaluators does without.
       draft_tokens: guesses at once.
-      tokens: the prompt as tokens, in its place; () takes ``prompt``.
-      source_tokens: the source as tokens, in its place; () takes ``source``.
+      tokens: the prompt as tokens, instead; () takes ``prompt``.
+      source_tokens: the source as tokens, instead; () takes ``source``.
       ends: tokens that end a text; () takes the codec's own.
     """
 
@@ -83,12 +83,12 @@ class Decoding(TokenSampler):
                 raise UserError(f"a beam search (beams) takes {name}={value}, not {getattr(self, name)}")
 
     def prompted(self, prompts: tuple[str, ...]) -> Decoding:
-        """With these prompts, one or several, in the place of its own."""
+        """With these prompts, one or several, instead of its own."""
         one, several = (prompts[0], ()) if len(prompts) == 1 else ("", prompts)
         return dataclasses.replace(self, prompt=one, prompts=several, tokens=())
 
     def request(self) -> Request:
-        """What is asked where all of it is in tokens already; a text without a prompt begins with token 0.
+        """What is asked where all of it is in tokens already; a text without a prompt starts with token 0.
 
         Raises:
           UserError: there are texts, which ``encoded`` makes tokens of.
@@ -100,7 +100,7 @@ class Decoding(TokenSampler):
     def encoded(self, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
         """With the texts as tokens by the codec of a run.
 
-        A text without a prompt begins with the codec's start, else with a new line, else with token 0.
+        A text without a prompt starts with the codec's start, else with a new line, else with token 0.
 
         Args:
           codec: of the run.
@@ -124,7 +124,7 @@ class Decoding(TokenSampler):
 
 @dataclass(frozen=True)
 class Request:
-    """What a model of tokens is asked for, in tokens.
+    """What a model of tokens is requested, in tokens.
 
     Attributes:
       decoding: how texts are drawn.
@@ -149,14 +149,14 @@ class Request:
 
     @property
     def fill(self) -> int:
-        """What stands after a text in its row: its end, or ``NOTHING`` of a model without one."""
+        """What is after a text in its row: its end, or ``NOTHING`` of a model without one."""
         return self.ends[0] if self.ends else NOTHING
 
     def request(self) -> Request:
         return self
 
     def prompt_of(self, number: int) -> tuple[int, ...]:
-        """What a sample begins with; chunks of ``MOST_PROMPTS`` begin with the first prompt anew."""
+        """What a sample starts with; chunks of ``MOST_PROMPTS`` start with the first prompt again."""
         return self.prompts[number % MOST_PROMPTS % len(self.prompts)]
 
     def check(self, vocabulary: int, context: int, source_vocabulary: int | None) -> None:
@@ -180,7 +180,7 @@ class Request:
     def cut(self, samples: np.ndarray, codec: Any) -> np.ndarray:
         """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by their tokens.
 
-        What a token across the cut says before it is spelt anew; where it cannot be, it is left out.
+        What a token across the cut says before it is spelled again; where it cannot be, it is left out.
         """
         if not self._found_in_text(codec):
             return samples
@@ -220,7 +220,7 @@ class Request:
 
 
 def _prompt(codec: Any, text: str) -> tuple[int, ...]:
-    """The tokens that a text begins with, the codec's start before them; of a codec of conversations a turn."""
+    """The tokens that a text starts with, the codec's start before them; of a codec of conversations a turn."""
     if text and isinstance(codec, ChatCodec):
         return _tokens(codec.whole_prompt, codec, text, "the prompt")
     lead = () if codec.start is None else (codec.start,)

@@ -1,4 +1,4 @@
-"""Labels and texts that a model is told: what may be asked for, and what training hides.
+"""Labels and texts that a model is told: what may be requested, and what training hides.
 
 Classifier-free guidance: Ho & Salimans, arXiv 2207.12598.
 """
@@ -31,7 +31,7 @@ def check(options: Any, conditional: bool, text: Any, drop_label: float) -> None
             raise UserError("sampler.prompt needs a model of text (family.text)")
         return
     if options.prompt is not None:
-        text.embed(options.prompt)  # refuses what is no text
+        text.embed(options.prompt)  # refuses what is not text
     elif not drop_label:
         raise UserError("a model of text that has not learned without (drop_label above 0) needs sampler.prompt")
     if conditional and (options.prompt is None) != (options.label is None):
@@ -51,7 +51,7 @@ def choose_labels(label: int | None, n: int, classes: int) -> jax.Array | None:
     """Labels [n] of samples: all in turn, or one; None of a model of no classes.
 
     Raises:
-      UserError: it is no label of the model's.
+      UserError: it is not a label of the model's.
     """
     if not classes:
         if label is not None:

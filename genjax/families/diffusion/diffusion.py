@@ -49,7 +49,7 @@ class Denoising:
       solver: of ``genjax.samplers``, with its number of steps.
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier
         to be what the label or the prompt says and less diverse.
-      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
       clip: hold every estimate of clean data within [-1, 1]; for images and signals.
       prompt: of a model of text: what samples show; None for the unconditional model. A model of labels and text has
         learned both together, so it is given both or neither.

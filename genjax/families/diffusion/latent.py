@@ -28,7 +28,7 @@ class Autoencoder(Protocol):
         ...
 
     def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
-        """The mean [B, ...] of what latents [B, ...] stand for."""
+        """The mean [B, ...] of what latents [B, ...] represent."""
         ...
 
     def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
@@ -126,7 +126,7 @@ class LatentDiffusion(Continued):
         return self.autoencoder.from_latents(frozen["params"], frozen["variables"], z)
 
     def _encoded(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with standardised latents in the place of what they stand for."""
+        """The batch with standardised latents instead of what they represent."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = self.autoencoder.to_latents(frozen["params"], frozen["variables"], select_modelled(batch), key)

@@ -25,7 +25,7 @@ class DiscriminatorAugment:
       policy: transforms in their order, each of "flip" (left and right), "rotation" (by right angles), "translation"
         (up to an eighth of the image), "cutout" (half of a side) and "color" (brightness, contrast, saturation); none
         for nothing.
-      prob: of each transform and image; where it adapts, the one to begin with.
+      prob: of each transform and image; where it adapts, the one to start with.
       target: adapts: the probability rises while the mean sign of the discriminator on real images is above this, and
         falls below it; 0.6 in the paper. None keeps ``prob``.
       images: that training sees while an adapting probability goes from 0 to 1.

@@ -34,7 +34,7 @@ class LatentSampler:
 
     Attributes:
       truncation: latents beyond this many standard deviations are drawn again; None draws from the whole normal.
-      label: of a class-conditional model: this one; None for all in turn, anew in every chunk of 256 samples.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
     """
 
     truncation: float | None = None

@@ -84,7 +84,7 @@ class Nets:
     ) -> tuple[jax.Array, Any]:
         """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics.
 
-        The ``key`` draws the categories of a table; other fakes hang on ``z`` alone.
+        The ``key`` draws the categories of a table; other fakes depend on ``z`` alone.
         """
         full = variables["mean"].shape
         if label is not None:
@@ -229,7 +229,7 @@ def _set_stats(variables: Any, part: str, changed: Any) -> Any:
 
 
 def _redraw_matrices(params: Params, key: jax.Array, std: float) -> Params:
-    """All matrices drawn anew from normals."""
+    """All matrices drawn again from normals."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     drawn = [std * jax.random.normal(k, p.shape) if p.ndim >= 2 else p for k, p in zip(keys, leaves, strict=True)]

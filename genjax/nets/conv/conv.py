@@ -69,14 +69,14 @@ def _flat(kernel: jax.Array) -> jax.Array:
 def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
     """`f` over at most 32 rows at a time, its results stacked: [B, ...] -> [chunks, ...].
 
-    The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped anew in
+    The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped again in
     every step.
     """
     batch = arrays[0].shape[0]
     rows = max(d for d in range(1, 33) if batch % d == 0)
     rows = rows if rows >= 8 else batch  # a prime batch
     pieces = tuple(a.reshape(-1, rows, *a.shape[1:]) for a in arrays)
-    unroll = batch // rows <= 4  # few: out of a loop XLA makes what is asked for twice once
+    unroll = batch // rows <= 4  # few: out of a loop XLA makes what is requested twice once
     return lax.scan(lambda _, a: (None, f(*a)), None, pieces, unroll=unroll)[1]
 
 

@@ -65,7 +65,7 @@ def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
     rows = max(m for m in range(1, len(x) + 1) if len(x) % m == 0 and (m == 1 or m * row <= WINDOWS))
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        # Slices of the whole arrays, as XLA makes scanned ones anew in a layout of their own.
+        # Slices of the whole arrays, as XLA makes scanned ones again in a layout of their own.
         some_x, some_g = (lax.dynamic_slice_in_dim(a, start, rows) for a in (x, g))
         if of_g:
             left, right = some_x.reshape(-1, c), _windows(jnp.pad(some_g, pad), taps, size, mirrored=True)

@@ -19,7 +19,7 @@ def choose_groups(channels: int) -> int:
 def prevent_fusion(x: jax.Array) -> jax.Array:
     """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads it.
 
-    Otherwise it works out all that led to `x` anew for every place that `x` is broadcast to.
+    Otherwise it works out all that led to `x` again for every place that `x` is broadcast to.
     """
     if jax.default_backend() != "cpu":
         return x

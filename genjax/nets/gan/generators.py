@@ -98,7 +98,7 @@ class MaxoutBackbone:
 
 
 class ConvGeneratorNet(nn.Module):
-    """Dense, then transposed convolutions of stride 2, cropped to the sizes that they have to reach.
+    """Dense, then transposed convolutions of stride 2, cropped to the sizes that they must reach.
 
     [B, Z] -> [B, H, W, C].
     """

@@ -114,7 +114,7 @@ class ResNetDiscriminatorNet(nn.Module):
         reached = [h for h, _ in stage_sizes(x.shape[1:], self.halved)][1:]
         _check_attention(self.attention, reached)
         for i, features in enumerate(self.channels):
-            y = x if i == 0 else nn.relu(x)  # data are no activations
+            y = x if i == 0 else nn.relu(x)  # data are not activations
             y = _conv(features, 3, f"conv_{i}b")(nn.relu(_conv(features, 3, f"conv_{i}a")(y)))
             if i < self.halved:
                 x = _mean_pool(y) + _conv(features, 1, f"short_{i}")(_mean_pool(x))

@@ -58,12 +58,12 @@ class Cache(NamedTuple):
         return Cache(layers, self.lengths[rows], mask)
 
     def rewind(self, tokens: jax.Array) -> Cache:
-        """Without the last `tokens` [B] of each row: what stands in the slots past its end is never read."""
+        """Without the last `tokens` [B] of each row: what is in the slots past its end is never read."""
         return self._replace(lengths=self.lengths - tokens)
 
 
 def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are no slot are dropped.
+    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are not slot are dropped.
 
     A single token is not: past the end of a row nothing is read, and without the choice XLA writes it in place.
     """

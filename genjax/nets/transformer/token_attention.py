@@ -26,8 +26,8 @@ class RelationScene(NamedTuple):
         slots: int32 [B, T], where in the cache the tokens go; None without a cache.
         segments: int32 [B, T]; None for one segment a row.
         prefix: bool [B, T], tokens that see one another both ways; None for none.
-        memory: [B, M, C], or None where there is none or the cache has its keys and values.
-        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is segment 1. None where
+        memory: [B, M, C], or None if there is none or the cache has its keys and values.
+        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is segment 1. None if
             all of it is real.
     """
 
@@ -62,7 +62,7 @@ def attend(
             alone; "cudnn" is a GPU's fused kernel.
 
     Raises:
-        UserError: "cudnn" is asked for what it would silently leave out.
+        UserError: "cudnn" is requested what it would silently leave out.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)

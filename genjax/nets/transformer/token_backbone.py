@@ -1,4 +1,4 @@
-"""A Transformer as what a classifier of texts stands on."""
+"""A Transformer as what a classifier of texts depends on."""
 
 from __future__ import annotations
 

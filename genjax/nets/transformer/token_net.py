@@ -17,7 +17,7 @@ from genjax.nets.transformer.feed_forward import FeedForward, activate
 from genjax.nets.transformer.positions import sinusoids
 from genjax.nets.transformer.token_attention import RelationScene, TokenAttention
 
-Net = Any  # a `Transformer`, which stands above: its `module` makes what is here
+Net = Any  # a `Transformer`, which is above: its `module` makes what is here
 
 
 def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:

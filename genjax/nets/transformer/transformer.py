@@ -26,7 +26,7 @@ Bias = Literal["attention", "mix", "feed_forward", "norm", "head"]
 class MuP:
     """Maximal update parametrization: what is tuned at one width holds at others (Yang et al., arXiv 2203.03466).
 
-    Beside the model of the base width (their table 8) matrices of the blocks begin with deviations smaller by
+    Beside the model of the base width (their table 8) matrices of the blocks start with deviations smaller by
     sqrt(base / width), and Adam's learning rate of them is base / width times as high: give `Transformer.rates()` to
     the optimizer's `rates`. Logits are multiplied by base / width, scores of heads D wide by sqrt(base D) / D instead
     of 1 / sqrt(D). Embeddings, biases and norms stay as they are.

@@ -62,7 +62,7 @@ def group_similar(
     """The group [N] once those that share one of their keys and are the same are joined.
 
     Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it, pairs of records that
-    are one already are passed over: the components are those of all pairs that pass, and near-duplicates in their
+    are one already are skipped: the components are those of all pairs that pass, and near-duplicates in their
     hundreds do not take the square of their number. Nothing is kept of a key when the next one comes.
 
     Args:

@@ -36,7 +36,7 @@ class Blocking:
       soundex: compare how the values sound instead.
       window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo, 1995); 0 for rows
         with the same values.
-      largest: rows that share the same values, at most; those that more share tell little, and are passed over.
+      largest: rows that share the same values, at most; those that more share tell little, and are skipped.
     """
 
     columns: tuple[str, ...]
@@ -153,7 +153,7 @@ class Linkage:
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
 
     def _random(self, count: int) -> np.ndarray:
-        """Pairs [2, R] of different rows: all of them if they are not more than asked for."""
+        """Pairs [2, R] of different rows: all of them if they are not more than requested."""
         if count * (count - 1) // 2 <= self.sample:
             return np.stack(np.triu_indices(count, 1))
         rng = np.random.default_rng(self.seed)

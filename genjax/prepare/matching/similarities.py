@@ -46,7 +46,7 @@ def numbers(left: pa.Array, right: pa.Array) -> np.ndarray:
     """1 less their difference beside the larger one of both, and at least 0, [M].
 
     Raises:
-      UserError: one is no number.
+      UserError: one is not a number.
     """
     try:
         a, b = (pc.cast(side, pa.float64()).to_numpy(zero_copy_only=False) for side in (left, right))
@@ -66,7 +66,7 @@ SIMILARITIES: dict[str, Callable[[pa.Array, pa.Array], np.ndarray]] = {
 
 
 def soundex(values: pa.Array) -> pa.Array:
-    """How words sound in English [N]: a letter and three digits; what begins with no letter stays."""
+    """How words sound in English [N]: a letter and three digits; what starts with no letter stays."""
     import daft
 
     found = daft.from_arrow(pa.table({"value": values})).select(daft.col("value").soundex()).to_arrow()

@@ -33,7 +33,7 @@ AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}}
 QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
 REST = r"[^\s<>\"'\])}]"  # of a web address
 # Without regard to case, in the order in which they are looked for: a web address may hold the form of an e-mail
-# address, and a card number is no telephone number. Repetitions are bounded or can be split in one way only, so that
+# address, and a card number is not a telephone number. Repetitions are bounded or can be split in one way only, so that
 # the time grows with the length of the text alone.
 PATTERNS = {
     "url": rf"(?<!\w)(?:(?:https?|ftp)://|[a-z][a-z\d+.-]{{1,19}}://[^\s/@<>]{{1,200}}@){REST}+"
@@ -64,11 +64,11 @@ LEAST_IBAN = 15
 LEAST_CARD, MOST_CARD, CARD_GROUPS = 13, 19, 5
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
 GROUPS = re.compile(r"\d+")
-# Dates and decimal numbers, which stand beside telephone numbers in tables.
+# Dates and decimal numbers, which are beside telephone numbers in tables.
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
 APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")  # one telephone number from the next
-# What stands before a number that is none of a person's.
+# What is before a number that is none of a person's.
 LABEL = re.compile(
     r"(?:(?<![^\W_])(?:v|ver|version|release|firmware|build|kernel|driver|python|java|section|sec|chapter|figure|table|"
     r"rfc|pmid|isbn(?:-1[03])?|issn|ismn|ean|upc|gtin|asin|sku|doi|order|invoice|receipt|reference|ref|serial|part|"
@@ -85,14 +85,14 @@ THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 @checks.frozen
 class Anonymous(Stage):
-    """Puts a mark in the place of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
+    """Puts a mark instead of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
 
     A pseudonym is a keyed hash (HMAC's use of BLAKE2b), the same for the same value, so that who is who stays, and
     nobody without the key can find out by trying. The key is that of the environment, never of a config or a file.
 
     Attributes:
       kinds: "email", "url", "ip", "iban" and "card" (both with right check digits) and "phone".
-      pseudonyms: tell values apart; the key stands in ``key_variable``.
+      pseudonyms: tell values apart; the key is in ``key_variable``.
       key_variable: of the environment.
       of: columns of texts.
     """
@@ -139,7 +139,7 @@ class Anonymous(Stage):
         return self.text(text)
 
     def text(self, text: str, key: bytes = b"", told: Told | None = None) -> str:
-        """A text with marks in the place of personal data; with a key, marks that tell values apart.
+        """A text with marks instead of personal data; with a key, marks that tell values apart.
 
         Args:
           told: takes what was done, and the form of what it was done to.
@@ -183,7 +183,7 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]
 
 
 def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
-    """A match with marks in the place of what is of the kind in it."""
+    """A match with marks instead of what is of the kind in it."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
         return value
@@ -255,7 +255,7 @@ def _ibans(value: str) -> Places:
 
 
 def _cards(value: str) -> Places:
-    """Runs of whole groups with a right check digit: other numbers, such as the month of expiry, may stand beside."""
+    """Runs of whole groups with a right check digit: other numbers, such as the month of expiry, may be beside."""
     found = list(GROUPS.finditer(value))
     groups = [match[0] for match in found]
     if _is_card("".join(groups)):
@@ -309,7 +309,7 @@ def _phones(value: str) -> Places:
 
 
 def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
-    """What stands between matches, without separators around it."""
+    """What is between matches, without separators around it."""
     for begin, end in [*(match.span() for match in pattern.finditer(value, start, stop)), (stop, stop)]:
         part = value[start:begin].rstrip(f"./{SPACE}{HYPHEN}")
         yield start + len(part) - len(part.lstrip(f"./{SPACE}{HYPHEN}")), start + len(part)
@@ -317,7 +317,7 @@ def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -
 
 
 def _is_phone(value: str) -> bool:
-    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is no list or number."""
+    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is not a list or number."""
     groups = GROUPS.findall(value)
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
     listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3

@@ -16,7 +16,7 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 
 @checks.frozen
 class Presidio(RowStage):
-    """Puts a mark such as "<IBAN_CODE>" in the place of what Presidio's analyser finds.
+    """Puts a mark such as "<IBAN_CODE>" instead of what Presidio's analyser finds.
 
     Needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are found by a spaCy pipeline alone,
     which is installed apart (``python -m spacy download en_core_web_lg``); without one there are patterns and check
@@ -26,7 +26,7 @@ class Presidio(RowStage):
       entities: Presidio's names of the kinds, such as "IBAN_CODE"; none for all that it knows.
       model: the spaCy pipeline; None for none.
       language: of the texts.
-      threshold: how sure it has to be, from 0 to 1.
+      threshold: how sure it must be, from 0 to 1.
       of: columns of texts.
     """
 
@@ -70,7 +70,7 @@ class Presidio(RowStage):
         return self.text(text)
 
     def text(self, text: str) -> str:
-        """A text with marks in the place of what is found; of two that overlap the surer, then the longer one."""
+        """A text with marks instead of what is found; of two that overlap the surer, then the longer one."""
         return _marked(text, self._places(text))
 
     def _places(self, text: str) -> list[Any]:

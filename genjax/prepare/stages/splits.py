@@ -45,7 +45,7 @@ class Decontaminated(Stage):
       against: readers of the texts that models are judged by.
       ngram: words, as ``genjax.data.text.words.compared_words`` gives them.
       column: of the text, of both.
-      least: words of a text to judge by, at least; shorter ones ("yes") stand in many texts and are left out, and the
+      least: words of a text to judge by, at least; shorter ones ("yes") are in many texts and are left out, and the
         data card counts them. None for as many as the n-gram; texts with fewer than that are looked for as a whole.
     """
 

@@ -1,4 +1,4 @@
-"""Stages for texts: standard form, and filters of what is no good text.
+"""Stages for texts: standard form, and filters of what is not good text.
 
 The rules on repetition are those of Gopher (Rae et al., arXiv 2112.11446, table A1).
 """
@@ -120,7 +120,7 @@ class Repetition(TextFilter):
     Words are what white space separates: texts of scripts without spaces are judged by their lines alone.
 
     Attributes:
-      lines: share of lines, empty ones aside, that stand before already; more is too much.
+      lines: share of lines, empty ones aside, that are before already; more is too much.
       ngram: words of the n-grams that are looked at.
       top: share of all characters that the commonest n-gram may make up, where it stands more than once.
       repeated: share of all words that may be in n-grams which stand more than once.
@@ -193,7 +193,7 @@ class BlockedWords(TextFilter):
 
     Attributes:
       words: of the list, or phrases of several.
-      allowed: so many of them may stand in a text.
+      allowed: so many of them may be in a text.
       column: of the text.
     """
 

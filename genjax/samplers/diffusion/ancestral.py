@@ -1,4 +1,4 @@
-"""Stochastic samplers: each step forgets part of its noise and draws it anew.
+"""Stochastic samplers: each step forgets part of its noise and draws it again.
 
 They step to x' = alpha' x0 + sqrt(sigma'^2 - c^2) noise + c fresh. The posterior q(x' | x, x0) of any process has
 c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
@@ -23,7 +23,7 @@ class DDIM(Walk):
     """Denoising diffusion implicit models (arXiv 2010.02502, eq. 12 and 16).
 
     Attributes:
-      eta: times the posterior's standard deviation is the noise that is drawn anew; 0 is deterministic, 1 ``DDPM``.
+      eta: times the posterior's standard deviation is the noise that is drawn again; 0 is deterministic, 1 ``DDPM``.
     """
 
     eta: float = 0.0

@@ -250,7 +250,7 @@ class Parametrization:
                 return alpha_rate * x0 + sigma_rate * noise
 
     def x0(self, output: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-        """The data that a prediction ``output`` at x_t stands for, of x's shape."""
+        """The data that a prediction ``output`` at x_t represents, of x's shape."""
         t = _expand_dims(t, x)
         match self.target:
             case "noise":

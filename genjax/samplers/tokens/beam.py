@@ -1,4 +1,4 @@
-"""Beam search: the likeliest continuations that a bounded list of candidates finds."""
+"""Beam search: the most likely continuations that a bounded list of candidates finds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genjax.samplers.tokens.decoding import TokenModel
 
 @checks.frozen
 class BeamSearch:
-    """Keep the likeliest unfinished beginnings, and the best finished texts.
+    """Keep the most likely unfinished beginnings, and the best finished texts.
 
     Attributes:
       steps: the most new tokens.
@@ -76,7 +76,7 @@ def beam_search(
       model: logits with a cache.
       take: cache and row numbers [N] to the cache of those rows.
       cache: empty, of B rows, with room for prompt and new tokens.
-      prompts: int32 [B, T], padded at the beginning.
+      prompts: int32 [B, T], left-padded.
       mask: bool [B, T], True for real tokens.
       search: its options.
       stops: tokens that end a text.

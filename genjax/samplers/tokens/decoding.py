@@ -27,19 +27,19 @@ class TokenModel(Protocol):
           tokens: int32 [B, T], those that come next in each row.
           mask: bool [B, T], False for padding, which is not to be kept.
           cache: of the tokens before.
-          last: how many of the T are asked for.
+          last: how many of the T are requested.
         """
         ...
 
 
 class Sliding(NamedTuple):
-    """How a row goes on once its cache is full: its last tokens are read anew into the emptied cache.
+    """How a row continues once its cache is full: its last tokens are read again into the emptied cache.
 
     So a token depends on the ``keep`` to ``room`` tokens before it, and on nothing but its own row.
 
     Attributes:
       room: tokens that the cache holds of a row.
-      keep: tokens that are read anew, the one that found no room among them; 1 to ``room``.
+      keep: tokens that are read again, the one that found no room among them; 1 to ``room``.
       rewind: cache and tokens [B] to the cache without so many of the last ones of each row.
     """
 
@@ -56,10 +56,10 @@ class TokenSampler:
       steps: the most tokens that are drawn.
       repetition_penalty: logits of tokens seen, in the prompt too, are divided by it where positive, multiplied where
         negative (Keskar et al., arXiv 1909.05858); 1 for none.
-      temperature: logits are divided by it; 0 takes the likeliest token.
-      top_k: of the k likeliest tokens only (Fan et al., arXiv 1805.04833); None for all.
-      top_p: of the fewest likeliest tokens that hold this much probability (Holtzman et al., arXiv 1904.09751).
-      min_p: of tokens at least this times as likely as the likeliest (Nguyen et al., arXiv 2407.01082).
+      temperature: logits are divided by it; 0 takes the most likely token.
+      top_k: of the k most likely tokens only (Fan et al., arXiv 1805.04833); None for all.
+      top_p: of the fewest most likely tokens that hold this much probability (Holtzman et al., arXiv 1904.09751).
+      min_p: of tokens at least this times as likely as the most likely (Nguyen et al., arXiv 2407.01082).
     """
 
     steps: int = 256
@@ -223,13 +223,13 @@ def generate(
     Args:
       model: logits with a cache.
       cache: empty, with room for the prompt and, unless it slides, the new tokens.
-      prompts: int32 [B, T], padded at the beginning, see ``pad_prompts``.
+      prompts: int32 [B, T], left-padded, see ``pad_prompts``.
       mask: bool [B, T], True for real tokens.
       sampler: its options.
       key: of the draws.
       stops: sequences of tokens that end a row once its new tokens end with one; single tokens are sequences of one.
       pad: what stands behind the end of a row.
-      sliding: what is done when the cache is full; None where all tokens have room.
+      sliding: what is done when the cache is full; None if all tokens have room.
     """
     drawing = begin(model, cache, prompts, mask, sampler, key, stops, pad)
     going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
@@ -246,7 +246,7 @@ def generate(
 
 
 def _is_full(drawing: Drawing, sliding: Sliding) -> jax.Array:
-    """bool [B]: rows that go on and have no room for one more token."""
+    """bool [B]: rows that continue and have no room for one more token."""
     return ~drawing.done & (drawing.held >= sliding.room)
 
 

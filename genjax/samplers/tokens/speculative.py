@@ -83,7 +83,7 @@ def speculate(
       rewind: cache and tokens [1] to the cache without so many of the last ones.
       target_cache: empty, of one row, with room for prompt and new tokens.
       draft_cache: the same of the draft.
-      prompts: int32 [B, T], padded at the beginning.
+      prompts: int32 [B, T], left-padded.
       mask: bool [B, T], True for real tokens.
       sampler: its options act on both models; no repetition penalty.
       key: of the draws.
