@@ -1,5 +1,6 @@
 """A full disk is one line that names it; files are whole or as they were before."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -126,21 +127,25 @@ def test_an_export_that_fails_leaves_the_one_before(trained, small_disk, tmp_pat
 
 @pytest.fixture
 def small_files():
-    """Sets how many bytes any file may have, as ``ulimit -f`` does."""
+    """Limits for a block how many bytes any file may have, as ``ulimit -f`` does."""
     resource = pytest.importorskip("resource", reason="needs the limits of POSIX")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size is None else size, before[1]))
+    @contextlib.contextmanager
+    def limit(size):  # no longer than needed, as pytest may write to a file, too
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return limit
 
 
 def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_path, small_files):
-    small_files(100)
     with (
         pytest.raises(UserError, match=r"larger than the limit") as found,
+        small_files(100),
         disk.explain_full_disk("kept", tmp_path / "other"),
     ):
         disk.write(tmp_path / "x.txt", "x" * 200)
@@ -150,21 +155,17 @@ def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_pat
 def test_a_token_cache_without_room_is_named_and_made_again(tmp_path, small_files):
     texts = StoredTexts("texts", tuple((f"{i}", "some text") for i in range(300)))
     codec, whole = Bytes(), tokenise(texts, Bytes(), tmp_path / "whole")
-    small_files(1000)
-    with pytest.raises(UserError, match="token cache is as it was") as found:
+    with pytest.raises(UserError, match="token cache is as it was") as found, small_files(1000):
         tokenise(texts, codec, tmp_path / "cache")
     assert found.value.field == str(tmp_path / "cache") and os.listdir(tmp_path / "cache") == []
-    small_files(None)
     np.testing.assert_array_equal(tokenise(texts, codec, tmp_path / "cache").tokens, whole.tokens)
 
 
 def test_a_fitted_codec_without_room_leaves_nothing(tmp_path, small_files):
     texts = StoredTexts("texts", (("a", "some text"),))
-    small_files(20)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as found, small_files(20):
         fit_codec(Characters(), texts, tmp_path)
     assert found.value.field == str(tmp_path) and os.listdir(tmp_path) == []
-    small_files(None)
     assert fit_codec(Characters(), texts, tmp_path).characters == " emostx"
 
 
@@ -173,11 +174,9 @@ def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(stand_in, "_texts", lambda: {"text/a.txt": b"x" * 500, "text/b.txt": b"x"})
     for others in ("_instructions", "_sentence_pairs", "_chorales"):
         monkeypatch.setattr(stand_in, others, dict)
-    small_files(100)
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as found, small_files(100):
         stand_in.write_stand_ins()
     assert str(tmp_path) in found.value.field and os.listdir(tmp_path / "genjax") == []
-    small_files(None)
     assert (stand_in.write_stand_ins() / "text" / "a.txt").read_bytes() == b"x" * 500
 
 
@@ -185,11 +184,9 @@ def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatc
 def test_a_run_without_room_says_so_and_goes_on_bitwise(tmp_path, small_files, size):
     experiment = toy.experiment(steps=4, every=Every(log=1, evaluate=2, sample=2, checkpoint=2))
     whole = genjax.train(experiment, tmp_path / "whole", quiet=True)
-    small_files(size)
-    with pytest.raises(UserError, match="what was saved before is whole") as found:
+    with pytest.raises(UserError, match="what was saved before is whole") as found, small_files(size):
         genjax.train(experiment, tmp_path / "run", quiet=True)
     assert found.value.field.startswith(str(tmp_path / "run"))
-    small_files(None)
     again = genjax.train(experiment, tmp_path / "run", quiet=True)
     jax.tree.map(np.testing.assert_array_equal, again.state.params, whole.state.params)
     rows = [read_rows(run.run_dir / "metrics.jsonl") for run in (again, whole)]
@@ -217,16 +214,15 @@ def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
 
 def test_samples_without_room_leave_no_part_of_a_file(trained, tmp_path, small_files, capsys):
     (tmp_path / "out").mkdir()
-    small_files(50)
-    assert main(["sample", str(trained.run_dir), "--out", str(tmp_path / "out" / "x")]) == 2
+    with small_files(50):
+        assert main(["sample", str(trained.run_dir), "--out", str(tmp_path / "out" / "x")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "out") in line and os.listdir(tmp_path / "out") == []
 
 
 def test_a_data_set_of_samples_without_room_leaves_nothing(tmp_path, small_files):
-    small_files(100)
     generator = {"run": "r", "step": 1, "seed": 0}
-    with pytest.raises(UserError) as found:
+    with pytest.raises(UserError) as found, small_files(100):
         synthetic.write(tmp_path / "set", "set", {"text": ["some", "text"]}, generator)
     assert found.value.field.startswith(str(tmp_path)) and os.listdir(tmp_path) == []
 

@@ -121,10 +121,11 @@ def stop_promptly() -> Iterator[Ended]:
         yield ended
     finally:
         signal.set_wakeup_fd(before)
+        leaves = ended.code is not None and early.end in handlers.values()  # the genjax command ends now
         for number, handler in handlers.items():
-            again = ended.code is not None and handler is early.end
-            signal.signal(number, early.leave if again else handler)
-        quiet.close()
+            signal.signal(number, early.leave if leaves else handler)
+        if not leaves:
+            quiet.close()
         over.set()
         os.write(writable, bytes([OVER]))
         watch.join()

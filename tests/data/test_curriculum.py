@@ -47,8 +47,8 @@ def test_starts_are_the_first_steps_of_the_stages():
     [
         ({"sizes": ()}, "rise from 1"),
         ({"sizes": (4, 2, 8)}, "rise from 1"),
-        ({"sizes": (2, 8), "steps": (1, 1)}, "all 2 stages but the last"),
-        ({"sizes": (2, 8), "steps": (0,)}, "all 2 stages but the last"),
+        ({"sizes": (2, 8), "steps": (1, 1)}, r"steps must be one fewer than \w+, each at least 1"),
+        ({"sizes": (2, 8), "steps": (0,)}, r"steps must be one fewer than \w+, each at least 1"),
         ({"fade": -1}, "fade"),
     ],
 )
@@ -90,9 +90,9 @@ def test_rows_that_do_not_fit_the_curriculum_are_refused():
         Lengths((2, 9), (5,))(0, ROWS)
     with pytest.raises(UserError, match="for tokens"):
         Lengths()(0, BATCH)
-    with pytest.raises(UserError, match="curriculum.lengths rise from 1"):
+    with pytest.raises(UserError, match="lengths must rise from 1"):
         Lengths((4, 2), (5,))
-    with pytest.raises(UserError, match="all 2 stages but the last"):
+    with pytest.raises(UserError, match=r"steps must be one fewer than \w+, each at least 1"):
         Lengths((2, 4), (5, 6))
 
 

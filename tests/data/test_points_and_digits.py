@@ -124,7 +124,7 @@ def test_standardise_by_the_training_points():
 def test_bad_points_are_refused():
     with pytest.raises(UserError, match="did you mean 'two_moons'"):
         Points("two_mons")
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="size must be from 1"):
         Points(size=0)
     for noise in (-0.1, float("nan"), float("inf")):
         with pytest.raises(UserError, match="noise"):

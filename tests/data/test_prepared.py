@@ -168,7 +168,7 @@ def test_too_few_synthetic_records_are_told(tmp_path):
         opened(tmp_path, synthetic=Synthetic("made", 0.5))
     with pytest.raises(UserError, match=r"share of 0\.9 .* but drawn has 30"):
         PreparedImages("faces", channels=1, synthetic=Synthetic("drawn", 0.9)).open()
-    with pytest.raises(UserError, match=r"between 0 and 1, not 1"):
+    with pytest.raises(UserError, match=r"share must be above 0 and below 1"):
         Synthetic("made", 1)
 
 

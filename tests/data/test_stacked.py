@@ -138,5 +138,5 @@ def test_what_cannot_be_stacked_is_refused():
     with pytest.raises(UserError, match="Stacked needs labels, but those of Small's test split are hidden"):
         Stacked(Small(hidden=True)).open()
     for sizes in ({"size": 0}, {"test_size": 0}):
-        with pytest.raises(UserError, match="must be at least 1"):
+        with pytest.raises(UserError, match="size must be from 1"):
             Stacked(Digits(), **sizes)

@@ -156,7 +156,7 @@ def test_what_training_never_saw_is_refused_with_row_and_column():
 
 
 def test_codecs_that_make_no_sense_are_refused():
-    with pytest.raises(UserError, match="the modes of 'a' each have a weight, a mean"):
+    with pytest.raises(UserError, match="weights, means and stds of 'a' must be as many"):
         NumberColumn("a", (1.0,), (0.0, 1.0), (1.0, 1.0))
     with pytest.raises(UserError, match="deviations of the modes of 'a' are above 0"):
         NumberColumn("a", (1.0,), (0.0,), (0.0,))

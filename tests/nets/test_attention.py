@@ -59,5 +59,5 @@ def test_order_of_tokens_does_not_matter_to_self_attention():
 
 @pytest.mark.parametrize("heads", [0, 3])
 def test_heads_that_do_not_divide_are_refused(heads):
-    with pytest.raises(UserError, match="heads divides the width"):
+    with pytest.raises(UserError, match="heads must be a divisor of 8"):
         SelfAttention(heads).init(KEY, jnp.zeros((1, 2, 8)))

@@ -285,8 +285,8 @@ def test_ancestral_euler_equals_diffusers(monkeypatch):
     [
         (lambda: Euler(0), "steps must be from 1 to 100000"),
         (lambda: DPMSolver(-1), "steps must be from 1 to 100000"),
-        (lambda: Adaptive(rtol=-1.0), "tolerances"),
-        (lambda: Adaptive(rtol=0.0, atol=0.0), "tolerances"),
+        (lambda: Adaptive(rtol=-1.0), "rtol and atol must be"),
+        (lambda: Adaptive(rtol=0.0, atol=0.0), "rtol and atol must be"),
         (lambda: Adaptive(max_steps=0), "max_steps must be from 1 to 1000000"),
     ],
 )

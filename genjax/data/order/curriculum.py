@@ -232,4 +232,4 @@ def _check_stages(name: str, stages: tuple[int, ...], steps: tuple[int, ...]) ->
     if not stages or list(stages) != sorted(set(stages)) or stages[0] < 1:
         raise UserError(f"{name} must rise from 1 or more, got {stages}", name)
     if len(steps) != len(stages) - 1 or any(number < 1 for number in steps):
-        raise UserError(f"steps must have a length for each of {name} but the last, got {steps} for {stages}", "steps")
+        raise UserError(f"steps must be one fewer than {name}, each at least 1, got {steps} for {stages}", "steps")
