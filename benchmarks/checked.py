@@ -35,7 +35,8 @@ def main() -> int:
             text=True,
             check=False,
         ).stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
         "tests": results,
     }
     RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -46,7 +47,9 @@ def results_of(report: Path) -> dict[str, dict[str, str | float]]:
     """What a report of pytest's says of each test: its result and its seconds."""
     found: dict[str, dict[str, str | float]] = {}
     for case in ET.parse(report).iter("testcase"):
-        bad = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), None)
+        bad = next(
+            (child.tag for child in case if child.tag in ("failure", "error", "skipped")), None
+        )
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         found[name] = {"result": bad or "passed", "seconds": float(case.get("time", 0))}
     return found

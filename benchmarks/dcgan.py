@@ -23,7 +23,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     family = GAN(LATENT, ConvGenerator(MAKER), ConvBackbone(JUDGE, batch_norm=True))
     players = Players(Adam(Constant(RATE), b1=B1), Adam(Constant(RATE), b1=B1))
     return image_steps(
-        Experiment(family, data=Digits(), optimizer=players, batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1)
+        Experiment(family, data=Digits(), optimizer=players, batch_size=BATCH, ema=0.999),
+        (SIDE, SIDE, 1),
     )
 
 
@@ -39,12 +40,24 @@ def peer_step(case: str) -> Callable[[int], None]:
     a, b = MAKER
     generator = nn.Sequential(
         *(nn.Linear(LATENT, corner * corner * a, bias=False), nn.Unflatten(1, (a, corner, corner))),
-        *(nn.BatchNorm2d(a), nn.ReLU(), nn.ConvTranspose2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.ReLU()),
+        *(
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            nn.ConvTranspose2d(a, b, 4, 2, 1),
+            nn.BatchNorm2d(b),
+            nn.ReLU(),
+        ),
         *(nn.ConvTranspose2d(b, 1, 4, 2, 1), nn.Tanh()),
     )
     a, b = JUDGE
     discriminator = nn.Sequential(
-        *(nn.Conv2d(1, a, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, 2, 1), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)),
+        *(
+            nn.Conv2d(1, a, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(a, b, 4, 2, 1),
+            nn.BatchNorm2d(b),
+            nn.LeakyReLU(0.2),
+        ),
         *(nn.Flatten(), nn.Linear(b * corner * corner, 1)),
     )
     for_generator = torch.optim.Adam(generator.parameters(), lr=RATE, betas=(B1, 0.999))

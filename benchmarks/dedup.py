@@ -1,10 +1,13 @@
-"""Near-duplicate texts, beside datasketch: MinHash signatures of 5-word shingles, bands, pairs checked, components.
+"""Near-duplicate texts, beside datasketch: MinHash signatures of 5-word shingles, bands, pairs
+checked, components.
 
-``dedup`` takes 100,000 texts of some 120 words in memory, of which a fifth are edited copies of others; ``dedup_small``
-2,000. Both sides have 128 permutations, the same bands and the same threshold.
+``dedup`` takes 100,000 texts of some 120 words in memory, of which a fifth are edited copies of
+others; ``dedup_small`` 2,000. Both sides have 128 permutations, the same bands and the same
+threshold.
 
-    python -m benchmarks.dedup [--documents 100000]     which copies each side finds, beside the theory
-    python -m benchmarks.dedup --memory                 the peak of memory as the texts double, and as they get longer
+    python -m benchmarks.dedup [--documents 100000]     which copies each side finds, beside the
+    theory python -m benchmarks.dedup --memory                 the peak of memory as the texts
+    double, and as they get longer
 """
 
 from __future__ import annotations
@@ -26,7 +29,12 @@ from genjax.prepare.matching.minhash import MinHash
 
 DOCUMENTS = {"dedup": 100_000, "dedup_small": 2_000}
 MINHASH = MinHash()
-WORDS, VOCABULARY, COPIES, EDITS = 120, 30_000, 5, 8  # one text in five is a copy, with up to so many words replaced
+WORDS, VOCABULARY, COPIES, EDITS = (
+    120,
+    30_000,
+    5,
+    8,
+)  # one text in five is a copy, with up to so many words replaced
 # Where memory is measured: texts of a file, and by the words of a text how many there are.
 PART = 5_000
 SIZES = {WORDS: (50_000, 100_000, 200_000, 400_000), 4 * WORDS: (100_000, 200_000, 400_000)}
@@ -68,7 +76,11 @@ def peer_clusters(documents: list[str]) -> np.ndarray:
     for i, text in enumerate(documents):
         signature = datasketch.MinHash(MINHASH.permutations, seed=MINHASH.seed)
         signature.update_batch([shingle.encode() for shingle in shingles(text)])
-        pairs += [(j, i) for j in index.query(signature) if signature.jaccard(signed[j]) >= MINHASH.threshold]
+        pairs += [
+            (j, i)
+            for j in index.query(signature)
+            if signature.jaccard(signed[j]) >= MINHASH.threshold
+        ]
         index.insert(i, signature)
         signed.append(signature)
     left, right = np.array(pairs, np.int64).reshape(-1, 2).T
@@ -102,11 +114,15 @@ def _repeated(clusters: Callable[[list[str]], np.ndarray], case: str) -> Callabl
 
 
 def recall(count: int) -> dict[str, object]:
-    """Which planted copies each side finds, by their true Jaccard similarity, and how far both agree."""
+    """Which planted copies each side finds, by their true Jaccard similarity, and how far both
+    agree.
+    """
     documents, of = texts(count)
     begin = count - len(of)
     pairs = zip((documents[i] for i in of), documents[begin:], strict=True)
-    jaccard = np.array([len(a & b) / len(a | b) for a, b in ((shingles(a), shingles(b)) for a, b in pairs)])
+    jaccard = np.array(
+        [len(a & b) / len(a | b) for a, b in ((shingles(a), shingles(b)) for a, b in pairs)]
+    )
     ours, peers = genjax_clusters(documents), peer_clusters(documents)
     theory = MINHASH.recall(jaccard)
     found = {"genjax": ours[of] == ours[begin:], "peer": peers[of] == peers[begin:]}
@@ -129,15 +145,27 @@ def recall(count: int) -> dict[str, object]:
 
 
 def memory() -> None:
-    """Print a JSON line for each number and length of texts: the peak of a process that reads them from files."""
+    """Print a JSON line for each number and length of texts: the peak of a process that reads
+    them from files.
+    """
     for words, sizes in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
             parts = [Path(folder) / f"{part}.parquet" for part in range(sizes[-1] // PART)]
             for part, path in enumerate(parts):
                 write(path, words, part)
             for size in sizes:
-                command = [sys.executable, "-m", "benchmarks.dedup", "--measure", *map(str, parts[: size // PART])]
-                print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="", flush=True)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.dedup",
+                    "--measure",
+                    *map(str, parts[: size // PART]),
+                ]
+                print(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout,
+                    end="",
+                    flush=True,
+                )
 
 
 def write(path: Path, words: int, seed: int) -> None:
@@ -147,21 +175,26 @@ def write(path: Path, words: int, seed: int) -> None:
 
 
 def measure(paths: list[str]) -> None:
-    """Print what memory in MB it takes to de-duplicate these files, beyond that of a process that saw few texts."""
+    """Print what memory in MB it takes to de-duplicate these files, beyond that of a process
+    that saw few texts.
+    """
     import daft
 
     def clusters(frame: daft.DataFrame) -> np.ndarray:
         signed = frame.select(MINHASH.signature(daft.col("text"))).to_arrow()
         return MINHASH.clusters(MINHASH.stacked(signed["text"].chunks))
 
-    daft.set_execution_config(scantask_max_parallel=2)  # by default eight groups of files are read at once
+    daft.set_execution_config(
+        scantask_max_parallel=2
+    )  # by default eight groups of files are read at once
     clusters(daft.from_pydict({"text": texts(1000)[0]}))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak
     found = clusters(daft.read_parquet(paths))
     result = {
         "documents": len(found),
-        "text": sum(pa.parquet.read_metadata(path).row_group(0).total_byte_size for path in paths) / 1e6,
+        "text": sum(pa.parquet.read_metadata(path).row_group(0).total_byte_size for path in paths)
+        / 1e6,
         "signatures": len(found) * MINHASH.permutations * 4 / 1e6,
         "before": before,
         "growth": resident("VmHWM") - before,
@@ -177,7 +210,9 @@ def resident(what: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--documents", type=int, default=DOCUMENTS["dedup"])
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)

@@ -1,9 +1,10 @@
 """Transformers over tokens, beside PyTorch: training steps and generation.
 
-``gpt`` is a training step of nanoGPT's CPU model: 4 layers, 4 heads, 128 wide, 12 rows of 64 characters, AdamW, clip
-1; ``gpt_compiled`` the same beside ``torch.compile``. ``generate_small`` and ``generate_small_16`` draw 1 and 16 texts
-that fill the context of that model, beside ``transformers.generate`` with its cache; ``generate_124m`` draws 63 tokens
-of one text by GPT-2's smallest.
+``gpt`` is a training step of nanoGPT's CPU model: 4 layers, 4 heads, 128 wide, 12 rows of 64
+characters, AdamW, clip 1; ``gpt_compiled`` the same beside ``torch.compile``. ``generate_small``
+and ``generate_small_16`` draw 1 and 16 texts that fill the context of that model, beside
+``transformers.generate`` with its cache; ``generate_124m`` draws 63 tokens of one text by GPT-2's
+smallest.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.schedules import Constant
 
     large = case == "generate_124m"
-    net = Transformer() if large else Transformer(LAYERS, HEADS, WIDTH, CONTEXT, activation="gelu", biases=())
+    net = (
+        Transformer()
+        if large
+        else Transformer(LAYERS, HEADS, WIDTH, CONTEXT, activation="gelu", biases=())
+    )
     family, vocabulary = Autoregressive(net), 50_257 if large else VOCABULARY
     spec = Spec("tokens", (CONTEXT + 1,), np.zeros(CONTEXT + 1, np.float32), vocabulary=vocabulary)
     if case in ROWS:
@@ -41,7 +46,9 @@ def genjax_step(case: str) -> Callable[[int], None]:
         "tokens": np.random.default_rng(0).integers(0, VOCABULARY, (BATCH, CONTEXT + 1), np.int32),
         "loss_mask": np.ones((BATCH, CONTEXT + 1), np.float32),
     }
-    return stepping(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch)
+    return stepping(
+        Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch
+    )
 
 
 def _drawing(family: Any, spec: Any, rows: int) -> Callable[[int], None]:
@@ -161,6 +168,13 @@ def _torch_drawing(case: str) -> Callable[[int], None]:
         with torch.inference_mode():
             for _ in range(steps):
                 mask = torch.ones_like(prompt)
-                net.generate(prompt, attention_mask=mask, do_sample=True, top_k=0, pad_token_id=0, **steps_asked)
+                net.generate(
+                    prompt,
+                    attention_mask=mask,
+                    do_sample=True,
+                    top_k=0,
+                    pad_token_id=0,
+                    **steps_asked,
+                )
 
     return run

@@ -1,10 +1,12 @@
-"""Kill `genjax train` with SIGKILL at random moments, start it again each time, and compare with a run left alone.
+"""Kill `genjax train` with SIGKILL at random moments, start it again each time, and compare with a
+run left alone.
 
     python -m benchmarks.kills [--kills N] [--seed S]
 
-Every moment is a row of a table in Markdown: seconds since the start of that process, the newest whole checkpoint at
-its end, whether a save was under way, and what the next process did. The last lines say whether the final state is
-bitwise that of the run left alone, and whether metrics.jsonl has the same rows, each once. Ends with 1 if not.
+Every moment is a row of a table in Markdown: seconds since the start of that process, the newest
+whole checkpoint at its end, whether a save was under way, and what the next process did. The last
+lines say whether the final state is bitwise that of the run left alone, and whether metrics.jsonl
+has the same rows, each once. Ends with 1 if not.
 """
 
 from __future__ import annotations
@@ -31,7 +33,16 @@ from genjax.runs.checkpoint_files import UNFINISHED, find_steps, newest_step
 STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
 OPTIONS = [f"--every.{name}={interval}" for name, interval in EVERY.items()]
-COMMAND = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", "--steps-per-dispatch=10", *OPTIONS]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "genjax",
+    "train",
+    "vae_digits",
+    "--tiny",
+    "--steps-per-dispatch=10",
+    *OPTIONS,
+]
 TRAINING = 2.0  # seconds after its first steps within which a process is killed, at most
 
 
@@ -65,7 +76,9 @@ def unfinished(run_dir: Path) -> bool:
 
 
 def wrong_start(run_dir: Path, newest: int | None) -> str:
-    """What the last process did, and what is wrong with it: "" if it continued from ``newest`` or had not spoken."""
+    """What the last process did, and what is wrong with it: "" if it continued from ``newest``
+    or had not spoken.
+    """
     text = said(run_dir).read_text(errors="replace")
     if "Traceback" in text or "damaged" in text:
         return next(line for line in text.splitlines() if "Traceback" in line or "damaged" in line)
@@ -98,7 +111,9 @@ def killed(run_dir: Path, steps: int, kills: int, draw: random.Random) -> Iterat
         code = process.wait()
         wrong = wrong_start(run_dir, newest)
         if code not in (0, -9) or (moment is None and code != 0):
-            wrong = f"it ended with {code}: {said(run_dir).read_text(errors='replace').strip()[-300:]}"
+            wrong = (
+                f"it ended with {code}: {said(run_dir).read_text(errors='replace').strip()[-300:]}"
+            )
         if number:
             print(f" {wrong or 'continued'} |")
             yield wrong
@@ -134,7 +149,10 @@ def main(kills: int, seed: int) -> int:
         print("|---|---|---|---|---|")
         wrong = [line for line in killed(often, steps, kills, draw) if line]
         same_state, same_rows = bits(alone) == bits(often), rows(alone) == rows(often)
-    print(f"\n{kills - len(wrong)} of {kills} starts after a kill continued from the newest whole checkpoint")
+    print(
+        f"\n{kills - len(wrong)} of {kills} starts after a kill continued from the newest whole "
+        "checkpoint"
+    )
     print(f"final state after {steps} steps: {'bitwise equal' if same_state else 'DIFFERS'}")
     print(f"rows of metrics.jsonl: {'the same, each once' if same_rows else 'DIFFER'}")
     return int(bool(wrong) or not same_state or not same_rows)
@@ -143,10 +161,16 @@ def main(kills: int, seed: int) -> int:
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # What was compiled once is read from here, so that a start takes seconds.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genjax_kills"))
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "genjax_kills")
+    )
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how often the run is killed (default: 20)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kills", type=int, default=20, help="how often the run is killed (default: 20)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     arguments = parser.parse_args()
     sys.exit(main(arguments.kills, arguments.seed))

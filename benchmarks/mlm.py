@@ -1,7 +1,7 @@
 """A training step of a small BERT, beside ``transformers``' BertForMaskedLM in eager PyTorch.
 
-4 layers, 4 heads, 128 wide, 2,048 tokens in the vocabulary, 32 rows of 64 tokens, of which 15 % are requested; AdamW,
-clip 1, no dropout. Both mask each batch again, 80/10/10.
+4 layers, 4 heads, 128 wide, 2,048 tokens in the vocabulary, 32 rows of 64 tokens, of which 15 % are
+requested; AdamW, clip 1, no dropout. Both mask each batch again, 80/10/10.
 """
 
 from __future__ import annotations
@@ -43,14 +43,20 @@ def genjax_step(case: str) -> Callable[[int], None]:
     )
     kinds = (*[SPECIAL] * (MASK + 1), *[0] * (VOCABULARY - MASK - 1))
     mean = np.zeros(LENGTH, np.float32)
-    spec = Spec("tokens", (LENGTH,), mean, vocabulary=VOCABULARY, token_kinds=kinds, mask_token=MASK)
+    spec = Spec(
+        "tokens", (LENGTH,), mean, vocabulary=VOCABULARY, token_kinds=kinds, mask_token=MASK
+    )
     batch = {
-        "tokens": np.random.default_rng(0).integers(MASK + 1, VOCABULARY, (BATCH, LENGTH), np.int32),
+        "tokens": np.random.default_rng(0).integers(
+            MASK + 1, VOCABULARY, (BATCH, LENGTH), np.int32
+        ),
         "loss_mask": np.ones((BATCH, LENGTH), np.float32),
     }
     optimizer = AdamW(Constant(RATE), weight_decay=0.01, clip=1.0)
     family = MaskedLM(net, Masking(rate=ASKED))
-    return stepping(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch)
+    return stepping(
+        Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH), spec, batch
+    )
 
 
 def peer_step(case: str) -> Callable[[int], None]:
@@ -79,7 +85,9 @@ def peer_step(case: str) -> Callable[[int], None]:
         asked, share = torch.rand(tokens.shape) < ASKED, torch.rand(tokens.shape)
         inputs = tokens.masked_fill(asked & (share < 0.8), MASK)
         drawn = torch.randint(MASK + 1, VOCABULARY, tokens.shape)
-        return torch.where(asked & (share >= 0.8) & (share < 0.9), drawn, inputs), tokens.masked_fill(~asked, -100)
+        return torch.where(
+            asked & (share >= 0.8) & (share < 0.9), drawn, inputs
+        ), tokens.masked_fill(~asked, -100)
 
     def run(steps: int) -> None:
         net.train()

@@ -1,11 +1,13 @@
-"""``python -m benchmarks.peers CASE``: a training step, or another task, of genjax and of a peer, side by side.
+"""``python -m benchmarks.peers CASE``: a training step, or another task, of genjax and of a peer,
+side by side.
 
-Each runs in a process of its own, with the same shapes, float32 and all cores, and they take turns, so that a
-machine whose speed drifts favours neither. Prints one JSON line {name, genjax, peer, unit, ratio}: milliseconds a
-step (medians over the rounds) and the median of the ratios genjax / peer, lower is better.
+Each runs in a process of its own, with the same shapes, float32 and all cores, and they take turns,
+so that a machine whose speed drifts favours neither. Prints one JSON line {name, genjax, peer,
+unit, ratio}: milliseconds a step (medians over the rounds) and the median of the ratios genjax /
+peer, lower is better.
 
-genjax runs its whole step, with the moving average of the parameters and the check for what is not finite, metrics
-included; the peer, where no other one is named, runs eager PyTorch without them.
+genjax runs its whole step, with the moving average of the parameters and the check for what is not
+finite, metrics included; the peer, where no other one is named, runs eager PyTorch without them.
 """
 
 from __future__ import annotations
@@ -41,12 +43,16 @@ CASES = {
 
 
 def image_steps(experiment: Any, shape: tuple[int, ...]) -> Callable[[int], None]:
-    """``run(steps)``: the whole train step of an experiment on random images of a shape [H, W, C]."""
+    """``run(steps)``: the whole train step of an experiment on random images of a shape [H, W,
+    C].
+    """
     import numpy as np
 
     from genjax.data.dataset import Spec
 
-    images = np.random.default_rng(0).uniform(-1, 1, (experiment.batch_size, *shape)).astype(np.float32)
+    images = (
+        np.random.default_rng(0).uniform(-1, 1, (experiment.batch_size, *shape)).astype(np.float32)
+    )
     return stepping(experiment, Spec("image", shape, images.mean(0)), {"image": images})
 
 
@@ -98,7 +104,9 @@ def compare(case: str, rounds: int, seconds: float) -> dict[str, object]:
     times: dict[str, list[float]] = {"genjax": [], "peer": []}
     servers = {}
     for side in times:  # one after the other: compilation is not to disturb a measurement
-        servers[side] = subprocess.Popen([*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        servers[side] = subprocess.Popen(
+            [*command, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         if _answer(servers[side]) != "ready":
             raise SystemExit(f"the {side} side of {case} did not start")
     for _ in range(rounds):
@@ -124,7 +132,9 @@ def _answer(server: subprocess.Popen[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")

@@ -1,12 +1,15 @@
-"""An iteration of PPO for language models, beside a loop in eager PyTorch around ``transformers``' GPT-2.
+"""An iteration of PPO for language models, beside a loop in eager PyTorch around ``transformers``'
+GPT-2.
 
-An iteration draws responses to prompts, at temperature 1 with a cache, none of which ends early; rewards the texts by a
-plain Python function; and makes 4 epochs of 4 minibatches: a penalty of the KL to a frozen copy, GAE, whitened
-advantages, clipped losses of the policy and of a value head on its features, Adam, clip 1.
+An iteration draws responses to prompts, at temperature 1 with a cache, none of which ends early;
+rewards the texts by a plain Python function; and makes 4 epochs of 4 minibatches: a penalty of the
+KL to a frozen copy, GAE, whitened advantages, clipped losses of the policy and of a value head on
+its features, Adam, clip 1.
 
 "ppo" has the sizes of the config ``ppo_random_walks``, "ppo_text" those of short answers.
 
-Both ask for the logits of responses alone. The peer's loop does not measure entropy, clipping or KL.
+Both ask for the logits of responses alone. The peer's loop does not measure entropy, clipping or
+KL.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from typing import Any, NamedTuple
 
 
 class Sizes(NamedTuple):
-    """Of a GPT-2, and of the responses: ``rows`` of them, ``response`` tokens to ``prompt`` tokens."""
+    """Of a GPT-2, and of the responses: ``rows`` of them, ``response`` tokens to ``prompt``
+    tokens.
+    """
 
     layers: int
     heads: int
@@ -40,11 +45,15 @@ def character(token: int) -> str:
 
 def even(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
     """The share of characters of each response whose code is even."""
-    return [sum(ord(letter) % 2 == 0 for letter in response) / len(response) for response in responses]
+    return [
+        sum(ord(letter) % 2 == 0 for letter in response) / len(response) for response in responses
+    ]
 
 
 def genjax_step(case: str) -> Callable[[int], None]:
-    """``run(iterations)`` of genjax, as its loop makes them: what is collected, then the compiled step."""
+    """``run(iterations)`` of genjax, as its loop makes them: what is collected, then the
+    compiled step.
+    """
     import jax
     import numpy as np
 
@@ -64,8 +73,16 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
     sizes = SIZES[case]
     rows, prompt = sizes.rows, sizes.prompt
-    spec = Spec("tokens", (prompt,), np.zeros(prompt, np.float32), vocabulary=sizes.vocabulary, prefixed=True)
-    policy = Autoregressive(Transformer(sizes.layers, sizes.heads, sizes.width, prompt + sizes.response))
+    spec = Spec(
+        "tokens",
+        (prompt,),
+        np.zeros(prompt, np.float32),
+        vocabulary=sizes.vocabulary,
+        prefixed=True,
+    )
+    policy = Autoregressive(
+        Transformer(sizes.layers, sizes.heads, sizes.width, prompt + sizes.response)
+    )
     codec = Characters("".join(map(character, range(sizes.vocabulary))))
     begins = PPO(
         BASE,
@@ -80,19 +97,25 @@ def genjax_step(case: str) -> Callable[[int], None]:
         kl=KL,
     )
     family = begins.resolve({BASE: Trained(BASE, policy, spec)}, spec).with_codec(codec)
-    experiment = Experiment(family, data=Digits(), optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows)
+    experiment = Experiment(
+        family, data=Digits(), optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows
+    )
     layout = parallel.start(parallel.Devices(count=1))
     plain = initial_state(experiment, spec)
 
     def begin() -> State:
         params, variables = policy.init(jax.random.key(1), make_example(spec), spec)
-        return apply_initial_params(family, plain().replace(frozen={BASE: {"params": params, "variables": variables}}))
+        return apply_initial_params(
+            family, plain().replace(frozen={BASE: {"params": params, "variables": variables}})
+        )
 
     step = layout.compile_step(make_step(experiment), layout.abstract(begin))
     state = layout.init(begin)
     batch = layout.place(
         {
-            "tokens": np.random.default_rng(0).integers(0, sizes.vocabulary, (rows, prompt), np.int32),
+            "tokens": np.random.default_rng(0).integers(
+                0, sizes.vocabulary, (rows, prompt), np.int32
+            ),
             "loss_mask": np.zeros((rows, prompt), np.float32),
             "prefix_mask": np.ones((rows, prompt), np.float32),
             "mask": np.ones(rows, np.float32),
@@ -145,7 +168,9 @@ def peer_step(case: str) -> Callable[[int], None]:
         """Of the responses in tokens [B, T], and the features that they are predicted from."""
         hidden = net.transformer(tokens[:, :-1], use_cache=False).last_hidden_state[:, -response:]
         logits = net.lm_head(hidden)
-        losses = cross_entropy(logits.flatten(0, 1), tokens[:, -response:].flatten(), reduction="none")
+        losses = cross_entropy(
+            logits.flatten(0, 1), tokens[:, -response:].flatten(), reduction="none"
+        )
         return -losses.view(-1, response), hidden
 
     def texts(tokens: Any) -> list[str]:
@@ -173,14 +198,18 @@ def peer_step(case: str) -> Callable[[int], None]:
         for t in reversed(range(response)):
             sum_after = errors[:, t] + GAMMA * LAMBDA * sum_after
             advantages[:, t] = sum_after
-        whitened = (advantages - advantages.mean()) * torch.rsqrt(advantages.var(correction=0) + 1e-8)
+        whitened = (advantages - advantages.mean()) * torch.rsqrt(
+            advantages.var(correction=0) + 1e-8
+        )
         return tokens, old, values, whitened, advantages + values
 
     def update(tokens: Any, old: Any, values: Any, advantages: Any, returns: Any) -> None:
         now, hidden = log_probs(policy, tokens)
         value = head(hidden)[..., 0]
         ratio = torch.exp(now - old)
-        policy_loss = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - CLIP, 1 + CLIP)).mean()
+        policy_loss = torch.maximum(
+            -advantages * ratio, -advantages * ratio.clamp(1 - CLIP, 1 + CLIP)
+        ).mean()
         held = torch.clamp(value, values - VALUE_CLIP, values + VALUE_CLIP)
         value_loss = 0.5 * torch.maximum((value - returns) ** 2, (held - returns) ** 2).mean()
         optimizer.zero_grad(set_to_none=True)

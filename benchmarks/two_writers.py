@@ -1,10 +1,12 @@
-"""Two `genjax train` at once on one run directory, many times: one trains, the other says so and loses nothing.
+"""Two `genjax train` at once on one run directory, many times: one trains, the other says so and
+loses nothing.
 
     python benchmarks/two_writers.py [PAIRS]
 
-A pair is sound if one process ends with 0, and the other with 2 and one line that names the first, while the run keeps
-every row; or if both end with 0, where the second began when the first was done. In every other pair the first is
-killed with SIGKILL in between and started again, which must not wait. The last line counts the sound pairs.
+A pair is sound if one process ends with 0, and the other with 2 and one line that names the first,
+while the run keeps every row; or if both end with 0, where the second began when the first was
+done. In every other pair the first is killed with SIGKILL in between and started again, which must
+not wait. The last line counts the sound pairs.
 """
 
 from __future__ import annotations
@@ -20,12 +22,34 @@ import time
 from pathlib import Path
 
 STEPS, LOG = 4000, 100
-OPTIONS = ("--steps", STEPS, "--every.log", LOG, "--every.evaluate", 0, "--every.sample", 0, "--every.checkpoint", 1000)
-COMMAND = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", *map(str, OPTIONS), "--run-dir"]
+OPTIONS = (
+    "--steps",
+    STEPS,
+    "--every.log",
+    LOG,
+    "--every.evaluate",
+    0,
+    "--every.sample",
+    0,
+    "--every.checkpoint",
+    1000,
+)
+COMMAND = [
+    sys.executable,
+    "-m",
+    "genjax",
+    "train",
+    "vae_digits",
+    "--tiny",
+    *map(str, OPTIONS),
+    "--run-dir",
+]
 
 
 def start(run_dir: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([*COMMAND, str(run_dir)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [*COMMAND, str(run_dir)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
 
 
 def read_lines(process: subprocess.Popen[str]) -> list[str]:
@@ -53,9 +77,13 @@ def pair(run_dir: Path, kill: bool) -> str:
     print(f"  {loser.returncode} after {took:.1f} s: {' | '.join(lines)}", flush=True)
     if winner.returncode != 0:
         return f"the survivor ended with {winner.returncode}: {said}"
-    if loser.returncode != 0 and not (loser.returncode == 2 and len(lines) == 1 and "is being trained by" in lines[0]):
+    if loser.returncode != 0 and not (
+        loser.returncode == 2 and len(lines) == 1 and "is being trained by" in lines[0]
+    ):
         return f"the other ended with {loser.returncode}: {lines}"
-    steps = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").read_text().splitlines()
+    ]
     if steps != list(range(LOG, STEPS + 1, LOG)):
         return f"rows {steps}"
     return ""

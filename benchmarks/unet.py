@@ -1,7 +1,7 @@
 """A U-Net of 6.5 million parameters that predicts noise, beside diffusers' on PyTorch.
 
-``unet`` is a training step: noise to images, its prediction, the squared error and AdamW. ``diffusion_sample`` draws a
-batch by a few steps of DDIM.
+``unet`` is a training step: noise to images, its prediction, the squared error and AdamW.
+``diffusion_sample`` draws a batch by a few steps of DDIM.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def genjax_step(case: str) -> Callable[[int], None]:
     if case == "diffusion_sample":
         return _sampling(family)
     optimizer = AdamW(Constant(RATE), weight_decay=DECAY)
-    return image_steps(Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH, ema=0.999), SHAPE)
+    return image_steps(
+        Experiment(family, data=Digits(), optimizer=optimizer, batch_size=BATCH, ema=0.999), SHAPE
+    )
 
 
 def _sampling(family: Any) -> Callable[[int], None]:

@@ -1,4 +1,6 @@
-"""A variational autoencoder, of perceptrons (``vae``) or strided convolutions (``vae_conv``), beside PyTorch."""
+"""A variational autoencoder, of perceptrons (``vae``) or strided convolutions (``vae_conv``),
+beside PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     coder = MLPCoder((400,)) if case == "vae" else ConvCoder(CHANNELS)
     family = VAE(LATENT[case], coder)
     return image_steps(
-        Experiment(family, data=Digits(), optimizer=Adam(), batch_size=BATCH, ema=0.999), (SIDE, SIDE, 1)
+        Experiment(family, data=Digits(), optimizer=Adam(), batch_size=BATCH, ema=0.999),
+        (SIDE, SIDE, 1),
     )
 
 
@@ -36,7 +39,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     torch.manual_seed(0)
     pixels, latent, corner = SIDE * SIDE, LATENT[case], SIDE // 4
     if case == "vae":
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent))
+        encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(pixels, 400), nn.ReLU(), nn.Linear(400, 2 * latent)
+        )
         decoder = nn.Sequential(nn.Linear(latent, 400), nn.ReLU(), nn.Linear(400, pixels))
     else:
         a, b = CHANNELS
@@ -45,8 +50,17 @@ def peer_step(case: str) -> Callable[[int], None]:
             *(nn.Flatten(), nn.Linear(b * corner * corner, 2 * latent)),
         )
         decoder = nn.Sequential(
-            *(nn.Linear(latent, b * corner * corner), nn.ReLU(), nn.Unflatten(1, (b, corner, corner))),
-            *(nn.ConvTranspose2d(b, a, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(a, 1, 4, 2, 1), nn.Flatten()),
+            *(
+                nn.Linear(latent, b * corner * corner),
+                nn.ReLU(),
+                nn.Unflatten(1, (b, corner, corner)),
+            ),
+            *(
+                nn.ConvTranspose2d(b, a, 4, 2, 1),
+                nn.ReLU(),
+                nn.ConvTranspose2d(a, 1, 4, 2, 1),
+                nn.Flatten(),
+            ),
         )
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3)

@@ -1,4 +1,6 @@
-"""The command line: ``python -m genjax train | sample | evaluate | compare | export | bench | show``."""
+"""The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
+show``.
+"""
 
 from __future__ import annotations
 
@@ -56,10 +58,10 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
-  export   RUN_DIR  write weights, config and sampling function for others: safetensors, jax.export, Hugging Face
+  export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
-  show     CONFIG   the resolved config, the parameter table, FLOPs; a RUN_DIR works too, and a file of samples
+  show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them. With --debug a mistake shows where it was found.
@@ -83,11 +85,15 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax train CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
     options = _parse(TrainOptions(experiment), f"train {target}", arguments)
-    run_dir = options.run_dir or str(Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem))
+    run_dir = options.run_dir or str(
+        Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem)
+    )
     experiment = options.experiment
     if options.from_ is not None:
         experiment = pretrained.with_base(experiment, options.from_, run_dir)
-    run = train(experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking)
+    run = train(
+        experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking
+    )
     if not run.layout.is_main:
         return
     print(f"run       {run.run_dir}")
@@ -105,14 +111,18 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = _parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    for path in exports.export(run, options.to, options.out, options.num, getattr(options, "sampler", None)):
+    for path in exports.export(
+        run, options.to, options.out, options.num, getattr(options, "sampler", None)
+    ):
         print(path)
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax evaluate RUN_DIR``."""
     stored = directory.require_experiment(target)
-    options = _parse(EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments)
+    options = _parse(
+        EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments
+    )
     run = load(target, best=options.best, devices=options.devices)
     judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
     run = dataclasses.replace(run, experiment=judged)
@@ -130,13 +140,18 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
     except OSError as error:
         if not disk.closed(error):
             raise
-        print(f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json are kept")
+        print(
+            f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json "
+            "are kept"
+        )
     for remark in found.remarks:
         print(f"note: {remark}")
 
 
 def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
-    """Write the pictures and numbers of an evaluation to the run directory; gives the lines that say where."""
+    """Write the pictures and numbers of an evaluation to the run directory; gives the lines
+    that say where.
+    """
     result = {"step": step, "split": split} | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
     disk.write(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
@@ -195,19 +210,30 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    return tyro.cli(type(default), default=default, args=list(arguments), prog=f"genjax {command}", config=(Component,))
+    return tyro.cli(
+        type(default),
+        default=default,
+        args=list(arguments),
+        prog=f"genjax {command}",
+        config=(Component,),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for SIGINT.
+    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for
+    SIGINT.
 
-    129 is for SIGHUP, 143 for SIGTERM, and 141 where nobody reads the output any more. A wrong option (2) and a
-    training run that was stopped raise SystemExit instead.
+    129 is for SIGHUP, 143 for SIGTERM, and 141 where nobody reads the output any more. A wrong
+    option (2) and a training run that was stopped raise SystemExit instead.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     trust = _trust(given)
-    given = [word for word in given if word not in ("--debug", "--trust") and not word.startswith("--trust=")]
+    given = [
+        word
+        for word in given
+        if word not in ("--debug", "--trust") and not word.startswith("--trust=")
+    ]
     commands: Commands = {
         "train": train_command,
         "sample": sample_command,
@@ -264,12 +290,21 @@ def _report_device_error(error: Exception, debug: bool) -> int:
     if parallel.is_alone(error):
         return _report_error(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):
-        if isinstance(error, JaxRuntimeError) and not any(sign in str(error) for sign in OUT_OF_MEMORY):
+        if isinstance(error, JaxRuntimeError) and not any(
+            sign in str(error) for sign in OUT_OF_MEMORY
+        ):
             raise error
-        cure = "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), or more devices"
+        cure = (
+            "a smaller batch_size, for a bound of many samples a smaller chunk (family.chunk), "
+            "or more devices"
+        )
         return _report_error(UserError(f"the device is out of memory: {cure}"), 2, debug)
     if isinstance(error, ModuleNotFoundError):
-        return _report_error(UserError(f"a package is missing: {error.name}; see the extras of genjax-train"), 2, debug)
+        return _report_error(
+            UserError(f"a package is missing: {error.name}; see the extras of genjax-train"),
+            2,
+            debug,
+        )
     raise error
 
 
@@ -282,7 +317,9 @@ def _trust(arguments: Sequence[str]) -> Trust:
 
 
 def _check_places(given: Sequence[str]) -> None:
-    """Refuse paths among the arguments that no file system here opens: of targets, and of options that name places."""
+    """Refuse paths among the arguments that no file system here opens: of targets, and of
+    options that name places.
+    """
     checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
@@ -298,8 +335,14 @@ def _check_places(given: Sequence[str]) -> None:
 def _written(given: Sequence[str]) -> list[str]:
     """The places among the arguments that a command may write to."""
     pairs = zip(given, [*given[1:], ""], strict=True)
-    named = [word.partition("=")[2] if "=" in word else after for word, after in pairs if word.startswith(PLACES)]
-    return [place for place in (*named, given[1]) if place and (place in named or Path(place).exists())]
+    named = [
+        word.partition("=")[2] if "=" in word else after
+        for word, after in pairs
+        if word.startswith(PLACES)
+    ]
+    return [
+        place for place in (*named, given[1]) if place and (place in named or Path(place).exists())
+    ]
 
 
 def _usage(wanted: bool, mistake: str) -> int:
@@ -325,8 +368,8 @@ def _report_error(error: Exception, code: int, debug: bool) -> int:
 def entry() -> None:
     """The installed ``genjax`` command."""
     streams.in_utf8()
-    # After a failed write or read, here reported in one line, TensorStore's threads still call a loop that is closed,
-    # and asyncio logs the tasks that nobody waits for any more.
+    # After a failed write or read, here reported in one line, TensorStore's threads still call a
+    # loop that is closed, and asyncio logs the tasks that nobody waits for any more.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
     streams.guard()
@@ -338,7 +381,9 @@ def entry() -> None:
         traceback.print_exc()
         code = 1
     code = streams.flush(code)
-    if code > 128:  # threads of libraries that still run could abort a Python that takes itself down
+    if (
+        code > 128
+    ):  # threads of libraries that still run could abort a Python that takes itself down
         atexit._run_exitfuncs()
         os._exit(code)
     if code > 0:
@@ -347,7 +392,9 @@ def entry() -> None:
 
 
 def _unraisable(unraisable: Any) -> None:
-    ended = isinstance(unraisable.exc_value, KeyboardInterrupt | Signalled)  # the thread of ``prompt`` sees to it
+    ended = isinstance(
+        unraisable.exc_value, KeyboardInterrupt | Signalled
+    )  # the thread of ``prompt`` sees to it
     if not ended and str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 

@@ -1,4 +1,6 @@
-"""Check what a config holds against the annotations of its dataclasses, and a size against the memory there is."""
+"""Check what a config holds against the annotations of its dataclasses, and a size against the
+memory there is.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +25,21 @@ from genjax.errors import UserError
 
 T = TypeVar("T")
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
-ENDLESS = Annotated[float, "infinity is allowed"]  # the annotation of a field whose default is infinite
+ENDLESS = Annotated[
+    float, "infinity is allowed"
+]  # the annotation of a field whose default is infinite
 DEEPEST = 256  # layers
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def frozen(cls: type[T]) -> type[T]:
-    """Make a frozen dataclass whose fields are checked against their annotations before its ``__post_init__`` runs.
+    """Make a frozen dataclass whose fields are checked against their annotations before its
+    ``__post_init__`` runs.
 
-    So a rule such as ``steps < 1`` only ever sees whole numbers, and NaN and infinity are refused by the name of their
-    field. Lists become tuples, numbers of NumPy those of Python. An infinite default allows both infinities.
+    So a rule such as ``steps < 1`` only ever sees whole numbers, and NaN and infinity are refused
+    by the name of their field. Lists become tuples, numbers of NumPy those of Python. An infinite
+    default allows both infinities.
 
     Raises:
       UserError: when an instance is made of something else.
@@ -57,25 +63,36 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
-    """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole floats as ints.
+    """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole
+    floats as ints.
 
-    Components are checked field by field, and built again only where something was converted; without ``deep`` they
-    are left as they are.
+    Components are checked field by field, and built again only where something was converted;
+    without ``deep`` they are left as they are.
 
     Raises:
       UserError: it is of another type, or a number that is not finite.
     """
-    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim and hint is not np.ndarray):
+    if isinstance(value, np.generic) or (
+        isinstance(value, np.ndarray) and not value.ndim and hint is not np.ndarray
+    ):
         value = value.item()
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is ENDLESS:
-        return value if isinstance(value, float) and math.isinf(value) else convert(value, float, name, deep)
+        return (
+            value
+            if isinstance(value, float) and math.isinf(value)
+            else convert(value, float, name, deep)
+        )
     if origin is typing.Annotated:
         return convert(value, inner[0], name, deep)
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, inner, name, deep)
     if origin is Literal:
-        return value if type(value) in map(type, inner) and value in inner else _unlisted(name, inner, value)
+        return (
+            value
+            if type(value) in map(type, inner) and value in inner
+            else _unlisted(name, inner, value)
+        )
     if hint is bool:
         return value if isinstance(value, bool) else _refuse(name, "True or False", value)
     if hint is int:
@@ -97,20 +114,30 @@ def component(value: Any, name: str, *methods: str) -> None:
     """Refuse what is not an instance of a dataclass with these methods."""
     if isinstance(value, type):
         _refuse(name, f"an instance: write {value.__name__}(...)", value)
-    if not dataclasses.is_dataclass(value) or not all(callable(getattr(value, m, None)) for m in methods):
+    if not dataclasses.is_dataclass(value) or not all(
+        callable(getattr(value, m, None)) for m in methods
+    ):
         _refuse(name, f"a component with {' and '.join(f'{m}()' for m in methods)}", value)
 
 
-def check_size(size: float, what: str, field: str, available: float | None = None, cure: str = "") -> None:
-    """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes of its devices."""
+def check_size(
+    size: float, what: str, field: str, available: float | None = None, cure: str = ""
+) -> None:
+    """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes
+    of its devices.
+    """
     there = room(available)
     if size > there:
         numbers = f"{_format_size(size)}, of {_format_size(there)} of memory"
-        raise UserError(f"{field} is too large: {what} need at least {numbers}{cure and f': {cure}'}", field)
+        raise UserError(
+            f"{field} is too large: {what} need at least {numbers}{cure and f': {cure}'}", field
+        )
 
 
 def room(available: float | None = None) -> float:
-    """Bytes of ``available`` memory, of this machine's by default, or what its container may use of it."""
+    """Bytes of ``available`` memory, of this machine's by default, or what its container may
+    use of it.
+    """
     if available is not None:
         return available
     machine = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -120,7 +147,9 @@ def room(available: float | None = None) -> float:
 
 
 def check_path(path: str, field: str) -> None:
-    """Refuse a path that no file system here can hold, and a URL whose scheme is not supported or has no driver."""
+    """Refuse a path that no file system here can hold, and a URL whose scheme is not supported
+    or has no driver.
+    """
     if not path or "\0" in path:
         raise UserError(f"{field} must be a path, got {path!r}", field)
     if any(len(os.fsencode(part)) > 255 for part in path.split("/")):
@@ -142,7 +171,12 @@ def beneath(path: str, field: str, folder: bool) -> None:
     for place in ([whole] if folder else []) + list(whole.parents):
         if place.exists():
             if not place.is_dir():
-                _refuse(field, f"{'a folder' if place == whole else 'below folders'}, {str(place)!r} is a file", path)
+                _refuse(
+                    field,
+                    f"{'a folder' if place == whole else 'below folders'}, {str(place)!r} is a "
+                    "file",
+                    path,
+                )
             return
 
 
@@ -150,7 +184,9 @@ def _unlisted(name: str, known: tuple[Any, ...], value: Any) -> Any:
     word = value if isinstance(value, str) else ""
     near = difflib.get_close_matches(word, map(str, known), n=1, cutoff=0.42)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}{hint}", name)
+    raise UserError(
+        f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}{hint}", name
+    )
 
 
 def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
@@ -161,7 +197,9 @@ def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
 def _shown(value: Any) -> str:
     try:
         shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    except Exception:  # the repr of someone else's class, or of a number of more digits than Python writes
+    except (
+        Exception
+    ):  # the repr of someone else's class, or of a number of more digits than Python writes
         shown = f"an object of type {type(value).__name__}"
     return shown if len(shown) < 200 else f"{shown[:200]}..."
 
@@ -207,7 +245,10 @@ def _tuple(value: Any, inner: tuple[Any, ...], name: str, deep: bool) -> tuple[A
     if inner[-1] is not Ellipsis and len(inner) != len(value):
         _refuse(name, f"a tuple of {len(inner)}", value)
     hints = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-    found = tuple(convert(v, h, f"{name}.{i}", deep) for i, (v, h) in enumerate(zip(value, hints, strict=True)))
+    found = tuple(
+        convert(v, h, f"{name}.{i}", deep)
+        for i, (v, h) in enumerate(zip(value, hints, strict=True))
+    )
     same = isinstance(value, tuple) and all(a is b for a, b in zip(found, value, strict=True))
     return value if same else found
 
@@ -233,7 +274,10 @@ def _hints(cls: Any) -> Mapping[str, Any]:
     """The annotations of the fields that a constructor takes."""
     try:
         return _resolved(cls)
-    except (NameError, TypeError):  # one is there for type checkers alone, or its class is defined further below
+    except (
+        NameError,
+        TypeError,
+    ):  # one is there for type checkers alone, or its class is defined further below
         return {}
 
 
@@ -295,14 +339,18 @@ def most(owner: Any, bound: float, *names: str) -> None:
 
 
 def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
-    """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it; None is left out."""
+    """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it;
+    None is left out.
+    """
     low, high = getattr(owner, lower), getattr(owner, upper)
     if low is not None and high is not None and (high < low or (strictly and high == low)):
         _refuse(upper, f"{'above' if strictly else 'at least'} {low} ({lower})", high, owner)
 
 
 def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[float], bool]) -> None:
-    """Refuse fields whose number, or one of whose numbers, does not keep a rule; NaN keeps none, None is left out."""
+    """Refuse fields whose number, or one of whose numbers, does not keep a rule; NaN keeps
+    none, None is left out.
+    """
     for name in names:
         value = getattr(owner, name)
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):

@@ -1,4 +1,6 @@
-"""Families that continue other trained runs: fine-tuning, preferences, rewards, models of another's latents."""
+"""Families that continue other trained runs: fine-tuning, preferences, rewards, models of
+another's latents.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,14 @@ from genjax.family import Batch, Family, Metrics, Params, State, Trained
 class Continued(Family):
     """A family that depends on other runs, or does more than a step while it trains.
 
-    It lists their directories in ``runs``. Before anything is traced, ``resolve`` replaces each directory by that
-    run's family; its arrays, {"params", "variables"}, go to ``State.frozen`` by role. Both are kept with the run,
-    which from then on needs the others no more.
+    It lists their directories in ``runs``. Before anything is traced, ``resolve`` replaces each
+    directory by that run's family; its arrays, {"params", "variables"}, go to ``State.frozen`` by
+    role. Both are kept with the run, which from then on needs the others no more.
 
-    ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards, pairings.
-    ``precompute(state, batch) -> entries`` gives arrays [B, ...] that training examples get beside their own entries
-    and that depend on ``frozen`` alone: they are computed once, before the first step. Most families have neither.
+    ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards,
+    pairings. ``precompute(state, batch) -> entries`` gives arrays [B, ...] that training examples
+    get beside their own entries and that depend on ``frozen`` alone: they are computed once, before
+    the first step. Most families have neither.
     """
 
     collect: ClassVar[Callable[..., Batch] | None] = None
@@ -59,7 +62,9 @@ class Continued(Family):
         """
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
-        """The parameters and variables to train, of a random state with the other runs in ``frozen``."""
+        """The parameters and variables to train, of a random state with the other runs in
+        ``frozen``.
+        """
         return state.params, state.variables
 
     @property
@@ -73,7 +78,9 @@ class Continued(Family):
 
     @property
     def evaluated_as(self) -> Family:
-        """The family whose metrics held-out data get: ``wrapped``, unless it cannot read data of that kind."""
+        """The family whose metrics held-out data get: ``wrapped``, unless it cannot read data
+        of that kind.
+        """
         return self.wrapped
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
@@ -108,7 +115,9 @@ class Alone(Continued):
 
 
 def wrap_family(family: Family) -> Continued:
-    """The family with all members of ``Continued``, those of a family of its own at their defaults."""
+    """The family with all members of ``Continued``, those of a family of its own at their
+    defaults.
+    """
     return family if isinstance(family, Continued) else Alone(family)
 
 
@@ -120,5 +129,9 @@ def with_codec(family: Family, codec: Any) -> Family:
 def apply_initial_params(family: Continued, state: State) -> State:
     """A random state of step 0 with what the family continues in it, averages included."""
     params, variables = family.initial_params(state)
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
+    ema = (
+        None
+        if state.ema is None
+        else jax.tree.map(jnp.copy, {name: params[name] for name in state.ema})
+    )
     return state.replace(params=params, ema=ema, variables=variables)

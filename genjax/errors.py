@@ -7,11 +7,12 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can fix: a config, a path, a data set, a missing package, a full disk.
+    """Something that the user can fix: a config, a path, a data set, a missing package, a full
+    disk.
 
     Attributes:
-      field: what is wrong: the dotted name of an option, or the path of a file; None if nothing has a name. Tests
-        match it, so that the wording stays free.
+      field: what is wrong: the dotted name of an option, or the path of a file; None if nothing has
+        a name. Tests match it, so that the wording stays free.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:

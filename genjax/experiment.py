@@ -1,4 +1,6 @@
-"""``Experiment``: everything that defines a run, composed in one frozen dataclass; load, save and compare it."""
+"""``Experiment``: everything that defines a run, composed in one frozen dataclass; load, save
+and compare it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,15 @@ from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
 FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
-FREE_ON_RESUME = ("steps", "every", "evaluators", "devices", "data.root", "data.cache", "data.source*.root")
+FREE_ON_RESUME = (
+    "steps",
+    "every",
+    "evaluators",
+    "devices",
+    "data.root",
+    "data.cache",
+    "data.source*.root",
+)
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
 LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
@@ -37,7 +47,8 @@ class Every:
       log: a row of metrics: the means since the row before, the learning rate of this very step.
       evaluate: the held-out split and the evaluators.
       sample: a picture or file of samples, where the family draws any.
-      checkpoint: everything that is needed to continue; written at the last step and at a stop, too, even with 0.
+      checkpoint: everything that is needed to continue; written at the last step and at a stop,
+        too, even with 0.
     """
 
     log: int = 50
@@ -76,17 +87,20 @@ class Experiment:
     Attributes:
       family: the model and how it learns.
       data: the source of examples.
-      optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build`` gives a mapping.
-      augment: functions of (key, batch), applied in the compiled step in this order; a config file lists them.
-      curriculum: what changes about the data over the steps, such as ``Resolutions`` or ``ByDifficulty``; None for
-        nothing.
+      optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build``
+        gives a mapping.
+      augment: functions of (key, batch), applied in the compiled step in this order; a config file
+        lists them.
+      curriculum: what changes about the data over the steps, such as ``Resolutions`` or
+        ``ByDifficulty``; None for nothing.
       steps: number of train steps.
       batch_size: examples per step, over all devices and processes.
       seed: random seed of the parameters, the noise and the order of the data.
-      precision: what the networks compute in while they train; parameters, losses and optimizer state are float32
-        always, as are evaluation and samples.
+      precision: what the networks compute in while they train; parameters, losses and optimizer
+        state are float32 always, as are evaluation and samples.
       ema: decay of the averaged parameters that are judged and sampled from; None for no average.
-      evaluators: what is measured and drawn besides the family's own metrics; a config file lists them.
+      evaluators: what is measured and drawn besides the family's own metrics; a config file lists
+        them.
       every: intervals.
       keep: checkpoints that stay.
       devices: on what it runs.
@@ -125,27 +139,42 @@ class Experiment:
         checks.at_least(self, 0, "workers")
         checks.between(self, 0, MAX_SEED, "seed")
         checks.inside(self, 0, 1, "ema")
-        for name in ("augment", "evaluators"):  # on the command line an empty one would take any word
+        for name in (
+            "augment",
+            "evaluators",
+        ):  # on the command line an empty one would take any word
             for item in getattr(self, name):
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
-        name, changed = type(self.family).__name__, self.curriculum is not None and self.curriculum.changes_batches
+        name, changed = (
+            type(self.family).__name__,
+            self.curriculum is not None and self.curriculum.changes_batches,
+        )
         family = wrap_family(self.family)
         if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
-                f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no curriculum but an order"
+                f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no "
+                "curriculum but an order"
             )
         if family.precompute is not None and (self.augment or changed):
             raise UserError(
-                f"{name} learns what others say of its examples beforehand: no augment, and no curriculum but an order"
+                f"{name} learns what others say of its examples beforehand: no augment, and no "
+                "curriculum but an order"
             )
-        intervals = {f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)}
+        intervals = {
+            f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)
+        }
         if self.curriculum is not None:
             self.curriculum.check(self.family)
-            intervals |= {f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)}
+            intervals |= {
+                f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)
+            }
         for name, interval in ({"steps": self.steps} | intervals).items():
             if interval % self.steps_per_dispatch:
-                raise UserError(f"{name} {interval} is not a multiple of steps_per_dispatch {self.steps_per_dispatch}")
+                raise UserError(
+                    f"{name} {interval} is not a multiple of steps_per_dispatch "
+                    f"{self.steps_per_dispatch}"
+                )
 
 
 def configs_folder() -> Path:
@@ -178,7 +207,9 @@ def list_configs() -> dict[str, Path]:
 
 
 def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
-    """The experiment and the file of the config that a run directory is named after; its tiny form of NAME_tiny."""
+    """The experiment and the file of the config that a run directory is named after; its tiny
+    form of NAME_tiny.
+    """
     name = Path(run_dir).name
     config = name.removesuffix("_tiny")
     return load_config(config, tiny=name != config) if config in list_configs() else None
@@ -191,7 +222,9 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
     """
     experiment, path = build_config(name, tiny)
     if not isinstance(experiment, Experiment):
-        raise UserError(f"get_config of {path} returned {type(experiment).__name__}, not an Experiment")
+        raise UserError(
+            f"get_config of {path} returned {type(experiment).__name__}, not an Experiment"
+        )
     return experiment, path
 
 
@@ -210,23 +243,34 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``, so do functions."""
+    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``, so
+    do functions.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if "<locals>" in type(value).__qualname__:
-            raise UserError(f"{type(value).__qualname__} is defined in a function, where no later run finds it")
-        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+            raise UserError(
+                f"{type(value).__qualname__} is defined in a function, where no later run finds it"
+            )
+        fields = {
+            f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+        }
         return {"class": f"{type(value).__module__}:{type(value).__qualname__}"} | fields
     if isinstance(value, tuple | list):
         return [to_json(item) for item in value]
     if isinstance(value, FunctionType):
         if "<" in value.__qualname__:  # a lambda, or within a function
-            raise UserError(f"{value.__qualname__} has no name by which a later run finds it: define it in the config")
+            raise UserError(
+                f"{value.__qualname__} has no name by which a later run finds it: define it in the "
+                "config"
+            )
         return {"function": f"{value.__module__}:{value.__qualname__}"}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise UserError(f"{value!r} in a config cannot be written as JSON: use dataclasses, tuples and plain values")
+    raise UserError(
+        f"{value!r} in a config cannot be written as JSON: use dataclasses, tuples and plain values"
+    )
 
 
 def dumps(experiment: Experiment) -> str:
@@ -259,11 +303,15 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees differ."""
+    """Lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees
+    differ.
+    """
     if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
         for name in old | new:
             if name != "class":
-                yield from differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+                yield from differences(
+                    old.get(name), new.get(name), f"{path}.{name}" if path else name
+                )
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from differences(a, b, f"{path}.{i}")
@@ -272,14 +320,20 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
-    """Only steps, intervals, evaluators, devices and the data's root may differ when a run continues."""
+    """Only steps, intervals, evaluators, devices and the data's root may differ when a run
+    continues.
+    """
     forbidden = [
         line
         for line in differences(to_json(stored), to_json(wanted))
-        if not any(fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME)
+        if not any(
+            fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME
+        )
     ]
     if forbidden:
-        raise UserError("the run directory holds another config; it differs in " + "; ".join(forbidden))
+        raise UserError(
+            "the run directory holds another config; it differs in " + "; ".join(forbidden)
+        )
 
 
 def _shorten(value: Any) -> str:

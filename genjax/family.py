@@ -1,4 +1,6 @@
-"""The contract of a family: its state, its methods, and the one gradient step that all of them share."""
+"""The contract of a family: its state, its methods, and the one gradient step that all of them
+share.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,18 @@ Batch = Mapping[str, jax.Array]
 
 
 class Mean(NamedTuple):
-    """A weighted mean kept as a pair, so that it merges over microbatches, devices and batches by addition."""
+    """A weighted mean kept as a pair, so that it merges over microbatches, devices and batches
+    by addition.
+    """
 
     sum: jax.Array
     weight: jax.Array
 
     @classmethod
     def of(cls, values: jax.Array, mask: jax.Array) -> Mean:
-        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may hold any finite number."""
+        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may
+        hold any finite number.
+        """
         return cls(jnp.sum(values * mask), jnp.sum(mask))
 
     @property
@@ -47,7 +53,8 @@ class State(flax.struct.PyTreeNode):
       step: train steps taken, int32.
       params: trained parameters, float32; keyed by part in a family with parts.
       opt_state: an ``OptState``, or one for each part.
-      variables: what a step changes without a gradient: batch statistics, codebooks; constants of the data.
+      variables: what a step changes without a gradient: batch statistics, codebooks; constants of
+        the data.
       ema: moving average of ``params``, None if none is kept.
       key: the base key; the key of a step is ``fold_in(key, step)``.
       frozen: parameters and variables from other runs, by role; never changed, saved once a run.
@@ -70,13 +77,17 @@ class State(flax.struct.PyTreeNode):
         return self if self.ema is None else self.replace(params={**self.params, **self.ema})
 
 
-def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array) -> State:
+def init_state(
+    params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array
+) -> State:
     """The state of step 0. ``rule`` is a mapping for a family with parts, keyed as ``params``."""
     opt_state: Any
     averaged: Any
     if isinstance(rule, Mapping):
         if rule.keys() - params.keys():
-            raise UserError(f"an optimizer for {' and '.join(rule)}, but this family has no such parts")
+            raise UserError(
+                f"an optimizer for {' and '.join(rule)}, but this family has no such parts"
+            )
         opt_state = {part: r.init(params[part]) for part, r in rule.items()}
         averaged = {part: params[part] for part, r in rule.items() if r.ema is not None} or None
     else:
@@ -87,7 +98,8 @@ def init_state(params: Params, variables: Any, rule: UpdateRule | Mapping[str, U
 
 @dataclass(frozen=True)
 class Trained:
-    """What a family is told of another that it depends on; the arrays of that one are in ``State.frozen``.
+    """What a family is told of another that it depends on; the arrays of that one are in
+    ``State.frozen``.
 
     Attributes:
       run_dir: of its run.
@@ -103,7 +115,8 @@ class Trained:
         """Refuse data of another kind or shape than it has learned, with a ``UserError``."""
         if (self.spec.entry, tuple(self.spec.shape)) != (spec.entry, tuple(spec.shape)):
             raise UserError(
-                f"the run {self.run_dir} has learned {self.spec.entry} of shape {list(self.spec.shape)}, "
+                f"the run {self.run_dir} has learned {self.spec.entry} of shape "
+                f"{list(self.spec.shape)}, "
                 f"but the data are {spec.entry} of shape {list(spec.shape)}"
             )
 
@@ -112,10 +125,11 @@ class Trained:
 class Family:
     """A family of models is a frozen dataclass of hyper-parameters with pure methods.
 
-    One that depends on other trained runs, or collects on the host before a step, is a ``Continued``.
+    One that depends on other trained runs, or collects on the host before a step, is a
+    ``Continued``.
 
-    ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can; ``protocol`` what
-    its own metrics depend on besides the data, such as the draws of a bound.
+    ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can;
+    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound.
     """
 
     no_samples: ClassVar[str | None] = None
@@ -132,11 +146,16 @@ class Family:
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        """One step on a batch. ``axis`` names the mapped data axis, if the step is mapped over devices."""
+        """One step on a batch.
+
+        ``axis`` names the mapped data axis, if the step is mapped over devices.
+        """
         raise NotImplementedError
 
     def eval_state(self, state: State) -> State:
-        """The state to evaluate and sample from, made once each time: with averaged parameters if there are any."""
+        """The state to evaluate and sample from, made once each time: with averaged parameters
+        if there are any.
+        """
         return state.for_eval()
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
@@ -151,17 +170,23 @@ class Family:
     stream: ClassVar[Callable[..., Any] | None] = None
 
     def sampler_runs(self, options: Any) -> Mapping[str, str]:
-        """Directories of the runs of the same data that drawing by ``options`` needs, by role; none by default."""
+        """Directories of the runs of the same data that drawing by ``options`` needs, by role;
+        none by default.
+        """
         return {}
 
-    def prepared(self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None) -> Any:
-        """The sampler's options with what a person writes, such as a prompt, as the model reads it by the codec.
+    def prepared(
+        self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None
+    ) -> Any:
+        """The sampler's options with what a person writes, such as a prompt, as the model reads it
+        by the codec.
 
         Args:
           options: the sampler's.
           codec: of the run.
-          others: the runs of ``sampler_runs``, whose arrays are in ``State.frozen`` by role when samples are drawn.
-            None if there is none, as in training: then samples are drawn without.
+          others: the runs of ``sampler_runs``, whose arrays are in ``State.frozen`` by role when
+            samples are drawn. None if there is none, as in training: then samples are drawn
+            without.
         """
         return options
 
@@ -180,7 +205,9 @@ def require_samples(family: Family, who: str = "") -> None:
       UserError: with the reason, and what to do instead.
     """
     if family.no_samples is not None:
-        raise UserError(f"{who} needs samples, but {family.no_samples}" if who else family.no_samples)
+        raise UserError(
+            f"{who} needs samples, but {family.no_samples}" if who else family.no_samples
+        )
 
 
 def make_example(spec: Spec) -> dict[str, jax.Array]:
@@ -190,10 +217,12 @@ def make_example(spec: Spec) -> dict[str, jax.Array]:
 
 
 def select_modelled(batch: Batch, variables: Any = None) -> jax.Array:
-    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or points [B, D].
+    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or
+    points [B, D].
 
-    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding; of a table its rows as vectors
-    [B, D], for a family that has put ``table_vectors.constants`` among its ``variables``.
+    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding; of a table its
+    rows as vectors [B, D], for a family that has put ``table_vectors.constants`` among its
+    ``variables``.
     """
     if "categorical" in batch:
         return vector(batch["numeric"], batch["categorical"], categories(variables or {}))
@@ -219,8 +248,11 @@ def conditions(batch: Batch) -> jax.Array:
     return batch["condition"]
 
 
-def apply(net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any) -> Any:
-    """``net.apply`` in the dtype of ``params``: inputs but whole numbers are cast to it, outputs come back as float32.
+def apply(
+    net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any
+) -> Any:
+    """``net.apply`` in the dtype of ``params``: inputs but whole numbers are cast to it, outputs
+    come back as float32.
 
     ``variables`` are the other collections of the net, such as {"batch_stats": ...}.
     """
@@ -244,10 +276,11 @@ def gradient_step(
 ) -> tuple[State, Metrics]:
     """One update of ``state.params``, or of one part of them.
 
-    ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the gradient is that
-    of ``metrics["loss"]``. Sums are added over microbatches and devices and divided once by the whole weight, so
-    that accumulated or mapped steps equal the full batch, whatever the masks. An update whose loss or gradient
-    is not finite changes nothing and counts as skipped.
+    ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the
+    gradient is that of ``metrics["loss"]``. Sums are added over microbatches and devices and
+    divided once by the whole weight, so that accumulated or mapped steps equal the full batch,
+    whatever the masks. An update whose loss or gradient is not finite changes nothing and counts as
+    skipped.
 
     Args:
       optimizer: an ``UpdateRule``, or a mapping of them when there are parts.
@@ -255,20 +288,26 @@ def gradient_step(
       axis: the mapped axis, whose devices each hold a slice of the batch.
 
     Returns:
-      The state, with ``step`` as it was (a train step may make several updates), and the metrics, with
-      ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped``.
+      The state, with ``step`` as it was (a train step may make several updates), and the metrics,
+      with ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped``.
     """
     rule: UpdateRule = optimizer if part is None else optimizer[part]
-    params, opt_state, ema = (_get_part(tree, part) for tree in (state.params, state.opt_state, state.ema))
+    params, opt_state, ema = (
+        _get_part(tree, part) for tree in (state.params, state.opt_state, state.ema)
+    )
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
     whole = rule.accumulate == 1
 
-    def objective(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, Any]:
+    def objective(
+        params: Params, variables: Any, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, Any]:
         metrics, variables = loss(rule.used(params), variables, batch, key)
         total, weight = metrics["loss"]
-        if whole:  # dividing here costs nothing, dividing the gradients one more pass over all of them
+        if (
+            whole
+        ):  # dividing here costs nothing, dividing the gradients one more pass over all of them
             total = total / _clamp_weight(weight if axis is None else jax.lax.psum(weight, axis))
         return total, (metrics, variables)
 
@@ -286,12 +325,16 @@ def gradient_step(
 
     def updated() -> tuple[Params, Any, Any, Any]:
         new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
-        new_ema = ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
+        new_ema = (
+            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
+        )
         return new_params, new_opt_state, new_ema, variables
 
     rate = rule.learning_rate(opt_state.updates)
     # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
-    params, opt_state, ema, variables = jax.lax.cond(finite, updated, lambda: (params, opt_state, ema, state.variables))
+    params, opt_state, ema, variables = jax.lax.cond(
+        finite, updated, lambda: (params, opt_state, ema, state.variables)
+    )
 
     one = jnp.ones(())
     metrics = metrics | {
@@ -309,20 +352,29 @@ def gradient_step(
 
 
 def _accumulate_gradients(
-    gradient: Callable[..., Any], pieces: int, params: Params, variables: Any, batch: Batch, key: jax.Array
+    gradient: Callable[..., Any],
+    pieces: int,
+    params: Params,
+    variables: Any,
+    batch: Batch,
+    key: jax.Array,
 ) -> tuple[Any, Metrics, Any]:
     """Summed gradients and metrics over ``pieces`` microbatches, one at a time."""
     if pieces == 1:
         grads, (metrics, variables) = gradient(params, variables, batch, key)
         return grads, metrics, variables
 
-    def split(x: jax.Array) -> jax.Array:  # row i goes to microbatch i % pieces: a sharded batch stays where it is
+    def split(
+        x: jax.Array,
+    ) -> jax.Array:  # row i goes to microbatch i % pieces: a sharded batch stays where it is
         return jnp.moveaxis(x.reshape(-1, pieces, *x.shape[1:]), 1, 0)
 
     def one(carry: Any, piece: Any) -> tuple[Any, None]:
         grads, metrics, variables = carry
         microbatch, number = piece
-        more, (added, variables) = gradient(params, variables, microbatch, jax.random.fold_in(key, number))
+        more, (added, variables) = gradient(
+            params, variables, microbatch, jax.random.fold_in(key, number)
+        )
         return (*jax.tree.map(jnp.add, (grads, metrics), (more, added)), variables), None
 
     microbatches = jax.tree.map(split, dict(batch))

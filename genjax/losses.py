@@ -14,14 +14,17 @@ import jax.numpy as jnp
 
 
 def _sum_example(values: jax.Array) -> jax.Array:
-    # A product with ones: XLA's CPU back end fuses the terms into a sum over [H, W, C] and loses its vectors to a
-    # short last axis; the sum of a binary cross-entropy over 128 x 28x28x1 took 7 ms so, 0.4 ms as a product.
+    # A product with ones: XLA's CPU back end fuses the terms into a sum over [H, W, C] and loses
+    # its vectors to a short last axis; the sum of a binary cross-entropy over 128 x 28x28x1 took 7
+    # ms so, 0.4 ms as a product.
     flat = values.reshape(values.shape[0], -1)
     return jnp.dot(flat, jnp.ones(flat.shape[1], flat.dtype), precision="highest")
 
 
 def bernoulli_nll(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """-log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they lie in between."""
+    """-log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they
+    lie in between.
+    """
     softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return _sum_example(softplus - targets * logits)
 
@@ -32,11 +35,14 @@ def gaussian_nll(mean: jax.Array, log_variance: jax.Array, targets: jax.Array) -
     return _sum_example(0.5 * (squared + log_variance + math.log(2 * math.pi)))
 
 
-def discretized_logistic_nll(mean: jax.Array, log_scale: jax.Array, targets: jax.Array, levels: int) -> jax.Array:
-    """-log P of targets on ``levels`` even values in [-1, 1]: logistics integrated over bins, open at both ends.
+def discretized_logistic_nll(
+    mean: jax.Array, log_scale: jax.Array, targets: jax.Array, levels: int
+) -> jax.Array:
+    """-log P of targets on ``levels`` even values in [-1, 1]: logistics integrated over bins, open
+    at both ends.
 
-    ``log_scale`` broadcasts. The difference of two sigmoids is s(a) - s(b) = s(a) s(-b) (1 - exp(b - a)), which is
-    stable however far a bin lies in a tail.
+    ``log_scale`` broadcasts. The difference of two sigmoids is s(a) - s(b) = s(a) s(-b) (1 - exp(b
+    - a)), which is stable however far a bin lies in a tail.
     """
     half = 1 / (levels - 1)
     scale = jnp.exp(jnp.maximum(log_scale, -7.0))  # narrower than a bin, where the gradient dies
@@ -58,16 +64,21 @@ def gaussian_kl(
     prior_mean: jax.Array | float = 0.0,
     prior_log_variance: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z], closed form; the prior N(0, 1) by default."""
+    """KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z], closed form; the
+    prior N(0, 1) by default.
+    """
     squared = jnp.square(mean - prior_mean) * jnp.exp(-jnp.asarray(prior_log_variance))
-    return 0.5 * (squared + jnp.exp(log_variance - prior_log_variance) - 1 - log_variance + prior_log_variance)
+    return 0.5 * (
+        squared + jnp.exp(log_variance - prior_log_variance) - 1 - log_variance + prior_log_variance
+    )
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
     """-log p(label) [B] under softmax(logits [B, K]).
 
-    With ``smoothing`` the target keeps 1 - smoothing and spreads the rest evenly over all classes, its own too
-    (Szegedy et al., arXiv 1512.00567). A label that is not a class costs NaN, so that it cannot pass unseen.
+    With ``smoothing`` the target keeps 1 - smoothing and spreads the rest evenly over all classes,
+    its own too (Szegedy et al., arXiv 1512.00567). A label that is not a class costs NaN, so that
+    it cannot pass unseen.
     """
     log_p = jax.nn.log_softmax(logits)
     hot = label[:, None] == jnp.arange(logits.shape[-1])[None]
@@ -76,12 +87,16 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
 
 
 def preference_loss(margin: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """-log sigmoid(margin) [B]: that of two things the one is preferred whose score is higher by ``margin`` [B].
+    """-log sigmoid(margin) [B]: that of two things the one is preferred whose score is higher by
+    ``margin`` [B].
 
-    The model is that of Bradley and Terry (1952). With ``smoothing`` that share of the choices is taken for wrong.
+    The model is that of Bradley and Terry (1952). With ``smoothing`` that share of the choices is
+    taken for wrong.
     """
     nll = -jax.nn.log_sigmoid(margin)
-    return nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * jax.nn.log_sigmoid(-margin)
+    return (
+        nll if smoothing == 0 else (1 - smoothing) * nll - smoothing * jax.nn.log_sigmoid(-margin)
+    )
 
 
 def chunked_cross_entropy(
@@ -94,18 +109,21 @@ def chunked_cross_entropy(
     softcap: float | None = None,
     chunk: int = 1024,
 ) -> tuple[jax.Array, jax.Array]:
-    """-log p(target) [N], and the logarithm of the sum of exponentials of each token's logits [N]; reverse mode only.
+    """-log p(target) [N], and the logarithm of the sum of exponentials of each token's logits [N];
+    reverse mode only.
 
-    Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They are in memory for ``chunk``
-    tokens at a time, and are made again for the gradient. Products are in the type of ``hidden``, sums in float32. The
-    square of the second result, weighted and averaged, is the z-loss (Chowdhery et al., arXiv 2204.02311).
+    Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They are in
+    memory for ``chunk`` tokens at a time, and are made again for the gradient. Products are in the
+    type of ``hidden``, sums in float32. The square of the second result, weighted and averaged, is
+    the z-loss (Chowdhery et al., arXiv 2204.02311).
 
     Args:
       hidden: [N, D].
       kernel: [V, D], such as the table of embeddings.
       targets: int [N]; one that is not a token costs NaN.
       bias: [V]; None for none.
-      weights: [N]; tokens of weight 0 take no work and give 0, the others are not scaled. None for all.
+      weights: [N]; tokens of weight 0 take no work and give 0, the others are not scaled. None for
+        all.
       chunk: tokens.
     """
     n = len(hidden)
@@ -120,13 +138,17 @@ def chunked_cross_entropy(
         back = jnp.zeros_like(order).at[order].set(jnp.arange(n, dtype=order.dtype))
         hidden, targets, count = hidden[order], targets[order], (weights != 0).sum(dtype=jnp.int32)
     hidden = jnp.pad(hidden, ((0, -n % size), (0, 0)))
-    nll, log_total = _chunked(softcap, size, hidden, kernel, bias, jnp.pad(targets, (0, -n % size)), count)
+    nll, log_total = _chunked(
+        softcap, size, hidden, kernel, bias, jnp.pad(targets, (0, -n % size)), count
+    )
     return (nll[:n], log_total[:n]) if weights is None else (nll[back], log_total[back])
 
 
 def _logits(hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
     """[C, D], [V, D], [V] -> float32 [C, V]."""
-    logits = jnp.einsum("nd,vd->nv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    logits = jnp.einsum(
+        "nd,vd->nv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
+    )
     return logits if bias is None else logits + bias.astype(jnp.float32)[None]
 
 
@@ -144,41 +166,55 @@ def _chunked(
     targets: jax.Array,
     count: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for the others."""
+    """The two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for
+    the others.
+    """
 
     def one(i: jax.Array, results: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows, wanted = (jax.lax.dynamic_slice_in_dim(a, i * size, size) for a in (hidden, targets))
         logits = _apply_softcap(_logits(rows, kernel, bias), softcap)
         log_total = jax.nn.logsumexp(logits, -1)
-        own = logits.at[jnp.arange(size), wanted].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        own = logits.at[jnp.arange(size), wanted].get(
+            mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+        )
         real = i * size + jnp.arange(size) < count
         new = (jnp.where(real, x, 0.0) for x in (log_total - own, log_total))
-        a, b = (jax.lax.dynamic_update_slice_in_dim(all_, x, i * size, 0) for all_, x in zip(results, new, strict=True))
+        a, b = (
+            jax.lax.dynamic_update_slice_in_dim(all_, x, i * size, 0)
+            for all_, x in zip(results, new, strict=True)
+        )
         return a, b
 
     zeros = jnp.zeros(len(hidden), jnp.float32)
     return jax.lax.fori_loop(0, -(-count // size), one, (zeros, zeros))
 
 
-def _chunked_fwd(softcap: float | None, size: int, *inputs: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+def _chunked_fwd(
+    softcap: float | None, size: int, *inputs: Any
+) -> tuple[tuple[jax.Array, jax.Array], Any]:
     results = _chunked(softcap, size, *inputs)
     return results, (*inputs, results[1])
 
 
-def _chunked_bwd(softcap: float | None, size: int, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> Any:
+def _chunked_bwd(
+    softcap: float | None, size: int, saved: Any, cotangents: tuple[jax.Array, jax.Array]
+) -> Any:
     hidden, kernel, bias, targets, count, log_total = saved
     own, total = cotangents
 
     def one(i: jax.Array, grads: Any) -> Any:
         d_hidden, d_kernel, d_bias = grads
         rows, wanted, log_z, g, z = (
-            jax.lax.dynamic_slice_in_dim(a, i * size, size) for a in (hidden, targets, log_total, own, total)
+            jax.lax.dynamic_slice_in_dim(a, i * size, size)
+            for a in (hidden, targets, log_total, own, total)
         )
         real = i * size + jnp.arange(size) < count
         g, z = jnp.where(real, g, 0.0), jnp.where(real, z, 0.0)
         logits = _apply_softcap(_logits(rows, kernel, bias), softcap)
         hot = wanted[:, None] == jnp.arange(len(kernel))[None]
-        slope = jnp.exp(logits - log_z[:, None]) * (g + z)[:, None] - jnp.where(hot, g[:, None], 0.0)
+        slope = jnp.exp(logits - log_z[:, None]) * (g + z)[:, None] - jnp.where(
+            hot, g[:, None], 0.0
+        )
         slope = jnp.where(real[:, None], slope, 0.0)
         if softcap is not None:
             slope = slope * (1 - jnp.square(logits / softcap))
@@ -186,7 +222,9 @@ def _chunked_bwd(softcap: float | None, size: int, saved: Any, cotangents: tuple
             d_bias = d_bias + slope.sum(0)
         slope = slope.astype(hidden.dtype)
         d_rows = jnp.einsum("nv,vd->nd", slope, kernel.astype(hidden.dtype))
-        d_kernel = d_kernel + jnp.einsum("nv,nd->vd", slope, rows, preferred_element_type=jnp.float32)
+        d_kernel = d_kernel + jnp.einsum(
+            "nv,nd->vd", slope, rows, preferred_element_type=jnp.float32
+        )
         return jax.lax.dynamic_update_slice_in_dim(d_hidden, d_rows, i * size, 0), d_kernel, d_bias
 
     d_bias = None if bias is None else jnp.zeros(bias.shape, jnp.float32)
@@ -204,7 +242,8 @@ def gae(
 ) -> tuple[jax.Array, jax.Array]:
     """Generalised advantage estimates and the returns that values are to learn, [B, T] both.
 
-    Schulman et al., arXiv 1506.02438. An episode is over after its last step: nothing follows that is worth anything.
+    Schulman et al., arXiv 1506.02438. An episode is over after its last step: nothing follows that
+    is worth anything.
 
     Args:
       rewards: [B, T], of each step.
@@ -214,7 +253,9 @@ def gae(
       lam: 0 trusts the values, 1 the rewards that came.
     """
 
-    def one(carry: tuple[jax.Array, jax.Array], step: Any) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    def one(
+        carry: tuple[jax.Array, jax.Array], step: Any
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         advantage, following = carry
         reward, value, real = step
         advantage = real * (reward + gamma * following - value + gamma * lam * advantage)
@@ -227,7 +268,8 @@ def gae(
 
 
 def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
-    """x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless ``shift_mean`` is False.
+    """x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless
+    ``shift_mean`` is False.
 
     The variance is the biased one. What is masked gives 0.
     """
@@ -238,8 +280,11 @@ def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
     return scaled if shift_mean else scaled + mean * mask
 
 
-def clipped_policy_loss(log_ratio: jax.Array, advantages: jax.Array, clip: float) -> tuple[jax.Array, jax.Array]:
-    """PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where the clipping decides it.
+def clipped_policy_loss(
+    log_ratio: jax.Array, advantages: jax.Array, clip: float
+) -> tuple[jax.Array, jax.Array]:
+    """PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where the
+    clipping decides it.
 
     Args:
       log_ratio: log p(action) less what it was when the action was drawn.
@@ -251,33 +296,47 @@ def clipped_policy_loss(log_ratio: jax.Array, advantages: jax.Array, clip: float
     return jnp.maximum(plain, held), (held > plain).astype(jnp.float32)
 
 
-def clipped_value_loss(values: jax.Array, old: jax.Array, returns: jax.Array, clip: float) -> jax.Array:
-    """Half the squared error of each value, the larger one of it and of a value held within ``clip`` of the ``old``."""
+def clipped_value_loss(
+    values: jax.Array, old: jax.Array, returns: jax.Array, clip: float
+) -> jax.Array:
+    """Half the squared error of each value, the larger one of it and of a value held within
+    ``clip`` of the ``old``.
+    """
     held = jnp.clip(values, old - clip, old + clip)
     return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(held - returns))
 
 
 def kl_k1(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some (Schulman, 2020)."""
+    """log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some
+    (Schulman, 2020).
+    """
     return log_p - log_q
 
 
 def kl_k3(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never below 0 (Schulman, 2020)."""
+    """q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never
+    below 0 (Schulman, 2020).
+    """
     return jnp.expm1(log_q - log_p) - (log_q - log_p)
 
 
 def adapt_kl_coefficient(
-    coefficient: jax.Array | float, kl: jax.Array | float, target: float, examples: jax.Array | float, horizon: float
+    coefficient: jax.Array | float,
+    kl: jax.Array | float,
+    target: float,
+    examples: jax.Array | float,
+    horizon: float,
 ) -> jax.Array:
-    """The weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et al., arXiv 1909.08593).
+    """The weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et al.,
+    arXiv 1909.08593).
 
     Args:
       coefficient: the weight that gave this KL.
       kl: the mean over examples.
       target: of it, above 0.
       examples: that were seen with this weight.
-      horizon: examples over which the weight moves by as much as the clipped relative error, 0.2 at most.
+      horizon: examples over which the weight moves by as much as the clipped relative error, 0.2 at
+        most.
     """
     error = jnp.clip(kl / target - 1, -0.2, 0.2)
     return coefficient * (1 + error * examples / horizon)

@@ -1,7 +1,7 @@
 """Optimizers: small frozen dataclasses that build Optax transformations.
 
-An optimizer gives a *direction*; the learning rate is applied in ``UpdateRule``, once, so that it can be
-logged, and so that a skipped update moves neither the schedule nor the moments.
+An optimizer gives a *direction*; the learning rate is applied in ``UpdateRule``, once, so that it
+can be logged, and so that a skipped update moves neither the schedule nor the moments.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class UpdateRule:
       ema: decay of the exponential moving average of the parameters; None keeps none.
       compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
       repeats: updates that a train step makes, each on its share of the batch.
-      unfreeze: pairs of a regular expression on parameter paths and the update from which those are moved, as in
-        ``Optimizer``.
-      through: from the trained parameters to those that the networks use; None if they are the same.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which those are
+        moved, as in ``Optimizer``.
+      through: from the trained parameters to those that the networks use; None if they are the
+        same.
     """
 
     direction: optax.GradientTransformation
@@ -70,16 +71,20 @@ class UpdateRule:
     def used(self, params: Params) -> Params:
         """The parameters as networks compute with them."""
         params = params if self.through is None else self.through(params)
-        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a network.
+        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a
+        # network.
         return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
 
     def thawed(self, tree: Params, updates: jax.Array) -> Params:
-        """Gradients or directions, 0 for what is not yet moved at that update. Its moments are kept from the start:
-        Adam's first steps along moments of 0 would be several times too long."""
+        """Gradients or directions, 0 for what is not yet moved at that update. Its moments are kept
+        from the start: Adam's first steps along moments of 0 would be several times too long.
+        """
         for pattern, first in self.unfreeze:
             named = trees.matches((pattern,), tree)
             tree = jax.tree.map(
-                lambda x, found, f=first: jnp.where(updates >= _broadcast_layers(f, x), x, 0) if found else x,
+                lambda x, found, f=first: (
+                    jnp.where(updates >= _broadcast_layers(f, x), x, 0) if found else x
+                ),
                 tree,
                 named,
             )
@@ -87,12 +92,21 @@ class UpdateRule:
 
     def norm(self, grads: Params) -> jax.Array:
         """The global norm of the gradient, frozen parameters left out."""
-        pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True)
-        # An inner product is a fast pass over the gradient on every platform, a sum of squares is not.
-        return jnp.sqrt(sum(jnp.vdot(g, g, precision="highest") for g, frozen in pairs if not frozen))
+        pairs = zip(
+            jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True
+        )
+        # An inner product is a fast pass over the gradient on every platform, a sum of squares is
+        # not.
+        return jnp.sqrt(
+            sum(jnp.vdot(g, g, precision="highest") for g, frozen in pairs if not frozen)
+        )
 
-    def update(self, grads: Params, norm: jax.Array, state: OptState, params: Params) -> tuple[Params, OptState]:
-        """New parameters and state after one step along the direction; ``norm`` is that of ``grads``."""
+    def update(
+        self, grads: Params, norm: jax.Array, state: OptState, params: Params
+    ) -> tuple[Params, OptState]:
+        """New parameters and state after one step along the direction; ``norm`` is that of
+        ``grads``.
+        """
         if self.clip is not None:
             scale = self.clip / jnp.maximum(norm, self.clip)
             grads = jax.tree.map(lambda g: g * scale, grads)
@@ -111,14 +125,16 @@ class Optimizer:
       learning_rate: a schedule over the updates made.
       clip: the largest global norm of the gradient; None clips nothing.
       weight_decay: decoupled from the gradient and multiplied by the learning rate (AdamW's form).
-      decay: regular expressions on parameter paths that are decayed; empty for all with two or more axes.
+      decay: regular expressions on parameter paths that are decayed; empty for all with two or more
+        axes.
       freeze: regular expressions on parameter paths that are never moved.
       accumulate: microbatches that each batch is split into, to save memory.
-      rates: pairs of a regular expression on parameter paths and what the learning rate of those is multiplied by, its
-        weight decay not; where several match, all factors count. Several numbers are for the layers that a scan has
-        stacked, one each.
-      unfreeze: pairs of a regular expression on parameter paths and the update from which those are moved; until then
-        they stand still (gradual unfreezing, Howard & Ruder, arXiv 1801.06146). Several updates are for stacked layers.
+      rates: pairs of a regular expression on parameter paths and what the learning rate of those is
+        multiplied by, its weight decay not; where several match, all factors count. Several numbers
+        are for the layers that a scan has stacked, one each.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which those are
+        moved; until then they stand still (gradual unfreezing, Howard & Ruder, arXiv 1801.06146).
+        Several updates are for stacked layers.
     """
 
     decays: ClassVar[tuple[str, ...]] = ()  # fields of at least 0 and below 1
@@ -135,7 +151,9 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
-            raise UserError(f"learning_rate is a schedule, for example Constant({self.learning_rate})")
+            raise UserError(
+                f"learning_rate is a schedule, for example Constant({self.learning_rate})"
+            )
         if (least := min(self.learning_rate.ends)) < 0:
             raise UserError(f"learning_rate must be at least 0, got {least}", "learning_rate")
         checks.at_least(self, 0, "weight_decay")
@@ -146,26 +164,40 @@ class Optimizer:
         trees.check_syntax("optimizer.freeze", self.freeze)
         trees.check_syntax("optimizer.rates", self._rated)
         trees.check_syntax("optimizer.unfreeze", self._unfrozen)
-        if any(not np.all((np.asarray(factor) > 0) & np.isfinite(factor)) for _, factor in self.rates):
-            raise UserError(f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still")
+        if any(
+            not np.all((np.asarray(factor) > 0) & np.isfinite(factor)) for _, factor in self.rates
+        ):
+            raise UserError(
+                f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still"
+            )
         if any(not np.all(np.asarray(first) >= 0) for _, first in self.unfreeze):
-            raise UserError(f"the updates of unfreeze are whole numbers of at least 0, unlike {self.unfreeze}")
+            raise UserError(
+                f"the updates of unfreeze are whole numbers of at least 0, unlike {self.unfreeze}"
+            )
 
     def scale(self) -> optax.GradientTransformation:
         """The part that differs: gradients to a direction of ascent."""
         raise NotImplementedError
 
-    def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> UpdateRule:
+    def build(
+        self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32
+    ) -> UpdateRule:
         """Resolve open schedules over ``total_steps`` and chain the transformations."""
         direction = self.scale()
         if self.rates:
             direction = optax.chain(direction, optax.stateless(self._multiply))
         if self.weight_decay:
-            direction = optax.chain(direction, optax.add_decayed_weights(self.weight_decay, self._decayed))
+            direction = optax.chain(
+                direction, optax.add_decayed_weights(self.weight_decay, self._decayed)
+            )
         if self.freeze:  # no moments are kept for what stands still
-            direction = optax.partition({"train": direction, "freeze": optax.set_to_zero()}, self._labels)
+            direction = optax.partition(
+                {"train": direction, "freeze": optax.set_to_zero()}, self._labels
+            )
         rate = self.learning_rate.over(total_steps)
-        rule = UpdateRule(direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype)
+        rule = UpdateRule(
+            direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype
+        )
         return dataclasses.replace(rule, unfreeze=self.unfreeze)
 
     def check(self, params: Params) -> None:
@@ -176,8 +208,15 @@ class Optimizer:
         trees.check_patterns("optimizer.unfreeze", self._unfrozen, params)
         for pattern, values in (*self.rates, *self.unfreeze):
             for path, leaf in trees.named_leaves(params):
-                if isinstance(values, tuple) and re.search(pattern, path) and leaf.shape[:1] != (len(values),):
-                    raise UserError(f"the optimizer has {values} for {pattern!r}, one a layer, and {path} other layers")
+                if (
+                    isinstance(values, tuple)
+                    and re.search(pattern, path)
+                    and leaf.shape[:1] != (len(values),)
+                ):
+                    raise UserError(
+                        f"the optimizer has {values} for {pattern!r}, one a layer, and {path} "
+                        "other layers"
+                    )
 
     @property
     def _rated(self) -> tuple[str, ...]:
@@ -191,7 +230,9 @@ class Optimizer:
         for pattern, factor in self.rates:
             named = trees.matches((pattern,), direction)
             direction = jax.tree.map(
-                lambda d, found, f=factor: _broadcast_layers(f, d) * d if found else d, direction, named
+                lambda d, found, f=factor: _broadcast_layers(f, d) * d if found else d,
+                direction,
+                named,
             )
         return direction
 
@@ -201,12 +242,18 @@ class Optimizer:
         return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
 
     def _labels(self, params: Params) -> Any:
-        return jax.tree.map(lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params))
+        return jax.tree.map(
+            lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params)
+        )
 
 
 def _broadcast_layers(values: Factor | First, x: jax.Array) -> Any:
     """One number for all of x, or one for each of its leading axis."""
-    return jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1)) if isinstance(values, tuple) else values
+    return (
+        jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1))
+        if isinstance(values, tuple)
+        else values
+    )
 
 
 @checks.frozen
@@ -255,8 +302,8 @@ class AdamW(Adam):
 
 @checks.frozen
 class Lion(Optimizer):
-    """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's decay
-    and a learning rate as many times smaller.
+    """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's
+    decay and a learning rate as many times smaller.
 
     Attributes:
       b1: interpolation between momentum and gradient.
@@ -302,16 +349,17 @@ class Adafactor(Optimizer):
 class Muon(Optimizer):
     """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
 
-    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves both; with
-    ``adam_rate`` each has a rate of its own.
-    A convolution's kernel is one matrix, [height * width * in, out].
+    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves
+    both; with ``adam_rate`` each has a rate of its own. A convolution's kernel is one matrix,
+    [height * width * in, out].
 
     Attributes:
       beta: decay of the momentum.
       b1: Adam's.
       b2: Adam's.
       adam: regular expressions on the paths of matrices that Adam updates: embeddings and heads.
-      stacked: regular expressions on the paths of layers stacked by a scan: each layer is orthogonalised alone.
+      stacked: regular expressions on the paths of layers stacked by a scan: each layer is
+        orthogonalised alone.
       adam_rate: learning rate of what Adam updates over ``learning_rate``; the schedule is one.
     """
 
@@ -336,7 +384,9 @@ class Muon(Optimizer):
         return optax.partition({"muon": muon, "adam": adam}, self._labels_by_shape)
 
     def _match_adam(self, updates: Params, params: Params) -> Params:
-        """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have about 0.2."""
+        """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have
+        about 0.2.
+        """
 
         def scaled(update: jax.Array, axes: Any) -> jax.Array:
             rows = math.prod(update.shape[axis] for axis in axes.reduction_axis)
@@ -346,7 +396,9 @@ class Muon(Optimizer):
 
     def _labels_by_shape(self, params: Params) -> Any:
         none = lambda axes: axes is None or isinstance(axes, optax.contrib.MuonDimensionNumbers)  # noqa: E731
-        return jax.tree.map(lambda axes: "adam" if axes is None else "muon", self._matrices(params), is_leaf=none)
+        return jax.tree.map(
+            lambda axes: "adam" if axes is None else "muon", self._matrices(params), is_leaf=none
+        )
 
     def _matrices(self, params: Params) -> Any:
         """Which axes of each parameter are a matrix's rows and columns; None if Adam updates it."""
@@ -358,7 +410,9 @@ class Muon(Optimizer):
             last = param.ndim - 1
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
-        return jax.tree.map(axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params)
+        return jax.tree.map(
+            axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params
+        )
 
 
 @checks.frozen
@@ -368,8 +422,9 @@ class Players:
     Attributes:
       generator: its optimizer.
       discriminator: its optimizer.
-      discriminator_steps: updates of the discriminator before each of the generator, each on its share of the batch:
-        with 5 a batch of 320 is five of 64. Its schedule counts its own updates.
+      discriminator_steps: updates of the discriminator before each of the generator, each on its
+        share of the batch: with 5 a batch of 320 is five of 64. Its schedule counts its own
+        updates.
     """
 
     generator: Optimizer = Adam(Constant(2e-4), b1=0.5)
@@ -382,19 +437,31 @@ class Players:
     @property
     def accumulate(self) -> int:
         """What the batch of each device must be divisible by."""
-        return self.discriminator_steps * math.lcm(self.generator.accumulate, self.discriminator.accumulate)
+        return self.discriminator_steps * math.lcm(
+            self.generator.accumulate, self.discriminator.accumulate
+        )
 
-    def build(self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32) -> dict[str, UpdateRule]:
-        """The rules of both; the average is the generator's, the only one that is judged and sampled from."""
-        critic = self.discriminator.build(total_steps * self.discriminator_steps, None, compute_dtype)
+    def build(
+        self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32
+    ) -> dict[str, UpdateRule]:
+        """The rules of both; the average is the generator's, the only one that is judged and
+        sampled from.
+        """
+        critic = self.discriminator.build(
+            total_steps * self.discriminator_steps, None, compute_dtype
+        )
         return {
             "generator": self.generator.build(total_steps, ema, compute_dtype),
             "discriminator": dataclasses.replace(critic, repeats=self.discriminator_steps),
         }
 
     def check(self, params: Params) -> None:
-        """Refuse path rules that match none of a player's parameters, and a family without players."""
+        """Refuse path rules that match none of a player's parameters, and a family without
+        players.
+        """
         if set(params) != {"generator", "discriminator"}:
-            raise UserError("optimizer=Players(...) is for a family of two players, generator and discriminator")
+            raise UserError(
+                "optimizer=Players(...) is for a family of two players, generator and discriminator"
+            )
         self.generator.check(params["generator"])
         self.discriminator.check(params["discriminator"])

@@ -1,13 +1,14 @@
-"""Devices and processes: the only file that knows of meshes, shardings, mapped steps and several hosts.
+"""Devices and processes: the only file that knows of meshes, shardings, mapped steps and several
+hosts.
 
 A step is written once, with an optional axis name, and runs in one of three ways:
 
 - *single*: ``jit`` on one device;
-- *pmapped*: one copy of the state a device, explicit means over the data axis. ``jax.pmap`` is itself
-  ``jit(shard_map(...))`` today and in maintenance mode, so this is written out, and the state carries no leading
-  device axis;
-- *sharded*: ``jit`` over a mesh with axes data, fsdp and tensor; rules on parameter paths say which axis of a
-  parameter lies on which axis of the mesh, and the compiler puts in the communication.
+- *pmapped*: one copy of the state a device, explicit means over the data axis. ``jax.pmap`` is
+  itself ``jit(shard_map(...))`` today and in maintenance mode, so this is written out, and the
+  state carries no leading device axis;
+- *sharded*: ``jit`` over a mesh with axes data, fsdp and tensor; rules on parameter paths say which
+  axis of a parameter lies on which axis of the mesh, and the compiler puts in the communication.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from genjax.machine import peers
 
 T = TypeVar("T")
 # What the layers below say of a process that has gone.
-LEFT = r"gloo|connection (closed|reset|refused)|coordination service|heartbeat|unavailable|nccl|socket closed"
+LEFT = (
+    r"gloo|connection (closed|reset|refused)|coordination "
+    r"service|heartbeat|unavailable|nccl|socket closed"
+)
 PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
@@ -66,11 +70,12 @@ class Devices:
 
     Attributes:
       count: devices to use; None for all there are.
-      mode: "auto" is "single" on one device and "pmapped" on several; "sharded" for models that outgrow one.
+      mode: "auto" is "single" on one device and "pmapped" on several; "sharded" for models that
+        outgrow one.
       fsdp: sharded only: devices that a parameter and its optimizer state are split over.
       tensor: sharded only: devices that a matrix product is split over.
-      rules: sharded only: placements that go before the default (largest divisible axis over fsdp, last over
-        tensor, for all parameters with two or more axes).
+      rules: sharded only: placements that go before the default (largest divisible axis over fsdp,
+        last over tensor, for all parameters with two or more axes).
       distributed: join the other processes; on a TPU pod and under SLURM they find each other.
       coordinator: address:port of process 0, where they do not.
       processes: how many processes there are, with ``coordinator``.
@@ -124,7 +129,8 @@ class Layout:
         places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         if batch_size % (places * accumulate):
             raise UserError(
-                f"batch_size {batch_size} is not divisible by {places} device(s) x {accumulate} microbatch(es)"
+                f"batch_size {batch_size} is not divisible by {places} device(s) x {accumulate} "
+                "microbatch(es)"
             )
 
     def step_rows(self, batch_size: int) -> int:
@@ -152,27 +158,38 @@ class Layout:
         if self.mode != "sharded":
             return jax.tree.map(lambda _: self.replicated, state)
         return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: NamedSharding(self.mesh, self._spec(trees.path_string(path), leaf.shape)), state
+            lambda path, leaf: NamedSharding(
+                self.mesh, self._spec(trees.path_string(path), leaf.shape)
+            ),
+            state,
         )
 
     def init(self, make: Callable[[], T]) -> T:
         """``make()`` compiled so that every leaf is made where it belongs."""
-        # It runs once, and on CPUs optimising the draws of many parameters can take as long as compiling a step.
+        # It runs once, and on CPUs optimising the draws of many parameters can take as long as
+        # compiling a step.
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         options = {"xla_backend_optimization_level": 1} if on_cpu else None
-        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)), compiler_options=options)()
+        return jax.jit(
+            make, out_shardings=self.shardings(jax.eval_shape(make)), compiler_options=options
+        )()
 
     def abstract(self, make: Callable[[], T]) -> T:
         """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
         shapes = jax.eval_shape(make)
         return jax.tree.map(
-            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, self.shardings(shapes)
+            lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
+            shapes,
+            self.shardings(shapes),
         )
 
-    def compile_step(self, step: Callable[..., tuple[T, Tree]], state: T, stacked: bool = False) -> Any:
+    def compile_step(
+        self, step: Callable[..., tuple[T, Tree]], state: T, stacked: bool = False
+    ) -> Any:
         """``step(state, batch, axis)`` compiled for these devices, its state donated.
 
-        With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have the metrics.
+        With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have
+        the metrics.
         """
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
@@ -187,22 +204,29 @@ class Layout:
         run = many if stacked else one
         rows = self._batch_sharding(stacked)
         if self.mode == "pmapped":
-            # With check_vma=True the gradients of replicated parameters arrive summed, before our own mean.
+            # With check_vma=True the gradients of replicated parameters arrive summed, before our
+            # own mean.
             specs = PartitionSpec(), rows.spec
             out = PartitionSpec(), PartitionSpec()
             run = jax.shard_map(run, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
         places = self.shardings(state)
-        return jax.jit(run, donate_argnums=0, in_shardings=(places, rows), out_shardings=(places, self.replicated))
+        return jax.jit(
+            run,
+            donate_argnums=0,
+            in_shardings=(places, rows),
+            out_shardings=(places, self.replicated),
+        )
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Any) -> Any:
         """``jax.jit`` of what only reads a state; its results are on every process."""
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
     def _gathered(self, state: T) -> T:
-        """The parameters whole over fsdp for the length of a step; they, the moments and the average lie split.
+        """The parameters whole over fsdp for the length of a step; they, the moments and the
+        average lie split.
 
-        Left to itself, the partitioner of XLA gave wrong gradients for a parameter split over fsdp and tensor
-        (openxla/xla#40034).
+        Left to itself, the partitioner of XLA gave wrong gradients for a parameter split over fsdp
+        and tensor (openxla/xla#40034).
         """
 
         def gather(path: Any, leaf: jax.Array) -> jax.Array:
@@ -210,12 +234,16 @@ class Layout:
             if not name.startswith("params"):
                 return leaf
             axes = (None if axis == "fsdp" else axis for axis in self._spec(name, leaf.shape))
-            return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, PartitionSpec(*axes)))
+            return jax.lax.with_sharding_constraint(
+                leaf, NamedSharding(self.mesh, PartitionSpec(*axes))
+            )
 
         return jax.tree_util.tree_map_with_path(gather, state)
 
     def _batch_sharding(self, stacked: bool) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(None, ROWS) if stacked else PartitionSpec(ROWS))
+        return NamedSharding(
+            self.mesh, PartitionSpec(None, ROWS) if stacked else PartitionSpec(ROWS)
+        )
 
     def _spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
         if not path.startswith(("params", "opt_state", "ema", "frozen")) or len(shape) < 2:
@@ -223,12 +251,19 @@ class Layout:
         for rule in self.rules:
             if re.search(rule.pattern, path):
                 if len(rule.axes) != len(shape):
-                    raise UserError(f"devices.rules: {rule.pattern!r} has {len(rule.axes)} axes, {path} {len(shape)}")
+                    raise UserError(
+                        f"devices.rules: {rule.pattern!r} has {len(rule.axes)} axes, {path} "
+                        f"{len(shape)}"
+                    )
                 return PartitionSpec(*rule.axes)
         axes: list[str | None] = [None] * len(shape)
         if self.mesh.shape["tensor"] > 1 and shape[-1] % self.mesh.shape["tensor"] == 0:
             axes[-1] = "tensor"
-        free = [i for i, size in enumerate(shape) if axes[i] is None and size % self.mesh.shape["fsdp"] == 0]
+        free = [
+            i
+            for i, size in enumerate(shape)
+            if axes[i] is None and size % self.mesh.shape["fsdp"] == 0
+        ]
         if self.mesh.shape["fsdp"] > 1 and free:
             axes[max(free, key=lambda i: shape[i])] = "fsdp"
         return PartitionSpec(*axes)
@@ -239,30 +274,43 @@ def start(devices: Devices) -> Layout:
     if devices.distributed or devices.coordinator is not None:
         _join(devices)
     found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
-    single = devices.mode == "single" or (devices.mode == "auto" and devices.count is None and len(found) == 1)
+    single = devices.mode == "single" or (
+        devices.mode == "auto" and devices.count is None and len(found) == 1
+    )
     count = devices.count or (1 if single else len(found))
     if count > len(found):
         raise UserError(f"devices.count is {count}, but there are {len(found)} device(s) here")
     if single and count > 1:
         raise UserError(f"devices.mode single uses one device, not {count}")
     if count % jax.process_count():
-        raise UserError(f"devices.count is {count}, but {jax.process_count()} processes share it evenly")
+        raise UserError(
+            f"devices.count is {count}, but {jax.process_count()} processes share it evenly"
+        )
     if count % (devices.fsdp * devices.tensor):
-        raise UserError(f"{count} device(s) do not divide into fsdp {devices.fsdp} x tensor {devices.tensor}")
+        raise UserError(
+            f"{count} device(s) do not divide into fsdp {devices.fsdp} x tensor {devices.tensor}"
+        )
     mode = devices.mode if devices.mode != "auto" else ("single" if count == 1 else "pmapped")
     share = count // jax.process_count()
     if found[0].platform == "cpu":
         _keep_freed_memory()
-    used = [d for i in range(jax.process_count()) for d in [d for d in found if d.process_index == i][:share]]
+    used = [
+        d
+        for i in range(jax.process_count())
+        for d in [d for d in found if d.process_index == i][:share]
+    ]
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
-    return Layout(Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules)
+    return Layout(
+        Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules
+    )
 
 
 def _keep_freed_memory() -> None:
     """Have glibc keep what a step frees for the next one.
 
-    It maps what is above 32 MB again each time, and gives the end of its heap back: a page fault for every 4 KB of the
-    temporaries of every step, which were a quarter of the time of a small Transformer's.
+    It maps what is above 32 MB again each time, and gives the end of its heap back: a page fault
+    for every 4 KB of the temporaries of every step, which were a quarter of the time of a small
+    Transformer's.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:
@@ -288,23 +336,34 @@ def _join(devices: Devices) -> None:
 
 
 def _log_waiting(devices: Devices) -> None:
-    address = devices.coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS", "the address that the cluster gives")
+    address = devices.coordinator or os.environ.get(
+        "JAX_COORDINATOR_ADDRESS", "the address that the cluster gives"
+    )
     if devices.processes is None or devices.process_id is None:
         whom = "for the other processes of the cluster"
     elif devices.process_id == 0:
         whom = f"as process 0 of {devices.processes} for the other {devices.processes - 1}"
     else:
-        whom = f"as process {devices.process_id} of {devices.processes} for process 0 and all others"
-    print(f"waiting at {address} {whom}: each starts with the same command", file=sys.stderr, flush=True)
+        whom = (
+            f"as process {devices.process_id} of {devices.processes} for process 0 and all others"
+        )
+    print(
+        f"waiting at {address} {whom}: each starts with the same command",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def is_alone(error: BaseException) -> bool:
     """Whether an error means that another process of the run has ended or cannot be reached."""
-    return jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
+    return (
+        jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
+    )
 
 
 def abandon(code: int) -> None:
-    """End this process at once where others of the run may wait for it, or it for them; else nothing.
+    """End this process at once where others of the run may wait for it, or it for them; else
+    nothing.
 
     At a proper end JAX waits for all processes. The others notice that this one is gone.
     """
@@ -315,7 +374,9 @@ def abandon(code: int) -> None:
 
 
 def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T]:
-    """Keep ``depth`` items on the way to the devices ahead of the one in use; closing it closes ``items``."""
+    """Keep ``depth`` items on the way to the devices ahead of the one in use; closing it
+    closes ``items``.
+    """
     try:
         ahead = collections.deque(place(item) for item in itertools.islice(items, depth))
         while ahead:

@@ -22,13 +22,20 @@ class Schedule:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """The numbers that it lies between; all are finite, and those of a learning rate at least 0."""
+        """The numbers that it lies between; all are finite, and those of a learning rate at
+        least 0.
+        """
         raise NotImplementedError
 
     def check_closed(self) -> None:
-        """Refuse an open length where there is no run to take it from. Touches no device: configs are built first."""
+        """Refuse an open length where there is no run to take it from.
+
+        Touches no device: configs are built first.
+        """
         if getattr(self, "steps", 0) is None:
-            raise UserError(f"a {type(self).__name__} outside an optimizer needs its number of steps")
+            raise UserError(
+                f"a {type(self).__name__} outside an optimizer needs its number of steps"
+            )
 
     def over(self, total_steps: int) -> Schedule:
         """This schedule with its open length (``steps=None``) set to that of the run."""
@@ -82,7 +89,8 @@ class Linear(Schedule):
 
 @checks.frozen
 class Cosine(Schedule):
-    """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv 1608.03983).
+    """Half a cosine wave from ``start`` to ``end``, then ``end`` (Loshchilov & Hutter, arXiv
+    1608.03983).
 
     Attributes:
       start: value at step 0.
@@ -145,7 +153,8 @@ class Piecewise(Schedule):
         rising = all(a < b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False))
         if len(self.values) != len(self.boundaries) + 1 or not rising:
             raise UserError(
-                f"boundaries must be rising and one fewer than values, got {self.boundaries} for {self.values}",
+                f"boundaries must be rising and one fewer than values, got {self.boundaries} for "
+                f"{self.values}",
                 "boundaries",
             )
 
@@ -189,7 +198,11 @@ class Cyclical(Schedule):
         step = jnp.asarray(step)
         within = (step % self.period).astype(FLOAT32) / (self.ramp * self.period)
         value = self.start + (self.end - self.start) * jnp.minimum(within, 1)
-        return value if self.cycles is None else jnp.where(step < self.cycles * self.period, value, self.end)
+        return (
+            value
+            if self.cycles is None
+            else jnp.where(step < self.cycles * self.period, value, self.end)
+        )
 
 
 @checks.frozen
@@ -216,7 +229,9 @@ class WarmUp(Schedule):
     def __call__(self, step: jax.Array | int) -> jax.Array:
         step = jnp.asarray(step)
         rising = self.then(0) * (step + 1).astype(FLOAT32) / max(self.warm_up, 1)
-        return jnp.where(step < self.warm_up, rising, self.then(jnp.maximum(step - self.warm_up, 0)))
+        return jnp.where(
+            step < self.warm_up, rising, self.then(jnp.maximum(step - self.warm_up, 0))
+        )
 
     def check_closed(self) -> None:
         self.then.check_closed()

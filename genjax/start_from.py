@@ -17,17 +17,19 @@ Rule = tuple[str, str]
 
 @checks.frozen
 class StartFrom:
-    """Another run whose parameters, averaged ones where it has them, a run starts with instead of random ones.
+    """Another run whose parameters, averaged ones where it has them, a run starts with instead of
+    random ones.
 
     Attributes:
       run: its directory; None for no other: all parameters are random.
-      rules: pairs of a regular expression and what stands instead: a path of that run's parameters goes where the
-        first that is found in it says, and is left out where none is. Without rules all go to the path of their own.
+      rules: pairs of a regular expression and what stands instead: a path of that run's parameters
+        goes where the first that is found in it says, and is left out where none is. Without rules
+        all go to the path of their own.
       best: from its best checkpoint instead of the newest.
-      reshape: regular expressions on paths here, of parameters that may be of another shape there, such as a longer
-        table of positions: what both have in common is loaded, the rest is random.
-      variables: regular expressions on paths of what changes without a gradient, such as statistics and codebooks;
-        where both have such of one path and shape, it is loaded, too.
+      reshape: regular expressions on paths here, of parameters that may be of another shape there,
+        such as a longer table of positions: what both have in common is loaded, the rest is random.
+      variables: regular expressions on paths of what changes without a gradient, such as statistics
+        and codebooks; where both have such of one path and shape, it is loaded, too.
     """
 
     run: str | None = None
@@ -52,7 +54,9 @@ class StartFrom:
                 try:
                     return re.sub(pattern, to, path, count=1)
                 except re.error as error:
-                    raise UserError(f"start_from.rules: {to!r} cannot stand for {pattern!r}: {error}") from None
+                    raise UserError(
+                        f"start_from.rules: {to!r} cannot stand for {pattern!r}: {error}"
+                    ) from None
         return None
 
 
@@ -77,7 +81,12 @@ class Started(NamedTuple):
         """The table, a line each."""
         counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
         told = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
-        rows = [f"  {name:<8}  {path}" for name, paths in counts.items() for path in paths if name != "loaded"]
+        rows = [
+            f"  {name:<8}  {path}"
+            for name, paths in counts.items()
+            for path in paths
+            if name != "loaded"
+        ]
         return (f"began from {run}, parameters: {told}", *rows)
 
 
@@ -85,7 +94,8 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
     """``params`` with those of another run in the places that the rules say.
 
     Raises:
-      UserError: a rule that matches nothing, two parameters for one place, shapes that differ, or nothing to load.
+      UserError: a rule that matches nothing, two parameters for one place, shapes that differ, or
+        nothing to load.
     """
     trees.check_patterns("start_from.rules", tuple(pattern for pattern, _ in start.rules), learned)
     here = dict(trees.named_leaves(params))
@@ -100,12 +110,21 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
         else:
             coming[place] = path, leaf
     other = [place for place, (_, leaf) in coming.items() if leaf.shape != here[place].shape]
-    told = {place: f"{coming[place][0]} {_shape(coming[place][1])} to {place} {_shape(here[place])}" for place in other}
-    wrong = [line for place, line in told.items() if not _may_reshape(start, coming[place][1], here[place], place)]
+    told = {
+        place: f"{coming[place][0]} {_shape(coming[place][1])} to {place} {_shape(here[place])}"
+        for place in other
+    }
+    wrong = [
+        line
+        for place, line in told.items()
+        if not _may_reshape(start, coming[place][1], here[place], place)
+    ]
     if wrong:
         raise UserError(f"parameters of {start.run} do not fit: {'; '.join(wrong)}")
     if not coming:
-        raise UserError(f"no parameter of {start.run} has a place here; there are {', '.join(here)}")
+        raise UserError(
+            f"no parameter of {start.run} has a place here; there are {', '.join(here)}"
+        )
     trees.check_patterns("start_from.reshape", start.reshape, params)
     for place in other:
         coming[place] = coming[place][0], _overlay(here[place], coming[place][1])
@@ -115,7 +134,9 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
 
 
 def transfer_variables(variables: Any, learned: Any, start: StartFrom) -> Any:
-    """``variables`` with those of another run that ``start`` requests and that are of the same shape."""
+    """``variables`` with those of another run that ``start`` requests and that are of the same
+    shape.
+    """
     here, coming = dict(trees.named_leaves(variables)), {}
     for path, leaf in trees.named_leaves(learned):
         wanted = any(re.search(pattern, path) for pattern in start.variables)

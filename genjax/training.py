@@ -52,19 +52,22 @@ def train(
     quiet: bool = False,
     tracking: Tracking = Tracking(),
 ) -> Run:
-    """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as ``load`` does.
+    """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as
+    ``load`` does.
 
-    Runs that the experiment depends on, starts from or orders its examples by and that are named as a config is are
-    trained first, where they are missing or not at their end.
+    Runs that the experiment depends on, starts from or orders its examples by and that are named as
+    a config is are trained first, where they are missing or not at their end.
 
     Args:
       max_minutes: save and stop after so long; the same call continues.
       source: the config's file, copied into the run directory.
       quiet: show no progress.
-      tracking: with MLflow; those that are trained first are tracked, too, as models of their own names.
+      tracking: with MLflow; those that are trained first are tracked, too, as models of their own
+        names.
 
     Raises:
-      UserError: for a config, data or directory that does not fit, one that another process trains in, or a full disk.
+      UserError: for a config, data or directory that does not fit, one that another process trains
+        in, or a full disk.
       Diverged: after three steps in a row that are not finite.
       KeyboardInterrupt, SystemExit: after SIGINT, and after SIGTERM and SIGHUP, once all is saved.
     """
@@ -88,11 +91,16 @@ def train(
             if layout.is_main:
                 writers.plot_losses(folder)
         stop.raise_remembered()
-    return Run(setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout)
+    return Run(
+        setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
+    )
 
 
-def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking) -> None:
-    """Train the runs that another starts with, as far as they are named after configs and not at their end.
+def _train_prerequisites(
+    experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking
+) -> None:
+    """Train the runs that another starts with, as far as they are named after configs and not at
+    their end.
 
     Raises:
       SystemExit: the time is over before they are made; the same command continues.
@@ -100,7 +108,10 @@ def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, t
     score = None if experiment.curriculum is None else experiment.curriculum.score
     scorers = () if score is None else score.runs
     for run_dir in dict.fromkeys(
-        filter(None, (experiment.start_from.run, *wrap_family(experiment.family).runs.values(), *scorers))
+        filter(
+            None,
+            (experiment.start_from.run, *wrap_family(experiment.family).runs.values(), *scorers),
+        )
     ):
         found = experiments.load_run_config(run_dir)
         if found is None:
@@ -121,7 +132,9 @@ def _train_prerequisites(experiment: Experiment, deadline: float, quiet: bool, t
             raise SystemExit(0)
 
 
-def run_loop(setup: Setup, checkpoints: Checkpoints, stop: Stop, deadline: float, quiet: bool) -> State:
+def run_loop(
+    setup: Setup, checkpoints: Checkpoints, stop: Stop, deadline: float, quiet: bool
+) -> State:
     """Take the steps from the newest checkpoint to the last; returns the final state.
 
     Raises:
@@ -158,16 +171,22 @@ def _greeting(step: int, steps: int, run_dir: epath.Path, has_rows: bool) -> tup
 
 
 class Loop:
-    """What the loop changes: the state, the metrics on their way to a row, and what is due at a step."""
+    """What the loop changes: the state, the metrics on their way to a row, and what is due at
+    a step.
+    """
 
-    def __init__(self, setup: Setup, start: Start, checkpoints: Checkpoints, out: writers.Writers) -> None:
+    def __init__(
+        self, setup: Setup, start: Start, checkpoints: Checkpoints, out: writers.Writers
+    ) -> None:
         """Compile nothing yet; find the evaluators' other runs."""
         experiment, layout = setup.experiment, setup.layout
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._checkpoints, self._out = setup, checkpoints, out
         self._is_first = True
         self._split = default_split(setup.data.splits) if experiment.every.evaluate else ""
-        asked = tuple(e for e in experiment.evaluators if e.while_training and experiment.every.evaluate)
+        asked = tuple(
+            e for e in experiment.evaluators if e.while_training and experiment.every.evaluate
+        )
         self._judge = Judge.of(experiment, layout, setup.data, asked, load_models(asked, layout))
         self._saved = start.step or None
         self._clock = Clock(start.step)
@@ -187,7 +206,9 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Whether all processes stop here; they must agree on a step, and asking each other costs a round trip."""
+        """Whether all processes stop here; they must agree on a step, and asking each other
+        costs a round trip.
+        """
         wanted = stop.wanted or time.monotonic() > deadline
         asks = jax.process_count() == 1 or self._is_due(self._setup.experiment.every.log or 1)
         stopping = asks and parallel.any_process(wanted)
@@ -200,7 +221,9 @@ class Loop:
         every = self._setup.experiment.every
         evaluating, sampling = self._is_due(every.evaluate), self._is_due(every.sample)
         sampling = sampling and self._setup.family.wrapped.no_samples is None
-        saving = stopping or self._is_due(every.checkpoint) or self.step == self._setup.experiment.steps
+        saving = (
+            stopping or self._is_due(every.checkpoint) or self.step == self._setup.experiment.steps
+        )
         if not (evaluating or sampling or saving):
             return
         self._read()
@@ -217,7 +240,9 @@ class Loop:
         return self._saved == self.step
 
     def _read(self) -> None:
-        """Fetch the metrics of the last dispatch; the device already works on the next, if there is one."""
+        """Fetch the metrics of the last dispatch; the device already works on the next, if
+        there is one.
+        """
         if self._pending is None:
             return
         (last, packed), self._pending = self._pending, None
@@ -225,7 +250,11 @@ class Loop:
         self._check_finite(last, self.meter.add(packed.names, pairs))
         if not self._is_due(self._setup.experiment.every.log, last):
             return
-        numbers, speed, batch_size = self.meter.means(), self._clock.speed(last), self._setup.experiment.batch_size
+        numbers, speed, batch_size = (
+            self.meter.means(),
+            self._clock.speed(last),
+            self._setup.experiment.batch_size,
+        )
         for remark in self._setup.family.warnings(numbers):
             self._out.say(f"step {last}: {remark}")
         rates = {"time/steps_per_second": speed, "time/examples_per_second": speed * batch_size}
@@ -236,7 +265,11 @@ class Loop:
         if max(streaks) < NON_FINITE_LIMIT:
             return
         third = last - len(streaks) + 1 + streaks.index(NON_FINITE_LIMIT)
-        good = f"the last good checkpoint is step {self._saved}" if self._saved else "there is no checkpoint"
+        good = (
+            f"the last good checkpoint is step {self._saved}"
+            if self._saved
+            else "there is no checkpoint"
+        )
         first, run_dir = third - NON_FINITE_LIMIT + 1, self._setup.run_dir
         raise Diverged(f"steps {first} to {third} were not finite; {good} of {run_dir}")
 
@@ -256,12 +289,19 @@ class Loop:
         family: Any = setup.family.wrapped
         options = family.prepared(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
-        samples = draw_samples(setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options)
+        samples = draw_samples(
+            setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options
+        )
         if setup.layout.is_main and setup.run_dir is not None:
-            codec.write(family.finished(samples, options, codec), setup.run_dir / "samples" / f"{self.step:08d}")
+            codec.write(
+                family.finished(samples, options, codec),
+                setup.run_dir / "samples" / f"{self.step:08d}",
+            )
 
     def _save(self, scores: Mapping[str, float] | None, stop: Stop) -> None:
-        """Save, unless the step was bad and better ones may follow: it was skipped, but its state has it counted."""
+        """Save, unless the step was bad and better ones may follow: it was skipped, but its
+        state has it counted.
+        """
         experiment = self._setup.experiment
         if self.meter.non_finite and self.step < experiment.steps:
             self._out.say(f"step {self.step} was not finite: no checkpoint is written")

@@ -42,4 +42,6 @@ def check_patterns(option: str, patterns: Sequence[str], tree: Any) -> None:
     names = [name for name, _ in named_leaves(tree)]
     for pattern in patterns:
         if not any(re.search(pattern, name) for name in names):
-            raise UserError(f"{option}: {pattern!r} matches no parameter; there are {', '.join(names)}")
+            raise UserError(
+                f"{option}: {pattern!r} matches no parameter; there are {', '.join(names)}"
+            )

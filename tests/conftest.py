@@ -19,8 +19,13 @@ QUICK = (
     "--xla_cpu_parallel_codegen_split_count=1",
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",
 )
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / "test_programs"
-MEMORY, ROOM = Path("/dev/shm"), 4 * 2**30  # files of tests lie in memory where there is room: it is quicker
+CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / "test_programs"
+)
+MEMORY, ROOM = (
+    Path("/dev/shm"),
+    4 * 2**30,
+)  # files of tests lie in memory where there is room: it is quicker
 
 # Runs of tests leave no word about the code that they may run in the home of who tests.
 STATE = tempfile.TemporaryDirectory(prefix="genjax_state_")
@@ -56,7 +61,9 @@ def optimised():
 
 @pytest.fixture(autouse=True, scope="module")
 def forgotten():
-    """Forget programs after each module: each maps memory, and Linux grants a process 65,530 maps."""
+    """Forget programs after each module: each maps memory, and Linux grants a process 65,530
+    maps.
+    """
     yield
     jax.clear_caches()
 

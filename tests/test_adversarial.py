@@ -33,7 +33,9 @@ GENERATOR = {
 def test_losses_are_those_of_the_papers(loss):
     found = adversarial.discriminator_loss(loss, REAL, FAKE)
     np.testing.assert_allclose(found, DISCRIMINATOR[loss], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(adversarial.generator_loss(loss, FAKE, REAL), GENERATOR[loss], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        adversarial.generator_loss(loss, FAKE, REAL), GENERATOR[loss], rtol=1e-6, atol=1e-6
+    )
 
 
 def test_smoothed_targets_are_least_where_the_discriminator_says_one_minus_the_smoothing():
@@ -80,7 +82,9 @@ def test_the_slope_of_a_pack_is_that_of_all_its_examples():
         first, second = jnp.split(x, 2)
         return (first * second).sum(-1)
 
-    np.testing.assert_allclose(adversarial.squared_gradient_norm(critic, x, pack=2), [1 + 9, 4 + 16])
+    np.testing.assert_allclose(
+        adversarial.squared_gradient_norm(critic, x, pack=2), [1 + 9, 4 + 16]
+    )
 
 
 def test_points_between_lie_on_the_line_and_a_pack_moves_as_one():
@@ -103,8 +107,12 @@ def after(logits, spread=1.0, real=0.5, fake=0.5):
 
 def test_the_gauge_of_oscillation_is_the_swing_in_standard_deviations_of_a_batch():
     np.testing.assert_allclose(adversarial.oscillation(after(np.ones(50))), 0, atol=1e-2)
-    swinging = 3.0 * np.sin(np.arange(2000) * 2 * np.pi / 20)  # amplitude 3: standard deviation 3 / sqrt(2)
-    np.testing.assert_allclose(adversarial.oscillation(after(swinging, spread=1.5)), np.sqrt(2), rtol=0.02)
+    swinging = 3.0 * np.sin(
+        np.arange(2000) * 2 * np.pi / 20
+    )  # amplitude 3: standard deviation 3 / sqrt(2)
+    np.testing.assert_allclose(
+        adversarial.oscillation(after(swinging, spread=1.5)), np.sqrt(2), rtol=0.02
+    )
     noise = np.random.default_rng(0).normal(size=5000) / np.sqrt(64)  # a mean over 64
     np.testing.assert_allclose(adversarial.oscillation(after(noise)), 1 / 8, rtol=0.2)
 
@@ -112,6 +120,8 @@ def test_the_gauge_of_oscillation_is_the_swing_in_standard_deviations_of_a_batch
 def test_accuracies_are_right_from_the_first_step_on():
     for steps in (1, 5, 300):
         np.testing.assert_allclose(
-            adversarial.accuracies(after(np.zeros(steps), real=0.75, fake=0.25)), [0.75, 0.25], rtol=1e-6
+            adversarial.accuracies(after(np.zeros(steps), real=0.75, fake=0.25)),
+            [0.75, 0.25],
+            rtol=1e-6,
         )
     np.testing.assert_array_equal(adversarial.accuracies(adversarial.no_gauges()), [0, 0])

@@ -1,4 +1,6 @@
-"""What strangers and bad moments send: each is one line on stderr and exit code 2, none a traceback."""
+"""What strangers and bad moments send: each is one line on stderr and exit code 2, none a
+traceback.
+"""
 
 import contextlib
 import functools
@@ -23,7 +25,8 @@ from tests.toy import Toy, ToyData
 import numpy as np
 
 def get_config(tiny=False):
-    settings = dict(family=Toy(), data=ToyData(), optimizer=SGD(Constant(0.01)), steps=20, batch_size=16)
+    settings = dict(family=Toy(), data=ToyData(), optimizer=SGD(Constant(0.01)))
+    settings |= dict(steps=20, batch_size=16)
     return Experiment(**(settings | dict({changes})))
 """
 
@@ -131,18 +134,38 @@ FIELDS = {
 }
 
 RATES = ("-1.0", 'float("nan")', 'float("inf")', '-float("inf")', "None", '"1"')
-SCHEDULES = ("Constant({})", "Linear({})", "Linear(end={})", "Cosine({})", "Cosine(end={})", "Rsqrt({})",
-             "Piecewise((1.0, {}), (5,))", "Cyclical({})", "Cyclical(end={})", "WarmUp(10, Constant({}))")  # fmt: skip
+SCHEDULES = (
+    "Constant({})",
+    "Linear({})",
+    "Linear(end={})",
+    "Cosine({})",
+    "Cosine(end={})",
+    "Rsqrt({})",
+    "Piecewise((1.0, {}), (5,))",
+    "Cyclical({})",
+    "Cyclical(end={})",
+    "WarmUp(10, Constant({}))",
+)
 NUMBERS = [f"optimizer=SGD({schedule.format(rate)})" for schedule in SCHEDULES for rate in RATES]
 NUMBERS += [
     f"optimizer={cls}({name}={value})"
     for cls, name in (
-        ("SGD", "clip"), ("SGD", "weight_decay"), ("SGD", "momentum"), ("Adam", "b1"), ("Adam", "b2"), ("Adam", "eps"),
-        ("Lion", "b1"), ("Lion", "b2"), ("Muon", "beta"), ("Muon", "b2"), ("Muon", "adam_rate"),
-        ("Adafactor", "decay_rate"), ("Adafactor", "clipping_threshold"),
+        ("SGD", "clip"),
+        ("SGD", "weight_decay"),
+        ("SGD", "momentum"),
+        ("Adam", "b1"),
+        ("Adam", "b2"),
+        ("Adam", "eps"),
+        ("Lion", "b1"),
+        ("Lion", "b2"),
+        ("Muon", "beta"),
+        ("Muon", "b2"),
+        ("Muon", "adam_rate"),
+        ("Adafactor", "decay_rate"),
+        ("Adafactor", "clipping_threshold"),
     )
     for value in ("-1.0", 'float("nan")', 'float("inf")')
-]  # fmt: skip
+]
 NUMBERS += [
     "optimizer=Adam(b1=1.0)",
     "optimizer=SGD(momentum=1.0)",
@@ -183,7 +206,9 @@ FILES = {
     "takes too much": b"def get_config(tiny, more):\n    return 1\n",
     "gives None": b"def get_config(tiny=False):\n    pass\n",
     "gives a dict": b"def get_config(tiny=False):\n    return {}\n",
-    "gives a class": b"from genjax.experiment import Experiment\ndef get_config(tiny=False):\n    return Experiment\n",
+    "gives a "
+    "class": b"from genjax.experiment import Experiment\ndef get_config(tiny=False):\n    return "
+    b"Experiment\n",
     "gives a family": b"from tests.toy import Toy\ndef get_config(tiny=False):\n    return Toy()\n",
     "generator": b"def get_config(tiny=False):\n    yield 1\n",
     "async": b"async def get_config(tiny=False):\n    return 1\n",
@@ -201,7 +226,8 @@ FILES = {
     "deep operators": b"x = " + b"-" * 100_000 + b"1",
     "an end that is no exit": b"raise GeneratorExit('x')\n",
     "an exception of its own": b"class Mine(BaseException): pass\nraise Mine\n",
-    "an exception that says nothing": b"class E(Exception):\n    def __str__(self): raise E\nraise E\n",
+    "an exception that says "
+    "nothing": b"class E(Exception):\n    def __str__(self): raise E\nraise E\n",
     "control characters": b"raise ValueError('\\x1b[31m\\r\\udcff')\n",
     "loads itself": b"from genjax.experiment import load_config\ndef get_config(tiny=False):\n"
     b"    return load_config(__file__)\n",
@@ -226,12 +252,15 @@ class Answer:
         self.seconds, self.out, self.err = time.monotonic() - begin, out.getvalue(), err.getvalue()
 
 
-def refused(*arguments: str, line: str = "", without: str = "\0", says: tuple[str, ...] = ()) -> None:
+def refused(
+    *arguments: str, line: str = "", without: str = "\0", says: tuple[str, ...] = ()
+) -> None:
     """Exit code 2, one line on stderr (a wrong option: a box), no traceback, within 25 s.
 
     Args:
       line: is in it.
-      without: is not: where it names the config, an exception there has done what a rule should have.
+      without: is not: where it names the config, an exception there has done what a rule should
+        have.
       says: an option and its value, both in it, though a path may stand for its option.
     """
     answer = Answer(*arguments)
@@ -250,7 +279,11 @@ def refused(*arguments: str, line: str = "", without: str = "\0", says: tuple[st
         names = option.strip("-").replace("-", "_").split(".")[-2:]
         for value in values:
             assert repr(value)[1:60].rstrip("'").replace("-", "_") in text
-        assert any(name in text for name in names) or "/" in says[-1] or option in ("--from", "--run-dir")
+        assert (
+            any(name in text for name in names)
+            or "/" in says[-1]
+            or option in ("--from", "--run-dir")
+        )
 
 
 @functools.cache
@@ -277,7 +310,9 @@ def test_a_number_that_keeps_no_rule_is_refused(tmp_path, changes):
     path = tmp_path / "bad.py"
     path.write_text(HEAD.format(changes=changes))
     value = re.search(r"[(=, ](-?1\.0|-?float\(\"\w+\"\)|None|\"1\")\W*$", changes)
-    got = "" if value is None or "rates=" in changes else f"got {eval(value[1])!r}"  # a literal of the list above
+    got = (
+        "" if value is None or "rates=" in changes else f"got {eval(value[1])!r}"
+    )  # a literal of the list above
     refused("train", str(path), "--run-dir", str(tmp_path / "run"), without="bad.py", line=got)
     assert not (tmp_path / "run").exists()
 
@@ -301,7 +336,9 @@ def test_a_config_file_without_an_end_is_stopped(tmp_path, monkeypatch):
         refused("show", str(path), line="has not come to an end after 0.2 seconds")
 
 
-@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"print('hello')\n", b"import sys\nsys.stdout.close()\n"])
+@pytest.mark.parametrize(
+    "start", [b"\xef\xbb\xbf", b"print('hello')\n", b"import sys\nsys.stdout.close()\n"]
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_what_a_good_config_file_prints_stays_out_of_the_output(tmp_path, start, end):
     path = tmp_path / "good.py"
@@ -312,10 +349,43 @@ def test_what_a_good_config_file_prints_stays_out_of_the_output(tmp_path, start,
     assert answer.err == ("hello\n" if b"print" in start else "")
 
 
-PLACES = ["", "\0", "a\0b", "x" * 5000, "é" * 300, "/dev/null", "/dev/zero", "/dev", "/", ".", "..", "~nobody/x",
-          "nowhere.py", "nowhere/at/all", "gs://bucket/x", "s3://bucket/x", "http://host/x", "https://host/x.py",
-          "file:///tmp/x", "ftp://x/y", "hdfs://x/y", "\n", " ", "💥", "*", "[", "%s", "$HOME", "tests", "tests/toy.py",
-          "README.md", "LOOP", "DANGLING", "FOLDER.py", "FIFO"]  # fmt: skip
+PLACES = [
+    "",
+    "\0",
+    "a\0b",
+    "x" * 5000,
+    "é" * 300,
+    "/dev/null",
+    "/dev/zero",
+    "/dev",
+    "/",
+    ".",
+    "..",
+    "~nobody/x",
+    "nowhere.py",
+    "nowhere/at/all",
+    "gs://bucket/x",
+    "s3://bucket/x",
+    "http://host/x",
+    "https://host/x.py",
+    "file:///tmp/x",
+    "ftp://x/y",
+    "hdfs://x/y",
+    "\n",
+    " ",
+    "💥",
+    "*",
+    "[",
+    "%s",
+    "$HOME",
+    "tests",
+    "tests/toy.py",
+    "README.md",
+    "LOOP",
+    "DANGLING",
+    "FOLDER.py",
+    "FIFO",
+]
 
 
 @pytest.mark.parametrize("command", ["train", "show", "bench", "sample", "evaluate", "export"])
@@ -330,19 +400,53 @@ def test_a_target_that_is_not_there_is_refused(tmp_path, command, place):
 
 
 OPTIONS = [
-    ("--steps", "0"), ("--steps", "-1"), ("--steps", "x"), ("--steps", ""), ("--steps", "nan"), ("--steps",),
-    ("--batch-size", "0"), ("--batch-size", "100000000000"), ("--seed", "-1"), ("--seed", str(2**40)),
-    ("--ema", "nan"), ("--ema", "inf"), ("--ema", "2"), ("--max-minutes", "nan"), ("--max-minutes", "-1"),
-    ("--max-minutes", "x"), ("--optimizer.learning-rate.value", "nan"), ("--optimizer.learning-rate.value", "inf"),
-    ("--optimizer.learning-rate.value", "-1"), ("--optimizer.clip", "nan"), ("--optimizer.momentum", "1"),
-    ("--optimizer.accumulate", "0"), ("--optimizer.nothing", "1"), ("--family.hidden", "1000000000000"),
-    ("--family.hidden", "x"), ("--family.latent-dim", "3"), ("--nothing",), ("stray",), ("--precision", "float16"),
-    ("--data.bias", "nan"), ("--keep.newest", "0"), ("--every.log", "-1"), ("--devices.count", "1000"),
-    ("--devices.count", "0"), ("--run-dir", "gs://b/x"), ("--run-dir", "http://b/x"), ("--run-dir", ""),
-    ("--run-dir", "a\0b"), ("--run-dir", "/dev/null"), ("--run-dir", "README.md"), ("--run-dir", "README.md/x"),
-    ("--run-dir", "tests"), ("--run-dir", "x" * 5000), ("--from", "nowhere/at/all"), ("--from", "http://host/x"),
+    ("--steps", "0"),
+    ("--steps", "-1"),
+    ("--steps", "x"),
+    ("--steps", ""),
+    ("--steps", "nan"),
+    ("--steps",),
+    ("--batch-size", "0"),
+    ("--batch-size", "100000000000"),
+    ("--seed", "-1"),
+    ("--seed", str(2**40)),
+    ("--ema", "nan"),
+    ("--ema", "inf"),
+    ("--ema", "2"),
+    ("--max-minutes", "nan"),
+    ("--max-minutes", "-1"),
+    ("--max-minutes", "x"),
+    ("--optimizer.learning-rate.value", "nan"),
+    ("--optimizer.learning-rate.value", "inf"),
+    ("--optimizer.learning-rate.value", "-1"),
+    ("--optimizer.clip", "nan"),
+    ("--optimizer.momentum", "1"),
+    ("--optimizer.accumulate", "0"),
+    ("--optimizer.nothing", "1"),
+    ("--family.hidden", "1000000000000"),
+    ("--family.hidden", "x"),
+    ("--family.latent-dim", "3"),
+    ("--nothing",),
+    ("stray",),
+    ("--precision", "float16"),
+    ("--data.bias", "nan"),
+    ("--keep.newest", "0"),
+    ("--every.log", "-1"),
+    ("--devices.count", "1000"),
+    ("--devices.count", "0"),
+    ("--run-dir", "gs://b/x"),
+    ("--run-dir", "http://b/x"),
+    ("--run-dir", ""),
+    ("--run-dir", "a\0b"),
+    ("--run-dir", "/dev/null"),
+    ("--run-dir", "README.md"),
+    ("--run-dir", "README.md/x"),
+    ("--run-dir", "tests"),
+    ("--run-dir", "x" * 5000),
+    ("--from", "nowhere/at/all"),
+    ("--from", "http://host/x"),
     ("--steps_per_dispatch", "3"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -354,21 +458,52 @@ def test_an_option_of_train_is_refused(tmp_path, options):
 
 
 OF_RUNS = [
-    ("sample", "--num", "0"), ("sample", "--num", "-1"), ("sample", "--num", "100000000000"), ("sample", "--num", "x"),
-    ("sample", "--seed", "-1"), ("sample", "--seed", str(2**40)), ("sample", "--prompt", "hello"),
-    ("sample", "--stream"), ("sample", "--best"), ("sample", "--best-of", "0"), ("sample", "--best-of", "3"),
-    ("sample", "--reward", "nowhere"), ("sample", "--as-dataset", "."), ("sample", "--as-dataset", ".."),
-    ("sample", "--as-dataset", ""), ("sample", "--as-dataset", "/tmp/x"), ("sample", "--as-dataset", "a/b"),
-    ("sample", "--as-dataset", "a\\b"), ("sample", "--as-dataset", "~"), ("sample", "--as-dataset", "-x"),
-    ("sample", "--as-dataset", "a\nb"), ("sample", "--as-dataset", "x" * 300), ("sample", "--as-dataset", ".hidden"),
-    ("sample", "--out", "http://x/y"), ("sample", "--out", "README.md/x"), ("sample", "--out", ""),
-    ("sample", "--sampler.nothing", "3"), ("evaluate", "--split", "nothing"), ("evaluate", "--split", ""),
-    ("evaluate", "--best"), ("evaluate", "--evaluators.0.num", "3"), ("export", "--to", "onnx"),
-    ("export", "--num", "0"), ("export", "--to", ""), ("export", "--out", "gs://x"), ("compare",),
-    ("compare", "nowhere"), ("compare", "RUN", "--num", "1"), ("compare", "RUN", "--num", "-1"),
-    ("compare", "RUN", "--seed", "-1"), ("compare", "RUN", "--split", "nothing"),
-    ("compare", "RUN", "--split", "nothing", "--prompt", "x"), ("show", "--steps", "3"), ("train",), ("bench",),
-]  # fmt: skip
+    ("sample", "--num", "0"),
+    ("sample", "--num", "-1"),
+    ("sample", "--num", "100000000000"),
+    ("sample", "--num", "x"),
+    ("sample", "--seed", "-1"),
+    ("sample", "--seed", str(2**40)),
+    ("sample", "--prompt", "hello"),
+    ("sample", "--stream"),
+    ("sample", "--best"),
+    ("sample", "--best-of", "0"),
+    ("sample", "--best-of", "3"),
+    ("sample", "--reward", "nowhere"),
+    ("sample", "--as-dataset", "."),
+    ("sample", "--as-dataset", ".."),
+    ("sample", "--as-dataset", ""),
+    ("sample", "--as-dataset", "/tmp/x"),
+    ("sample", "--as-dataset", "a/b"),
+    ("sample", "--as-dataset", "a\\b"),
+    ("sample", "--as-dataset", "~"),
+    ("sample", "--as-dataset", "-x"),
+    ("sample", "--as-dataset", "a\nb"),
+    ("sample", "--as-dataset", "x" * 300),
+    ("sample", "--as-dataset", ".hidden"),
+    ("sample", "--out", "http://x/y"),
+    ("sample", "--out", "README.md/x"),
+    ("sample", "--out", ""),
+    ("sample", "--sampler.nothing", "3"),
+    ("evaluate", "--split", "nothing"),
+    ("evaluate", "--split", ""),
+    ("evaluate", "--best"),
+    ("evaluate", "--evaluators.0.num", "3"),
+    ("export", "--to", "onnx"),
+    ("export", "--num", "0"),
+    ("export", "--to", ""),
+    ("export", "--out", "gs://x"),
+    ("compare",),
+    ("compare", "nowhere"),
+    ("compare", "RUN", "--num", "1"),
+    ("compare", "RUN", "--num", "-1"),
+    ("compare", "RUN", "--seed", "-1"),
+    ("compare", "RUN", "--split", "nothing"),
+    ("compare", "RUN", "--split", "nothing", "--prompt", "x"),
+    ("show", "--steps", "3"),
+    ("train",),
+    ("bench",),
+]
 
 
 SAYS = {  # where neither the option nor its value tells the mistake
@@ -391,7 +526,9 @@ SAYS = {  # where neither the option nor its value tells the mistake
 def test_an_option_of_a_run_is_refused(words, tmp_path, monkeypatch):
     run, (command, *options) = toy_run(), words
     says, line = ((), SAYS[words]) if words in SAYS else (options[-2:], "")
-    refused(command, run, *(run if word == "RUN" else word for word in options), says=says, line=line)
+    refused(
+        command, run, *(run if word == "RUN" else word for word in options), says=says, line=line
+    )
 
 
 COMMANDS = {
@@ -427,9 +564,16 @@ def test_a_wrong_command_is_refused(words):
     "words",
     [
         ("--help",),
-        *((c, "--help") for c in ("train", "sample", "evaluate", "compare", "export", "bench", "data", "show")),
+        *(
+            (c, "--help")
+            for c in ("train", "sample", "evaluate", "compare", "export", "bench", "data", "show")
+        ),
     ]
-    + [("data", "prepare", "--help"), ("compare", "RUN", "--help"), ("compare", "RUN", "RUN", "--help")]
+    + [
+        ("data", "prepare", "--help"),
+        ("compare", "RUN", "--help"),
+        ("compare", "RUN", "RUN", "--help"),
+    ]
     + [(command, "RUN", "--help") for command in ("sample", "evaluate", "export", "show")]
     + [(command, "vae_digits", "--help") for command in ("train", "bench", "show")],
 )
@@ -444,7 +588,8 @@ def test_there_is_help_at_every_level(words):
 def test_lists_in_the_place_of_tuples_have_help_and_options(tmp_path):
     path = tmp_path / "good.py"
     path.write_text(
-        "import dataclasses\nfrom genjax.experiment import load_config\nfrom genjax.nets.mlp import MLPCoder\n"
+        "import dataclasses\nfrom genjax.experiment import load_config\nfrom genjax.nets.mlp "
+        "import MLPCoder\n"
         "def get_config(tiny=False):\n    found = load_config('vae_digits', tiny)[0]\n"
         "    family = dataclasses.replace(found.family, coder=MLPCoder(hidden=[8, 4]))\n"
         "    return dataclasses.replace(found, family=family, evaluators=[])\n"
@@ -458,18 +603,48 @@ def test_lists_in_the_place_of_tuples_have_help_and_options(tmp_path):
 @pytest.mark.parametrize(
     ("config", "options", "line"),
     [
-        ("vae_digits", ("--batch-size", "100000000"), "batch_size is too large: 3 batches of 400,000,000 examples"),
-        ("vae_digits", ("--family.latent-dim", "1000000000"), "family is too large: parameters and optimizer"),
+        (
+            "vae_digits",
+            ("--batch-size", "100000000"),
+            "batch_size is too large: 3 batches of 400,000,000 examples",
+        ),
+        (
+            "vae_digits",
+            ("--family.latent-dim", "1000000000"),
+            "family is too large: parameters and optimizer",
+        ),
         ("vae_digits", ("--workers", "1000000"), "workers must be from 0 to"),
-        ("vae_digits", ("--seed", "99999999999"), "seed must be from 0 to 4294967295, got 99999999999"),
-        ("vae_points", ("--data.size", "1000000000"), "size must be from 1 to 1000000, got 1000000000"),
-        ("diffusion_captioned_shapes", ("--data.side", "100000"), "side must be from 12 to 1024, got 100000"),
-        ("diffusion_tones", ("--data.length", "1000000000"), "length is too large: tones need at least 1.0 TB"),
+        (
+            "vae_digits",
+            ("--seed", "99999999999"),
+            "seed must be from 0 to 4294967295, got 99999999999",
+        ),
+        (
+            "vae_points",
+            ("--data.size", "1000000000"),
+            "size must be from 1 to 1000000, got 1000000000",
+        ),
+        (
+            "diffusion_captioned_shapes",
+            ("--data.side", "100000"),
+            "side must be from 12 to 1024, got 100000",
+        ),
+        (
+            "diffusion_tones",
+            ("--data.length", "1000000000"),
+            "length is too large: tones need at least 1.0 TB",
+        ),
         ("mlm_docs", ("--family.net.layers", "100000"), "layers must be at most 256, got 100000"),
-        ("dit_fashion_mnist", ("--family.net.depth", "100000"), "depth must be at most 256, got 100000"),
+        (
+            "dit_fashion_mnist",
+            ("--family.net.depth", "100000"),
+            "depth must be at most 256, got 100000",
+        ),
     ],
 )
-def test_a_size_that_fits_nowhere_is_refused_before_anything_is_made(config, options, line, tmp_path):
+def test_a_size_that_fits_nowhere_is_refused_before_anything_is_made(
+    config, options, line, tmp_path
+):
     refused("train", config, "--tiny", "--run-dir", str(tmp_path / "run"), *options, line=line)
 
 

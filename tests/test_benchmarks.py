@@ -1,4 +1,6 @@
-"""The peers' benchmark runs and prints what it promises; its figures are for quiet machines, not for tests."""
+"""The peers' benchmark runs and prints what it promises; its figures are for quiet machines,
+not for tests.
+"""
 
 import json
 import subprocess
@@ -13,11 +15,24 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
 
 @pytest.mark.parametrize(
     "case",
-    ["vae", "vae_conv", "dcgan", "unet", "diffusion_sample", "gpt", "generate_small", "mlm", "ppo", "dedup_small"],
+    [
+        "vae",
+        "vae_conv",
+        "dcgan",
+        "unet",
+        "diffusion_sample",
+        "gpt",
+        "generate_small",
+        "mlm",
+        "ppo",
+        "dedup_small",
+    ],
 )
 def test_peers_print_one_json_line(case):
     if case == "dedup_small":
-        pytest.importorskip("datasketch", reason="the peer of de-duplication: pip install '.[reference]'")
+        pytest.importorskip(
+            "datasketch", reason="the peer of de-duplication: pip install '.[reference]'"
+        )
     command = [sys.executable, "-m", "benchmarks.peers", case, "--rounds", "2", "--seconds", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -29,12 +44,16 @@ def test_peers_print_one_json_line(case):
 
 
 def test_both_sides_of_deduplication_find_the_same_copies():
-    pytest.importorskip("datasketch", reason="the peer of de-duplication: pip install '.[reference]'")
+    pytest.importorskip(
+        "datasketch", reason="the peer of de-duplication: pip install '.[reference]'"
+    )
     from benchmarks import dedup
 
     result = dedup.recall(2000)
     for row in result["recall"]:
         error = 4 * (row["theory"] * (1 - row["theory"]) / row["copies"]) ** 0.5 + 2 / row["copies"]
-        assert abs(row["genjax"] - row["theory"]) < error and abs(row["peer"] - row["theory"]) < error, row
+        assert (
+            abs(row["genjax"] - row["theory"]) < error and abs(row["peer"] - row["theory"]) < error
+        ), row
     assert result["copies_of_both"] > 0.8 * max(result["copies"].values())
     assert result["agreement"]["f1"] > 0.8

@@ -1,4 +1,6 @@
-"""Best of n: the highest of the rewards of the same draws that sampling gives, each of its own prompt."""
+"""Best of n: the highest of the rewards of the same draws that sampling gives, each of its own
+prompt.
+"""
 
 import dataclasses
 import math
@@ -35,9 +37,13 @@ def run(tmp_path_factory):
     (folder / "a.txt").write_text("a ban ana\nnab b\n" * 40)
     codec, split = Characters(" abn", delimiter=True), ByDocuments(test=0.2)
     data = TextFiles(str(folder), "*.txt", "lines", codec=codec, layout=Documents(11), split=split)
-    family = Autoregressive(Transformer(layers=1, heads=2, width=8, context=12), sampler=Decoding(steps=8))
+    family = Autoregressive(
+        Transformer(layers=1, heads=2, width=8, context=12), sampler=Decoding(steps=8)
+    )
     every = Every(log=10, evaluate=0, sample=0, checkpoint=0)
-    told = Experiment(family, data, Adam(Constant(0.03)), steps=10, batch_size=8, every=every, devices=ONE)
+    told = Experiment(
+        family, data, Adam(Constant(0.03)), steps=10, batch_size=8, every=every, devices=ONE
+    )
     return genjax.train(told, folder / "run", quiet=True)
 
 
@@ -62,12 +68,18 @@ def test_the_best_of_the_draws_of_several_seeds(run):
 
 
 def test_what_was_gained_is_told_and_nan_loses():
-    assert Best(np.zeros((1, 3)), np.full((3, 1), np.nan)).told() == "no reward of 3 samples is a number"
+    assert (
+        Best(np.zeros((1, 3)), np.full((3, 1), np.nan)).told()
+        == "no reward of 3 samples is a number"
+    )
     assert Best(np.zeros((1, 3)), np.array([[np.inf], [0.0]])).reward == [np.inf]
     found = Best(np.zeros((2, 3)), np.array([[1.0, np.nan], [0.0, np.nan], [2.0, 5.0]]))
     np.testing.assert_array_equal(found.reward, [2.0, 5.0])
     bound = math.log(3) - 2 / 3
-    assert found.told() == f"mean reward 3.5, of all drawn 2; best of 3, so at most {bound:.3g} nats from the model"
+    assert (
+        found.told()
+        == f"mean reward 3.5, of all drawn 2; best of 3, so at most {bound:.3g} nats from the model"
+    )
 
 
 def test_images_are_chosen_as_pixels(tmp_path):
@@ -83,12 +95,19 @@ def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
     called = ["sample", str(run.run_dir), "--num", "3", "--best-of", "4"]
     assert command_line.main([*called, "--reward", "tests.test_best_of:share_of_b"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("mean reward ") and "best of 4" in lines[0] and lines[1].endswith("seed_0_best_of_4.txt")
+    assert (
+        lines[0].startswith("mean reward ")
+        and "best of 4" in lines[0]
+        and lines[1].endswith("seed_0_best_of_4.txt")
+    )
     assert command_line.main(["show", lines[1]]) == 0
     assert "seed 0, each the best of 4 by tests.test_best_of:share_of_b" in capsys.readouterr().out
     for more, words in (
         ((), "give both best_of and reward"),
-        (("--reward", "tests.test_best_of:share_of_c"), "unknown class or function of tests.test_best_of 'share_of_c'"),
+        (
+            ("--reward", "tests.test_best_of:share_of_c"),
+            "unknown class or function of tests.test_best_of 'share_of_c'",
+        ),
         (("--reward", "no_such_module:f"), "no_such_module:f, which cannot be imported"),
         (("--reward", "tests.test_best_of:share_of_b", "--stream"), "leave stream out"),
     ):

@@ -56,7 +56,9 @@ def here(tmp_path, monkeypatch):
 def test_a_run_directory_names_its_config():
     experiment, path = load_run_config("runs/vae_digits")
     assert path.stem == "vae_digits" and experiment == load_config("vae_digits")[0]
-    assert load_run_config("elsewhere/vae_digits_tiny")[0] == load_config("vae_digits", tiny=True)[0]
+    assert (
+        load_run_config("elsewhere/vae_digits_tiny")[0] == load_config("vae_digits", tiny=True)[0]
+    )
     assert load_run_config("runs/nothing") is None
 
 
@@ -71,9 +73,14 @@ def test_the_run_that_another_starts_from_is_trained_first_and_once(here, capsys
     assert (base / "config.py").exists()
     rows = (base / "metrics.jsonl").read_text()
     assert command_line.main([*options, "--run-dir", "again"]) == 0
-    assert "trained first" not in capsys.readouterr().err and (base / "metrics.jsonl").read_text() == rows
+    assert (
+        "trained first" not in capsys.readouterr().err
+        and (base / "metrics.jsonl").read_text() == rows
+    )
     base.rename(here / "gone")
-    assert command_line.main([*options, "--steps", "8"]) == 0, "a run that has begun needs it no more"
+    assert command_line.main([*options, "--steps", "8"]) == 0, (
+        "a run that has begun needs it no more"
+    )
     assert "trained first" not in capsys.readouterr().err and not base.exists()
 
 
@@ -84,20 +91,34 @@ def test_one_that_was_stopped_goes_on_first(here, capsys):
     step = newest_step(here / "runs" / "vae_digits_tiny")
     assert 0 < step < STEPS and newest_step(here / "runs" / "chained") is None
     assert command_line.main(["train", "chained.py", "--devices.count", "1"]) == 0
-    assert f"runs/vae_digits_tiny stands at step {step} of {STEPS}: it is trained first" in capsys.readouterr().err
-    assert newest_step(here / "runs" / "vae_digits_tiny") == STEPS and newest_step(here / "runs" / "chained") == 4
+    assert (
+        f"runs/vae_digits_tiny stands at step {step} of {STEPS}: it is trained first"
+        in capsys.readouterr().err
+    )
+    assert (
+        newest_step(here / "runs" / "vae_digits_tiny") == STEPS
+        and newest_step(here / "runs" / "chained") == 4
+    )
 
 
 def test_another_run_may_take_its_place(here, capsys):
     base, _ = load_config("vae_digits", tiny=True)
     genjax.train(dataclasses.replace(base, seed=9, steps=4, devices=ONE), here / "mine", quiet=True)
     assert command_line.main(["train", "chained.py", "--from", "mine", "--devices.count", "1"]) == 0
-    assert "began from mine, step 4" in capsys.readouterr().err and not (here / "runs" / "vae_digits_tiny").exists()
+    assert (
+        "began from mine, step 4" in capsys.readouterr().err
+        and not (here / "runs" / "vae_digits_tiny").exists()
+    )
     stored = json.loads((here / "runs" / "chained" / "config.json").read_text())
     assert stored["experiment"]["start_from"]["run"] == "mine"
     for source in ("mine", "./mine"):
-        assert command_line.main(["train", "chained.py", "--from", source, "--devices.count", "1"]) == 0
-    assert command_line.main(["train", "chained.py", "--from", "other", "--devices.count", "1"]) == 2
+        assert (
+            command_line.main(["train", "chained.py", "--from", source, "--devices.count", "1"])
+            == 0
+        )
+    assert (
+        command_line.main(["train", "chained.py", "--from", "other", "--devices.count", "1"]) == 2
+    )
     assert "runs/chained has begun with mine: give another --run-dir" in capsys.readouterr().err
     assert command_line.main(["train", "chained.py", "--from", "nowhere", "--run-dir", "b"]) == 2
     assert "nowhere" in capsys.readouterr().err
@@ -109,7 +130,9 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     codec = Subwords("bpe", 280).fit([TEXT])
     net = Transformer(1, 2, 8, 24)
-    params = jax.device_get(net.module(280).init(jax.random.key(0), np.zeros((1, 1), np.int32))["params"])
+    params = jax.device_get(
+        net.module(280).init(jax.random.key(0), np.zeros((1, 1), np.int32))["params"]
+    )
     save(Pretrained(net, params, codec), folder / "model")
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").write_text(TEXT)
@@ -124,7 +147,9 @@ def texts(model, layout, codec):
 
 def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_path, capsys):
     data = texts(model, RandomWindows(12), Characters())
-    told = Experiment(Autoregressive(Transformer(2, 2, 16, 32)), data, SGD(Constant(0.0)), steps=1, batch_size=4)
+    told = Experiment(
+        Autoregressive(Transformer(2, 2, 16, 32)), data, SGD(Constant(0.0)), steps=1, batch_size=4
+    )
     told = dataclasses.replace(told, every=EVERY, devices=ONE)
     whole = with_base(told, str(model / "model"), str(tmp_path / "whole"))
     assert whole.family.net.context == 24 and whole.start_from.run == str(tmp_path / "whole_from")
@@ -132,19 +157,32 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     assert type(run.codec) is Subwords and run.codec.vocabulary == 280
     assert "text is in the tokens of" in capsys.readouterr().err
     lora = with_base(
-        dataclasses.replace(told, family=LoRA("unused", Adapters(2))), str(model / "model"), str(tmp_path / "l")
+        dataclasses.replace(told, family=LoRA("unused", Adapters(2))),
+        str(model / "model"),
+        str(tmp_path / "l"),
     )
     adapted = genjax.train(lora, tmp_path / "l", quiet=True)
     learned = genjax.load(tmp_path / "whole_from").state.params
     (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has begun needs it no more
     again = dataclasses.replace(told, steps=2)
-    assert genjax.train(with_base(again, str(model / "model"), str(tmp_path / "whole")), tmp_path / "whole").step == 2
+    assert (
+        genjax.train(
+            with_base(again, str(model / "model"), str(tmp_path / "whole")), tmp_path / "whole"
+        ).step
+        == 2
+    )
     (tmp_path / "gone").rename(tmp_path / "whole_from")
-    assert with_base(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(tmp_path / "m_from")
+    assert with_base(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(
+        tmp_path / "m_from"
+    )
     with pytest.raises(UserError, match="m_from is of another model than .*texts: remove it"):
         with_base(told, str(model / "texts"), str(tmp_path / "m"))
     for found in (run.state.params, adapted.state.frozen[BASE]["params"]):
-        jax.tree.map(np.testing.assert_array_equal, dict(jax.device_get(found)), dict(jax.device_get(learned)))
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            dict(jax.device_get(found)),
+            dict(jax.device_get(learned)),
+        )
     assert genjax.load(tmp_path / "l").evaluate().numbers == adapted.evaluate().numbers
 
 
@@ -163,7 +201,9 @@ def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):
     (tmp_path / "run_from" / "mine.txt").write_text("mine")
     told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
     for _ in range(2):
-        with pytest.raises(UserError, match="run_from, where .*model would become a run, is there already"):
+        with pytest.raises(
+            UserError, match="run_from, where .*model would become a run, is there already"
+        ):
             with_base(told, str(model / "model"), str(tmp_path / "run"))
     assert (tmp_path / "run_from" / "mine.txt").read_text() == "mine"
 
@@ -173,7 +213,9 @@ def test_what_stands_on_a_net_takes_that_of_the_other_run(model, tmp_path):
 
     data = LabelledTexts(texts(model, Documents(12), Subwords()))
     start = StartFrom("unused", (("^", "backbone/tokens/"),))
-    told = Experiment(Classifier(TokenBackbone(Transformer(2, 2, 16, 32), "last")), data, start_from=start)
+    told = Experiment(
+        Classifier(TokenBackbone(Transformer(2, 2, 16, 32), "last")), data, start_from=start
+    )
     found = with_base(told, str(model / "model"), str(tmp_path / "run"))
     assert found.family.net.net.context == 24 and found.family.net.pool == "last"
     assert found.start_from.rules == start.rules
@@ -182,8 +224,12 @@ def test_what_stands_on_a_net_takes_that_of_the_other_run(model, tmp_path):
 def test_a_codec_with_a_vocabulary_stays_and_has_to_be_that_of_the_run(model, tmp_path):
     letters = Characters("".join(sorted(set(TEXT))))
     data = texts(model, RandomWindows(12), letters)
-    told = Experiment(Autoregressive(Transformer(1, 2, 8, 24)), data, SGD(Constant(0.0)), steps=1, batch_size=4)
+    told = Experiment(
+        Autoregressive(Transformer(1, 2, 8, 24)), data, SGD(Constant(0.0)), steps=1, batch_size=4
+    )
     told = dataclasses.replace(told, every=EVERY, devices=ONE)
     with pytest.raises(UserError, match="the tokens of .*_from are not those of these data"):
-        genjax.train(with_base(told, str(model / "model"), str(tmp_path / "a")), tmp_path / "a", quiet=True)
+        genjax.train(
+            with_base(told, str(model / "model"), str(tmp_path / "a")), tmp_path / "a", quiet=True
+        )
     assert Path(tmp_path / "a_from" / "config.json").exists()

@@ -21,7 +21,8 @@ def state_at(step, frozen=None):
 
 def target(frozen=None):
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_at(0, frozen=frozen)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        state_at(0, frozen=frozen),
     )
 
 
@@ -29,14 +30,18 @@ def save(run_dir, scores, keep=Keep(2, "loss"), frozen=None):
     with Checkpoints(run_dir, keep) as checkpoints:
         for step, score in scores.items():
             found = None if score is None else {"loss": score}
-            checkpoints.save(step, state_at(step, frozen), {"step": step, "meter": [0.1, None]}, found)
+            checkpoints.save(
+                step, state_at(step, frozen), {"step": step, "meter": [0.1, None]}, found
+            )
         checkpoints.wait()
         return checkpoints.steps(), checkpoints.best_step()
 
 
 def cut_in_half(run_dir, step):
     cut = [
-        f for f in (run_dir / "checkpoints" / str(step) / "state").rglob("*") if f.is_file() and f.parent.name == "d"
+        f
+        for f in (run_dir / "checkpoints" / str(step) / "state").rglob("*")
+        if f.is_file() and f.parent.name == "d"
     ]
     assert cut
     for file in cut:

@@ -1,4 +1,6 @@
-"""Checksums: the same however an array is spread, another one for any flipped bit, for every dtype."""
+"""Checksums: the same however an array is spread, another one for any flipped bit, for every
+dtype.
+"""
 
 import json
 
@@ -18,7 +20,9 @@ def one(x):
 
 
 def array(dtype, shape=(16, 6)):
-    return jnp.asarray(np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, shape)).astype(dtype)
+    return jnp.asarray(
+        np.random.default_rng(0).integers(0, 2 if dtype == "bool" else 100, shape)
+    ).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -35,7 +39,9 @@ def test_each_flipped_bit_changes_it(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("spec", [PartitionSpec("a"), PartitionSpec("a", "b"), PartitionSpec(None, "b")])
+@pytest.mark.parametrize(
+    "spec", [PartitionSpec("a"), PartitionSpec("a", "b"), PartitionSpec(None, "b")]
+)
 def test_it_is_the_same_whole_sharded_and_on_the_host(dtype, spec, monkeypatch):
     x = array(dtype)
     mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
@@ -49,13 +55,17 @@ def test_it_is_the_same_whole_sharded_and_on_the_host(dtype, spec, monkeypatch):
 def test_it_is_added_up_on_the_devices_that_hold_a_large_array(monkeypatch):
     monkeypatch.setattr(checksums, "LARGE", 0)
     x = array("float32")
-    sharded = jax.device_put(x, NamedSharding(Mesh(np.array(jax.devices()), "a"), PartitionSpec("a")))
+    sharded = jax.device_put(
+        x, NamedSharding(Mesh(np.array(jax.devices()), "a"), PartitionSpec("a"))
+    )
     assert "all-gather" not in checksums._on_devices.lower(sharded).compile().as_text()
 
 
 def test_order_shape_and_dtype_count():
     x = array("float32")
-    assert one(x) != one(x[::-1]) and one(x).rpartition(" ")[2] != one(x[:, ::-1]).rpartition(" ")[2]
+    assert (
+        one(x) != one(x[::-1]) and one(x).rpartition(" ")[2] != one(x[:, ::-1]).rpartition(" ")[2]
+    )
     assert one(x) != one(x.reshape(6, 16)) and one(x.reshape(6, 16)).startswith("float32[6, 16] ")
     zeros = {one(np.zeros(4, dtype)) for dtype in ("int32", "uint32", "float32")}
     assert len(zeros) == 3
@@ -81,7 +91,9 @@ def test_keys_are_their_data():
 def test_scalars_and_empty_arrays_have_one(dtype):
     assert one(jnp.ones((), dtype)) != one(jnp.zeros((), dtype))
     assert one(jnp.ones((), dtype)).rpartition(" ")[2] == one(jnp.ones(1, dtype)).rpartition(" ")[2]
-    assert one(jnp.ones((0, 3), dtype)) == one(np.ones((0, 3), dtype)) != one(jnp.ones((3, 0), dtype))
+    assert (
+        one(jnp.ones((0, 3), dtype)) == one(np.ones((0, 3), dtype)) != one(jnp.ones((3, 0), dtype))
+    )
 
 
 def test_leaves_go_by_their_paths():
@@ -91,7 +103,9 @@ def test_leaves_go_by_their_paths():
     assert sorted(found.values()) == sorted([one(jnp.ones(2)), one(jnp.ones(2)), one(jnp.zeros(2))])
 
 
-@pytest.mark.parametrize("value", [None, {"b": 1, "a": [0.1, 1e-300, -0.0]}, {"x": float("inf")}, "ä\n", 2**60])
+@pytest.mark.parametrize(
+    "value", [None, {"b": 1, "a": [0.1, 1e-300, -0.0]}, {"x": float("inf")}, "ä\n", 2**60]
+)
 def test_json_has_the_same_one_after_it_was_written_and_read(value):
     assert checksums.hash_json(json.loads(json.dumps(value))) == checksums.hash_json(value)
 

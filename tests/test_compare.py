@@ -32,11 +32,18 @@ def language_model(folder, name, line, codec=LETTERS, steps=30):
     (folder / name).mkdir()
     (folder / name / "a.txt").write_text(f"{line}\n" * 40)
     data = TextFiles(
-        str(folder / name), "*.txt", "lines", codec=codec, layout=Documents(11), split=ByDocuments(test=0.2)
+        str(folder / name),
+        "*.txt",
+        "lines",
+        codec=codec,
+        layout=Documents(11),
+        split=ByDocuments(test=0.2),
     )
     family = Autoregressive(NET, sampler=Decoding(steps=8))
     every = Every(log=10, evaluate=0, sample=0, checkpoint=0)
-    told = Experiment(family, data, Adam(Constant(0.03)), steps=steps, batch_size=8, every=every, devices=ONE)
+    told = Experiment(
+        family, data, Adam(Constant(0.03)), steps=steps, batch_size=8, every=every, devices=ONE
+    )
     return genjax.train(told, folder / f"run_{name}", quiet=True)
 
 
@@ -57,7 +64,9 @@ def test_wins_count_ties_half_and_nothing_below_all_else():
     z, n, p = 1.96, 4, 0.625  # Wilson's interval
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    np.testing.assert_allclose([found["win_rate_low"], found["win_rate_high"]], [centre - half, centre + half])
+    np.testing.assert_allclose(
+        [found["win_rate_low"], found["win_rate_high"]], [centre - half, centre + half]
+    )
 
 
 def test_a_run_beside_itself_neither_wins_nor_diverges(runs, tmp_path):
@@ -109,21 +118,32 @@ def test_prompts_are_answered_in_turn_and_divergence_is_of_the_answers(runs, tmp
 def test_images_stand_side_by_side(tmp_path):
     base, _ = load_config("vae_digits", tiny=True)
     both = [
-        genjax.train(dataclasses.replace(base, seed=seed, devices=ONE), tmp_path / str(seed), quiet=True)
+        genjax.train(
+            dataclasses.replace(base, seed=seed, devices=ONE), tmp_path / str(seed), quiet=True
+        )
         for seed in (0, 1)
     ]
     brightness = lambda images, labels: images.mean((1, 2, 3))  # noqa: E731
     found = compare(*both, brightness, num=5)
     means = [run.sample(5).clip(-1, 1).mean() for run in both]
-    np.testing.assert_allclose([found.numbers["reward_a"], found.numbers["reward_b"]], means, rtol=1e-6)
-    assert found.path == tmp_path / "1" / "compare" / "0" / "side_by_side.png" and found.path.exists()
+    np.testing.assert_allclose(
+        [found.numbers["reward_a"], found.numbers["reward_b"]], means, rtol=1e-6
+    )
+    assert (
+        found.path == tmp_path / "1" / "compare" / "0" / "side_by_side.png" and found.path.exists()
+    )
 
 
 def test_the_command_says_what_was_found_and_what_is_wrong(runs, tmp_path, capsys):
     a, b = (str(run.run_dir) for run in runs)
-    assert command_line.main(["compare", a, b, "--num", "4", "--prompt", "b", "--out", str(tmp_path)]) == 0
+    assert (
+        command_line.main(["compare", a, b, "--num", "4", "--prompt", "b", "--out", str(tmp_path)])
+        == 0
+    )
     out = capsys.readouterr().out
-    assert "kl_b_from_a" in out and "win_rate" not in out and str(tmp_path / "side_by_side.txt") in out
+    assert (
+        "kl_b_from_a" in out and "win_rate" not in out and str(tmp_path / "side_by_side.txt") in out
+    )
     for options, message in (
         ([a], "compare needs RUN_A RUN_B"),
         ([a, "nowhere"], "must be a run directory"),

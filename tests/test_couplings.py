@@ -31,7 +31,9 @@ def test_each_device_pairs_its_own_rows():
     x, noise = (jax.random.normal(k, (16, 3)) for k in jax.random.split(KEY))
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
     rows = jax.sharding.PartitionSpec("data")
-    mapped = jax.jit(jax.shard_map(OPTIMAL, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False))
+    mapped = jax.jit(
+        jax.shard_map(OPTIMAL, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False)
+    )
     found = mapped(x, noise)
     for start in range(0, 16, 4):
         part = slice(start, start + 4)

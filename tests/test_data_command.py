@@ -44,8 +44,19 @@ def test_every_config_of_a_preparation_builds(config):
 
 def test_fields_are_options(here):
     (here / "raw").mkdir()
-    (here / "raw" / "a.rst").write_text("The first text of all is long enough to stay.\n\nToo short.\n")
-    options = ("--readers.0.root", "raw", "--readers.0.files", "*.rst", "--stages.1.least", "20", "--out", "out")
+    (here / "raw" / "a.rst").write_text(
+        "The first text of all is long enough to stay.\n\nToo short.\n"
+    )
+    options = (
+        "--readers.0.root",
+        "raw",
+        "--readers.0.files",
+        "*.rst",
+        "--stages.1.least",
+        "20",
+        "--out",
+        "out",
+    )
     result = cli("data", "prepare", "prepare_books", *options)
     assert result.code == 0, result.err
     manifest = json.loads((here / "out" / "manifest.json").read_text())
@@ -55,13 +66,25 @@ def test_fields_are_options(here):
 
 def test_mistakes_are_told(here, monkeypatch):
     monkeypatch.delenv("GENJAX_DATA", raising=False)
-    refused(cli("data", "prepare", "prepare_books"), "name the folder of the raw files as root, or set GENJAX_DATA")
-    refused(cli("data", "prepar", "prepare_books"), "unknown command of data 'prepar'; did you mean 'prepare'")
+    refused(
+        cli("data", "prepare", "prepare_books"),
+        "name the folder of the raw files as root, or set GENJAX_DATA",
+    )
+    refused(
+        cli("data", "prepar", "prepare_books"),
+        "unknown command of data 'prepar'; did you mean 'prepare'",
+    )
     refused(cli("data", "prepare"), "data needs prepare CONFIG before its options")
     refused(cli("data", "prepare", "vae_digits"), "returned Experiment, not a Preparation")
     refused(cli("data", "prepare", "prepare_book"), "did you mean 'prepare_books'")
-    refused(cli("data", "prepare", "prepare_books", "--tiny", "--max-bad", "3"), "max_bad must be from 0 to 1")
-    refused(cli("data", "prepare", "prepare_books", "--tiny", "--engine", "spark"), "an engine is 'native', 'ray' or")
+    refused(
+        cli("data", "prepare", "prepare_books", "--tiny", "--max-bad", "3"),
+        "max_bad must be from 0 to 1",
+    )
+    refused(
+        cli("data", "prepare", "prepare_books", "--tiny", "--engine", "spark"),
+        "an engine is 'native', 'ray' or",
+    )
     result = cli("data", "prepare", "prepare_books", "--max-bda", "1")
     assert result.code == 2 and "--max-bad" in flat(result.err)
     assert not list(here.iterdir())

@@ -54,7 +54,8 @@ from genjax.prepare.stages.texts import Length
 
 def get_config(tiny=False):
     return Preparation(
-        (Texts(("raw.txt",), {root!r}, "lines"),), (Length(1, 1000),), licence="CC0-1.0", origin="here"
+        (Texts(("raw.txt",), {root!r}, "lines"),), (Length(1, 1000),),
+        licence="CC0-1.0", origin="here"
     )
 """
 
@@ -72,7 +73,9 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
-        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
         ValueError("ABORTED: Error writing: [Errno 28] no space left on device"),
         OSError("1024 requested and 512 written"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
@@ -83,7 +86,10 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path):
 def test_every_form_of_a_full_disk_is_known_also_behind_another_error(error, tmp_path):
     for raised in (error, RuntimeError("a library failed")):
         raised.__cause__ = None if raised is error else error
-        with pytest.raises(UserError, match="on the disk .*; kept") as found, disk.explain_full_disk("kept", tmp_path):
+        with (
+            pytest.raises(UserError, match="on the disk .*; kept") as found,
+            disk.explain_full_disk("kept", tmp_path),
+        ):
             raise raised
         assert found.value.field == str(tmp_path)
 
@@ -101,13 +107,18 @@ def test_other_errors_are_left_alone(tmp_path):
 
 def test_the_disk_that_is_full_is_named_not_the_one_of_the_run(small_disk, tmp_path):
     message = f"on the disk {small_disk} "
-    with pytest.raises(UserError, match=message) as found, disk.explain_full_disk("kept", tmp_path, small_disk):
+    with (
+        pytest.raises(UserError, match=message) as found,
+        disk.explain_full_disk("kept", tmp_path, small_disk),
+    ):
         np.save(small_disk / "tokens.npy", np.zeros(10**6))  # numpy names no path
     assert found.value.field == str(small_disk)
 
 
 @pytest.mark.parametrize("to", ["safetensors", "jax"])
-def test_an_export_to_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(trained, small_disk, capsys, to):
+def test_an_export_to_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(
+    trained, small_disk, capsys, to
+):
     assert main(["export", str(trained.run_dir), "--to", to, "--out", str(small_disk / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"no space left on the disk {small_disk}" in line
@@ -184,7 +195,10 @@ def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatc
 def test_a_run_without_room_says_so_and_goes_on_bitwise(tmp_path, small_files, size):
     experiment = toy.experiment(steps=4, every=Every(log=1, evaluate=2, sample=2, checkpoint=2))
     whole = genjax.train(experiment, tmp_path / "whole", quiet=True)
-    with pytest.raises(UserError, match="what was saved before is whole") as found, small_files(size):
+    with (
+        pytest.raises(UserError, match="what was saved before is whole") as found,
+        small_files(size),
+    ):
         genjax.train(experiment, tmp_path / "run", quiet=True)
     assert found.value.field.startswith(str(tmp_path / "run"))
     again = genjax.train(experiment, tmp_path / "run", quiet=True)
@@ -192,7 +206,11 @@ def test_a_run_without_room_says_so_and_goes_on_bitwise(tmp_path, small_files, s
     rows = [read_rows(run.run_dir / "metrics.jsonl") for run in (again, whole)]
     again_losses, losses = ([row["loss"] for row in one] for one in rows)
     assert again_losses == losses
-    assert not [path for path in (tmp_path / "run").rglob("*") if "tmp" in path.name or path.suffix == disk.PART]
+    assert not [
+        path
+        for path in (tmp_path / "run").rglob("*")
+        if "tmp" in path.name or path.suffix == disk.PART
+    ]
 
 
 def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
@@ -253,7 +271,9 @@ def test_a_preparation_whose_lines_nobody_reads_is_no_fault_of_the_disk(tmp_path
         prepare(preparation, "x", tmp_path / "set", say=say)
 
 
-def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(trained, tmp_path, capsys, monkeypatch):
+def test_a_run_that_cannot_be_written_to_is_judged_and_sampled_all_the_same(
+    trained, tmp_path, capsys, monkeypatch
+):
     before = os.listdir(trained.run_dir)
 
     def refused(path, *_):

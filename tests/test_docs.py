@@ -17,7 +17,10 @@ from genjax.parallel import Devices
 from genjax.runs.export import export
 
 ROOT = Path(__file__).parent.parent
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+}
 COMMANDS = sorted(
     {
         line.split("    #")[0].split("  #")[0].strip().removeprefix("python -m genjax ")
@@ -60,7 +63,9 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_works(command, folder, monkeypatch, capsys):
-    """Training commands are read to the last option but not run; `bench` is left to its own tests."""
+    """Training commands are read to the last option but not run; `bench` is left to its own
+    tests.
+    """
     monkeypatch.chdir(folder)
     name, target, *options = shlex.split(command)
     if name in ("sample", "evaluate", "export", "show"):
@@ -72,7 +77,9 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
         return
     if name == "data":
-        assert (name, target) == ("data", "prepare") and build_config(options[0], "--tiny" in options[1:])
+        assert (name, target) == ("data", "prepare") and build_config(
+            options[0], "--tiny" in options[1:]
+        )
         return
     experiment, _ = load_config(target)
     if "--help" in options:
@@ -109,17 +116,25 @@ def test_the_config_that_is_shown_is_one(tmp_path):
     (tmp_path / "mine.py").write_text(block)
     for tiny in (False, True):
         experiment, _ = load_config(str(tmp_path / "mine.py"), tiny)
-        assert isinstance(experiment.data, ImageFolder) and experiment.steps == (8 if tiny else 20_000)
+        assert isinstance(experiment.data, ImageFolder) and experiment.steps == (
+            8 if tiny else 20_000
+        )
 
 
-@pytest.mark.parametrize(("number", "metric", "most"), [(0, "loss", 0.5), (1, "loss", 10.0), (2, "spread", 3.0)])
-def test_a_family_a_source_and_an_evaluator_of_ones_own_run_and_resume(number, metric, most, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "metric", "most"), [(0, "loss", 0.5), (1, "loss", 10.0), (2, "spread", 3.0)]
+)
+def test_a_family_a_source_and_an_evaluator_of_ones_own_run_and_resume(
+    number, metric, most, tmp_path
+):
     block = blocks("add_a_family.md")[number]
     assert len(block.splitlines()) < EXAMPLE
     (tmp_path / "mine.py").write_text(block)
     common = ["--run-dir", str(tmp_path / "run"), "--devices.count", "1", "--every.log", "100"]
     for steps in ("100", "200"):
-        assert command_line.main(["train", str(tmp_path / "mine.py"), "--steps", steps, *common]) == 0
+        assert (
+            command_line.main(["train", str(tmp_path / "mine.py"), "--steps", steps, *common]) == 0
+        )
     run = genjax.load(tmp_path / "run")
     assert run.step == 200 and run.evaluate().numbers[metric] < most
     assert command_line.main(["sample", str(tmp_path / "run"), "--num", "3"]) == 0

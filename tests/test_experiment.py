@@ -1,4 +1,6 @@
-"""Experiments as text: every component comes back equal, and whatever is wrong is refused by name."""
+"""Experiments as text: every component comes back equal, and whatever is wrong is refused by
+name.
+"""
 
 import dataclasses
 import importlib
@@ -223,7 +225,19 @@ COMPONENTS = [
     Characters("abc", True, "token"),
     Bytes(True),
     Words(("the", "cat"), 2, False),
-    Subwords("unigram", 999, ("<s>", "</s>", "<p>"), "<s>", "</s>", "<p>", None, "token", "there.json", "{}", 1024),
+    Subwords(
+        "unigram",
+        999,
+        ("<s>", "</s>", "<p>"),
+        "<s>",
+        "</s>",
+        "<p>",
+        None,
+        "token",
+        "there.json",
+        "{}",
+        1024,
+    ),
     PairCodec(Words(("der",)), Bytes(True)),
     ChoraleCodec(30, 90, 4, 120.0),
     RandomWindows(7),
@@ -235,10 +249,27 @@ COMPONENTS = [
     ByDocuments(0.2, 0.3, 4),
     ByFiles("t*", "v*"),
     TextFiles("/texts", "*.gz", "lines", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache"),
-    TextTables("/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache", "kind"),
+    TextTables(
+        "/texts", "*.csv", "body", "latin-1", Bytes(), Packed(5), ByDocuments(), "/cache", "kind"
+    ),
     TFDSText("imdb", "/sets", "review", Bytes(), Packed(5), ByDocuments(), "/cache"),
     PythonDocs(Bytes(), Packed(5), ByCharacters(), "/cache"),
-    SentencePairs("/pairs", "fr", "de", "a", "b", "c", Bytes(), Words(), 5, 6, "drop", "latin-1", "/cache", True),
+    SentencePairs(
+        "/pairs",
+        "fr",
+        "de",
+        "a",
+        "b",
+        "c",
+        Bytes(),
+        Words(),
+        5,
+        6,
+        "drop",
+        "latin-1",
+        "/cache",
+        True,
+    ),
     Chorales("/music", "16th", Packed(5), 100.0),
     TokenDropout(3, 0.25, (1, 2)),
     Transposition(3, 4, 5, 9),
@@ -301,7 +332,11 @@ COMPONENTS = [
     DomainPerplexity(50, 3, 0.9),
     TextDiversity(30, 3, "tokens", while_training=False),
     TextMemorisation(30, 0.1, 40, 8, 9, 0.2, while_training=False),
-    Probe("doctor", ("{} is a doctor", "{} was a doctor"), (("he", "she"), ("Jo", "Ann"), ("a man", "a woman"))),
+    Probe(
+        "doctor",
+        ("{} is a doctor", "{} was a doctor"),
+        (("he", "she"), ("Jo", "Ann"), ("a man", "a woman")),
+    ),
     TextBias((Probe("a", ("{} is",) * 3, (("he", "she"),) * 2),), "sentence", 0.1, 0.9, 300),
     TranslationQuality(70, 20),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
@@ -400,7 +435,16 @@ COMPONENTS = [
     ChatCodec(Bytes(True), ChatTemplate(user="system")),
     JinjaTemplate("{{ messages }}", (("bos_token", "<s>"),), ("</s>",), "2026-01-31", "a.jinja"),
     Instructions(
-        "/chats", "a.jsonl", ChatTemplate(user="system"), "|", Bytes(True), 5, True, "cut", ByDocuments(0.2), "/cache"
+        "/chats",
+        "a.jsonl",
+        ChatTemplate(user="system"),
+        "|",
+        Bytes(True),
+        5,
+        True,
+        "cut",
+        ByDocuments(0.2),
+        "/cache",
     ),
     TextPairs(
         "/pairs",
@@ -419,9 +463,19 @@ COMPONENTS = [
         "/cache",
     ),
     Preferences(
-        "/pairs.json", ChatTemplate(user="system"), "|", Bytes(True), 5, "drop", "drop", ByDocuments(0.2), "/cache"
+        "/pairs.json",
+        ChatTemplate(user="system"),
+        "|",
+        Bytes(True),
+        5,
+        "drop",
+        "drop",
+        ByDocuments(0.2),
+        "/cache",
     ),
-    RuleResponses(50, 20, 3, "chosen", False, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
+    RuleResponses(
+        50, 20, 3, "chosen", False, ChatTemplate(user="system"), Bytes(True), 96, "/cache"
+    ),
     RulePreferences(50, 20, 3, ChatTemplate(user="system"), Bytes(True), 96, "/cache"),
     PreferenceQuality(7, while_training=False),
     RewardModel(TokenBackbone(Transformer(1, 1, 8, 9), "last"), 0.1, 0.2, 0.9),
@@ -453,7 +507,18 @@ COMPONENTS = [
     PPO("runs/other", None, "runs/judge"),
     DPO("runs/other", 0.3, "sigmoid", True, 0.1, Adapters(2), sampler=Decoding(5)),
     PolicyKL(9, 7, while_training=False),
-    RewardedDiffusion("runs/other", mirror_symmetry, "weighted", 3, 9, 5, 0.2, 500.0, 0.5, sampler=Denoising(Euler(3))),
+    RewardedDiffusion(
+        "runs/other",
+        mirror_symmetry,
+        "weighted",
+        3,
+        9,
+        5,
+        0.2,
+        500.0,
+        0.5,
+        sampler=Denoising(Euler(3)),
+    ),
     RewardOfImages(mirror_symmetry, "symmetry", 50, while_training=False),
     Arithmetic(1, "*-", 50, 20, 0.25, 3),
     GRPO(
@@ -479,7 +544,12 @@ COMPONENTS = [
     ShapeCaptions(50, 20, 3, 12, Words(), 9, (3, 4)),
     CaptionCodec(Words(("a",)), codecs.ImageCodec(8, 9, 3, 17)),
     Captioner(
-        Transformer(1, 1, 8, 9), 5, 0.1, CaptionDecoding(5, image="a.png"), True, ImageEncoder(Patches(2), 8, 1, 2, 3)
+        Transformer(1, 1, 8, 9),
+        5,
+        0.1,
+        CaptionDecoding(5, image="a.png"),
+        True,
+        ImageEncoder(Patches(2), 8, 1, 2, 3),
     ),
     ImageEncoder(Patches(2), 8, 1, 2, 3),
     Patches(2),
@@ -495,20 +565,29 @@ COMPONENTS = [
     StepPacing(0.2, 30, 3),
     LinearPacing(0.2, 30),
     RootPacing(0.2, 30),
-    Mixture((Digits(), Points()), (schedules.Constant(1.0), schedules.Linear(0.0, 2.0, 5)), 5, Bytes()),
+    Mixture(
+        (Digits(), Points()), (schedules.Constant(1.0), schedules.Linear(0.0, 2.0, 5)), 5, Bytes()
+    ),
     Table("a.csv", "y", ("x",), ("c",), ("z",), ("?",), 0.3, 5, 4, "latin-1", "raw"),
     EmbeddedTable("iris", 0.5, 3, 4),
     NumberColumn("x", (0.5, 0.5), (1.0, 2.0), (0.1, 0.2), 2, True),
     CategoryColumn("c", ("a", "b"), True),
     DateColumn("when", " ", True, 3, None),
-    TableCodec((NumberColumn("x", (1.0,), (0.0,), (1.0,)),), (CategoryColumn("c", ("a", "b")),), ("c", "x"), "c"),
+    TableCodec(
+        (NumberColumn("x", (1.0,), (0.0,), (1.0,)),),
+        (CategoryColumn("c", ("a", "b")),),
+        ("c", "x"),
+        "c",
+    ),
     Tabular(0.2),
     TabularMarginals(9, while_training=False),
     TabularCorrelations(9, while_training=False),
     TabularPrivacy(9, 99, while_training=False),
     TrainOnSynthetic(("random_forest",), 3, 99, while_training=False),
     Synthetic("made", 0.25),
-    PreparedTexts("words", "body", Synthetic("made", 0.25), Characters("ab"), Documents(8), "cache"),
+    PreparedTexts(
+        "words", "body", Synthetic("made", 0.25), Characters("ab"), Documents(8), "cache"
+    ),
     PreparedImages("faces", "picture", "label", 1, Synthetic("made", 0.25)),
     LoRA("runs/other", Adapters(3), sampler=Decoding(5)),
     MLPGenerator((8, 4), "tanh", True),
@@ -547,13 +626,50 @@ COMPONENTS = [
     Mixup(0.3),
 ]
 # Made at run time, or what components inherit from.
-NO_COMPONENTS = {"Schedule", "Optimizer", "Evaluator", "UpdateRule", "Layout", "Reader", "FileReader", "File"}
-NO_COMPONENTS |= {"Dataset", "Spec", "Arrays", "Lazy", "Part", "Model", "Subject", "Findings", "Report", "FeatureSpace"}
+NO_COMPONENTS = {
+    "Schedule",
+    "Optimizer",
+    "Evaluator",
+    "UpdateRule",
+    "Layout",
+    "Reader",
+    "FileReader",
+    "File",
+}
+NO_COMPONENTS |= {
+    "Dataset",
+    "Spec",
+    "Arrays",
+    "Lazy",
+    "Part",
+    "Model",
+    "Subject",
+    "Findings",
+    "Report",
+    "FeatureSpace",
+}
 NO_COMPONENTS |= {"Nets", "Triples", "Parametrization", "Sampler", "Walk", "WavReader", "Captioned"}
-NO_COMPONENTS |= {"Corpus", "Runs", "Rows", "Windows", "Pairs", "StoredTexts", "FileTexts", "TableTexts", "RecordTexts"}
+NO_COMPONENTS |= {
+    "Corpus",
+    "Runs",
+    "Rows",
+    "Windows",
+    "Pairs",
+    "StoredTexts",
+    "FileTexts",
+    "TableTexts",
+    "RecordTexts",
+}
 NO_COMPONENTS |= {"Sentences", "Span", "Chosen", "Rule", "Request", "Reader", "Loop", "PackedPairs"}
 NO_COMPONENTS |= {"PrefixedRows", "Asked", "LabelledRows", "Conversation", "ChatLayout", "ChatRows"}
-NO_COMPONENTS |= {"Side", "PreferencePairs", "WalkRows", "PicturesWithCaptions", "Picture", "CaptionRequest"}
+NO_COMPONENTS |= {
+    "Side",
+    "PreferencePairs",
+    "WalkRows",
+    "PicturesWithCaptions",
+    "Picture",
+    "CaptionRequest",
+}
 NO_COMPONENTS |= {"Prepared", "MixedTexts", "Origin", "Shuffled", "Paced", "Blend", "EndToEnd"}
 NO_COMPONENTS |= {"StoredTable", "TableRows", "RowLikelihood", "Typed", "Dialect"}
 
@@ -563,7 +679,14 @@ def name_of(component):
 
 
 def test_the_list_above_misses_no_component():
-    packages = [genjax.families, genjax.nets, genjax.data, genjax.data.sources, genjax.evaluation, genjax.samplers]
+    packages = [
+        genjax.families,
+        genjax.nets,
+        genjax.data,
+        genjax.data.sources,
+        genjax.evaluation,
+        genjax.samplers,
+    ]
     packages += [genjax.posttrain]
     modules = [optim, schedules, parallel, likelihoods, processes, couplings, start] + [
         importlib.import_module(f"{package.__name__}.{found.name}")
@@ -574,8 +697,11 @@ def test_the_list_above_misses_no_component():
         name
         for module in modules
         for name, found in vars(module).items()
-        if inspect.isclass(found) and dataclasses.is_dataclass(found) and found.__module__ == module.__name__
-        if not issubclass(found, nn.Module) and not name.startswith("_")  # Linen modules are dataclasses as well
+        if inspect.isclass(found)
+        and dataclasses.is_dataclass(found)
+        and found.__module__ == module.__name__
+        if not issubclass(found, nn.Module)
+        and not name.startswith("_")  # Linen modules are dataclasses as well
     }
     assert configurable - NO_COMPONENTS == {name_of(c) for c in COMPONENTS}
 
@@ -590,7 +716,13 @@ def test_a_component_comes_back_equal_through_text(component):
 
 
 def test_a_spec_comes_back_with_its_array():
-    spec = Spec("image", (2, 2, 1), np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2, 1), 10, condition=6)
+    spec = Spec(
+        "image",
+        (2, 2, 1),
+        np.linspace(-1, 1, 4, dtype=np.float32).reshape(2, 2, 1),
+        10,
+        condition=6,
+    )
     again = from_json(json.loads(json.dumps(to_json(spec))))
     assert again.shape == spec.shape and again.classes == 10 and again.condition == 6
     assert again.mean.dtype == np.float32 and np.array_equal(again.mean, spec.mean)
@@ -629,7 +761,9 @@ def test_config_json_is_stable_and_complete():
         "hidden": [8],
         "activation": "relu",
     }
-    assert stored["experiment"].keys() - {"class"} == {f.name for f in dataclasses.fields(Experiment)}
+    assert stored["experiment"].keys() - {"class"} == {
+        f.name for f in dataclasses.fields(Experiment)
+    }
 
 
 def test_nothing_is_unpickled_and_only_dataclasses_are_called(monkeypatch):
@@ -682,7 +816,9 @@ def test_a_class_of_the_config_file_is_found_through_its_copy(tmp_path):
     assert path == tmp_path / "mine.py"
     text = dumps(experiment)
     assert '"genjax_config:Mine"' in text
-    assert type(experiment.family).__annotations__ == {"extra": float}  # its own __future__ imports, not ours
+    assert type(experiment.family).__annotations__ == {
+        "extra": float
+    }  # its own __future__ imports, not ours
     (tmp_path / "run").mkdir()
     copy = tmp_path / "run" / "config.py"
     copy.write_text(path.read_text())
@@ -720,18 +856,30 @@ def stored(**changes):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (stored(batch_sise=3), "unknown field of Experiment 'batch_sise'; did you mean 'batch_size'"),
+        (
+            stored(batch_sise=3),
+            "unknown field of Experiment 'batch_sise'; did you mean 'batch_size'",
+        ),
         (
             stored(family={"class": "genjax.families.vae:VEA"}),
             "unknown class or function of genjax.families.vae 'VEA'",
         ),
-        (stored(family={"class": "genjax.families.nowhere:VAE"}), "genjax.families.nowhere:VAE, which cannot be"),
+        (
+            stored(family={"class": "genjax.families.nowhere:VAE"}),
+            "genjax.families.nowhere:VAE, which cannot be",
+        ),
         (stored(family={"class": "torch_is_not_here:VAE"}), "torch_is_not_here:VAE"),
         (stored(family={"class": ":VAE"}), "not genjax's"),
         (stored(family={"class": ".vae:VAE"}), "not genjax's"),
         (stored(family={"latent_dim": 3}), "no class"),
-        (stored(family={"class": "genjax.families.vae:VAE", "latnt_dim": 3}), "did you mean 'latent_dim'"),
-        (stored(data={"class": "genjax.data.sources.folder:ImageFolder"}), "ImageFolder cannot be made.*root"),
+        (
+            stored(family={"class": "genjax.families.vae:VAE", "latnt_dim": 3}),
+            "did you mean 'latent_dim'",
+        ),
+        (
+            stored(data={"class": "genjax.data.sources.folder:ImageFolder"}),
+            "ImageFolder cannot be made.*root",
+        ),
         (
             stored(family={"class": "genjax.families.vae:VAE", "latent_dim": "many"}),
             "latent_dim must be a whole number",
@@ -742,7 +890,10 @@ def stored(**changes):
         ("", "config.json is damaged"),
         ("[]", "config.json is damaged"),
         ('{"format": 1}', "config.json is damaged"),
-        (json.dumps({"format": 1, "experiment": to_json(VAE())}), "damaged: it holds no Experiment"),
+        (
+            json.dumps({"format": 1, "experiment": to_json(VAE())}),
+            "damaged: it holds no Experiment",
+        ),
         (json.dumps({"format": 1, "experiment": [1]}), "damaged: it holds no Experiment"),
     ],
 )
@@ -834,12 +985,17 @@ def test_these_may_differ_on_resume(name):
 
 
 def test_the_cache_of_a_source_may_differ():
-    before, after = (dataclasses.replace(full(), data=TextFiles("/here", cache=cache)) for cache in (None, "/there"))
+    before, after = (
+        dataclasses.replace(full(), data=TextFiles("/here", cache=cache))
+        for cache in (None, "/there")
+    )
     check_resumable(before, after)
 
 
 def test_the_root_of_a_source_within_a_source_may_differ():
-    before, after = (dataclasses.replace(full(), data=Stacked(TFDS(root=root))) for root in ("/here", "/there"))
+    before, after = (
+        dataclasses.replace(full(), data=Stacked(TFDS(root=root))) for root in ("/here", "/there")
+    )
     check_resumable(before, after)
 
 
@@ -884,10 +1040,16 @@ def test_an_unknown_config_is_refused_with_the_nearest(name, message):
     ("text", "message"),
     [
         ("1/0", "bad.py, line 1, failed: ZeroDivisionError"),
-        ("import torch_is_not_here", "bad.py, line 1, failed: ModuleNotFoundError.*torch_is_not_here"),
+        (
+            "import torch_is_not_here",
+            "bad.py, line 1, failed: ModuleNotFoundError.*torch_is_not_here",
+        ),
         ("def get_config(:", "bad.py, line 1, failed: SyntaxError"),
         ("x = 1", r"bad.py has no get_config\(tiny=False\)"),
-        ("def get_config(tiny=False): return {}", "get_config of .*bad.py returned dict, not an Experiment"),
+        (
+            "def get_config(tiny=False): return {}",
+            "get_config of .*bad.py returned dict, not an Experiment",
+        ),
         ("def get_config(tiny=False): pass", "returned NoneType"),
         ("def get_config(tiny=False): return 1/0", "bad.py, line 1, failed: ZeroDivisionError"),
         ("def get_config(): pass", "bad.py failed: TypeError.*tiny"),
@@ -952,7 +1114,9 @@ def test_no_checkpoint_at_all_is_refused(value):
         Keep(newest=value)
 
 
-@pytest.mark.parametrize("name", ["steps", "every.log", "every.evaluate", "every.sample", "every.checkpoint"])
+@pytest.mark.parametrize(
+    "name", ["steps", "every.log", "every.evaluate", "every.sample", "every.checkpoint"]
+)
 def test_what_falls_inside_a_dispatch_is_refused_by_name(name):
     changes = {"steps": 40, "every": Every(4, 8, 12, 16), "steps_per_dispatch": 4}
     toy.experiment(**changes)
@@ -965,7 +1129,9 @@ def test_what_falls_inside_a_dispatch_is_refused_by_name(name):
 
 
 def test_the_nearest_precision_is_named():
-    with pytest.raises(UserError, match="precision must be one of 'float32', 'bfloat16', got 'bfloat'"):
+    with pytest.raises(
+        UserError, match="precision must be one of 'float32', 'bfloat16', got 'bfloat'"
+    ):
         toy.experiment(precision="bfloat")
 
 
@@ -979,7 +1145,10 @@ def test_evaluators_that_would_draw_nothing_are_refused(evaluator):
 
 def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
     source = tmp_path / "config.py"
-    source.write_text("def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER = 3\n")
+    source.write_text(
+        "def reward(prompts, responses):\n    return [float(len(r)) for r in responses]\n\nNUMBER "
+        "= 3\n"
+    )
     trust.allow_here([trust.file_entry(source.read_bytes())])
     reward = stored_files.execute(source, source.read_bytes()).reward
     assert to_json(reward) == {"function": f"{stored_files.CONFIG_MODULE}:reward"}
@@ -993,5 +1162,10 @@ def test_a_function_of_a_config_comes_back_by_its_name(tmp_path):
 
 
 def test_a_changed_function_is_told_by_its_name():
-    one, other = {"function": "genjax_config:short"}, {"class": "genjax_config:Judge", "strict": True}
-    assert list(experiments.differences({"reward": one}, {"reward": other})) == ["reward: short -> Judge"]
+    one, other = (
+        {"function": "genjax_config:short"},
+        {"class": "genjax_config:Judge", "strict": True},
+    )
+    assert list(experiments.differences({"reward": one}, {"reward": other})) == [
+        "reward: short -> Judge"
+    ]

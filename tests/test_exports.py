@@ -1,4 +1,6 @@
-"""What a run is exported as says the same as the run: weights by name, samples of the function, logits elsewhere."""
+"""What a run is exported as says the same as the run: weights by name, samples of the
+function, logits elsewhere.
+"""
 
 import dataclasses
 import datetime
@@ -61,7 +63,12 @@ def gpt(folder):
 
 def test_the_sampling_function_loads_without_the_run_and_gives_its_samples(run, tmp_path):
     written = export(run, num=3, out=tmp_path)
-    assert {path.name for path in written} >= {"model.safetensors", "config.json", "codec.json", "sample.jax"}
+    assert {path.name for path in written} >= {
+        "model.safetensors",
+        "config.json",
+        "codec.json",
+        "sample.jax",
+    }
     made = json.loads((tmp_path / "sample.json").read_text(encoding="utf-8"))
     assert made["jax"] == jax.__version__ and datetime.date.fromisoformat(made["date"])
     assert made["export_again"].startswith("python -m genjax export ")
@@ -89,19 +96,37 @@ def test_weights_are_those_that_are_sampled_from_under_their_paths(run, tmp_path
 
 
 def test_the_command_prints_what_it_wrote(gpt, tmp_path, capsys):
-    options = ["--num", "2", "--sampler.prompt", "The", "--sampler.temperature", "0", "--out", str(tmp_path)]
+    options = [
+        "--num",
+        "2",
+        "--sampler.prompt",
+        "The",
+        "--sampler.temperature",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
     assert command_line.main(["export", str(gpt.run_dir), *options]) == 0
     printed = capsys.readouterr().out.split()
     assert printed == [
         str(tmp_path / name)
-        for name in ("model.safetensors", "config.json", "config.py", "codec.json", "sample.jax", "sample.json")
+        for name in (
+            "model.safetensors",
+            "config.json",
+            "config.py",
+            "codec.json",
+            "sample.jax",
+            "sample.json",
+        )
     ]
     function = jax_export.deserialize((tmp_path / "sample.jax").read_bytes())
     texts = function.call(load_file(tmp_path / "model.safetensors"), jax.random.PRNGKey(0))
     assert gpt.codec.decode(np.asarray(texts[0])).startswith("The")
     assert np.array_equal(texts[0], texts[1])
     assert command_line.main(["export", str(gpt.run_dir), "--to", "safetensors"]) == 0
-    assert str(gpt.run_dir / "export" / "safetensors" / "model.safetensors") in capsys.readouterr().out
+    assert (
+        str(gpt.run_dir / "export" / "safetensors" / "model.safetensors") in capsys.readouterr().out
+    )
 
 
 def test_a_platform_that_lacks_an_operation_is_left_out():
@@ -152,10 +177,14 @@ def test_a_bigram_and_an_odd_net_have_no_form_in_hugging_faces_layout(gpt, folde
     experiment = gpt.experiment
     odd = dataclasses.replace(experiment.family.net, logit_softcap=3.0, positions="none")
     run = dataclasses.replace(
-        gpt, experiment=dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, net=odd))
+        gpt,
+        experiment=dataclasses.replace(
+            experiment, family=dataclasses.replace(experiment.family, net=odd)
+        ),
     )
     with pytest.raises(
-        UserError, match="nearest is gpt2, but logit_softcap is 3.0 .*; positions is 'none'|positions .*logit"
+        UserError,
+        match="nearest is gpt2, but logit_softcap is 3.0 .*; positions is 'none'|positions .*logit",
     ):
         export(run, "huggingface", tmp_path)
     bigram = dataclasses.replace(experiment.family, net=Bigram(16))
@@ -165,9 +194,13 @@ def test_a_bigram_and_an_odd_net_have_no_form_in_hugging_faces_layout(gpt, folde
 
 
 @pytest.mark.parametrize("scanned", [False, True])
-def test_a_trained_gpt_opens_in_transformers_with_equal_logits_and_texts(scanned, gpt, folder, capsys):
+def test_a_trained_gpt_opens_in_transformers_with_equal_logits_and_texts(
+    scanned, gpt, folder, capsys
+):
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
-    transformers = pytest.importorskip("transformers", reason="the peer is transformers: pip install '.[reference]'")
+    transformers = pytest.importorskip(
+        "transformers", reason="the peer is transformers: pip install '.[reference]'"
+    )
     run = gpt
     if scanned:
         net = dataclasses.replace(gpt.experiment.family.net, scan_layers=True, biases=("norm",))
@@ -178,18 +211,27 @@ def test_a_trained_gpt_opens_in_transformers_with_equal_logits_and_texts(scanned
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     text = "The for statement"
     tokens = tokenizer(text, return_tensors="pt")
-    assert tokens["input_ids"][0].tolist() == run.codec.encode(text).tolist()[: run.experiment.family.net.context + 3]
+    assert (
+        tokens["input_ids"][0].tolist()
+        == run.codec.encode(text).tolist()[: run.experiment.family.net.context + 3]
+    )
     cut = tokens["input_ids"][:, :12]
     with torch.no_grad():
         expected = peer(cut).logits.numpy()
         drawn = peer.generate(cut[:, :4], max_new_tokens=8, do_sample=False, pad_token_id=0)
-    np.testing.assert_allclose(jax.jit(export_pretrained(run).logits)(cut.numpy()), expected, rtol=1e-4, atol=1e-4)
-    options = dataclasses.replace(run.experiment.family.sampler, temperature=0.0, prompt=text[:4], steps=8)
+    np.testing.assert_allclose(
+        jax.jit(export_pretrained(run).logits)(cut.numpy()), expected, rtol=1e-4, atol=1e-4
+    )
+    options = dataclasses.replace(
+        run.experiment.family.sampler, temperature=0.0, prompt=text[:4], steps=8
+    )
     np.testing.assert_array_equal(run.sample(1, options=options), drawn.numpy())
 
 
 def test_a_default_source_of_text_and_net_are_those_of_the_tests():
     """The configs above are what these tests take them for."""
     experiment, _ = load_config("gpt_docs", tiny=True)
-    assert isinstance(experiment.data, PythonDocs) and isinstance(experiment.data.layout, RandomWindows)
+    assert isinstance(experiment.data, PythonDocs) and isinstance(
+        experiment.data.layout, RandomWindows
+    )
     assert isinstance(experiment.family.net, Transformer)

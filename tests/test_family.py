@@ -32,8 +32,12 @@ def assert_trees_equal(a, b, **tolerance):
 
 def test_the_gradient_is_that_of_the_mean():
     state, metrics = step(SGD(Constant(0.1)))
-    grads = jax.grad(lambda p: jnp.mean(jnp.sum(jnp.square(X @ p["kernel"] + p["bias"][None]), -1)))(PARAMS)
-    assert_trees_equal(state.params, jax.tree.map(lambda p, g: p - 0.1 * g, PARAMS, grads), rtol=1e-5)
+    grads = jax.grad(
+        lambda p: jnp.mean(jnp.sum(jnp.square(X @ p["kernel"] + p["bias"][None]), -1))
+    )(PARAMS)
+    assert_trees_equal(
+        state.params, jax.tree.map(lambda p, g: p - 0.1 * g, PARAMS, grads), rtol=1e-5
+    )
     norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))
     np.testing.assert_allclose(metrics["grad_norm"].value, norm, rtol=1e-5)
     np.testing.assert_allclose(metrics["learning_rate"].value, 0.1)
@@ -84,7 +88,9 @@ def test_an_update_that_is_not_finite_changes_nothing(poison):
 
 def test_the_average_warms_up_and_is_what_is_judged():
     state, _ = step(SGD(Constant(0.1)), ema=0.999)
-    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, PARAMS, state.params)  # (1 + 0) / (10 + 0)
+    expected = jax.tree.map(
+        lambda old, new: 0.1 * old + 0.9 * new, PARAMS, state.params
+    )  # (1 + 0) / (10 + 0)
     assert_trees_equal(state.ema, expected, rtol=1e-5)
     assert_trees_equal(state.for_eval().params, state.ema)
     without, _ = step(SGD(Constant(0.1)))
@@ -119,7 +125,11 @@ def test_bfloat16_computes_in_bfloat16_and_stores_float32():
 
     state, _ = step(Adam(), loss=loss, params=params, compute_dtype=jnp.bfloat16, ema=0.9)
     assert set(seen) == {jnp.dtype("bfloat16")}
-    floats = [x for x in jax.tree.leaves((state.params, state.ema, state.opt_state)) if x.dtype != jnp.int32]
+    floats = [
+        x
+        for x in jax.tree.leaves((state.params, state.ema, state.opt_state))
+        if x.dtype != jnp.int32
+    ]
     assert {x.dtype for x in floats} == {jnp.dtype("float32")}
     exact, rounded = (
         net.apply({"params": params}, X),

@@ -8,12 +8,23 @@ from tests import toy
 
 
 def test_the_named_fields_change_and_nothing_else():
-    before = toy.experiment(family=gx.VAE(4, gx.MLPCoder((6, 5)), gx.Gaussian()), evaluators=(gx.LatentMap(),))
+    before = toy.experiment(
+        family=gx.VAE(4, gx.MLPCoder((6, 5)), gx.Gaussian()), evaluators=(gx.LatentMap(),)
+    )
     after = gx.replace_fields(
-        before, {"steps": 8, "family.coder.hidden": (3,), "evaluators.0.while_training": False, "every.log": 2}
+        before,
+        {
+            "steps": 8,
+            "family.coder.hidden": (3,),
+            "evaluators.0.while_training": False,
+            "every.log": 2,
+        },
     )
     assert (after.steps, after.family.coder.hidden, after.every.log) == (8, (3,), 2)
-    assert not after.evaluators[0].while_training and after.family.likelihood == before.family.likelihood
+    assert (
+        not after.evaluators[0].while_training
+        and after.family.likelihood == before.family.likelihood
+    )
     changed_back = {
         "steps": before.steps,
         "family.coder.hidden": (6, 5),
@@ -25,12 +36,20 @@ def test_the_named_fields_change_and_nothing_else():
 
 def test_all_changes_are_made_before_a_component_checks_itself():
     net = gx.Transformer(layers=1, heads=4, width=8)
-    assert gx.replace_fields(net, {"width": 6, "heads": 3}) == gx.Transformer(layers=1, heads=3, width=6)
+    assert gx.replace_fields(net, {"width": 6, "heads": 3}) == gx.Transformer(
+        layers=1, heads=3, width=6
+    )
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stepz": 1}, {"family.depth": 1}, {"evaluators.0": 1}, {"steps.x": 1}, {"every": gx.Every(), "every.log": 1}],
+    [
+        {"stepz": 1},
+        {"family.depth": 1},
+        {"evaluators.0": 1},
+        {"steps.x": 1},
+        {"every": gx.Every(), "every.log": 1},
+    ],
 )
 def test_what_is_not_there_is_refused(changes):
     with pytest.raises(UserError):

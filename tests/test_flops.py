@@ -32,7 +32,11 @@ def test_both_forms_of_a_convolution_count_the_same():
     forward = 2 * 8 * 5 * 6 * 5 * (4 * 4 * 3)
     assert count_flops(down_lax, x, kernel) == count_flops(down_matmul, x, kernel) == forward
     up = jnp.ones((4, 4, 3, 6))
-    assert count_flops(up_lax, x, up) == count_flops(up_matmul, x, up) == 2 * 8 * 10 * 12 * 3 * (4 * 4 * 6)
+    assert (
+        count_flops(up_lax, x, up)
+        == count_flops(up_matmul, x, up)
+        == 2 * 8 * 10 * 12 * 3 * (4 * 4 * 6)
+    )
 
 
 def test_a_step_counts_the_same_however_it_is_accumulated():
@@ -48,5 +52,7 @@ def test_a_step_counts_the_same_however_it_is_accumulated():
     forward = 2 * 8 * sum(layers)
     backward = 2 * forward - 2 * 8 * layers[0]  # no gradient for the data
     dots = 2 * sum([*layers, 6, 8, 6, 10])  # the gradient's norm
-    assert abs(flops(1) - forward - backward - dots) < 0.2 * forward  # sums over an example are products, too
+    assert (
+        abs(flops(1) - forward - backward - dots) < 0.2 * forward
+    )  # sums over an example are products, too
     assert abs(flops(4) - flops(1)) < 0.1 * flops(1)

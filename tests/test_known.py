@@ -1,4 +1,6 @@
-"""What a family knows of each example: once for each, in order, on any devices, and there in every batch."""
+"""What a family knows of each example: once for each, in order, on any devices, and there in
+every batch.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ class Knowing(Continued, toy.Toy):
     def train_step(self, state, batch, *, optimizer, axis=None):
         wrong = jnp.abs(batch["sum"] - factor(state) * batch["points"].sum(1)).max() > 1e-4
         state, metrics = super().train_step(state, batch, optimizer=optimizer, axis=axis)
-        return state, metrics | {"wrong": metrics["loss"]._replace(sum=wrong.astype(jnp.float32), weight=jnp.ones(()))}
+        return state, metrics | {
+            "wrong": metrics["loss"]._replace(sum=wrong.astype(jnp.float32), weight=jnp.ones(()))
+        }
 
 
 def factor(state):
@@ -44,24 +48,36 @@ def state_of(family=Knowing()):
 
 
 @pytest.mark.parametrize(
-    "devices", [Devices(count=1), Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=lambda d: d.mode
+    "devices",
+    [Devices(count=1), Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)],
+    ids=lambda d: d.mode,
 )
 def test_each_example_gets_its_own(devices):
-    layout, split = parallel.start(devices), toy.ToyData().open().splits["test"]  # 40 examples: 2.5 batches
+    layout, split = (
+        parallel.start(devices),
+        toy.ToyData().open().splits["test"],
+    )  # 40 examples: 2.5 batches
     found = enrich(Knowing(), layout.init(state_of), split, layout, batch_size=16)
     assert isinstance(found, Enriched) and len(found) == 40 and found.in_memory == split.in_memory
     rows = np.array([39, 0, 7, 7])
     batch = found.batch(rows)
     points = split.batch(rows)["points"]
     np.testing.assert_array_equal(batch["points"], points)
-    np.testing.assert_allclose(batch["sum"], factor(state_of()) * points.sum(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        batch["sum"], factor(state_of()) * points.sum(1), rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_allclose(batch["pair"], np.stack([batch["sum"], -batch["sum"]], 1))
     assert set(batch) == {"points", "sum", "pair"}
 
 
 def test_a_family_that_knows_nothing_leaves_the_split_alone():
     split = toy.ToyData().open().splits["train"]
-    assert enrich(wrap_family(toy.Toy()), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16) is split
+    assert (
+        enrich(
+            wrap_family(toy.Toy()), state_of(toy.Toy()), split, parallel.start(Devices(count=1)), 16
+        )
+        is split
+    )
 
 
 @pytest.mark.parametrize("several", [1, 4])

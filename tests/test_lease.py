@@ -42,14 +42,18 @@ def holder(**changes):
 
 def plant(run_dir, content, age=0.0):
     run_dir.mkdir(exist_ok=True)
-    text = content if isinstance(content, bytes) else json.dumps(dataclasses.asdict(content)).encode()
+    text = (
+        content if isinstance(content, bytes) else json.dumps(dataclasses.asdict(content)).encode()
+    )
     (run_dir / NAME).write_bytes(text)
     os.utime(run_dir / NAME, (time.time() - age,) * 2)
 
 
 def process(run_dir):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return subprocess.Popen([sys.executable, "-c", HOLD, str(run_dir), os.path.dirname(lease.__file__)], **pipes)
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run_dir), os.path.dirname(lease.__file__)], **pipes
+    )
 
 
 def say(to, line="\n"):
@@ -63,7 +67,9 @@ def taken(run_dir):
 
 
 def test_of_many_processes_at_once_one_holds_it_and_the_others_name_it(run_dir):
-    """Also where a dead process has left its lease, and a second one that died while it took it over."""
+    """Also where a dead process has left its lease, and a second one that died while it took
+    it over.
+    """
     many = [process(run_dir) for _ in range(6)]
     try:
         for _ in range(2):
@@ -110,7 +116,9 @@ def test_a_process_that_nobody_has_waited_for_is_dead(run_dir):
         assert taken(run_dir)
 
 
-@pytest.mark.parametrize("where", [{"boot": "another"}, {"host": "far", "boot": "another", "pid": 1}])
+@pytest.mark.parametrize(
+    "where", [{"boot": "another"}, {"host": "far", "boot": "another", "pid": 1}]
+)
 def test_that_of_another_machine_is_kept_for_60_seconds(run_dir, where):
     plant(run_dir, holder(**where), age=50)
     with pytest.raises(UserError, match=r"seen 50 s ago.*try again in 1\d s") as error:
@@ -155,13 +163,17 @@ def test_a_container_of_this_machine_is_seen_to_live_by_the_lock_of_its_file(run
         held = json.loads((run_dir / NAME).read_text()) | {"pids": "pid:[1]"}
         (run_dir / NAME).write_text(json.dumps(held))  # the same file, still locked
         os.utime(run_dir / NAME, (1, 1))
-        with pytest.raises(UserError, match="wait for its end"):  # of its age alone it would be dead
+        with pytest.raises(
+            UserError, match="wait for its end"
+        ):  # of its age alone it would be dead
             taken(run_dir)
     plant(run_dir, holder(pids="pid:[1]"))
     assert taken(run_dir)  # not locked: at once
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[" * 10**5, b"\xff\xfe", b'{"pid": 1}', b"5", b"\0" * 2**20])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"null", b"[" * 10**5, b"\xff\xfe", b'{"pid": 1}', b"5", b"\0" * 2**20]
+)
 def test_a_damaged_lease_blocks_nobody(run_dir, content, monkeypatch):
     monkeypatch.setattr(lease, "SETTLED", 0.05)
     plant(run_dir, content)
@@ -174,7 +186,10 @@ def test_a_lease_with_odd_values_blocks_nobody_and_names_no_other_file(run_dir, 
     (run_dir.parent / "lease.json.x").write_text("precious")
     plant(run_dir, json.dumps(dataclasses.asdict(holder()) | {field: ["../lease.json.x"]}).encode())
     assert taken(run_dir)
-    plant(run_dir, json.dumps(dataclasses.asdict(holder(pid=2**22 + 1)) | {"token": "../../x"}).encode())
+    plant(
+        run_dir,
+        json.dumps(dataclasses.asdict(holder(pid=2**22 + 1)) | {"token": "../../x"}).encode(),
+    )
     assert taken(run_dir)
     assert (run_dir.parent / "lease.json.x").read_text() == "precious"
 
@@ -184,7 +199,9 @@ def test_what_was_made_for_the_lease_alone_is_gone_afterwards(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_holder_notices_that_another_has_taken_over_or_that_someone_tidied_up(run_dir, monkeypatch):
+def test_a_holder_notices_that_another_has_taken_over_or_that_someone_tidied_up(
+    run_dir, monkeypatch
+):
     monkeypatch.setattr(lease, "RENEWED", 0.05)
     with Lease(epath.Path(run_dir)) as mine:
         (run_dir / NAME).unlink()
@@ -232,7 +249,10 @@ def test_a_bucket_without_links_and_locks_has_one_holder_too(run_dir, monkeypatc
 def test_a_run_that_is_trained_already_is_refused_and_left_alone(run_dir):
     go(run_dir)
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
-    with Lease(epath.Path(run_dir)), pytest.raises(UserError, match=f"is being trained by process {os.getpid()} on"):
+    with (
+        Lease(epath.Path(run_dir)),
+        pytest.raises(UserError, match=f"is being trained by process {os.getpid()} on"),
+    ):
         go(run_dir, steps=24)
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
     assert go(run_dir, steps=24).step == 24

@@ -1,4 +1,6 @@
-"""Likelihoods against scipy, and as distributions: they sum to one, and draws land where they may."""
+"""Likelihoods against scipy, and as distributions: they sum to one, and draws land where they
+may.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,9 @@ KEY = jax.random.key(0)
 def test_the_discretized_logistic_is_a_distribution_over_its_levels(levels):
     x = np.linspace(-1, 1, levels, dtype=np.float32)[:, None]
     for mean, log_scale in ((0.0, -1.0), (0.93, -4.0), (-1.5, 0.5), (0.31, -6.0)):
-        nll = discretized_logistic_nll(jnp.full((levels, 1), mean), jnp.float32(log_scale), x, levels)
+        nll = discretized_logistic_nll(
+            jnp.full((levels, 1), mean), jnp.float32(log_scale), x, levels
+        )
         np.testing.assert_allclose(np.exp(-np.asarray(nll, np.float64)).sum(), 1, rtol=1e-4)
 
 
@@ -37,9 +41,9 @@ def test_the_discretized_logistic_equals_differences_of_scipys_distribution():
 
 def test_the_discretized_logistic_is_finite_and_has_a_gradient_far_out():
     x = jnp.asarray([[-1.0, 0.1, 1.0]])
-    value, grad = jax.value_and_grad(lambda m: discretized_logistic_nll(m, jnp.float32(-7), x, 256).sum())(
-        jnp.asarray([[50.0, 50.0, -50.0]])
-    )
+    value, grad = jax.value_and_grad(
+        lambda m: discretized_logistic_nll(m, jnp.float32(-7), x, 256).sum()
+    )(jnp.asarray([[50.0, 50.0, -50.0]]))
     assert np.isfinite(value) and np.isfinite(grad).all() and (np.abs(grad) > 100).all()
 
 
@@ -49,7 +53,9 @@ def test_draws_of_the_discretized_logistic_land_on_levels_and_have_its_law():
     levels = np.linspace(-1, 1, 9, dtype=np.float32)
     counts = (np.abs(draws[:, None] - levels) < 1e-6).sum(0)
     assert counts.sum() == len(draws)
-    expected = np.exp(-np.asarray(likelihood.nll({}, jnp.full((9, 1), 0.3), jnp.asarray(levels)[:, None])))
+    expected = np.exp(
+        -np.asarray(likelihood.nll({}, jnp.full((9, 1), 0.3), jnp.asarray(levels)[:, None]))
+    )
     np.testing.assert_allclose(counts / len(draws), expected, atol=0.01)
 
 
@@ -64,7 +70,9 @@ def test_the_discretized_logistic_wants_data_of_its_levels(levels):
 
 @pytest.mark.parametrize("likelihood", [Gaussian, DiscretizedLogistic])
 def test_bad_spreads_are_refused(likelihood):
-    with pytest.raises(UserError, match=rf"value must be above 0, got 0.0 \({likelihood.__name__}\)"):
+    with pytest.raises(
+        UserError, match=rf"value must be above 0, got 0.0 \({likelihood.__name__}\)"
+    ):
         likelihood("shared", 0.0)
     with pytest.raises(UserError, match="spread must be one of 'fixed', 'shared', 'predicted'"):
         likelihood("predict")
@@ -76,13 +84,19 @@ def test_bernoulli_draws_have_their_mean():
     np.testing.assert_allclose(draws.mean(), 2 * stats.logistic.cdf(0.8) - 1, atol=0.02)
 
 
-TABLE = {"mean": jnp.asarray([0.1, -0.2, 0.25, 0.75, 0.5, 0.5, 0.0]), "shares": (jnp.zeros(2), jnp.zeros(3))}
+TABLE = {
+    "mean": jnp.asarray([0.1, -0.2, 0.25, 0.75, 0.5, 0.5, 0.0]),
+    "shares": (jnp.zeros(2), jnp.zeros(3)),
+}
 
 
 def test_a_table_has_gaussian_numbers_and_categorical_blocks():
     likelihood, draw = Tabular(0.2).of(TABLE), np.random.default_rng(0)
     assert (likelihood.numbers, likelihood.sizes) == (2, (2, 3))
-    outputs, numbers = draw.normal(size=(9, 7)).astype(np.float32), draw.normal(size=(9, 2)).astype(np.float32)
+    outputs, numbers = (
+        draw.normal(size=(9, 7)).astype(np.float32),
+        draw.normal(size=(9, 2)).astype(np.float32),
+    )
     first, second = draw.integers(0, 2, 9), draw.integers(0, 3, 9)
     x = np.concatenate([numbers, np.eye(2)[first], np.eye(3)[second]], axis=1).astype(np.float32)
     params = {"log_std": jnp.log(jnp.asarray([0.5, 2.0]))}
@@ -92,19 +106,25 @@ def test_a_table_has_gaussian_numbers_and_categorical_blocks():
         expected -= np.log(p[np.arange(9), chosen])
     np.testing.assert_allclose(likelihood.nll(params, outputs, x), expected, rtol=1e-5)
     np.testing.assert_allclose(np.exp(likelihood.init()["log_std"]), [0.2, 0.2], rtol=1e-6)
-    np.testing.assert_allclose(likelihood.mean(outputs)[:, 2:4], special.softmax(outputs[:, 2:4], axis=1), rtol=1e-5)
+    np.testing.assert_allclose(
+        likelihood.mean(outputs)[:, 2:4], special.softmax(outputs[:, 2:4], axis=1), rtol=1e-5
+    )
 
 
 def test_a_table_starts_at_the_means_and_shares_of_the_data():
     likelihood = Tabular().of(TABLE)
     mean = likelihood.mean(likelihood.offset(TABLE["mean"])[None])[0]
-    np.testing.assert_allclose(mean, TABLE["mean"], atol=2e-3)  # a category that no row has keeps a chance
+    np.testing.assert_allclose(
+        mean, TABLE["mean"], atol=2e-3
+    )  # a category that no row has keeps a chance
     assert mean[-1] > 0
 
 
 def test_numbers_of_one_value_do_not_make_the_density_boundless():
     likelihood, x = Tabular().of(TABLE), jnp.asarray([[0.0, 0, 1, 0, 1, 0, 0]])
-    nll, narrow = (likelihood.nll({"log_std": jnp.full(2, log)}, 9 * x, x) for log in (-50.0, np.log(0.01)))
+    nll, narrow = (
+        likelihood.nll({"log_std": jnp.full(2, log)}, 9 * x, x) for log in (-50.0, np.log(0.01))
+    )
     np.testing.assert_allclose(nll, narrow, rtol=1e-6)
 
 

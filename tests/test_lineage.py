@@ -1,4 +1,6 @@
-"""Where runs, samples and synthetic sets come from is recorded, and told when what they came from is gone."""
+"""Where runs, samples and synthetic sets come from is recorded, and told when what they came
+from is gone.
+"""
 
 import contextlib
 import dataclasses
@@ -48,23 +50,41 @@ def cli(*arguments):
 
 
 def written(steps, data, **changes):
-    family = Autoregressive(Transformer(layers=1, heads=2, width=8, context=12), sampler=Decoding(steps=8))
+    family = Autoregressive(
+        Transformer(layers=1, heads=2, width=8, context=12), sampler=Decoding(steps=8)
+    )
     every = Every(log=2, evaluate=0, sample=0, checkpoint=2)
-    told = Experiment(family, data, SGD(Constant(0.01)), steps=steps, batch_size=8, every=every, devices=Devices(1))
+    told = Experiment(
+        family,
+        data,
+        SGD(Constant(0.01)),
+        steps=steps,
+        batch_size=8,
+        every=every,
+        devices=Devices(1),
+    )
     return dataclasses.replace(told, **changes)
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """Raw words, runs/first on them, made drawn from it, and runs/second on both, begun with the first."""
+    """Raw words, runs/first on them, made drawn from it, and runs/second on both, begun with
+    the first.
+    """
     folder = tmp_path_factory.mktemp("chain")
     (folder / "words.txt").write_text("".join(f"a ban {number}\n" for number in range(60)))
     reader = Texts(("words.txt",), str(folder), "lines")
     with contextlib.chdir(folder):
-        prepare(Preparation((reader,), (Splits(),)), "words", "prepared/words", say=lambda line: None)
-        data = PreparedTexts("words", codec=Characters(delimiter=True), layout=Documents(11), cache="cache")
+        prepare(
+            Preparation((reader,), (Splits(),)), "words", "prepared/words", say=lambda line: None
+        )
+        data = PreparedTexts(
+            "words", codec=Characters(delimiter=True), layout=Documents(11), cache="cache"
+        )
         first = genjax.train(written(4, data, seed=5), "runs/first", quiet=True)
-        code, printed, err = cli("sample", "runs/first", "--as-dataset", "made", "--num", 20, "--seed", 3)
+        code, printed, err = cli(
+            "sample", "runs/first", "--as-dataset", "made", "--num", 20, "--seed", 3
+        )
         assert code == 0, err
         mixed = dataclasses.replace(data, synthetic=Synthetic("made", 0.1))
         second = written(2, mixed, start_from=StartFrom("runs/first"))
@@ -100,7 +120,9 @@ def test_a_synthetic_set_is_that_of_its_run_and_leads_back_to_its_data(chain, he
     assert chain.printed == "prepared/made/manifest.json\n"
     manifest = json.loads((here / chain.printed.strip()).read_text())
     generator, (start,) = manifest["generator"], started("runs/first")
-    assert {name: generator[name] for name in ("run", "step", "seed", "training_seed", "drawn")} == {
+    assert {
+        name: generator[name] for name in ("run", "step", "seed", "training_seed", "drawn")
+    } == {
         "run": "first",
         "step": 4,
         "seed": 3,
@@ -109,9 +131,22 @@ def test_a_synthetic_set_is_that_of_its_run_and_leads_back_to_its_data(chain, he
     }
     config = (here / "runs" / "first" / "config.json").read_bytes()
     assert generator["config"] == hashlib.sha256(config).hexdigest()
-    assert generator["data_fingerprint"] == start["data_fingerprint"] and generator["origins"] == start["origins"]
-    rows = [row for path in (here / "prepared" / "made").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    texts = genjax.load("runs/first").write_samples(here / "texts", 20, 3).read_text().removesuffix("\n").split("\n")
+    assert (
+        generator["data_fingerprint"] == start["data_fingerprint"]
+        and generator["origins"] == start["origins"]
+    )
+    rows = [
+        row
+        for path in (here / "prepared" / "made").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    ]
+    texts = (
+        genjax.load("runs/first")
+        .write_samples(here / "texts", 20, 3)
+        .read_text()
+        .removesuffix("\n")
+        .split("\n")
+    )
     assert sorted(row["text"] for row in rows) == sorted(text for text in texts if text)
     assert {row["source"] for row in rows} == {"synthetic/first"}
     assert (here / "prepared" / "made" / "card.md").read_text().startswith("# SYNTHETIC: made\n")
@@ -148,7 +183,10 @@ def test_the_tree_leads_from_a_run_to_the_raw_files_and_stays_when_the_rest_is_g
         commits = [start["commit"]] if start["commit"] else []
         return {"config": config, "commits": commits, "data": start["data_fingerprint"]}
 
-    sets = [json.loads((here / "prepared" / name / "manifest.json").read_text()) for name in ("words", "made")]
+    sets = [
+        json.loads((here / "prepared" / name / "manifest.json").read_text())
+        for name in ("words", "made")
+    ]
     prints = [found["fingerprint"] for found in sets]
     told = known("first"), known("second"), *prints
     raw = f"raw words.txt: {hashlib.sha256((here / 'words.txt').read_bytes()).hexdigest()}"
@@ -178,21 +216,31 @@ def test_a_run_of_an_older_genjax_leads_to_the_runs_its_config_names(here):
         del start["parents"], start["origins"]
     path.write_text(json.dumps(starts))
     found = lineage.read_record("runs/second")
-    assert found["parents"]["start_from"] == lineage.read_record("runs/first") and found["origins"] == []
+    assert (
+        found["parents"]["start_from"] == lineage.read_record("runs/first")
+        and found["origins"] == []
+    )
     shutil.rmtree(here / "runs" / "first")
-    assert "  start_from: run runs/first, which was not there\n" in cli("show", "runs/second", "--lineage")[1]
+    assert (
+        "  start_from: run runs/first, which was not there\n"
+        in cli("show", "runs/second", "--lineage")[1]
+    )
 
 
 def test_a_run_that_stands_on_others_records_them_by_role(tmp_path):
     genjax.train(experiment(steps=2, every=Every(1, 0, 0, 0)), tmp_path / "base", quiet=True)
     told = SimpleNamespace(
-        family=SimpleNamespace(runs={"base": str(tmp_path / "base"), "lost": str(tmp_path / "lost")}),
+        family=SimpleNamespace(
+            runs={"base": str(tmp_path / "base"), "lost": str(tmp_path / "lost")}
+        ),
         start_from=StartFrom(),
         curriculum=SimpleNamespace(score=SimpleNamespace(runs=(str(tmp_path / "base"),))),
     )
     found = lineage.parents(epath.Path(tmp_path / "new"), told)
     assert sorted(found) == ["curriculum.0", "family.base", "family.lost"]
-    assert found["family.base"] == lineage.read_record(tmp_path / "base") | {"run": str(tmp_path / "base")}
+    assert found["family.base"] == lineage.read_record(tmp_path / "base") | {
+        "run": str(tmp_path / "base")
+    }
     assert found["family.base"]["step"] == 2 and found["family.lost"]["config"] is None
 
 
@@ -229,14 +277,18 @@ def test_a_file_of_samples_leads_back_to_its_run(points, tmp_path):
     line = f"{path}: drawn from {points.run_dir}, step 2, with seed 9"
     assert printed == f"{line}\n{lineage.tree(known)}\n"
     elsewhere = points.write_samples(tmp_path / "mine", num=3, seed=4)
-    assert cli("show", elsewhere)[1].startswith(f"{elsewhere}: drawn from {points.run_dir}, step 2, with seed 4\n")
+    assert cli("show", elsewhere)[1].startswith(
+        f"{elsewhere}: drawn from {points.run_dir}, step 2, with seed 4\n"
+    )
     elsewhere.write_text("changed")
     assert "with seed 4; it has changed since it was drawn\n" in cli("show", elsewhere)[1]
 
 
 def test_a_sample_of_training_leads_back_to_its_step(points):
     path = points.run_dir / "samples" / "00000002.csv"
-    assert cli("show", path)[1].startswith(f"{path}: drawn at step 2 while the run was trained\nrun {points.run_dir}, ")
+    assert cli("show", path)[1].startswith(
+        f"{path}: drawn at step 2 while the run was trained\nrun {points.run_dir}, "
+    )
 
 
 def test_a_file_that_nothing_is_recorded_of_is_refused(tmp_path):
@@ -265,7 +317,9 @@ def drawing(spec, codec, **family):
     """A run as ``as_dataset`` sees it."""
     plain = SimpleNamespace(sampler=PriorSampler(), **family)
     shown = SimpleNamespace(family=SimpleNamespace(plain=plain))
-    return SimpleNamespace(experiment=shown, run_dir=epath.Path("runs/lost"), step=3, spec=spec, codec=codec)
+    return SimpleNamespace(
+        experiment=shown, run_dir=epath.Path("runs/lost"), step=3, spec=spec, codec=codec
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,12 +331,18 @@ def drawing(spec, codec, **family):
         (("cat", "dog", "owl"), False, None, None),
     ],
 )
-def test_images_come_with_the_labels_they_were_asked_for(tmp_path, names, conditional, label, labels):
+def test_images_come_with_the_labels_they_were_asked_for(
+    tmp_path, names, conditional, label, labels
+):
     data = Pictures(4).open()
-    samples = data.codec.encode(np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2))
+    samples = data.codec.encode(
+        np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(4, 2)
+    )
     spec = dataclasses.replace(data.spec, classes=3, class_names=names)
     run, options = drawing(spec, data.codec, conditional=conditional), PriorSampler(label=label)
-    manifest = json.loads(write_dataset(run, samples, "made", 8, options, out=tmp_path / "made").read_text())
+    manifest = json.loads(
+        write_dataset(run, samples, "made", 8, options, out=tmp_path / "made").read_text()
+    )
     (shard,) = manifest["shards"]
     table = pq.read_table(tmp_path / "made" / shard["name"]).to_pydict()
     assert table.get("label") == labels and manifest["generator"]["seed"] == 8

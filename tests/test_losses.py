@@ -1,4 +1,6 @@
-"""Cross-entropy in chunks is the plain one, in value, gradient and not in memory; what PPO computes, by hand."""
+"""Cross-entropy in chunks is the plain one, in value, gradient and not in memory; what PPO
+computes, by hand.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def plain(hidden, kernel, bias, softcap):
 
 
 @pytest.mark.parametrize("chunk", [3, 5, 100])
-@pytest.mark.parametrize(("bias", "softcap", "weights"), [(None, None, None), (BIAS, 2.0, WEIGHTS), (BIAS, None, None)])
+@pytest.mark.parametrize(
+    ("bias", "softcap", "weights"), [(None, None, None), (BIAS, 2.0, WEIGHTS), (BIAS, None, None)]
+)
 def test_chunked_equals_plain_in_value_and_gradient(chunk, bias, softcap, weights):
     mask = jnp.ones(N) if weights is None else weights
 
@@ -44,8 +48,12 @@ def test_chunked_equals_plain_in_value_and_gradient(chunk, bias, softcap, weight
         def loss(f):
             def total(inputs):
                 nll, log_total = f(*inputs)
-                # Uneven, so that no token's gradient can stand for another's; the second term is a z-loss.
-                return (mask * (1 + jnp.arange(N)) * (nll + 0.1 * jnp.square(log_total))).sum(), (nll, log_total)
+                # Uneven, so that no token's gradient can stand for another's; the second term is a
+                # z-loss.
+                return (mask * (1 + jnp.arange(N)) * (nll + 0.1 * jnp.square(log_total))).sum(), (
+                    nll,
+                    log_total,
+                )
 
             return jax.value_and_grad(total, has_aux=True)(inputs)
 
@@ -58,7 +66,9 @@ def test_chunked_equals_plain_in_value_and_gradient(chunk, bias, softcap, weight
 
     ((value, results), grads), ((want, plain_results), plain_grads) = both(HIDDEN, KERNEL, bias)
     np.testing.assert_allclose(value, want, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), grads, plain_grads)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), grads, plain_grads
+    )
     for got, expected in zip(results, plain_results, strict=True):
         np.testing.assert_allclose(got, jnp.where(mask > 0, expected, 0), rtol=1e-5, atol=1e-6)
 
@@ -67,7 +77,9 @@ def test_a_masked_token_may_hold_anything_and_one_that_is_none_costs_nan():
     hidden = HIDDEN.at[1].set(jnp.nan)
     targets = TARGETS.at[4].set(-1)
     value, grads = jax.value_and_grad(
-        lambda h: (chunked_cross_entropy(h, KERNEL, targets, weights=WEIGHTS, chunk=3)[0] * WEIGHTS).sum()
+        lambda h: (
+            chunked_cross_entropy(h, KERNEL, targets, weights=WEIGHTS, chunk=3)[0] * WEIGHTS
+        ).sum()
     )(hidden)
     assert np.isfinite(value) and np.isfinite(grads).all()
     nll, _ = chunked_cross_entropy(HIDDEN, KERNEL, TARGETS.at[2].set(V).at[3].set(-1), chunk=3)
@@ -75,7 +87,9 @@ def test_a_masked_token_may_hold_anything_and_one_that_is_none_costs_nan():
 
 
 def test_all_masked_is_zero_with_a_gradient_of_zero():
-    loss = lambda h: chunked_cross_entropy(h, KERNEL, TARGETS, weights=jnp.zeros(N), chunk=3)[0].sum()  # noqa: E731
+    def loss(h):
+        return chunked_cross_entropy(h, KERNEL, TARGETS, weights=jnp.zeros(N), chunk=3)[0].sum()
+
     value, grads = jax.value_and_grad(loss)(HIDDEN)
     assert value == 0 and not grads.any()
 
@@ -84,8 +98,12 @@ def test_bfloat16_sums_in_float32():
     n = 4096
     hidden, kernel = jnp.ones((n, D), jnp.bfloat16), jnp.zeros((V, D), jnp.bfloat16)
     targets = jnp.zeros(n, jnp.int32)
-    grad = jax.jit(jax.grad(lambda k: chunked_cross_entropy(hidden, k, targets, chunk=16)[0].sum()))(kernel)
-    assert grad.dtype == jnp.bfloat16  # a running sum of its own type would stick at 256 times its addend
+    grad = jax.jit(
+        jax.grad(lambda k: chunked_cross_entropy(hidden, k, targets, chunk=16)[0].sum())
+    )(kernel)
+    assert (
+        grad.dtype == jnp.bfloat16
+    )  # a running sum of its own type would stick at 256 times its addend
     np.testing.assert_allclose(grad[1], n / V, rtol=1e-2)
 
 
@@ -95,7 +113,13 @@ def test_peak_memory_at_a_large_vocabulary_is_at_most_half_of_the_plain_form():
 
     def peak(chunk):
         loss = lambda h, k: chunked_cross_entropy(h, k, targets, chunk=chunk)[0].mean()  # noqa: E731
-        return jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+        return (
+            jax.jit(jax.grad(loss, (0, 1)))
+            .lower(*shapes)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     small, large = peak(512), peak(4096)  # one chunk is the plain form
     assert large >= 4096 * 50_304 * 4 and small < 0.3 * large, (small, large)
@@ -121,14 +145,18 @@ def test_advantages_by_loop_and_by_scan_agree(gamma, lam):
     np.testing.assert_allclose(advantages, wanted, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(returns, (wanted + values) * mask, rtol=1e-5, atol=1e-6)
     if lam == 1:  # returns are the rewards that came
-        discounted = [sum(gamma**i * float(r) for i, r in enumerate(rewards[1, t:3])) for t in range(3)]
+        discounted = [
+            sum(gamma**i * float(r) for i, r in enumerate(rewards[1, t:3])) for t in range(3)
+        ]
         np.testing.assert_allclose(returns[1, :3], discounted, rtol=1e-5)
 
 
 def test_whitening_by_the_published_numbers():
     x = jnp.array([[1.2, 1.3, 1.4], [1.5, 1.6, 1.7], [1.8, 1.9, 2.0]])
     kept = whiten(x, jnp.ones((3, 3)), shift_mean=False)
-    np.testing.assert_allclose(kept[0], [0.0507, 0.4381, 0.8254], atol=2e-4)  # 0.0508 to four places
+    np.testing.assert_allclose(
+        kept[0], [0.0507, 0.4381, 0.8254], atol=2e-4
+    )  # 0.0508 to four places
     np.testing.assert_allclose(kept, 1.6 + (x - 1.6) / np.sqrt(0.6 / 9), rtol=1e-4)
     np.testing.assert_allclose(whiten(x, jnp.ones((3, 3))), kept - 1.6, atol=1e-6)
     mask = jnp.array([[1, 1, 1], [1, 1, 1], [0, 0, 0.0]])
@@ -148,7 +176,9 @@ def test_the_clipped_policy_loss_by_hand():
 
 def test_the_clipped_value_loss_by_hand():
     values, old, returns = jnp.array([0.1, 1.0, 1.0]), jnp.zeros(3), jnp.array([1.0, 1.0, 0.0])
-    np.testing.assert_allclose(clipped_value_loss(values, old, returns, 0.2), [0.405, 0.32, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(
+        clipped_value_loss(values, old, returns, 0.2), [0.405, 0.32, 0.5], rtol=1e-6
+    )
 
 
 def test_both_estimates_have_the_mean_of_the_kl():

@@ -1,4 +1,6 @@
-"""The command line as a user meets it: what is printed, what is written, and how mistakes are told."""
+"""The command line as a user meets it: what is printed, what is written, and how mistakes are
+told.
+"""
 
 import contextlib
 import functools
@@ -56,7 +58,11 @@ def refused(result: Result, message: str) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 OVERRIDES = {
@@ -90,7 +96,9 @@ def test_train_prints_paths_that_exist(trained):
     assert result.code == 0, result.err
     printed = dict.fromkeys(line.split()[-1] for line in result.out.splitlines())
     assert all(Path(path).exists() for path in printed)
-    assert str(run_dir / "metrics.jsonl") in printed and str(run_dir / "plots" / "loss.png") in printed
+    assert (
+        str(run_dir / "metrics.jsonl") in printed and str(run_dir / "plots" / "loss.png") in printed
+    )
     pictures = [path for path in printed if "/samples/" in path]
     assert len(pictures) == 3 and all(Image.open(path).size[0] > 50 for path in pictures)
     assert "step 16/16" in result.err
@@ -109,7 +117,9 @@ def test_overrides_reach_nested_fields_with_their_types(trained):
 
 
 def test_the_fields_of_the_data_are_options_too(here):
-    result = cli("show", "vae_points", "--tiny", "--data.distribution", "swiss_roll", "--data.size", 300)
+    result = cli(
+        "show", "vae_points", "--tiny", "--data.distribution", "swiss_roll", "--data.size", 300
+    )
     assert result.code == 0
     assert "distribution: swiss_roll" in result.out and "size: 300" in result.out
 
@@ -120,7 +130,10 @@ def test_the_same_command_after_the_finish_says_so(trained):
     changes = [word for pair in OVERRIDES.items() for word in pair]
     result = cli("train", *TINY, *changes, "--run-dir", run_dir)
     assert result.code == 0 and "is finished: step 16 of 16" in result.err
-    assert before == ((run_dir / "metrics.jsonl").read_text(), sorted((run_dir / "checkpoints").iterdir()))
+    assert before == (
+        (run_dir / "metrics.jsonl").read_text(),
+        sorted((run_dir / "checkpoints").iterdir()),
+    )
 
 
 def test_a_run_directory_of_another_config_is_refused(trained):
@@ -154,7 +167,9 @@ def test_a_temperature_of_zero_draws_one_sample_many_times(trained, tmp_path):
     np.testing.assert_array_equal(grid[2:58, 2:58], grid[60:116, 60:116])
 
 
-@pytest.mark.parametrize("options", [("--num", 0), ("--num", -1), ("--seed", -1), ("--seed", 2**32)])
+@pytest.mark.parametrize(
+    "options", [("--num", 0), ("--num", -1), ("--seed", -1), ("--seed", 2**32)]
+)
 def test_sample_refuses_bad_numbers(trained, options):
     refused(cli("sample", trained[0], *options), f"{options[0][2:]} must be")
 
@@ -169,14 +184,20 @@ def test_evaluate_prints_a_table_and_writes_it(trained, split):
     count = {"train": "1,500", "test": "297"}[split]
     protocol = f"ELBO with one draw of the latents; whole {split} split, {count} examples"
     protocol += "; step 16, averaged (EMA) parameters, seed 0"
-    assert stored["protocols"]["loss"] == protocol and result.out.splitlines()[:2] == [str(run_dir), f" {protocol}"]
+    assert stored["protocols"]["loss"] == protocol and result.out.splitlines()[:2] == [
+        str(run_dir),
+        f" {protocol}",
+    ]
     lines = [line for line in result.out.splitlines() if line.startswith("  ")]
     printed = dict(line.split() for line in lines)
     assert len({line.rstrip().rindex("  ") for line in lines}) == 1  # one column
     for name in ("loss", "reconstruction", "kl", "bits_per_dim"):
         assert float(printed[name]) == pytest.approx(stored[name], rel=1e-5)
     for name in ("reconstructions", "interpolations"):
-        assert Path(printed[name]).name == f"00000016_{split}_{name}.png" and Path(printed[name]).exists()
+        assert (
+            Path(printed[name]).name == f"00000016_{split}_{name}.png"
+            and Path(printed[name]).exists()
+        )
     np.testing.assert_allclose(stored["loss"], stored["reconstruction"] + stored["kl"], rtol=1e-5)
     last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
     if split == "test":  # what training itself had seen
@@ -194,16 +215,22 @@ def test_evaluators_take_settings_and_name_the_run_they_miss(tmp_path, trained):
         "def get_config(tiny=False):\n"
         "    base, _ = load_config('vae_digits', tiny=True)\n"
         "    late = NearestNeighbours(samples=9, while_training=False)\n"
-        "    return dataclasses.replace(base, evaluators=(ImportanceBound(50), late), steps=4, steps_per_dispatch=4)\n"
+        "    return dataclasses.replace(base, evaluators=(ImportanceBound(50), late), steps=4, "
+        "steps_per_dispatch=4)\n"
     )
     run_dir = tmp_path / "judged"
-    assert cli("train", config, "--run-dir", run_dir, "--every.log", 4, "--devices.count", 1).code == 0
+    assert (
+        cli("train", config, "--run-dir", run_dir, "--every.log", 4, "--devices.count", 1).code == 0
+    )
     assert "nll_50" not in (run_dir / "metrics.jsonl").read_text()
     result = cli("evaluate", run_dir, "--evaluators.0.samples", 7, "--evaluators.0.limit", 20)
     assert result.code == 0, result.err
     assert "nll_7 " in result.out and "7 samples an example, 20 examples of test" in result.out
     missing = cli("evaluate", run_dir, "--evaluators.1.features", "runs/classifier_digits")
-    refused(missing, "make it: python -m genjax train classifier_digits --run-dir runs/classifier_digits")
+    refused(
+        missing,
+        "make it: python -m genjax train classifier_digits --run-dir runs/classifier_digits",
+    )
 
 
 def test_a_full_device_is_one_line_that_says_what_helps(trained, monkeypatch):
@@ -233,11 +260,16 @@ def test_eval_json_has_no_nan(trained, tmp_path, monkeypatch):
     broken = genjax.runs.run.Report({"loss": float("nan")}, {}, {"loss": "how"}, ())
     monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: broken)
     assert cli("evaluate", trained[0]).code == 0
-    assert json.loads((trained[0] / "eval.json").read_text(), parse_constant=pytest.fail)["loss"] is None
+    assert (
+        json.loads((trained[0] / "eval.json").read_text(), parse_constant=pytest.fail)["loss"]
+        is None
+    )
 
 
 def test_an_unknown_split_is_refused_with_the_nearest(trained):
-    refused(cli("evaluate", trained[0], "--split", "tset"), "unknown split 'tset'; did you mean 'test'")
+    refused(
+        cli("evaluate", trained[0], "--split", "tset"), "unknown split 'tset'; did you mean 'test'"
+    )
 
 
 def test_bench_prints_one_line_of_json(here, monkeypatch):
@@ -246,7 +278,14 @@ def test_bench_prints_one_line_of_json(here, monkeypatch):
     assert result.code == 0, result.err
     (line,) = result.out.splitlines()
     found = json.loads(line, parse_constant=pytest.fail)
-    positive = ("compile_s", "step_ms", "loop_ms", "steps_per_second", "examples_per_second", "flops")
+    positive = (
+        "compile_s",
+        "step_ms",
+        "loop_ms",
+        "steps_per_second",
+        "examples_per_second",
+        "flops",
+    )
     assert found["name"] == "vae_digits" and all(found[name] > 0 for name in positive)
     assert found["peak_memory_bytes"] > 10**6 and found["mfu"] is None  # of no known device
     assert (found["devices"], found["mode"]) == (1, "single")
@@ -289,7 +328,10 @@ def test_show_counts_parameters_and_flops_of_a_config_and_writes_nothing(here):
     multiplications = 16 * (6 * (12 * 32 + 16 * 12 + 12 * 64) + 4 * 64 * 12)
     assert multiplications < flops < 2 * multiplications
     assert "family: VAE" in result.out and "  latent_dim: 16" in result.out
-    assert "evaluators.1: Interpolations" in result.out and "data: image [8, 8, 1], 10 classes" in result.out
+    assert (
+        "evaluators.1: Interpolations" in result.out
+        and "data: image [8, 8, 1], 10 classes" in result.out
+    )
     assert not files(here)
 
 
@@ -310,7 +352,16 @@ def test_help_is_friendly(here):
     for arguments in (("--help",), ("-h",)):
         result = cli(*arguments)
         assert result.code == 0 and not result.err
-        for word in ("train", "sample", "evaluate", "bench", "show", "CONFIG", "RUN_DIR", "vae_digits"):
+        for word in (
+            "train",
+            "sample",
+            "evaluate",
+            "bench",
+            "show",
+            "CONFIG",
+            "RUN_DIR",
+            "vae_digits",
+        ):
             assert word in result.out
     bare = cli()
     assert bare.out == cli("--help").out
@@ -347,13 +398,22 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
 
 def test_the_help_of_sample_lists_the_sampler_of_the_run(trained):
     text = flat(cli("sample", trained[0], "--help").out)
-    assert "--sampler.temperature FLOAT standard deviation of the topmost latents" in text and "--num INT" in text
+    assert (
+        "--sampler.temperature FLOAT standard deviation of the topmost latents" in text
+        and "--num INT" in text
+    )
 
 
 def test_pictures_take_no_prompt_and_are_no_stream(trained):
     assert "--prompt STR what texts begin with" in flat(cli("sample", trained[0], "--help").out)
-    refused(cli("sample", trained[0], "--prompt", "a three"), "the samples of .*run, a VAE, take no prompt")
-    refused(cli("sample", trained[0], "--stream"), "a VAE does not draw text a token at a time: there is no stream")
+    refused(
+        cli("sample", trained[0], "--prompt", "a three"),
+        "the samples of .*run, a VAE, take no prompt",
+    )
+    refused(
+        cli("sample", trained[0], "--stream"),
+        "a VAE does not draw text a token at a time: there is no stream",
+    )
 
 
 IMAGES = """
@@ -379,17 +439,35 @@ def get_config(tiny=False):
         (("train", *TINY, "--seed", str(2**40)), "seed must be from 0 to"),
         (("train", *TINY, "--every.log", "-1"), "log must be at least 0, got -1"),
         (("train", *TINY, "--steps", "15"), "steps 15 is not a multiple of steps_per_dispatch 4"),
-        (("train", *TINY, "--augment", "flip"), "augment holds functions from a config file, not 'flip'"),
+        (
+            ("train", *TINY, "--augment", "flip"),
+            "augment holds functions from a config file, not 'flip'",
+        ),
         (("train", *TINY, "--evaluators.1.steps", "1"), "steps must be at least 2"),
         (("train", *TINY, "--family.latent-dim", "0"), "latent_dim must be at least 1"),
         (("train", *TINY, "--max-minutes", "-1"), "max_minutes must be at least 0"),
         (("train", *TINY, "--max-minutes", "nan"), "max_minutes must be finite"),
-        (("train", "vae_digits", "--tiny", "--batch-size", "12"), r"batch_size 12 is not divisible by 8 device\(s\)"),
-        (("train", *TINY, "--optimizer.accumulate", "3"), "batch_size 16 is not divisible.* 3 microbatch"),
+        (
+            ("train", "vae_digits", "--tiny", "--batch-size", "12"),
+            r"batch_size 12 is not divisible by 8 device\(s\)",
+        ),
+        (
+            ("train", *TINY, "--optimizer.accumulate", "3"),
+            "batch_size 16 is not divisible.* 3 microbatch",
+        ),
         (("bench", *TINY, "--optimizer.accumulate", "3"), "batch_size 16 is not divisible"),
-        (("train", "vae_digits", "--tiny", "--devices.count", "99"), "devices.count is 99, but there are 8"),
-        (("train", *TINY, "--optimizer.freeze", "encodr"), "optimizer.freeze: 'encodr' matches no parameter"),
-        (("show", *TINY, "--optimizer.freeze", "encodr"), "optimizer.freeze: 'encodr' matches no parameter"),
+        (
+            ("train", "vae_digits", "--tiny", "--devices.count", "99"),
+            "devices.count is 99, but there are 8",
+        ),
+        (
+            ("train", *TINY, "--optimizer.freeze", "encodr"),
+            "optimizer.freeze: 'encodr' matches no parameter",
+        ),
+        (
+            ("show", *TINY, "--optimizer.freeze", "encodr"),
+            "optimizer.freeze: 'encodr' matches no parameter",
+        ),
         (("show", "vae_points", "--data.distribution", "two_moon"), "did you mean 'two_moons'"),
         (("sample", "nowhere"), "'nowhere' must be a run directory"),
         (("evaluate", "nowhere"), "'nowhere' must be a run directory"),
@@ -412,10 +490,16 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(here, arguments, message):
 
 def test_data_and_packages_that_are_missing_are_a_users_matter(here, monkeypatch):
     monkeypatch.setenv("GENJAX_DATA", str(here / "data"))
-    refused(cli("train", "vae_mnist", "--tiny"), r"mnist is not prepared in .*data/tfds; prepare it once: pip install")
+    refused(
+        cli("train", "vae_mnist", "--tiny"),
+        r"mnist is not prepared in .*data/tfds; prepare it once: pip install",
+    )
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tensorflow_datasets", None)
-        refused(cli("show", "vae_mnist", "--tiny"), "reading mnist needs a package: pip install tensorflow-datasets")
+        refused(
+            cli("show", "vae_mnist", "--tiny"),
+            "reading mnist needs a package: pip install tensorflow-datasets",
+        )
 
     def opened(self):
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
@@ -427,7 +511,10 @@ def test_data_and_packages_that_are_missing_are_a_users_matter(here, monkeypatch
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        (("--family.latnt-dim", "3"), ("--family.latnt-dim", "Perhaps you meant", "--family.latent-dim")),
+        (
+            ("--family.latnt-dim", "3"),
+            ("--family.latnt-dim", "Perhaps you meant", "--family.latent-dim"),
+        ),
         (("--latent-dim", "3"), ("--latent-dim", "Perhaps you meant", "--family.latent-dim")),
         (("--family.latent-dim", "many"), ("--family.latent-dim", "many")),
         (("--precision", "float16"), ("float16", "bfloat16")),
@@ -446,7 +533,10 @@ def test_debug_shows_the_traceback_under_the_same_exit_code(here):
     for arguments in (("--debug", "train", "vae_digit"), ("train", "vae_digit", "--debug")):
         result = cli(*arguments)
         assert result.code == 2
-        assert "Traceback (most recent call last)" in result.err and "UserError: unknown config" in result.err
+        assert (
+            "Traceback (most recent call last)" in result.err
+            and "UserError: unknown config" in result.err
+        )
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
@@ -481,7 +571,9 @@ def python_m_genjax(folder, *arguments):
     root = str(Path(genjax.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "genjax", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -496,6 +588,7 @@ def test_a_process_trains_in_the_default_place_from_anywhere(here):
 def test_a_process_tells_a_mistake_in_one_line(here):
     (here / "file").write_text("")
     refused(
-        python_m_genjax(here, "train", "vae_digits", "--tiny", "--run-dir", "file/run"), "run-dir must be below folders"
+        python_m_genjax(here, "train", "vae_digits", "--tiny", "--run-dir", "file/run"),
+        "run-dir must be below folders",
     )
     refused(python_m_genjax(here), "a command comes first")

@@ -1,4 +1,6 @@
-"""The notebooks run from top to bottom, shortened, and show pictures; none is stored with outputs."""
+"""The notebooks run from top to bottom, shortened, and show pictures; none is stored with
+outputs.
+"""
 
 import base64
 import io
@@ -36,15 +38,21 @@ def executed(name, changes, folder, monkeypatch):
     for pattern, line in changes.items():
         (cell,) = [cell for cell in notebook.cells if re.fullmatch(pattern, cell.source)]
         cell.source = line
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    )
     monkeypatch.setenv("TMPDIR", str(folder))
-    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
     client.execute()  # raises the error of a cell
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
 def pictures_of(outputs):
-    pngs = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    pngs = [
+        output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})
+    ]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in pngs]
 
 

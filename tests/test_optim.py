@@ -1,4 +1,6 @@
-"""Optimizers against plain Optax and hand-computed numbers; schedules at their corners; masks by path."""
+"""Optimizers against plain Optax and hand-computed numbers; schedules at their corners; masks
+by path.
+"""
 
 import dataclasses
 import math
@@ -20,7 +22,10 @@ PARAMS = {
 
 
 def grads_at(step: int):
-    return jax.tree.map(lambda p: jax.random.normal(jax.random.fold_in(jax.random.key(p.size), step), p.shape), PARAMS)
+    return jax.tree.map(
+        lambda p: jax.random.normal(jax.random.fold_in(jax.random.key(p.size), step), p.shape),
+        PARAMS,
+    )
 
 
 def run(optimizer, steps=5, params=PARAMS, grads=grads_at):
@@ -54,14 +59,21 @@ def matrices(params):
         (SGD(Constant(0.1)), optax.sgd(0.1)),
         (SGD(Constant(0.1), momentum=0.9, nesterov=True), optax.sgd(0.1, 0.9, True)),
         (Adam(Constant(0.01), b2=0.99), optax.adam(0.01, b2=0.99)),
-        (AdamW(Constant(0.01), weight_decay=0.1), optax.adamw(0.01, weight_decay=0.1, mask=matrices)),
+        (
+            AdamW(Constant(0.01), weight_decay=0.1),
+            optax.adamw(0.01, weight_decay=0.1, mask=matrices),
+        ),
         (Lion(Constant(0.01), weight_decay=0.1), optax.lion(0.01, weight_decay=0.1, mask=matrices)),
         (Adafactor(Constant(0.01)), optax.adafactor(0.01)),
         (
             Adam(WarmUp(2, Cosine(0.1, 0.01)), clip=1.0),
             optax.chain(
                 optax.clip_by_global_norm(1.0),
-                optax.adam(lambda i: jnp.where(i < 2, 0.05 * (i + 1), optax.cosine_decay_schedule(0.1, 3, 0.1)(i - 2))),
+                optax.adam(
+                    lambda i: jnp.where(
+                        i < 2, 0.05 * (i + 1), optax.cosine_decay_schedule(0.1, 3, 0.1)(i - 2)
+                    )
+                ),
             ),
         ),
     ],
@@ -87,7 +99,14 @@ def test_schedules_at_their_corners():
 
 def test_schedules_take_a_vector_of_steps():
     steps = jnp.arange(30)
-    for schedule in (Constant(), Linear(steps=9), Cosine(steps=9), Rsqrt(), Piecewise((1.0, 2.0), (5,)), WarmUp(3)):
+    for schedule in (
+        Constant(),
+        Linear(steps=9),
+        Cosine(steps=9),
+        Rsqrt(),
+        Piecewise((1.0, 2.0), (5,)),
+        WarmUp(3),
+    ):
         np.testing.assert_allclose(schedule(steps), [schedule(int(s)) for s in steps], rtol=1e-6)
 
 
@@ -189,6 +208,10 @@ def test_muon_orthogonalises_each_of_the_stacked_layers_and_whole_kernels():
 
 
 def test_muon_leaves_vectors_embeddings_and_heads_to_adam():
-    params = {"embed": jnp.zeros((4, 3)), "head": {"kernel": jnp.zeros((3, 4))}, "bias": jnp.zeros(4)}
+    params = {
+        "embed": jnp.zeros((4, 3)),
+        "head": {"kernel": jnp.zeros((3, 4))},
+        "bias": jnp.zeros(4),
+    }
     moved, grads = direction(Muon(), params)
     assert_trees_close(moved, jax.tree.map(jnp.sign, grads), rtol=1e-4)  # Adam's first step

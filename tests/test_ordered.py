@@ -1,4 +1,6 @@
-"""Examples in the order of their difficulty: scores by closed forms, kept with the run, and a run that goes on."""
+"""Examples in the order of their difficulty: scores by closed forms, kept with the run, and a
+run that goes on.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -80,13 +82,19 @@ def test_a_function_scores_each_example_once_and_in_order(devices):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    return genjax.train(toy.experiment(ema=0.9), tmp_path_factory.mktemp("reference") / "run", quiet=True)
+    return genjax.train(
+        toy.experiment(ema=0.9), tmp_path_factory.mktemp("reference") / "run", quiet=True
+    )
 
 
 @pytest.mark.parametrize(("devices", "batch_size"), [(1, 48), (8, 16)])
-def test_the_loss_under_another_run_is_that_of_each_example_by_its_averaged_parameters(reference, devices, batch_size):
+def test_the_loss_under_another_run_is_that_of_each_example_by_its_averaged_parameters(
+    reference, devices, batch_size
+):
     layout = parallel.start(Devices(count=devices))
-    found = score_examples(ReferenceLoss(str(reference.run_dir)), toy.ToyData().open(), layout, batch_size)
+    found = score_examples(
+        ReferenceLoss(str(reference.run_dir)), toy.ToyData().open(), layout, batch_size
+    )
     params, points = reference.state.for_eval().params, train(np.arange(160))["points"]
     again = points @ np.asarray(params["w"]["kernel"]) @ np.asarray(params["v"]["kernel"])
     np.testing.assert_allclose(found, np.square(again - points).sum(1), rtol=1e-4)
@@ -113,7 +121,10 @@ def test_what_another_run_draws_does_not_depend_on_the_batches(tmp_path):
     [
         (ByFunction(size), r"ByFunction gives int64 of shape \(\) for a batch of 16 examples"),
         (ByFunction(words), "ByFunction gives <U4 of shape"),
-        (ByFunction(unknown_at_37), "ByFunction gives nan, which is no score, for training example 37"),
+        (
+            ByFunction(unknown_at_37),
+            "ByFunction gives nan, which is no score, for training example 37",
+        ),
     ],
 )
 def test_what_is_no_score_is_refused(score, message):
@@ -137,8 +148,14 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
 
 def test_a_reference_that_is_named_as_a_config_is_trained_first(run_dir, monkeypatch):
     here, config = str(run_dir / "reference"), (toy.experiment(steps=2), None)
-    monkeypatch.setattr(experiments, "load_run_config", lambda name: config if name == here else None)
-    genjax.train(toy.experiment(curriculum=ByDifficulty(ReferenceLoss(here)), steps=2), run_dir / "run", quiet=True)
+    monkeypatch.setattr(
+        experiments, "load_run_config", lambda name: config if name == here else None
+    )
+    genjax.train(
+        toy.experiment(curriculum=ByDifficulty(ReferenceLoss(here)), steps=2),
+        run_dir / "run",
+        quiet=True,
+    )
     assert genjax.load(here).step == 2
 
 
@@ -154,22 +171,34 @@ def test_a_run_goes_on_bitwise_within_the_pacing_and_after(run_dir, several, dev
     told = SETTINGS | {"steps_per_dispatch": several, "devices": devices}
     whole = genjax.train(toy.experiment(**told), run_dir / "whole", quiet=True)
     for steps in (4, 12, 16):
-        parts = genjax.train(toy.experiment(**told | {"steps": steps}), run_dir / "parts", quiet=True)
+        parts = genjax.train(
+            toy.experiment(**told | {"steps": steps}), run_dir / "parts", quiet=True
+        )
     assert_bitwise_equal(whole.state, parts.state)
-    plain = genjax.train(toy.experiment(**told | {"curriculum": None}), run_dir / "plain", quiet=True)
+    plain = genjax.train(
+        toy.experiment(**told | {"curriculum": None}), run_dir / "plain", quiet=True
+    )
     assert not np.array_equal(plain.state.params["w"]["kernel"], whole.state.params["w"]["kernel"])
 
 
 def test_stacked_steps_see_what_single_ones_do(run_dir):
     single = genjax.train(toy.experiment(**SETTINGS), run_dir / "single", quiet=True)
-    stacked = genjax.train(toy.experiment(**SETTINGS, steps_per_dispatch=4), run_dir / "stacked", quiet=True)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), single.state.params, stacked.state.params)
+    stacked = genjax.train(
+        toy.experiment(**SETTINGS, steps_per_dispatch=4), run_dir / "stacked", quiet=True
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        single.state.params,
+        stacked.state.params,
+    )
 
 
 def test_scores_are_kept_with_the_run_as_their_reference_may_be_gone(reference, run_dir, capfd):
     here = run_dir / "reference"
     genjax.train(reference.experiment, here, quiet=True)
-    told = toy.experiment(**SETTINGS | {"curriculum": ByDifficulty(ReferenceLoss(str(here)), LinearPacing(0.1, 8))})
+    told = toy.experiment(
+        **SETTINGS | {"curriculum": ByDifficulty(ReferenceLoss(str(here)), LinearPacing(0.1, 8))}
+    )
     whole = genjax.train(told, run_dir / "whole")
     assert "scored 160 examples by ReferenceLoss" in capfd.readouterr().err
     genjax.train(replace(told, steps=4), run_dir / "parts", quiet=True)
@@ -179,7 +208,9 @@ def test_scores_are_kept_with_the_run_as_their_reference_may_be_gone(reference, 
     assert "scored" not in capfd.readouterr().err
     assert_bitwise_equal(whole.state, parts.state)
     np.save(run_dir / "parts" / SCORES, np.zeros(3))
-    genjax.train(replace(told, steps=16), run_dir / "parts", quiet=True)  # finished: nothing is read
+    genjax.train(
+        replace(told, steps=16), run_dir / "parts", quiet=True
+    )  # finished: nothing is read
     with pytest.raises(UserError, match="holds 3 scores, but there are 160 training examples"):
         genjax.train(replace(told, steps=20), run_dir / "parts", quiet=True)
 
@@ -217,7 +248,9 @@ class Collecting(Continued, toy.Toy):
 
 
 def test_a_family_that_collects_may_be_given_an_order_but_no_other_batches(run_dir):
-    whole = genjax.train(toy.experiment(**SETTINGS, family=Collecting()), run_dir / "collected", quiet=True)
+    whole = genjax.train(
+        toy.experiment(**SETTINGS, family=Collecting()), run_dir / "collected", quiet=True
+    )
     plain = genjax.train(toy.experiment(**SETTINGS), run_dir / "plain", quiet=True)
     jax.tree.map(np.testing.assert_array_equal, whole.state.params, plain.state.params)
     with pytest.raises(UserError, match="no curriculum but an order"):

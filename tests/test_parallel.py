@@ -71,7 +71,9 @@ def test_a_mapped_vae_draws_other_noise_of_the_same_law(tmp_path):
 
 def test_several_steps_a_dispatch_change_nothing(tmp_path):
     one = curve(tmp_path / "one", toy.experiment())
-    several = toy.experiment(steps_per_dispatch=5, every=Every(log=5, evaluate=0, sample=0, checkpoint=0))
+    several = toy.experiment(
+        steps_per_dispatch=5, every=Every(log=5, evaluate=0, sample=0, checkpoint=0)
+    )
     mapped = toy.experiment(steps_per_dispatch=5, devices=MAPPED, every=several.every)
     for name, experiment in (("several", several), ("mapped", mapped)):
         rows = curve(tmp_path / name, experiment)  # a row is the mean over its five steps
@@ -90,12 +92,32 @@ def test_a_checkpoint_goes_on_on_other_devices(tmp_path, devices):
 
 def test_parameters_and_moments_lie_where_the_rules_say():
     layout = parallel.start(
-        Devices(count=8, mode="sharded", fsdp=2, tensor=2, rules=(ShardRule("special", ("tensor", None)),))
+        Devices(
+            count=8,
+            mode="sharded",
+            fsdp=2,
+            tensor=2,
+            rules=(ShardRule("special", ("tensor", None)),),
+        )
     )
-    params = {"special": jnp.zeros((4, 4)), "kernel": jnp.zeros((8, 6)), "odd": jnp.zeros((3, 5)), "bias": jnp.zeros(6)}
-    state = {"params": params, "opt_state": {"mu": params}, "variables": {"mean": jnp.zeros((8, 8))}}
+    params = {
+        "special": jnp.zeros((4, 4)),
+        "kernel": jnp.zeros((8, 6)),
+        "odd": jnp.zeros((3, 5)),
+        "bias": jnp.zeros(6),
+    }
+    state = {
+        "params": params,
+        "opt_state": {"mu": params},
+        "variables": {"mean": jnp.zeros((8, 8))},
+    }
     specs = jax.tree.map(lambda s: tuple(s.spec), layout.shardings(state))
-    expected = {"special": ("tensor", None), "kernel": ("fsdp", "tensor"), "odd": (None, None), "bias": ()}
+    expected = {
+        "special": ("tensor", None),
+        "kernel": ("fsdp", "tensor"),
+        "odd": (None, None),
+        "bias": (),
+    }
     assert specs["params"] == expected and specs["opt_state"]["mu"] == expected
     assert specs["variables"]["mean"] == ()
     kernel = layout.init(lambda: state)["params"]["kernel"]
@@ -148,7 +170,8 @@ from genjax.optim import SGD
 from genjax.schedules import Constant
 from genjax.parallel import Devices
 from tests import toy
-port, number, mode, steps, run_dir = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
+port, number, mode, steps, run_dir = sys.argv[1:6]
+number, steps = int(number), int(steps)
 devices = Devices(mode=mode, coordinator=f"127.0.0.1:{port}", processes=2, process_id=number)
 genjax.train(toy.experiment(steps=steps, devices=devices), run_dir, quiet=True)
 assert jax.process_count() == 2
@@ -157,8 +180,13 @@ assert jax.process_count() == 2
 
 def together(*commands):
     """Run the commands at the same time; what each said on stderr."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path]), "JAX_PLATFORMS": "cpu"}
-    started = [subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in commands]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([".", *sys.path]),
+        "JAX_PLATFORMS": "cpu",
+    }
+    started = [
+        subprocess.Popen(c, env=environment, stderr=subprocess.PIPE, text=True) for c in commands
+    ]
     said = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [0] * len(commands), said
     return said
@@ -172,13 +200,29 @@ def free_port():
 
 def two_processes(run_dir, mode, steps):
     port = free_port()
-    together(*([sys.executable, "-c", PROCESS, port, str(i), mode, str(steps), str(run_dir)] for i in range(2)))
+    together(
+        *(
+            [sys.executable, "-c", PROCESS, port, str(i), mode, str(steps), str(run_dir)]
+            for i in range(2)
+        )
+    )
 
 
 def test_two_processes_from_the_command_line(tmp_path):
-    """As the README says; the config is built before the processes join, so it must not wake the devices."""
+    """As the README says; the config is built before the processes join, so it must not wake
+    the devices.
+    """
     address = f"127.0.0.1:{free_port()}"
-    common = [sys.executable, "-m", "genjax", "train", "vae_digits", "--tiny", "--run-dir", str(tmp_path / "run")]
+    common = [
+        sys.executable,
+        "-m",
+        "genjax",
+        "train",
+        "vae_digits",
+        "--tiny",
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
     common += ["--devices.coordinator", address, "--devices.processes", "2", "--devices.process-id"]
     together([*common, "0"], [*common, "1"])
     run = genjax.load(tmp_path / "run")
@@ -189,6 +233,8 @@ def test_two_processes_from_the_command_line(tmp_path):
 def test_two_processes_equal_one_and_their_checkpoint_goes_on_on_one(tmp_path, mode):
     whole = curve(tmp_path / "whole", toy.experiment())
     two_processes(tmp_path / "two", mode, steps=10)
-    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
+    ]
     np.testing.assert_allclose([[r["loss"], r["grad_norm"]] for r in rows], whole[:10], rtol=1e-4)
     np.testing.assert_allclose(curve(tmp_path / "two", toy.experiment()), whole, rtol=1e-4)

@@ -22,7 +22,9 @@ os.write(2, b"E1 preemption_sync_manager.cc:147] warns\\n")
 os.write(2, b"of a library\\n")
 """
 ABORTS = "ctypes.CDLL(None).abort()"
-FATAL = 'os.write(2, b"F1 client.h:80] the JAX distributed service detected fatal errors\\nmore\\n")\n'
+FATAL = (
+    'os.write(2, b"F1 client.h:80] the JAX distributed service detected fatal errors\\nmore\\n")\n'
+)
 WAITS = """
 from genjax import parallel
 parallel.PATIENCE = 0.1
@@ -38,7 +40,9 @@ def free_port():
 
 def started(*command):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path])}
-    return subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
+    )
 
 
 def ended(process, code):

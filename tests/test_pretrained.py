@@ -30,9 +30,13 @@ ROWS = 290  # more than the tokenizer has tokens
 
 def stored(folder, codec=CODEC, **options):
     net = Transformer(1, 2, 8, 24, **options)
-    shapes = jax.eval_shape(lambda: TokenNet(net, ROWS).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
+    shapes = jax.eval_shape(
+        lambda: TokenNet(net, ROWS).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    )
     draw = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"])
+    params = jax.tree.map(
+        lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"]
+    )
     model = Pretrained(net, params, codec)
     save(model, folder)
     return model
@@ -54,7 +58,12 @@ def test_it_is_a_run_like_any_other(run, capsys):
     expected = load(run.run_dir.parent / "model")
     assert run.step == 0 and run.codec.vocabulary == run.spec.vocabulary == ROWS
     assert jax.tree.all(jax.tree.map(np.array_equal, dict(run.state.params), dict(expected.params)))
-    assert command_line.main(["sample", run_dir, "--num", "2", "--sampler.prompt", "The", "--sampler.steps", "9"]) == 0
+    assert (
+        command_line.main(
+            ["sample", run_dir, "--num", "2", "--sampler.prompt", "The", "--sampler.steps", "9"]
+        )
+        == 0
+    )
     written = capsys.readouterr().out.strip()
     texts = Path(written).read_text(encoding="utf-8")
     assert texts.startswith("The") and texts.count("The") >= 2
@@ -71,7 +80,11 @@ def test_its_loss_is_what_its_logits_say(run):
     nll = -np.take_along_axis(np.asarray(log_probs), batch["tokens"][:, 1:, None], -1)[..., 0]
     weight = batch["loss_mask"][:, 1:]
     np.testing.assert_allclose(found["loss"], (nll * weight).sum() / weight.sum(), rtol=1e-4)
-    bits = (nll * weight).sum() / math.log(2) / (run.codec.token_bytes[batch["tokens"][:, 1:]] * weight).sum()
+    bits = (
+        (nll * weight).sum()
+        / math.log(2)
+        / (run.codec.token_bytes[batch["tokens"][:, 1:]] * weight).sum()
+    )
     np.testing.assert_allclose(found["bits_per_byte"], bits, rtol=1e-4)
 
 
@@ -93,7 +106,13 @@ def test_text_that_ships_with_python_judges_it_where_no_data_are_given(tmp_path,
 
 def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    encoder = {"norm_first": False, "norm_embeddings": True, "causal": False, "head_transform": True, "token_types": 2}
+    encoder = {
+        "norm_first": False,
+        "norm_embeddings": True,
+        "causal": False,
+        "head_transform": True,
+        "token_types": 2,
+    }
     special = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
     codec = Subwords("bpe", 280, special, "[CLS]", "[SEP]", "[PAD]", "[MASK]").fit([TEXT])
     biases = ("attention", "mix", "feed_forward", "norm", "head")
@@ -101,9 +120,13 @@ def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, mon
     run = import_run(tmp_path / "bert", tmp_path / "run")
     assert run.codec.mask == 3 and isinstance(run.experiment.family, MaskedLM)
     tokens = jnp.asarray([codec.encode("The for statement")])
-    found = run.experiment.family.features(run.state.params, {"loss_mask": np.ones(tokens.shape)}, tokens)
+    found = run.experiment.family.features(
+        run.state.params, {"loss_mask": np.ones(tokens.shape)}, tokens
+    )
     logits = run.experiment.family.logits(run.state.params, found)
-    np.testing.assert_allclose(logits, jax.jit(load(tmp_path / "bert").logits)(tokens), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        logits, jax.jit(load(tmp_path / "bert").logits)(tokens), rtol=1e-5, atol=1e-5
+    )
     asked = ["--num", "1", "--prompt", "The [MASK] statement"]
     assert command_line.main(["sample", str(run.run_dir), *asked]) == 0
     assert Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8").startswith("The")
@@ -125,5 +148,7 @@ def test_what_makes_no_run_is_refused(run, tmp_path):
 
 def test_its_config_holds_no_copy_of_the_tokenizer(run):
     config = (run.run_dir / "config.json").read_text()
-    assert len(config) < 10_000 and json.loads(config)["experiment"]["data"]["codec"]["rows"] == ROWS
+    assert (
+        len(config) < 10_000 and json.loads(config)["experiment"]["data"]["codec"]["rows"] == ROWS
+    )
     assert genjax.load(run.run_dir).codec.encode(TEXT).tolist() == CODEC.encode(TEXT).tolist()

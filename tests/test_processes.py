@@ -25,7 +25,9 @@ WEIGHTINGS = ["min_snr", "edm", "likelihood"]
 
 
 def pairs():
-    return [(p, t) for p in PROCESSES for t in TARGETS if not (isinstance(p, Straight) and t == "noise")]
+    return [
+        (p, t) for p in PROCESSES for t in TARGETS if not (isinstance(p, Straight) and t == "noise")
+    ]
 
 
 def named(value):
@@ -43,7 +45,10 @@ def test_alpha_never_rises_and_sigma_rises(process):
     with jax.enable_x64(True):
         alpha, sigma, alpha_rate, sigma_rate = rates(process, jnp.linspace(process.t_min, 1, 1001))
         assert (np.diff(alpha) <= 0).all() and (np.diff(sigma) > 0).all()
-        slopes = np.gradient(alpha, 1e-3 * (1 - process.t_min)), np.gradient(sigma, 1e-3 * (1 - process.t_min))
+        slopes = (
+            np.gradient(alpha, 1e-3 * (1 - process.t_min)),
+            np.gradient(sigma, 1e-3 * (1 - process.t_min)),
+        )
         for rate, slope in zip((alpha_rate, sigma_rate), slopes, strict=True):
             np.testing.assert_allclose(rate[20:-1], slope[20:-1], rtol=0.01, atol=1e-4)
 
@@ -111,7 +116,9 @@ def test_the_mean_over_the_density_of_training_times_is_an_integral(process):
     assert t.shape == density.shape == (8192,) and t.min() >= process.t_min and t.max() <= 1
     # Over the middle alone: where EDM hardly ever trains, a mean over draws says nothing.
     inside = (t > 0.3) & (t < 0.6)
-    np.testing.assert_allclose((jnp.where(inside, t**2, 0) / density).mean(), (0.6**3 - 0.3**3) / 3, rtol=0.01)
+    np.testing.assert_allclose(
+        (jnp.where(inside, t**2, 0) / density).mean(), (0.6**3 - 0.3**3) / 3, rtol=0.01
+    )
     whole = jnp.linspace(process.t_min, 1, 10001)
     np.testing.assert_allclose(np.trapezoid(process.density(whole), whole), 1, rtol=1e-3)
 
@@ -128,7 +135,12 @@ def test_uniform_times_fall_one_in_each_part(process):
 def test_grids_fall_from_one_and_keep_off_the_clean_end(process):
     for n in (1, 7, 4000):
         grid = np.asarray(process.grid(n))
-        assert grid.shape == (n,) and grid[0] == 1 and (np.diff(grid) < 0).all() and grid[-1] >= process.t_min * 0.9999
+        assert (
+            grid.shape == (n,)
+            and grid[0] == 1
+            and (np.diff(grid) < 0).all()
+            and grid[-1] >= process.t_min * 0.9999
+        )
         assert process.alpha_sigma(process.grid(n))[1][-1] > 0
         if not isinstance(process, EDM) and 1 / n >= process.t_min:
             np.testing.assert_allclose(grid, 1 - np.arange(n) / n, atol=2e-7)
@@ -146,20 +158,27 @@ def test_a_target_gives_back_the_data_at_all_training_times(process, target):
 
 @pytest.mark.parametrize(("process", "target"), pairs(), ids=named)
 def test_targets_noise_and_velocity_follow_from_each_other_and_errors_by_the_gain(process, target):
-    of, rectified = Parametrization(process, target, data_std=0.5), Parametrization(process, "velocity")
+    of, rectified = (
+        Parametrization(process, target, data_std=0.5),
+        Parametrization(process, "velocity"),
+    )
 
     @jax.jit
     def facts(x0, noise, t, error):
         x, value = diffuse(process, x0, noise, t), of.value(x0, noise, t)
         back = of.x0(value, x, t)
-        moved = jnp.square(of.x0(value + error, x, t) - x0).sum((1, 2)) / jnp.square(error).sum((1, 2))
+        moved = jnp.square(of.x0(value + error, x, t) - x0).sum((1, 2)) / jnp.square(error).sum(
+            (1, 2)
+        )
         both = velocity(process, x0, x, t), rectified.value(x0, noise, t)
         return back, compute_noise(process, back, x, t), both, moved, of.x0_gain(t)
 
     with jax.enable_x64(True):
         x0, noise, t = (jnp.asarray(a, jnp.float64) for a in drawn(process))
         error = jnp.asarray(np.random.default_rng(0).normal(size=x0.shape))
-        back, same_noise, (found, expected), moved, gain = facts(x0, noise, jnp.clip(t, 0.001, 0.999), error)
+        back, same_noise, (found, expected), moved, gain = facts(
+            x0, noise, jnp.clip(t, 0.001, 0.999), error
+        )
     np.testing.assert_allclose(back, x0, atol=1e-9)
     np.testing.assert_allclose(same_noise, noise, atol=1e-5)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-6)
@@ -179,7 +198,9 @@ def test_a_weighting_is_the_same_loss_of_x0_for_every_target(process, weighting)
     with jax.enable_x64(True):
         weights = np.asarray(on_x0(jnp.linspace(0.01, 0.99, 21)))
     assert (weights > 0).all()
-    np.testing.assert_allclose(weights[1:], np.broadcast_to(weights[:1], weights[1:].shape), rtol=1e-9)
+    np.testing.assert_allclose(
+        weights[1:], np.broadcast_to(weights[:1], weights[1:].shape), rtol=1e-9
+    )
 
 
 def test_a_simple_weight_is_one_on_the_targets_own_error():
@@ -204,7 +225,9 @@ def test_likelihood_weighs_the_noise_by_half_the_slope_of_the_log_snr():
 
 
 def test_likelihood_is_one_integral_however_times_are_drawn():
-    """For data of variance 1, E|x0 - D|^2 = 1 / (1 + SNR): the integral of -1/2 dSNR/dt of it is a half log ratio."""
+    """For data of variance 1, E|x0 - D|^2 = 1 / (1 + SNR): the integral of -1/2 dSNR/dt of it
+    is a half log ratio.
+    """
     for process in (VPLinear(), VPCosine(), EDM(sigma_min=0.05, sigma_max=10, std=2.0)):
         t = process.times(jax.random.key(0), 8192)
         alpha, sigma = process.alpha_sigma(t)
@@ -224,7 +247,9 @@ def test_v_with_edm_is_its_preconditioning():
     c_skip, c_out = s**2 / (sigma**2 + s**2), sigma * s / jnp.sqrt(sigma**2 + s**2)
     f = jax.random.normal(jax.random.key(2), x.shape)
     np.testing.assert_allclose(of.x0(-f, x, t), c_skip * x + c_out * f, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(of.value(x0, noise, t), -(x0 - c_skip * x) / c_out, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        of.value(x0, noise, t), -(x0 - c_skip * x) / c_out, rtol=1e-3, atol=2e-3
+    )
     np.testing.assert_allclose(of.weight(t, "edm"), 1, rtol=1e-5)  # lambda c_out^2
 
 
@@ -240,7 +265,9 @@ def test_a_straight_process_has_the_velocity_of_rectified_flow():
     of = Parametrization(Straight(), "velocity")
     np.testing.assert_allclose(of.value(x0, noise, t), noise - x0, rtol=1e-6)
     x = diffuse(Straight(), x0, noise, t)
-    np.testing.assert_allclose(of.x0(noise - x0, x, t), x - t[:, None, None] * (noise - x0), atol=1e-6)
+    np.testing.assert_allclose(
+        of.x0(noise - x0, x, t), x - t[:, None, None] * (noise - x0), atol=1e-6
+    )
     np.testing.assert_allclose(of.x0_gain(t), t**2, rtol=1e-5)
 
 
@@ -264,10 +291,16 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
         (lambda: VPCosine(logsnr_max=0.0), "logsnr_max must be above 0"),
         (lambda: EDM(sigma_min=0.0), "sigma_min must be above 0"),
         (lambda: EDM(std=0.0), "std must be above 0"),
-        (lambda: Parametrization(VPCosine(), "vv"), "target must be one of 'noise', 'x0', 'v', 'velocity'"),
+        (
+            lambda: Parametrization(VPCosine(), "vv"),
+            "target must be one of 'noise', 'x0', 'v', 'velocity'",
+        ),
         (lambda: Parametrization(VPCosine(), data_std=0.0), "data_std must be above 0"),
         (lambda: Parametrization(Straight(), "noise"), "tells nothing of x0"),
-        (lambda: Parametrization(VPCosine()).weight(jnp.ones(1), "min-snr"), "did you mean 'min_snr'"),
+        (
+            lambda: Parametrization(VPCosine()).weight(jnp.ones(1), "min-snr"),
+            "did you mean 'min_snr'",
+        ),
     ],
 )
 def test_bad_values_are_refused(build, message):

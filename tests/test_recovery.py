@@ -1,4 +1,6 @@
-"""Starts after kills, damage and read errors: from the newest whole checkpoint, bitwise as if nothing had happened."""
+"""Starts after kills, damage and read errors: from the newest whole checkpoint, bitwise as if
+nothing had happened.
+"""
 
 import errno
 import random
@@ -41,7 +43,21 @@ WRONG = {
     "zeros": bytes(70),
     "nested": NESTED,
 }
-COPIES = ["30.bak", "30_old", "30 (copy)", "30~", "030", "-30", "+30", "3e1", "30.0", "٣٠", "foo", ".hidden", ".30.swp"]
+COPIES = [
+    "30.bak",
+    "30_old",
+    "30 (copy)",
+    "30~",
+    "030",
+    "-30",
+    "+30",
+    "3e1",
+    "30.0",
+    "٣٠",
+    "foo",
+    ".hidden",
+    ".30.swp",
+]
 
 
 def config(steps):
@@ -50,7 +66,10 @@ def config(steps):
 
 
 def leaves(state):
-    return [np.asarray(x).tobytes() for x in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))]
+    return [
+        np.asarray(x).tobytes()
+        for x in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,9 +90,13 @@ def stopped(tmp_path_factory, without_plots):
 
 @pytest.fixture(scope="module")
 def truth(stopped, tmp_path_factory):
-    """The bits of the state by step: of the checkpoints, and of the end of a run that was never stopped."""
+    """The bits of the state by step: of the checkpoints, and of the end of a run that was
+    never stopped.
+    """
     whole = genjax.train(config(END), tmp_path_factory.mktemp("whole") / "run", quiet=True)
-    return {step: leaves(genjax.load(stopped, step).state) for step in (10, 20, 30)} | {END: leaves(whole.state)}
+    return {step: leaves(genjax.load(stopped, step).state) for step in (10, 20, 30)} | {
+        END: leaves(whole.state)
+    }
 
 
 @pytest.fixture
@@ -90,12 +113,16 @@ def target():
 
 
 def restore(run_dir, target, read_only=False):
-    """The bits and the step that a reader or writer finds; a writer writes the next checkpoint, too."""
+    """The bits and the step that a reader or writer finds; a writer writes the next
+    checkpoint, too.
+    """
     with Checkpoints(run_dir, KEEP, read_only) as checkpoints:
         state, progress = checkpoints.restore(target)
         assert progress["step"] == int(state.step)
         if not read_only:
-            checkpoints.save(35, state.replace(step=state.step * 0 + 35), progress | {"step": 35}, {"loss": 1e9})
+            checkpoints.save(
+                35, state.replace(step=state.step * 0 + 35), progress | {"step": 35}, {"loss": 1e9}
+            )
             checkpoints.wait()
             assert 35 in checkpoints.steps() and checkpoints.best_step() in (10, 20, 30)
     return leaves(state), progress["step"]
@@ -157,7 +184,9 @@ FORMS = {
     "all in it": half_written(*ITEMS),
     "items unfinished": tmp_items,
     "unfinished in a whole one": tmp_beside_items,
-    "two unfinished": lambda folder: [(folder / f"{n}.{UNFINISHED}-17{n}").mkdir() for n in (40, 50)],
+    "two unfinished": lambda folder: [
+        (folder / f"{n}.{UNFINISHED}-17{n}").mkdir() for n in (40, 50)
+    ],
     "unfinished as a file": written(f"40.{UNFINISHED}"),
     "an empty folder": lambda folder: (folder / "40").mkdir(),
     "a file for a folder": written("40", b"x"),
@@ -170,7 +199,13 @@ FORMS = {
     "a stale lock within": written("30/state/.lock"),
     "a stale file": written("tmp_1234", b"x" * 10),
 }
-HARMLESS = ["metrics", "_CHECKPOINT_METADATA", "commit_success.txt", "state/commit_success.txt", "state/_sharding"]
+HARMLESS = [
+    "metrics",
+    "_CHECKPOINT_METADATA",
+    "commit_success.txt",
+    "state/commit_success.txt",
+    "state/_sharding",
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -180,7 +215,9 @@ def test_a_start_after_a_kill_ends_as_if_there_had_been_none(copied, truth, form
     said = capfd.readouterr().err
     assert "resuming from step 30" in said and "Traceback" not in said
     assert {"20", "30", "40"} <= steps_left(copied / "checkpoints")
-    assert not [path for path in copied.rglob("*") if UNFINISHED in path.name and path.parent.name != "30"]
+    assert not [
+        path for path in copied.rglob("*") if UNFINISHED in path.name and path.parent.name != "30"
+    ]
     assert leaves(genjax.load(copied).state) == truth[END]
 
 
@@ -213,7 +250,9 @@ def test_a_run_with_copies_ends_as_one_without(copied, truth):
 
 @pytest.mark.parametrize("content", WRONG)
 @pytest.mark.parametrize("part", ["progress/metadata", "checksums/metadata"])
-def test_wrong_progress_costs_one_checkpoint_and_one_line(copied, truth, target, part, content, capfd):
+def test_wrong_progress_costs_one_checkpoint_and_one_line(
+    copied, truth, target, part, content, capfd
+):
     (copied / "checkpoints" / "30" / part).write_bytes(WRONG[content])
     assert restore(copied, target, read_only=True) == (truth[20], 20)
     assert restore(copied, target) == (truth[20], 20)
@@ -231,7 +270,9 @@ def test_wrong_scores_and_dates_cost_no_checkpoint(copied, truth, target, part, 
     assert len(capfd.readouterr().err.splitlines()) <= 1
 
 
-@pytest.mark.parametrize("part", ["metrics", "metrics/metrics", "_CHECKPOINT_METADATA", "progress", "state/d"])
+@pytest.mark.parametrize(
+    "part", ["metrics", "metrics/metrics", "_CHECKPOINT_METADATA", "progress", "state/d"]
+)
 def test_a_folder_for_a_file_or_a_file_for_a_folder(copied, truth, target, part):
     path = copied / "checkpoints" / "30" / part
     if path.is_dir():
@@ -246,7 +287,9 @@ def test_a_folder_for_a_file_or_a_file_for_a_folder(copied, truth, target, part)
 
 
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_copy_under_the_name_of_a_newer_step_is_not_that_step(copied, truth, target, read_only, capfd):
+def test_a_copy_under_the_name_of_a_newer_step_is_not_that_step(
+    copied, truth, target, read_only, capfd
+):
     shutil.copytree(copied / "checkpoints" / "10", copied / "checkpoints" / "33")
     assert restore(copied, target, read_only) == (truth[30], 30)
     (line,) = capfd.readouterr().err.splitlines()
@@ -262,9 +305,15 @@ def test_arrays_of_another_step_are_not_taken(copied, truth, target, capfd):
 
 
 def flips(run_dir, seed, count):
-    """Seeded places, spread evenly over the files of the newest checkpoint, whatever their sizes."""
+    """Seeded places, spread evenly over the files of the newest checkpoint, whatever their
+    sizes.
+    """
     draw = random.Random(seed)
-    files = sorted(path.relative_to(run_dir) for path in (run_dir / "checkpoints" / "30").rglob("*") if path.is_file())
+    files = sorted(
+        path.relative_to(run_dir)
+        for path in (run_dir / "checkpoints" / "30").rglob("*")
+        if path.is_file()
+    )
     for number in range(count):
         file = files[number % len(files)]
         yield file, draw.randrange(8 * (run_dir / file).stat().st_size)
@@ -285,7 +334,10 @@ def test_no_flipped_bit_is_silent(stopped, truth, target, tmp_path, capfd):
         found, step = restore(run_dir, target)
         said = capfd.readouterr().err
         assert found == truth[step], (file, bit)
-        assert step == 30 or (step == 20 and said.startswith("checkpoint 30 is damaged")), (file, bit)
+        assert step == 30 or (step == 20 and said.startswith("checkpoint 30 is damaged")), (
+            file,
+            bit,
+        )
         assert len(said.splitlines()) <= 1, (file, bit, said)
         fell_back += step == 20
     assert fell_back > 10
@@ -299,20 +351,27 @@ def test_readers_see_flipped_bits_too(stopped, truth, tmp_path, capfd):
         before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
         run = genjax.load(run_dir)
         assert leaves(run.state) == truth[run.step], (file, bit)
-        assert (run.step == 30) != ("checkpoint 30 is damaged" in capfd.readouterr().err), (file, bit)
+        assert (run.step == 30) != ("checkpoint 30 is damaged" in capfd.readouterr().err), (
+            file,
+            bit,
+        )
         assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
 
 
 ERRORS = {
     "EIO": OSError(errno.EIO, "Input/output error"),
     "ESTALE": OSError(errno.ESTALE, "Stale file handle"),
-    "as text": ValueError('UNKNOWN: Error reading "d/1": Input/output error [OS error 5: EIO Input/output error]'),
+    "as text": ValueError(
+        'UNKNOWN: Error reading "d/1": Input/output error [OS error 5: EIO Input/output error]'
+    ),
 }
 
 
 @pytest.fixture
 def failing(monkeypatch):
-    """``failing(error, times)``: so many reads of arrays fail, and nobody waits; returns the waits."""
+    """``failing(error, times)``: so many reads of arrays fail, and nobody waits; returns the
+    waits.
+    """
 
     def fail(error, times):
         waits, left, real = [], [times], ocp.StandardCheckpointer.restore
@@ -332,7 +391,9 @@ def failing(monkeypatch):
 
 @pytest.mark.parametrize("read_only", [True, False])
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_passing_read_error_is_tried_again(copied, truth, target, failing, error, read_only, capfd):
+def test_a_passing_read_error_is_tried_again(
+    copied, truth, target, failing, error, read_only, capfd
+):
     waits = failing(ERRORS[error], times=2)
     assert restore(copied, target, read_only) == (truth[30], 30)
     assert waits == list(patience.WAITS[:2])
@@ -346,7 +407,10 @@ def test_a_lasting_read_error_moves_nothing(copied, target, failing, error):
         restore(copied, target)
     assert raised.value.field == str(copied / "checkpoints" / "30")
     assert waits == list(patience.WAITS)
-    assert steps_left(copied / "checkpoints") == {"10", "20", "30"} and not (copied / "damaged").exists()
+    assert (
+        steps_left(copied / "checkpoints") == {"10", "20", "30"}
+        and not (copied / "damaged").exists()
+    )
 
 
 def test_a_lasting_error_in_listing_is_no_lack_of_checkpoints(copied, failing, monkeypatch):
@@ -362,7 +426,9 @@ def test_a_lasting_error_in_listing_is_no_lack_of_checkpoints(copied, failing, m
     assert raised.value.field == str(copied / "checkpoints")
 
 
-@pytest.mark.parametrize("missing", [["state"], ["progress"], ["state/_METADATA"], ["metrics", "progress"], []])
+@pytest.mark.parametrize(
+    "missing", [["state"], ["progress"], ["state/_METADATA"], ["metrics", "progress"], []]
+)
 def test_a_half_removed_checkpoint_is_cleared_without_a_word(copied, truth, target, missing, capfd):
     folder = copied / "checkpoints"
     shutil.copytree(folder / "10", folder / "5")

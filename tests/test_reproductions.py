@@ -16,7 +16,9 @@ def judged(name, run_dir, **changes):
     experiment, path = load_config(name)
     every = Every(log=100, evaluate=0, sample=0, checkpoint=0)
     settings = {"devices": Devices(count=1), "every": every, "evaluators": ()} | changes
-    run = genjax.train(dataclasses.replace(experiment, **settings), run_dir, source=path, quiet=True)
+    run = genjax.train(
+        dataclasses.replace(experiment, **settings), run_dir, source=path, quiet=True
+    )
     return run.evaluate().numbers
 
 
@@ -32,6 +34,8 @@ def test_vae_points_reaches_its_number(run_dir):
 
 @pytest.mark.skipif("GENJAX_DATA" not in os.environ, reason="needs MNIST: set GENJAX_DATA")
 def test_vae_mnist_leaves_the_mean_image_behind_within_400_steps(run_dir):
-    """A decoder whose initial signal is too weak stays at 206 nats, the entropy of the mean image, for ever."""
+    """A decoder whose initial signal is too weak stays at 206 nats, the entropy of the mean
+    image, for ever.
+    """
     numbers = judged("vae_mnist", run_dir, steps=400)
     assert numbers["loss"] < 135 and numbers["kl"] > 15

@@ -121,7 +121,9 @@ def test_the_command_writes_checks_and_refuses(tmp_path, capsys):
     assert results.main(["--check"], configs, page) == 1 and not page.exists()
     assert results.main([], configs, page) == 0 and results.main(["--check"], configs, page) == 0
     text = page.read_text()
-    assert "| [digits](../configs/vae/digits.py) `--steps 8 --seed 1` | digits: small ones |" in text
+    assert (
+        "| [digits](../configs/vae/digits.py) `--steps 8 --seed 1` | digits: small ones |" in text
+    )
     assert "| 92.70±0.5, -3±0.5 (seeds 0, 1) |" in text and "there was no GPU" in text
     note.write_text(note.read_text().replace("92.70", "92.71"))
     assert results.main(["--check"], configs, page) == 1 and "92.70" in page.read_text()

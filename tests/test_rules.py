@@ -1,4 +1,6 @@
-"""Every number of every component keeps a rule: NaN, infinity and other types are refused by the name of the field."""
+"""Every number of every component keeps a rule: NaN, infinity and other types are refused by
+the name of the field.
+"""
 
 import dataclasses
 import importlib
@@ -84,22 +86,46 @@ NEEDED = {  # the fields without a default
     "RewardedDiffusion": {"reward": print},
 }
 DEFAULTS = {
-    "parts": (), "root": "x", "name": "x", "path": "x", "function": print, "classifier": "x", "reward": print,
-    "experiment": experiment(), "family": Toy(), "data": ToyData(), "sources": (ToyData(),), "tokens": Subwords(),
-    "column": "x", "columns": ("x",), "words": ("x",), "files": ("x",), "readers": (Csv(("x",)),),
-    "against": (Csv(("x",)),), "preparation": Preparation((Csv(("x",)),)), "process": Straight(),
-    "sampler": TokenSampler(), "probes": (Probe("x", ("a {} b",), (("c", "d"),) * 30),),
-}  # fmt: skip
+    "parts": (),
+    "root": "x",
+    "name": "x",
+    "path": "x",
+    "function": print,
+    "classifier": "x",
+    "reward": print,
+    "experiment": experiment(),
+    "family": Toy(),
+    "data": ToyData(),
+    "sources": (ToyData(),),
+    "tokens": Subwords(),
+    "column": "x",
+    "columns": ("x",),
+    "words": ("x",),
+    "files": ("x",),
+    "readers": (Csv(("x",)),),
+    "against": (Csv(("x",)),),
+    "preparation": Preparation((Csv(("x",)),)),
+    "process": Straight(),
+    "sampler": TokenSampler(),
+    "probes": (Probe("x", ("a {} b",), (("c", "d"),) * 30),),
+}
 
 
 def components() -> dict[str, type]:
     """What a config or a command can hold, by name: the dataclasses that check their fields."""
     found = {}
     for module in pkgutil.walk_packages(genjax.__path__, "genjax."):
-        if module.name in ("genjax.__main__", "genjax.interop.lm_eval"):  # one runs, one needs a package
+        if module.name in (
+            "genjax.__main__",
+            "genjax.interop.lm_eval",
+        ):  # one runs, one needs a package
             continue
         for name, cls in vars(importlib.import_module(module.name)).items():
-            mine = isinstance(cls, type) and cls.__module__ == module.name and dataclasses.is_dataclass(cls)
+            mine = (
+                isinstance(cls, type)
+                and cls.__module__ == module.name
+                and dataclasses.is_dataclass(cls)
+            )
             if mine and hasattr(cls, "__post_init__") and not issubclass(cls, flax.linen.Module):
                 found[f"{module.name.removeprefix('genjax.')}:{name}"] = cls
     return found
@@ -121,7 +147,11 @@ def numbers(cls) -> dict[str, tuple]:
     found = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        parts = (
+            typing.get_args(hint)
+            if typing.get_origin(hint) in (typing.Union, types.UnionType)
+            else (hint,)
+        )
         if field.init and {int, float} & {
             *parts,
             *(a for p in parts for a in typing.get_args(p) if isinstance(a, type)),
@@ -131,12 +161,18 @@ def numbers(cls) -> dict[str, tuple]:
 
 
 def finite(value) -> bool:
-    return all(map(finite, value)) if isinstance(value, tuple) else value is None or math.isfinite(value)
+    return (
+        all(map(finite, value))
+        if isinstance(value, tuple)
+        else value is None or math.isfinite(value)
+    )
 
 
 def test_all_components_are_found():
     assert len(COMPONENTS) > 200
-    unchecked = [n for n, c in COMPONENTS.items() if not c.__post_init__.__qualname__.startswith("frozen.")]
+    unchecked = [
+        n for n, c in COMPONENTS.items() if not c.__post_init__.__qualname__.startswith("frozen.")
+    ]
     assert not unchecked  # decorated with dataclass in the place of checks.frozen
 
 
@@ -162,31 +198,85 @@ def test_a_number_is_taken_or_refused_by_name(name):
 
 # Values of the right type that no component can work with.
 REFUSED = [
-    (TokenSampler, "temperature", (-1e-9,)), (TokenSampler, "top_p", (0, 1.01)), (TokenSampler, "top_k", (0, -5)),
-    (TokenSampler, "min_p", (0.0, 2)), (TokenSampler, "steps", (0,)), (TokenSampler, "repetition_penalty", (0,)),
-    (Decoding, "beams", (0,)), (Decoding, "draft_tokens", (0,)), (Decoding, "length_penalty", (-0.1,)),
-    (Decoding, "top_p", (0,)), (BeamSearch, "width", (0,)), (DDPM, "steps", (0,)), (DDIM, "eta", (-0.1, 1.1)),
-    (Heun, "steps", (0,)), (Denoising, "guidance_scale", (-1,)), (CodeSampler, "guidance_scale", (-1,)),
-    (PriorSampler, "temperature", (-1,)), (LatentSampler, "truncation", (0,)), (VAE, "latent_dim", (0,)),
-    (VAE, "free_bits", (-1,)), (VAE, "chunk", (0,)), (VQVAE, "codes", (1,)), (VQVAE, "decay", (1.0,)),
-    (GAN, "loss", ("hing",)), (GAN, "latent_dim", (0,)), (GAN, "r1", (-1,)), (GAN, "pack", (0,)),
-    (Diffusion, "gamma", (0,)), (Diffusion, "drop_label", (1,)), (Diffusion, "weighting", ("none",)),
-    (Classifier, "dropout", (1, -0.1)), (Classifier, "label_smoothing", (1,)), (Classifier, "top", (1,)),
-    (Autoregressive, "chunk", (0,)), (Autoregressive, "z_loss", (-1,)), (CodePrior, "drop_label", (1,)),
-    (Masking, "rate", (0, 1)), (Masking, "masked", (-0.1, 1.1)), (Masking, "span_end", (0,)),
-    (Transformer, "layers", (0,)), (Transformer, "heads", (0, 7)), (Transformer, "kv_heads", (5,)),
-    (Transformer, "dropout", (1,)), (Transformer, "positions", ("rotery",)), (Transformer, "biases", (("all",),)),
-    (Transformer, "window", (0,)), (Transformer, "context", (0,)), (Transformer, "init_std", (0,)),
-    (Rotary, "low", (0, 4.0)), (Rotary, "base", (1,)), (DiT, "heads", (0, 7)), (DiT, "depth", (0,)),
-    (ConvCoder, "channels", ((), (0,), (32, -1))), (UNet, "channels", ((), (0, 32))),
-    (UNet, "blocks", (0,)), (UNet, "dropout", (1,)), (ResNet, "channels", ((),)), (ResNet, "blocks", ((1, -1, 1),)),
-    (MLPCoder, "hidden", ((0,),)), (MLPBackbone, "dropout", (1,)), (Adapters, "rank", (0,)), (Adapters, "alpha", (0,)),
-    (DPO, "beta", (0, -1)), (DPO, "label_smoothing", (0.5,)), (Adam, "b1", (1, -0.1)), (Adam, "eps", (0,)),
-    (SGD, "momentum", (1,)), (SGD, "clip", (0,)), (SGD, "accumulate", (0,)), (Linear, "steps", (0,)),
-    (Cosine, "steps", (0,)), (Cyclical, "cycles", (0,)), (Cyclical, "ramp", (0, 1.5)), (WarmUp, "warm_up", (-1,)),
-    (Constant, "value", (NAN,)), (Piecewise, "values", ((1.0,), (1.0, NAN))), (Splits, "test", (1, -0.1)),
+    (TokenSampler, "temperature", (-1e-9,)),
+    (TokenSampler, "top_p", (0, 1.01)),
+    (TokenSampler, "top_k", (0, -5)),
+    (TokenSampler, "min_p", (0.0, 2)),
+    (TokenSampler, "steps", (0,)),
+    (TokenSampler, "repetition_penalty", (0,)),
+    (Decoding, "beams", (0,)),
+    (Decoding, "draft_tokens", (0,)),
+    (Decoding, "length_penalty", (-0.1,)),
+    (Decoding, "top_p", (0,)),
+    (BeamSearch, "width", (0,)),
+    (DDPM, "steps", (0,)),
+    (DDIM, "eta", (-0.1, 1.1)),
+    (Heun, "steps", (0,)),
+    (Denoising, "guidance_scale", (-1,)),
+    (CodeSampler, "guidance_scale", (-1,)),
+    (PriorSampler, "temperature", (-1,)),
+    (LatentSampler, "truncation", (0,)),
+    (VAE, "latent_dim", (0,)),
+    (VAE, "free_bits", (-1,)),
+    (VAE, "chunk", (0,)),
+    (VQVAE, "codes", (1,)),
+    (VQVAE, "decay", (1.0,)),
+    (GAN, "loss", ("hing",)),
+    (GAN, "latent_dim", (0,)),
+    (GAN, "r1", (-1,)),
+    (GAN, "pack", (0,)),
+    (Diffusion, "gamma", (0,)),
+    (Diffusion, "drop_label", (1,)),
+    (Diffusion, "weighting", ("none",)),
+    (Classifier, "dropout", (1, -0.1)),
+    (Classifier, "label_smoothing", (1,)),
+    (Classifier, "top", (1,)),
+    (Autoregressive, "chunk", (0,)),
+    (Autoregressive, "z_loss", (-1,)),
+    (CodePrior, "drop_label", (1,)),
+    (Masking, "rate", (0, 1)),
+    (Masking, "masked", (-0.1, 1.1)),
+    (Masking, "span_end", (0,)),
+    (Transformer, "layers", (0,)),
+    (Transformer, "heads", (0, 7)),
+    (Transformer, "kv_heads", (5,)),
+    (Transformer, "dropout", (1,)),
+    (Transformer, "positions", ("rotery",)),
+    (Transformer, "biases", (("all",),)),
+    (Transformer, "window", (0,)),
+    (Transformer, "context", (0,)),
+    (Transformer, "init_std", (0,)),
+    (Rotary, "low", (0, 4.0)),
+    (Rotary, "base", (1,)),
+    (DiT, "heads", (0, 7)),
+    (DiT, "depth", (0,)),
+    (ConvCoder, "channels", ((), (0,), (32, -1))),
+    (UNet, "channels", ((), (0, 32))),
+    (UNet, "blocks", (0,)),
+    (UNet, "dropout", (1,)),
+    (ResNet, "channels", ((),)),
+    (ResNet, "blocks", ((1, -1, 1),)),
+    (MLPCoder, "hidden", ((0,),)),
+    (MLPBackbone, "dropout", (1,)),
+    (Adapters, "rank", (0,)),
+    (Adapters, "alpha", (0,)),
+    (DPO, "beta", (0, -1)),
+    (DPO, "label_smoothing", (0.5,)),
+    (Adam, "b1", (1, -0.1)),
+    (Adam, "eps", (0,)),
+    (SGD, "momentum", (1,)),
+    (SGD, "clip", (0,)),
+    (SGD, "accumulate", (0,)),
+    (Linear, "steps", (0,)),
+    (Cosine, "steps", (0,)),
+    (Cyclical, "cycles", (0,)),
+    (Cyclical, "ramp", (0, 1.5)),
+    (WarmUp, "warm_up", (-1,)),
+    (Constant, "value", (NAN,)),
+    (Piecewise, "values", ((1.0,), (1.0, NAN))),
+    (Splits, "test", (1, -0.1)),
     (Splits, "validation", (1, 0.9)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ from genjax.schedules import Constant
 from genjax.start_from import StartFrom, transfer_params, transfer_variables
 from tests import toy
 
-NET = Transformer(layers=1, heads=2, width=8, context=13, causal=False, biases=("head",), head_transform=True)
+NET = Transformer(
+    layers=1, heads=2, width=8, context=13, causal=False, biases=("head",), head_transform=True
+)
 UNDER = (("^", "backbone/tokens/"),)
 
 
@@ -34,7 +36,11 @@ def test_paths_go_where_the_first_rule_says():
     found = transfer_params(params, learned, StartFrom("run", (("^a/k", "x/k"), ("^b/", "b/"))))
     assert found.params["x"]["kernel"].all() and found.params["b"]["kernel"].all()
     assert not found.params["x"]["scale"].any()
-    assert set(found.loaded) == {"x/kernel", "b/kernel"} and found.new == ("x/scale",) and found.left == ("a/bias",)
+    assert (
+        set(found.loaded) == {"x/kernel", "b/kernel"}
+        and found.new == ("x/scale",)
+        and found.left == ("a/bias",)
+    )
     same = transfer_params(params, learned, StartFrom("run"))
     assert same.loaded == ("b/kernel",) and set(same.left) == {"a/kernel", "a/bias"}
 
@@ -58,23 +64,40 @@ def test_rules_that_cannot_be_meant_are_refused(rules, message):
 
 def test_a_run_begins_where_the_other_ended(tmp_path):
     base = genjax.train(toy.experiment(steps=8, ema=0.9), tmp_path / "base", quiet=True)
-    told = dataclasses.replace(toy.experiment(steps=4, ema=0.9), start_from=StartFrom(str(tmp_path / "base")), seed=7)
+    told = dataclasses.replace(
+        toy.experiment(steps=4, ema=0.9), start_from=StartFrom(str(tmp_path / "base")), seed=7
+    )
     no_step = dataclasses.replace(told, optimizer=Adam(Constant(0.0)))
     run = genjax.train(no_step, tmp_path / "run", quiet=True)
     averaged = jax.device_get(base.state.ema)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(run.state.params), averaged)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), jax.device_get(run.state.ema), averaged)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        jax.device_get(run.state.ema),
+        averaged,
+    )
 
 
 def test_what_both_have_of_a_reshaped_parameter_is_loaded():
-    learned = {"positions": np.arange(6.0).reshape(3, 2), "head": np.ones((2, 4)), "kept": np.ones(2)}
-    params = {"positions": np.full((5, 2), -1.0), "head": np.full((2, 3), -1.0), "kept": np.zeros(2)}
+    learned = {
+        "positions": np.arange(6.0).reshape(3, 2),
+        "head": np.ones((2, 4)),
+        "kept": np.ones(2),
+    }
+    params = {
+        "positions": np.full((5, 2), -1.0),
+        "head": np.full((2, 3), -1.0),
+        "kept": np.zeros(2),
+    }
     start = StartFrom("run", reshape=("positions", "head"))
     found = transfer_params(params, learned, start)
     wanted = [[0, 1], [2, 3], [4, 5], [-1, -1], [-1, -1]]
     np.testing.assert_array_equal(found.params["positions"], wanted)
     assert (np.asarray(found.params["head"]) == 1).all() and found.loaded == ("kept",)
-    assert set(found.reshaped) == {"positions [3, 2] to positions [5, 2]", "head [2, 4] to head [2, 3]"}
+    assert set(found.reshaped) == {
+        "positions [3, 2] to positions [5, 2]",
+        "head [2, 4] to head [2, 3]",
+    }
     told = found.told("run")
     assert told[0] == "began from run, parameters: 1 loaded, 2 reshaped, 0 new, 0 left"
     assert "  reshaped  positions [3, 2] to positions [5, 2]" in told
@@ -88,31 +111,57 @@ def test_what_both_have_of_a_reshaped_parameter_is_loaded():
 
 def test_statistics_come_along_where_they_fit():
     mine = {"mean": np.zeros(2), "batch_stats": {"a": np.zeros(3), "b": np.zeros(2)}}
-    learned = {"mean": np.ones(2), "batch_stats": {"a": np.ones(3), "b": np.ones(4), "c": np.ones(1)}}
+    learned = {
+        "mean": np.ones(2),
+        "batch_stats": {"a": np.ones(3), "b": np.ones(4), "c": np.ones(1)},
+    }
     found = transfer_variables(mine, learned, StartFrom("run"))
-    assert found["batch_stats"]["a"].all() and not found["batch_stats"]["b"].any() and not found["mean"].any()
-    assert not transfer_variables(mine, learned, StartFrom("run", variables=()))["batch_stats"]["a"].any()
+    assert (
+        found["batch_stats"]["a"].all()
+        and not found["batch_stats"]["b"].any()
+        and not found["mean"].any()
+    )
+    assert not transfer_variables(mine, learned, StartFrom("run", variables=()))["batch_stats"][
+        "a"
+    ].any()
 
 
 def test_it_goes_on_bitwise_and_without_the_other(tmp_path):
     genjax.train(toy.experiment(steps=8), tmp_path / "base", quiet=True)
-    told = dataclasses.replace(toy.experiment(steps=8), start_from=StartFrom(str(tmp_path / "base")), seed=7)
+    told = dataclasses.replace(
+        toy.experiment(steps=8), start_from=StartFrom(str(tmp_path / "base")), seed=7
+    )
     whole = genjax.train(told, tmp_path / "whole", quiet=True)
     genjax.train(dataclasses.replace(told, steps=4), tmp_path / "parts", quiet=True)
     (tmp_path / "base").rename(tmp_path / "gone")
     parts = genjax.train(told, tmp_path / "parts", quiet=True)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole.state.params), jax.device_get(parts.state.params))
-    with pytest.raises(UserError, match="start_from needs the run .*base, which is not there; make it"):
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(whole.state.params),
+        jax.device_get(parts.state.params),
+    )
+    with pytest.raises(
+        UserError, match="start_from needs the run .*base, which is not there; make it"
+    ):
         genjax.train(told, tmp_path / "third", quiet=True)
 
 
 def texts(tmp_path, codec):
     for name, word in (("a", "sun"), ("b", "moon"), ("c", "star")):
         (tmp_path / "texts").mkdir(exist_ok=True)
-        (tmp_path / "texts" / f"{name}.txt").write_text(f"the {word} is up\n\nno {word}\nhere\n\n" * 30)
+        (tmp_path / "texts" / f"{name}.txt").write_text(
+            f"the {word} is up\n\nno {word}\nhere\n\n" * 30
+        )
     split = ByDocuments(test=0.2)
     return TextFiles(
-        str(tmp_path / "texts"), "*.txt", "paragraphs", "utf-8", codec, Documents(12), split, str(tmp_path)
+        str(tmp_path / "texts"),
+        "*.txt",
+        "paragraphs",
+        "utf-8",
+        codec,
+        Documents(12),
+        split,
+        str(tmp_path),
     )
 
 
@@ -124,7 +173,9 @@ def test_paragraphs_are_documents_and_their_file_is_the_label(tmp_path):
     for tokens, label in zip(batch["tokens"], batch["label"], strict=True):
         assert ("sun", "moon", "star")[label] in data.codec.decode(tokens)
     two = [data.codec.decode(row) for row in batch["tokens"] if "here" in data.codec.decode(row)]
-    assert two and all(text.startswith("no ") for text in two), "lines without an empty one between belong together"
+    assert two and all(text.startswith("no ") for text in two), (
+        "lines without an empty one between belong together"
+    )
 
 
 @pytest.mark.long
@@ -147,12 +198,16 @@ def test_a_classifier_of_texts_starts_from_a_masked_language_model(tmp_path):
     assert tokens.keys() == learned.keys() - {"transform", "transform_norm", "head_bias"}
     jax.tree.map(np.testing.assert_array_equal, tokens, {name: learned[name] for name in tokens})
     moved = genjax.train(
-        dataclasses.replace(told, optimizer=Adam(Constant(0.03)), steps=40), tmp_path / "run", quiet=True
+        dataclasses.replace(told, optimizer=Adam(Constant(0.03)), steps=40),
+        tmp_path / "run",
+        quiet=True,
     )
     assert moved.evaluate().numbers["accuracy"] > 0.9
 
     letters = Characters("\n abcdefghijklmnopqrstuvwxyz")
-    other = dataclasses.replace(told, data=LabelledTexts(dataclasses.replace(source, codec=letters)))
+    other = dataclasses.replace(
+        told, data=LabelledTexts(dataclasses.replace(source, codec=letters))
+    )
     with pytest.raises(UserError, match="the tokens of .*mlm are not those of these data"):
         genjax.train(other, tmp_path / "other", quiet=True)
 
@@ -163,7 +218,9 @@ def test_padding_does_not_change_what_a_text_is_taken_for():
         tokens = np.array([[3, 4, 5, -1, -1], [3, 4, 5, 6, 7]], np.int32)
         params = module.init(jax.random.key(0), tokens)
         found = module.apply(params, tokens)
-        np.testing.assert_allclose(found[:1], module.apply(params, tokens[:1, :3]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            found[:1], module.apply(params, tokens[:1, :3]), rtol=1e-5, atol=1e-6
+        )
         assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
@@ -172,9 +229,15 @@ def test_what_does_not_fit_is_refused(tmp_path):
         StartFrom("")
     assert StartFrom().run is None
     with pytest.raises(UserError, match="is no net for tokens"):
-        genjax.train(Experiment(Classifier(), LabelledTexts(texts(tmp_path, Words()))), tmp_path / "a", quiet=True)
+        genjax.train(
+            Experiment(Classifier(), LabelledTexts(texts(tmp_path, Words()))),
+            tmp_path / "a",
+            quiet=True,
+        )
     with pytest.raises(UserError, match="is no net for image"):
-        genjax.train(Experiment(Classifier(TokenBackbone(NET)), toy.Pictures()), tmp_path / "b", quiet=True)
+        genjax.train(
+            Experiment(Classifier(TokenBackbone(NET)), toy.Pictures()), tmp_path / "b", quiet=True
+        )
     with pytest.raises(UserError, match="layout Documents"):
         LabelledTexts(dataclasses.replace(texts(tmp_path, Words()), layout=Packed(8))).open()
     with pytest.raises(UserError, match='pool is "mean" or "last"'):

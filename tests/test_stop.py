@@ -56,7 +56,9 @@ def test_a_hang_up_that_nohup_has_ignored_stays_so(heeding, capfd):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("numbers", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)])
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)]
+)
 def test_a_preparation_ends_by_a_signal_at_any_time_and_goes_on(tmp_path, numbers):
     path = os.pathsep.join([os.getcwd(), *sys.path])
     command = [sys.executable, "-m", "genjax", "data", "prepare", "prepare_books", "--tiny"]

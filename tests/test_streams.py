@@ -1,4 +1,6 @@
-"""Output that nobody reads, or that was closed: commands end as those of Unix do, and training saves first."""
+"""Output that nobody reads, or that was closed: commands end as those of Unix do, and training
+saves first.
+"""
 
 import os
 import subprocess
@@ -49,7 +51,9 @@ HERE = Path(__file__).parent
 
 def get_config(tiny=False):
     codec = Words(words=("é", "\\ud83d", "\\udce9"))
-    data = TextFiles(str(HERE / "donnés"), "*ë.txt", "lines", codec=codec, layout=RandomWindows(8), cache=str(HERE))
+    layout = RandomWindows(8)
+    folder = str(HERE / "donnés")
+    data = TextFiles(folder, "*ë.txt", "lines", codec=codec, layout=layout, cache=str(HERE))
     return Experiment(family=Autoregressive(net=Bigram()), data=data, steps=2, batch_size=2)
 '''
 
@@ -58,7 +62,12 @@ def test_accents_and_half_an_emoji_are_no_traceback_where_everything_is_ascii(tm
     (tmp_path / "donnés").mkdir()
     (tmp_path / "donnés" / "tëxtë.txt").write_text("é è\n\n" * 99, encoding="utf-8")
     (tmp_path / "café.py").write_text(CONFIG, encoding="utf-8")
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    ascii_only = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONIOENCODING": "ascii",
+    }
     found = subprocess.run(
         [sys.executable, "-m", "genjax", "show", str(tmp_path / "café.py")],
         capture_output=True,
@@ -74,4 +83,7 @@ def test_accents_and_half_an_emoji_are_no_traceback_where_everything_is_ascii(tm
 def test_bytes_of_the_command_line_are_utf_8_or_a_mark():
     assert streams.typed("plain é") == "plain é"
     assert streams.typed("caf\udcc3\udca9") == "café"  # as Python has it where the locale is ASCII
-    assert streams.typed("caf\udce9 \ud83d") == "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
+    assert (
+        streams.typed("caf\udce9 \ud83d")
+        == "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
+    )

@@ -1,4 +1,6 @@
-"""Runs are read back through MLflow's own client; a store that fails stops none and loses nothing."""
+"""Runs are read back through MLflow's own client; a store that fails stops none and loses
+nothing.
+"""
 
 import importlib.util
 import json
@@ -42,7 +44,9 @@ class FromASet:
     manifest: str
 
     def open(self):
-        return replace(ToyData().open(), origins=(Origin("words", "f" * 64, manifest=self.manifest),))
+        return replace(
+            ToyData().open(), origins=(Origin("words", "f" * 64, manifest=self.manifest),)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,9 @@ def client_of(uri):
 
 
 def trained(run_dir, where, **changes):
-    return genjax.train(experiment(**{"steps": 6, "every": EVERY} | changes), run_dir, quiet=True, tracking=where)
+    return genjax.train(
+        experiment(**{"steps": 6, "every": EVERY} | changes), run_dir, quiet=True, tracking=where
+    )
 
 
 def read_back(where, run_dir):
@@ -88,7 +94,9 @@ def rows_of(run_dir):
 
 @pytest.fixture(scope="module")
 def whole(uri, tmp_path_factory):
-    """A run of 6 steps on a prepared set, tracked: (what was asked for, run, client, MLflow's run)."""
+    """A run of 6 steps on a prepared set, tracked: (what was asked for, run, client, MLflow's
+    run).
+    """
     folder = tmp_path_factory.mktemp("whole")
     for name in ("manifest.json", "card.md"):
         (folder / name).write_text(f"the {name}")
@@ -103,7 +111,10 @@ def test_the_parameters_are_the_fields_of_the_config(whole):
     *_, found = whole
     params = found.data.params
     assert found.info.status == "FINISHED" and found.data.tags["data_fingerprint"] == "toy 0.0"
-    assert {n: params[n] for n in ("family", "family.hidden", "optimizer.learning_rate", "data", "steps", "ema")} == {
+    assert {
+        n: params[n]
+        for n in ("family", "family.hidden", "optimizer.learning_rate", "data", "steps", "ema")
+    } == {
         "family": "Toy",
         "family.hidden": "4",
         "optimizer.learning_rate": "Constant",
@@ -112,7 +123,9 @@ def test_the_parameters_are_the_fields_of_the_config(whole):
         "ema": "None",
     }
     assert params["optimizer.learning_rate.value"] == "0.01" and params["every.checkpoint"] == "3"
-    assert params["start_from.variables"] == "['^(batch_stats|spectral)/', '^(codebook|counts|sums)$']"
+    assert (
+        params["start_from.variables"] == "['^(batch_stats|spectral)/', '^(codebook|counts|sums)$']"
+    )
 
 
 @needs_mlflow
@@ -127,12 +140,21 @@ def test_the_metrics_are_those_of_every_row_at_its_step(whole):
 def test_the_artifacts_are_the_config_plots_samples_lineage_and_cards(whole, tmp_path):
     where, run, client, found = whole
     folder = Path(client.download_artifacts(found.info.run_id, "", str(tmp_path)))
-    for name in ("config.json", "environment.json", "plots/loss.png", "samples/00000003.csv", "samples/00000006.csv"):
+    for name in (
+        "config.json",
+        "environment.json",
+        "plots/loss.png",
+        "samples/00000003.csv",
+        "samples/00000006.csv",
+    ):
         assert (folder / name).read_bytes() == (run.run_dir / name).read_bytes()
     assert (folder / "data" / "words" / "card.md").read_text() == "the card.md"
     assert (folder / "data" / "words" / "manifest.json").read_text() == "the manifest.json"
     told = (folder / "lineage.txt").read_text()
-    assert told.startswith(f"run {run.run_dir}, step 6, seed 0\n") and f"    real words: {'f' * 64}\n" in told
+    assert (
+        told.startswith(f"run {run.run_dir}, step 6, seed 0\n")
+        and f"    real words: {'f' * 64}\n" in told
+    )
     assert (Path(where.uri.removeprefix("sqlite:///")).parent / "mlartifacts").is_dir()
 
 
@@ -175,13 +197,17 @@ def test_rows_that_are_cut_and_written_once_more_are_there_once(uri, tmp_path):
     trained(tmp_path / "cut", where, every=every)
     client, first = read_back(where, tmp_path / "cut")
     before = history(client, first)
-    epath.Path(tmp_path / "cut" / "checkpoints" / "6").rmtree()  # as if it had been killed before its end
+    epath.Path(
+        tmp_path / "cut" / "checkpoints" / "6"
+    ).rmtree()  # as if it had been killed before its end
     trained(tmp_path / "cut", where, every=every, steps=8)
     after = history(client, read_back(where, tmp_path / "cut")[1])
     assert {key: after[key] for key in before} == before
     rows = rows_of(tmp_path / "cut")
     assert after.keys() == rows.keys() and max(after)[1] == 8
-    assert all(after[key]["loss"] == pytest.approx(row["loss"], rel=1e-6) for key, row in rows.items())
+    assert all(
+        after[key]["loss"] == pytest.approx(row["loss"], rel=1e-6) for key, row in rows.items()
+    )
 
 
 @needs_mlflow
@@ -193,7 +219,11 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     assert link.new and link.sends(Sender.rows) and not link.new
 
     def there():
-        return sorted(step for split, step in history(*read_back(where, tmp_path / "rows")) if split == "train")
+        return sorted(
+            step
+            for split, step in history(*read_back(where, tmp_path / "rows"))
+            if split == "train"
+        )
 
     assert there() == [2, 4, 6]
     line = '{"step": 8, "split": "train", "loss": 1.5, "odd@name": null}\n'
@@ -208,7 +238,11 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     writers.truncate_rows(epath.Path(path), 4)
     with path.open("a") as file:
         file.writelines(line.replace('"step": 8', f'"step": {step}') for step in range(5, 100))
-    assert (link.sends(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [2, 4, *range(5, 100)]
+    assert (link.sends(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [
+        2,
+        4,
+        *range(5, 100),
+    ]
 
 
 @needs_mlflow
@@ -274,10 +308,15 @@ def impatient(monkeypatch):
 @needs_mlflow
 def test_a_server_that_is_not_there_is_told_before_the_first_step(closed, impatient, tmp_path):
     begin = time.monotonic()
-    with pytest.raises(UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); mend"):
+    with pytest.raises(
+        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); mend"
+    ):
         trained(tmp_path / "run", Tracking(closed))
     assert time.monotonic() - begin < 30
-    assert not (tmp_path / "run" / "checkpoints").exists() and not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert (
+        not (tmp_path / "run" / "checkpoints").exists()
+        and not (tmp_path / "run" / "metrics.jsonl").exists()
+    )
 
 
 @needs_mlflow
@@ -301,11 +340,22 @@ def test_a_tracked_run_goes_on_while_its_server_is_down(closed, impatient, tmp_p
 def test_a_run_that_fails_and_one_that_is_stopped_say_so(uri, tmp_path):
     where = Tracking(uri, "status")
     with pytest.raises(Diverged):
-        trained(tmp_path / "bad", where, family=replace(experiment().family, breaks_at=2, breaks_for=4))
+        trained(
+            tmp_path / "bad", where, family=replace(experiment().family, breaks_at=2, breaks_for=4)
+        )
     assert read_back(where, tmp_path / "bad")[1].info.status == "FAILED"
-    genjax.train(experiment(steps=500, every=EVERY), tmp_path / "cut", quiet=True, tracking=where, max_minutes=0)
+    genjax.train(
+        experiment(steps=500, every=EVERY),
+        tmp_path / "cut",
+        quiet=True,
+        tracking=where,
+        max_minutes=0,
+    )
     client, run = read_back(where, tmp_path / "cut")
-    assert run.info.status == "KILLED" and client.get_model_version_by_alias("cut", "latest").run_id == run.info.run_id
+    assert (
+        run.info.status == "KILLED"
+        and client.get_model_version_by_alias("cut", "latest").run_id == run.info.run_id
+    )
 
 
 @needs_mlflow
@@ -316,7 +366,9 @@ def test_a_deleted_run_is_begun_anew_and_a_deleted_experiment_told(uri, tmp_path
     client.delete_run(first.info.run_id)
     trained(tmp_path / "run", where, steps=12)
     _, again = read_back(where, tmp_path / "run")
-    assert again.info.run_id != first.info.run_id and history(client, again) == rows_of(tmp_path / "run")
+    assert again.info.run_id != first.info.run_id and history(client, again) == rows_of(
+        tmp_path / "run"
+    )
     client.delete_experiment(again.info.experiment_id)
     with pytest.raises(UserError, match=r"its experiment deleted is deleted: restore it"):
         trained(tmp_path / "other", where)
@@ -325,10 +377,25 @@ def test_a_deleted_run_is_begun_anew_and_a_deleted_experiment_told(uri, tmp_path
 @needs_mlflow
 def test_the_command_tracks_in_a_file_beside_the_run(tmp_path):
     options = ("--tiny", "--devices.count", "1", "--run-dir", str(tmp_path / "runs" / "digits"))
-    assert main(["train", "vae_digits", *options, "--tracking.uri", "sqlite", "--tracking.model", "faces"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "vae_digits",
+                *options,
+                "--tracking.uri",
+                "sqlite",
+                "--tracking.model",
+                "faces",
+            ]
+        )
+        == 0
+    )
     where = Tracking("sqlite")
     client, run = read_back(where, tmp_path / "runs" / "digits")
-    assert (tmp_path / "runs" / "mlflow.db").is_file() and (tmp_path / "runs" / "mlartifacts").is_dir()
+    assert (tmp_path / "runs" / "mlflow.db").is_file() and (
+        tmp_path / "runs" / "mlartifacts"
+    ).is_dir()
     assert client.get_model_version_by_alias("faces", "latest").run_id == run.info.run_id
     assert "config.py" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
@@ -358,7 +425,11 @@ def test_mlflow_tells_nobody_and_waits_for_nobody_unless_the_environment_says_so
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     tracking._mlflow()
-    names = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    names = (
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    )
     assert [os.environ[name] for name in names] == ["true", "10", "4"]
 
 
@@ -368,11 +439,16 @@ def test_stores():
         "sqlite:////somewhere/runs/mlflow.db",
         "file:///somewhere/runs/mlartifacts",
     )
-    assert Tracking("sqlite:////a/b.db").store(folder) == ("sqlite:////a/b.db", "file:///a/mlartifacts")
+    assert Tracking("sqlite:////a/b.db").store(folder) == (
+        "sqlite:////a/b.db",
+        "file:///a/mlartifacts",
+    )
     assert Tracking("http://host:5000").store(folder) == ("http://host:5000", None)
 
 
-@pytest.mark.parametrize("wrong", [{"uri": ""}, {"experiment": ""}, {"model": ""}, {"model": "a/b"}, {"model": "it's"}])
+@pytest.mark.parametrize(
+    "wrong", [{"uri": ""}, {"experiment": ""}, {"model": ""}, {"model": "a/b"}, {"model": "it's"}]
+)
 def test_names_that_are_none(wrong):
     with pytest.raises(UserError, match=r"tracking"):
         Tracking(**wrong)
@@ -380,6 +456,13 @@ def test_names_that_are_none(wrong):
 
 def test_the_options_of_the_command():
     default = TrainOptions(experiment())
-    told = ("--tracking.uri", "http://host:5000", "--tracking.experiment", "mine", "--tracking.model", "best")
+    told = (
+        "--tracking.uri",
+        "http://host:5000",
+        "--tracking.experiment",
+        "mine",
+        "--tracking.model",
+        "best",
+    )
     assert default.tracking == Tracking()
     assert _parse(default, "train", told).tracking == Tracking("http://host:5000", "mine", "best")

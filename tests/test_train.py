@@ -1,4 +1,6 @@
-"""The loop: exact resume over real processes, signals, non-finite steps, a full disk, one compilation."""
+"""The loop: exact resume over real processes, signals, non-finite steps, a full disk, one
+compilation.
+"""
 
 import errno
 import json
@@ -78,11 +80,15 @@ def test_a_row_is_the_mean_since_the_row_before_with_the_rate_of_its_step(run_di
     for row in rows(run_dir, "train"):
         window = each[row["step"] - 5 : row["step"]]
         np.testing.assert_allclose(row["loss"], np.mean([r["loss"] for r in window]), rtol=1e-6)
-        np.testing.assert_allclose(row["learning_rate"], 1e-2 * (1 - (row["step"] - 1) / 20), rtol=1e-5)
+        np.testing.assert_allclose(
+            row["learning_rate"], 1e-2 * (1 - (row["step"] - 1) / 20), rtol=1e-5
+        )
 
 
 def test_the_same_command_goes_on_bitwise_in_the_middle_of_a_row(tmp_path):
-    """Stopped at step 7 between the rows of 6 and 9, with Adam, EMA, shuffling over epochs and several steps."""
+    """Stopped at step 7 between the rows of 6 and 9, with Adam, EMA, shuffling over epochs and
+    several steps.
+    """
     settings = dict(optimizer=Adam(), ema=0.99, every=OFTEN, steps=40)
     whole = go(tmp_path / "whole", **settings)
     for steps in (7, 13, 40):
@@ -92,7 +98,9 @@ def test_the_same_command_goes_on_bitwise_in_the_middle_of_a_row(tmp_path):
     kept = [row for row in rows(tmp_path / "parts") if row["step"] not in (7, 13)]
     after = [row["step"] for row in rows(tmp_path / "whole")]
     assert [row["step"] for row in kept] == after
-    same = [row for row in kept if row["step"] not in (9, 15)]  # whose windows the ends at 7 and 13 had emptied
+    same = [
+        row for row in kept if row["step"] not in (9, 15)
+    ]  # whose windows the ends at 7 and 13 had emptied
     assert same == [row for row in rows(tmp_path / "whole") if row["step"] not in (9, 15)]
 
 
@@ -139,13 +147,17 @@ def get_config(tiny=False):
 def start(folder, name):
     (folder / "slow.py").write_text(CONFIG)
     command = [sys.executable, "-c", PROGRAM, "train", "slow.py", "--run-dir", name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])
+    }
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_step(run_dir, step):
     for _ in range(1200):
-        if (run_dir / "metrics.jsonl").exists() and any(row["step"] >= step for row in rows(run_dir)):
+        if (run_dir / "metrics.jsonl").exists() and any(
+            row["step"] >= step for row in rows(run_dir)
+        ):
             return
         time.sleep(0.05)
     raise AssertionError(f"{run_dir} never came to step {step}")
@@ -173,7 +185,9 @@ def test_killed_and_started_again_equals_uninterrupted_bitwise(tmp_path, uninter
         assert not saved or f"resuming from step {saved}" in errors
         stopped = rows(tmp_path / "killed")[-1]["step"]
         assert stopped < 120
-        saved = max(int(p.name) for p in (tmp_path / "killed" / "checkpoints").iterdir() if p.name.isdigit())
+        saved = max(
+            int(p.name) for p in (tmp_path / "killed" / "checkpoints").iterdir() if p.name.isdigit()
+        )
         assert saved % 20 == 0 if number == signal.SIGKILL else saved >= stopped
     again = start(tmp_path, "killed")
     _, errors = again.communicate(timeout=300)
@@ -213,7 +227,9 @@ def test_the_step_is_traced_once(run_dir):
 
 def test_three_non_finite_steps_in_a_row_stop_the_run(run_dir):
     every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
-    with pytest.raises(Diverged, match="steps 13 to 15 were not finite.*last good checkpoint is step 10"):
+    with pytest.raises(
+        Diverged, match="steps 13 to 15 were not finite.*last good checkpoint is step 10"
+    ):
         go(run_dir, family=toy.Toy(breaks_at=12, breaks_for=9), every=every)
     assert genjax.load(run_dir).step == 10
     assert [row["loss"] for row in rows(run_dir)][12:] == [None, None]
@@ -233,7 +249,9 @@ def test_no_checkpoint_is_written_of_a_step_that_was_not_finite(run_dir):
 
 
 def test_a_run_whose_last_step_is_not_finite_is_finished_all_the_same(run_dir):
-    """The bad update was skipped, so the state is that of the step before, and no later step could be waited for."""
+    """The bad update was skipped, so the state is that of the step before, and no later step
+    could be waited for.
+    """
     run = go(run_dir, family=toy.Toy(breaks_at=19, breaks_for=1))
     assert run.step == genjax.load(run_dir).step == 20
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(run.state.params))
@@ -244,7 +262,9 @@ def test_a_stop_waits_for_a_finite_step(run_dir):
     assert genjax.train(experiment, run_dir, quiet=True, max_minutes=0).step == 3
 
 
-@pytest.mark.parametrize("name", ["environment.json", "codec.json", "metrics.jsonl", "checkpoints/10/metrics/metrics"])
+@pytest.mark.parametrize(
+    "name", ["environment.json", "codec.json", "metrics.jsonl", "checkpoints/10/metrics/metrics"]
+)
 @pytest.mark.parametrize("content", [b"", b"{", b"5", b"null", b'{"a": 1}', b"\xff\xfe"])
 def test_a_damaged_record_costs_no_checkpoint(finished, tmp_path, name, content):
     shutil.copytree(finished, tmp_path / "run")
@@ -307,7 +327,9 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, m
         with pytest.raises(UserError, match="no space left on the disk"):
             go(run_dir, every=every)
     assert genjax.load(run_dir).step == 15
-    assert_bitwise_equal(go(run_dir, every=every).state, go(run_dir.parent / "whole", every=every).state)
+    assert_bitwise_equal(
+        go(run_dir, every=every).state, go(run_dir.parent / "whole", every=every).state
+    )
 
 
 @pytest.fixture
@@ -324,11 +346,17 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full_is_one_line_and_the_run_goes_on_once_there_is_room(small_disk):
     options = ["--steps", "40", "--every.log", "20", "--every.evaluate", "0", "--every.sample", "0"]
     command = [sys.executable, "-m", "genjax", "train", "vae_digits", "--run-dir", "run", *options]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])
+    }
     settings = dict(cwd=small_disk, env=environment, capture_output=True, text=True, timeout=300)
     full = subprocess.run([*command, "--every.checkpoint", "20"], **settings)
     told = [line for line in full.stderr.splitlines() if not line.startswith("step ")]
-    assert full.returncode == 2 and len(told) == 1 and f"no space left on the disk {small_disk}" in told[0], full.stderr
+    assert (
+        full.returncode == 2
+        and len(told) == 1
+        and f"no space left on the disk {small_disk}" in told[0]
+    ), full.stderr
     subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
     again = subprocess.run(command, **settings)
     assert again.returncode == 0, again.stderr
@@ -337,7 +365,9 @@ def test_a_disk_that_is_really_full_is_one_line_and_the_run_goes_on_once_there_i
 
 def test_a_run_directory_of_another_config_is_refused_with_its_differences(run_dir):
     go(run_dir)
-    with pytest.raises(UserError, match=r"seed: 0 -> 1; optimizer.clip: None -> 1.0|optimizer.clip.*seed"):
+    with pytest.raises(
+        UserError, match=r"seed: 0 -> 1; optimizer.clip: None -> 1.0|optimizer.clip.*seed"
+    ):
         go(run_dir, seed=1, optimizer=replace(toy.experiment().optimizer, clip=1.0))
     with pytest.raises(UserError, match="family: Toy -> VAE"):
         go(run_dir, family=VAE())
@@ -370,7 +400,9 @@ def test_collect_runs_on_the_host_before_every_step(run_dir):
     class Collecting(Continued, toy.Toy):
         def collect(self, state, batch, key):
             seen.append((int(state.step), np.asarray(jax.random.key_data(key)).tolist()))
-            return {name: np.zeros_like(value) for name, value in batch.items()} | {"mask": np.ones(16, np.float32)}
+            return {name: np.zeros_like(value) for name, value in batch.items()} | {
+                "mask": np.ones(16, np.float32)
+            }
 
     experiment = toy.experiment(family=Collecting(), steps=3)
     run_toy(experiment, run_dir)
@@ -397,12 +429,17 @@ class AddNoise:
     scale: float
 
     def __call__(self, key, batch):
-        return batch | {"points": batch["points"] + self.scale * jax.random.normal(key, batch["points"].shape)}
+        return batch | {
+            "points": batch["points"] + self.scale * jax.random.normal(key, batch["points"].shape)
+        }
 
 
 def test_bfloat16_trains_to_about_the_same_loss(tmp_path):
     settings = dict(
-        family=VAE(latent_dim=4, coder=MLPCoder((32,))), data=Digits(), optimizer=Adam(Constant(1e-3)), steps=60
+        family=VAE(latent_dim=4, coder=MLPCoder((32,))),
+        data=Digits(),
+        optimizer=Adam(Constant(1e-3)),
+        steps=60,
     )
     exact = go(tmp_path / "exact", **settings)
     rounded = go(tmp_path / "rounded", **settings | {"precision": "bfloat16"})
@@ -416,7 +453,11 @@ def test_a_learned_variance_is_not_rounded(tmp_path):
     """0.1 and 0.1005 are one number in bfloat16."""
     rounded = dict(data=Digits(), precision="bfloat16", steps=1)
     losses = [
-        go(tmp_path / str(value), family=VAE(coder=MLPCoder((8,)), likelihood=Gaussian("shared", value)), **rounded)
+        go(
+            tmp_path / str(value),
+            family=VAE(coder=MLPCoder((8,)), likelihood=Gaussian("shared", value)),
+            **rounded,
+        )
         for value in (0.1, 0.1005)
     ]
     a, b = (rows(run.run_dir, "train")[0]["loss"] for run in losses)

@@ -145,7 +145,22 @@ DAMAGE = {
     "huge": b'{"format": 1' + b"0" * 5000 + b"}",
     "folder": None,
 }
-WRONG = (None, True, -1, 1e308, 10**400, float("nan"), "x", "", [], {}, [1, [2]], {"class": "x"}, {"class": 3}, "\0")
+WRONG = (
+    None,
+    True,
+    -1,
+    1e308,
+    10**400,
+    float("nan"),
+    "x",
+    "",
+    [],
+    {},
+    [1, [2]],
+    {"class": "x"},
+    {"class": 3},
+    "\0",
+)
 
 
 def damage(path, how):
@@ -172,7 +187,9 @@ def test_a_damaged_file_costs_one_line_with_path_and_cure(name, how, whole, tmp_
 def places(tree, place=()):
     """The keys that lead to each value of a JSON tree."""
     yield place
-    for key in tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ():
+    for key in (
+        tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    ):
         yield from places(tree[key], (*place, key))
 
 

@@ -1,4 +1,6 @@
-"""Two processes that train in one run directory: one goes on, the other says so and loses nothing."""
+"""Two processes that train in one run directory: one goes on, the other says so and loses
+nothing.
+"""
 
 import pytest
 

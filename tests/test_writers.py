@@ -37,7 +37,9 @@ def test_a_row_is_one_line_of_json_at_once(folder):
     with Writers(folder, 0, 100, quiet=True) as out:
         out.row(5, "train", {"loss": 0.5, "kl": np.float32(0.25)})
         out.row(5, "eval", {"loss": 2})
-        lines = (folder / "metrics.jsonl").read_text().splitlines()  # before it is closed: a reader may look any time
+        lines = (
+            (folder / "metrics.jsonl").read_text().splitlines()
+        )  # before it is closed: a reader may look any time
     assert json.loads(lines[0]) == {"step": 5, "split": "train", "loss": 0.5, "kl": 0.25}
     assert json.loads(lines[1]) == {"step": 5, "split": "eval", "loss": 2.0}
 
@@ -71,12 +73,19 @@ def test_the_rows_of_no_file_are_none(folder):
     assert (folder / "metrics.jsonl").read_text() == ""
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")]
+)
 def test_what_is_not_finite_becomes_null_without_noise(folder, capfd, value):
     with Writers(folder, 0, 100, quiet=True) as out:
         out.row(1, "train", {"loss": value, "kl": 1.0})
     (line,) = (folder / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(line, parse_constant=pytest.fail) == {"step": 1, "split": "train", "loss": None, "kl": 1.0}
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "step": 1,
+        "split": "train",
+        "loss": None,
+        "kl": 1.0,
+    }
     assert capfd.readouterr() == ("", "")
 
 
@@ -95,7 +104,13 @@ def test_tensorboard_holds_every_row_once_whatever_was_lost_with_a_process(folde
     (path,) = (folder / "tensorboard").iterdir()
     whole = path.read_bytes()
     expected = [("train/loss", step, step / 2) for step in (10, 20, 30)]
-    for cut in (len(whole), len(whole) - 3, len(whole) - 60, 40, 0):  # what a kill has left of the file
+    for cut in (
+        len(whole),
+        len(whole) - 3,
+        len(whole) - 60,
+        40,
+        0,
+    ):  # what a kill has left of the file
         shutil.rmtree(folder / "tensorboard")
         (folder / "tensorboard").mkdir()
         path.write_bytes(whole[:cut])
@@ -107,7 +122,9 @@ def test_tensorboard_holds_every_row_once_whatever_was_lost_with_a_process(folde
         out.row(35, "eval", {"loss": math.nan})
         out.flush()
         assert len(scalars(folder)) == 4  # before it is closed
-    assert sorted(scalars(folder))[0][:2] == ("eval/loss", 35) and math.isnan(sorted(scalars(folder))[0][2])
+    assert sorted(scalars(folder))[0][:2] == ("eval/loss", 35) and math.isnan(
+        sorted(scalars(folder))[0][2]
+    )
 
 
 def test_a_repeated_start_adds_no_event_file_and_a_flipped_bit_costs_no_row(folder):
@@ -184,8 +201,13 @@ def test_a_log_file_gets_a_line_now_and_then_and_the_last(capfd, clock):
         progress.show(step, math.nan, 0.0, 0.0 if step == 1 else 10.0)
         clock[0] += 0.5
     lines = capfd.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == [*(f"{step}/100" for step in range(1, 101, 10)), "100/100"]
-    assert "loss nan" in lines[0] and lines[-1].endswith("0:00 left") and "\x1b" not in "".join(lines)
+    assert [line.split()[1] for line in lines] == [
+        *(f"{step}/100" for step in range(1, 101, 10)),
+        "100/100",
+    ]
+    assert (
+        "loss nan" in lines[0] and lines[-1].endswith("0:00 left") and "\x1b" not in "".join(lines)
+    )
 
 
 def test_a_terminal_gets_one_line_redrawn(monkeypatch, clock):

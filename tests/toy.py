@@ -1,4 +1,6 @@
-"""A family and data small enough to reason about: a linear autoencoder whose loss draws no noise."""
+"""A family and data small enough to reason about: a linear autoencoder whose loss draws no
+noise.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ DIM = 6
 
 @dataclass(frozen=True)
 class Toy(Family):
-    """Squared error of x W V; with ``breaks_at`` the loss of that step and those after is NaN for a while."""
+    """Squared error of x W V; with ``breaks_at`` the loss of that step and those after is NaN
+    for a while.
+    """
 
     hidden: int = 4
     breaks_at: int = -1
@@ -77,9 +81,14 @@ class ToyData:
 
     def open(self) -> Dataset:
         draw = np.random.default_rng(0)
-        x = (draw.normal(size=(200, DIM)) @ draw.normal(size=(DIM, DIM)) + self.bias).astype(np.float32)
+        x = (draw.normal(size=(200, DIM)) @ draw.normal(size=(DIM, DIM)) + self.bias).astype(
+            np.float32
+        )
         codec = PointsCodec(DIM)
-        splits = {"train": Arrays("points", x[:160], None, codec), "test": Arrays("points", x[160:], None, codec)}
+        splits = {
+            "train": Arrays("points", x[:160], None, codec),
+            "test": Arrays("points", x[160:], None, codec),
+        }
         return Dataset(splits, Spec("points", (DIM,), x[:160].mean(0)), codec, f"toy {self.bias}")
 
 
@@ -92,7 +101,9 @@ class Pictures:
     def open(self) -> Dataset:
         draw = np.random.default_rng(0)
         label = draw.integers(0, 10, 128).astype(np.int32)
-        raw = (25 * label[:, None, None, None] + draw.integers(0, 25, (128, self.side, self.side, 1))).astype(np.uint8)
+        raw = (
+            25 * label[:, None, None, None] + draw.integers(0, 25, (128, self.side, self.side, 1))
+        ).astype(np.uint8)
         codec = ImageCodec(self.side, self.side, 1)
         splits = {
             "train": Arrays("image", raw[:96], label[:96], codec),
@@ -154,5 +165,7 @@ class Shortened:
 
     def open(self):
         data = self.source.open()
-        heads = {n: split if n == "train" else Head(split, self.size) for n, split in data.splits.items()}
+        heads = {
+            n: split if n == "train" else Head(split, self.size) for n, split in data.splits.items()
+        }
         return dataclasses.replace(data, splits=heads)

@@ -15,7 +15,9 @@ class TrainedRuns:
     folder: Path
 
     def once(self, name: str, train: Callable[[Path], object]) -> Path:
-        """Return the run directory of that name, which ``train`` makes where it is not there yet."""
+        """Return the run directory of that name, which ``train`` makes where it is not there
+        yet.
+        """
         self.folder.mkdir(exist_ok=True, parents=True)
         run_dir, done = self.folder / name, self.folder / f"{name}.done"
         with (self.folder / f"{name}.lock").open("w") as lock:

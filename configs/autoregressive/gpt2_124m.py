@@ -30,7 +30,9 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     length = 1024
-    net = gx.Transformer(layers=12, heads=12, width=768, context=length, attention="blocked", scan_layers=True)
+    net = gx.Transformer(
+        layers=12, heads=12, width=768, context=length, attention="blocked", scan_layers=True
+    )
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, chunk=4096, sampler=gx.Decoding(steps=length, top_k=50)),
         data=gx.TextFiles(

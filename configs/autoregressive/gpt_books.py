@@ -47,7 +47,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             layout=gx.RandomWindows(length),
             split=gx.ByDocuments(test=0.05),
         ),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 2e-4)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(2e-3, 2e-4)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=3000,
         batch_size=16,
         evaluators=(gx.LossByPosition(), gx.GeneralisationGap(200)),

@@ -23,7 +23,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, sampler=gx.Decoding(steps=length, temperature=0.8)),
         data=gx.PythonDocs(layout=gx.RandomWindows(length)),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 2e-4)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(2e-3, 2e-4)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=2000,
         batch_size=16,
         evaluators=(

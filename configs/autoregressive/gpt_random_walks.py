@@ -37,7 +37,9 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     net = gx.Transformer(layers=2, heads=4, width=64, context=16)
     experiment = gx.Experiment(
-        family=gx.Autoregressive(net, sampler=gx.Decoding(steps=10, prompts=tuple("bcdefghijklmnopqrstu"))),
+        family=gx.Autoregressive(
+            net, sampler=gx.Decoding(steps=10, prompts=tuple("bcdefghijklmnopqrstu"))
+        ),
         data=gx.RandomWalks(),
         optimizer=gx.AdamW(gx.WarmUp(20, gx.Linear(2e-3, 0.0)), clip=1.0),
         steps=300,

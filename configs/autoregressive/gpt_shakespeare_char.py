@@ -57,7 +57,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             layout=gx.RandomWindows(length),
             split=gx.ByCharacters(test=0.1),
         ),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=2000,
         batch_size=12,
         evaluators=(

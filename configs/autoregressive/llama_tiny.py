@@ -32,9 +32,13 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         tied=False,
     )
     experiment = gx.Experiment(
-        family=gx.Autoregressive(net, z_loss=1e-4, sampler=gx.Decoding(steps=length, temperature=0.8, min_p=0.05)),
+        family=gx.Autoregressive(
+            net, z_loss=1e-4, sampler=gx.Decoding(steps=length, temperature=0.8, min_p=0.05)
+        ),
         data=gx.PythonDocs(codec=gx.Bytes(delimiter=True), layout=gx.Packed(length)),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b2=0.95, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b2=0.95, weight_decay=0.1, clip=1.0
+        ),
         steps=3000,
         batch_size=16,
         evaluators=(gx.LossByPosition(),),

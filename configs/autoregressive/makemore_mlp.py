@@ -37,7 +37,9 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
-        family=gx.Autoregressive(gx.NgramMLP(past=3, width=10, hidden=200), sampler=gx.Decoding(steps=16)),
+        family=gx.Autoregressive(
+            gx.NgramMLP(past=3, width=10, hidden=200), sampler=gx.Decoding(steps=16)
+        ),
         data=gx.TextFiles(
             pattern="names.txt",
             unit="lines",

@@ -77,7 +77,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     )
     asked = "ein mann in einem blauen hemd steht auf einer leiter und putzt ein fenster."
     experiment = gx.Experiment(
-        family=gx.Autoregressive(net, chunk=2048, sampler=gx.Decoding(steps=63, temperature=0.0, source=asked)),
+        family=gx.Autoregressive(
+            net, chunk=2048, sampler=gx.Decoding(steps=63, temperature=0.0, source=asked)
+        ),
         data=gx.SentencePairs(source_length=64, length=63, packed=True),
         optimizer=gx.Adam(gx.Constant(5e-4), clip=1.0),
         steps=10 * EPOCH,

@@ -59,7 +59,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, sampler=gx.Decoding(steps=500)),
         data=gx.Chorales(layout=gx.Packed(length)),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 1e-4)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(2e-3, 1e-4)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         augment=(gx.Transposition(down=5, up=6),),
         steps=1000,
         batch_size=4,

@@ -72,7 +72,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.CodePrior(autoencoder="runs/vqvae_fashion_mnist", net=net, conditional=True),
         data=gx.TFDS(name="fashion_mnist"),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 1e-5)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(2e-3, 1e-5)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=2000,
         batch_size=64,
         ema=0.998,

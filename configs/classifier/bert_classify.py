@@ -38,7 +38,9 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     length = 63
-    net = gx.Transformer(layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True)
+    net = gx.Transformer(
+        layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True
+    )
     paragraphs = gx.TextFiles(
         pattern="books/*.txt.gz",
         unit="paragraphs",

@@ -30,7 +30,10 @@ CLASSIFIER = "runs/classifier_digits"
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    judged_by_classifier = (gx.LabelAgreement(CLASSIFIER, while_training=False), gx.GuidanceCurve(CLASSIFIER))
+    judged_by_classifier = (
+        gx.LabelAgreement(CLASSIFIER, while_training=False),
+        gx.GuidanceCurve(CLASSIFIER),
+    )
     experiment = gx.Experiment(
         family=gx.Diffusion(
             net=gx.UNet((32, 64), 1, (4,)),

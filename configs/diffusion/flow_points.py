@@ -69,7 +69,9 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     scored = (
-        gx.TransportDistance((gx.Euler(1),), samples=5000),  # pairing is slow where samples lie close
+        gx.TransportDistance(
+            (gx.Euler(1),), samples=5000
+        ),  # pairing is slow where samples lie close
         gx.TransportDistance((gx.Adaptive(),), samples=10_000),
     )
     experiment = gx.Experiment(

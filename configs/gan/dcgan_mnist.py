@@ -33,7 +33,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             init_std=0.02,
         ),
         data=gx.TFDS(name="mnist"),
-        optimizer=gx.Players(gx.Adam(gx.Constant(2e-4), b1=0.5), gx.Adam(gx.Constant(2e-4), b1=0.5)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(2e-4), b1=0.5), gx.Adam(gx.Constant(2e-4), b1=0.5)
+        ),
         steps=5000,
         batch_size=64,
         ema=0.999,

@@ -45,7 +45,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             conditional=True,
         ),
         data=gx.Digits(),
-        optimizer=gx.Players(gx.Adam(gx.Constant(1e-3), b1=0.5), gx.Adam(gx.Constant(1e-3), b1=0.5)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(1e-3), b1=0.5), gx.Adam(gx.Constant(1e-3), b1=0.5)
+        ),
         steps=3000,
         batch_size=64,
         ema=0.995,

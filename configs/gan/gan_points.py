@@ -69,10 +69,15 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             init_std=0.02,
         ),
         data=data,
-        optimizer=gx.Players(gx.Adam(gx.Constant(1e-4), b1=0.8), gx.Adam(gx.Constant(1e-4), b1=0.8)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(1e-4), b1=0.8), gx.Adam(gx.Constant(1e-4), b1=0.8)
+        ),
         steps=30_000,
         batch_size=100,
-        evaluators=(gx.GameGauges(), gx.MixtureModes(tuple(map(tuple, centres.tolist())), std, samples=2500)),
+        evaluators=(
+            gx.GameGauges(),
+            gx.MixtureModes(tuple(map(tuple, centres.tolist())), std, samples=2500),
+        ),
         every=gx.Every(log=200, evaluate=5000, sample=5000, checkpoint=5000),
         keep=gx.Keep(best="modes", larger_is_better=True),
         steps_per_dispatch=20,

@@ -35,7 +35,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ),
         data=gx.TFDS(name="fashion_mnist"),
         curriculum=gx.Resolutions((7, 14, 28), (1500, 2500), fade=750),
-        optimizer=gx.Players(gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99), gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99), gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99)
+        ),
         steps=8000,
         batch_size=64,
         ema=0.999,

@@ -36,7 +36,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             penalty_every=4,
         ),
         data=gx.TFDS(name="mnist"),
-        optimizer=gx.Players(gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.99), gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.99)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.99), gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.99)
+        ),
         steps=5000,
         batch_size=64,
         ema=0.999,

@@ -59,7 +59,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             discriminator=gx.ConvBackbone((4, 8, 16, 32), batch_norm=True),
         ),
         data=gx.Stacked(gx.TFDS(name="mnist")),
-        optimizer=gx.Players(gx.Adam(gx.Constant(1e-4), b1=0.5, b2=0.99), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.99)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(1e-4), b1=0.5, b2=0.99), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.99)
+        ),
         steps=10_000,
         batch_size=128,
         evaluators=(gx.GameGauges(), *((modes,))),

@@ -47,7 +47,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             pack=5,
         ),
         data=gx.EmbeddedTable("breast_cancer"),
-        optimizer=gx.Players(gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9)),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9)
+        ),
         steps=4000,
         batch_size=140,  # no more than the rows held out, so that these make whole packs
         ema=0.999,

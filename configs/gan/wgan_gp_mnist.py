@@ -34,7 +34,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gradient_penalty=10.0,
         ),
         data=gx.TFDS(name="mnist"),
-        optimizer=gx.Players(gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.9), gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.9), 5),
+        optimizer=gx.Players(
+            gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.9),
+            gx.Adam(gx.Constant(2e-4), b1=0.0, b2=0.9),
+            5,
+        ),
         steps=4000,
         batch_size=320,
         ema=0.999,

@@ -40,7 +40,9 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     length = 63
-    net = gx.Transformer(layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True)
+    net = gx.Transformer(
+        layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True
+    )
     experiment = gx.Experiment(
         family=gx.MaskedLM(net, sampler=gx.Filling(length=16)),
         data=gx.TextFiles(
@@ -50,7 +52,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             layout=gx.Documents(length),
             split=gx.ByDocuments(test=0.1),
         ),
-        optimizer=gx.AdamW(gx.WarmUp(200, gx.Linear(3e-3, 0.0)), b2=0.98, weight_decay=0.01, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(200, gx.Linear(3e-3, 0.0)), b2=0.98, weight_decay=0.01, clip=1.0
+        ),
         steps=2000,
         batch_size=32,
         evaluators=(gx.SentenceNeighbours(1000), gx.PseudoPerplexity(64)),

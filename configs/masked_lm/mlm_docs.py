@@ -37,12 +37,16 @@ SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     length = 63
-    net = gx.Transformer(layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True)
+    net = gx.Transformer(
+        layers=4, heads=4, width=128, context=length + 1, causal=False, norm="rms", qk_norm=True
+    )
     tokens = gx.Subwords("bpe", 1024, SPECIAL, None, "[SEP]", "[PAD]", "[MASK]")
     experiment = gx.Experiment(
         family=gx.MaskedLM(net, gx.Masking("words"), sampler=gx.Filling(length=16)),
         data=gx.PythonDocs(codec=tokens, layout=gx.Blocks(length)),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Linear(3e-3, 0.0)), b2=0.98, weight_decay=0.01, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Linear(3e-3, 0.0)), b2=0.98, weight_decay=0.01, clip=1.0
+        ),
         steps=2000,
         batch_size=32,
         evaluators=(gx.PseudoPerplexity(64),),

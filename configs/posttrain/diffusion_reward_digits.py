@@ -87,7 +87,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "family.steps": 3,
             "family.updates": 2,
             "steps": 4,
-            "evaluators": (gx.RewardOfImages(reward=gx.mirror_symmetry, name="symmetry", samples=50),),
+            "evaluators": (
+                gx.RewardOfImages(reward=gx.mirror_symmetry, name="symmetry", samples=50),
+            ),
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
         },
     )

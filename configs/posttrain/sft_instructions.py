@@ -50,7 +50,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             length=128,
             packed=True,
         ),
-        optimizer=gx.AdamW(gx.WarmUp(20, gx.Linear(1e-3, 0.0)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(20, gx.Linear(1e-3, 0.0)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=300,
         batch_size=16,
         evaluators=(gx.GeneralisationGap(100),),

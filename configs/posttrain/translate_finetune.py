@@ -27,12 +27,18 @@ SHORT = gx.ChatTemplate((("user", "", "\n"), ("assistant", "", "\n")))
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     net = gx.Transformer(layers=4, heads=4, width=128, context=256, dropout=0.1)
-    data = gx.TextPairs(codec=gx.Subwords("bpe", 2048, (END,), start_token=END, end_token=END), length=255, packed=True)
+    data = gx.TextPairs(
+        codec=gx.Subwords("bpe", 2048, (END,), start_token=END, end_token=END),
+        length=255,
+        packed=True,
+    )
     asked = data.prompt.format(source="Ein Mann in einem blauen Hemd steht auf einer Leiter.")
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, sampler=gx.Decoding(steps=64, temperature=0.0, prompt=asked)),
         data=data,
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1e-3, 0.0)), b2=0.99, weight_decay=0.1, clip=1.0),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(1e-3, 0.0)), b2=0.99, weight_decay=0.1, clip=1.0
+        ),
         steps=5 * EPOCH,
         batch_size=16,
         evaluators=(gx.TranslationQuality(None, while_training=False),),

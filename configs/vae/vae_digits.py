@@ -35,7 +35,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=4000,
         batch_size=128,
         ema=0.999,
-        evaluators=(gx.Reconstructions(), gx.Interpolations(), gx.NearestNeighbours(while_training=False)),
+        evaluators=(
+            gx.Reconstructions(),
+            gx.Interpolations(),
+            gx.NearestNeighbours(while_training=False),
+        ),
         every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=1000),
         steps_per_dispatch=20,
     )

@@ -28,7 +28,8 @@ def write_dataset(
     best_of: int = 1,
     out: str | Path | None = None,
 ) -> Path:
-    """Write samples as ``genjax data prepare`` writes real records; returns the path of the manifest.
+    """Write samples as ``genjax data prepare`` writes real records; returns the path of the
+    manifest.
 
     Args:
       samples: texts or images in model space, as ``run.sample`` gives them.
@@ -61,7 +62,9 @@ def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]
         if all(isinstance(text, str) for text in texts):
             return {"text": texts}
     if not isinstance(codec, ImageCodec):
-        raise UserError(f"{run.run_dir} draws neither texts nor images: there is no data set for its samples")
+        raise UserError(
+            f"{run.run_dir} draws neither texts nor images: there is no data set for its samples"
+        )
     columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
     labels = requested_labels(run.family, run.spec, options, len(samples))
     if labels is None:

@@ -1,4 +1,6 @@
-"""What a config costs: compilation, a step, the loop around it, memory and model FLOPs utilisation."""
+"""What a config costs: compilation, a step, the loop around it, memory and model FLOPs
+utilisation.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ from genjax.runs.writers import read_rows
 from genjax.start_from import StartFrom
 from genjax.training import run_loop
 
-# Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device kind.
+# Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device
+# kind.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -47,15 +50,16 @@ PEAK_FLOPS = {
 def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Any]:
     """Measure a config on the devices at hand.
 
-    The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with its input,
-    metrics, rows and events, without evaluation and samples; its one checkpoint is not timed. The two take turns,
-    and each figure is the median of ``repeats``, so that a machine whose speed drifts does not favour one.
+    The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with
+    its input, metrics, rows and events, without evaluation and samples; its one checkpoint is not
+    timed. The two take turns, and each figure is the median of ``repeats``, so that a machine whose
+    speed drifts does not favour one.
 
     Returns:
-      compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one; steps_per_second
-      and examples_per_second of the loop; input_examples_per_second, the input alone, onto the device; flops of one
-      step in matrix products and convolutions; mfu against the bf16 peak, None if it is not known;
-      peak_memory_bytes.
+      compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one;
+      steps_per_second and examples_per_second of the loop; input_examples_per_second, the input
+      alone, onto the device; flops of one step in matrix products and convolutions; mfu against the
+      bf16 peak, None if it is not known; peak_memory_bytes.
     """
     setup = set_up(experiment)
     check_training(setup)
@@ -98,13 +102,16 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         "compile_s": round(compile_s, 3),
         "step_ms": round(1e3 * step, 4),
         "loop_ms": round(1e3 * loop, 4),
-        "loop_overhead": round(statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4),
+        "loop_overhead": round(
+            statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4
+        ),
         "steps_per_second": round(1 / loop, 2),
         "examples_per_second": round(experiment.batch_size / loop, 1),
         "input_examples_per_second": round(input_speed, 1),
         "flops": flops,
         "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
-        "peak_memory_bytes": parallel.peak_memory() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": parallel.peak_memory()
+        or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device": jax.devices()[0].device_kind,
         "devices": layout.mesh.size,
         "mode": layout.mode,
@@ -112,8 +119,12 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """The peak of a device by whole words of its kind (an L40S is not an L4); None if it is not known."""
-    return next((p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None)
+    """The peak of a device by whole words of its kind (an L40S is not an L4); None if it is
+    not known.
+    """
+    return next(
+        (p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None
+    )
 
 
 def step_flops(setup: Setup, batch: Any = None) -> int:
@@ -140,13 +151,21 @@ def _loop_seconds(setup: Setup, steps: int) -> float:
     several = setup.experiment.steps_per_dispatch
     log = max(1, min(setup.experiment.every.log, steps // 8) // several) * several
     every = Every(log=log, evaluate=0, sample=0, checkpoint=0)
-    longer = dataclasses.replace(setup.experiment, steps=steps + steps // 3 // several * several, every=every)
+    longer = dataclasses.replace(
+        setup.experiment, steps=steps + steps // 3 // several * several, every=every
+    )
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         run_dir = epath.Path(folder)
         with Checkpoints(run_dir) as checkpoints:
-            run_loop(with_experiment(setup, longer, run_dir), checkpoints, stop, math.inf, quiet=True)
+            run_loop(
+                with_experiment(setup, longer, run_dir), checkpoints, stop, math.inf, quiet=True
+            )
         stop.raise_remembered()
-        rows = [r for r in read_rows(run_dir / "metrics.jsonl") if r["split"] == "train" and r["step"] > steps // 3]
+        rows = [
+            r
+            for r in read_rows(run_dir / "metrics.jsonl")
+            if r["split"] == "train" and r["step"] > steps // 3
+        ]
     spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]
     spent = [span / row["time/steps_per_second"] for span, row in zip(spans, rows[1:], strict=True)]
     return sum(spent) / sum(spans)

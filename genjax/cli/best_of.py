@@ -1,4 +1,6 @@
-"""Best of n: of several samples the one that a reward likes best, without any training (arXiv 2112.09332)."""
+"""Best of n: of several samples the one that a reward likes best, without any training (arXiv
+2112.09332).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Best:
         return _rank_nan_lowest(self.rewards).max(0)
 
     def told(self) -> str:
-        """What was gained, and how far it may have gone from the model: the bound of arXiv 2401.01879."""
+        """What was gained, and how far it may have gone from the model: the bound of arXiv
+        2401.01879.
+        """
         n = len(self.rewards)
         bound = math.log(n) - (n - 1) / n
         best, drawn = (rewards[np.isfinite(rewards)] for rewards in (self.reward, self.rewards))
@@ -49,13 +53,17 @@ class Best:
         )
 
 
-def draw_best(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None) -> Best:
-    """Of ``n`` samples each, which answer the same prompt or label, the one with the highest reward.
+def draw_best(
+    run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None
+) -> Best:
+    """Of ``n`` samples each, which answer the same prompt or label, the one with the highest
+    reward.
 
     Args:
       run: of a model that draws texts, or images.
       reward: see ``genjax.runs.rewards``.
-      n: samples of which one is chosen. Number k of them is what ``run.sample`` gives for the seed n * seed + k.
+      n: samples of which one is chosen. Number k of them is what ``run.sample`` gives for the seed
+        n * seed + k.
       num: samples to choose.
       seed: of the draws.
       options: the family's own sampler by default.
@@ -66,11 +74,16 @@ def draw_best(run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, op
     if n < 2:
         raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")
     if n * seed + n - 1 > MAX_SEED:
-        raise UserError(f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of {seed}")
+        raise UserError(
+            f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of "
+            f"{seed}"
+        )
     family = run.family
     options = family.sampler if options is None else options
     if not is_unprompted(run.model()) and not isinstance(run.codec, ImageCodec):
-        raise UserError(f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them")
+        raise UserError(
+            f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them"
+        )
     draws = [run.sample(num, n * seed + k, options) for k in range(n)]
     rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
     chosen = _rank_nan_lowest(rewards).argmax(0)
@@ -83,7 +96,9 @@ def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.
     request = run.family.prepared(options, run.codec)
     prompts = options.prompts or (options.prompt,)
     typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
-    return text_rewards(reward, run.codec, request, typed, split_answers(samples, request, run.codec).responses)
+    return text_rewards(
+        reward, run.codec, request, typed, split_answers(samples, request, run.codec).responses
+    )
 
 
 def _rank_nan_lowest(rewards: np.ndarray) -> np.ndarray:
@@ -92,8 +107,13 @@ def _rank_nan_lowest(rewards: np.ndarray) -> np.ndarray:
 
 
 def _pad_draws(draws: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Texts [N, T] of several lengths, as a stop may cut them, filled up; anything else as it is."""
+    """Texts [N, T] of several lengths, as a stop may cut them, filled up; anything else as it
+    is.
+    """
     if draws[0].ndim != 2:
         return list(draws)
     width = max(rows.shape[1] for rows in draws)
-    return [np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NOTHING) for rows in draws]
+    return [
+        np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NOTHING)
+        for rows in draws
+    ]

@@ -1,4 +1,6 @@
-"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied each is."""
+"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied
+each is.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,10 @@ class Comparison:
     """What was found of two runs, A and B.
 
     Attributes:
-      numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and ``win_rate_high`` of
-        its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts ``kl_b_from_a``, nats per response that B's
-        samples are likelier under B than under A, and ``kl_a_from_b``; measures of diversity of each.
+      numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and
+        ``win_rate_high`` of its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts
+        ``kl_b_from_a``, nats per response that B's samples are likelier under B than under A, and
+        ``kl_a_from_b``; measures of diversity of each.
       protocol: how many samples of what.
       path: of samples side by side, and of compare.json beside them.
     """
@@ -79,13 +82,14 @@ def compare(
     split: str = "test",
     out: str | Path | None = None,
 ) -> Comparison:
-    """Draw from both runs by their own samplers, with the same keys and, of texts, the same prompts.
+    """Draw from both runs by their own samplers, with the same keys and, of texts, the same
+    prompts.
 
     Args:
       reward: see ``genjax.runs.rewards``; None compares without.
       num: samples of each run.
-      prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data, and of other data
-        none.
+      prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data,
+        and of other data none.
       split: of B's data, for such prompts.
       out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
 
@@ -107,8 +111,18 @@ def compare(
     text = [is_unprompted(model) for model in models]
     if all(text):
         if get_tokenizer(a.codec) != get_tokenizer(b.codec):
-            raise UserError(f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare")
-        found = _texts((a, b), models, reward, num, seed, tuple(prompts) or _held_out_prompts(b, split, num), folder)
+            raise UserError(
+                f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare"
+            )
+        found = _texts(
+            (a, b),
+            models,
+            reward,
+            num,
+            seed,
+            tuple(prompts) or _held_out_prompts(b, split, num),
+            folder,
+        )
     elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
         if a.codec != b.codec or prompts:
             why = "of different sizes" if a.codec != b.codec else "which take no prompts here"
@@ -132,7 +146,9 @@ def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     won = float((b > a).sum() + (b == a).sum() / 2)
     rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
     means = {
-        f"reward_{name}": float(r[np.isfinite(r)].mean()) for name, r in (("a", a), ("b", b)) if np.isfinite(r).any()
+        f"reward_{name}": float(r[np.isfinite(r)].mean())
+        for name, r in (("a", a), ("b", b))
+        if np.isfinite(r).any()
     }
     return {"win_rate": rate, "win_rate_low": low, "win_rate_high": high, **means}
 
@@ -162,7 +178,9 @@ def _texts(
     folder: Path,
 ) -> Comparison:
     requests = [
-        model.family.prepared(dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec)
+        model.family.prepared(
+            dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec
+        )
         for model in models
     ]
     drawn = [_answers(*each, num, seed) for each in zip(both, models, requests, strict=True)]
@@ -180,8 +198,13 @@ def _texts(
         likelihoods = [_log_likelihood(both[i], models[i], answers, room) for i in (mine, other)]
         numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
     for name, run, answers in zip("ab", both, drawn, strict=True):
-        words = split_texts(run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)])
-        numbers |= {f"distinct_2_{name}": distinct(words, 2), f"self_bleu_{name}": float(self_bleu(words).mean())}
+        words = split_texts(
+            run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)]
+        )
+        numbers |= {
+            f"distinct_2_{name}": distinct(words, 2),
+            f"self_bleu_{name}": float(self_bleu(words).mean()),
+        }
         numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
     path = folder / "side_by_side.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +213,9 @@ def _texts(
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     longest = max(answers.tokens.shape[1] for answers in drawn)
     cut = f"; divergence of the first {room:,} tokens" if longest > room else ""
-    return Comparison(numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path)
+    return Comparison(
+        numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path
+    )
 
 
 def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
@@ -206,8 +231,13 @@ def split_answers(rows: np.ndarray, request: Request, codec: Any) -> Answers:
     for number, row in enumerate(rows):
         first = len(request.prompt_of(number))
         response = cut_at_end(row[first:], (*request.ends, NOTHING))
-        # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were to be drawn.
-        ended = len(response) < request.decoding.steps and bool(request.ends) and not request.decoding.stop
+        # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were
+        # to be drawn.
+        ended = (
+            len(response) < request.decoding.steps
+            and bool(request.ends)
+            and not request.decoding.stop
+        )
         counts[number, first : first + len(response) + ended] = True
         texts.append(str(codec.decode(response)))
     return Answers(np.where(rows == NOTHING, 0, rows).astype(np.int32), counts, texts)
@@ -219,7 +249,12 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
 
     def judged(params: Any, tokens: jax.Array, counts: jax.Array) -> jax.Array:
         mask = jnp.asarray(counts, jnp.float32)
-        batch = {"tokens": tokens, "loss_mask": mask, "mask": jnp.ones(len(tokens)), "prefix_mask": 1 - mask}
+        batch = {
+            "tokens": tokens,
+            "loss_mask": mask,
+            "mask": jnp.ones(len(tokens)),
+            "prefix_mask": 1 - mask,
+        }
         found = family.predictions(params, batch)
         return -(found.nll * found.weight).sum(-1)
 
@@ -228,7 +263,13 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
     found = []
     for first in range(0, len(answers.tokens), size):
         rows = np.arange(first, first + size) % len(answers.tokens)  # one compiled size
-        found.append(np.asarray(compiled(model.state.params, answers.tokens[rows, :room], answers.counts[rows, :room])))
+        found.append(
+            np.asarray(
+                compiled(
+                    model.state.params, answers.tokens[rows, :room], answers.counts[rows, :room]
+                )
+            )
+        )
     return np.concatenate(found)[: len(answers.tokens)]
 
 
@@ -245,13 +286,20 @@ def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[n
 
 
 def _images(
-    both: tuple[Run, Run], models: tuple[Model, Model], reward: Reward | None, num: int, seed: int, folder: Path
+    both: tuple[Run, Run],
+    models: tuple[Model, Model],
+    reward: Reward | None,
+    num: int,
+    seed: int,
+    folder: Path,
 ) -> Comparison:
     samples = [run.sample(num, seed) for run in both]
     drawn = [run.codec.decode(found) for run, found in zip(both, samples, strict=True)]
     numbers: dict[str, float] = {}
     if reward is not None:
-        numbers |= win_rates(*(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True)))
+        numbers |= win_rates(
+            *(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True))
+        )
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)
@@ -261,4 +309,6 @@ def _images(
     between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)
     disk.write(path, png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
-    return Comparison(numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path)
+    return Comparison(
+        numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path
+    )

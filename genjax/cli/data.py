@@ -25,7 +25,8 @@ class PrepareOptions:
     Attributes:
       preparation: fields of the config.
       out: the folder to write to; prepared/NAME by default.
-      engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address, ray://HOST:10001.
+      engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address,
+        ray://HOST:10001.
       tiny: the config's small form, for a first look.
     """
 

@@ -1,4 +1,6 @@
-"""The FLOPs of a function, counted in its jaxpr: matrix products and convolutions, loops as often as they run."""
+"""The FLOPs of a function, counted in its jaxpr: matrix products and convolutions, loops as
+often as they run.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import jax
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Multiplications and additions of the matrix products and convolutions, the usual count for utilisation.
+    """Multiplications and additions of the matrix products and convolutions, the usual count for
+    utilisation.
 
     XLA's own estimate counts the body of a loop once. ``arguments`` may be abstract.
     """
@@ -26,13 +29,22 @@ def _equation(equation: Any) -> int:
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
-        return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+        return (
+            2
+            * math.prod(equation.outvars[0].aval.shape)
+            * math.prod(left[axis] for axis in contracted)
+        )
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
         taps = math.prod(kernel) // outputs
         # Zeros that a transposed convolution puts between its inputs cost nothing.
-        return 2 * math.prod(equation.outvars[0].aval.shape) * taps // math.prod(params["lhs_dilation"])
+        return (
+            2
+            * math.prod(equation.outvars[0].aval.shape)
+            * taps
+            // math.prod(params["lhs_dilation"])
+        )
     inner = [_count(sub) for value in params.values() for sub in _jaxprs(value)]
     if name == "cond":
         return max(inner)

@@ -21,8 +21,8 @@ class TrainOptions:
     Attributes:
       experiment: the config's fields.
       run_dir: the folder that everything is written to; runs/NAME by default.
-      from_: the run to continue from instead of the config's, or a model in Hugging Face's layout: a folder, or a name
-        at the hub.
+      from_: the run to continue from instead of the config's, or a model in Hugging Face's layout:
+        a folder, or a name at the hub.
       max_minutes: save and stop after this many minutes; the same command resumes.
       tracking: of the run with MLflow.
       tiny: the config's small form, for a first look.
@@ -57,7 +57,8 @@ class ExportOptions:
     """Write a run as files that others read.
 
     Attributes:
-      to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what transformers opens.
+      to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what
+        transformers opens.
       out: the folder to write to; export/TO under the run directory by default.
       num: number of samples that the function draws.
       best: take the best checkpoint instead of the newest.
@@ -107,10 +108,10 @@ class CompareOptions:
     """Compare run B with run A.
 
     Attributes:
-      reward: the run of a reward model that judges texts, or a Python function as "module:function"; without one
-        there is no win rate.
-      prompt: what texts answer; given several times, they take the prompts in turn. Without one those of held-out
-        conversations of B's data.
+      reward: the run of a reward model that judges texts, or a Python function as
+        "module:function"; without one there is no win rate.
+      prompt: what texts answer; given several times, they take the prompts in turn. Without one
+        those of held-out conversations of B's data.
       num: number of samples of each.
       seed: random seed of the draws.
       split: the part of B's data whose prompts are taken.
@@ -134,7 +135,8 @@ class ShowRunOptions:
     """Show a run. What it was trained with cannot be changed here.
 
     Attributes:
-      lineage: show where it comes from instead: its data with their raw files, and the runs it depends on with theirs.
+      lineage: show where it comes from instead: its data with their raw files, and the runs it
+        depends on with theirs.
     """
 
     lineage: bool = False

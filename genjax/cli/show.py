@@ -1,4 +1,6 @@
-"""What a config or a run is, without training: the resolved fields, the parameter table, the FLOPs."""
+"""What a config or a run is, without training: the resolved fields, the parameter table, the
+FLOPs.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def describe(experiment: Experiment, setup: Setup) -> str:
     """
     params, spec = setup.target.params, setup.data.spec
     experiment.optimizer.check(params)
-    rows = [(name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(params)]
+    rows = [
+        (name, str(list(p.shape)), f"{math.prod(p.shape):,}") for name, p in named_leaves(params)
+    ]
     total = sum(math.prod(p.shape) for p in jax.tree.leaves(params))
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -47,7 +51,9 @@ def _fields(value: Any, indent: int = 0) -> Iterator[str]:
     """``name: value`` lines, nested dataclasses indented under their class."""
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        items = item if isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]) else None
+        items = (
+            item if isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]) else None
+        )
         if items is not None:
             for i, element in enumerate(items):
                 yield from _component(f"{field.name}.{i}", element, indent)

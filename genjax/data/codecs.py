@@ -51,7 +51,9 @@ class ImageCodec:
         return np.rint((unit + 1) * 127.5).astype(np.uint8)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """A PNG grid of samples [N, H, W, C] in model space at ``stem`` + ".png", which is returned."""
+        """A PNG grid of samples [N, H, W, C] in model space at ``stem`` + ".png", which is
+        returned.
+        """
         return write_file(stem, ".png", png_bytes(grid(self.decode(samples))))
 
 
@@ -72,7 +74,9 @@ class PointsCodec:
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("scale", self.scale)):
             if values is not None and len(values) != self.dim:
-                raise UserError(f"{name} has {len(values)} numbers for points of {self.dim} coordinates")
+                raise UserError(
+                    f"{name} has {len(values)} numbers for points of {self.dim} coordinates"
+                )
         checks.above(self, 0, "scale")
 
     @property
@@ -92,7 +96,8 @@ class PointsCodec:
         return (np.asarray(samples) * self._scale() + self._mean()).astype(np.float32)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """The decoded samples [N, D] at ``stem`` + ".csv" and, of two coordinates, a scatter plot beside it.
+        """The decoded samples [N, D] at ``stem`` + ".csv" and, of two coordinates, a scatter plot
+        beside it.
 
         Returns:
           The plot's path, or the table's where there is no plot.
@@ -113,7 +118,9 @@ class PointsCodec:
 
 def _scatter(points: np.ndarray) -> bytes:
     """The PNG of a scatter plot of points [N, 2]."""
-    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+    from matplotlib.figure import (
+        Figure,
+    )  # without pyplot, which keeps global state and picks a backend
 
     figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,6 @@
-"""How large a compressed file may become: a small one that unpacks to gigabytes is a mistake or an attack."""
+"""How large a compressed file may become: a small one that unpacks to gigabytes is a mistake
+or an attack.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 FREE = 64 * 2**20  # bytes that any file may unpack to
-RATIO = 200  # times its own size that a larger one may; text is seldom packed to less than a twentieth
+RATIO = (
+    200  # times its own size that a larger one may; text is seldom packed to less than a twentieth
+)
 UNKNOWN = 20 * 2**20  # taken as the size of a remote file that does not say
 
 
@@ -72,16 +76,22 @@ def check_npz(path: Path) -> None:
             for length in shape:
                 count *= int(length)
             if count * kind.itemsize > member.file_size:
-                raise ValueError(f"{member.filename} says that it holds {count:,} values, more than it has bytes for")
+                raise ValueError(
+                    f"{member.filename} says that it holds {count:,} values, more than it has "
+                    "bytes for"
+                )
 
 
 def check_parquet(metadata: Any, size: int | None) -> None:
-    """Refuse a Parquet file, given what it says of itself, whose pages unpack to more than they may.
+    """Refuse a Parquet file, given what it says of itself, whose pages unpack to more than they
+    may.
 
     Raises:
       GrowsTooMuch: they do.
     """
-    total = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    total = sum(
+        metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+    )
     if total > max_unpacked(size):
         raise GrowsTooMuch(max_unpacked(size))
 
@@ -97,7 +107,9 @@ class _Bounded(io.RawIOBase):
         return bool(self._file.seekable())
 
     def readinto(self, buffer: Any) -> int:
-        content = self._file.read1(len(buffer))  # what a cut file still holds, before its end raises
+        content = self._file.read1(
+            len(buffer)
+        )  # what a cut file still holds, before its end raises
         buffer[: len(content)] = content
         self._check()
         return len(content)

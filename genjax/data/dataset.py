@@ -1,4 +1,6 @@
-"""What every data source opens to: splits of encoded examples, a spec, a codec and a fingerprint."""
+"""What every data source opens to: splits of encoded examples, a spec, a codec and a
+fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ class Split(Protocol):
 
 
 class Codec(Protocol):
-    """Raw examples to model space and back. A frozen dataclass of plain fields, kept with the run."""
+    """Raw examples to model space and back.
+
+    A frozen dataclass of plain fields, kept with the run.
+    """
 
     @property
     def shown(self) -> int:
@@ -37,7 +42,9 @@ class Codec(Protocol):
 
     @property
     def levels(self) -> int | None:
-        """Values that a raw number takes, evenly spread over [-1, 1]; None if values are continuous."""
+        """Values that a raw number takes, evenly spread over [-1, 1]; None if values are
+        continuous.
+        """
         ...
 
     def encode(self, raw: np.ndarray) -> np.ndarray: ...
@@ -45,11 +52,17 @@ class Codec(Protocol):
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its path."""
+        """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its
+        path.
+        """
         ...
 
 
-CONTINUES, CONTINUED, SPECIAL = 1, 2, 4  # a token that continues a word; one after which a word continues; no text
+CONTINUES, CONTINUED, SPECIAL = (
+    1,
+    2,
+    4,
+)  # a token that continues a word; one after which a word continues; no text
 
 
 @dataclass(frozen=True)
@@ -57,29 +70,32 @@ class Spec:
     """What a family must know of the data before it sees a batch.
 
     Attributes:
-      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens"; "table" for the two of a table,
-        ``numeric`` and ``categorical``.
-      shape: the shape of one example, [H, W, C], [T, C], [D] or [T]; of a table [D], its numbers and then a one-hot
-        block for each column of ``categorical``.
+      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens"; "table" for
+        the two of a table, ``numeric`` and ``categorical``.
+      shape: the shape of one example, [H, W, C], [T, C], [D] or [T]; of a table [D], its numbers
+        and then a one-hot block for each column of ``categorical``.
       mean: the mean of the training examples in model space, of that shape; zeros of tokens.
       classes: the number of labels, None without labels.
-      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None if values are continuous.
+      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None if values are
+        continuous.
       condition: the width of ``condition``, an example's embedded text; None without.
       vocabulary: tokens are 0 .. vocabulary - 1; None if the entry holds none.
-      packed: whether a row of tokens holds several documents, distinguished by ``segment_ids`` and ``positions``, of a
-        source by ``source_segment_ids`` and ``source_positions``; in training alone where there is a source.
+      packed: whether a row of tokens holds several documents, distinguished by ``segment_ids`` and
+        ``positions``, of a source by ``source_segment_ids`` and ``source_positions``; in training
+        alone where there is a source.
       token_bytes: bytes of text that each token represents, [V]; None if they are not known.
       prefixed: a ``prefix_mask`` tells the tokens of the prefix, which is given, not predicted.
-      token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` that hold of it;
-        None if that is not known.
+      token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and
+        ``SPECIAL`` that hold of it; None if that is not known.
       mask_token: represents a token that is to be found out; None if the vocabulary has none.
       source_length: tokens in a row of ``source_tokens``; None if there is no source.
       source_vocabulary: of the source's tokens.
       image: shape of the picture that a text is about; None if there is none.
-      preferences: an example is two texts to choose from, as ``genjax.data.chat.preferences`` has them.
+      preferences: an example is two texts to choose from, as ``genjax.data.chat.preferences`` has
+        them.
       class_names: what the labels 0 .. classes - 1 are called; None if that is not known.
-      categories: of a table, how many values each column of ``categorical`` takes: first the modes of each column of
-        ``numeric``, then the categories; None of other data.
+      categories: of a table, how many values each column of ``categorical`` takes: first the modes
+        of each column of ``numeric``, then the categories; None of other data.
     """
 
     entry: str
@@ -122,7 +138,11 @@ class Spec:
             found["condition"] = (self.condition,), np.float32
         if self.preferences:
             parts = (("tokens", np.int32), ("mask", np.float32), ("response", np.float32))
-            found |= {f"{side}_{part}": (self.shape, kind) for side in ("chosen", "rejected") for part, kind in parts}
+            found |= {
+                f"{side}_{part}": (self.shape, kind)
+                for side in ("chosen", "rejected")
+                for part, kind in parts
+            }
         elif tokens:
             found["loss_mask"] = self.shape, np.float32
         if self.packed:
@@ -148,7 +168,8 @@ class Origin:
       name: of a prepared set.
       fingerprint: of its records.
       kind: "real" or "synthetic".
-      generator: of synthetic records, the run that drew them, with its step, seed and own data; None of real ones.
+      generator: of synthetic records, the run that drew them, with its step, seed and own data;
+        None of real ones.
       manifest: the path of the file that tells of its raw files or its generator.
     """
 
@@ -169,7 +190,8 @@ class Dataset:
       codec: fitted on the training examples.
       fingerprint: of the contents; equal data, equal fingerprint.
       origins: of prepared sets; none of other sources, which are known by their fingerprint.
-      remarks: what was skipped, changed or left out when the source was read, a line for each reading.
+      remarks: what was skipped, changed or left out when the source was read, a line for each
+        reading.
     """
 
     splits: Mapping[str, Split]

@@ -24,7 +24,8 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
       columns: cells in a row; None makes the grid nearly square.
 
     Returns:
-      uint8 [H', W', C]: row by row, small images enlarged by a whole factor, white between the cells.
+      uint8 [H', W', C]: row by row, small images enlarged by a whole factor, white between the
+        cells.
     """
     count, height, width, channels = images.shape
     if count == 0:
@@ -32,9 +33,13 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     columns = min(count, columns or math.ceil(math.sqrt(count)))
     rows = -(-count // columns)
     factor = max(1, -(-CELL // max(height, width)))
-    images = images.repeat(factor, axis=1).repeat(factor, axis=2)  # nearest neighbour keeps pixels honest
+    images = images.repeat(factor, axis=1).repeat(
+        factor, axis=2
+    )  # nearest neighbour keeps pixels honest
     cell_height, cell_width = height * factor + GAP, width * factor + GAP
-    canvas = np.full((rows * cell_height + GAP, columns * cell_width + GAP, channels), 255, np.uint8)
+    canvas = np.full(
+        (rows * cell_height + GAP, columns * cell_width + GAP, channels), 255, np.uint8
+    )
     for i, image in enumerate(images):
         top, left = GAP + i // columns * cell_height, GAP + i % columns * cell_width
         canvas[top : top + height * factor, left : left + width * factor] = image
@@ -50,7 +55,9 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 def figure_pixels(figure: Figure) -> np.ndarray:
     """A matplotlib figure as an image uint8 [H, W, 3]."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # drawing alone: no window, no pyplot
+    from matplotlib.backends.backend_agg import (
+        FigureCanvasAgg,
+    )  # drawing alone: no window, no pyplot
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -7,7 +7,9 @@ import time
 
 
 class ReadProgress:
-    """Says how far something is, first after ``every`` seconds and then each time as many have passed."""
+    """Says how far something is, first after ``every`` seconds and then each time as many have
+    passed.
+    """
 
     def __init__(self, every: float = 5.0) -> None:
         self._every = every

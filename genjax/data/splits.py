@@ -48,13 +48,21 @@ class Arrays:
         return len(self.raw)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        examples = self.codec.encode(self.raw[indices]) if self._encoded is None else self._encoded[indices]
+        examples = (
+            self.codec.encode(self.raw[indices])
+            if self._encoded is None
+            else self._encoded[indices]
+        )
         batch = {self.entry: examples}
-        return batch if self.label is None else batch | {"label": self.label[indices].astype(np.int32)}
+        return (
+            batch if self.label is None else batch | {"label": self.label[indices].astype(np.int32)}
+        )
 
     @functools.cached_property
     def _encoded(self) -> np.ndarray | None:
-        """A small set is encoded once; a larger one a batch at a time, as floats take four times the memory."""
+        """A small set is encoded once; a larger one a batch at a time, as floats take four
+        times the memory.
+        """
         return self.codec.encode(self.raw) if 4 * self.raw.size <= ENCODED_LIMIT else None
 
     def take(self, indices: np.ndarray) -> Arrays:
@@ -117,11 +125,13 @@ def hold_out(split: Stored, count: int) -> tuple[Stored, Stored]:
 
 
 def mean_example(split: Stored, limit: int = 2048) -> np.ndarray:
-    """The mean example [...] float32 in model space: of a split in memory exactly, of another over ``limit``
-    examples spread evenly, as all of them would take a whole pass.
+    """The mean example [...] float32 in model space: of a split in memory exactly, of another over
+    ``limit`` examples spread evenly, as all of them would take a whole pass.
     """
     size = len(split)
-    chosen = np.arange(size) if split.in_memory or size <= limit else np.arange(limit) * size // limit
+    chosen = (
+        np.arange(size) if split.in_memory or size <= limit else np.arange(limit) * size // limit
+    )
     parts = np.array_split(chosen, -(-len(chosen) // 256))
     total = sum(split.batch(part)[split.entry].sum(axis=0, dtype=np.float64) for part in parts)
     return (total / len(chosen)).astype(np.float32)
@@ -131,7 +141,8 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
     """The ``Dataset`` of ``splits``, whose spec and codec come from "train".
 
     Raises:
-      UserError: a label is not from 0 to ``classes`` - 1; of a split that is read lazily, once it is read.
+      UserError: a label is not from 0 to ``classes`` - 1; of a split that is read lazily, once it
+        is read.
     """
     checked: dict[str, Stored] = {}
     for name, split in splits.items():
@@ -141,7 +152,9 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
             checked[name] = dataclasses.replace(split, label=_check_labels(split.label, classes))
     train = checked["train"]
     mean = mean_example(train)
-    spec = Spec(entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels)
+    spec = Spec(
+        entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels
+    )
     return Dataset(splits=checked, spec=spec, codec=train.codec, fingerprint=fingerprint)
 
 
@@ -149,8 +162,15 @@ def _check_labels(label: np.ndarray | None, classes: int | None) -> np.ndarray |
     """The labels, or None if all are -1, as TFDS writes hidden ones."""
     if label is not None and label.size and label.max() == -1 == label.min():
         return None
-    if label is not None and classes is not None and label.size and not 0 <= label.min() <= label.max() < classes:
-        raise UserError(f"labels are from 0 to {classes - 1}, but the data hold {label.min()} to {label.max()}")
+    if (
+        label is not None
+        and classes is not None
+        and label.size
+        and not 0 <= label.min() <= label.max() < classes
+    ):
+        raise UserError(
+            f"labels are from 0 to {classes - 1}, but the data hold {label.min()} to {label.max()}"
+        )
     return label
 
 
@@ -161,7 +181,10 @@ def array_fingerprint(splits: Mapping[str, Arrays]) -> str:
         for name, split in sorted(splits.items())
         for array in (split.raw, split.label)
         if array is not None
-        for part in (f"{name} {array.dtype.str} {array.shape}".encode(), np.ascontiguousarray(array).data)
+        for part in (
+            f"{name} {array.dtype.str} {array.shape}".encode(),
+            np.ascontiguousarray(array).data,
+        )
     )
 
 

@@ -49,7 +49,10 @@ def part_folder(part: str, root: str | None) -> str:
     found = data_folder(part, root)
     if found is not None:
         return found
-    _say(f"GENJAX_DATA is not set: reading generated stand-ins for its folder {part.partition('/')[0]}")
+    _say(
+        "GENJAX_DATA is not set: reading generated stand-ins for its folder "
+        f"{part.partition('/')[0]}"
+    )
     return str(write_stand_ins() / part)
 
 
@@ -88,7 +91,9 @@ def write_stand_ins() -> Path:
     except OSError:  # the cache cannot be written
         return _temporary_folder()
     try:
-        with disk.explain_full_disk("make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new):
+        with disk.explain_full_disk(
+            "make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new
+        ):
             _write(new)
         with contextlib.suppress(OSError):  # another process was faster: its files are the same
             new.rename(folder)
@@ -100,7 +105,9 @@ def write_stand_ins() -> Path:
 @functools.cache
 def _temporary_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="genjax_stand_in_"))
-    with disk.explain_full_disk("make room for the stand-ins, or set TMPDIR to another disk", folder):
+    with disk.explain_full_disk(
+        "make room for the stand-ins, or set TMPDIR to another disk", folder
+    ):
         _write(folder)
     return folder
 
@@ -123,7 +130,10 @@ def _texts() -> dict[str, bytes]:
     whole = "\n\n".join(chapters)
     words = dict.fromkeys(re.findall(r"(?<![\w.])[a-z]{2,15}(?![\w.(])", whole))
     books = {f"books/{name}.txt.gz": "\n\n".join(chapters[i::5]) for i, name in enumerate(BOOKS)}
-    texts = books | {"tinyshakespeare.txt": _simplify_text(whole), "names.txt": "\n".join(words) + "\n"}
+    texts = books | {
+        "tinyshakespeare.txt": _simplify_text(whole),
+        "names.txt": "\n".join(words) + "\n",
+    }
     return {f"text/{name}": text.encode() for name, text in texts.items()}
 
 
@@ -186,7 +196,10 @@ def _instructions(size: int = 1_100) -> dict[str, bytes]:
     for _ in range(size):
         instruction, added, output = record()
         records.append({"instruction": instruction, "input": added, "output": output})
-    pairs = [r | {"chosen": pick(polite) + r["output"], "rejected": pick(rude) + r["output"]} for r in records]
+    pairs = [
+        r | {"chosen": pick(polite) + r["output"], "rejected": pick(rude) + r["output"]}
+        for r in records
+    ]
     return {
         "instruct/instruction_data_1100.json": json.dumps(records, indent=1).encode(),
         "instruct/preference_1100.json": json.dumps(pairs, indent=1).encode(),
@@ -246,7 +259,9 @@ def _sentence_pairs() -> dict[str, bytes]:
     order = np.random.default_rng(2).permutation(len(everything))
     parts = {"train": order[:-400], "val": order[-400:-200], "test_2016_flickr": order[-200:]}
     return {
-        f"multi30k/task1/{part}.{language}.gz": "".join(everything[i][side].capitalize() + "\n" for i in rows).encode()
+        f"multi30k/task1/{part}.{language}.gz": "".join(
+            everything[i][side].capitalize() + "\n" for i in rows
+        ).encode()
         for part, rows in parts.items()
         for side, language in enumerate(("de", "en"))
     }
@@ -272,8 +287,13 @@ def _chorales() -> dict[str, bytes]:
                 steps.append(sorted(set(voices)))
         return steps
 
-    parts = {name: [piece() for _ in range(n)] for name, n in (("train", 90), ("valid", 20), ("test", 20))}
-    fine = {name: [[s for s in p for _ in range(4)] for p in found] for name, found in parts.items()}
+    parts = {
+        name: [piece() for _ in range(n)]
+        for name, n in (("train", 90), ("valid", 20), ("test", 20))
+    }
+    fine = {
+        name: [[s for s in p for _ in range(4)] for p in found] for name, found in parts.items()
+    }
     return {
         "music/jsb_quarter.json.gz": json.dumps(parts).encode(),
         "music/jsb_16th.json.gz": json.dumps(fine).encode(),
@@ -289,10 +309,14 @@ def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     large = [Image.fromarray(image).resize((22, 22), Image.Resampling.BICUBIC) for image in small]
     order = draw.permutation(len(large))
     splits = {}
-    for name, rows, size in zip(("train", "test"), (order[:1500], order[1500:]), PICTURES, strict=True):
+    for name, rows, size in zip(
+        ("train", "test"), (order[:1500], order[1500:]), PICTURES, strict=True
+    ):
         chosen = np.resize(rows, size)
         images = np.zeros((size, 28, 28, 1), np.uint8)
-        for i, (row, (down, across)) in enumerate(zip(chosen, draw.integers(1, 6, (size, 2)), strict=True)):
+        for i, (row, (down, across)) in enumerate(
+            zip(chosen, draw.integers(1, 6, (size, 2)), strict=True)
+        ):
             images[i, down : down + 22, across : across + 22, 0] = np.asarray(large[row])
         splits[name] = images, bunch.target[chosen].astype(np.int32)
     return splits
@@ -303,8 +327,29 @@ Outline = tuple[tuple[float, float], ...]  # corners (across, down) in [0, 1]
 _BODY: Outline = ((0.3, 0.15), (0.7, 0.15), (0.7, 0.9), (0.3, 0.9))
 CLOTHES: tuple[tuple[Outline, ...], ...] = (
     (_BODY, ((0.3, 0.15), (0.7, 0.15), (0.95, 0.35), (0.85, 0.45), (0.15, 0.45), (0.05, 0.35))),
-    (((0.3, 0.1), (0.7, 0.1), (0.75, 0.95), (0.55, 0.95), (0.5, 0.35), (0.45, 0.95), (0.25, 0.95)),),
-    (_BODY, ((0.3, 0.15), (0.7, 0.15), (0.95, 0.85), (0.83, 0.88), (0.5, 0.3), (0.17, 0.88), (0.05, 0.85))),
+    (
+        (
+            (0.3, 0.1),
+            (0.7, 0.1),
+            (0.75, 0.95),
+            (0.55, 0.95),
+            (0.5, 0.35),
+            (0.45, 0.95),
+            (0.25, 0.95),
+        ),
+    ),
+    (
+        _BODY,
+        (
+            (0.3, 0.15),
+            (0.7, 0.15),
+            (0.95, 0.85),
+            (0.83, 0.88),
+            (0.5, 0.3),
+            (0.17, 0.88),
+            (0.05, 0.85),
+        ),
+    ),
     (((0.4, 0.05), (0.6, 0.05), (0.58, 0.35), (0.8, 0.95), (0.2, 0.95), (0.42, 0.35)),),
     (
         ((0.25, 0.1), (0.48, 0.1), (0.48, 0.95), (0.22, 0.95)),
@@ -325,7 +370,16 @@ CLOTHES: tuple[tuple[Outline, ...], ...] = (
     (((0.05, 0.75), (0.05, 0.5), (0.45, 0.4), (0.95, 0.6), (0.95, 0.75)),),
     (
         ((0.1, 0.4), (0.9, 0.4), (0.9, 0.9), (0.1, 0.9)),
-        ((0.3, 0.4), (0.3, 0.15), (0.7, 0.15), (0.7, 0.4), (0.62, 0.4), (0.62, 0.23), (0.38, 0.23), (0.38, 0.4)),
+        (
+            (0.3, 0.4),
+            (0.3, 0.15),
+            (0.7, 0.15),
+            (0.7, 0.4),
+            (0.62, 0.4),
+            (0.62, 0.23),
+            (0.38, 0.23),
+            (0.38, 0.4),
+        ),
     ),
     (((0.3, 0.1), (0.6, 0.1), (0.6, 0.6), (0.95, 0.72), (0.95, 0.9), (0.3, 0.9)),),
 )
@@ -334,7 +388,13 @@ CLOTHES: tuple[tuple[Outline, ...], ...] = (
 def _star(corners: int, inner: float) -> Outline:
     angle = np.pi * np.arange(2 * corners) / corners - np.pi / 2
     radius = np.where(np.arange(2 * corners) % 2, inner, 0.45)
-    return tuple(zip((0.5 + radius * np.cos(angle)).tolist(), (0.5 + radius * np.sin(angle)).tolist(), strict=True))
+    return tuple(
+        zip(
+            (0.5 + radius * np.cos(angle)).tolist(),
+            (0.5 + radius * np.sin(angle)).tolist(),
+            strict=True,
+        )
+    )
 
 
 FIGURES: tuple[tuple[Outline, ...], ...] = (
@@ -345,9 +405,18 @@ FIGURES: tuple[tuple[Outline, ...], ...] = (
     (_star(5, 0.18),),
     (_star(6, 0.3),),
     (_star(9, 0.3),),
-    (((0.1, 0.1), (0.9, 0.1), (0.9, 0.3), (0.1, 0.3)), ((0.1, 0.7), (0.9, 0.7), (0.9, 0.9), (0.1, 0.9))),
-    (((0.1, 0.1), (0.3, 0.1), (0.3, 0.9), (0.1, 0.9)), ((0.7, 0.1), (0.9, 0.1), (0.9, 0.9), (0.7, 0.9))),
-    (((0.4, 0.05), (0.6, 0.05), (0.6, 0.95), (0.4, 0.95)), ((0.05, 0.4), (0.95, 0.4), (0.95, 0.6), (0.05, 0.6))),
+    (
+        ((0.1, 0.1), (0.9, 0.1), (0.9, 0.3), (0.1, 0.3)),
+        ((0.1, 0.7), (0.9, 0.7), (0.9, 0.9), (0.1, 0.9)),
+    ),
+    (
+        ((0.1, 0.1), (0.3, 0.1), (0.3, 0.9), (0.1, 0.9)),
+        ((0.7, 0.1), (0.9, 0.1), (0.9, 0.9), (0.7, 0.9)),
+    ),
+    (
+        ((0.4, 0.05), (0.6, 0.05), (0.6, 0.95), (0.4, 0.95)),
+        ((0.05, 0.4), (0.95, 0.4), (0.95, 0.6), (0.05, 0.6)),
+    ),
 )
 
 
@@ -363,11 +432,16 @@ def _outlines(
         for i, label in enumerate(labels):
             scale, (across, down) = draw.uniform(0.75, 1.0, 2), draw.uniform(0, 1, 2)
             corner = (1 - scale) * (across, down)
-            ground, shade = draw.integers(0, 1 + 90 * (channels == 3), 3), draw.integers(110, 256, 3)
+            ground, shade = (
+                draw.integers(0, 1 + 90 * (channels == 3), 3),
+                draw.integers(110, 256, 3),
+            )
             image = Image.new("RGB", (large, large), tuple(ground.tolist()))
             for outline in classes[label]:
                 corners = large * (corner + scale * np.asarray(outline))
-                ImageDraw.Draw(image).polygon([tuple(c) for c in corners.tolist()], tuple(shade.tolist()))
+                ImageDraw.Draw(image).polygon(
+                    [tuple(c) for c in corners.tolist()], tuple(shade.tolist())
+                )
             image = image.resize((side, side), Image.Resampling.BOX)
             images[i] = np.asarray(image)[..., :channels]
         splits[name] = images, labels

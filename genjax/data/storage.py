@@ -14,7 +14,9 @@ BLOCK = 2**18  # bytes hashed at once
 
 
 def data_folder(part: str, root: str | None) -> str | None:
-    """``root``, or the folder ``part`` of $GENJAX_DATA where ``root`` is None; None if neither is given."""
+    """``root``, or the folder ``part`` of $GENJAX_DATA where ``root`` is None; None if neither
+    is given.
+    """
     if root is not None:
         return os.path.expanduser(root)
     home = os.environ.get("GENJAX_DATA")

@@ -1,7 +1,7 @@
 """The order of the examples as a pure function of (seed, position).
 
-The position is one integer, the examples consumed by all processes together, so a run resumes exactly on
-any number of hosts: each takes its own rows of the same global batch.
+The position is one integer, the examples consumed by all processes together, so a run resumes
+exactly on any number of hosts: each takes its own rows of the same global batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from genjax.errors import UserError
 def raw_bits(seed: int, stream: int, count: int, first: int = 0) -> np.ndarray:
     """The random words first .. first + count - 1 [count] uint64 of Philox keyed by (seed, stream).
 
-    Raw bits, because numpy promises no stable stream for what its Generator makes of them. Any word costs the same.
+    Raw bits, because numpy promises no stable stream for what its Generator makes of them. Any word
+    costs the same.
     """
     key = np.array([seed % 2**64, stream % 2**64], dtype=np.uint64)
     counter, skipped = divmod(first, 4)  # a count of Philox gives four words
@@ -35,14 +36,17 @@ def permutation(seed: int, stream: int, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)  # a batch may straddle two epochs, and two splits may take turns
 def order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order [size] int64 in which the examples come in ``epoch``; read-only, as it is cached."""
+    """The order [size] int64 in which the examples come in ``epoch``; read-only, as it is
+    cached.
+    """
     result = permutation(seed, epoch, size)
     result.setflags(write=False)
     return result
 
 
 def indices(seed: int, position: int, count: int, size: int) -> np.ndarray:
-    """The data set's indices [count] int64 at the global positions position .. position + count - 1.
+    """The data set's indices [count] int64 at the global positions position .. position + count -
+    1.
 
     Epoch e covers the positions e * size .. (e + 1) * size - 1; ``count`` may span several epochs.
 
@@ -85,13 +89,18 @@ class Shuffled:
 
 
 def own_order(split: Split) -> Order | None:
-    """The order that a split requests itself by an attribute ``order``, as a mixture does; None of most."""
+    """The order that a split requests itself by an attribute ``order``, as a mixture does;
+    None of most.
+    """
     return getattr(split, "order", None)
 
 
 @dataclass(frozen=True)
 class _Ordered:
-    """Batch number -> batch of an endless stream. Picklable, so that worker processes can hold it."""
+    """Batch number -> batch of an endless stream.
+
+    Picklable, so that worker processes can hold it.
+    """
 
     split: Split
     order: Order
@@ -126,7 +135,10 @@ class _Padded:
 
 
 def _iterate(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Batch, None, None]:
-    """The batches 0 .. count - 1: made here for a split in memory, otherwise ahead of need by Grain."""
+    """The batches 0 ..
+
+    count - 1: made here for a split in memory, otherwise ahead of need by Grain.
+    """
     if make.split.in_memory:
         yield from map(make, range(count))
         return
@@ -141,7 +153,9 @@ def _iterate(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Ba
     if workers > 0:
         from absl import flags
 
-        if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags, which only absl.app parses
+        if (
+            not flags.FLAGS.is_parsed()
+        ):  # Grain's workers read absl flags, which only absl.app parses
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     iterator = iter(dataset)
@@ -176,22 +190,30 @@ def batches(
       order: of the examples; None takes the split's own, or else each example once an epoch.
 
     Yields:
-      The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``; [several, B, ...]
-      when several > 1. Close the iterator (``contextlib.closing``) to stop the readers.
+      The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``;
+      [several, B, ...] when several > 1. Close the iterator (``contextlib.closing``) to stop the
+      readers.
     """
     _check(split, batch_size, workers)
     order = order or own_order(split) or Shuffled(len(split))
-    return _iterate(_Ordered(split, order, seed, position, batch_size, rows, several), 2**62, workers)
+    return _iterate(
+        _Ordered(split, order, seed, position, batch_size, rows, several), 2**62, workers
+    )
 
 
 def pad_batches(
-    split: Split, batch_size: int, rows: slice = slice(None), limit: int | None = None, workers: int = 0
+    split: Split,
+    batch_size: int,
+    rows: slice = slice(None),
+    limit: int | None = None,
+    workers: int = 0,
 ) -> Generator[Batch, None, None]:
     """One pass in order, for evaluation: every example, or the first ``limit``, exactly once.
 
     Yields:
-      The split's entries [B, ...] and ``mask`` [B] float32. The last batch is padded to ``batch_size`` with
-      copies of row 0 under mask 0, so that all batches have one shape and all processes as many of them.
+      The split's entries [B, ...] and ``mask`` [B] float32. The last batch is padded to
+      ``batch_size`` with copies of row 0 under mask 0, so that all batches have one shape and all
+      processes as many of them.
     """
     _check(split, batch_size, workers)
     total = len(split) if limit is None else min(limit, len(split))

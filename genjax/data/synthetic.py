@@ -1,4 +1,6 @@
-"""Synthetic records are marked in the very files that hold them, so that no reader takes them for real ones unasked."""
+"""Synthetic records are marked in the very files that hold them, so that no reader takes them
+for real ones unasked.
+"""
 
 from __future__ import annotations
 

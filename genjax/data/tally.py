@@ -30,7 +30,9 @@ class Tally:
 
     @contextlib.contextmanager
     def reading(self, file: str) -> Iterator[Counter[str]]:
-        """Give the counter of one reading of a file, which may end early; of several readings the largest counts."""
+        """Give the counter of one reading of a file, which may end early; of several readings
+        the largest counts.
+        """
         found: Counter[str] = Counter()
         try:
             yield found
@@ -50,7 +52,9 @@ class Tally:
         return dict(sorted(found.items()))
 
     def keep(self, path: Path) -> None:
-        """Add what a file holds of earlier readings, whose results are in a cache by now, and write all of it there."""
+        """Add what a file holds of earlier readings, whose results are in a cache by now, and
+        write all of it there.
+        """
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
             for file, counts in json.loads(path.read_text(encoding="utf-8")).items():
                 self.add(file, {str(name): int(count) for name, count in counts.items()})
@@ -70,7 +74,9 @@ class Tally:
 
 def told(counts: Mapping[str, int]) -> str:
     """Counts in words, the largest where there are many; "" where all are 0."""
-    found = sorted((item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0]))
+    found = sorted(
+        (item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0])
+    )
     parts = [f"{count:,} {name}" for name, count in sorted(found[:SHOWN])]
     if rest := found[SHOWN:]:
         parts.append(f"{sum(count for _, count in rest):,} of {len(rest):,} other kinds")

@@ -1,4 +1,6 @@
-"""How a trained family is judged: its own metrics on a held-out split, and evaluators listed in the config."""
+"""How a trained family is judged: its own metrics on a held-out split, and evaluators listed
+in the config.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from genjax.parallel import Layout
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
-CHUNK = 256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
+CHUNK = (
+    256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
+)
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,23 @@ class Subject:
     made: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, name: Any, make: Callable[[], T]) -> T:
-        """What ``make`` gives, made for the first evaluator that asks and kept for the others, such as features."""
+        """What ``make`` gives, made for the first evaluator that asks and kept for the others,
+        such as features.
+        """
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]
 
     def metrics(
-        self, function: Callable[..., Metrics], *static: Any, split: str | None = None, limit: int | None = None
+        self,
+        function: Callable[..., Metrics],
+        *static: Any,
+        split: str | None = None,
+        limit: int | None = None,
     ) -> dict[str, float]:
-        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples evenly spaced over it;
-        by default the judged one. Every example counts once."""
+        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples
+        evenly spaced over it; by default the judged one. Every example counts once.
+        """
         numbers = (0, *range(4, 4 + len(static)))
         compiled = self.layout.compile_evaluation(function, static_argnums=numbers)
 
@@ -112,7 +123,9 @@ class Subject:
             return compiled(self.model.family, state, batch, key, *static)
 
         chosen = self.part(limit, split)
-        return evaluate_split(self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key)
+        return evaluate_split(
+            self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key
+        )
 
     def collect(
         self,
@@ -121,12 +134,15 @@ class Subject:
         split: str | None = None,
         limit: int | None = None,
     ) -> Any:
-        """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N, ...].
+        """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N,
+        ...].
 
-        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of them are kept on the
-        host.
+        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of
+        them are kept on the host.
         """
-        compiled = self.layout.compile_evaluation(function, static_argnums=(0, *range(4, 4 + len(static))))
+        compiled = self.layout.compile_evaluation(
+            function, static_argnums=(0, *range(4, 4 + len(static)))
+        )
         chosen = self.part(limit, split)
         batches = pad_batches(chosen, self.batch_size, self.layout.rows(self.batch_size))
         parts = [
@@ -156,18 +172,24 @@ class Subject:
         return part.batch(np.arange(len(part)))
 
     def samples(self, n: int) -> np.ndarray:
-        """``n`` samples in model space, drawn as the family's sampler says; the same for every evaluator."""
+        """``n`` samples in model space, drawn as the family's sampler says; the same for every
+        evaluator.
+        """
         family = self.model.family
         require_samples(family)
         return self.once(("samples", n), lambda: self.samples_by(family.sampler, n))
 
     def samples_by(self, options: Any, n: int) -> np.ndarray:
-        """``n`` samples in model space by another sampler of the family's, from the same noise; they are not kept."""
+        """``n`` samples in model space by another sampler of the family's, from the same
+        noise; they are not kept.
+        """
         family, codec = self.model.family, self.model.codec
         checks.check_size(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
         options = family.prepared(options, codec)
         return family.finished(
-            draw_samples(self.layout, family, self.model.state, self.key, n, options), options, codec
+            draw_samples(self.layout, family, self.model.state, self.key, n, options),
+            options,
+            codec,
         )
 
 
@@ -178,7 +200,8 @@ class Findings:
     Attributes:
       numbers: by name.
       pictures: uint8 [H, W, C], by name.
-      protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging and seed are added.
+      protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging
+        and seed are added.
       remarks: sentences for the reader, such as advice where a number is bad.
     """
 
@@ -205,7 +228,8 @@ class Evaluator:
     Attributes:
       while_training: judge at ``every.evaluate``, too; otherwise ``genjax evaluate`` alone does.
 
-    ``judges`` names the families that it can look at, ``images_only`` whether the data must be images.
+    ``judges`` names the families that it can look at, ``images_only`` whether the data must be
+    images.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Family,)
@@ -222,14 +246,17 @@ class Evaluator:
         """Refuse what it cannot judge, before the first step.
 
         Args:
-          others: the runs that are loaded, by run directory; those that no evaluator needs while training are not.
+          others: the runs that are loaded, by run directory; those that no evaluator needs while
+            training are not.
 
         Raises:
           UserError: another family, other data or another run than it is made for.
         """
         if not isinstance(family, self.judges):
             known = " or ".join(kind.__name__ for kind in self.judges)
-            raise UserError(f"{type(self).__name__} judges a {known}, not a {type(family).__name__}")
+            raise UserError(
+                f"{type(self).__name__} judges a {known}, not a {type(family).__name__}"
+            )
         if self.images_only and spec.entry != "image":
             raise UserError(f"{type(self).__name__} needs images, but the data are {spec.entry}")
 
@@ -237,7 +264,9 @@ class Evaluator:
         raise NotImplementedError
 
 
-def make_model(experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = "") -> Model:
+def make_model(
+    experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = ""
+) -> Model:
     """A state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
@@ -247,7 +276,8 @@ def make_model(experiment: Experiment, state: State, spec: Spec, codec: Codec, p
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges states of one experiment on a split, with the same draws at every step and in every process.
+    """Judges states of one experiment on a split, with the same draws at every step and in every
+    process.
 
     Attributes:
       experiment: whose states.
@@ -287,7 +317,9 @@ class Judge:
 
     def __call__(self, state: State, split: str) -> Report:
         judged = make_model(self.experiment, state, self.data.spec, self.data.codec)
-        judged = dataclasses.replace(judged, family=wrap_family(self.experiment.family).evaluated_as)
+        judged = dataclasses.replace(
+            judged, family=wrap_family(self.experiment.family).evaluated_as
+        )
         size, chosen = self.experiment.batch_size, self.data.splits[split]
         key = jax.random.fold_in(state.key, EVALUATION)
         metrics = evaluate_split(self.layout, self.compiled, judged.state, chosen, size, key)
@@ -316,7 +348,9 @@ def evaluate_split(
     return {name: float(mean.value) for name, mean in jax.device_get(total).items()}
 
 
-def judge(subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[str, float]) -> Report:
+def judge(
+    subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[str, float]
+) -> Report:
     """The family's own metrics over a split, and the findings of all evaluators.
 
     Where two evaluators give one name, as two of a class do, the later one's is numbered.
@@ -327,7 +361,10 @@ def judge(subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[st
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     remarks: list[str] = []
-    for found in (Findings(metrics, protocol=own), *(evaluator(subject) for evaluator in evaluators)):
+    for found in (
+        Findings(metrics, protocol=own),
+        *(evaluator(subject) for evaluator in evaluators),
+    ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
         for name, value in found.numbers.items():
             free = _free(name, numbers)
@@ -353,19 +390,34 @@ def default_split(splits: Mapping[str, Split]) -> str:
     for name in ("validation", "test"):
         if name in splits:
             return name
-    raise UserError(f"the data have nothing held out to evaluate on, only {', '.join(splits)}; see every.evaluate")
+    raise UserError(
+        f"the data have nothing held out to evaluate on, only {', '.join(splits)}; see "
+        "every.evaluate"
+    )
 
 
 def draw_samples(
-    layout: Layout, family: Family, state: State, key: jax.Array, n: int, options: Any, chunk: int = CHUNK
+    layout: Layout,
+    family: Family,
+    state: State,
+    key: jax.Array,
+    n: int,
+    options: Any,
+    chunk: int = CHUNK,
 ) -> np.ndarray:
-    """``n`` samples in model space, in chunks of one compiled size, so that any number fits in memory."""
+    """``n`` samples in model space, in chunks of one compiled size, so that any number fits in
+    memory.
+    """
     draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
     return map_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
 
 
-def map_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK) -> np.ndarray:
-    """``n`` samples by ``draw(key, size)``, of one size always, so that any number fits in memory."""
+def map_chunks(
+    draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK
+) -> np.ndarray:
+    """``n`` samples by ``draw(key, size)``, of one size always, so that any number fits in
+    memory.
+    """
     size = min(n, chunk)
     # Each chunk leaves the device before the next is drawn.
     chunks = [np.asarray(draw(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))]
@@ -373,7 +425,8 @@ def map_chunks(draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, ch
 
 
 def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional sampler of all in turn.
+    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional
+    sampler of all in turn.
 
     Of more than ``CHUNK`` classes the last are never requested.
     """

@@ -14,7 +14,18 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, labels, select_modelled
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    apply,
+    gradient_step,
+    labels,
+    select_modelled,
+)
 from genjax.losses import cross_entropy
 from genjax.nets.conv.resnet import ResNet
 
@@ -39,17 +50,21 @@ class ClassifierNetwork(nn.Module):
 class Classifier(Family):
     """p(label | x), learned by cross-entropy.
 
-    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an example. An average
-    of the parameters (``Experiment.ema``) is refused with batch normalisation: its statistics belong to the live ones.
+    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an
+    example. An average of the parameters (``Experiment.ema``) is refused with batch normalisation:
+    its statistics belong to the live ones.
 
     Attributes:
       net: the backbone, a ``ResNet`` or ``MLPBackbone``, for texts a ``TokenBackbone``.
       label_smoothing: part of each target that is spread over all classes, in training alone.
       dropout: share of the features that a training step drops before the head.
-      top: also judge how often the label is among this many of the most probable classes; None does not.
+      top: also judge how often the label is among this many of the most probable classes; None does
+        not.
     """
 
-    no_samples: ClassVar[str | None] = "a classifier draws no samples; `python -m genjax evaluate` judges it"
+    no_samples: ClassVar[str | None] = (
+        "a classifier draws no samples; `python -m genjax evaluate` judges it"
+    )
 
     net: Any = ResNet()
     label_smoothing: float = 0.0
@@ -64,19 +79,30 @@ class Classifier(Family):
         if spec.classes is None:
             raise UserError("a classifier needs labels, but the data have none")
         if self.top is not None and self.top >= spec.classes:
-            raise UserError(f"family.top is below the number of classes, {spec.classes}, not {self.top}")
+            raise UserError(
+                f"family.top is below the number of classes, {spec.classes}, not {self.top}"
+            )
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
             raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
-        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(key, select_modelled(example))
-        return made["params"], {"mean": jnp.asarray(spec.mean), "batch_stats": made.get("batch_stats", {})}
+        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(
+            key, select_modelled(example)
+        )
+        return made["params"], {
+            "mean": jnp.asarray(spec.mean),
+            "batch_stats": made.get("batch_stats", {}),
+        }
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None and state.variables["batch_stats"]:
-            raise UserError("batch statistics belong to the live parameters: keep no average of them (ema None)")
+            raise UserError(
+                "batch statistics belong to the live parameters: keep no average of them (ema None)"
+            )
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             (_, logits), changed = apply(
                 self._network(_classes(params), axis, self._vocabulary(params)),
                 params,
@@ -91,9 +117,14 @@ class Classifier(Family):
             hits = _hits(logits, labels(batch))
             if "other_label" in batch:
                 weight, other = batch["other_weight"], batch["other_label"]
-                losses = (1 - weight) * losses + weight * cross_entropy(logits, other, self.label_smoothing)
+                losses = (1 - weight) * losses + weight * cross_entropy(
+                    logits, other, self.label_smoothing
+                )
                 hits = (1 - weight) * hits + weight * _hits(logits, other)
-            metrics = {"loss": Mean.of(losses, batch["mask"]), "accuracy": Mean.of(hits, batch["mask"])}
+            metrics = {
+                "loss": Mean.of(losses, batch["mask"]),
+                "accuracy": Mean.of(hits, batch["mask"]),
+            }
             return metrics, {**variables, **changed}
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
@@ -110,8 +141,12 @@ class Classifier(Family):
             metrics[f"top{self.top}"] = Mean.of((nearest == label[:, None]).any(-1), mask)
         return metrics
 
-    def _network(self, classes: int, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
-        backbone = self.net.backbone(axis) if vocabulary is None else self.net.backbone(axis, vocabulary)
+    def _network(
+        self, classes: int, axis: str | None = None, vocabulary: int | None = None
+    ) -> nn.Module:
+        backbone = (
+            self.net.backbone(axis) if vocabulary is None else self.net.backbone(axis, vocabulary)
+        )
         return ClassifierNetwork(backbone, classes, self.dropout)
 
     def _vocabulary(self, params: Params) -> int | None:
@@ -124,7 +159,9 @@ def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
 
 
 def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
-    """What the head sees of x [B, *shape] in the model space of the classifier's own data: [B, F]."""
+    """What the head sees of x [B, *shape] in the model space of the classifier's own data: [B,
+    F].
+    """
     return _apply_net(family, state, x)[0]
 
 

@@ -22,7 +22,9 @@ class Normal(NamedTuple):
         return cls(*jnp.split(outputs, 2, axis=-1))
 
     def draw(self, key: jax.Array) -> jax.Array:
-        return self.mean + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, self.mean.shape)
+        return self.mean + jnp.exp(0.5 * self.log_variance) * jax.random.normal(
+            key, self.mean.shape
+        )
 
     def times(self, other: Normal) -> Normal:
         """The normalised product of two densities: means weighted by their precision."""
@@ -31,12 +33,16 @@ class Normal(NamedTuple):
         return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
 
     def repeated(self, times: int) -> Normal:
-        """[B * times, Z], each row again and again: rows of one example stay on the device that holds it."""
+        """[B * times, Z], each row again and again: rows of one example stay on the device
+        that holds it.
+        """
         return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
 
 
 class Layer(NamedTuple):
-    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B, Z]."""
+    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B,
+    Z].
+    """
 
     posterior: Normal
     prior: Normal

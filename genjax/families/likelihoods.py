@@ -17,7 +17,9 @@ from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll
 
 Params = Any
 Spread = Literal["fixed", "shared", "predicted"]
-NARROWEST = 0.01  # standard deviation of a number in a table: where all are one, the density has no bound
+NARROWEST = (
+    0.01  # standard deviation of a number in a table: where all are one, the density has no bound
+)
 
 
 @checks.frozen
@@ -25,8 +27,8 @@ class Bernoulli:
     """Each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
 
     Attributes:
-      binarize: draw 0 or 1 again each time an image is seen (dynamic binarisation), so that the bound is that of
-        binary images; otherwise the intensities themselves are the targets.
+      binarize: draw 0 or 1 again each time an image is seen (dynamic binarisation), so that the
+        bound is that of binary images; otherwise the intensities themselves are the targets.
     """
 
     binarize: bool = False
@@ -35,10 +37,15 @@ class Bernoulli:
     def check(self, spec: Spec) -> None:
         """Refuse data that this is not a likelihood of."""
         if spec.entry != "image":
-            raise UserError(f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a Gaussian")
+            raise UserError(
+                f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a "
+                "Gaussian"
+            )
 
     def of(self, variables: Any) -> Bernoulli:
-        """This likelihood for data of which a family keeps these variables; only that of tables depends on them."""
+        """This likelihood for data of which a family keeps these variables; only that of
+        tables depends on them.
+        """
         return self
 
     def init(self) -> Params:
@@ -71,8 +78,8 @@ class _LocationScale:
     """A distribution around the decoder's outputs, and how wide it is.
 
     Attributes:
-      spread: "fixed" at ``value``; "shared", one learned number that starts there; "predicted" for each value of an
-        example by the decoder.
+      spread: "fixed" at ``value``; "shared", one learned number that starts there; "predicted" for
+        each value of an example by the decoder.
       value: of the spread.
     """
 
@@ -90,7 +97,9 @@ class _LocationScale:
         """Refuse data that this is not a likelihood of; any will do here."""
 
     def of(self, variables: Any) -> Self:
-        """This likelihood for data of which a family keeps these variables; only that of tables depends on them."""
+        """This likelihood for data of which a family keeps these variables; only that of
+        tables depends on them.
+        """
         return self
 
     def init(self) -> Params:
@@ -123,8 +132,9 @@ class Gaussian(_LocationScale):
     """Independent Gaussians, as a density in model space.
 
     Attributes:
-      spread: the variance: "fixed" at ``value``, which makes the reconstruction a mean squared error; "shared", one
-        learned number that starts there; "predicted" for each value of an example by the decoder.
+      spread: the variance: "fixed" at ``value``, which makes the reconstruction a mean squared
+        error; "shared", one learned number that starts there; "predicted" for each value of an
+        example by the decoder.
       value: of the variance.
     """
 
@@ -135,17 +145,19 @@ class Gaussian(_LocationScale):
 
     def draw(self, params: Params, key: jax.Array, outputs: jax.Array) -> jax.Array:
         mean = self.mean(outputs)
-        return mean + jnp.exp(0.5 * self.log_spread(params, outputs)) * jax.random.normal(key, mean.shape)
+        return mean + jnp.exp(0.5 * self.log_spread(params, outputs)) * jax.random.normal(
+            key, mean.shape
+        )
 
 
 @checks.frozen
 class DiscretizedLogistic(_LocationScale):
-    """Logistic distributions integrated over the bin of each level, so that bits per dimension are those of the
-    stored images (Kingma et al., arXiv 1606.04934; Salimans et al., arXiv 1701.05517).
+    """Logistic distributions integrated over the bin of each level, so that bits per dimension are
+    those of the stored images (Kingma et al., arXiv 1606.04934; Salimans et al., arXiv 1701.05517).
 
     Attributes:
-      spread: the scale: "fixed" at ``value``; "shared", one learned number that starts there; "predicted" for each
-        value of an example by the decoder.
+      spread: the scale: "fixed" at ``value``; "shared", one learned number that starts there;
+        "predicted" for each value of an example by the decoder.
       value: of the scale, where images span [-1, 1].
       levels: of a raw pixel.
     """
@@ -163,7 +175,9 @@ class DiscretizedLogistic(_LocationScale):
             raise UserError(f"family.likelihood.levels is {self.levels}, but the data {has}")
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        return discretized_logistic_nll(self.mean(outputs), self.log_spread(params, outputs), x, self.levels)
+        return discretized_logistic_nll(
+            self.mean(outputs), self.log_spread(params, outputs), x, self.levels
+        )
 
     def draw(self, params: Params, key: jax.Array, outputs: jax.Array) -> jax.Array:
         mean = self.mean(outputs)
@@ -222,12 +236,12 @@ class RowLikelihood:
 
 @checks.frozen
 class Tabular:
-    """Rows of a table, the likelihood of TVAE (Xu et al., arXiv 1907.00503): a Gaussian around each number within its
-    mode, and a probability for each mode and each category.
+    """Rows of a table, the likelihood of TVAE (Xu et al., arXiv 1907.00503): a Gaussian around each
+    number within its mode, and a probability for each mode and each category.
 
     Attributes:
-      std: of the numbers within their mode, of which 1 is four standard deviations, where learning starts; each column
-        learns its own, down to 0.01.
+      std: of the numbers within their mode, of which 1 is four standard deviations, where learning
+        starts; each column learns its own, down to 0.01.
     """
 
     std: float = 0.1

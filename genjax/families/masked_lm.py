@@ -1,7 +1,8 @@
 """Masked language models: tokens are predicted from those on both sides.
 
-BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Texts are filled in one
-token after another, the most confident first, as in mask-predict (Ghazvininejad et al., arXiv 1904.09324).
+BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Texts
+are filled in one token after another, the most confident first, as in mask-predict (Ghazvininejad
+et al., arXiv 1904.09324).
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ class Filling:
 class MaskedLM(Family):
     """Cross-entropy of tokens that were masked; ``loss`` is in nats per token requested.
 
-    All T + 1 tokens of a row are read. A codec without a mask token gets one more, after the others.
+    All T + 1 tokens of a row are read. A codec without a mask token gets one more, after the
+    others.
 
     Attributes:
       net: a ``Transformer`` that is not causal.
       masking: which tokens are requested.
-      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens requested.
+      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens
+        requested.
       sampler: how gaps are filled.
     """
 
@@ -76,23 +79,34 @@ class MaskedLM(Family):
 
     def __post_init__(self) -> None:
         if self.net.causal:
-            raise UserError("a masked language model sees both sides of a gap: its net is not causal")
+            raise UserError(
+                "a masked language model sees both sides of a gap: its net is not causal"
+            )
         if self.net.cross_attention:
-            raise UserError("a masked language model reads nothing besides its text: no cross_attention")
+            raise UserError(
+                "a masked language model reads nothing besides its text: no cross_attention"
+            )
         checks.at_least(self, 1, "chunk")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if spec.vocabulary is None:
-            raise UserError(f"a masked language model is of tokens, but the data are of {spec.entry}")
+            raise UserError(
+                f"a masked language model is of tokens, but the data are of {spec.entry}"
+            )
         if spec.shape[0] > self.net.context:
             raise UserError(
-                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of {self.net.context} "
+                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of "
+                f"{self.net.context} "
                 "(family.net.context)"
             )
         if spec.token_kinds is None:
-            raise UserError("a masked language model is of text; these data do not say which tokens are special")
+            raise UserError(
+                "a masked language model is of text; these data do not say which tokens are special"
+            )
         flags = np.array(spec.token_kinds)
-        continues, continued, special = (flags & kind > 0 for kind in (CONTINUES, CONTINUED, SPECIAL))
+        continues, continued, special = (
+            flags & kind > 0 for kind in (CONTINUES, CONTINUED, SPECIAL)
+        )
         if special.all():
             raise UserError("all tokens of the vocabulary are special: there is nothing to mask")
         mask = spec.vocabulary if spec.mask_token is None else spec.mask_token
@@ -104,12 +118,16 @@ class MaskedLM(Family):
             "continues": jnp.asarray(np.pad(continues, (0, more))),
             "continued": jnp.asarray(np.pad(continued, (0, more))),
         }
-        return TokenNet(self.net, spec.vocabulary + more).init(key, example["tokens"][:, :1])["params"], kinds
+        return TokenNet(self.net, spec.vocabulary + more).init(key, example["tokens"][:, :1])[
+            "params"
+        ], kinds
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             masking, dropout = jax.random.split(key)
             return self._metrics(params, variables, batch, masking, dropout), variables
 
@@ -128,14 +146,23 @@ class MaskedLM(Family):
         known = len(state.params["embedding"])
         tokens = jnp.asarray(options.tokens, jnp.int32)
         if not options.tokens:
-            tokens = jnp.full(min(options.length, self.net.context), state.variables["mask"], jnp.int32)
+            tokens = jnp.full(
+                min(options.length, self.net.context), state.variables["mask"], jnp.int32
+            )
         if not all(0 <= token < known for token in options.tokens):
             raise UserError(f"the text holds a token outside the model's vocabulary of {known:,}")
         if len(tokens) > self.net.context:
-            raise UserError(f"the text is of {len(tokens):,} tokens, more than the context of {self.net.context:,}")
-        return fill_in(self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature)
+            raise UserError(
+                f"the text is of {len(tokens):,} tokens, more than the context of "
+                f"{self.net.context:,}"
+            )
+        return fill_in(
+            self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature
+        )
 
-    def prepared(self, options: Filling, codec: Any, others: Mapping[str, Trained] | None = None) -> Filling:
+    def prepared(
+        self, options: Filling, codec: Any, others: Mapping[str, Trained] | None = None
+    ) -> Filling:
         if options.tokens or not options.prompt:
             return options
         mask = codec.vocabulary if codec.mask is None else codec.mask
@@ -149,20 +176,37 @@ class MaskedLM(Family):
         trail = [] if codec.end is None else [codec.end]
         return dataclasses.replace(options, tokens=(*lead, *tokens, *trail))
 
-    def features(self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
-        """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says training."""
+    def features(
+        self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says
+        training.
+        """
         told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
-        segments = batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
+        segments = (
+            batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
+        )
         rngs = {} if dropout is None else {"dropout": dropout}
         return self._network(params).apply(
-            {"params": params}, tokens, segment_ids=segments, rngs=rngs, train=dropout is not None, **told
+            {"params": params},
+            tokens,
+            segment_ids=segments,
+            rngs=rngs,
+            train=dropout is not None,
+            **told,
         )[0]
 
-    def asked_nll(self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array) -> jax.Array:
-        """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0; 0 elsewhere."""
+    def asked_nll(
+        self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array
+    ) -> jax.Array:
+        """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0;
+        0 elsewhere.
+        """
         rows, kernel, bias = self._network(params).apply({"params": params}, hidden, method="head")
         cap, weights = self.net.logit_softcap, asked.astype(jnp.float32)
-        return chunked_cross_entropy(rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk)[0]
+        return chunked_cross_entropy(
+            rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk
+        )[0]
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """[..., V] float32 of features [..., C]."""
@@ -172,21 +216,31 @@ class MaskedLM(Family):
         return TokenNet(self.net, len(params["embedding"]))
 
     def _metrics(
-        self, params: Params, variables: Any, batch: Batch, key: jax.Array, dropout: jax.Array | None = None
+        self,
+        params: Params,
+        variables: Any,
+        batch: Batch,
+        key: jax.Array,
+        dropout: jax.Array | None = None,
     ) -> Metrics:
         tokens = batch["tokens"]
         inputs, asked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
         hidden = self.features(params, batch, inputs, dropout)
         weight = (asked * batch["mask"][:, None]).reshape(-1)
-        nll = self.asked_nll(params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight)
+        nll = self.asked_nll(
+            params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight
+        )
         return {"loss": Mean.of(nll, weight)}
 
 
-def fill_in(family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0) -> jax.Array:
-    """tokens int32 [B, T] with every mask replaced, the most confident gap of each row first, each in view of those before.
+def fill_in(
+    family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0
+) -> jax.Array:
+    """tokens int32 [B, T] with every mask replaced, the most confident gap of each row first, each
+    in view of those before.
 
-    ``temperature`` divides the logits that a token is drawn from; 0 takes the most likely one. No special token is put
-    into a gap.
+    ``temperature`` divides the logits that a token is drawn from; 0 takes the most likely one. No
+    special token is put into a gap.
     """
     kinds = Kinds(**state.variables)
     places = jnp.arange(tokens.shape[1])[None]
@@ -203,19 +257,27 @@ def fill_in(family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, t
             drawn = row.argmax(-1)
         else:
             drawn = jax.random.categorical(jax.random.fold_in(key, step), row / temperature)
-        return step + 1, jnp.where(gaps & (places == surest[:, None]), drawn[:, None].astype(jnp.int32), tokens)
+        return step + 1, jnp.where(
+            gaps & (places == surest[:, None]), drawn[:, None].astype(jnp.int32), tokens
+        )
 
-    return jax.lax.while_loop(lambda carry: (carry[1] == kinds.mask).any(), one, (jnp.zeros((), jnp.int32), tokens))[1]
+    return jax.lax.while_loop(
+        lambda carry: (carry[1] == kinds.mask).any(), one, (jnp.zeros((), jnp.int32), tokens)
+    )[1]
 
 
 def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
-    """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row that has none."""
+    """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row
+    that has none.
+    """
     hidden = family.features(state.params, batch, batch["tokens"]).astype(jnp.float32)
     weight = (real_mask(batch) & ~state.variables["special"][batch["tokens"]]).astype(jnp.float32)
     return jnp.einsum("btc,bt->bc", hidden, weight) / jnp.maximum(weight.sum(-1, keepdims=True), 1)
 
 
-def pseudo_log_likelihood(family: MaskedLM, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def pseudo_log_likelihood(
+    family: MaskedLM, state: State, batch: Batch
+) -> tuple[jax.Array, jax.Array]:
     """The sum [B] over a row's ordinary tokens of log p(token | all others), and their number [B].
 
     Each is masked in turn, so that a row costs as many passes as it has tokens.

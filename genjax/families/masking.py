@@ -1,8 +1,9 @@
 """Which tokens of a text a masked language model is requested, and what it reads in their place.
 
-Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv 1810.04805), drawn again
-each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT (Joshi et al., arXiv 1907.10529),
-but of tokens, not of words, and with masked, random or kept drawn for each token of a span.
+Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv
+1810.04805), drawn again each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT
+(Joshi et al., arXiv 1907.10529), but of tokens, not of words, and with masked, random or kept drawn
+for each token of a span.
 """
 
 from __future__ import annotations
@@ -60,37 +61,53 @@ class Masking:
         checks.inside(self, 0, 1, "rate")
         checks.between(self, 0, 1, "masked", "random")
         if self.masked + self.random > 1:
-            raise UserError(f"masked and random are shares of one whole, not {self.masked} and {self.random}")
+            raise UserError(
+                f"masked and random are shares of one whole, not {self.masked} and {self.random}"
+            )
         checks.numbers(self, ("span_end",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         checks.at_least(self, 1, "longest")
 
-    def __call__(self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds) -> tuple[jax.Array, jax.Array]:
-        """What is read [B, T] int32 and what is requested [B, T] bool, of tokens [B, T], where ``real`` is not padding.
+    def __call__(
+        self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds
+    ) -> tuple[jax.Array, jax.Array]:
+        """What is read [B, T] int32 and what is requested [B, T] bool, of tokens [B, T], where
+        ``real`` is not padding.
 
-        A span that would leave its document continues in the next one of the row, which costs nothing.
+        A span that would leave its document continues in the next one of the row, which costs
+        nothing.
         """
         which, how, what = jax.random.split(key, 3)
         asked = self._chosen(which, tokens, kinds) & real & ~kinds.special[tokens]
         share = jax.random.uniform(how, tokens.shape)
         drawn = kinds.ordinary[jax.random.randint(what, tokens.shape, 0, len(kinds.ordinary))]
-        placed = jnp.where(share < self.masked, kinds.mask, jnp.where(share < self.masked + self.random, drawn, tokens))
+        placed = jnp.where(
+            share < self.masked,
+            kinds.mask,
+            jnp.where(share < self.masked + self.random, drawn, tokens),
+        )
         return jnp.where(asked, placed, tokens), asked
 
     def _chosen(self, key: jax.Array, tokens: jax.Array, kinds: Kinds) -> jax.Array:
         if self.unit == "spans":
             return self._in_spans(key, tokens.shape)
         chosen = jax.random.bernoulli(key, self.rate, tokens.shape)
-        return jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
+        return (
+            jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
+        )
 
     def _in_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Tokens that a span covers; spans may start before the row as well, so that no token is covered less."""
+        """Tokens that a span covers; spans may start before the row as well, so that no token
+        is covered less.
+        """
         one, two = jax.random.split(key)
         b, t = shape
         starts = jax.random.bernoulli(one, self.span_start, (b, t + self.longest - 1))
         if self.span_end == 1:
             return starts[:, self.longest - 1 :]
         # The length is above l with probability (1 - span_end)^l.
-        length = 1 + jnp.floor(jnp.log1p(-jax.random.uniform(two, starts.shape)) / jnp.log1p(-self.span_end))
+        length = 1 + jnp.floor(
+            jnp.log1p(-jax.random.uniform(two, starts.shape)) / jnp.log1p(-self.span_end)
+        )
         covered = jnp.zeros(shape, bool)
         for ago in range(self.longest):
             first = self.longest - 1 - ago
@@ -101,8 +118,8 @@ class Masking:
     def span_start(self) -> float:
         """With what probability a span starts at a token, so that spans cover ``rate`` of all.
 
-        A token is left out where none of the last ``longest`` tokens has started a span that comes as far:
-        1 - rate = prod over l of (1 - start (1 - span_end)^l).
+        A token is left out where none of the last ``longest`` tokens has started a span that comes
+        as far: 1 - rate = prod over l of (1 - start (1 - span_end)^l).
         """
         low, high = 0.0, self.rate
         for _ in range(60):

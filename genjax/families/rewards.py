@@ -16,8 +16,11 @@ Reward = Callable[[Sequence[str], Sequence[str]], Any]  # prompts and responses 
 SHOWN = 80  # characters of a text in a message
 
 
-def extract_prompts(tokens: jax.Array, prefix_mask: jax.Array, longest: int) -> tuple[jax.Array, jax.Array]:
-    """What rows start with as ``generate`` reads it, left-padded: int32 [B, longest], bool [B, longest].
+def extract_prompts(
+    tokens: jax.Array, prefix_mask: jax.Array, longest: int
+) -> tuple[jax.Array, jax.Array]:
+    """What rows start with as ``generate`` reads it, left-padded: int32 [B, longest], bool [B,
+    longest].
 
     Args:
       tokens: int32 [B, T].
@@ -40,24 +43,28 @@ def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]
     """The rewards [N] float32 of responses to prompts.
 
     Raises:
-      UserError: the function raises, gives another number of rewards, or one that is not a finite number; the prompt and
-        the response are named.
+      UserError: the function raises, gives another number of rewards, or one that is not a finite
+        number; the prompt and the response are named.
     """
     name = getattr(reward, "__name__", str(reward))
     try:
         found = numbers(reward(list(prompts), list(responses)))
     except Exception as error:
         which = _find_failing(reward, prompts, responses)
-        raise UserError(f"the reward {name} failed{which}: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"the reward {name} failed{which}: {type(error).__name__}: {error}"
+        ) from error
     if found.shape != (len(prompts),):
         raise UserError(
-            f"the reward {name} gives one number for each response, but for {len(prompts)} it gave an array of shape "
+            f"the reward {name} gives one number for each response, but for {len(prompts)} it gave "
+            "an array of shape "
             f"{list(found.shape)}; the first is {_describe_response(prompts[0], responses[0])}"
         )
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
         raise UserError(
-            f"the reward {name} is {found[bad[0]]} of {_describe_response(prompts[bad[0]], responses[bad[0]])}"
+            f"the reward {name} is {found[bad[0]]} of "
+            f"{_describe_response(prompts[bad[0]], responses[bad[0]])}"
         )
     return found
 

@@ -1,8 +1,9 @@
-"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114), with the bounds and priors that grew from them.
+"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114), with the bounds and priors that
+grew from them.
 
-beta: Higgins et al., ICLR 2017. Importance-weighted bound: Burda et al., arXiv 1509.00519. Several stochastic layers,
-inferred from the top down: Sønderby et al., arXiv 1602.02282. Free bits: Kingma et al., arXiv 1606.04934.
-Conditioning on labels: Sohn et al., NeurIPS 2015.
+beta: Higgins et al., ICLR 2017. Importance-weighted bound: Burda et al., arXiv 1509.00519. Several
+stochastic layers, inferred from the top down: Sønderby et al., arXiv 1602.02282. Free bits: Kingma
+et al., arXiv 1606.04934. Conditioning on labels: Sohn et al., NeurIPS 2015.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from genjax.data.tables.vectors import constants
 from genjax.errors import UserError
 from genjax.families.gaussian import Layer, Normal
 from genjax.families.likelihoods import Bernoulli, Likelihood, Tabular
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, select_modelled
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    apply,
+    gradient_step,
+    select_modelled,
+)
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.schedules import Constant, Schedule
 
@@ -49,10 +60,11 @@ class PriorSampler:
     """Decoded draws from the prior.
 
     Attributes:
-      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the typical. Layers
-        below are drawn as they are.
+      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the
+        typical. Layers below are drawn as they are.
       draw: draw from p(x | z) instead of taking its mean.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
+        256 samples.
     """
 
     temperature: float = 1.0
@@ -67,20 +79,21 @@ class PriorSampler:
 class VAE(Family):
     """A variational autoencoder with Gaussian latents, z1 or z1, z2, ... from the data up.
 
-    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli or discretised
-    likelihood, for a Gaussian of the density in model space, where images span [-1, 1].
+    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli or
+    discretised likelihood, for a Gaussian of the density in model space, where images span [-1, 1].
 
     Attributes:
       latent_dim: latent variables z1 that the decoder sees.
       coder: the networks of encoder and decoder, an ``MLPCoder`` or ``ConvCoder``.
-      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian``, ``DiscretizedLogistic`` or, of a table, ``Tabular``.
+      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian``, ``DiscretizedLogistic`` or, of a table,
+        ``Tabular``.
       beta: weight of the KL term in training, over the steps; the evaluation's bound has weight 1.
       sampler: how samples are drawn.
-      importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a closed KL term, more
-        the tighter importance-weighted bound.
+      importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a
+        closed KL term, more the tighter importance-weighted bound.
       chunk: importance samples that are decoded at once; any number of them fits in memory.
-      free_bits: nats that each latent variable may carry, on the average of a batch (of a microbatch where the
-        optimizer accumulates), before its KL costs.
+      free_bits: nats that each latent variable may carry, on the average of a batch (of a
+        microbatch where the optimizer accumulates), before its KL costs.
       conditional: encoder and decoder see the label.
       upper: layers of latents above, from z2 up.
     """
@@ -100,7 +113,9 @@ class VAE(Family):
         checks.at_least(self, 1, "latent_dim", "importance_samples", "chunk")
         checks.at_least(self, 0, "free_bits")
         if self.free_bits and self.importance_samples > 1:
-            raise UserError("free_bits bounds a closed KL term, which importance_samples above 1 has not")
+            raise UserError(
+                "free_bits bounds a closed KL term, which importance_samples above 1 has not"
+            )
         self.beta.check_closed()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
@@ -115,8 +130,12 @@ class VAE(Family):
                 raise UserError("family.conditional needs labels, but the data have none")
             params["label"] = 0.1 * jax.random.normal(next(keys), (spec.classes, *mean.shape))
             decoded += spec.classes
-        params["encoder"] = self._encoder().init(next(keys), select_modelled(example, variables))["params"]
-        params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))["params"]
+        params["encoder"] = self._encoder().init(next(keys), select_modelled(example, variables))[
+            "params"
+        ]
+        params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))[
+            "params"
+        ]
         below = 2 * self.latent_dim
         for number, layer in enumerate(self.upper):
             up, down = self._up(number), self._down(number)
@@ -134,9 +153,13 @@ class VAE(Family):
         if self.conditional and "other_label" in batch:
             raise UserError("a class-conditional VAE takes one label an example: no Mixup")
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             if self.importance_samples > 1:
-                metrics = self.importance_bound(params, variables, batch, key, self.importance_samples, beta)
+                metrics = self.importance_bound(
+                    params, variables, batch, key, self.importance_samples, beta
+                )
             else:
                 metrics = self._elbo(params, variables, batch, key, beta, axis)
             return metrics | {"beta": Mean(beta, jnp.ones(()))}, variables
@@ -146,7 +169,9 @@ class VAE(Family):
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         if self.importance_samples > 1:
-            return self.importance_bound(state.params, state.variables, batch, key, self.importance_samples)
+            return self.importance_bound(
+                state.params, state.variables, batch, key, self.importance_samples
+            )
         return self._elbo(state.params, state.variables, batch, key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: PriorSampler) -> jax.Array:
@@ -166,25 +191,39 @@ class VAE(Family):
     @property
     def protocol(self) -> str:  # type: ignore[override]
         k = self.importance_samples
-        return "ELBO with one draw of the latents" if k == 1 else f"importance-weighted bound with {k:,} samples"
+        return (
+            "ELBO with one draw of the latents"
+            if k == 1
+            else f"importance-weighted bound with {k:,} samples"
+        )
 
-    def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x): [B, ...] each."""
+    def reconstruct(
+        self, state: State, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x):
+        [B, ...] each.
+        """
         likelihood = self.likelihood.of(state.variables)
         x = likelihood.prepare(key, select_modelled(batch, state.variables))
         z = self.latents(state, batch, key)[0].z
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
-        """All layers, from z1 up, with the mean of each posterior instead of a draw; the key binarises."""
-        x = self.likelihood.of(state.variables).prepare(key, select_modelled(batch, state.variables))
+        """All layers, from z1 up, with the mean of each posterior instead of a draw; the key
+        binarises.
+        """
+        x = self.likelihood.of(state.variables).prepare(
+            key, select_modelled(batch, state.variables)
+        )
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
     def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
         """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
         prepare_key, latent_key = jax.random.split(key)
-        estimates = self.encode(params, variables, self.likelihood.of(variables).prepare(prepare_key, x))
+        estimates = self.encode(
+            params, variables, self.likelihood.of(variables).prepare(prepare_key, x)
+        )
         return self.top_down(params, estimates, latent_key)[0].z
 
     def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
@@ -209,7 +248,9 @@ class VAE(Family):
             estimates.append(Normal.of(outputs))
         return tuple(estimates)
 
-    def top_down(self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None) -> tuple[Layer, ...]:
+    def top_down(
+        self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None
+    ) -> tuple[Layer, ...]:
         """Posteriors, priors and draws of all layers, from z1 up, drawn from the top down.
 
         Below the top the posterior is the product of what x says and what the layer above expects.
@@ -222,15 +263,23 @@ class VAE(Family):
             if layers:
                 prior = self._prior(params, number, layers[0].z)
                 posterior = posterior.times(prior)
-            z = posterior.mean if key is None else posterior.draw(jax.random.fold_in(key, number) if number else key)
+            z = (
+                posterior.mean
+                if key is None
+                else posterior.draw(jax.random.fold_in(key, number) if number else key)
+            )
             layers.insert(0, Layer(posterior, prior, z))
         return tuple(layers)
 
-    def decode(self, params: Params, variables: Any, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    def decode(
+        self, params: Params, variables: Any, z: jax.Array, label: jax.Array | None = None
+    ) -> jax.Array:
         """The outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
         if self.conditional:
-            z = jnp.concatenate([z, jax.nn.one_hot(_require_label(label), params["label"].shape[0])], axis=-1)
+            z = jnp.concatenate(
+                [z, jax.nn.one_hot(_require_label(label), params["label"].shape[0])], axis=-1
+            )
         outputs = apply(self._decoder(mean.shape), params["decoder"], z)
         return outputs + self.likelihood.of(variables).offset(mean)[None]
 
@@ -243,7 +292,9 @@ class VAE(Family):
         beta: jax.Array | float | None = None,
         axis: str | None = None,
     ) -> Metrics:
-        """The negative bound with one draw; ``beta`` None for evaluation, without weight or free bits."""
+        """The negative bound with one draw; ``beta`` None for evaluation, without weight or
+        free bits.
+        """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label, mask = self.likelihood.of(variables), batch.get("label"), batch["mask"]
         x = likelihood.prepare(prepare_key, select_modelled(batch, variables))
@@ -261,7 +312,9 @@ class VAE(Family):
         metrics["loss"] = Mean.of(reconstruction + beta * kl, mask)
         if self.free_bits:
             rows, seen = mask.sum(), mask[:, None]
-            free = sum(jnp.maximum(self.free_bits, _batch_mean(each, seen, axis)).sum() for each in kls)
+            free = sum(
+                jnp.maximum(self.free_bits, _batch_mean(each, seen, axis)).sum() for each in kls
+            )
             metrics["loss"] = Mean((reconstruction * mask).sum() + beta * free * rows, rows)
         return metrics
 
@@ -276,8 +329,8 @@ class VAE(Family):
     ) -> Metrics:
         """-log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a time.
 
-        ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over the draws.
-        Backward each chunk is recomputed, so that memory does not grow with ``samples``.
+        ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over
+        the draws. Backward each chunk is recomputed, so that memory does not grow with ``samples``.
         """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label = self.likelihood.of(variables), batch.get("label")
@@ -310,9 +363,17 @@ class VAE(Family):
         return metrics | {"loss": Mean.of(negative_bound(beta), batch["mask"])}
 
     def _metrics(
-        self, values: dict[str, jax.Array], bound: jax.Array, mask: jax.Array, shape: tuple[int, ...]
+        self,
+        values: dict[str, jax.Array],
+        bound: jax.Array,
+        mask: jax.Array,
+        shape: tuple[int, ...],
     ) -> Metrics:
-        values = {"loss": bound, **values, "bits_per_dim": bound / (math.prod(shape[1:]) * math.log(2))}
+        values = {
+            "loss": bound,
+            **values,
+            "bits_per_dim": bound / (math.prod(shape[1:]) * math.log(2)),
+        }
         return {name: Mean.of(value, mask) for name, value in values.items()}
 
     def _prior(self, params: Params, number: int, above: jax.Array) -> Normal:
@@ -322,7 +383,9 @@ class VAE(Family):
     def _labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         if not self.conditional:
             if label is not None:
-                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+                raise UserError(
+                    "sampler.label needs a class-conditional model (family.conditional)"
+                )
             return None
         classes = params["label"].shape[0]
         if label is None:
@@ -347,7 +410,9 @@ class VAE(Family):
         return MLP(layer.hidden[::-1], 2 * below, layer.activation)
 
 
-def interpolate(family: VAE, state: State, start: Batch, end: Batch, key: jax.Array, steps: int) -> jax.Array:
+def interpolate(
+    family: VAE, state: State, start: Batch, end: Batch, key: jax.Array, steps: int
+) -> jax.Array:
     """Decoded latents on straight lines between pairs of examples: [B, steps, ...].
 
     A class-conditional model keeps the label of the start.
@@ -357,12 +422,18 @@ def interpolate(family: VAE, state: State, start: Batch, end: Batch, key: jax.Ar
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
     label = None if "label" not in start else jnp.repeat(start["label"], steps)
     outputs = family.decode(state.params, state.variables, z.reshape(-1, z.shape[-1]), label)
-    return family.likelihood.of(state.variables).mean(outputs).reshape(*z.shape[:2], *state.variables["mean"].shape)
+    return (
+        family.likelihood.of(state.variables)
+        .mean(outputs)
+        .reshape(*z.shape[:2], *state.variables["mean"].shape)
+    )
 
 
 def _require_label(label: jax.Array | None) -> jax.Array:
     if label is None:
-        raise UserError("this split of the data has no labels, which a class-conditional model needs")
+        raise UserError(
+            "this split of the data has no labels, which a class-conditional model needs"
+        )
     return label
 
 

@@ -1,7 +1,8 @@
 """Vector-quantised autoencoders (van den Oord et al., arXiv 1711.00937).
 
-The codebook follows the encoder's outputs by moving averages: appendix A.1 there, and Razavi et al., arXiv 1906.00446.
-Codes that fall out of use are restarted at outputs of the encoder: Dhariwal et al., arXiv 2005.00341, section 3.1.
+The codebook follows the encoder's outputs by moving averages: appendix A.1 there, and Razavi et
+al., arXiv 1906.00446. Codes that fall out of use are restarted at outputs of the encoder: Dhariwal
+et al., arXiv 2005.00341, section 3.1.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.likelihoods import Gaussian, Likelihood
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step, select_modelled
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    apply,
+    gradient_step,
+    select_modelled,
+)
 from genjax.nets.conv.spatial import SpatialCoder
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
@@ -27,11 +38,12 @@ TINY = 1e-30  # a batch of masked rows alone gives no NaN
 class VQVAE(Family):
     """An autoencoder of images whose latents are a grid of entries of one codebook.
 
-    Of its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted ``commitment``, the
-    squared distance between an output of the encoder and its code, averaged over the grid. ``mse`` is per pixel and
-    channel, in [-1, 1]. ``usage`` and ``perplexity`` are those of a batch: the share of codes that it uses, and how
-    many codes, evenly used, would have its entropy; ``restarted`` counts codes. With accumulation the codebook moves
-    after each microbatch.
+    Of its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted
+    ``commitment``, the squared distance between an output of the encoder and its code, averaged
+    over the grid. ``mse`` is per pixel and channel, in [-1, 1]. ``usage`` and ``perplexity`` are
+    those of a batch: the share of codes that it uses, and how many codes, evenly used, would have
+    its entropy; ``restarted`` counts codes. With accumulation the codebook moves after each
+    microbatch.
 
     Attributes:
       codes: entries of the codebook.
@@ -40,12 +52,14 @@ class VQVAE(Family):
       likelihood: p(x | codes), ``Gaussian``, ``Bernoulli`` or ``DiscretizedLogistic``.
       commitment: weight of the term that keeps the encoder near the codebook.
       decay: of the moving averages that make the codebook, a step.
-      restart_below: a code whose moving count is below this share of the average code's is set to a random output of
-        the encoder; 0 restarts none. At step 0 no code has a count, so that the first batch places most of them.
+      restart_below: a code whose moving count is below this share of the average code's is set to a
+        random output of the encoder; 0 restarts none. At step 0 no code has a count, so that the
+        first batch places most of them.
     """
 
     no_samples: ClassVar[str | None] = (
-        "a VQ-VAE has no prior over its codes; an autoregressive prior trained on its codes draws samples"
+        "a VQ-VAE has no prior over its codes; an autoregressive prior trained on its codes draws "
+        "samples"
     )
 
     codes: int = 256
@@ -72,7 +86,8 @@ class VQVAE(Family):
         z, encoder = self._encoder().init_with_output(encoder_key, x)
         if z.ndim != 4:
             raise UserError(
-                f"family.coder of a VQVAE gives a grid, as SpatialCoder does, not {type(self.coder).__name__}"
+                "family.coder of a VQVAE gives a grid, as SpatialCoder does, not "
+                f"{type(self.coder).__name__}"
             )
         params = {
             "encoder": encoder["params"],
@@ -82,7 +97,8 @@ class VQVAE(Family):
             params["likelihood"] = shared
         variables = {
             "mean": mean,
-            "codebook": jax.random.normal(codebook_key, (self.codes, self.code_dim)) * self.code_dim**-0.5,
+            "codebook": jax.random.normal(codebook_key, (self.codes, self.code_dim))
+            * self.code_dim**-0.5,
             "counts": jnp.zeros(self.codes),
             "sums": jnp.zeros((self.codes, self.code_dim)),
         }
@@ -92,15 +108,25 @@ class VQVAE(Family):
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None:
-            raise UserError("the codebook belongs to the live parameters: a VQVAE keeps no average of them (ema None)")
-        # gradient_step folds the device's number into its key, but all devices must restart codes alike.
+            raise UserError(
+                "the codebook belongs to the live parameters: a VQVAE keeps no average of them "
+                "(ema None)"
+            )
+        # gradient_step folds the device's number into its key, but all devices must restart codes
+        # alike.
         key, restart_key = jax.random.split(state.step_key)
-        decay = self.decay ** (1 / optimizer.accumulate)  # so that a step forgets as much, however it is cut
+        decay = self.decay ** (
+            1 / optimizer.accumulate
+        )  # so that a step forgets as much, however it is cut
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             metrics, z, seen, chosen = self._terms(params, variables, batch, key, axis)
             variables = update_codebook(variables, z, seen, chosen, decay, axis)
-            variables, number = restart_codes(variables, z, seen, restart_key, self.restart_below, axis)
+            variables, number = restart_codes(
+                variables, z, seen, restart_key, self.restart_below, axis
+            )
             return metrics | {"restarted": Mean(number, jnp.ones(()))}, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, key, axis=axis)
@@ -109,18 +135,26 @@ class VQVAE(Family):
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         return self._terms(state.params, state.variables, batch, key)[0]
 
-    def reconstruct(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the model sees of the batch, and the mean of p(x | codes) at its codes: [B, H, W, C] each."""
+    def reconstruct(
+        self, state: State, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """What the model sees of the batch, and the mean of p(x | codes) at its codes: [B, H,
+        W, C] each.
+        """
         x = self.likelihood.prepare(key, select_modelled(batch))
         return x, decode_codes(self, state, codes(self, state, x))
 
     def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
-        """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W, C]."""
+        """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W,
+        C].
+        """
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
     def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
         """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
-        chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+        chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
+            z.shape[:-1]
+        )
         return self.likelihood.mean(self.decode(params, variables, variables["codebook"][chosen]))
 
     def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
@@ -135,14 +169,21 @@ class VQVAE(Family):
         return apply(self._encoder(), params["encoder"], x - variables["mean"][None])
 
     def decode(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
-        """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook entries [B, h, w, D]."""
+        """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
+        entries [B, h, w, D].
+        """
         mean = variables["mean"]
-        return apply(self._decoder(mean.shape), params["decoder"], z) + self.likelihood.offset(mean)[None]
+        return (
+            apply(self._decoder(mean.shape), params["decoder"], z)
+            + self.likelihood.offset(mean)[None]
+        )
 
     def _terms(
         self, params: Params, variables: Any, batch: Batch, key: jax.Array, axis: str | None = None
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
-        """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N] and their codes [N]."""
+        """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N]
+        and their codes [N].
+        """
         x, mask = self.likelihood.prepare(key, select_modelled(batch)), batch["mask"]
         z = self.encode(params, variables, x)
         rows = len(x)
@@ -150,11 +191,16 @@ class VQVAE(Family):
         seen = jnp.repeat(mask, len(flat) // rows)
         chosen = find_nearest(variables["codebook"], flat)
         quantised = variables["codebook"][chosen].reshape(z.shape)
-        # Straight through: the decoder sees the code, and its gradient reaches the encoder as if that were z.
+        # Straight through: the decoder sees the code, and its gradient reaches the encoder as if
+        # that were z.
         outputs = self.decode(params, variables, z + jax.lax.stop_gradient(quantised - z))
         reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
         commitment = jnp.square(z - quantised).sum(-1).reshape(rows, -1).mean(-1)
-        error = jnp.square(jax.lax.stop_gradient(self.likelihood.mean(outputs)) - x).reshape(rows, -1).mean(-1)
+        error = (
+            jnp.square(jax.lax.stop_gradient(self.likelihood.mean(outputs)) - x)
+            .reshape(rows, -1)
+            .mean(-1)
+        )
         uses = jnp.zeros(self.codes).at[chosen].add(seen)
         if axis is not None:
             uses = jax.lax.psum(uses, axis)
@@ -163,7 +209,9 @@ class VQVAE(Family):
             "reconstruction": reconstruction,
             "commitment": commitment,
             "mse": error,
-            "perplexity": jnp.broadcast_to(perplexity(uses), mask.shape),  # of a batch: weighed by its rows
+            "perplexity": jnp.broadcast_to(
+                perplexity(uses), mask.shape
+            ),  # of a batch: weighed by its rows
             "usage": jnp.broadcast_to((uses > 0).mean(), mask.shape),
         }
         return {name: Mean.of(value, mask) for name, value in values.items()}, flat, seen, chosen
@@ -178,12 +226,16 @@ class VQVAE(Family):
 def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
     """The codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
     z = family.encode(state.params, state.variables, x)
-    return find_nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(z.shape[:-1])
+    return find_nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
+        z.shape[:-1]
+    )
 
 
 def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
     """The mean of p(x | codes) for int32 [B, h, w]: images [B, H, W, C] in model space."""
-    return family.likelihood.mean(family.decode(state.params, state.variables, state.variables["codebook"][codes]))
+    return family.likelihood.mean(
+        family.decode(state.params, state.variables, state.variables["codebook"][codes])
+    )
 
 
 def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
@@ -194,11 +246,18 @@ def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def update_codebook(
-    variables: Any, z: jax.Array, seen: jax.Array, chosen: jax.Array, decay: jax.Array | float, axis: str | None = None
+    variables: Any,
+    z: jax.Array,
+    seen: jax.Array,
+    chosen: jax.Array,
+    decay: jax.Array | float,
+    axis: str | None = None,
 ) -> Any:
-    """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes ``chosen`` [N].
+    """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes
+    ``chosen`` [N].
 
-    An entry is the moving sum of the outputs that chose it over their moving count, which is smoothed as Laplace did.
+    An entry is the moving sum of the outputs that chose it over their moving count, which is
+    smoothed as Laplace did.
     """
     uses = jax.nn.one_hot(chosen, len(variables["counts"])) * seen[:, None]  # [N, K]
     batch = uses.sum(0), jnp.dot(uses.T, z, precision="highest")
@@ -211,16 +270,25 @@ def update_codebook(
     total = counts.sum()
     smoothed = (counts + SMOOTHING) / (total + len(counts) * SMOOTHING) * total
     means = sums / jnp.maximum(smoothed, TINY)[:, None]
-    codebook = jnp.where(counts[:, None] > 0, means, variables["codebook"])  # an entry never used stays
+    codebook = jnp.where(
+        counts[:, None] > 0, means, variables["codebook"]
+    )  # an entry never used stays
     return variables | {"codebook": codebook, "counts": counts, "sums": sums}
 
 
 def restart_codes(
-    variables: Any, z: jax.Array, seen: jax.Array, key: jax.Array, below: float, axis: str | None = None
+    variables: Any,
+    z: jax.Array,
+    seen: jax.Array,
+    key: jax.Array,
+    below: float,
+    axis: str | None = None,
 ) -> tuple[Any, jax.Array]:
-    """Set the codes with a count below a share of the average to random rows of z [N, D] with ``seen`` [N] 1.
+    """Set the codes with a count below a share of the average to random rows of z [N, D] with
+    ``seen`` [N] 1.
 
-    They start with the count of an average code. ``key`` is the same on all devices, and so are the results.
+    They start with the count of an average code. ``key`` is the same on all devices, and so are the
+    results.
 
     Returns:
       The variables, and how many codes were set.
@@ -245,13 +313,17 @@ def restart_codes(
 
 
 def perplexity(counts: jax.Array) -> jax.Array:
-    """exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a single code."""
+    """exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a
+    single code.
+    """
     share = counts / jnp.maximum(counts.sum(), TINY)
     return jnp.exp(jax.scipy.special.entr(share).sum())
 
 
 def _draw_rows(key: jax.Array, seen: jax.Array, n: int) -> jax.Array:
-    """``n`` random rows with ``seen`` [N] 1, as indices [n]; the same twice only where there are fewer than ``n``."""
+    """``n`` random rows with ``seen`` [N] 1, as indices [n]; the same twice only where there
+    are fewer than ``n``.
+    """
     score = jnp.where(seen > 0, jax.random.uniform(key, seen.shape), -1.0)
     best = jax.lax.top_k(score, min(n, len(seen)))[1]
     available = jnp.clip(jnp.count_nonzero(seen), 1, len(best))

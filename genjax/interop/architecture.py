@@ -1,4 +1,6 @@
-"""What is known of an architecture of Hugging Face's: its options and its tensors, and the same here."""
+"""What is known of an architecture of Hugging Face's: its options and its tensors, and the
+same here.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,9 @@ class Options:
     def unsupported(self, name: str, remedy: str) -> UserError:
         """The error for a field whose value there is no form of here."""
         return UserError(
-            f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, {remedy}", name
+            f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, "
+            f"{remedy}",
+            name,
         )
 
 
@@ -141,12 +145,13 @@ class Architecture:
     Attributes:
       kind: its name.
       models: classes whose weights are read; the first is the one that is written.
-      prefix: what all names but those of the head start with; checkpoints of the bare model lack it.
+      prefix: what all names but those of the head start with; checkpoints of the bare model lack
+        it.
       fixed: options that change the numbers, each with the one value that is supported.
       ignored: a regular expression of names that tell nothing: buffers, other heads.
       read: the hyper-parameters that options describe.
-      write: the options that describe hyper-parameters and the number of the padding token, as far as they can:
-        ``read`` of them tells what is lost.
+      write: the options that describe hyper-parameters and the number of the padding token, as far
+        as they can: ``read`` of them tells what is lost.
       tensors: the table of a net; the options are those of the checkpoint.
       copies: names that may be beside the tensor of which they are a copy.
       causal: whether it predicts the next token.
@@ -181,7 +186,10 @@ class Architecture:
     def in_the_way(self, net: Transformer) -> list[str]:
         """What of a net this architecture cannot say; empty where it fits."""
         try:
-            mine, theirs = _essence(net), _essence(self.net(Options(self.write(net, None), self.kind)))
+            mine, theirs = (
+                _essence(net),
+                _essence(self.net(Options(self.write(net, None), self.kind))),
+            )
         except UserError as error:  # what it does say makes no whole
             return [str(error)]
         if (mine["positions"], theirs["positions"]) != ("rotary", "rotary"):
@@ -197,7 +205,9 @@ class Architecture:
 
     def named(self, name: str, bare: bool) -> str:
         """The name of a tensor as the table has it, of one in a checkpoint."""
-        name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))  # BERT's first checkpoints
+        name = re.sub(
+            r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)
+        )  # BERT's first checkpoints
         return self.prefix + name if bare and not name.startswith(("lm_head.", "cls.")) else name
 
 
@@ -209,8 +219,16 @@ def _format_value(value: Any) -> str:
 
 def _essence(net: Transformer) -> dict[str, Any]:
     """What of a net the logits depend on, defaults written out."""
-    found = {field.name: getattr(net, field.name) for field in dataclasses.fields(net) if field.name not in FREE}
-    return found | {"kv_heads": net.keys_of_heads, "head_width": net.head_size, "hidden": net.hidden_width}
+    found = {
+        field.name: getattr(net, field.name)
+        for field in dataclasses.fields(net)
+        if field.name not in FREE
+    }
+    return found | {
+        "kv_heads": net.keys_of_heads,
+        "head_width": net.head_size,
+        "hidden": net.hidden_width,
+    }
 
 
 def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
@@ -219,7 +237,9 @@ def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
 
 
 def spelling(known: Mapping[str, Activation], activation: Activation) -> str:
-    """The first name that transformers has for an activation; the first of all where there is none."""
+    """The first name that transformers has for an activation; the first of all where there is
+    none.
+    """
     return next((name for name, ours in known.items() if ours == activation), next(iter(known)))
 
 

@@ -1,4 +1,6 @@
-"""BERT (arXiv 1810.04805) and RoBERTa (arXiv 1907.11692) with their head, as Hugging Face keeps them."""
+"""BERT (arXiv 1810.04805) and RoBERTa (arXiv 1907.11692) with their head, as Hugging Face
+keeps them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def _bert(options: Options) -> Transformer:
 
 def _roberta(options: Options) -> Transformer:
     if options.activation("hidden_act", PLAIN, "gelu") != "gelu":
-        raise options.unsupported("hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'")
+        raise options.unsupported(
+            "hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'"
+        )
     unused = _count_unused(options)
     return _common(options, options.whole("max_position_embeddings", 512, unused + 1) - unused)
 
@@ -75,7 +79,11 @@ def _write_roberta(net: Transformer, pad: int | None) -> dict[str, Any]:
 def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
     table = [
         Tensor(f"{prefix}.embeddings.word_embeddings.weight", ("embedding",)),
-        Tensor(f"{prefix}.embeddings.position_embeddings.weight", ("position_embedding",), before=before),
+        Tensor(
+            f"{prefix}.embeddings.position_embeddings.weight",
+            ("position_embedding",),
+            before=before,
+        ),
         Tensor(f"{prefix}.embeddings.token_type_embeddings.weight", ("type_embedding",)),
         *norm(f"{prefix}.embeddings.LayerNorm", "embedding_norm"),
     ]
@@ -95,7 +103,10 @@ def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
 
 def _head(net: Transformer, transform: str, transform_norm: str, head: str) -> list[Tensor]:
     # An untied decoder has a bias of its own; the one beside it is then not read by transformers.
-    own = [Tensor(f"{head}.decoder.weight", ("head_kernel",)), Tensor(f"{head}.decoder.bias", ("head_bias",))]
+    own = [
+        Tensor(f"{head}.decoder.weight", ("head_kernel",)),
+        Tensor(f"{head}.decoder.bias", ("head_bias",)),
+    ]
     return [
         *linear(transform, "transform", True),
         *norm(transform_norm, "transform_norm"),

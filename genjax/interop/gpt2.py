@@ -61,7 +61,10 @@ def _tensors(net: Transformer, options: Options) -> list[Tensor]:
         attention = f"{ours}/attention"
         table += [
             *norm(f"{theirs}.ln_1", f"{ours}/attention_norm"),
-            *_conv(f"{theirs}.attn.c_attn", *(f"{attention}/{name}" for name in ("query", "key", "value"))),
+            *_conv(
+                f"{theirs}.attn.c_attn",
+                *(f"{attention}/{name}" for name in ("query", "key", "value")),
+            ),
             *_conv(f"{theirs}.attn.c_proj", f"{attention}/mix"),
             *norm(f"{theirs}.ln_2", f"{ours}/feed_forward_norm"),
             *_conv(f"{theirs}.mlp.c_fc", f"{ours}/feed_forward/up"),
@@ -74,7 +77,11 @@ GPT2 = Architecture(
     kind="gpt2",
     models=("GPT2LMHeadModel", "GPT2Model"),
     prefix="transformer.",
-    fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+    fixed={
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    },
     ignored=r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",
     read=_read,
     write=_write,

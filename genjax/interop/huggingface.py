@@ -1,7 +1,8 @@
-"""Models in Hugging Face's layout, both ways: a folder with config, safetensors and tokenizer, or a name at the hub.
+"""Models in Hugging Face's layout, both ways: a folder with config, safetensors and tokenizer, or a
+name at the hub.
 
-GPT-2, Llama and its kin (Mistral, Qwen2, Qwen3), BERT and RoBERTa. What there is no form of on the other side is
-refused by name; logits are those of transformers.
+GPT-2, Llama and its kin (Mistral, Qwen2, Qwen3), BERT and RoBERTa. What there is no form of on the
+other side is refused by name; logits are those of transformers.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from genjax.serial import json_text
 ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model at the hub
-# Nothing that could be a pickle or a program is ever fetched, nor what lies in folders: copies in other forms.
+# Nothing that could be a pickle or a program is ever fetched, nor what lies in folders: copies in
+# other forms.
 WANTED = (
     "*.safetensors",
     weights.INDEX,
@@ -74,7 +76,9 @@ class Pretrained:
         return len(self.params["embedding"])
 
     def logits(self, tokens: jax.Array, **told: Any) -> jax.Array:
-        """[B, T, V] float32 of tokens int32 [B, T]; ``told`` goes to ``TokenNet``: segment_ids, types."""
+        """[B, T, V] float32 of tokens int32 [B, T]; ``told`` goes to ``TokenNet``:
+        segment_ids, types.
+        """
         module: Any = TokenNet(self.net, self.vocabulary)
         variables = {"params": self.params}
         hidden, _ = module.apply(variables, tokens, **told)
@@ -82,14 +86,16 @@ class Pretrained:
 
 
 def load(source: str | Path) -> Pretrained:
-    """The model of a folder, or of a name at the hub such as "openai-community/gpt2" (``fetch`` gives its revision).
+    """The model of a folder, or of a name at the hub such as "openai-community/gpt2" (``fetch``
+    gives its revision).
 
-    Dropout is what it was trained with, that of the branches. Layers stand side by side: ``token_net.stack_layers`` with
-    ``scan_layers`` stacks them.
+    Dropout is what it was trained with, that of the branches. Layers stand side by side:
+    ``token_net.stack_layers`` with ``scan_layers`` stacks them.
 
     Raises:
-      UserError: config, tokenizer or weights are missing, cut off or pickles; the architecture or an option is not
-        supported; tensors are missing, too many or of another shape, all of which are named.
+      UserError: config, tokenizer or weights are missing, cut off or pickles; the architecture or
+        an option is not supported; tensors are missing, too many or of another shape, all of which
+        are named.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -103,22 +109,29 @@ def load(source: str | Path) -> Pretrained:
     found = weights.weights(folder)
     if net.layers > len(found.shapes):  # before a table is made of them
         raise UserError(
-            f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its weights, got {net.layers}",
+            f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its "
+            f"weights, got {net.layers}",
             name,
         )
     template = chat_templates.read(folder, options.values, codec) if net.causal else None
-    return Pretrained(net, _params(architecture, net, rows, options, found), codec, architecture.kind, template)
+    return Pretrained(
+        net, _params(architecture, net, rows, options, found), codec, architecture.kind, template
+    )
 
 
 def save(model: Pretrained, folder: str | Path) -> None:
-    """Write a folder that ``transformers`` opens, with the same logits; biases that are not there are zeros in it.
+    """Write a folder that ``transformers`` opens, with the same logits; biases that are not there
+    are zeros in it.
 
     Raises:
-      UserError: no architecture fits the model, with what is in the way; its codec has no such form.
+      UserError: no architecture fits the model, with what is in the way; its codec has no such
+        form.
     """
     folder = Path(folder).expanduser()
     architecture = _fitting(model.net, model.kind)
-    texts = tokenizers.files(model.codec, model.net.context, bool(model.net.token_types), model.template)
+    texts = tokenizers.files(
+        model.codec, model.net.context, bool(model.net.token_types), model.template
+    )
     ends = tokenizers.ends(model.codec, model.template)
     options = Options(
         architecture.write(model.net, model.codec.pad)
@@ -146,7 +159,8 @@ def save(model: Pretrained, folder: str | Path) -> None:
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """The folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and safetensors alone.
+    """The folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and
+    safetensors alone.
 
     Raises:
       UserError: the extra ``hub`` is not installed, there is no network, or no such model.
@@ -156,12 +170,20 @@ def fetch(name: str, revision: str | None = None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError:
-        raise UserError(f"there is no folder {name}; a name at the hub needs pip install 'genjax-train[hub]'") from None
+        raise UserError(
+            f"there is no folder {name}; a name at the hub needs pip install 'genjax-train[hub]'"
+        ) from None
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=["*/*"]))
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=["*/*"]
+            )
+        )
     except Exception as error:  # its own, and those of the HTTP library below it
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"there is no folder {name}, and the hub does not give one: {reason}") from None
+        raise UserError(
+            f"there is no folder {name}, and the hub does not give one: {reason}"
+        ) from None
 
 
 def _read_config(folder: Path) -> tuple[Architecture, Options]:
@@ -180,18 +202,29 @@ def _read_config(folder: Path) -> tuple[Architecture, Options]:
         raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path)) from None
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind not in known:
-        raise UserError(f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}")
+        raise UserError(
+            f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}"
+        )
     for model in [models] if isinstance(models, str) else models:
         if model not in known[kind].models:
-            raise UserError(f"{path}: {model} is not supported, only {', '.join(known[kind].models)}")
+            raise UserError(
+                f"{path}: {model} is not supported, only {', '.join(known[kind].models)}"
+            )
     if values.get("auto_map"):
-        note = f"{path} names code of its own (auto_map), which is not run: genjax's own {kind} reads the weights"
+        note = (
+            f"{path} names code of its own (auto_map), which is not run: genjax's own {kind} "
+            "reads the weights"
+        )
         print(note, file=sys.stderr, flush=True)
     return known[kind], Options(values, str(path))
 
 
 def _params(
-    architecture: Architecture, net: Transformer, rows: int, options: Options, found: weights.Weights
+    architecture: Architecture,
+    net: Transformer,
+    rows: int,
+    options: Options,
+    found: weights.Weights,
 ) -> dict[str, Any]:
     """The parameters of a net by the table of its architecture."""
     table = architecture.tensors(net, options)
@@ -203,7 +236,9 @@ def _params(
     extra = sorted(
         name
         for name in there
-        if name not in wanted and name not in architecture.copies and not re.fullmatch(architecture.ignored, name)
+        if name not in wanted
+        and name not in architecture.copies
+        and not re.fullmatch(architecture.ignored, name)
     )
     misshapen = [
         f"{name} {list(found.shapes[there[name]])} instead of {list(expected[name])}"
@@ -213,31 +248,42 @@ def _params(
     problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
     if missing or extra or misshapen:
         said = "; ".join(f"{kind}: {weights.listed(names)}" for kind, names in problems if names)
-        raise UserError(f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder))
+        raise UserError(
+            f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder)
+        )
     size = 4.0 * sum(math.prod(shape) for shape in expected.values())
     checks.check_size(size, "its weights in float32", str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}
-    for tensor, array in zip(table, found.read([there[tensor.theirs] for tensor in table]), strict=True):
+    for tensor, array in zip(
+        table, found.read([there[tensor.theirs] for tensor in table]), strict=True
+    ):
         array = (array.T if tensor.transposed else array)[tensor.before :]
         for path, part in zip(tensor.ours, np.split(array, len(tensor.ours), -1), strict=True):
             flat[path] = jnp.asarray(part)
     return unflatten_dict(flat, sep="/")
 
 
-def _names(architecture: Architecture, found: weights.Weights, wanted: Mapping[str, Tensor]) -> dict[str, str]:
+def _names(
+    architecture: Architecture, found: weights.Weights, wanted: Mapping[str, Tensor]
+) -> dict[str, str]:
     """The names of the file's tensors by those that the table has for them."""
     bare = not any(name.startswith(architecture.prefix) for name in found.shapes)
     there = {architecture.named(name, bare): name for name in found.shapes}
     for copy, original in architecture.copies.items():
-        if original in wanted and original not in there and copy in there:  # of two that are one either may be kept
+        if (
+            original in wanted and original not in there and copy in there
+        ):  # of two that are one either may be kept
             there[original] = there.pop(copy)
     return there
 
 
 def _check_copies(
-    architecture: Architecture, found: weights.Weights, there: Mapping[str, str], wanted: Mapping[str, Tensor]
+    architecture: Architecture,
+    found: weights.Weights,
+    there: Mapping[str, str],
+    wanted: Mapping[str, Tensor],
 ) -> None:
     """Refuse a head of its own in a checkpoint whose config says that there is none."""
     for copy, original in architecture.copies.items():
@@ -245,7 +291,8 @@ def _check_copies(
             one, two = found.read([there[copy], there[original]])
             if not np.array_equal(one, two):
                 raise UserError(
-                    f"{copy} in {found.folder} differs from {original}, although tie_word_embeddings says that "
+                    f"{copy} in {found.folder} differs from {original}, although "
+                    "tie_word_embeddings says that "
                     "they are one: set it to false"
                 )
 
@@ -253,7 +300,9 @@ def _check_copies(
 def _shapes(net: Transformer, rows: int) -> dict[str, tuple[int, ...]]:
     """Of the parameters of a net whose layers stand side by side, by path."""
     module = TokenNet(dataclasses.replace(net, scan_layers=False), rows)
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))["params"]
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))[
+        "params"
+    ]
     return {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
 
 
@@ -274,24 +323,34 @@ def _fitting(net: Transformer, kind: str | None) -> Architecture:
     nearest, lines = min(ways, key=lambda way: len(way[1]))  # the first of equals
     if lines:
         raise UserError(
-            f"no architecture of Hugging Face's fits this model; nearest is {nearest.kind}, but {'; '.join(lines)}"
+            f"no architecture of Hugging Face's fits this model; nearest is {nearest.kind}, but "
+            f"{'; '.join(lines)}"
         )
     return nearest
 
 
-def _tensors(architecture: Architecture, model: Pretrained, options: Options) -> dict[str, np.ndarray]:
+def _tensors(
+    architecture: Architecture, model: Pretrained, options: Options
+) -> dict[str, np.ndarray]:
     """What the file of a model holds, by name."""
     net = architecture.net(options)  # which may have biases that the model has not
     params = unstack_layers(model.params) if model.net.scan_layers else model.params
     flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
     made = {}
     for tensor in architecture.tensors(net, options):
-        parts = [np.asarray(flat[p], np.float32) if p in flat else np.zeros(shapes[p], np.float32) for p in tensor.ours]
+        parts = [
+            np.asarray(flat[p], np.float32) if p in flat else np.zeros(shapes[p], np.float32)
+            for p in tensor.ours
+        ]
         whole = np.concatenate(parts, -1)
         whole = np.concatenate([np.zeros((tensor.before, *whole.shape[1:]), np.float32), whole])
         made[tensor.theirs] = whole.T if tensor.transposed else whole
     if not net.tied:  # transformers looks for all of them, also for one that it does not use
-        made |= {copy: made[original] for copy, original in architecture.copies.items() if original in made} | made
+        made |= {
+            copy: made[original]
+            for copy, original in architecture.copies.items()
+            if original in made
+        } | made
     return made
 
 

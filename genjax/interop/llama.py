@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from genjax.interop.architecture import GATES, Architecture, Options, Tensor, biases, linear, norm, spelling
+from genjax.interop.architecture import (
+    GATES,
+    Architecture,
+    Options,
+    Tensor,
+    biases,
+    linear,
+    norm,
+    spelling,
+)
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.transformer import Transformer
 
@@ -51,11 +60,16 @@ def _scaling(rotary: Rotary) -> dict[str, Any]:
             "low_freq_factor": rotary.low,
             "high_freq_factor": rotary.high,
         }
-    return {"rope_type": "default"} if rotary.factor == 1 else {"rope_type": "linear", "factor": rotary.factor}
+    return (
+        {"rope_type": "default"}
+        if rotary.factor == 1
+        else {"rope_type": "linear", "factor": rotary.factor}
+    )
 
 
 def _window(options: Options, default: bool) -> int | None:
-    """The sliding window of all layers; ``default`` says whether they slide where the option is not there.
+    """The sliding window of all layers; ``default`` says whether they slide where the option is not
+    there.
 
     Raises:
       UserError: some layers have one and others not.
@@ -72,7 +86,9 @@ def _window(options: Options, default: bool) -> int | None:
             raise options.unsupported("layer_types", "only a list of names")
         sliding = types.count("sliding_attention")
     if sliding not in (0, layers):
-        raise options.unsupported("sliding_window", f"as {sliding} of {layers} layers have it: only all or none")
+        raise options.unsupported(
+            "sliding_window", f"as {sliding} of {layers} layers have it: only all or none"
+        )
     return options.whole("sliding_window", 4096) if sliding else None
 
 
@@ -83,7 +99,9 @@ def _head_width(options: Options, default: int | None) -> int:
       UserError: it is odd, but rotary positions come in pairs.
     """
     if default is None and options.values.get("head_dim") is None:
-        default = options.whole("hidden_size") // options.divisor("num_attention_heads", "hidden_size")
+        default = options.whole("hidden_size") // options.divisor(
+            "num_attention_heads", "hidden_size"
+        )
     width = options.whole("head_dim", default)
     if width % 2:
         raise options.refused("head_dim", "even", width)
@@ -114,7 +132,10 @@ def _common(options: Options, head_width: int | None = None, **fields: Any) -> T
 
 def _llama(options: Options) -> Transformer:
     attention, perceptron = options.flag("attention_bias", False), options.flag("mlp_bias", False)
-    return _common(options, biases=biases({"attention": attention, "mix": attention, "feed_forward": perceptron}))
+    return _common(
+        options,
+        biases=biases({"attention": attention, "mix": attention, "feed_forward": perceptron}),
+    )
 
 
 def _mistral(options: Options) -> Transformer:
@@ -149,7 +170,9 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
         "hidden_act": spelling(GATES, net.activation),
         "rms_norm_eps": net.norm_epsilon,
         "rope_theta": net.rotary.base,
-        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,  # transformers 4 reads these two
+        "rope_scaling": None
+        if scaling["rope_type"] == "default"
+        else scaling,  # transformers 4 reads these two
         "rope_parameters": {"rope_theta": net.rotary.base} | scaling,
         "tie_word_embeddings": net.tied,
         "attention_dropout": net.attention_dropout,
@@ -180,16 +203,29 @@ def _write_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
 
 
 def _tensors(net: Transformer, options: Options) -> list[Tensor]:
-    table = [Tensor("model.embed_tokens.weight", ("embedding",)), *norm("model.norm", "final_norm", False)]
+    table = [
+        Tensor("model.embed_tokens.weight", ("embedding",)),
+        *norm("model.norm", "final_norm", False),
+    ]
     for i in range(net.layers):
         theirs, ours = f"model.layers.{i}", f"layer_{i}"
         for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
-            table += linear(f"{theirs}.self_attn.{part}_proj", f"{ours}/attention/{name}", "attention" in net.biases)
+            table += linear(
+                f"{theirs}.self_attn.{part}_proj",
+                f"{ours}/attention/{name}",
+                "attention" in net.biases,
+            )
             if net.qk_norm and name != "value":
-                table += norm(f"{theirs}.self_attn.{part}_norm", f"{ours}/attention/{name}_norm", False)
+                table += norm(
+                    f"{theirs}.self_attn.{part}_norm", f"{ours}/attention/{name}_norm", False
+                )
         table += linear(f"{theirs}.self_attn.o_proj", f"{ours}/attention/mix", "mix" in net.biases)
         for name in ("gate", "up", "down"):
-            table += linear(f"{theirs}.mlp.{name}_proj", f"{ours}/feed_forward/{name}", "feed_forward" in net.biases)
+            table += linear(
+                f"{theirs}.mlp.{name}_proj",
+                f"{ours}/feed_forward/{name}",
+                "feed_forward" in net.biases,
+            )
         table += norm(f"{theirs}.input_layernorm", f"{ours}/attention_norm", False)
         table += norm(f"{theirs}.post_attention_layernorm", f"{ours}/feed_forward_norm", False)
     return table if net.tied else [*table, Tensor("lm_head.weight", ("head_kernel",))]

@@ -1,4 +1,6 @@
-"""Models of tokens as the LM Evaluation Harness (https://github.com/EleutherAI/lm-evaluation-harness) asks them."""
+"""Models of tokens as the LM Evaluation Harness
+(https://github.com/EleutherAI/lm-evaluation-harness) asks them.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ MOST = 256  # tokens that are drawn where a task does not say
 class GenjaxLM(TemplateLM):
     """A model for ``lm_eval.simple_evaluate(model=GenjaxLM(model), tasks=[...])``.
 
-    What begins a text where nothing else does is the codec's start, else its end, else a new line. A context too long
-    loses its beginning.
+    What begins a text where nothing else does is the codec's start, else its end, else a new line.
+    A context too long loses its beginning.
 
     Args:
       model: of ``huggingface.load``, or of a run by ``exports.pretrained``.
@@ -39,7 +41,9 @@ class GenjaxLM(TemplateLM):
     def __init__(self, model: Pretrained, batch_size: int = 8, seed: int = 0) -> None:
         super().__init__()
         if not model.net.causal:
-            raise UserError("the harness asks for the next token, which this model does not predict")
+            raise UserError(
+                "the harness asks for the next token, which this model does not predict"
+            )
         self._codec, self._net, self.batch_size = model.codec, model.net, batch_size
         self._params = dict(model.params)
         self._module: Any = self._net.module(model.vocabulary)
@@ -64,15 +68,27 @@ class GenjaxLM(TemplateLM):
     def tokenizer_name(self) -> str:
         return type(self._codec).__name__
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The tokens of a text, after the codec's start if it has one and ``add_special_tokens`` is not False."""
-        start = [] if add_special_tokens is False or self._codec.start is None else [self._codec.start]
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """The tokens of a text, after the codec's start if it has one and
+        ``add_special_tokens`` is not False.
+        """
+        start = (
+            [] if add_special_tokens is False or self._codec.start is None else [self._codec.start]
+        )
         return start + self._codec.encode(string).tolist()
 
-    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """log p of each whole text, in windows that end side by side, each with as much before it as fits."""
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """log p of each whole text, in windows that end side by side, each with as much before
+        it as fits.
+        """
         texts = [self._codec.encode(request.args[0]).tolist() for request in requests]
-        windows = [(i, *window) for i, tokens in enumerate(texts) for window in self._windows(tokens)]
+        windows = [
+            (i, *window) for i, tokens in enumerate(texts) for window in self._windows(tokens)
+        ]
         scores = self._scores([(context, target) for _, context, target in windows])
         totals = [0.0] * len(requests)
         for (i, _, _), (score, _) in zip(windows, scores, strict=True):
@@ -80,15 +96,21 @@ class GenjaxLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Each context continued with up to the first of its ``until`` strings, which is left out."""
+        """Each context continued with up to the first of its ``until`` strings, which is left
+        out.
+        """
         drawn: list[str] = [""] * len(requests)
         asked = [(request.args[0], dict(request.args[1])) for request in requests]
-        order = sorted(range(len(asked)), key=lambda i: (repr(sorted(asked[i][1].items())), len(asked[i][0])))
+        order = sorted(
+            range(len(asked)), key=lambda i: (repr(sorted(asked[i][1].items())), len(asked[i][0]))
+        )
         for _, group in itertools.groupby(order, key=lambda i: repr(sorted(asked[i][1].items()))):
             rows = list(group)
             for at in range(0, len(rows), self.batch_size):
                 some = rows[at : at + self.batch_size]
-                for i, text in zip(some, self._drawn([asked[i][0] for i in some], asked[some[0]][1]), strict=True):
+                for i, text in zip(
+                    some, self._drawn([asked[i][0] for i in some], asked[some[0]][1]), strict=True
+                ):
                     drawn[i] = text
         return drawn
 
@@ -96,14 +118,18 @@ class GenjaxLM(TemplateLM):
         return self._scores([(context, target) for _, context, target in requests])
 
     def _windows(self, tokens: list[int]) -> Iterator[tuple[list[int], list[int]]]:
-        """What each token of a text is predicted from, window by window: (those before, those predicted)."""
+        """What each token of a text is predicted from, window by window: (those before, those
+        predicted).
+        """
         whole = [self.prefix_token_id, *tokens]
         for begin in range(1, len(whole), self.max_length):
             end = min(begin + self.max_length, len(whole))
             yield whole[max(0, end - 1 - self.max_length) : begin], whole[begin:end]
 
     def _scores(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        """log p of each second part after its first, and whether each of its tokens is the most likely."""
+        """log p of each second part after its first, and whether each of its tokens is the
+        most likely.
+        """
         found: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
         rows = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
         for at in range(0, len(rows), self.batch_size):
@@ -115,7 +141,10 @@ class GenjaxLM(TemplateLM):
             for row, i in enumerate(some):
                 context, target = pairs[i]
                 if not len(target) <= length:
-                    raise UserError(f"a text of {len(target):,} tokens to score is more than the context of {length:,}")
+                    raise UserError(
+                        f"a text of {len(target):,} tokens to score is more than the context of "
+                        f"{length:,}"
+                    )
                 whole = [*context, *target][-length - 1 :]
                 tokens[row, : len(whole)] = whole
                 weight[row, len(whole) - 1 - len(target) : len(whole) - 1] = True
@@ -126,11 +155,15 @@ class GenjaxLM(TemplateLM):
 
     @functools.cached_property
     def _scored(self) -> Any:
-        def scored(params: Any, tokens: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def scored(
+            params: Any, tokens: jax.Array, weight: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
             hidden, _ = self._module.apply({"params": params}, tokens[:, :-1])
             logits = self._module.apply({"params": params}, hidden, method="logits")  # [B, T, V]
             targets = tokens[:, 1:]
-            log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[..., 0]
+            log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], -1)[
+                ..., 0
+            ]
             right = (jnp.argmax(logits, -1) == targets) | ~weight
             return jnp.sum(jnp.where(weight, log_probs, 0), 1), right.all(1)
 
@@ -141,21 +174,40 @@ class GenjaxLM(TemplateLM):
         until = [until] if isinstance(until, str) else list(until)
         steps = int(asked.pop("max_gen_toks", MOST))
         if steps >= self.max_length:
-            raise UserError(f"{steps} tokens to draw leave no room for what is asked in a context of {self.max_length}")
+            raise UserError(
+                f"{steps} tokens to draw leave no room for what is asked in a context of "
+                f"{self.max_length}"
+            )
         warm = bool(asked.pop("do_sample", float(asked.get("temperature", 0)) > 0))
         temperature = float(asked.pop("temperature", 1.0)) if warm else 0.0
-        filters = {name: asked.pop(name) for name in ("top_k", "top_p", "min_p") if asked.get(name) is not None}
+        filters = {
+            name: asked.pop(name)
+            for name in ("top_k", "top_p", "min_p")
+            if asked.get(name) is not None
+        }
         if asked:
-            raise UserError(f"the harness asks for what a genjax model cannot do: {', '.join(sorted(asked))}")
-        prompts = [self.tok_encode(text)[-(self.max_length - steps) :] or [self.prefix_token_id] for text in contexts]
+            raise UserError(
+                f"the harness asks for what a genjax model cannot do: {', '.join(sorted(asked))}"
+            )
+        prompts = [
+            self.tok_encode(text)[-(self.max_length - steps) :] or [self.prefix_token_id]
+            for text in contexts
+        ]
         prompts += [[self.prefix_token_id]] * (self.batch_size - len(prompts))
         tokens, mask = pad_prompts(prompts)
         spare = min(self._length(tokens.shape[1]), self.max_length - steps) - tokens.shape[1]
         tokens, mask = (np.pad(array, ((0, 0), (spare, 0))) for array in (tokens, mask))
         drawing = self._generate(
-            self._params, tokens, mask, next(self._keys), TokenSampler(steps, 1.0, temperature, **filters)
+            self._params,
+            tokens,
+            mask,
+            next(self._keys),
+            TokenSampler(steps, 1.0, temperature, **filters),
         )
-        texts = [self._codec.decode(cut_at_end(row, self._codec.end)) for row in np.asarray(drawing)[: len(contexts)]]
+        texts = [
+            self._codec.decode(cut_at_end(row, self._codec.end))
+            for row in np.asarray(drawing)[: len(contexts)]
+        ]
         return [_cut_at_stop(text, until) for text in texts]
 
     @functools.cached_property
@@ -164,7 +216,9 @@ class GenjaxLM(TemplateLM):
 
         family, pad = Autoregressive(self._net), stops[0][0] if stops else 0
 
-        def drawn(params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler) -> jax.Array:
+        def drawn(
+            params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler
+        ) -> jax.Array:
             return continue_prompts(family, params, tokens, mask, sampler, key, stops, pad).tokens
 
         return jax.jit(drawn, static_argnums=4)
@@ -176,4 +230,6 @@ class GenjaxLM(TemplateLM):
 
 def _cut_at_stop(text: str, until: Sequence[str]) -> str:
     """The text before the first of the strings."""
-    return text[: min((at for stop in until if stop and (at := text.find(stop)) >= 0), default=len(text))]
+    return text[
+        : min((at for stop in until if stop and (at := text.find(stop)) >= 0), default=len(text))
+    ]

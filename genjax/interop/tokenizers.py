@@ -24,11 +24,12 @@ MASKS = ("[MASK]", "<mask>")
 def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     """The codec of a folder's ``tokenizer.json``.
 
-    Documents start with what the tokenizer itself puts first, and end with what it puts last, else with its
-    end-of-text token.
+    Documents start with what the tokenizer itself puts first, and end with what it puts last, else
+    with its end-of-text token.
 
     Args:
-      config: the fields of config.json, for special tokens that the tokenizer's own config does not name.
+      config: the fields of config.json, for special tokens that the tokenizer's own config does not
+        name.
       rows: tokens that the model has a row for.
 
     Raises:
@@ -37,9 +38,12 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     path = folder / FILE
     if not path.is_file():
         convert = (
-            f"from transformers import AutoTokenizer as T; T.from_pretrained('{folder}').save_pretrained('{folder}')"
+            "from transformers import AutoTokenizer as T; "
+            f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
         )
-        raise UserError(f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"')
+        raise UserError(
+            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
+        )
     codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
     try:
         tokens = codec.vocabulary  # refuses what is not a tokenizer
@@ -50,7 +54,9 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         reason = (str(error).splitlines() or ["it is damaged"])[0]
         raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
     if tokens > rows:
-        raise UserError(f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size")
+        raise UserError(
+            f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size"
+        )
     tokenizer = Tokenizer.from_str(codec.tokenizer)
     named = _json(folder / CONFIG) if (folder / CONFIG).exists() else {}
     if _make_special(tokenizer, named):
@@ -61,9 +67,16 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
         value = value.get("content") if isinstance(value, Mapping) else value
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        if not value and isinstance(number, int) and not isinstance(number, bool) and 0 <= number < rows:
+        if (
+            not value
+            and isinstance(number, int)
+            and not isinstance(number, bool)
+            and 0 <= number < rows
+        ):
             value = tokenizer.id_to_token(number)
-        return value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
+        return (
+            value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
+        )
 
     before, after = _find_special(tokenizer)
     return dataclasses.replace(
@@ -77,26 +90,48 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
 
 
 def _make_special(tokenizer: Tokenizer, named: Mapping[str, Any]) -> bool:
-    """Make special what tokenizer_config.json says is so, as ``transformers`` does; whether anything has changed.
+    """Make special what tokenizer_config.json says is so, as ``transformers`` does; whether
+    anything has changed.
 
     A token that the vocabulary does not have is left out: the model has no row for it.
     """
     listed = [named.get(name) for name in ("additional_special_tokens", "extra_special_tokens")]
     values = [value for name, value in named.items() if name.endswith("_token")]
-    values += [one for part in listed for one in (part.values() if isinstance(part, Mapping) else part or ())]
+    values += [
+        one
+        for part in listed
+        for one in (part.values() if isinstance(part, Mapping) else part or ())
+    ]
     added = named.get("added_tokens_decoder")
-    values += [one for one in (added.values() if isinstance(added, Mapping) else ()) if one.get("special")]
+    values += [
+        one for one in (added.values() if isinstance(added, Mapping) else ()) if one.get("special")
+    ]
     before = tokenizer.to_str()
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    known = {
+        token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special
+    }
     for value in values:
         name = value.get("content") if isinstance(value, Mapping) else value
-        if isinstance(name, str) and name and name not in known and tokenizer.token_to_id(name) is not None:
-            flags = {n: bool(value.get(n)) for n in ("lstrip", "rstrip")} if isinstance(value, Mapping) else {}
-            tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False, **flags)])
+        if (
+            isinstance(name, str)
+            and name
+            and name not in known
+            and tokenizer.token_to_id(name) is not None
+        ):
+            flags = (
+                {n: bool(value.get(n)) for n in ("lstrip", "rstrip")}
+                if isinstance(value, Mapping)
+                else {}
+            )
+            tokenizer.add_special_tokens(
+                [AddedToken(name, special=True, normalized=False, **flags)]
+            )
     return tokenizer.to_str() != before
 
 
-def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None = None) -> dict[str, str]:
+def files(
+    codec: Any, context: int, types: bool, template: JinjaTemplate | None = None
+) -> dict[str, str]:
     """The text of each tokenizer file for a codec, by name.
 
     Args:
@@ -109,11 +144,17 @@ def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None 
     """
     tokenizer = _tokenizer(codec)
     roles = _roles(codec) | {"pad_token_id": codec.pad}
-    names = {role.removesuffix("_id"): tokenizer.id_to_token(i) for role, i in roles.items() if i is not None}
+    names = {
+        role.removesuffix("_id"): tokenizer.id_to_token(i)
+        for role, i in roles.items()
+        if i is not None
+    }
     if codec.start is not None and _find_special(tokenizer)[0] is None:
         start = tokenizer.id_to_token(codec.start)
         tokenizer.post_processor = processors.TemplateProcessing(
-            single=[start, "$A"], pair=[start, "$A", start, "$B"], special_tokens=[(start, codec.start)]
+            single=[start, "$A"],
+            pair=[start, "$A", start, "$B"],
+            special_tokens=[(start, codec.start)],
         )
     unknown = json.loads(tokenizer.to_str())["model"].get("unk_token")
     if unknown is not None:
@@ -123,7 +164,9 @@ def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None 
         names["mask_token"] = masks[0]
     inputs = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
     if template is not None and template.names:
-        names = {name: text for name, text in names.items() if name != "bos_token"} | dict(template.names)
+        names = {name: text for name, text in names.items() if name != "bos_token"} | dict(
+            template.names
+        )
     fields = names | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -134,9 +177,13 @@ def files(codec: Any, context: int, types: bool, template: JinjaTemplate | None 
 
 
 def ends(codec: Any, template: JinjaTemplate | None = None) -> dict[str, Any]:
-    """The numbers of what begins and ends a text, as fields of config.json and generation_config.json."""
+    """The numbers of what begins and ends a text, as fields of config.json and
+    generation_config.json.
+    """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
-    return _roles(codec) | ({"eos_token_id": found[0] if len(found) == 1 else list(found)} if found else {})
+    return _roles(codec) | (
+        {"eos_token_id": found[0] if len(found) == 1 else list(found)} if found else {}
+    )
 
 
 def start_and_end(codec: Any) -> tuple[str, str]:
@@ -147,14 +194,19 @@ def start_and_end(codec: Any) -> tuple[str, str]:
 
 
 def _roles(codec: Any) -> dict[str, int | None]:
-    return {"bos_token_id": codec.start if codec.start is not None else codec.end, "eos_token_id": codec.end}
+    return {
+        "bos_token_id": codec.start if codec.start is not None else codec.end,
+        "eos_token_id": codec.end,
+    }
 
 
 def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     """The special tokens that a tokenizer puts before and after a text, where it is one each."""
     try:
         whole = tokenizer.encode("a")
-    except Exception:  # a vocabulary without this letter, which the library refuses by Exception itself
+    except (
+        Exception
+    ):  # a vocabulary without this letter, which the library refuses by Exception itself
         return None, None
     mask = whole.special_tokens_mask
     before = mask.index(0) if 0 in mask else 0
@@ -186,7 +238,9 @@ def _tokenizer(codec: Any) -> Tokenizer:
 
 
 def _letters() -> list[str]:
-    """The letter that represents each byte in tokenizers of bytes: itself where it is seen, else one from 256 on."""
+    """The letter that represents each byte in tokenizers of bytes: itself where it is seen,
+    else one from 256 on.
+    """
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
     unseen = sorted(set(range(256)) - seen)
     return [chr(byte if byte in seen else 256 + unseen.index(byte)) for byte in range(256)]

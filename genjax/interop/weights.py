@@ -48,14 +48,20 @@ class Weights:
         Raises:
           UserError: some are of no type of floats.
         """
-        strange = [f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS]
+        strange = [
+            f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS
+        ]
         if strange:
-            raise UserError(f"the weights in {self.folder} are quantised or no floats: {listed(strange)}")
+            raise UserError(
+                f"the weights in {self.folder} are quantised or no floats: {listed(strange)}"
+            )
         opened: dict[Path, Any] = {}
         for name in names:
             path = self.files[name]
             if path not in opened:
-                opened[path] = safe_open(path, framework="flax")  # NumPy's own form knows no bfloat16
+                opened[path] = safe_open(
+                    path, framework="flax"
+                )  # NumPy's own form knows no bfloat16
             yield np.asarray(opened[path].get_tensor(name), np.float32)
 
 
@@ -63,7 +69,8 @@ def weights(folder: Path) -> Weights:
     """The tensors of a folder: those of its one file, or those that its index names.
 
     Raises:
-      UserError: there is no weights file, or none but pickles; a file is cut off; shards are missing.
+      UserError: there is no weights file, or none but pickles; a file is cut off; shards are
+        missing.
     """
     whole, index = folder / WHOLE, folder / INDEX
     if whole.exists():
@@ -98,22 +105,30 @@ def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     """File, shape and type of each tensor of a file."""
     if not path.is_file():
-        raise UserError(f"{path} must be a safetensors file, but is a folder or a device", str(path))
+        raise UserError(
+            f"{path} must be a safetensors file, but is a folder or a device", str(path)
+        )
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
         raise _pickle_error(path.parent, [path.name])
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path} is a pointer of Git LFS, not the weights: git lfs pull fetches them")
+        raise UserError(
+            f"{path} is a pointer of Git LFS, not the weights: git lfs pull fetches them"
+        )
     try:
         with safe_open(path, framework="flax") as file:
             names = file.keys()
             if len(names) > MOST:
-                raise UserError(f"{path} must hold <= {MOST:,} tensors, got {len(names):,}", str(path))
+                raise UserError(
+                    f"{path} must hold <= {MOST:,} tensors, got {len(names):,}", str(path)
+                )
             slices = {name: file.get_slice(name) for name in names}
             return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as error:
-        raise UserError(f"{path} is no whole safetensors file, fetch it again: {error}", str(path)) from None
+        raise UserError(
+            f"{path} is no whole safetensors file, fetch it again: {error}", str(path)
+        ) from None
 
 
 def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
@@ -125,12 +140,17 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{index} is damaged: fetch it again", str(index)) from None
     if outside:
-        raise UserError(f"{index} names files outside its folder, or of another kind than .safetensors", str(index))
+        raise UserError(
+            f"{index} names files outside its folder, or of another kind than .safetensors",
+            str(index),
+        )
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
         raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {listed(missing)}")
     found = {name: entry for file in files for name, entry in _contents(folder / file).items()}
-    wrong = sorted(name for name, file in named.items() if name not in found or found[name][0].name != file)
+    wrong = sorted(
+        name for name, file in named.items() if name not in found or found[name][0].name != file
+    )
     if wrong:
         raise UserError(f"{index} names tensors that its shards do not hold: {listed(wrong)}")
     return found
@@ -138,9 +158,15 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
 
 def _missing_weights_error(folder: Path) -> UserError:
     """The error for a folder that has no weights to read, with what is there instead."""
-    shards = [match for path in sorted(folder.glob("*.safetensors")) if (match := SHARD.fullmatch(path.name))]
+    shards = [
+        match
+        for path in sorted(folder.glob("*.safetensors"))
+        if (match := SHARD.fullmatch(path.name))
+    ]
     if shards:
-        return UserError(f"{folder} has {len(shards)} of {int(shards[0][2])} shards, but no {INDEX}")
+        return UserError(
+            f"{folder} has {len(shards)} of {int(shards[0][2])} shards, but no {INDEX}"
+        )
     pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in PICKLES]
     if pickles:
         return _pickle_error(folder, pickles)
@@ -149,7 +175,10 @@ def _missing_weights_error(folder: Path) -> UserError:
 
 def _pickle_error(folder: Path, names: list[str]) -> UserError:
     return UserError(
-        f"{listed(names)} in {folder} is a pickle, which could run any program as it is read, and is refused; "
-        'if you trust where it comes from, convert it: python -c "from transformers import AutoModelForCausalLM as M; '
-        f"M.from_pretrained('{folder}').save_pretrained('{folder}')\" (AutoModelForMaskedLM for BERT)"
+        f"{listed(names)} in {folder} is a pickle, which could run any program as it is read, and "
+        "is refused; "
+        'if you trust where it comes from, convert it: python -c "from transformers import '
+        "AutoModelForCausalLM as M; "
+        f"M.from_pretrained('{folder}').save_pretrained('{folder}')\" (AutoModelForMaskedLM for "
+        "BERT)"
     )

@@ -25,7 +25,8 @@ FULL = {
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "the file is larger than the limit (ulimit -f)",
 }
-# Libraries keep the words of the system, or its number, in messages of their own; numpy counts what it wrote.
+# Libraries keep the words of the system, or its number, in messages of their own; numpy counts what
+# it wrote.
 WORDS = {
     errno.ENOSPC: r"no space left on device|\bos error 28\b|\b\d+ requested and \d+ written",
     errno.EDQUOT: r"disk quota exceeded|\bos error 122\b",
@@ -37,7 +38,8 @@ SPARE = 2**20  # bytes; a disk with less is full
 
 @contextlib.contextmanager
 def write_atomically(path: PathType) -> Iterator[PathType]:
-    """Give a name to write to that becomes ``path`` at the end: after a crash there is the old file or the new one.
+    """Give a name to write to that becomes ``path`` at the end: after a crash there is the old file
+    or the new one.
 
     What was written is removed if the writing fails.
     """
@@ -47,12 +49,20 @@ def write_atomically(path: PathType) -> Iterator[PathType]:
         part.replace(path)
     except IsADirectoryError:
         part.unlink(missing_ok=True)
-        raise UserError(f"{path} must be a file, but is a folder: move it away, and repeat", str(path)) from None
+        raise UserError(
+            f"{path} must be a file, but is a folder: move it away, and repeat", str(path)
+        ) from None
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, os.fspath(part)) and error.errno is not None:
-            error.filename = os.fspath(path)  # a name that the user knows, on the disk that may have room again
+        if (
+            isinstance(error, OSError)
+            and error.filename in (None, os.fspath(part))
+            and error.errno is not None
+        ):
+            error.filename = os.fspath(
+                path
+            )  # a name that the user knows, on the disk that may have room again
         raise
 
 
@@ -62,7 +72,9 @@ def write(path: PathType, content: str | bytes) -> PathType:
     What is not a character, as in the name of a file that is not UTF-8, is written as its escape.
     """
     with write_atomically(path) as part:
-        encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        encoded = (
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
         part.write_bytes(encoded)
     return path
 
@@ -90,7 +102,9 @@ def explain_full_disk(kept: str, *places: str | Path | epath.Path) -> Iterator[N
 
 
 def closed(error: OSError) -> bool:
-    """Whether an error says that nothing may be written there: a read-only disk, or a folder of someone else."""
+    """Whether an error says that nothing may be written there: a read-only disk, or a folder
+    of someone else.
+    """
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -100,7 +114,9 @@ def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:
 
 
 def full_disk_errno(error: BaseException) -> int | None:
-    """The ``errno`` of a full disk that an error, or one behind it, represents; None for other errors."""
+    """The ``errno`` of a full disk that an error, or one behind it, represents; None for other
+    errors.
+    """
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno in FULL:
             return one.errno
@@ -120,11 +136,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _find_failed_path(error: BaseException, places: tuple[str | Path | epath.Path, ...]) -> Path:
-    """The path that could not be written: one on a disk without room, of those that the error or the caller names."""
+    """The path that could not be written: one on a disk without room, of those that the error
+    or the caller names.
+    """
     named: list[str] = []
     for one in _chain(error):
         if isinstance(one, OSError):
-            named += [os.fsdecode(name) for name in (one.filename2, one.filename) if isinstance(name, str | bytes)]
+            named += [
+                os.fsdecode(name)
+                for name in (one.filename2, one.filename)
+                if isinstance(name, str | bytes)
+            ]
         named += PATH.findall(str(one))
     local = [os.fspath(place) for place in places if "://" not in os.fspath(place)]
     found = [Path(name).expanduser() for name in (*named, *local, tempfile.gettempdir())]

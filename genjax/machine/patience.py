@@ -41,15 +41,24 @@ NAMES = (
     "ENODEV",
 )
 NUMBERS = frozenset(getattr(errno, name) for name in NAMES if hasattr(errno, name))
-# Libraries in C++ raise a ValueError that has the system's words, or a bucket's status, in its text.
+# Libraries in C++ raise a ValueError that has the system's words, or a bucket's status, in its
+# text.
 WORDS = (
     *(os.strerror(number) for number in sorted(NUMBERS)),
-    *("UNAVAILABLE:", "DEADLINE_EXCEEDED:", "RESOURCE_EXHAUSTED:", "PERMISSION_DENIED:", "UNAUTHENTICATED:"),
+    *(
+        "UNAVAILABLE:",
+        "DEADLINE_EXCEEDED:",
+        "RESOURCE_EXHAUSTED:",
+        "PERMISSION_DENIED:",
+        "UNAUTHENTICATED:",
+    ),
 )
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error, or what caused it, tells of the disk or the network and not of the file's content."""
+    """Whether an error, or what caused it, tells of the disk or the network and not of the
+    file's content.
+    """
     return any(
         isinstance(cause, ConnectionError | PermissionError | TimeoutError)
         or (isinstance(cause, OSError) and cause.errno in NUMBERS)
@@ -79,7 +88,8 @@ def retry(read: Callable[[], T], what: str, waits: tuple[float, ...] = WAITS) ->
             if wait is None:
                 reason = str(error).strip().partition("\n")[0][:200]
                 raise UserError(
-                    f"{what} cannot be read at the moment ({reason}); nothing was changed: try the same command again",
+                    f"{what} cannot be read at the moment ({reason}); nothing was changed: try the "
+                    "same command again",
                     field=what,
                 ) from error
             time.sleep(wait)

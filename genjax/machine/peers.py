@@ -51,12 +51,16 @@ class Watch:
             library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
             library.signal.restype = ctypes.c_void_p
             library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
-        self._thread = threading.Thread(target=self._copy, args=(readable,), name="peers", daemon=True)
+        self._thread = threading.Thread(
+            target=self._copy, args=(readable,), name="peers", daemon=True
+        )
         self._thread.start()
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Show what has been written until now; what comes later goes straight to where it went before."""
+        """Show what has been written until now; what comes later goes straight to where it
+        went before.
+        """
         if self._thread.is_alive():
             os.dup2(self._real, 2)  # closes the last end of the pipe that is written to
             self._thread.join(1.0)  # a process that was started here may still have it

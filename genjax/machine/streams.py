@@ -1,4 +1,6 @@
-"""Standard streams that are closed, of another encoding, or whose reader has left, end in no traceback."""
+"""Standard streams that are closed, of another encoding, or whose reader has left, end in no
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ BROKEN = 141  # the exit code: 128 and SIGPIPE's 13, as a shell shows of a proce
 class Stream(io.TextIOWrapper):
     """Standard output or error. Once its reader has left, what is still written is thrown away.
 
-    Of standard output the first such write raises BrokenPipeError, so that a command which prints ends. One to
-    standard error only sets ``is_broken``, so that a training run can save first; its other faults cost nothing but
-    the line.
+    Of standard output the first such write raises BrokenPipeError, so that a command which prints
+    ends. One to standard error only sets ``is_broken``, so that a training run can save first; its
+    other faults cost nothing but the line.
     """
 
     def __init__(self, before: TextIO | None, number: int, result: bool) -> None:
@@ -35,7 +37,9 @@ class Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         try:
             return super().write(text)
-        except UnicodeEncodeError:  # a name of a file, half an emoji, or an accent where the terminal is ASCII
+        except (
+            UnicodeEncodeError
+        ):  # a name of a file, half an emoji, or an accent where the terminal is ASCII
             super().write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
             return len(text)
         except OSError as error:
@@ -56,11 +60,15 @@ class Stream(io.TextIOWrapper):
         if self._result and self.broken:
             raise error
         if self._result:
-            raise UserError(f"standard output cannot be written: {error.strerror}", "stdout") from error
+            raise UserError(
+                f"standard output cannot be written: {error.strerror}", "stdout"
+            ) from error
 
 
 def in_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale is not UTF-8: no name with an accent can be opened there."""
+    """Start again in Python's UTF-8 mode where the locale is not UTF-8: no name with an accent
+    can be opened there.
+    """
     tried = os.environ.get("PYTHONUTF8") == "1"
     if sys.getfilesystemencoding() != "utf-8" and sys.executable and not tried:
         os.environ["PYTHONUTF8"] = "1"  # of the processes that this one starts, too
@@ -68,7 +76,8 @@ def in_utf8() -> None:
 
 
 def typed(text: str) -> str:
-    """A text of the command line, where bytes that the locale does not know represent themselves (PEP 383), as UTF-8.
+    """A text of the command line, where bytes that the locale does not know represent themselves
+    (PEP 383), as UTF-8.
 
     What is not UTF-8 either becomes U+FFFD.
     """
@@ -78,7 +87,8 @@ def typed(text: str) -> str:
 
 def guard() -> None:
     """Open closed standard streams to nowhere, and let the others bear that their reader leaves."""
-    # Otherwise the next file to be opened gets the number of a closed one, and what libraries say is written into it.
+    # Otherwise the next file to be opened gets the number of a closed one, and what libraries say
+    # is written into it.
     while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(nowhere)

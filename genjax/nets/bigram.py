@@ -1,4 +1,6 @@
-"""A table of which token follows which: the smallest model of tokens, and the floor of all others."""
+"""A table of which token follows which: the smallest model of tokens, and the floor of all
+others.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ class Bigram:
 
 
 class BigramNet(nn.Module):
-    """The table [V, V] of ``Bigram``, with the methods of ``TokenNet``; it starts with equal probabilities.
+    """The table [V, V] of ``Bigram``, with the methods of ``TokenNet``; it starts with equal
+    probabilities.
 
     Attributes:
       vocabulary: V.
@@ -66,7 +69,9 @@ class BigramNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Any]:
-        """Logits [B, T, V] of tokens int32 [B, T], and the cache; what else a transformer is told changes nothing."""
+        """Logits [B, T, V] of tokens int32 [B, T], and the cache; what else a transformer is
+        told changes nothing.
+        """
         return self.table.at[tokens].get(mode="fill", fill_value=jnp.nan), cache
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, None]:

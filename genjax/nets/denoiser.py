@@ -14,10 +14,12 @@ from genjax.errors import UserError
 def time_features(t: jax.Array, count: int, frequency: float = 1000.0) -> jax.Array:
     """Sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
 
-    Frequencies fall from ``frequency`` to 0.1 radians over the whole of t; those from 1,000 on are DDPM's (arXiv
-    2006.11239) at its 1,000 steps.
+    Frequencies fall from ``frequency`` to 0.1 radians over the whole of t; those from 1,000 on are
+    DDPM's (arXiv 2006.11239) at its 1,000 steps.
     """
-    frequencies = frequency * jnp.exp(-math.log(10 * frequency) * jnp.arange(count // 2) / (count // 2))
+    frequencies = frequency * jnp.exp(
+        -math.log(10 * frequency) * jnp.arange(count // 2) / (count // 2)
+    )
     angles = t.astype(jnp.float32)[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
@@ -30,11 +32,11 @@ class Denoiser(nn.Module):
     Attributes:
         net: The network, such as `UNet().denoiser(shape)`.
         width: Of the vector; even.
-        classes: Of labels, 0 for none. Label `classes` is the null label of classifier-free guidance
-            (Ho & Salimans, arXiv 2207.12598).
+        classes: Of labels, 0 for none. Label `classes` is the null label of classifier-free
+            guidance (Ho & Salimans, arXiv 2207.12598).
         text: Width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
-        augment: Numbers that describe an example's augmentation (Karras et al., arXiv 2206.00364, appendix F.2),
-            0 for none. Zeros are none, and are what samplers give.
+        augment: Numbers that describe an example's augmentation (Karras et al., arXiv 2206.00364,
+            appendix F.2), 0 for none. Zeros are none, and are what samplers give.
         frequency: The highest of the time features, in radians over the whole of t, above 0.1.
     """
 
@@ -67,7 +69,8 @@ class Denoiser(nn.Module):
             train: Whether dropout is on, by the stream "dropout".
 
         Raises:
-            UserError: given what it was not built for, or of another width; the vector's width is odd.
+            UserError: given what it was not built for, or of another width; the vector's width is
+              odd.
         """
         if self.width < 2 or self.width % 2:
             raise UserError(f"the width of a denoiser's vector is even, not {self.width}")
@@ -77,7 +80,9 @@ class Denoiser(nn.Module):
         _check("augment", augment, self.augment)
 
         rows = len(x)
-        y = nn.Dense(self.width, name="time_a")(time_features(t, self.width, self.frequency).astype(x.dtype))
+        y = nn.Dense(self.width, name="time_a")(
+            time_features(t, self.width, self.frequency).astype(x.dtype)
+        )
         vector = nn.Dense(self.width, name="time_b")(nn.silu(y))
         if self.classes:
             label = jnp.full((rows,), self.classes) if label is None else label
@@ -89,7 +94,11 @@ class Denoiser(nn.Module):
             given = jnp.any(text != 0, -1, keepdims=True)
             vector += jnp.where(given, nn.Dense(self.width, name="text")(text), null[None])
         if self.augment:
-            augment = jnp.zeros((rows, self.augment), x.dtype) if augment is None else augment.astype(x.dtype)
+            augment = (
+                jnp.zeros((rows, self.augment), x.dtype)
+                if augment is None
+                else augment.astype(x.dtype)
+            )
             vector += nn.Dense(self.width, use_bias=False, name="augment")(augment)
         return self.net(x, nn.silu(vector), train=train)
 

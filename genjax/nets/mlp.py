@@ -32,9 +32,9 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
 class MLP(nn.Module):
     """Dense layers with an activation after each but the last: [B, ...] -> [B, outputs].
 
-    Matrix products want flat inputs (a Dense over several batch axes is far slower backward on a CPU), so
-    the input is flattened to [B, D] first. The last layer is named `output`: its `bias` [outputs] can be
-    overwritten after `init`, for example with the logit of the data's mean.
+    Matrix products want flat inputs (a Dense over several batch axes is far slower backward on a
+    CPU), so the input is flattened to [B, D] first. The last layer is named `output`: its `bias`
+    [outputs] can be overwritten after `init`, for example with the logit of the data's mean.
     """
 
     hidden: tuple[int, ...]
@@ -50,7 +50,9 @@ class MLP(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """An MLP whose outputs take a shape: [B, Z] -> [B, *shape]; the bias is at `mlp/output/bias`."""
+    """An MLP whose outputs take a shape: [B, Z] -> [B, *shape]; the bias is at
+    `mlp/output/bias`.
+    """
 
     shape: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -67,7 +69,8 @@ class MLPCoder:
     """Encoder and decoder as perceptrons, for data of any shape.
 
     Attributes:
-        hidden: Widths of the encoder's hidden layers; the decoder has them reversed. Empty for linear maps.
+        hidden: Widths of the encoder's hidden layers; the decoder has them reversed. Empty for
+          linear maps.
         activation: Activation after each hidden layer.
     """
 
@@ -89,7 +92,9 @@ class MLPCoder:
 
 
 class MLPFeatures(nn.Module):
-    """Dense layers, each with activation and dropout: [B, ...] -> [B, hidden[-1]]; without layers the flat input."""
+    """Dense layers, each with activation and dropout: [B, ...] -> [B, hidden[-1]]; without
+    layers the flat input.
+    """
 
     hidden: tuple[int, ...]
     activation: Activation = "relu"
@@ -110,8 +115,8 @@ class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 
     Attributes:
-        hidden: Widths; the last is the number of features. Empty for the flat input itself: what depends on it
-            is then a linear model.
+        hidden: Widths; the last is the number of features. Empty for the flat input itself: what
+            depends on it is then a linear model.
         activation: After each layer.
         dropout: Share of each layer's outputs that a training step drops.
     """

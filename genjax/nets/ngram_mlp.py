@@ -1,4 +1,7 @@
-"""The neural language model of Bengio et al. (JMLR 3, 2003): a perceptron of the last few tokens."""
+"""The neural language model of Bengio et al.
+
+(JMLR 3, 2003): a perceptron of the last few tokens.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ class PastTokens(NamedTuple):
 
 @checks.frozen
 class NgramMLP:
-    """Logits of the next token from the embeddings of the last few, side by side through one layer of tanh.
+    """Logits of the next token from the embeddings of the last few, side by side through one layer
+    of tanh.
 
-    Before the first token of a row, or of a document, that token stands again: with a codec whose texts start with a
-    delimiter the first letter is predicted from delimiters alone. There are no direct connections to the logits.
+    Before the first token of a row, or of a document, that token stands again: with a codec whose
+    texts start with a delimiter the first letter is predicted from delimiters alone. There are no
+    direct connections to the logits.
 
     Attributes:
       past: tokens that are read, the last one among them.
@@ -55,8 +60,9 @@ class NgramMLP:
 class NgramMLPNet(nn.Module):
     """``NgramMLP`` with the methods of ``TokenNet``; its features are the hidden units.
 
-    First weights are normal: embeddings of deviation 1, the matrix of the hidden layer 5/3 over the root of its rows,
-    which leaves tanh units a deviation near 1, that of the head 0.01, so that all tokens begin about equally likely.
+    First weights are normal: embeddings of deviation 1, the matrix of the hidden layer 5/3 over the
+    root of its rows, which leaves tanh units a deviation near 1, that of the head 0.01, so that all
+    tokens begin about equally likely.
 
     Attributes:
       net: its hyper-parameters.
@@ -69,10 +75,16 @@ class NgramMLPNet(nn.Module):
     def setup(self) -> None:
         net = self.net
         rows = net.past * net.width
-        self.embedding = self.param("embedding", nn.initializers.normal(1.0), (self.vocabulary, net.width))
-        self.hidden_kernel = self.param("hidden_kernel", nn.initializers.normal(5 / 3 / rows**0.5), (rows, net.hidden))
+        self.embedding = self.param(
+            "embedding", nn.initializers.normal(1.0), (self.vocabulary, net.width)
+        )
+        self.hidden_kernel = self.param(
+            "hidden_kernel", nn.initializers.normal(5 / 3 / rows**0.5), (rows, net.hidden)
+        )
         self.hidden_bias = self.param("hidden_bias", nn.initializers.zeros, (net.hidden,))
-        self.head_kernel = self.param("head_kernel", nn.initializers.normal(0.01), (self.vocabulary, net.hidden))
+        self.head_kernel = self.param(
+            "head_kernel", nn.initializers.normal(0.01), (self.vocabulary, net.hidden)
+        )
         self.head_bias = self.param("head_bias", nn.initializers.zeros, (self.vocabulary,))
 
     def __call__(
@@ -88,13 +100,15 @@ class NgramMLPNet(nn.Module):
 
         Args:
           positions: change nothing, as tokens are told by how far back they lie.
-          segment_ids: int32 [B, T]: nothing is read across a change of segment. With a cache only what is 0, padding,
-            counts: it is left out wherever it stands.
+          segment_ids: int32 [B, T]: nothing is read across a change of segment. With a cache only
+            what is 0, padding, counts: it is left out wherever it stands.
         """
         past = _past(tokens, segment_ids, self.net.past) if cache is None else None
         if cache is not None:
             past, cache = _gather_cached(tokens, segment_ids, cache)
-        embedded = self.embedding.at[past].get(mode="fill", fill_value=jnp.nan)  # [B, T, past, width]
+        embedded = self.embedding.at[past].get(
+            mode="fill", fill_value=jnp.nan
+        )  # [B, T, past, width]
         flat = embedded.reshape(tokens.size, -1)
         hidden = jnp.tanh(flat @ self.hidden_kernel + self.hidden_bias[None])
         return hidden.reshape(*tokens.shape, -1), cache
@@ -121,8 +135,12 @@ def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Ar
     return jnp.take_along_axis(tokens[:, None], each.transpose(0, 2, 1), 2).transpose(0, 2, 1)
 
 
-def _gather_cached(tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens) -> tuple[jax.Array, PastTokens]:
-    """The same with the cache's tokens before, and the cache after them; at padding it is that of the token before."""
+def _gather_cached(
+    tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens
+) -> tuple[jax.Array, PastTokens]:
+    """The same with the cache's tokens before, and the cache after them; at padding it is that
+    of the token before.
+    """
     kept = cache.tokens.shape[1]
     known = jnp.concatenate([cache.tokens, tokens], 1)
     new = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0

@@ -26,12 +26,15 @@ class ResidualMLPDenoiser(nn.Module):
             h = h + nn.Dense(self.hidden, use_bias=False, name=f"vector_{i}")(vector)
             y = y + nn.Dense(self.width, name=f"output_{i}")(nn.gelu(h))
         zeros = nn.initializers.zeros
-        return nn.Dense(math.prod(x.shape[1:]), kernel_init=zeros, name="output")(y).reshape(x.shape)
+        return nn.Dense(math.prod(x.shape[1:]), kernel_init=zeros, name="output")(y).reshape(
+            x.shape
+        )
 
 
 @checks.frozen
 class ResidualMLP:
-    """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the hidden layer.
+    """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the
+    hidden layer.
 
     For points of few dimensions, or any other shape taken as one; its output begins at 0.
 

@@ -1,4 +1,5 @@
-"""Adapters: matrices of a trained model are moved by products of two thin ones, which alone are trained.
+"""Adapters: matrices of a trained model are moved by products of two thin ones, which alone are
+trained.
 
 LoRA: Hu et al., arXiv 2106.09685.
 """
@@ -23,15 +24,17 @@ DOWN, UP = "lora_a", "lora_b"  # the names of A and B
 class Adapters:
     """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
 
-    A, [m, rank], begins random and B, [rank, n], at 0, so that nothing is moved at first. The kernel of a convolution
-    [h, w, in, out] is one matrix [h w in, out].
+    A, [m, rank], begins random and B, [rank, n], at 0, so that nothing is moved at first. The
+    kernel of a convolution [h, w, in, out] is one matrix [h w in, out].
 
     Attributes:
       rank: of the adapters.
       alpha: the adapters' scale is alpha / rank, so that another rank needs no other learning rate.
       targets: regular expressions on paths of parameters; the matrices among those get adapters.
-      whole: regular expressions on paths of parameters that are trained as they are, such as norms or a head.
-      stacked: regular expressions on paths of layers stacked by a scan: each layer has adapters of its own.
+      whole: regular expressions on paths of parameters that are trained as they are, such as norms
+        or a head.
+      stacked: regular expressions on paths of layers stacked by a scan: each layer has adapters of
+        its own.
     """
 
     rank: int = 8
@@ -48,7 +51,8 @@ class Adapters:
             trees.check_syntax(f"adapters.{name}", getattr(self, name))
 
     def init(self, key: jax.Array, params: Params) -> Params:
-        """What is trained beside ``params``, of which the shapes alone matter: a tree of part of their paths.
+        """What is trained beside ``params``, of which the shapes alone matter: a tree of part of
+        their paths.
 
         Raises:
           UserError: a pattern matches nothing.
@@ -64,35 +68,52 @@ class Adapters:
                 return None
             bound = 1 / math.sqrt(rows)
             lead = (count,) if stacked else ()
-            down = jax.random.uniform(next(keys), (*lead, rows, self.rank), minval=-bound, maxval=bound)
+            down = jax.random.uniform(
+                next(keys), (*lead, rows, self.rank), minval=-bound, maxval=bound
+            )
             return {DOWN: down, UP: jnp.zeros((*lead, self.rank, columns))}
 
         def chosen(tree: Any, whole: Any, target: Any, stacked: Any) -> Any:
             if isinstance(tree, Mapping):
-                parts = {name: chosen(tree[name], whole[name], target[name], stacked[name]) for name in tree}
+                parts = {
+                    name: chosen(tree[name], whole[name], target[name], stacked[name])
+                    for name in tree
+                }
                 return {name: part for name, part in parts.items() if part is not None} or None
             if whole:
                 return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one instead
             return adapter(stacked, tree) if target and tree.ndim >= 2 else None
 
-        found = chosen(params, *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)))
+        found = chosen(
+            params,
+            *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)),
+        )
         if found is None:
-            raise UserError(f"adapters.targets: {', '.join(self.targets)} match vectors alone, no matrix")
+            raise UserError(
+                f"adapters.targets: {', '.join(self.targets)} match vectors alone, no matrix"
+            )
         return found
 
     def begun(self, mine: Params, learned: Params) -> Params:
         """What ``init`` gave, with the learned parameters where they are trained as they are."""
         if not isinstance(mine, Mapping):
             return jnp.copy(learned)  # its own buffers: those of the state are donated
-        return mine if DOWN in mine else {name: self.begun(mine[name], learned[name]) for name in mine}
+        return (
+            mine if DOWN in mine else {name: self.begun(mine[name], learned[name]) for name in mine}
+        )
 
     def merged(self, learned: Params, mine: Params) -> Params:
         """The learned parameters with those that are trained put in or added."""
         if not isinstance(mine, Mapping):
             return mine
         if DOWN in mine:
-            return learned + (self.alpha / self.rank) * (mine[DOWN] @ mine[UP]).reshape(learned.shape)
-        return {name: self.merged(learned[name], mine[name]) if name in mine else learned[name] for name in learned}
+            return learned + (self.alpha / self.rank) * (mine[DOWN] @ mine[UP]).reshape(
+                learned.shape
+            )
+        return {
+            name: self.merged(learned[name], mine[name]) if name in mine else learned[name]
+            for name in learned
+        }
 
 
 def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:

@@ -15,7 +15,8 @@ BASE = "base"
 
 @checks.frozen
 class FromBase(Continued):
-    """A trained model is trained further: what is judged, sampled and exported is a model of the base's family.
+    """A trained model is trained further: what is judged, sampled and exported is a model of the
+    base's family.
 
     Attributes:
       base: the run directory of the model; ``resolve`` puts its family here.

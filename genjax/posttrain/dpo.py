@@ -1,6 +1,8 @@
-"""DPO: a language model learns from pairs of responses which is better, held near to where it began.
+"""DPO: a language model learns from pairs of responses which is better, held near to where it
+began.
 
-Rafailov et al., arXiv 2305.18290. IPO: Azar et al., arXiv 2310.12036. Conservative DPO: Mitchell, 2023.
+Rafailov et al., arXiv 2305.18290. IPO: Azar et al., arXiv 2310.12036. Conservative DPO: Mitchell,
+2023.
 """
 
 from __future__ import annotations
@@ -29,33 +31,41 @@ Form = Literal["sigmoid", "ipo"]
 
 @checks.frozen
 class DPO(FromBase):
-    """A trained model of texts continues learning from preferences, without a reward model and without draws.
+    """A trained model of texts continues learning from preferences, without a reward model and
+    without draws.
 
-    The reward of a response is ``beta`` times what its log-probability has gained over that by the reference, the model
-    that the policy began as; the margin is the reward of the chosen response less that of the rejected one.
+    The reward of a response is ``beta`` times what its log-probability has gained over that by the
+    reference, the model that the policy began as; the margin is the reward of the chosen response
+    less that of the rejected one.
 
     - "sigmoid": -log sigmoid(margin), which begins at ln 2.
-    - "ipo": (margin / beta - 1 / (2 beta))^2, where beta is the paper's tau, so that margins go to 1/2 and no farther.
+    - "ipo": (margin / beta - 1 / (2 beta))^2, where beta is the paper's tau, so that margins go to
+      1/2 and no farther.
 
-    The log-probability of a response is the sum over its tokens and its end, as in both papers. Dropout is off. The
-    reference's are computed once for the training examples, in float32.
+    The log-probability of a response is the sum over its tokens and its end, as in both papers.
+    Dropout is off. The reference's are computed once for the training examples, in float32.
 
-    What is sampled from and exported is the policy, an ``Autoregressive`` model; held-out pairs are judged by DPO.
+    What is sampled from and exported is the policy, an ``Autoregressive`` model; held-out pairs are
+    judged by DPO.
 
-    Metrics, means over pairs: ``accuracy``, how often the margin is above 0, where a tie counts half; ``margin``;
-    ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per response, which may fall while the margin
-    grows; and ``log_ratio``, what a token of both responses has gained over the reference, in nats. No response is
-    drawn, so that none of these is the KL to the reference: see ``evaluation.policy_kl``.
+    Metrics, means over pairs: ``accuracy``, how often the margin is above 0, where a tie counts
+    half; ``margin``; ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per
+    response, which may fall while the margin grows; and ``log_ratio``, what a token of both
+    responses has gained over the reference, in nats. No response is drawn, so that none of these is
+    the KL to the reference: see ``evaluation.policy_kl``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the reference.
+      base: the run directory of an Autoregressive model: where the policy begins, and the
+        reference.
       beta: the higher, the nearer to the reference the policy stays.
       form: of the loss, "sigmoid" or "ipo".
-      length_normalised: log-probabilities are means over the tokens of a response, as those of SimPO (Meng et al.,
-        arXiv 2405.14734), which has no reference; beta is to be larger then, about as many times as responses are long.
-      label_smoothing: share of the choices that is taken for wrong, in training alone; of "sigmoid".
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
-        second copy; None trains all parameters.
+      length_normalised: log-probabilities are means over the tokens of a response, as those of
+        SimPO (Meng et al., arXiv 2405.14734), which has no reference; beta is to be larger then,
+        about as many times as responses are long.
+      label_smoothing: share of the choices that is taken for wrong, in training alone; of
+        "sigmoid".
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
+        depend on, and no second copy; None trains all parameters.
       sampler: how samples are drawn; None takes the base's.
     """
 
@@ -68,9 +78,13 @@ class DPO(FromBase):
 
     def __post_init__(self) -> None:
         checks.above(self, 0, "beta")
-        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
+        checks.numbers(
+            self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5
+        )
         if self.label_smoothing and self.form == "ipo":
-            raise UserError('label_smoothing is of the form "sigmoid": "ipo" holds margins at 1/2 without it')
+            raise UserError(
+                'label_smoothing is of the form "sigmoid": "ipo" holds margins at 1/2 without it'
+            )
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> DPO:
         base = others[BASE]
@@ -96,10 +110,14 @@ class DPO(FromBase):
         return adapters.init_trainable(self.adapters, key, policy), {}
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
-        return adapters.copy_learned(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
+        return adapters.copy_learned(
+            self.adapters, state.params, state.frozen[BASE]["params"]
+        ), state.variables
 
     def precompute(self, state: State, batch: Batch) -> Batch:
-        """What the reference says of both responses: log-probabilities ``chosen_reference``, ``rejected_reference``."""
+        """What the reference says of both responses: log-probabilities ``chosen_reference``,
+        ``rejected_reference``.
+        """
         found = response_log_probs(self.base, state.frozen[BASE]["params"], batch)
         return {f"{side}_reference": found[:, number] for number, side in enumerate(SIDES)}
 
@@ -108,10 +126,13 @@ class DPO(FromBase):
     ) -> tuple[State, Metrics]:
         learned = state.frozen[BASE]["params"]
         rule = dataclasses.replace(
-            optimizer, through=lambda params: adapters.merge_trainable(self.adapters, learned, params)
+            optimizer,
+            through=lambda params: adapters.merge_trainable(self.adapters, learned, params),
         )
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
             return self._metrics(params, known, batch, self.label_smoothing), variables
 
@@ -122,14 +143,18 @@ class DPO(FromBase):
         """The policy, with the reference in ``frozen``."""
         state, base = state.for_eval(), state.frozen[BASE]
         policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
-        return self.base.eval_state(state.replace(params=policy, variables=base["variables"], ema=None))
+        return self.base.eval_state(
+            state.replace(params=policy, variables=base["variables"], ema=None)
+        )
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         return self._metrics(state.params, self.precompute(state, batch), batch)
 
     def pair_rewards(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
-        gained = response_log_probs(self.base, state.params, batch) - _stack_references(self.precompute(state, batch))
+        gained = response_log_probs(self.base, state.params, batch) - _stack_references(
+            self.precompute(state, batch)
+        )
         rewards = self._rewards(gained, lengths(batch))
         return rewards[:, 0], rewards[:, 1]
 
@@ -142,7 +167,9 @@ class DPO(FromBase):
         """Of what both responses have gained over the reference [B, 2] and their lengths [B, 2]."""
         return self.beta * (gained / sizes if self.length_normalised else gained)
 
-    def _metrics(self, params: Params, known: Batch, batch: Batch, smoothing: float = 0.0) -> Metrics:
+    def _metrics(
+        self, params: Params, known: Batch, batch: Batch, smoothing: float = 0.0
+    ) -> Metrics:
         """Of whole parameters and what the reference is known to say."""
         mask, sizes = batch["mask"], lengths(batch)
         log_probs = response_log_probs(self.base, params, batch)
@@ -161,13 +188,17 @@ class DPO(FromBase):
 
 
 def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> jax.Array:
-    """log p(response | prompt) of the chosen and the rejected response of each pair, [B, 2], in nats.
+    """log p(response | prompt) of the chosen and the rejected response of each pair, [B, 2], in
+    nats.
 
-    Both go through the model in one pass, side by side, so that a batch that is spread over devices stays where it is.
-    A response's token without one before it, which no model predicts, does not count; nor does a row of mask 0.
+    Both go through the model in one pass, side by side, so that a batch that is spread over devices
+    stays where it is. A response's token without one before it, which no model predicts, does not
+    count; nor does a row of mask 0.
     """
     tokens, response = (
-        jnp.stack([batch[f"{side}_{part}"] for side in SIDES], 1).reshape(-1, batch["chosen_tokens"].shape[1])
+        jnp.stack([batch[f"{side}_{part}"] for side in SIDES], 1).reshape(
+            -1, batch["chosen_tokens"].shape[1]
+        )
         for part in ("tokens", "response")
     )
     rows = {"tokens": tokens, "loss_mask": response, "mask": jnp.repeat(batch["mask"], len(SIDES))}

@@ -1,6 +1,8 @@
-"""GRPO: a language model learns from how much better a response is than others to the same prompt; no values.
+"""GRPO: a language model learns from how much better a response is than others to the same prompt;
+no values.
 
-Shao et al., arXiv 2402.03300. Its two divisions can be left out: Dr. GRPO (Liu et al., arXiv 2503.20783).
+Shao et al., arXiv 2402.03300. Its two divisions can be left out: Dr. GRPO (Liu et al., arXiv
+2503.20783).
 """
 
 from __future__ import annotations
@@ -23,36 +25,49 @@ from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
 from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.ppo import RESPONSES, kl_remarks
-from genjax.posttrain.rollouts import Rollout, check_counts, check_prompts, draw_responses, score_rollout, score_tokens
+from genjax.posttrain.rollouts import (
+    Rollout,
+    check_counts,
+    check_prompts,
+    draw_responses,
+    score_rollout,
+    score_tokens,
+)
 
-LEAST_STD = 1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
+LEAST_STD = (
+    1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
+)
 
 
 @checks.frozen
 class GRPO(FromBase):
-    """A trained model of texts continues learning from rewards, by group relative policy optimisation.
+    """A trained model of texts continues learning from rewards, by group relative policy
+    optimisation.
 
-    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
-    filters. A batch is of responses: of every ``group`` rows that follow on each other the first is asked, ``group``
-    times, so that ``batch_size`` is prompts times ``group``. The advantage of all tokens of a response is its reward
-    less the mean of its group. A train step makes epochs x minibatches updates; the learning rate's schedule counts
-    train steps. The loss of a response is the mean over its tokens of PPO's clipped loss and of ``kl`` times the k3
-    estimate of the KL to the model that it began as.
+    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1
+    and without filters. A batch is of responses: of every ``group`` rows that follow on each other
+    the first is asked, ``group`` times, so that ``batch_size`` is prompts times ``group``. The
+    advantage of all tokens of a response is its reward less the mean of its group. A train step
+    makes epochs x minibatches updates; the learning rate's schedule counts train steps. The loss of
+    a response is the mean over its tokens of PPO's clipped loss and of ``kl`` times the k3 estimate
+    of the KL to the model that it began as.
 
-    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its ``loss`` is that of the
-    texts of the data. Responses are drawn in float32, as ``PPO`` has them.
+    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
+    ``loss`` is that of the texts of the data. Responses are drawn in float32, as ``PPO`` has them.
 
-    Metrics of training: ``reward``; ``kl`` of a response to the reference, in nats, before the updates; ``tied``, the
-    share of groups whose rewards are all equal, which teach nothing; ``policy_loss`` and ``kl_loss``, which with its
-    coefficient makes the rest of the ``loss``; ``approx_kl`` per token to the policy that drew it; ``clip_fraction``;
-    ``entropy`` a token; ``response_length``.
+    Metrics of training: ``reward``; ``kl`` of a response to the reference, in nats, before the
+    updates; ``tied``, the share of groups whose rewards are all equal, which teach nothing;
+    ``policy_loss`` and ``kl_loss``, which with its coefficient makes the rest of the ``loss``;
+    ``approx_kl`` per token to the policy that drew it; ``clip_fraction``; ``entropy`` a token;
+    ``response_length``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the reference.
-      reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
-        template puts around them, responses without their end.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
-        second copy; None trains all parameters.
+      base: the run directory of an Autoregressive model: where the policy begins, and the
+        reference.
+      reward: a function of prompts and responses, lists of text, which gives a number for each;
+        prompts with what a template puts around them, responses without their end.
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
+        depend on, and no second copy; None trains all parameters.
       group: responses to a prompt.
       new_tokens: the longest response.
       longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
@@ -61,10 +76,11 @@ class GRPO(FromBase):
       clip: how far the ratio of probabilities may be below 1, and above.
       clip_high: how far above, instead (Yu et al., arXiv 2503.14476); None takes ``clip``.
       kl: coefficient of the KL in the loss.
-      scale_by_std: divide advantages by the standard deviation of the group's rewards, the biased one; Dr. GRPO does
-        not, as it favours prompts that are nearly always or nearly never answered.
-      length_normalised: divide the loss of a response by its length; Dr. GRPO divides by ``new_tokens``, as the length
-        makes long wrong responses cheap.
+      scale_by_std: divide advantages by the standard deviation of the group's rewards, the biased
+        one; Dr. GRPO does not, as it favours prompts that are nearly always or nearly never
+        answered.
+      length_normalised: divide the loss of a response by its length; Dr. GRPO divides by
+        ``new_tokens``, as the length makes long wrong responses cheap.
       kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
@@ -104,7 +120,8 @@ class GRPO(FromBase):
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
         if batch_size % self.group:
             raise UserError(
-                f"a batch of {batch_size} responses does not divide into groups of {self.group} to a prompt: give a "
+                f"a batch of {batch_size} responses does not divide into groups of {self.group} to "
+                "a prompt: give a "
                 "batch_size that is a multiple of family.group"
             )
         check_rows(rows, self.minibatches, accumulate)
@@ -114,21 +131,27 @@ class GRPO(FromBase):
         return adapters.init_trainable(self.adapters, key, policy), {}
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
-        return adapters.copy_learned(self.adapters, state.params, state.frozen[BASE]["params"]), state.variables
+        return adapters.copy_learned(
+            self.adapters, state.params, state.frozen[BASE]["params"]
+        ), state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
         """The policy's parameters as networks use them, of those that are trained."""
         return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
+        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
+        from.
 
         Raises:
-          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several processes.
+          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
+            processes.
         """
         policy = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
-        drawn, longest = draw_responses(self, policy, batch, draws, slice(None, None, self.group), self.group)
+        drawn, longest = draw_responses(
+            self, policy, batch, draws, slice(None, None, self.group), self.group
+        )
         rewards = score_rollout(self.reward, self.codec, drawn, longest)
         weight = jnp.repeat(batch["mask"][:: self.group], self.group)
         return experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
@@ -141,14 +164,19 @@ class GRPO(FromBase):
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
         policy, variables = self.whole(state.frozen, state.params), state.frozen[BASE]["variables"]
-        return self.base.eval_state(state.replace(params=policy, variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(
+            state.replace(params=policy, variables=variables, ema=None, frozen=None)
+        )
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
 
-def group_advantages(rewards: jax.Array, group: int, scale_by_std: bool) -> tuple[jax.Array, jax.Array]:
-    """How much better each response is than its group [B], and whether all rewards of its group are equal [B].
+def group_advantages(
+    rewards: jax.Array, group: int, scale_by_std: bool
+) -> tuple[jax.Array, jax.Array]:
+    """How much better each response is than its group [B], and whether all rewards of its group are
+    equal [B].
 
     Args:
       rewards: [B]; those of a group follow on each other.
@@ -157,7 +185,8 @@ def group_advantages(rewards: jax.Array, group: int, scale_by_std: bool) -> tupl
     """
     grouped = rewards.reshape(-1, group)
     tied = grouped.max(1, keepdims=True) == grouped.min(1, keepdims=True)
-    # The mean of equal numbers is not always quite the same number, and the rest would be scaled up.
+    # The mean of equal numbers is not always quite the same number, and the rest would be scaled
+    # up.
     better = jnp.where(tied, 0.0, grouped - grouped.mean(1, keepdims=True))
     if scale_by_std:
         better = better / (jnp.sqrt(jnp.square(better).mean(1, keepdims=True)) + LEAST_STD)
@@ -166,13 +195,19 @@ def group_advantages(rewards: jax.Array, group: int, scale_by_std: bool) -> tupl
 
 @functools.partial(jax.jit, static_argnums=0)
 def experience(
-    family: GRPO, policy: Params, reference: Params, drawn: Rollout, rewards: jax.Array, weight: jax.Array
+    family: GRPO,
+    policy: Params,
+    reference: Params,
+    drawn: Rollout,
+    rewards: jax.Array,
+    weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that only fill it up.
+    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
+    only fill it up.
 
-    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``reference_log_probs`` and
-    ``response_mask`` [B, N], and of each response ``reward``, ``advantage``, ``tied``, ``kl`` and ``response_length``
-    [B].
+    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``,
+    ``reference_log_probs`` and ``response_mask`` [B, N], and of each response ``reward``,
+    ``advantage``, ``tied``, ``kl`` and ``response_length`` [B].
 
     Args:
       policy: whole parameters that the responses were drawn from.
@@ -205,7 +240,9 @@ def experience(
 def update(
     family: GRPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see ``minibatches.updates``."""
+    """Epochs over a batch of ``experience``, an update for each minibatch; see
+    ``minibatches.updates``.
+    """
     return updates(
         functools.partial(_losses, family),
         functools.partial(family.whole, state.frozen),
@@ -223,7 +260,9 @@ def _losses(family: GRPO, params: Params, batch: Batch) -> Metrics:
     own = score_tokens(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
     old, known = batch["log_probs"], batch["reference_log_probs"]
     log_ratio = (own.log_probs - old) * mask
-    losses, clipped = policy_losses(log_ratio, batch["advantage"][:, None], family.clip, family.clip_high)
+    losses, clipped = policy_losses(
+        log_ratio, batch["advantage"][:, None], family.clip, family.clip_high
+    )
     divisor = batch["response_length"][:, None] if family.length_normalised else family.new_tokens
     share = mask / divisor
     of_response = {name: batch[name] for name in (*RESPONSES, "tied")}
@@ -254,6 +293,8 @@ def policy_losses(
     below = clipped_policy_loss(log_ratio, advantages, clip)
     if clip_high is None:
         return below
-    above = clipped_policy_loss(log_ratio, advantages, clip_high)  # what advantages below 0 have nothing to do with
+    above = clipped_policy_loss(
+        log_ratio, advantages, clip_high
+    )  # what advantages below 0 have nothing to do with
     losses, clipped = (jnp.where(advantages > 0, a, b) for a, b in zip(above, below, strict=True))
     return losses, clipped

@@ -1,4 +1,6 @@
-"""LoRA of any family: another run's model, trained further by adapters (Hu et al., arXiv 2106.09685)."""
+"""LoRA of any family: another run's model, trained further by adapters (Hu et al., arXiv
+2106.09685).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,9 @@ from genjax.posttrain.continued import BASE, FromBase
 class LoRA(FromBase):
     """Another run's model, trained further by adapters.
 
-    The base weights are in ``State.frozen``, which is saved once; parameters, optimizer state and checkpoints are of
-    the adapters. What is judged, sampled from and exported is the base model with the adapters merged in.
+    The base weights are in ``State.frozen``, which is saved once; parameters, optimizer state and
+    checkpoints are of the adapters. What is judged, sampled from and exported is the base model
+    with the adapters merged in.
 
     Attributes:
       base: the run directory of the model, of any family that depends on no other run.
@@ -36,7 +39,10 @@ class LoRA(FromBase):
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
         other = others[BASE]
         if getattr(other.family, "weight_clip", None) is not None:
-            raise UserError(f"the run {other.run_dir} clips its weights (weight_clip): LoRA would clip the adapters")
+            raise UserError(
+                f"the run {other.run_dir} clips its weights (weight_clip): LoRA would clip the "
+                "adapters"
+            )
         there, here = (_shapes(other.family, of) for of in (other.spec, spec))
         wrong = [
             f"{path} {there.get(path, 'nothing')} there and {here.get(path, 'nothing')} here"
@@ -49,11 +55,15 @@ class LoRA(FromBase):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         params, variables = jax.eval_shape(lambda: self.base.init(key, example, spec))
-        return self.adapters.init(key, params), jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), variables)
+        return self.adapters.init(key, params), jax.tree.map(
+            lambda v: jnp.zeros(v.shape, v.dtype), variables
+        )
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
         base = state.frozen[BASE]
-        return self.adapters.begun(state.params, base["params"]), jax.tree.map(jnp.copy, base["variables"])
+        return self.adapters.begun(state.params, base["params"]), jax.tree.map(
+            jnp.copy, base["variables"]
+        )
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
@@ -62,7 +72,9 @@ class LoRA(FromBase):
         rules: Any
         if isinstance(optimizer, Mapping):  # of a family with parts
             rules = {
-                part: dataclasses.replace(rule, through=lambda params, part=part: merged(base[part], params))
+                part: dataclasses.replace(
+                    rule, through=lambda params, part=part: merged(base[part], params)
+                )
                 for part, rule in optimizer.items()
             }
         else:

@@ -45,7 +45,9 @@ def updates(
     first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
     key = jax.random.split(state.step_key)[1]  # the other one is of the draws
     rule = dataclasses.replace(
-        optimizer, learning_rate=lambda count: optimizer.learning_rate(count // (epochs * parts)), through=whole
+        optimizer,
+        learning_rate=lambda count: optimizer.learning_rate(count // (epochs * parts)),
+        through=whole,
     )
 
     def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
@@ -53,26 +55,35 @@ def updates(
 
     def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
         minibatch = dealt(batch, key, number, parts, first)
-        return gradient_step(loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis)
+        return gradient_step(
+            loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis
+        )
 
     state, several = jax.lax.scan(one, state, jnp.arange(epochs * parts))
     return state.replace(step=state.step + 1), jax.tree.map(lambda x: x.sum(0), several)
 
 
 def check_rows(rows: int, parts: int, accumulate: int) -> None:
-    """Refuse rows that do not divide into minibatches and their microbatches, with a ``UserError``."""
+    """Refuse rows that do not divide into minibatches and their microbatches, with a
+    ``UserError``.
+    """
     if rows % (parts * accumulate):
         of_those = f" of {accumulate} microbatches each" if accumulate > 1 else ""
         raise UserError(
-            f"{rows} responses of a batch on a device do not divide into {parts} minibatches{of_those}: change "
+            f"{rows} responses of a batch on a device do not divide into {parts} "
+            f"minibatches{of_those}: change "
             "batch_size or family.minibatches"
         )
 
 
-def dealt(batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0) -> Batch:
-    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it has one.
+def dealt(
+    batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0
+) -> Batch:
+    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it
+    has one.
 
-    They are dealt again in each epoch, so that it makes no difference how many devices share a batch.
+    They are dealt again in each epoch, so that it makes no difference how many devices share a
+    batch.
 
     Args:
       batch: whose rows ``parts`` divides.

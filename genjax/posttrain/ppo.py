@@ -1,7 +1,8 @@
-"""PPO: a language model learns by reinforcement from a reward of what it writes, held near to where it began.
+"""PPO: a language model learns by reinforcement from a reward of what it writes, held near to where
+it began.
 
-Schulman et al., arXiv 1707.06347; for language models Ziegler et al., arXiv 1909.08593, and Ouyang et al., arXiv
-2203.02155.
+Schulman et al., arXiv 1707.06347; for language models Ziegler et al., arXiv 1909.08593, and Ouyang
+et al., arXiv 2203.02155.
 """
 
 from __future__ import annotations
@@ -55,28 +56,32 @@ Critic = Literal["shared", "separate"]
 class PPO(FromBase):
     """A trained model of texts continues learning from rewards, by proximal policy optimisation.
 
-    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1 and without
-    filters. The reward comes at the last token of a response, and at each one a penalty of the KL coefficient times
-    log p - log p of the model that it began as. A train step draws a response to each row of a batch, and makes
-    epochs x minibatches updates; the learning rate's schedule counts train steps.
+    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1
+    and without filters. The reward comes at the last token of a response, and at each one a penalty
+    of the KL coefficient times log p - log p of the model that it began as. A train step draws a
+    response to each row of a batch, and makes epochs x minibatches updates; the learning rate's
+    schedule counts train steps.
 
-    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its ``loss`` is that of the
-    texts of the data.
+    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
+    ``loss`` is that of the texts of the data.
 
-    Responses are drawn, and first judged, in float32. With ``precision="bfloat16"`` the updates hear them a little
-    otherwise: 4e-6 nats per token by ``approx_kl`` before anything is learned, on ``ppo_random_walks``.
+    Responses are drawn, and first judged, in float32. With ``precision="bfloat16"`` the updates
+    hear them a little otherwise: 4e-6 nats per token by ``approx_kl`` before anything is learned,
+    on ``ppo_random_walks``.
 
-    Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in nats; ``approx_kl`` a
-    token to the policy that drew it; ``clip_fraction``; ``explained_variance`` of the returns by the values;
-    ``entropy`` a token; ``response_length``; ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
+    Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in
+    nats; ``approx_kl`` a token to the policy that drew it; ``clip_fraction``;
+    ``explained_variance`` of the returns by the values; ``entropy`` a token; ``response_length``;
+    ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the reference.
-      reward: a function of prompts and responses, lists of text, which gives a number for each; prompts with what a
-        template puts around them, responses without their end.
+      base: the run directory of an Autoregressive model: where the policy begins, and the
+        reference.
+      reward: a function of prompts and responses, lists of text, which gives a number for each;
+        prompts with what a template puts around them, responses without their end.
       reward_run: instead, the run directory of a RewardModel of the same tokens.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they depend on, and no
-        second copy; None trains all parameters.
+      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
+        depend on, and no second copy; None trains all parameters.
       new_tokens: the longest response.
       longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
       epochs: skips the responses.
@@ -88,11 +93,12 @@ class PPO(FromBase):
       value_coefficient: weight of the value loss.
       entropy_coefficient: weight of a bonus for the entropy.
       kl: coefficient of the penalty; where it begins if it adapts.
-      kl_target: KL in nats per response that the coefficient is adapted to; None keeps the coefficient.
+      kl_target: KL in nats per response that the coefficient is adapted to; None keeps the
+        coefficient.
       kl_horizon: responses over which it adapts.
       whiten: give advantages mean 0 and standard deviation 1 over a batch.
-      critic: values are a linear function of the policy's features, "shared", or of those of a "separate" model,
-        which begins as the base, too.
+      critic: values are a linear function of the policy's features, "shared", or of those of a
+        "separate" model, which begins as the base, too.
       unended: taken off the reward of a response without an end.
       kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
       sampler: how samples are drawn; None takes the base's.
@@ -129,9 +135,14 @@ class PPO(FromBase):
         checks.at_least(self, 0, "value_coefficient", "entropy_coefficient", "kl", "unended")
         checks.above(self, 0, "kl_target")
         if self.kl_target is not None and not self.kl > 0:
-            raise UserError("a KL coefficient that begins at 0 adapts to nothing: give a kl above 0 beside kl_target")
+            raise UserError(
+                "a KL coefficient that begins at 0 adapts to nothing: give a kl above 0 beside "
+                "kl_target"
+            )
         if (self.reward is None) == (self.reward_run is None):
-            raise UserError("PPO learns from a reward, a function, or from a reward_run: give one of the two")
+            raise UserError(
+                "PPO learns from a reward, a function, or from a reward_run: give one of the two"
+            )
         if self.reward is not None and not callable(self.reward):
             raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
 
@@ -147,7 +158,10 @@ class PPO(FromBase):
         check_vocabulary(others[REWARD], spec)
         judge = others[REWARD]
         if not isinstance(judge.family, RewardModel):
-            raise UserError(f"reward_run is a RewardModel, but {judge.run_dir} is of a {type(judge.family).__name__}")
+            raise UserError(
+                f"reward_run is a RewardModel, but {judge.run_dir} is of a "
+                f"{type(judge.family).__name__}"
+            )
         if room > judge.family.net.net.context:
             raise UserError(
                 f"a prompt and its response are of up to {room} tokens, more than the context of "
@@ -166,13 +180,17 @@ class PPO(FromBase):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         policy, _ = self.base.init(key, example, spec)
         two = example["tokens"][:, :2]
-        width = jax.eval_shape(lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)).shape[-1]
+        width = jax.eval_shape(
+            lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)
+        ).shape[-1]
         # Values begin at 0: advantages are the rewards themselves, until more is known.
         value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
         trained = adapters.init_trainable(self.adapters, key, policy)
         if self.critic == "separate":
             value["net"] = jax.tree.map(jnp.copy, trained)
-        return {"policy": trained, "value": value}, {"kl_coefficient": jnp.asarray(self.kl, jnp.float32)}
+        return {"policy": trained, "value": value}, {
+            "kl_coefficient": jnp.asarray(self.kl, jnp.float32)
+        }
 
     def initial_params(self, state: State) -> tuple[Params, Any]:
         learned = state.frozen[BASE]["params"]
@@ -180,7 +198,10 @@ class PPO(FromBase):
             name: adapters.copy_learned(self.adapters, part, learned) if name == "net" else part
             for name, part in state.params["value"].items()
         }
-        params = {"policy": adapters.copy_learned(self.adapters, state.params["policy"], learned), "value": value}
+        params = {
+            "policy": adapters.copy_learned(self.adapters, state.params["policy"], learned),
+            "value": value,
+        }
         return params, state.variables
 
     def whole(self, frozen: Any, params: Params) -> Params:
@@ -190,13 +211,18 @@ class PPO(FromBase):
             name: adapters.merge_trainable(self.adapters, learned, part) if name == "net" else part
             for name, part in params["value"].items()
         }
-        return {"policy": adapters.merge_trainable(self.adapters, learned, params["policy"]), "value": value}
+        return {
+            "policy": adapters.merge_trainable(self.adapters, learned, params["policy"]),
+            "value": value,
+        }
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns from.
+        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
+        from.
 
         Raises:
-          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several processes.
+          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
+            processes.
         """
         params = self.whole(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
@@ -216,9 +242,13 @@ class PPO(FromBase):
 
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
-        policy = adapters.merge_trainable(self.adapters, state.frozen[BASE]["params"], state.params["policy"])
+        policy = adapters.merge_trainable(
+            self.adapters, state.frozen[BASE]["params"], state.params["policy"]
+        )
         variables = state.frozen[BASE]["variables"]
-        return self.base.eval_state(state.replace(params=policy, variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(
+            state.replace(params=policy, variables=variables, ema=None, frozen=None)
+        )
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
@@ -228,12 +258,14 @@ def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
     """What to tell of a mean KL, in nats per response, that is not what it should be."""
     if kl < NEGATIVE_KL:
         return (
-            f"the KL to the reference is {kl:.3g} nats a response, which a policy that draws its own responses cannot "
+            f"the KL to the reference is {kl:.3g} nats a response, which a policy that draws its "
+            "own responses cannot "
             "have: it finds what the reference likes better",
         )
     if kl > alarm:
         return (
-            f"the KL to the reference is {kl:.3g} nats a response, above {alarm:g} (family.kl_alarm): the policy runs "
+            f"the KL to the reference is {kl:.3g} nats a response, above {alarm:g} "
+            "(family.kl_alarm): the policy runs "
             "away; raise family.kl or lower the learning rate",
         )
     return ()
@@ -249,11 +281,13 @@ def experience(
     coefficient: jax.Array,
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that only fill it up.
+    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
+    only fill it up.
 
-    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``values``, ``advantages``,
-    ``returns`` and ``response_mask`` [B, N], and of each response ``reward``, ``kl``, ``response_length``, and its
-    share of the variance of the returns, ``spread``, and of what of it the values do not explain, ``unexplained``, [B].
+    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``values``,
+    ``advantages``, ``returns`` and ``response_mask`` [B, N], and of each response ``reward``,
+    ``kl``, ``response_length``, and its share of the variance of the returns, ``spread``, and of
+    what of it the values do not explain, ``unexplained``, [B].
 
     Args:
       params: whole {"policy", "value"} that the responses were drawn from.
@@ -293,17 +327,28 @@ def experience(
 def _spoken(
     family: PPO, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole {"policy", "value"}."""
+    """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole
+    {"policy", "value"}.
+    """
     own = score_tokens(family.base, params["policy"], tokens, real, new_tokens)
     value = params["value"]
-    read = features(family.base, value["net"], tokens, real, new_tokens) if "net" in value else own.features
+    read = (
+        features(family.base, value["net"], tokens, real, new_tokens)
+        if "net" in value
+        else own.features
+    )
     flat = read.reshape(-1, read.shape[-1]).astype(jnp.float32)
-    values = flat @ value["head"]["kernel"].astype(jnp.float32) + value["head"]["bias"].astype(jnp.float32)[None]
+    values = (
+        flat @ value["head"]["kernel"].astype(jnp.float32)
+        + value["head"]["bias"].astype(jnp.float32)[None]
+    )
     return own.log_probs, values.reshape(own.log_probs.shape), own.entropy
 
 
 def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of each row of x [B, N] the sum of squared distances [B] from the mean of all, where ``mask`` is 1."""
+    """Of each row of x [B, N] the sum of squared distances [B] from the mean of all, where
+    ``mask`` is 1.
+    """
     mean = (x * mask).sum() / jnp.maximum(mask.sum(), 1)
     return (jnp.square(x - mean) * mask).sum(1)
 
@@ -311,7 +356,9 @@ def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
 def update(
     family: PPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see ``minibatches.updates``."""
+    """Epochs over a batch of ``experience``, an update for each minibatch; see
+    ``minibatches.updates``.
+    """
     state, metrics = updates(
         functools.partial(_losses, family),
         functools.partial(family.whole, state.frozen),
@@ -326,7 +373,9 @@ def update(
     metrics["kl_coefficient"] = Mean(coefficient, jnp.ones(()))
     if family.kl_target is not None:
         seen = metrics["kl"].weight / family.epochs
-        moved = adapt_kl_coefficient(coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon)
+        moved = adapt_kl_coefficient(
+            coefficient, metrics["kl"].value, family.kl_target, seen, family.kl_horizon
+        )
         moved = jnp.where(metrics["skipped"].sum > 0, coefficient, moved)
         state = state.replace(variables={**state.variables, "kl_coefficient": moved})
     return state, metrics
@@ -334,18 +383,28 @@ def update(
 
 def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     mask = batch["response_mask"] * batch["mask"][:, None]
-    log_probs, values, entropies = _spoken(family, params, batch["tokens"], batch["real"], mask.shape[1])
+    log_probs, values, entropies = _spoken(
+        family, params, batch["tokens"], batch["real"], mask.shape[1]
+    )
     log_ratio = (log_probs - batch["log_probs"]) * mask
     losses, clipped = clipped_policy_loss(log_ratio, batch["advantages"], family.clip)
     policy = Mean.of(losses, mask)
-    value = Mean.of(clipped_value_loss(values, batch["values"], batch["returns"], family.value_clip), mask)
-    if family.entropy_coefficient == 0:  # it is told alone, and its gradient would cost a pass over the logits
+    value = Mean.of(
+        clipped_value_loss(values, batch["values"], batch["returns"], family.value_clip), mask
+    )
+    if (
+        family.entropy_coefficient == 0
+    ):  # it is told alone, and its gradient would cost a pass over the logits
         entropies = jax.lax.stop_gradient(entropies)
     entropy = Mean.of(entropies, mask)
-    total = policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
+    total = (
+        policy.sum + family.value_coefficient * value.sum - family.entropy_coefficient * entropy.sum
+    )
     of_response = {name: Mean.of(batch[name], batch["mask"]) for name in RESPONSES}
     spread = jnp.sum(batch["spread"] * batch["mask"])
-    explained = jnp.where(spread > LEAST_SPREAD, spread - jnp.sum(batch["unexplained"] * batch["mask"]), 0.0)
+    explained = jnp.where(
+        spread > LEAST_SPREAD, spread - jnp.sum(batch["unexplained"] * batch["mask"]), 0.0
+    )
     return of_response | {
         "explained_variance": Mean(explained, jnp.maximum(spread, LEAST_SPREAD)),
         "loss": Mean(total, policy.weight),

@@ -1,7 +1,7 @@
 """Reward models: a score of a response, learned from which of two responses is preferred.
 
-Christiano et al., arXiv 1706.03741; for language models Ouyang et al., arXiv 2203.02155. Centred rewards: Eisenstein et
-al., arXiv 2312.09244.
+Christiano et al., arXiv 1706.03741; for language models Ouyang et al., arXiv 2203.02155. Centred
+rewards: Eisenstein et al., arXiv 2312.09244.
 """
 
 from __future__ import annotations
@@ -29,37 +29,47 @@ LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 a
 
 
 class RewardNetwork(nn.Module):
-    """A backbone and a linear head that begins at 0: tokens int32 [B, T], -1 for padding, to rewards float32 [B]."""
+    """A backbone and a linear head that begins at 0: tokens int32 [B, T], -1 for padding, to
+    rewards float32 [B].
+    """
 
     backbone: nn.Module
 
     @nn.compact
     def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
         features = self.backbone(tokens, train=train)
-        # in float32 always: half precision would tie rewards that are close; preferences say nothing about a bias
-        head = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros, dtype=jnp.float32, name="head")
+        # in float32 always: half precision would tie rewards that are close; preferences say
+        # nothing about a bias
+        head = nn.Dense(
+            1, use_bias=False, kernel_init=nn.initializers.zeros, dtype=jnp.float32, name="head"
+        )
         return head(features)[:, 0]
 
 
 @checks.frozen
 class RewardModel(Family):
-    """Of two responses the chosen one is preferred with probability sigmoid(its reward - the other's).
+    """Of two responses the chosen one is preferred with probability sigmoid(its reward - the
+    other's).
 
-    That is the model of Bradley and Terry (1952); it leaves open what is added to all rewards of a prompt. Rewards are
-    read at the last token. ``score`` gives them with mean 0 and standard deviation 1 over training responses; both are
-    moving averages over the batches, in ``State.variables``, which lag behind while rewards still grow.
+    That is the model of Bradley and Terry (1952); it leaves open what is added to all rewards of a
+    prompt. Rewards are read at the last token. ``score`` gives them with mean 0 and standard
+    deviation 1 over training responses; both are moving averages over the batches, in
+    ``State.variables``, which lag behind while rewards still grow.
 
-    Metrics: ``accuracy``, in which a tie counts half, ``margin``, the mean difference of the rewards, and their means
-    ``chosen_reward`` and ``rejected_reward``.
+    Metrics: ``accuracy``, in which a tie counts half, ``margin``, the mean difference of the
+    rewards, and their means ``chosen_reward`` and ``rejected_reward``.
 
     Attributes:
       net: a ``TokenBackbone`` whose pool is "last"; its Transformer may be a causal one.
       label_smoothing: share of the choices that is taken for wrong, in training alone.
-      centring: weight of (sum of both rewards)^2 in the loss, which draws rewards to 0, in training alone.
+      centring: weight of (sum of both rewards)^2 in the loss, which draws rewards to 0, in training
+        alone.
       decay: of the moving averages; in the first steps they are of all steps alike.
     """
 
-    no_samples: ClassVar[str | None] = "a reward model draws no samples; `python -m genjax evaluate` judges it"
+    no_samples: ClassVar[str | None] = (
+        "a reward model draws no samples; `python -m genjax evaluate` judges it"
+    )
 
     net: Any = TokenBackbone(Transformer(), "last")
     label_smoothing: float = 0.0
@@ -69,49 +79,66 @@ class RewardModel(Family):
     def __post_init__(self) -> None:
         if getattr(self.net, "pool", None) != "last":
             raise UserError(
-                'a reward is read at the last token of a text: family.net is a TokenBackbone of pool "last"'
+                "a reward is read at the last token of a text: family.net is a TokenBackbone of "
+                'pool "last"'
             )
-        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
+        checks.numbers(
+            self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5
+        )
         checks.at_least(self, 0, "centring")
         checks.share(self, "decay")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if not spec.preferences or spec.vocabulary is None:
-            raise UserError(f"a reward model learns from pairs of responses, but the data are of {spec.entry}")
+            raise UserError(
+                f"a reward model learns from pairs of responses, but the data are of {spec.entry}"
+            )
         context = self.net.net.context
         if spec.shape[0] > context:
             raise UserError(
-                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of {context} "
+                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of "
+                f"{context} "
                 "(family.net.net.context)"
             )
-        params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(key, example["chosen_tokens"])[
-            "params"
-        ]
+        params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(
+            key, example["chosen_tokens"]
+        )["params"]
         return params, {"mean": jnp.zeros(()), "variance": jnp.ones(())}
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             chosen, rejected = self._pairs(params, batch, key)
             losses = preference_loss(chosen - rejected, self.label_smoothing)
             losses = losses + self.centring * jnp.square(chosen + rejected)
             squared = jnp.square(jnp.stack([chosen, rejected]) - variables["mean"]).mean(0)
             mask = batch["mask"]
             metrics = _metrics(chosen, rejected, mask)
-            return metrics | {"loss": Mean.of(losses, mask), "squared": Mean.of(squared, mask)}, variables
+            return metrics | {
+                "loss": Mean.of(losses, mask),
+                "squared": Mean.of(squared, mask),
+            }, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         squared = metrics.pop("squared").value
         # of the whole batch, so that devices and microbatches make no difference
-        shift = (metrics["chosen_reward"].value + metrics["rejected_reward"].value) / 2 - state.variables["mean"]
+        shift = (
+            metrics["chosen_reward"].value + metrics["rejected_reward"].value
+        ) / 2 - state.variables["mean"]
         part = jnp.maximum(1 - self.decay, 1 / (1 + state.step))
         moved = {
             "mean": state.variables["mean"] + part * shift,
-            "variance": (1 - part) * state.variables["variance"] + part * squared - jnp.square(part * shift),
+            "variance": (1 - part) * state.variables["variance"]
+            + part * squared
+            - jnp.square(part * shift),
         }
         skipped = metrics["skipped"].sum > 0
-        variables = {name: jnp.where(skipped, state.variables[name], value) for name, value in moved.items()}
+        variables = {
+            name: jnp.where(skipped, state.variables[name], value) for name, value in moved.items()
+        }
         return state.replace(step=state.step + 1, variables=variables), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
@@ -124,17 +151,27 @@ class RewardModel(Family):
         return self._pairs(state.params, batch)
 
     def rewards(self, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        """The rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1 for a token and then 0."""
+        """The rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1 for
+        a token and then 0.
+        """
         return self._rewards(state.params, jnp.where(mask > 0, tokens, -1))
 
-    def _pairs(self, params: Params, batch: Batch, dropout: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        sides = [jnp.where(batch[f"{side}_mask"] > 0, batch[f"{side}_tokens"], -1) for side in ("chosen", "rejected")]
-        # one pass, both of a pair side by side: a batch that is spread over devices stays where it is
+    def _pairs(
+        self, params: Params, batch: Batch, dropout: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        sides = [
+            jnp.where(batch[f"{side}_mask"] > 0, batch[f"{side}_tokens"], -1)
+            for side in ("chosen", "rejected")
+        ]
+        # one pass, both of a pair side by side: a batch that is spread over devices stays where it
+        # is
         tokens = jnp.stack(sides, 1).reshape(-1, sides[0].shape[-1])
         rewards = self._rewards(params, tokens, dropout).reshape(-1, 2)
         return rewards[:, 0], rewards[:, 1]
 
-    def _rewards(self, params: Params, tokens: jax.Array, dropout: jax.Array | None = None) -> jax.Array:
+    def _rewards(
+        self, params: Params, tokens: jax.Array, dropout: jax.Array | None = None
+    ) -> jax.Array:
         """A key for dropout says training."""
         vocabulary = len(params["backbone"]["tokens"]["embedding"])
         rngs = {} if dropout is None else {"dropout": dropout}
@@ -172,8 +209,8 @@ def score_responses(
       chunk: rows at once.
 
     Raises:
-      UserError: not as many responses as prompts, an empty response, a prompt that fills its row, or text outside the
-        vocabulary; prompts are counted from 1.
+      UserError: not as many responses as prompts, an empty response, a prompt that fills its row,
+        or text outside the vocabulary; prompts are counted from 1.
     """
     if len(prompts) != len(responses):
         raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are no pairs")

@@ -1,7 +1,9 @@
-"""Diffusion models learn from a reward of what they draw, by weighted regression or from pairs of samples.
+"""Diffusion models learn from a reward of what they draw, by weighted regression or from pairs of
+samples.
 
-Reward-weighted regression: Peters & Schaal, ICML 2007; for diffusion models Lee et al., arXiv 2302.12192.
-Diffusion-DPO: Wallace et al., arXiv 2311.12908. The divergence of two samplers' paths: Fan et al., arXiv 2305.16381.
+Reward-weighted regression: Peters & Schaal, ICML 2007; for diffusion models Lee et al., arXiv
+2302.12192. Diffusion-DPO: Wallace et al., arXiv 2311.12908. The divergence of two samplers' paths:
+Fan et al., arXiv 2305.16381.
 """
 
 from __future__ import annotations
@@ -33,28 +35,32 @@ Method = Literal["weighted", "dpo"]
 class RewardedDiffusion(FromBase):
     """A trained diffusion of images continues learning from rewards of its own samples.
 
-    A train step draws several samples for each row of a batch, of the row's label where the base is told labels, asks
-    the reward, and makes ``updates`` gradient steps on them, each with new times and noise; all samples of a row share
-    these. Samples are drawn by the ancestral sampler (``DDPM`` with the small variance) without guidance, estimates of
-    clean data held within [-1, 1]. The error of an image is that which the base was trained with, the mean over pixels
-    of the weighted squared error, without dropout; labels are hidden as often as from the base. The learning rate's
-    schedule counts train steps.
+    A train step draws several samples for each row of a batch, of the row's label where the base is
+    told labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
+    and noise; all samples of a row share these. Samples are drawn by the ancestral sampler
+    (``DDPM`` with the small variance) without guidance, estimates of clean data held within [-1,
+    1]. The error of an image is that which the base was trained with, the mean over pixels of the
+    weighted squared error, without dropout; labels are hidden as often as from the base. The
+    learning rate's schedule counts train steps.
 
-    - "weighted": the errors of a row's samples, weighted by the softmax of reward / temperature over them.
-    - "dpo": -log sigmoid(-beta (d_best - d_worst)), where d is how much larger the error of the policy is than that of
-      the base, for the best and the worst sample of a row. Of two with equal rewards each is the better one by half.
+    - "weighted": the errors of a row's samples, weighted by the softmax of reward / temperature
+      over them.
+    - "dpo": -log sigmoid(-beta (d_best - d_worst)), where d is how much larger the error of the
+      policy is than that of the base, for the best and the worst sample of a row. Of two with equal
+      rewards each is the better one by half.
 
     What is judged, sampled from and exported is the policy, a ``Diffusion``.
 
-    Metrics of training: ``reward``, the mean of the samples; ``policy_loss``, which with ``data`` times ``data_loss``
-    makes the ``loss``; ``effective_samples`` of a row, 1 over the sum of squared weights ("weighted"); ``accuracy``,
-    how often the policy's error has moved more in favour of the better sample ("dpo"); and ``kl`` of the paths of the
-    policy's sampler to those of the base's, see ``draw_samples``.
+    Metrics of training: ``reward``, the mean of the samples; ``policy_loss``, which with ``data``
+    times ``data_loss`` makes the ``loss``; ``effective_samples`` of a row, 1 over the sum of
+    squared weights ("weighted"); ``accuracy``, how often the policy's error has moved more in
+    favour of the better sample ("dpo"); and ``kl`` of the paths of the policy's sampler to those of
+    the base's, see ``draw_samples``.
 
     Attributes:
       base: the run directory of a Diffusion of images: where the policy begins, and the reference.
-      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if the base is told
-        none, which gives a number for each.
+      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if
+        the base is told none, which gives a number for each.
       method: "weighted" or "dpo".
       samples: that are drawn for a row, at least 2.
       steps: of the sampler that draws them.
@@ -88,19 +94,29 @@ class RewardedDiffusion(FromBase):
         base = others[BASE]
         if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
             raise UserError(
-                f"RewardedDiffusion begins with a Diffusion of images, pixel by pixel, but the run {base.run_dir} is "
+                "RewardedDiffusion begins with a Diffusion of images, pixel by pixel, but the run "
+                f"{base.run_dir} is "
                 f"of a {type(base.family).__name__} of {base.spec.entry} (family.base)"
             )
         base.check(spec)
         if base.family.text is not None:
-            raise UserError(f"RewardedDiffusion is for models of labels or of images alone: {base.run_dir} reads text")
+            raise UserError(
+                f"RewardedDiffusion is for models of labels or of images alone: {base.run_dir} "
+                "reads text"
+            )
         if base.family.conditional and base.spec.classes != spec.classes:
             raise UserError(
-                f"the run {base.run_dir} knows {base.spec.classes} labels, but the data have {spec.classes}"
+                f"the run {base.run_dir} knows {base.spec.classes} labels, but the data have "
+                f"{spec.classes}"
             )
-        if base.family.learned or not base.family.noise.gaussian or base.family.coupling != "independent":
+        if (
+            base.family.learned
+            or not base.family.noise.gaussian
+            or base.family.coupling != "independent"
+        ):
             raise UserError(
-                "RewardedDiffusion needs a process that is not Learned and independent Gaussian noise, "
+                "RewardedDiffusion needs a process that is not Learned and independent Gaussian "
+                "noise, "
                 f"unlike those of {base.run_dir}"
             )
         return dataclasses.replace(self, base=base.family)
@@ -114,9 +130,10 @@ class RewardedDiffusion(FromBase):
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
 
-        Entries beside the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K], of all samples, or
-        of the best and the worst the share of the time that each is preferred; ``times`` [B, updates]; ``row`` [B],
-        which the noise is drawn by; ``reward`` and ``kl`` [B], means over all of a row's samples.
+        Entries beside the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K],
+        of all samples, or of the best and the worst the share of the time that each is preferred;
+        ``times`` [B, updates]; ``row`` [B], which the noise is drawn by; ``reward`` and ``kl`` [B],
+        means over all of a row's samples.
 
         Raises:
           UserError: a reward that fails, or several processes.
@@ -128,10 +145,18 @@ class RewardedDiffusion(FromBase):
         draws, times, _ = jax.random.split(key, 3)  # the last is of ``update``
         count = rows * self.samples
         images, kl = draw_samples(
-            self.base, self.steps, (count, *shape), state.params, state.frozen[BASE]["params"], label, draws
+            self.base,
+            self.steps,
+            (count, *shape),
+            state.params,
+            state.frozen[BASE]["params"],
+            label,
+            draws,
         )
         asked = None if label is None else np.asarray(label)
-        rewards = jnp.asarray(score_images(self.reward, np.asarray(images), asked).reshape(rows, self.samples))
+        rewards = jnp.asarray(
+            score_images(self.reward, np.asarray(images), asked).reshape(rows, self.samples)
+        )
         images = images.reshape(rows, self.samples, *shape)
         if self.method == "weighted":
             weight = jax.nn.softmax(rewards / self.temperature)
@@ -150,7 +175,9 @@ class RewardedDiffusion(FromBase):
         }
 
     def _times(self, key: jax.Array, rows: int) -> jax.Array:
-        """[rows, updates]: of each update evenly spaced over the rows, in random order, as these keep their places."""
+        """[rows, updates]: of each update evenly spaced over the rows, in random order, as
+        these keep their places.
+        """
 
         def of_update(key: jax.Array) -> jax.Array:
             drawing, order = jax.random.split(key)
@@ -165,7 +192,9 @@ class RewardedDiffusion(FromBase):
 
     def eval_state(self, state: State) -> State:
         variables = state.frozen[BASE]["variables"]
-        return self.base.eval_state(state.for_eval().replace(variables=variables, ema=None, frozen=None))
+        return self.base.eval_state(
+            state.for_eval().replace(variables=variables, ema=None, frozen=None)
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -178,13 +207,16 @@ def draw_samples(
     label: jax.Array | None,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the KL [N], in nats.
+    """Samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the KL [N],
+    in nats.
 
-    Each step but the last draws x' from a normal distribution around a mean that depends on x through the estimate of
-    the clean data alone, with the variance of q(x' | x, x0). The paths of two models begin alike, so that their KL is
-    the mean, over paths of the first, of the sum over these steps of the squared distance of the two means over twice
-    the variance, which is 1/2 (SNR' - SNR) |x0 - x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to
-    the clean data, adds no noise and does not count. It bounds the KL of what the paths end in before that step.
+    Each step but the last draws x' from a normal distribution around a mean that depends on x
+    through the estimate of the clean data alone, with the variance of q(x' | x, x0). The paths of
+    two models begin alike, so that their KL is the mean, over paths of the first, of the sum over
+    these steps of the squared distance of the two means over twice the variance, which is 1/2 (SNR'
+    - SNR) |x0 - x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to the clean
+    data, adds no noise and does not count. It bounds the KL of what the paths end in before that
+    step.
 
     Args:
       base: of both models.
@@ -199,14 +231,18 @@ def draw_samples(
 
     def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
         times = jnp.full(len(x), t)
-        return jnp.clip(base.parametrization(params).x0(base.output(params, x, times, told), x, times), -1, 1)
+        return jnp.clip(
+            base.parametrization(params).x0(base.output(params, x, times, told), x, times), -1, 1
+        )
 
     def step(carry: tuple[jax.Array, jax.Array], here: Step) -> tuple[jax.Array, jax.Array]:
         x, kl = carry
         x0, other = estimate(params, x, here.t), estimate(reference, x, here.t)
         gained = jnp.square(here.next_alpha / here.next_sigma) - jnp.square(here.alpha / here.sigma)
         kl = kl + jnp.where(here.last, 0.0, 0.5 * gained * jnp.square(x0 - other).sum((1, 2, 3)))
-        forward = jnp.square(here.sigma) - jnp.square(here.alpha / here.next_alpha * here.next_sigma)
+        forward = jnp.square(here.sigma) - jnp.square(
+            here.alpha / here.next_alpha * here.next_sigma
+        )
         variance = jnp.maximum(forward, 0) * jnp.square(here.next_sigma / here.sigma)
         kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - variance, 0))
         fresh = jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(way, here.number), shape)
@@ -218,12 +254,15 @@ def draw_samples(
 
 
 def best_and_worst(images: jax.Array, rewards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the samples [B, K, ...] of each row those of the highest and the lowest of rewards [B, K]: [B, 2, ...].
+    """Of the samples [B, K, ...] of each row those of the highest and the lowest of rewards [B, K]:
+    [B, 2, ...].
 
-    And the share of the time that each is preferred [B, 2]: always and never, or half of it where rewards are equal.
+    And the share of the time that each is preferred [B, 2]: always and never, or half of it where
+    rewards are equal.
     """
     rows = jnp.arange(len(images))[:, None]
-    # Of equal rewards the last is the highest and the first the lowest, so that a pair is of two samples.
+    # Of equal rewards the last is the highest and the first the lowest, so that a pair is of two
+    # samples.
     chosen = jnp.argsort(rewards, axis=1)[:, jnp.array([-1, 0])]
     best, worst = rewards.max(1), rewards.min(1)
     share = jnp.where(best > worst, 1.0, 0.5)
@@ -231,11 +270,18 @@ def best_and_worst(images: jax.Array, rewards: jax.Array) -> tuple[jax.Array, ja
 
 
 def update(
-    family: RewardedDiffusion, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    family: RewardedDiffusion,
+    state: State,
+    batch: Batch,
+    *,
+    optimizer: Any,
+    axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """``family.updates`` gradient steps on what ``collect`` gives; ``step`` counts one. Metrics are means over all.
+    """``family.updates`` gradient steps on what ``collect`` gives; ``step`` counts one. Metrics are
+    means over all.
 
-    Noise depends on a row's number in the whole batch, so that it makes no difference how many devices share it.
+    Noise depends on a row's number in the whole batch, so that it makes no difference how many
+    devices share it.
     """
     reference = state.frozen[BASE]["params"]
     key = jax.random.split(state.step_key, 3)[2]
@@ -247,7 +293,9 @@ def update(
         fresh = jax.random.fold_in(key, number)
 
         def loss(params: Params, variables: Any, batch: Batch, _: jax.Array) -> tuple[Metrics, Any]:
-            return losses(family, params, reference, batch, batch["times"][:, number], fresh), variables
+            return losses(
+                family, params, reference, batch, batch["times"][:, number], fresh
+            ), variables
 
         return gradient_step(loss, rule, state, batch, fresh, axis=axis)
 
@@ -256,13 +304,20 @@ def update(
 
 
 def losses(
-    family: RewardedDiffusion, params: Params, reference: Params, batch: Batch, t: jax.Array, key: jax.Array
+    family: RewardedDiffusion,
+    params: Params,
+    reference: Params,
+    batch: Batch,
+    t: jax.Array,
+    key: jax.Array,
 ) -> Metrics:
-    """The metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by ``key`` and the row."""
+    """The metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by
+    ``key`` and the row.
+    """
     base, mask, weight = family.base, batch["mask"], batch["weight"]
-    noise_keys, hide_keys = jax.vmap(lambda row: jax.random.split(jax.random.fold_in(key, row)), out_axes=1)(
-        batch["row"]
-    )
+    noise_keys, hide_keys = jax.vmap(
+        lambda row: jax.random.split(jax.random.fold_in(key, row)), out_axes=1
+    )(batch["row"])
     noise = jax.vmap(lambda key: jax.random.normal(key, batch["image"].shape[1:]))(noise_keys)
     label = None
     if base.conditional:

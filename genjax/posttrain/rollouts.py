@@ -1,4 +1,6 @@
-"""Policies that continue learning: responses drawn to prompts, and what models say of each of their tokens."""
+"""Policies that continue learning: responses drawn to prompts, and what models say of each of
+their tokens.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ def rollout(
     ends: Stops = (),
     pad: int = 0,
 ) -> Rollout:
-    """Responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters, in one compiled loop.
+    """Responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters, in one
+    compiled loop.
 
     Args:
       family: of the policy.
@@ -74,16 +77,21 @@ def rollout(
       ends: sequences of tokens that end a response.
       pad: what stands behind the end.
     """
-    drawn = continue_prompts(family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad)
+    drawn = continue_prompts(
+        family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad
+    )
     inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
     tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)
     return Rollout(tokens, real, drawn.log_probs, drawn.done)
 
 
-def score_tokens(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> Heard:
+def score_tokens(
+    family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
+) -> Heard:
     """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
 
-    Where the logits would be large they are made for some of the rows at a time, and again for the gradient.
+    Where the logits would be large they are made for some of the rows at a time, and again for the
+    gradient.
     """
     found = features(family, params, tokens, real, new_tokens)
     module = family.net.module(_vocabulary(params))
@@ -105,12 +113,18 @@ def score_tokens(family: Autoregressive, params: Params, tokens: jax.Array, real
     return Heard(own[:, 0], entropy[:, 0], found)
 
 
-def features(family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int) -> jax.Array:
-    """Those that the last ``new_tokens`` are predicted from, [B, N, D]; without dropout, as the tokens were drawn."""
+def features(
+    family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
+) -> jax.Array:
+    """Those that the last ``new_tokens`` are predicted from, [B, N, D]; without dropout, as
+    the tokens were drawn.
+    """
     segments = real.astype(jnp.int32)[:, :-1]
     positions = jnp.maximum(jnp.cumsum(segments, 1) - 1, 0)
     module = family.net.module(_vocabulary(params))
-    hidden, _ = module.apply({"params": params}, tokens[:, :-1], positions=positions, segment_ids=segments)
+    hidden, _ = module.apply(
+        {"params": params}, tokens[:, :-1], positions=positions, segment_ids=segments
+    )
     return hidden[:, -new_tokens:]
 
 
@@ -119,12 +133,18 @@ def _vocabulary(params: Params) -> int:
 
 
 def draw_responses(
-    family: Any, policy: Params, batch: Batch, key: jax.Array, rows: slice = slice(None), copies: int = 1
+    family: Any,
+    policy: Params,
+    batch: Batch,
+    key: jax.Array,
+    rows: slice = slice(None),
+    copies: int = 1,
 ) -> tuple[Rollout, int]:
     """Responses of a policy to the prompts of a batch, and the room that prompts have.
 
     Args:
-      family: what trains the policy: with its ``base``, ``codec``, ``new_tokens`` and ``longest_prompt``.
+      family: what trains the policy: with its ``base``, ``codec``, ``new_tokens`` and
+        ``longest_prompt``.
       policy: whole parameters.
       batch: with a ``prefix_mask``.
       key: of the draws.
@@ -151,14 +171,17 @@ def draw_responses(
 
 
 def score_rollout(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.Array:
-    """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the prompt's.
+    """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the
+    prompt's.
 
     Raises:
       UserError: it fails; see ``rewards_of_texts``.
     """
     tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
     prompts = decode_rows(codec, tokens[:, :longest], real[:, :longest])
-    return jnp.asarray(score_texts(reward, prompts, decode_rows(codec, tokens[:, longest:], real[:, longest:])))
+    return jnp.asarray(
+        score_texts(reward, prompts, decode_rows(codec, tokens[:, longest:], real[:, longest:]))
+    )
 
 
 def check_policy(what: str, base: Trained, spec: Spec) -> None:
@@ -177,7 +200,8 @@ def check_vocabulary(other: Trained, spec: Spec) -> None:
     """Refuse a run that knows another number of tokens, with a ``UserError``."""
     if other.spec.vocabulary != spec.vocabulary:
         raise UserError(
-            f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have {spec.vocabulary}"
+            f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have "
+            f"{spec.vocabulary}"
         )
 
 
@@ -188,13 +212,17 @@ def check_prompts(what: str, family: Any, base: Trained, spec: Spec) -> int:
       UserError: the base or the data are not for responses to prompts, or there is no room.
     """
     if not spec.prefixed or spec.packed or spec.vocabulary is None:
-        raise UserError(f"{what} answers prompts: its data are rows of one text each with a prefix_mask, not packed")
+        raise UserError(
+            f"{what} answers prompts: its data are rows of one text each with a prefix_mask, not "
+            "packed"
+        )
     check_policy(what, base, spec)
     room = (family.longest_prompt or spec.shape[0]) + family.new_tokens
     if room - 1 > base.family.net.context:
         raise UserError(
             f"a prompt and its response are of up to {room} tokens, more than the context of "
-            f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt or new_tokens"
+            f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt "
+            "or new_tokens"
         )
     return room
 

@@ -1,1 +1,3 @@
-"""From raw files to a training set that one can trust: read, clean, de-duplicate, split, describe."""
+"""From raw files to a training set that one can trust: read, clean, de-duplicate, split,
+describe.
+"""

@@ -1,4 +1,6 @@
-"""The data card: what went in, what came out, what was dropped and why, and a small manifest to commit."""
+"""The data card: what went in, what came out, what was dropped and why, and a small manifest
+to commit.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,15 @@ HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are 
 
 def format_record(row: Mapping[str, Any]) -> str:
     """What a record holds, in one line, cut where nobody reads on."""
-    values = [value for name, value in row.items() if name not in (ID, SOURCE, REASON, CHANGED) and value is not None]
-    told = (f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split()) for v in values)
+    values = [
+        value
+        for name, value in row.items()
+        if name not in (ID, SOURCE, REASON, CHANGED) and value is not None
+    ]
+    told = (
+        f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split())
+        for v in values
+    )
     return ", ".join(told)[:HELD]
 
 
@@ -60,7 +69,10 @@ def write(
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
     _write_plots(folder, pictures)
-    disk.write(folder / CARD, _card(name, preparation, inputs, outcomes, found, list(pictures), passed_over))
+    disk.write(
+        folder / CARD,
+        _card(name, preparation, inputs, outcomes, found, list(pictures), passed_over),
+    )
     manifest = {
         "format": FORMAT,
         "name": name,
@@ -82,13 +94,16 @@ def write(
             for o in outcomes
         ],
         "preparation": to_json(preparation),
-        "versions": {package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")},
+        "versions": {
+            package: importlib.metadata.version(package) for package in ("daft", "pyarrow", "numpy")
+        },
     }
     return _write_manifest(folder, manifest)
 
 
 def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found: Shards) -> Path:
-    """Write card, plots and manifest of records that a run drew; returns the path of the manifest, which comes last.
+    """Write card, plots and manifest of records that a run drew; returns the path of the manifest,
+    which comes last.
 
     Args:
       generator: the run, with step and seed of the draws and what it was trained on.
@@ -105,7 +120,9 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
         "source": _format_generator(generator),
         "shards": [dataclasses.asdict(shard) for shard in found.files],
         "generator": generator,
-        "versions": {package: importlib.metadata.version(package) for package in ("pyarrow", "numpy")},
+        "versions": {
+            package: importlib.metadata.version(package) for package in ("pyarrow", "numpy")
+        },
     }
     return _write_manifest(folder, manifest)
 
@@ -114,20 +131,26 @@ def _format_generator(generator: Mapping[str, Any]) -> str:
     return f"drawn from {generator['run']}, step {generator['step']}, with seed {generator['seed']}"
 
 
-def _synthetic_card(name: str, generator: Mapping[str, Any], found: Shards, pictures: Sequence[str]) -> str:
+def _synthetic_card(
+    name: str, generator: Mapping[str, Any], found: Shards, pictures: Sequence[str]
+) -> str:
     rows = sum(shard.rows for shard in found.files)
     origins = generator["origins"]
     lines = [
         f"# SYNTHETIC: {name}",
         "",
-        f"{rows:,} records of {generator['drawn']:,} that a model drew; none of them is real. No reader takes them for "
+        f"{rows:,} records of {generator['drawn']:,} that a model drew; none of them is real. No "
+        "reader takes them for "
         "real ones: they come into training only where a config asks for them, such as by "
         f'`PreparedTexts(NAME, synthetic=Synthetic("{name}", share=0.25))`.',
         "",
         f"- Generator: {_format_generator(generator)}",
         f"- Its config: `{generator['config']}`",
         f"- Its data: `{generator['data_fingerprint']}`",
-        *(f"- Of these, {origin['kind']}: {origin['name']}, `{origin['fingerprint']}`" for origin in origins),
+        *(
+            f"- Of these, {origin['kind']}: {origin['name']}, `{origin['fingerprint']}`"
+            for origin in origins
+        ),
         "- Licence: that of what the generator learned from; see there",
         f"- Fingerprint: `{found.fingerprint}`",
         "",
@@ -176,7 +199,10 @@ def _card(
     for outcome in outcomes:
         gone = sum(outcome.dropped.values())
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
-        lines.append(f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | {_cell(reasons)} |")
+        lines.append(
+            f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | "
+            f"{_cell(reasons)} |"
+        )
     lines += _changed(outcomes)
     files = f"{sum(passed_over.values()):,} files that no reader takes: {told_kinds(passed_over)}"
     remarks = [f"- {files}"] if passed_over else []
@@ -184,12 +210,26 @@ def _card(
     if remarks:
         lines += ["", "## To know", "", *remarks]
     if any(outcome.examples for outcome in outcomes):
-        lines += ["", "## Examples of what was dropped", "", "| stage | reason | record | holds |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "## Examples of what was dropped",
+            "",
+            "| stage | reason | record | holds |",
+            "|---|---|---|---|",
+        ]
         for outcome in outcomes:
             for reason, rows in outcome.examples.items():
                 shown = [(i, excerpt(told, preparation.stages)) for i, told in rows]
-                lines += [f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(told)} |" for i, told in shown]
-    lines += ["", "## Distributions", "", *(f"![{picture}](plots/{picture}.png)" for picture in pictures)]
+                lines += [
+                    f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(told)} |"
+                    for i, told in shown
+                ]
+    lines += [
+        "",
+        "## Distributions",
+        "",
+        *(f"![{picture}](plots/{picture}.png)" for picture in pictures),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -201,7 +241,9 @@ def _changed(outcomes: Sequence[Outcome]) -> list[str]:
         for what, change in found[:KINDS]:
             files = f" in {change.files:,} files" if change.files else ""
             shown = ", ".join(f"`{example}`" for example in change.examples)
-            rows.append(f"| {outcome.name} | {_cell(what)} | {change.times:,}{files} | {_cell(shown)} |")
+            rows.append(
+                f"| {outcome.name} | {_cell(what)} | {change.times:,}{files} | {_cell(shown)} |"
+            )
         if rest := found[KINDS:]:
             count = sum(change.times for _, change in rest)
             rows.append(f"| {outcome.name} | {len(rest):,} other things | {count:,} | |")
@@ -223,7 +265,8 @@ def _write_plots(folder: Path, pictures: Mapping[str, bytes]) -> None:
 
 
 def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
-    """A picture of each column by its name: how often each class is there, or how long the values are.
+    """A picture of each column by its name: how often each class is there, or how long the values
+    are.
 
     Args:
       read: the folder of the records as they were read; None if they were not.

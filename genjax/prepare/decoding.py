@@ -11,7 +11,8 @@ from genjax.errors import UserError
 
 
 def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> str:
-    """The text in the first encoding that fits, without a byte order mark; a ValueError tells that none does.
+    """The text in the first encoding that fits, without a byte order mark; a ValueError tells that
+    none does.
 
     Args:
       left: counts marks, and texts that are in another encoding than the first.
@@ -22,7 +23,9 @@ def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> 
         except UnicodeDecodeError:
             continue
         if number:
-            left[f"texts read as {encoding}, as they are not {' or '.join(encodings[:number])}"] += 1
+            left[
+                f"texts read as {encoding}, as they are not {' or '.join(encodings[:number])}"
+            ] += 1
         if text.startswith("\ufeff"):
             text = text.removeprefix("\ufeff")
             left[MARKS] += 1
@@ -31,9 +34,11 @@ def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> 
 
 
 def read_bytes(value: Any, encodings: tuple[str, ...], left: Counter[str]) -> Any:
-    """A value with text instead of bytes, however deep they lie; a ValueError tells that some are not text.
+    """A value with text instead of bytes, however deep they lie; a ValueError tells that some are
+    not text.
 
-    A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts both.
+    A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts
+    both.
     """
     if isinstance(value, bytes):
         return decode_bytes(value, encodings, left)
@@ -55,4 +60,6 @@ def check_encodings(encodings: tuple[str, ...]) -> None:
         try:
             b"a".decode(encoding, "replace")
         except LookupError:
-            raise UserError(f"there is no encoding {encoding!r}; utf-8 and cp1252 are two") from None
+            raise UserError(
+                f"there is no encoding {encoding!r}; utf-8 and cp1252 are two"
+            ) from None

@@ -1,4 +1,6 @@
-"""The raw files of a preparation: found by patterns and opened, here or behind any URL that fsspec knows."""
+"""The raw files of a preparation: found by patterns and opened, here or behind any URL that
+fsspec knows.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ PACKAGES = {".zst": "backports.zstd", ".lz4": "lz4"}  # that unpack what Python 
 
 
 def _zstd() -> Any:
-    """A module of zstd that says when a file is cut, as zstandard does not; None if none is installed."""
+    """A module of zstd that says when a file is cut, as zstandard does not; None if none is
+    installed.
+    """
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -50,7 +54,8 @@ class Files:
     """Raw files in a fixed order.
 
     Attributes:
-      root: the folder that names leave out of the paths: a path, or a URL such as s3://bucket/folder.
+      root: the folder that names leave out of the paths: a path, or a URL such as
+        s3://bucket/folder.
       paths: of the files, as their file system calls them.
       others: what else lies where the patterns look, of a local folder: path and kind, such as
         ".txt".
@@ -70,8 +75,8 @@ class Files:
           patterns: of files below it, such as "books/*.txt.gz" or "**/*.png".
 
         Raises:
-          UserError: no root, a pattern that no file fits, or a file whose name no record can hold or that only a
-            missing package unpacks.
+          UserError: no root, a pattern that no file fits, or a file whose name no record can hold
+            or that only a missing package unpacks.
         """
         root = root or os.environ.get("GENJAX_DATA")
         if not root:
@@ -106,7 +111,8 @@ class Files:
         return path.removeprefix(f"{base}/")
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read bytes from; ".gz", ".bz2", ".xz", ".lzma" and a ".zip" of one file are unpacked as it is read.
+        """A file to read bytes from; ".gz", ".bz2", ".xz", ".lzma" and a ".zip" of one file are
+        unpacked as it is read.
 
         So are ".zst" and ".lz4" where their packages are installed.
 
@@ -122,10 +128,14 @@ class Files:
             return cast(BinaryIO, system.open(path, "rb"))
         if compression == "zip":
             return limit_unpacked(_only_member(system.open(path, "rb")), system.size(path))
-        return limit_unpacked(fsspec.core.OpenFile(system, path, "rb", compression).open(), system.size(path))
+        return limit_unpacked(
+            fsspec.core.OpenFile(system, path, "rb", compression).open(), system.size(path)
+        )
 
     def digest(self, path: str) -> str:
-        """A hash of the contents of a local file; of a remote one what its system tells of it (size, version, time)."""
+        """A hash of the contents of a local file; of a remote one what its system tells of it
+        (size, version, time).
+        """
         system = _system(self.root)[0]
         if "file" not in system.protocol:
             return str(system.ukey(path))
@@ -140,10 +150,14 @@ class Files:
 
 
 def _fitting(system: Any, base: str, pattern: str) -> Fitting:
-    """The files below a folder that fit a pattern: links are followed in a local one, see ``fitting``."""
+    """The files below a folder that fit a pattern: links are followed in a local one, see
+    ``fitting``.
+    """
     if "file" in system.protocol and not pattern.startswith("/") and ".." not in pattern.split("/"):
         return fitting(Path(base or "/"), pattern)
-    found = sorted(path for path in system.glob(f"{glob.escape(base)}/{pattern}") if not system.isdir(path))
+    found = sorted(
+        path for path in system.glob(f"{glob.escape(base)}/{pattern}") if not system.isdir(path)
+    )
     return Fitting([path.removeprefix(f"{base}/") for path in found], [], [], [])
 
 
@@ -162,7 +176,8 @@ def _only_member(file: BinaryIO) -> BinaryIO:
     """The one file of an archive.
 
     Raises:
-      zipfile.BadZipFile: it is not an archive, or of no file, several or one that cannot be unpacked.
+      zipfile.BadZipFile: it is not an archive, or of no file, several or one that cannot be
+        unpacked.
     """
     try:
         archive = zipfile.ZipFile(file)
@@ -170,7 +185,10 @@ def _only_member(file: BinaryIO) -> BinaryIO:
         if len(members) != 1:
             raise zipfile.BadZipFile(f"a zip archive of {len(members)} files, where one is read")
         return cast(BinaryIO, archive.open(members[0]))
-    except (RuntimeError, ValueError) as error:  # it requests a password, or is packed in a way that is not known
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # it requests a password, or is packed in a way that is not known
         raise zipfile.BadZipFile(str(error)) from error
 
 

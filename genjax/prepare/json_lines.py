@@ -97,10 +97,14 @@ class JsonLines(Reader):
         try:
             rows = [value.value for value in values(text, name, line=number)]
         except UserError as error:
-            yield make_broken_record(read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}")
+            yield make_broken_record(
+                read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}"
+            )
             return
         for place, row in enumerate(rows, 1):
-            yield self._found(read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row, left)
+            yield self._found(
+                read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row, left
+            )
 
     def _found(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
@@ -112,5 +116,7 @@ class JsonLines(Reader):
         for column in self.columns:
             value = row.get(column)
             left[f"values of {column!r} that are missing or null"] += value is None
-            left[f"values of {column!r} that are no text written as JSON"] += not isinstance(value, str | None)
+            left[f"values of {column!r} that are no text written as JSON"] += not isinstance(
+                value, str | None
+            )
         return Found(place, {column: stringify(row.get(column)) for column in self.columns})

@@ -1,4 +1,6 @@
-"""Generated records of people, some written down twice with slips of the pen, whose truth is known."""
+"""Generated records of people, some written down twice with slips of the pen, whose truth is
+known.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,35 @@ from genjax.prepare.files import Files
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW
 
-COLUMNS = ("rec_id", "given_name", "surname", "street_number", "address_1", "suburb", "postcode", "date_of_birth")
-SYLLABLES = ("an", "bel", "cor", "da", "el", "fin", "go", "har", "is", "jo", "ka", "lu", "mar", "no", "ri", "so", "ta")
+COLUMNS = (
+    "rec_id",
+    "given_name",
+    "surname",
+    "street_number",
+    "address_1",
+    "suburb",
+    "postcode",
+    "date_of_birth",
+)
+SYLLABLES = (
+    "an",
+    "bel",
+    "cor",
+    "da",
+    "el",
+    "fin",
+    "go",
+    "har",
+    "is",
+    "jo",
+    "ka",
+    "lu",
+    "mar",
+    "no",
+    "ri",
+    "so",
+    "ta",
+)
 SUBURBS = 30
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -61,11 +90,21 @@ class GeneratedPeople(Reader):
         for place, row in enumerate(people):
             yield Found(f"row-{place:09d}", {name: value or None for name, value in row.items()})
 
-    def _person(self, rng: np.random.Generator, number: int, suburbs: list[tuple[str, str]]) -> dict[str, str]:
+    def _person(
+        self, rng: np.random.Generator, number: int, suburbs: list[tuple[str, str]]
+    ) -> dict[str, str]:
         suburb, postcode = suburbs[rng.integers(SUBURBS)]
         born = f"{rng.integers(1920, 2005)}{rng.integers(1, 13):02}{rng.integers(1, 29):02}"
         street = f"{_word(rng, 2)} {rng.choice(['street', 'place', 'road'])}"
-        values = (_word(rng, 2), _word(rng, 3), str(rng.integers(1, 300)), street, suburb, postcode, born)
+        values = (
+            _word(rng, 2),
+            _word(rng, 3),
+            str(rng.integers(1, 300)),
+            street,
+            suburb,
+            postcode,
+            born,
+        )
         return dict(zip(COLUMNS, (f"rec-{number}-org", *values), strict=True))
 
 
@@ -74,7 +113,9 @@ def _word(rng: np.random.Generator, syllables: int) -> str:
 
 
 def _slip(rng: np.random.Generator, value: str) -> str:
-    """A value with one character changed, left out, put in or exchanged with the next, or nothing at all."""
+    """A value with one character changed, left out, put in or exchanged with the next, or
+    nothing at all.
+    """
     at = int(rng.integers(len(value)))
     digits = value[at].isdigit()
     other = str(rng.integers(10)) if digits else LETTERS[rng.integers(len(LETTERS))]

@@ -38,7 +38,9 @@ class Preparation:
         checks.at_least(self, 0, "examples")
         for stage in self.stages:
             if not isinstance(stage, Stage):
-                raise UserError(f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}")
+                raise UserError(
+                    f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}"
+                )
 
 
 class Change(NamedTuple):

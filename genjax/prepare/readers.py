@@ -1,4 +1,7 @@
-"""Raw files to records. A record that cannot be read is told with its place and reason, and stops no other."""
+"""Raw files to records.
+
+A record that cannot be read is told with its place and reason, and stops no other.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ class Found(NamedTuple):
     """A record.
 
     Attributes:
-      place: where in the file it stands, in a form that sorts as the file does; "" where the file is the record.
+      place: where in the file it stands, in a form that sorts as the file does; "" where the file
+        is the record.
       values: its columns.
       fault: why it cannot be used; None if it can.
       remark: what of it will be lost all the same; the data card counts it.
@@ -82,7 +86,8 @@ class Reader:
 
 @checks.frozen
 class Texts(Reader):
-    """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and others), too.
+    """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and
+    others), too.
 
     Attributes:
       files: patterns below the root.
@@ -113,22 +118,29 @@ class Texts(Reader):
             if self.unit == "lines":
                 left[EMPTY_LINES] += empty
                 if not empty:
-                    yield decode_text(line_place(number), line.rstrip(b"\r\n"), self.encodings, left)
+                    yield decode_text(
+                        line_place(number), line.rstrip(b"\r\n"), self.encodings, left
+                    )
             elif not empty:
                 begins = begins if block else number
                 block.append(line)
             elif block:
-                yield decode_text(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
+                yield decode_text(
+                    line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left
+                )
                 block = []
         if block:
-            yield decode_text(line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left)
+            yield decode_text(
+                line_place(begins), b"".join(block).rstrip(b"\r\n"), self.encodings, left
+            )
 
 
 @checks.frozen
 class Csv(Reader):
     """DelimitedRows of CSV and TSV files under a header; an empty field is null.
 
-    Blanks after a delimiter are left out where those of the header have them, and those before a quote always.
+    Blanks after a delimiter are left out where those of the header have them, and those before a
+    quote always.
 
     Attributes:
       files: patterns below the root.
@@ -136,7 +148,8 @@ class Csv(Reader):
       columns: those that are taken; none for all of the first file's that has a header.
       delimiter: between fields; None for a tab in .tsv and a comma else.
       encodings: tried in turn on each field; those that hold ASCII as it is.
-      quote: around fields that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
+      quote: around fields that hold the delimiter; "" for none. None takes none in .tsv, and double
+        quotes else.
       escape: before a character that represents itself; None for none.
     """
 
@@ -153,7 +166,9 @@ class Csv(Reader):
         check_dialect(self.delimiter, self.quote, self.escape)
         for encoding in self.encodings:
             if b"a, b".decode(encoding, "replace") != "a, b":
-                raise UserError(f"a CSV file in {encoding} cannot be read: write it in utf-8", "encodings")
+                raise UserError(
+                    f"a CSV file in {encoding} cannot be read: write it in utf-8", "encodings"
+                )
 
     def fields(self, files: Files) -> pa.Schema:
         reasons = []
@@ -183,14 +198,20 @@ class Csv(Reader):
             for row in rows:
                 place = f"row-{row.number + rows.empty:09d}"
                 if row.fault is None:
-                    values = dict(zip(rows.names, (cell or None for cell in row.cells), strict=True))
-                    left["empty values read as null"] += sum(values[name] is None for name in wanted)
+                    values = dict(
+                        zip(rows.names, (cell or None for cell in row.cells), strict=True)
+                    )
+                    left["empty values read as null"] += sum(
+                        values[name] is None for name in wanted
+                    )
                     yield Found(place, values)
                 elif row.cells:
                     yield make_broken_record(place, ",".join(row.cells), row.fault)
                 else:  # a quote that is not closed takes the lines up to the next one with it
                     reason = row.fault.removeprefix("cannot be read: ")
-                    yield make_broken_record(place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}")
+                    yield make_broken_record(
+                        place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}"
+                    )
             left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
     def _rows(self, name: str, file: BinaryIO, left: Counter[str]) -> DelimitedRows:
@@ -199,20 +220,27 @@ class Csv(Reader):
         left[MARKS] += first.startswith("\ufeff")
         lines = itertools.chain([first.removeprefix("\ufeff")] if first else [], text)
         texts = functools.partial(self._texts, left)
-        rows = DelimitedRows(name, lines, choose_dialect(name, self.delimiter, self.quote, self.escape), texts)
+        rows = DelimitedRows(
+            name, lines, choose_dialect(name, self.delimiter, self.quote, self.escape), texts
+        )
         if not rows.names:
             raise ValueError("no header, but nothing")
         return rows
 
     def _texts(self, left: Counter[str], row: list[str]) -> list[str]:
-        return [decode_bytes(field.encode("utf-8", "surrogateescape"), self.encodings, left) for field in row]
+        return [
+            decode_bytes(field.encode("utf-8", "surrogateescape"), self.encodings, left)
+            for field in row
+        ]
 
 
 @checks.frozen
 class Parquet(Reader):
-    """DelimitedRows of Parquet files, unless they are synthetic. Values that are not text are written as JSON.
+    """DelimitedRows of Parquet files, unless they are synthetic. Values that are not text are
+    written as JSON.
 
-    Bytes are text in one of the encodings, also within lists and structs; a row with others is broken.
+    Bytes are text in one of the encodings, also within lists and structs; a row with others is
+    broken.
 
     Attributes:
       files: patterns below the root.
@@ -255,7 +283,9 @@ class Parquet(Reader):
                 number += 1
                 place = f"row-{number:09d}"
                 try:
-                    values = {c: stringify(read_bytes(row[c], self.encodings, left)) for c in self.columns}
+                    values = {
+                        c: stringify(read_bytes(row[c], self.encodings, left)) for c in self.columns
+                    }
                 except ValueError as error:
                     yield make_broken_record(place, "", str(error))
                     continue
@@ -308,7 +338,11 @@ class Images(WholeFiles):
             animated = header(content).animated
             decode(content, None, 3)
         except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-            known = str(error).splitlines()[0] if str(error) and "BytesIO" not in str(error) else type(error).__name__
+            known = (
+                str(error).splitlines()[0]
+                if str(error) and "BytesIO" not in str(error)
+                else type(error).__name__
+            )
             raise ValueError(f"no image: {known}") from error
         return "have several frames or pages, of which the first is decoded" if animated else None
 
@@ -332,7 +366,11 @@ class Waves(WholeFiles):
             clipped = read_sound(content).clipped
         except ValueError as error:
             raise ValueError(f"no sound: {error}") from error
-        return "have values beyond full scale, which are clipped where they are decoded" if clipped else None
+        return (
+            "have values beyond full scale, which are clipped where they are decoded"
+            if clipped
+            else None
+        )
 
 
 def line_place(number: int) -> str:

@@ -41,7 +41,10 @@ def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]],
     plan = [(reader, reader.found()) for reader in readers]
     schemas = [reader.fields(files) for reader, files in plan]
     if any(schema != schemas[0] for schema in schemas):
-        found = "; ".join(f"{type(r).__name__}: {', '.join(s.names)}" for (r, _), s in zip(plan, schemas, strict=True))
+        found = "; ".join(
+            f"{type(r).__name__}: {', '.join(s.names)}"
+            for (r, _), s in zip(plan, schemas, strict=True)
+        )
         raise UserError(f"the readers of one preparation give the same columns, not {found}")
     if clash := RESERVED & set(schemas[0].names):
         raise UserError(f"a column of raw records cannot be called {', '.join(sorted(clash))}")
@@ -84,7 +87,9 @@ def read_files(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: 
     }
     light = tuple((reader, replace(files, others=(), recased=())) for reader, files in plan)
     one = functools.partial(_read_batch, light, schema, str(folder))
-    job: Any = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False, batch_size=1)(one)
+    job: Any = daft.func.batch(return_dtype=daft.DataType.int64(), use_process=False, batch_size=1)(
+        one
+    )
     frame = daft.from_pydict(table)
     frame.select(job(*(daft.col(name) for name in table)).alias("records")).collect()
 
@@ -99,13 +104,17 @@ def _read_batch(
 ) -> list[int]:
     """How many records each file of a batch holds."""
     found = []
-    for number, reader, path in zip(numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True):
+    for number, reader, path in zip(
+        numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True
+    ):
         with_what, files = plan[reader]
         found.append(_read_file(with_what, files, path, schema, Path(folder), number))
     return found
 
 
-def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int) -> int:
+def _read_file(
+    reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int
+) -> int:
     """Write the records of one file; returns how many there are."""
     name, count = files.name(path), 0
     left: Counter[str] = Counter()
@@ -127,7 +136,9 @@ def _read_file(reader: Reader, files: Files, path: str, schema: pa.Schema, folde
 
 
 def changes(folder: Path) -> dict[str, Change]:
-    """What was skipped and changed in the files that ``read_files`` has read, and in how many of them."""
+    """What was skipped and changed in the files that ``read_files`` has read, and in how many
+    of them.
+    """
     total: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for path in sorted((folder / COUNTS).glob("*.json")):
@@ -146,7 +157,11 @@ def _read_records(reader: Reader, files: Files, path: str, left: Counter[str]) -
             yield found
     except DAMAGED as error:
         where = f"after {place}" if place else ""
-        yield Found(f"{place}-end" if place else "", {}, f"damaged file: {' '.join(f'{where} {error}'.split())}")
+        yield Found(
+            f"{place}-end" if place else "",
+            {},
+            f"damaged file: {' '.join(f'{where} {error}'.split())}",
+        )
 
 
 class _Writer:

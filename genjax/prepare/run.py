@@ -1,7 +1,8 @@
 """Runs a ``Preparation``, a stage after the other.
 
-Each stage writes its records to a folder that gets its name once all is there. So a run that was killed continues after
-the last whole stage, and a change of the pipeline repeats no stage before it.
+Each stage writes its records to a folder that gets its name once all is there. So a run that was
+killed continues after the last whole stage, and a change of the pipeline repeats no stage before
+it.
 """
 
 from __future__ import annotations
@@ -74,9 +75,18 @@ def prepare(
 
 
 def _run_stages(
-    preparation: Preparation, name: str, folder: Path, plan: Any, schema: pa.Schema, say: Callable[[str], None]
+    preparation: Preparation,
+    name: str,
+    folder: Path,
+    plan: Any,
+    schema: pa.Schema,
+    say: Callable[[str], None],
 ) -> Path:
-    inputs = {files.name(path): reader.digest(files, path) for reader, files in plan for path in files.paths}
+    inputs = {
+        files.name(path): reader.digest(files, path)
+        for reader, files in plan
+        for path in files.paths
+    }
     code = [_code(reader) for reader in preparation.readers]
     parts = [str(VERSION), repr(sorted(inputs.items())), _text(preparation.readers), *code]
     key = digest(part.encode() for part in parts)
@@ -99,7 +109,10 @@ def _run_stages(
             else:
                 _run(stage, before, partial)
             done = _outcome(stage, names[number], others, partial, preparation.examples)
-            _write(partial / DONE, json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1))
+            _write(
+                partial / DONE,
+                json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1),
+            )
             partial.replace(place)
             changed = told({what: change.times for what, change in done.changed.items()})
             line = f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped"
@@ -113,21 +126,31 @@ def _run_stages(
     assert before is not None
     found = shards.write(before / KEPT, folder, int(preparation.shard_mb * 2**20))
     passed = reading.passed_over(plan)
-    return card.write(folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT, passed)
+    return card.write(
+        folder, name, preparation, inputs, outcomes, found, stages / "00_read" / KEPT, passed
+    )
 
 
 def _check_free(folder: Path, inputs: Sequence[str]) -> None:
     """Refuse a folder whose files would be lost or read as raw ones, with a ``UserError``."""
     if wrong := sorted(set(GLOB) & set(str(folder))):
         raise UserError(
-            f"{folder} cannot be written to: its name holds {' '.join(wrong)}, which stand for other things"
+            f"{folder} cannot be written to: its name holds {' '.join(wrong)}, which stand for "
+            "other things"
         )
     own = folder.resolve()
-    if any(own == path.parent or own / STAGES in path.parents for path in (Path(name).resolve() for name in inputs)):
-        raise UserError(f"{folder} holds raw files of this very preparation: write to another folder")
+    if any(
+        own == path.parent or own / STAGES in path.parents
+        for path in (Path(name).resolve() for name in inputs)
+    ):
+        raise UserError(
+            f"{folder} holds raw files of this very preparation: write to another folder"
+        )
     begun = (folder / STAGES).exists() or (folder / MANIFEST).exists()
     if not begun and any(folder.glob(shards.PATTERN)):
-        raise UserError(f"{folder} holds Parquet files of others, called like shards: write to another folder")
+        raise UserError(
+            f"{folder} holds Parquet files of others, called like shards: write to another folder"
+        )
 
 
 def _text(value: Any) -> str:
@@ -135,7 +158,9 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    """The source of the module of a reader or stage that is not genjax's own, whose code ``VERSION`` represents."""
+    """The source of the module of a reader or stage that is not genjax's own, whose code
+    ``VERSION`` represents.
+    """
     module = type(value).__module__
     try:
         return "" if module.startswith("genjax.") else inspect.getsource(sys.modules[module])
@@ -167,17 +192,23 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
     import daft
 
     records = daft.read_parquet(str(before / KEPT / "*.parquet"))
-    records = records.select(*(name for name in records.column_names if name not in (REASON, CHANGED)))
+    records = records.select(
+        *(name for name in records.column_names if name not in (REASON, CHANGED))
+    )
     judged = stage(records).with_column(KEPT, daft.col(REASON).is_null())
     judged.write_parquet(str(partial / "written"), partition_cols=[KEPT])
     for part, value in ((KEPT, "true"), (DROPPED, "false")):
         (partial / part).mkdir()
-        for number, file in enumerate(sorted((partial / "written" / f"{KEPT}={value}").glob("*.parquet"))):
+        for number, file in enumerate(
+            sorted((partial / "written" / f"{KEPT}={value}").glob("*.parquet"))
+        ):
             file.replace(partial / part / f"{number:06d}.parquet")
     shutil.rmtree(partial / "written")
 
 
-def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Path, examples: int) -> Outcome:
+def _outcome(
+    stage: Stage | None, name: str, inputs: dict[str, str], folder: Path, examples: int
+) -> Outcome:
     """Count what a stage kept and dropped.
 
     Raises:
@@ -194,20 +225,34 @@ def _outcome(stage: Stage | None, name: str, inputs: dict[str, str], folder: Pat
         shown[reason] = sorted(found)[:examples]
     if not kept:
         most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
-        raise UserError(f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}")
+        raise UserError(
+            f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}"
+        )
     broken = stage is None or stage.broken
     remark = "" if stage is None else stage.remark
     changed = reading.changes(folder) if stage is None else _changes(folder, examples)
     return Outcome(
-        name, kept, dict(sorted(dropped.items())), dict(sorted(shown.items())), remark, broken, inputs, changed
+        name,
+        kept,
+        dict(sorted(dropped.items())),
+        dict(sorted(shown.items())),
+        remark,
+        broken,
+        inputs,
+        changed,
     )
 
 
 def _changes(folder: Path, examples: int) -> dict[str, Change]:
-    """What a stage has changed, and of each thing the examples of the records with the smallest ids."""
+    """What a stage has changed, and of each thing the examples of the records with the
+    smallest ids.
+    """
     counts: Counter[str] = Counter()
     shown: dict[str, dict[str, str]] = {}
-    for path in (*sorted((folder / KEPT).glob("*.parquet")), *sorted((folder / DROPPED).glob("*.parquet"))):
+    for path in (
+        *sorted((folder / KEPT).glob("*.parquet")),
+        *sorted((folder / DROPPED).glob("*.parquet")),
+    ):
         file = pq.ParquetFile(path)
         if CHANGED not in file.schema_arrow.names:
             continue
@@ -222,7 +267,9 @@ def _changes(folder: Path, examples: int) -> dict[str, Change]:
                     if len(found) > examples:  # the same ones in whatever order the records come
                         found.pop(max(found, key=lambda each: (found[each], each)))
     return {
-        what: Change(count, 0, tuple(sorted(shown.get(what, {}), key=lambda each: (shown[what][each], each))))
+        what: Change(
+            count, 0, tuple(sorted(shown.get(what, {}), key=lambda each: (shown[what][each], each)))
+        )
         for what, count in sorted(counts.items())
     }
 
@@ -234,13 +281,19 @@ def records(folder: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _quarantine(folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Sequence[Stage]) -> None:
+def _quarantine(
+    folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Sequence[Stage]
+) -> None:
     """Write down all broken records with their reasons, in the order of their names."""
     rows = []
     for number, outcome in enumerate(outcomes):
         if outcome.broken and outcome.dropped:
             for row in records(stages / f"{number:02d}_{outcome.name}" / DROPPED):
-                why = {"stage": outcome.name, "reason": row[REASON], "holds": card.excerpt(card.format_record(row), of)}
+                why = {
+                    "stage": outcome.name,
+                    "reason": row[REASON],
+                    "holds": card.excerpt(card.format_record(row), of),
+                }
                 rows.append({ID: row[ID], SOURCE: row[SOURCE]} | why)
     rows.sort(key=lambda row: (row[ID], row["stage"]))
     _write(folder / QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -256,7 +309,8 @@ def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Pa
     if bad > preparation.max_bad * whole:
         most = ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(3))
         raise UserError(
-            f"{bad:,} of {whole:,} records are broken, more than max_bad {preparation.max_bad:g} allows: {most}; "
+            f"{bad:,} of {whole:,} records are broken, more than max_bad {preparation.max_bad:g} "
+            f"allows: {most}; "
             f"see {folder / QUARANTINE}"
         )
 

@@ -1,4 +1,6 @@
-"""The last step of a preparation: records to shards whose bytes depend on the records alone, and their fingerprint."""
+"""The last step of a preparation: records to shards whose bytes depend on the records alone,
+and their fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,8 @@ class Shards:
 def write(records: Path, folder: Path, size: int) -> Shards:
     """Write the records of the Parquet files of one folder as sorted shards into another.
 
-    A record's shard is told by the hash of its id, so shards are the same in whatever order records come, and a part
-    of the shards is a random part of the records.
+    A record's shard is told by the hash of its id, so shards are the same in whatever order records
+    come, and a part of the shards is a random part of the records.
 
     Args:
       size: bytes of records in a shard, about.
@@ -105,17 +107,26 @@ def _sizes(sources: list[Path]) -> tuple[list[str], list[int]]:
     return splits, [sizes[split] for split in splits]
 
 
-def _scatter(sources: list[Path], folder: Path, numbers: dict[str, int]) -> dict[tuple[str, int], Path]:
+def _scatter(
+    sources: list[Path], folder: Path, numbers: dict[str, int]
+) -> dict[tuple[str, int], Path]:
     """The records in a file for each shard, in no order."""
     writers: dict[tuple[str, int], pq.ParquetWriter] = {}
     paths: dict[tuple[str, int], Path] = {}
     for path in sources:
         for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
             ids, of = batch.column(ID).to_pylist(), _splits(batch)
-            keys = [(s, int(hash_position(i, "shard") * numbers[s])) for i, s in zip(ids, of, strict=True)]
+            keys = [
+                (s, int(hash_position(i, "shard") * numbers[s]))
+                for i, s in zip(ids, of, strict=True)
+            ]
             names = [name for name in batch.schema.names if name not in (REASON, CHANGED, SPLIT)]
             for key in sorted(set(keys)):
-                rows = pa.Table.from_batches([batch]).select(names).filter(pa.array([k == key for k in keys]))
+                rows = (
+                    pa.Table.from_batches([batch])
+                    .select(names)
+                    .filter(pa.array([k == key for k in keys]))
+                )
                 if key not in writers:
                     paths[key] = folder / f"{key[0]}-{key[1]:05d}.parquet"
                     writers[key] = pq.ParquetWriter(paths[key], rows.schema)
@@ -131,7 +142,10 @@ def _splits(batch: pa.RecordBatch) -> list[str]:
     found = batch.column(SPLIT).to_pylist()
     for split in set(found):
         if split is None or not NAME.fullmatch(split):
-            raise UserError(f"a record's split is called {split!r}: names are of letters, digits and underscores")
+            raise UserError(
+                f"a record's split is called {split!r}: names are of letters, digits and "
+                "underscores"
+            )
     return found
 
 
@@ -139,7 +153,9 @@ def _digests(split: str, table: pa.Table) -> list[bytes]:
     """A hash of each record."""
     found = []
     for row in table.to_pylist():
-        values = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        values = {
+            name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()
+        }
         found.append(hashlib.sha256(json.dumps([split, values], sort_keys=True).encode()).digest())
     return found
 
@@ -149,7 +165,9 @@ def _sha256(path: Path) -> str:
 
 
 def lengths(folder: Path) -> dict[str, np.ndarray]:
-    """How long the values of each column of texts or bytes are, in characters or bytes, [N] int64."""
+    """How long the values of each column of texts or bytes are, in characters or bytes, [N]
+    int64.
+    """
     import pyarrow.compute as pc
 
     found: dict[str, list[np.ndarray]] = {}
@@ -180,7 +198,10 @@ def classes(folder: Path) -> dict[str, Counter[str]]:
                 if not text or field.name in (ID, REASON, SPLIT, SOURCE) or field.name in many:
                     continue
                 counts = found.setdefault(field.name, Counter())
-                values = ["none" if value is None else value for value in batch.column(field.name).to_pylist()]
+                values = [
+                    "none" if value is None else value
+                    for value in batch.column(field.name).to_pylist()
+                ]
                 counts.update(value[: SHORT + 1] for value in values)
                 if len(counts) > FEW or max(map(len, counts)) > SHORT:
                     many.add(field.name)

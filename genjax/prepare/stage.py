@@ -1,4 +1,6 @@
-"""What a stage of a preparation is: it takes records and says which of them are dropped, and why."""
+"""What a stage of a preparation is: it takes records and says which of them are dropped, and
+why.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from genjax.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from daft import DataFrame, Series
 
-# Columns of every record, and of what a stage says of it: why it is dropped, and what was changed in it.
+# Columns of every record, and of what a stage says of it: why it is dropped, and what was changed
+# in it.
 ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
 BATCH = 256  # records that are in memory at once beside the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
@@ -26,7 +29,8 @@ class Stage:
     """A step of a preparation.
 
     Attributes:
-      broken: what it drops is damaged, not merely unwanted: it goes into the quarantine and counts as bad.
+      broken: what it drops is damaged, not merely unwanted: it goes into the quarantine and counts
+        as bad.
       remark: what the data card says about it besides the counts; "" for nothing.
     """
 
@@ -42,20 +46,26 @@ class Stage:
         return ""
 
     def inputs(self) -> Mapping[str, str]:
-        """What it works by besides its fields and the records, such as other files: a hash of each, by name.
+        """What it works by besides its fields and the records, such as other files: a hash of each,
+        by name.
 
-        Another hash has the stage done again. The manifest holds them: a secret is told only by what guards it.
+        Another hash has the stage done again. The manifest holds them: a secret is told only by
+        what guards it.
         """
         return {}
 
     def shown(self, text: str) -> str:
-        """What of a record card and quarantine may show, whichever stage it has come to; all of it by default."""
+        """What of a record card and quarantine may show, whichever stage it has come to; all
+        of it by default.
+        """
         return text
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        """The records, perhaps with other columns, and ``reason``: why one is dropped, null where it is kept.
+        """The records, perhaps with other columns, and ``reason``: why one is dropped, null where
+        it is kept.
 
-        A pure function of the records as a set: neither their order nor how they lie in files may matter.
+        A pure function of the records as a set: neither their order nor how they lie in files may
+        matter.
         """
         raise NotImplementedError
 
@@ -87,7 +97,8 @@ class RowStage(Stage):
     """A stage that looks at one record at a time."""
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        """The records of some rows as they continue, and for each why it is dropped, None if it is kept.
+        """The records of some rows as they continue, and for each why it is dropped, None if it is
+        kept.
 
         What was changed may be in a column of its own, as ``Changes`` writes it.
         """
@@ -102,7 +113,9 @@ class RowStage(Stage):
         return schema
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        return map_records(self.rows, self.schema_after(records.schema().to_pyarrow_schema()), records)
+        return map_records(
+            self.rows, self.schema_after(records.schema().to_pyarrow_schema()), records
+        )
 
 
 def map_records(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
@@ -122,7 +135,9 @@ def _apply(rows: Rows, schema: pa.Schema, batch: Series) -> pa.StructArray:
     if CHANGED not in table.column_names:
         table = table.append_column(CHANGED, pa.nulls(len(table), ARROW))
     table = table.append_column(REASON, pa.array(reasons, ARROW)).select(schema.names).cast(schema)
-    return pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(schema))
+    return pa.StructArray.from_arrays(
+        [column.combine_chunks() for column in table.columns], fields=list(schema)
+    )
 
 
 def check_columns(records: DataFrame, columns: Iterable[str]) -> None:
@@ -162,7 +177,9 @@ def replace_column(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
 
 
 def join_decisions(records: DataFrame, decisions: pa.Table) -> DataFrame:
-    """The records with the columns that ``decisions`` gives to some of them by ``id``; null for the others."""
+    """The records with the columns that ``decisions`` gives to some of them by ``id``; null
+    for the others.
+    """
     import daft
 
     if REASON not in decisions.column_names:
@@ -176,6 +193,10 @@ def make_drop_decisions(ids: pa.Array, reasons: list[str]) -> pa.Table:
 
 
 def hash_position(text: str, salt: str = "") -> float:
-    """Where a text falls in [0, 1), by its hash: the same everywhere, and however many others there are."""
-    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]).digest()
+    """Where a text falls in [0, 1), by its hash: the same everywhere, and however many others
+    there are.
+    """
+    found = hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]
+    ).digest()
     return (int.from_bytes(found) >> 11) / 2.0**53

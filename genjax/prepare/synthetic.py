@@ -19,14 +19,16 @@ from genjax.prepare.stage import ARROW, ID, SOURCE
 SHARD = 128 * 2**20  # bytes of records in a shard, about
 
 
-def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Any]) -> Path:
+def write(
+    folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Any]
+) -> Path:
     """Write shards, card and manifest of what a run drew; returns the path of the manifest.
 
     The folder gets its name once all is there.
 
     Args:
-      columns: ``text``, or ``image`` (files of bytes) and perhaps ``label``, in the order of the draws; a record
-        without a text is left out.
+      columns: ``text``, or ``image`` (files of bytes) and perhaps ``label``, in the order of the
+        draws; a record without a text is left out.
       generator: the run, with step and seed of the draws and what it was trained on.
 
     Raises:
@@ -38,8 +40,13 @@ def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generat
     numbers = [i for i, value in enumerate(next(iter(columns.values()))) if value]
     if not numbers:
         raise UserError(f"all that {generator['run']} drew is empty")
-    kinds = {ID: ARROW, SOURCE: ARROW} | {column: _choose_type(values) for column, values in columns.items()}
-    table = {ID: [f"{begin}#{i:09d}" for i in numbers], SOURCE: [f"synthetic/{generator['run']}"] * len(numbers)}
+    kinds = {ID: ARROW, SOURCE: ARROW} | {
+        column: _choose_type(values) for column, values in columns.items()
+    }
+    table = {
+        ID: [f"{begin}#{i:09d}" for i in numbers],
+        SOURCE: [f"synthetic/{generator['run']}"] * len(numbers),
+    }
     table |= {column: [values[i] for i in numbers] for column, values in columns.items()}
     partial = folder.with_name(f".{folder.name}.partial")
     try:
@@ -53,7 +60,9 @@ def write(folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generat
             manifest = card.write_synthetic(partial, name, generator, found)
             partial.replace(folder)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}", str(folder)) from error
+        raise UserError(
+            f"{folder} cannot be written: {' '.join(str(error).split())}", str(folder)
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder / manifest.name

@@ -20,11 +20,13 @@ from genjax.prepare.stage import ARROW
 
 @checks.frozen
 class TfdsImages(Reader):
-    """The image files of a set that TensorFlow Datasets has prepared as array_record, with label and split.
+    """The image files of a set that TensorFlow Datasets has prepared as array_record, with label
+    and split.
 
     Attributes:
       name: as TFDS spells it.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else TFDS's own folder.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
+        TFDS's own folder.
     """
 
     name: str = "mnist"

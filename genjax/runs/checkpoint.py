@@ -31,35 +31,46 @@ from genjax.machine.patience import retry
 from genjax.runs import checksums
 from genjax.runs.checkpoint_files import UNFINISHED, find_steps
 
-PLAIN = re.compile(r"[A-Za-z0-9_./+=-]*")  # names that mean the same to a glob, a URL and the system
+PLAIN = re.compile(
+    r"[A-Za-z0-9_./+=-]*"
+)  # names that mean the same to a glob, a URL and the system
 
 
 class Damaged(Exception):
     """A checkpoint is not what was written."""
 
 
-UNREADABLE = (OSError, ValueError, RecursionError, Damaged)  # what reading a damaged JSON file raises
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RecursionError,
+    Damaged,
+)  # what reading a damaged JSON file raises
 
 
 class Checkpoints:
     """The checkpoints of one run: written in the background, each whole or not there at all.
 
-    A checkpoint holds the state, the *progress*: what the loop needs besides (position in the data, the metrics since
-    the last row), and the checksums of both, which every reader compares. ``state.frozen`` is saved once a run, beside
-    them, with its checksums in ``frozen.json``.
+    A checkpoint holds the state, the *progress*: what the loop needs besides (position in the data,
+    the metrics since the last row), and the checksums of both, which every reader compares.
+    ``state.frozen`` is saved once a run, beside them, with its checksums in ``frozen.json``.
 
-    A reader changes nothing. A writer first clears what a killed process left half-written, and moves to ``damaged/``
-    what cannot be used.
+    A reader changes nothing. A writer first clears what a killed process left half-written, and
+    moves to ``damaged/`` what cannot be used.
     """
 
     def __init__(self, run_dir: epath.Path, keep: Keep = Keep(), read_only: bool = False) -> None:
         # Orbax logs each directory, and errors before it raises them.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         local = "://" not in os.fspath(run_dir)
-        self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)  # Orbax wants absolute paths
+        self._run_dir = (
+            epath.Path(run_dir).resolve() if local else epath.Path(run_dir)
+        )  # Orbax wants absolute paths
         self._folder = self._run_dir / "checkpoints"
         self._open = contextlib.ExitStack()
-        self._plain_dir = self._open.enter_context(_link_plainly(self._run_dir)) if local else self._run_dir
+        self._plain_dir = (
+            self._open.enter_context(_link_plainly(self._run_dir)) if local else self._run_dir
+        )
         self._keep = keep
         self._read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
@@ -71,7 +82,10 @@ class Checkpoints:
         if score is not None:
             preserve.append(
                 policies.BestN(
-                    get_metric_fn=score, reverse=not keep.larger_is_better, n=1, keep_checkpoints_without_metrics=False
+                    get_metric_fn=score,
+                    reverse=not keep.larger_is_better,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
                 )
             )
         self._manager = ocp.CheckpointManager(
@@ -104,24 +118,38 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best value of ``keep.best``; None if no checkpoint has one."""
-        scores = {step: (self._scores(step) or {}).get(self._keep.best or "") for step in self.steps()}
+        scores = {
+            step: (self._scores(step) or {}).get(self._keep.best or "") for step in self.steps()
+        }
         known = {step: score for step, score in scores.items() if score is not None}
         if not known:
             return None
         return (max if self._keep.larger_is_better else min)(known, key=lambda step: known[step])
 
-    def save(self, step: int, state: State, progress: Mapping[str, Any], scores: Mapping[str, float] | None) -> None:
+    def save(
+        self,
+        step: int,
+        state: State,
+        progress: Mapping[str, Any],
+        scores: Mapping[str, float] | None,
+    ) -> None:
         """Copy the state off the devices and write it in the background.
 
-        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated. Without a finite
-        ``keep.best`` among them the checkpoint can only be one of the newest.
+        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated.
+        Without a finite ``keep.best`` among them the checkpoint can only be one of the newest.
         """
         assert self._manager is not None, "a reader does not save"
         if step in self._manager.all_steps():
             return
         score = (scores or {}).get(self._keep.best or "", math.nan)
-        found = {name: float(value) for name, value in (scores or {}).items()} if math.isfinite(score) else None
-        progress = json.loads(json.dumps(progress))  # the loop changes its own while this is written
+        found = (
+            {name: float(value) for name, value in (scores or {}).items()}
+            if math.isfinite(score)
+            else None
+        )
+        progress = json.loads(
+            json.dumps(progress)
+        )  # the loop changes its own while this is written
         self._save_frozen(state)
         state = state.replace(frozen=None)
         record = {
@@ -144,23 +172,31 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.wait_until_finished()
 
-    def restore(self, target: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
-        """State and progress of ``step``, or of the newest checkpoint that is whole; None if there is none.
+    def restore(
+        self, target: State, step: int | None = None
+    ) -> tuple[State, dict[str, Any]] | None:
+        """State and progress of ``step``, or of the newest checkpoint that is whole; None if there
+        is none.
 
-        A damaged checkpoint is named on stderr, a writer moves it to ``damaged/``, and the one before it is taken.
-        ``target`` gives shapes, dtypes and places, so that a run continues on other devices.
+        A damaged checkpoint is named on stderr, a writer moves it to ``damaged/``, and the one
+        before it is taken. ``target`` gives shapes, dtypes and places, so that a run continues on
+        other devices.
 
         Raises:
-          UserError: the checkpoint has other arrays than the target; none can be read, and then nothing is moved; the
-            disk cannot be read at the moment.
+          UserError: the checkpoint has other arrays than the target; none can be read, and then
+            nothing is moved; the disk cannot be read at the moment.
         """
         frozen = self.frozen(target)
         found = find_steps(self._run_dir)
         if frozen is None and found and jax.tree.leaves(target.frozen):
             folder = self._run_dir / "frozen"
-            raise UserError(f"{folder} is missing: put it back from a copy of the run", field=str(folder))
+            raise UserError(
+                f"{folder} is missing: put it back from a copy of the run", field=str(folder)
+            )
         damaged = {number: reason for number, reason in found.items() if reason is not None}
-        for number in sorted(found.keys() - damaged.keys(), reverse=True) if step is None else [step]:
+        for number in (
+            sorted(found.keys() - damaged.keys(), reverse=True) if step is None else [step]
+        ):
             restored, reason = self._try(number, target)
             if restored is not None:
                 newer = {other: why for other, why in damaged.items() if other > number}
@@ -168,7 +204,10 @@ class Checkpoints:
                 return restored[0].replace(frozen=frozen), restored[1]
             damaged[number] = reason
         if step is not None:
-            raise UserError(f"checkpoint {step} in {self._folder} cannot be read ({damaged[step]})", field="step")
+            raise UserError(
+                f"checkpoint {step} in {self._folder} cannot be read ({damaged[step]})",
+                field="step",
+            )
         if damaged:
             raise _damaged_error(self._folder, damaged)
         return None
@@ -177,7 +216,9 @@ class Checkpoints:
         """The checkpoint, or None and why it is damaged: for all processes alike."""
         restored, reason = None, ""
         try:
-            restored = retry(functools.partial(self._read, step, target), str(self._folder / str(step)))
+            restored = retry(
+                functools.partial(self._read, step, target), str(self._folder / str(step))
+            )
         except (UserError, MemoryError, JaxRuntimeError):  # nothing that the files are to blame for
             raise
         except Exception as error:  # whatever a damaged file raises in the layers below
@@ -200,12 +241,16 @@ class Checkpoints:
         return state, progress
 
     def _json(self, step: int, part: str) -> Any:
-        return json.loads((self._folder / str(step) / part / "metadata").read_text(encoding="utf-8"))
+        return json.loads(
+            (self._folder / str(step) / part / "metadata").read_text(encoding="utf-8")
+        )
 
     def _record(self, step: int) -> dict[str, Any]:
         """The checksums of a checkpoint, which have one of their own."""
         record = self._json(step, "checksums")
-        if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(record):
+        if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(
+            record
+        ):
             raise Damaged("its checksums are not what was written")
         return record
 
@@ -213,11 +258,15 @@ class Checkpoints:
         """Refuse a checkpoint that is whole but of other arrays."""
         there = {name: entry.rpartition(" ")[0] for name, entry in kept.items()}
         wanted = {name: checksums.format_shape(leaf) for name, leaf in trees.named_leaves(target)}
-        for name in sorted(there.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name)):
+        for name in sorted(
+            there.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name)
+        ):
             if there.get(name) != wanted.get(name):
                 raise UserError(
-                    f"the config and codec in {self._run_dir} are not those of its checkpoint {step}: "
-                    f"{name} is {there.get(name, 'missing')} there, {wanted.get(name, 'missing')} by them",
+                    f"the config and codec in {self._run_dir} are not those of its checkpoint "
+                    f"{step}: "
+                    f"{name} is {there.get(name, 'missing')} there, {wanted.get(name, 'missing')} "
+                    "by them",
                     field=str(self._run_dir),
                 )
 
@@ -246,36 +295,57 @@ class Checkpoints:
             cure = "put it and frozen.json back from a copy of the run"
             if not find_steps(self._run_dir):
                 cure = "remove it: the run has no checkpoint yet"
-            raise UserError(f"{folder} is damaged ({_first_line(error)}); {cure}", field=str(folder)) from error
+            raise UserError(
+                f"{folder} is damaged ({_first_line(error)}); {cure}", field=str(folder)
+            ) from error
 
     def _scores(self, step: int) -> dict[str, float] | None:
-        """The evaluation's metrics that lie with a checkpoint; None if there is none or they are damaged."""
+        """The evaluation's metrics that lie with a checkpoint; None if there is none or they
+        are damaged.
+        """
         path = self._folder / str(step) / "metrics" / "metrics"
         try:
-            found, record = retry(lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)), str(path))
+            found, record = retry(
+                lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)),
+                str(path),
+            )
         except UNREADABLE:
             return None
-        return found if isinstance(found, dict) and record["scores"] == checksums.hash_json(found) else None
+        return (
+            found
+            if isinstance(found, dict) and record["scores"] == checksums.hash_json(found)
+            else None
+        )
 
     def _tidy(self) -> None:
-        """Clear what was left half-written or half-removed, so that Orbax meets nothing that it cannot read.
+        """Clear what was left half-written or half-removed, so that Orbax meets nothing that it
+        cannot read.
 
         Raises:
           UserError: there are checkpoints, but none that is whole: nothing is moved then.
         """
         found = find_steps(self._run_dir)
         damaged = {step: lacks for step, lacks in found.items() if lacks is not None}
-        if len(damaged) == len(found) and any((self._folder / str(step) / "state").exists() for step in damaged):
+        if len(damaged) == len(found) and any(
+            (self._folder / str(step) / "state").exists() for step in damaged
+        ):
             raise _damaged_error(self._folder, damaged)
         parallel.barrier("found")  # before anything is moved, so that all processes see the same
         whole = found.keys() - damaged.keys()
-        # A process that was killed while it removed an old checkpoint leaves one with as many newer as are kept.
-        removed = {step for step in damaged if sum(step < newer for newer in whole) >= self._keep.newest}
+        # A process that was killed while it removed an old checkpoint leaves one with as many newer
+        # as are kept.
+        removed = {
+            step for step in damaged if sum(step < newer for newer in whole) >= self._keep.newest
+        }
         damaged = {step: lacks for step, lacks in damaged.items() if step not in removed}
         if jax.process_index() == 0:
             local = "://" not in os.fspath(self._run_dir)  # a bucket's are Orbax's to clear
-            folders = [folder for folder in (self._run_dir, self._folder) if local and folder.exists()]
-            left = [path for folder in folders for path in folder.iterdir() if UNFINISHED in path.name]
+            folders = [
+                folder for folder in (self._run_dir, self._folder) if local and folder.exists()
+            ]
+            left = [
+                path for folder in folders for path in folder.iterdir() if UNFINISHED in path.name
+            ]
             for path in (*left, *(self._folder / str(step) for step in removed)):
                 (path.rmtree if path.is_dir() else path.unlink)()
         self._set_aside(damaged, used=max(whole, default=None))
@@ -285,18 +355,24 @@ class Checkpoints:
         parallel.barrier("tidy")
 
     def _tidy_records(self, step: int) -> None:
-        """Move away damaged scores and dates: the state beside them is whole, but Orbax would stop at them."""
+        """Move away damaged scores and dates: the state beside them is whole, but Orbax would
+        stop at them.
+        """
         checkpoint, lost = self._folder / str(step), {}
         if (checkpoint / "metrics").exists() and self._scores(step) is None:
             lost["scores"] = checkpoint / "metrics"
-        dates = ocp.path.step.standard_name_format().find_step(self._plain_dir / "checkpoints", step)
+        dates = ocp.path.step.standard_name_format().find_step(
+            self._plain_dir / "checkpoints", step
+        )
         try:
             dates.commit_timestamp  # noqa: B018
         except (*UNREADABLE, TypeError, AttributeError, KeyError, OverflowError):
             lost["dates"] = checkpoint / "_CHECKPOINT_METADATA"
         for path in lost.values():
             self._move(path)
-        with contextlib.suppress(*UNREADABLE):  # ``restore`` will name a checkpoint whose checksums are damaged
+        with contextlib.suppress(
+            *UNREADABLE
+        ):  # ``restore`` will name a checkpoint whose checksums are damaged
             self._record(step)
             for name in lost:
                 print(f"the {name} of checkpoint {step} are damaged and set aside", file=sys.stderr)
@@ -311,12 +387,16 @@ class Checkpoints:
             frozen.save(self._plain_dir / "frozen", state.frozen)
 
     def _set_aside(self, damaged: Mapping[int, str], used: int | None) -> None:
-        """Say which checkpoints are damaged, and which is used instead; a writer moves them to ``damaged/``."""
+        """Say which checkpoints are damaged, and which is used instead; a writer moves them to
+        ``damaged/``.
+        """
         if not damaged:
             return
         if jax.process_index() == 0:
             for step, reason in sorted(damaged.items()):
-                place = "" if self._read_only else f", moved to {self._move(self._folder / str(step))}"
+                place = (
+                    "" if self._read_only else f", moved to {self._move(self._folder / str(step))}"
+                )
                 instead = f"; using checkpoint {used}" if used is not None and used < step else ""
                 print(f"checkpoint {step} is damaged ({reason}){place}{instead}", file=sys.stderr)
         parallel.barrier("damaged")
@@ -335,7 +415,9 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _link_plainly(run_dir: epath.Path) -> Iterator[epath.Path]:
-    """A path to the directory that Orbax can read: it takes a name for a pattern, so ``lr[0.1]`` gets a link to it."""
+    """A path to the directory that Orbax can read: it takes a name for a pattern, so
+    ``lr[0.1]`` gets a link to it.
+    """
     if PLAIN.fullmatch(os.fspath(run_dir)):
         yield run_dir
         return
@@ -353,7 +435,10 @@ def _compare(kept: Mapping[str, str], found: Mapping[str, str]) -> None:
 
 def _damaged_error(folder: epath.Path, damaged: Mapping[int, str]) -> UserError:
     reason = damaged[max(damaged)]
-    return UserError(f"no checkpoint in {folder} can be read ({reason}); remove it to train from step 0", str(folder))
+    return UserError(
+        f"no checkpoint in {folder} can be read ({reason}); remove it to train from step 0",
+        str(folder),
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""Find the checkpoints of a run directory, without Orbax: which steps there are, and which lack a part."""
+"""Find the checkpoints of a run directory, without Orbax: which steps there are, and which
+lack a part.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,19 @@ PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checks
 
 
 def newest_step(run_dir: epath.Path) -> int | None:
-    """The step of the newest checkpoint of a run directory that lacks nothing; None if there is none."""
+    """The step of the newest checkpoint of a run directory that lacks nothing; None if there
+    is none.
+    """
     found = find_steps(run_dir)
     return max((step for step, missing in found.items() if missing is None), default=None)
 
 
 def find_steps(run_dir: epath.Path) -> dict[int, str | None]:
-    """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks, None if none.
+    """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks,
+    None if none.
 
-    Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken for a checkpoint.
+    Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken
+    for a checkpoint.
 
     Raises:
       UserError: the directory cannot be read.
@@ -33,7 +39,9 @@ def find_steps(run_dir: epath.Path) -> dict[int, str | None]:
         if not folder.exists():
             return {}
         if not folder.is_dir():
-            raise UserError(f"{folder} is a file, not a folder of checkpoints: move it away", field=str(folder))
+            raise UserError(
+                f"{folder} is a file, not a folder of checkpoints: move it away", field=str(folder)
+            )
         named = [path for path in folder.iterdir() if re.fullmatch(r"0|[1-9][0-9]*", path.name)]
         return {int(path.name): _lacks(path) for path in named}
 

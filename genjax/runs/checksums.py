@@ -1,4 +1,7 @@
-"""Checksums of arrays and of JSON values. Those of arrays do not depend on how the arrays are spread over devices."""
+"""Checksums of arrays and of JSON values.
+
+Those of arrays do not depend on how the arrays are spread over devices.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +25,33 @@ def hash_json(value: Any) -> str:
 
 
 def hash_arrays(tree: Any) -> dict[str, str]:
-    """Every leaf by its path, as ``float32[2, 3] 0a1b2c3d``: dtype, shape and a checksum of all bits.
+    """Every leaf by its path, as ``float32[2, 3] 0a1b2c3d``: dtype, shape and a checksum of all
+    bits.
 
-    The checksum is the sum modulo 2^32 of a hash of each element and its place. A sum has no order, so every device
-    adds up what it holds, processes that see only a part of an array agree, and an array restored to another number
-    of devices has the same one. A changed element always changes it: the hash of one place is one to one.
+    The checksum is the sum modulo 2^32 of a hash of each element and its place. A sum has no order,
+    so every device adds up what it holds, processes that see only a part of an array agree, and an
+    array restored to another number of devices has the same one. A changed element always changes
+    it: the hash of one place is one to one.
     """
     leaves = trees.named_leaves(tree)
     words = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in leaves]
-    # What is small, and whole in this process, takes longer to compile for than to fetch and add up here.
+    # What is small, and whole in this process, takes longer to compile for than to fetch and add up
+    # here.
     parts = jax.device_get([x if _is_small(x) else _on_devices(x) for x in words])
-    sums = [_sum(np, np.asarray(part)) if _is_small(x) else part for x, part in zip(words, parts, strict=True)]
-    return {name: f"{format_shape(leaf)} {int(total):08x}" for (name, leaf), total in zip(leaves, sums, strict=True)}
+    sums = [
+        _sum(np, np.asarray(part)) if _is_small(x) else part
+        for x, part in zip(words, parts, strict=True)
+    ]
+    return {
+        name: f"{format_shape(leaf)} {int(total):08x}"
+        for (name, leaf), total in zip(leaves, sums, strict=True)
+    }
 
 
 def format_shape(leaf: Any) -> str:
-    """Dtype and shape of an array, or of what represents one: the first part of what ``hash_arrays`` returns."""
+    """Dtype and shape of an array, or of what represents one: the first part of what
+    ``hash_arrays`` returns.
+    """
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -66,7 +80,10 @@ def _sum(xp: Any, x: Any) -> Any:
 
 
 def _mix(xp: Any, words: Any) -> Any:
-    """A one-to-one hash of 32-bit words: the last steps of MurmurHash3 (A. Appleby, public domain)."""
+    """A one-to-one hash of 32-bit words: the last steps of MurmurHash3 (A.
+
+    Appleby, public domain).
+    """
     words = (words ^ (words >> 16)) * xp.uint32(0x85EBCA6B)
     words = (words ^ (words >> 13)) * xp.uint32(0xC2B2AE35)
     return words ^ (words >> 16)

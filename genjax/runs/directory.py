@@ -1,4 +1,6 @@
-"""What a run directory holds besides checkpoints and rows: config, codec, the places where it ran, other families."""
+"""What a run directory holds besides checkpoints and rows: config, codec, the places where it
+ran, other families.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def load_experiment(run_dir: epath.Path) -> Experiment | None:
     path = run_dir / "config.json"
     if not path.exists():
         return None
-    cure = "put a copy of it back, or remove it and repeat the `train` command, which writes it again"
+    cure = (
+        "put a copy of it back, or remove it and repeat the `train` command, which writes it again"
+    )
     text = stored.read_text(path, cure)
     with _name_file(path, cure):
         return experiments.loads(text, Path(run_dir / "config.py"))
@@ -73,7 +77,9 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """The error for what is not a run directory, with the nearest one beside it, or how to make it."""
+    """The error for what is not a run directory, with the nearest one beside it, or how to
+    make it.
+    """
     path = epath.Path(run_dir)
     cure = ""
     with contextlib.suppress(OSError):
@@ -81,8 +87,13 @@ def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
         near = difflib.get_close_matches(str(path), beside, n=1)
         cure = f"; did you mean {near[0]!r}?" if near else ""
     if not cure and str(run_dir) in list_configs():
-        cure = f": it is the name of a config, whose run is runs/{run_dir} after genjax train {run_dir}"
-    return UserError(f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir))
+        cure = (
+            f": it is the name of a config, whose run is runs/{run_dir} after genjax train "
+            f"{run_dir}"
+        )
+    return UserError(
+        f"{str(run_dir)!r} must be a run directory, and has no config.json{cure}", str(run_dir)
+    )
 
 
 def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
@@ -98,7 +109,10 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     cure = "remove it; `train` with the same config writes it again"
     found = stored.read_json(path, dict, cure)
     with _name_file(path, cure):
-        spec, codec = (stored.from_json(found.get(name), Path(run_dir / "config.py")) for name in ("spec", "codec"))
+        spec, codec = (
+            stored.from_json(found.get(name), Path(run_dir / "config.py"))
+            for name in ("spec", "codec")
+        )
     if not isinstance(spec, Spec):
         raise stored.damage_error(path, "it holds no Spec", cure)
     if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
@@ -107,7 +121,9 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     for name, of_codec in known.items():
         learned = getattr(spec, name)
         if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
-            raise UserError(f"{path} holds a codec that is not of the tokens that the run has learned")
+            raise UserError(
+                f"{path} holds a codec that is not of the tokens that the run has learned"
+            )
     return spec, cast(Codec, codec)
 
 
@@ -115,7 +131,8 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     """Refuse a run directory that holds another experiment, or that is not a run directory.
 
     Args:
-      source: the config's file. Its code, and that of the experiment, may run from now on: the user has named it.
+      source: the config's file. Its code, and that of the experiment, may run from now on: the user
+        has named it.
     """
     trust.remember(stored.list_code(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
@@ -126,7 +143,9 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
         experiments.check_resumable(before, experiment)
     elif before is None and _is_foreign(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
-    parallel.barrier("checked")  # before anything is written, so that all processes see the same directory
+    parallel.barrier(
+        "checked"
+    )  # before anything is written, so that all processes see the same directory
 
 
 def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
@@ -138,7 +157,10 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         if source is not None:
             disk.write(run_dir / "config.py", source.read_bytes())
         disk.write(run_dir / "config.json", experiments.dumps(experiment))
-        for name in ("samples", "plots"):  # after what makes it a run directory: the disk may be full
+        for name in (
+            "samples",
+            "plots",
+        ):  # after what makes it a run directory: the disk may be full
             (run_dir / name).mkdir(parents=True, exist_ok=True)
     parallel.barrier("claim")
 
@@ -149,19 +171,27 @@ def _has_started(run_dir: epath.Path) -> bool:
 
 
 def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
-    """Whether a folder without a config.json holds what no run has left there, as its disk was full or it was killed.
+    """Whether a folder without a config.json holds what no run has left there, as its disk was full
+    or it was killed.
 
     Args:
       source: the content of the config's file.
     """
     if not run_dir.exists() or (run_dir / "codec.json").exists():
         return False
-    left = [path for path in run_dir.iterdir() if path.name != lease.NAME and not path.name.endswith(disk.PART)]
+    left = [
+        path
+        for path in run_dir.iterdir()
+        if path.name != lease.NAME and not path.name.endswith(disk.PART)
+    ]
     return any(path.name != "config.py" or path.read_bytes() != source for path in left)
 
 
 def describe(
-    run_dir: epath.Path, data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any] | None = None
+    run_dir: epath.Path,
+    data: Dataset,
+    layout: parallel.Layout,
+    parents: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what the run keeps of its data and of where it runs; refuse data that have changed.
 
@@ -177,7 +207,11 @@ def describe(
         spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
         trust.remember(stored.list_code([spec, codec]))
         disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
-        disk.write(record, json.dumps([*(before or []), _environment(data, layout, parents or {})], indent=2) + "\n")
+        disk.write(
+            record,
+            json.dumps([*(before or []), _environment(data, layout, parents or {})], indent=2)
+            + "\n",
+        )
     parallel.barrier("describe")
 
 
@@ -185,7 +219,10 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
     """Refuse data that are not those that the run learns from."""
     before = starts(run_dir)
     if before is None:
-        line = f"{run_dir / ENVIRONMENT} is damaged: whether the data are those that the run learned from is not known"
+        line = (
+            f"{run_dir / ENVIRONMENT} is damaged: whether the data are those that the run "
+            "learned from is not known"
+        )
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
         raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
@@ -206,11 +243,15 @@ def starts(run_dir: epath.Path) -> list[dict[str, Any]] | None:
 def _is_start(start: Any) -> bool:
     """Whether an entry of the record has the parts that others read."""
     shapes = {"commit": str | None, "origins": list, "parents": dict}
-    fits = isinstance(start, dict) and all(isinstance(start[n], t) for n, t in shapes.items() if n in start)
+    fits = isinstance(start, dict) and all(
+        isinstance(start[n], t) for n, t in shapes.items() if n in start
+    )
     return fits and isinstance(start.get("data_fingerprint"), str)
 
 
-def _environment(data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(
+    data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]
+) -> dict[str, Any]:
     packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     device = layout.mesh.devices.flat[0]
     return {
@@ -240,15 +281,27 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of the checkout that genjax runs from, None if it was installed."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
-    """Write down the families that the run depends on, so that it can be loaded where their runs are not."""
+    """Write down the families that the run depends on, so that it can be loaded where their
+    runs are not.
+    """
     if others and jax.process_index() == 0:
         kept = {role: experiments.to_json(other) for role, other in others.items()}
         trust.remember(stored.list_code(kept))
@@ -264,7 +317,10 @@ def load_others(run_dir: epath.Path) -> dict[str, Trained] | None:
     cure = "remove it, and what it held is read from the runs themselves again"
     found = stored.read_json(path, dict, cure)
     with _name_file(path, cure):
-        others = {role: stored.from_json(other, Path(run_dir / "config.py")) for role, other in found.items()}
+        others = {
+            role: stored.from_json(other, Path(run_dir / "config.py"))
+            for role, other in found.items()
+        }
     if not all(isinstance(other, Trained) for other in others.values()):
         raise stored.damage_error(path, "what it holds is not a trained family", cure)
     return others

@@ -1,4 +1,6 @@
-"""TensorBoard's event files: each row of a run once, whatever happened to the process that wrote them."""
+"""TensorBoard's event files: each row of a run once, whatever happened to the process that
+wrote them.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,17 @@ class Events:
     def __init__(self, folder: epath.Path, step: int) -> None:
         self._folder, self._step = folder, step
         self._writer: EventsWriter | None = None
-        found = [_truncate_events(path, step) for path in sorted(folder.glob(PATTERN))] if folder.exists() else []
+        found = (
+            [_truncate_events(path, step) for path in sorted(folder.glob(PATTERN))]
+            if folder.exists()
+            else []
+        )
         self._known = frozenset().union(*found)  # (tag, step) of every scalar
 
     def scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
-        """Write a row of numbers that the files do not hold yet; None represents what is not finite."""
+        """Write a row of numbers that the files do not hold yet; None represents what is not
+        finite.
+        """
         for name, value in numbers.items():
             content = summary.scalar(f"{split}/{name}", np.nan if value is None else value)
             if (content.value[0].tag, step) not in self._known:
@@ -80,19 +88,28 @@ def records(content: bytes) -> Iterator[bytes]:
         data = content[start + len(head) : start + len(head) + size]
         start += len(head) + size + CHECK
         whole = start <= len(content) and check == masked_crc32c(head[:LENGTH])
-        if not whole or struct.unpack("<I", content[start - CHECK : start])[0] != masked_crc32c(data):
+        if not whole or struct.unpack("<I", content[start - CHECK : start])[0] != masked_crc32c(
+            data
+        ):
             return
         yield data
 
 
 def _truncate_events(path: epath.Path, step: int) -> set[tuple[str, int]]:
-    """Cut from a file what is of later steps or damaged; returns the tag and step of every scalar that is left."""
+    """Cut from a file what is of later steps or damaged; returns the tag and step of every
+    scalar that is left.
+    """
     content, kept, found = path.read_bytes(), [], set()
     for data in records(content):
         event = event_pb2.Event.FromString(data)
         if event.step <= step or event.HasField("session_log"):
             head = struct.pack("<Q", len(data))
-            kept += [head, struct.pack("<I", masked_crc32c(head)), data, struct.pack("<I", masked_crc32c(data))]
+            kept += [
+                head,
+                struct.pack("<I", masked_crc32c(head)),
+                data,
+                struct.pack("<I", masked_crc32c(data)),
+            ]
             scalars = (value for value in event.summary.value if value.HasField("simple_value"))
             found |= {(value.tag, event.step) for value in scalars}
     left = b"".join(kept)

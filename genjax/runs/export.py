@@ -1,4 +1,6 @@
-"""A trained run as files that others read: safetensors, a compiled sampling function, Hugging Face's layout."""
+"""A trained run as files that others read: safetensors, a compiled sampling function, Hugging
+Face's layout.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +34,30 @@ from genjax.trees import named_leaves
 Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
-MADE_WITH = "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
-DESCRIBED = ("config.json", "config.py", "codec.json", "others.json")  # what a run says of its weights
+MADE_WITH = (
+    "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
+)
+DESCRIBED = (
+    "config.json",
+    "config.py",
+    "codec.json",
+    "others.json",
+)  # what a run says of its weights
 
 
-def export(run: Run, to: Form = "jax", out: str | Path | None = None, num: int = 64, options: Any = None) -> list[Path]:
+def export(
+    run: Run, to: Form = "jax", out: str | Path | None = None, num: int = 64, options: Any = None
+) -> list[Path]:
     """Write a run as files for others; returns their paths.
 
-    - "safetensors": all that it samples from, averaged parameters where there are any, under flat names such as
-      "params/encoder/Dense_0/kernel", and what describes it: its config and its codec.
-    - "jax": these, and where the family draws samples the function that does. ``jax.export.deserialize`` reads it on
-      any platform it could be lowered for, without genjax, and with later versions of JAX for six months (the version
-      and the date are in ``sample.json`` beside it); ``call(weights, key)`` wants what ``load_file`` of
-      safetensors gives and a key of ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
+    - "safetensors": all that it samples from, averaged parameters where there are any, under flat
+      names such as "params/encoder/Dense_0/kernel", and what describes it: its config and its
+      codec.
+    - "jax": these, and where the family draws samples the function that does.
+      ``jax.export.deserialize`` reads it on any platform it could be lowered for, without genjax,
+      and with later versions of JAX for six months (the version and the date are in ``sample.json``
+      beside it); ``call(weights, key)`` wants what ``load_file`` of safetensors gives and a key of
+      ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
     - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
 
     Args:
@@ -75,50 +88,69 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Any) -> l
         return sorted(folder.iterdir())
     folder.mkdir(parents=True, exist_ok=True)
     arrays = flat(sampling_state(run))
-    weights.write(folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()})
+    weights.write(
+        folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()}
+    )
     written = [folder / weights.WHOLE]
     for name in DESCRIBED:
         if (run.run_dir / name).exists():
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.family.no_samples is None:
-        disk.write(folder / FUNCTION, bytes(export_function(sampling(run, num, options), arrays).serialize()))
+        disk.write(
+            folder / FUNCTION,
+            bytes(export_function(sampling(run, num, options), arrays).serialize()),
+        )
         disk.write(folder / MADE_WITH, json.dumps(_describe_versions(run), indent=2) + "\n")
         written += [folder / FUNCTION, folder / MADE_WITH]
     return written
 
 
 def _describe_versions(run: Run) -> dict[str, str]:
-    """What to know of a function by ``jax.export``: later versions of JAX open it for six months."""
+    """What to know of a function by ``jax.export``: later versions of JAX open it for six
+    months.
+    """
     today = datetime.datetime.now(datetime.UTC).date()
     command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
     return {"jax": jax.__version__, "date": today.isoformat(), "export_again": command}
 
 
 def export_pretrained(run: Run) -> Pretrained:
-    """The model of a run as ``interop`` knows models of tokens, with averaged parameters where there are any.
+    """The model of a run as ``interop`` knows models of tokens, with averaged parameters where
+    there are any.
 
     Raises:
-      UserError: it is not a Transformer over tokens, or one that reads a source, or it masks with a token that its codec
-        does not have.
+      UserError: it is not a Transformer over tokens, or one that reads a source, or it masks with a
+        token that its codec does not have.
     """
     family, params = run.family, run.model().state.params
     if not isinstance(family, Autoregressive | MaskedLM):
-        raise UserError(f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}")
+        raise UserError(
+            f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}"
+        )
     if not isinstance(family.net, Transformer):
-        raise UserError(f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}")
+        raise UserError(
+            f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}"
+        )
     if "encoder" in params:
-        raise UserError("a model that reads a source has no form among the architectures of Hugging Face's known here")
+        raise UserError(
+            "a model that reads a source has no form among the architectures of Hugging Face's "
+            "known here"
+        )
     codec: Any = run.codec
     template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
     codec = getattr(codec, "tokens", codec)
     if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
-        raise UserError("this model masks with a token that its tokenizer lacks: train it with a mask_token")
+        raise UserError(
+            "this model masks with a token that its tokenizer lacks: train it with a mask_token"
+        )
     return Pretrained(family.net, params, codec, template=template)
 
 
 def sampling_state(run: Run) -> State:
-    """The state that samples are drawn from, without arrays of other runs where drawing needs none."""
+    """The state that samples are drawn from, without arrays of other runs where drawing needs
+    none.
+    """
     state = run.model().state
     return state if wrap_family(run.family).runs else state.replace(frozen=None)
 
@@ -129,8 +161,11 @@ def flat(state: State) -> dict[str, jax.Array]:
     return dict(named_leaves(tree))
 
 
-def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]:
-    """A function of weights, see ``flat``, and the key data of a seed uint32 [2], that gives ``num`` samples.
+def sampling(
+    run: Run, num: int, options: Any = None
+) -> Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]:
+    """A function of weights, see ``flat``, and the key data of a seed uint32 [2], that gives
+    ``num`` samples.
 
     Raises:
       UserError: the family draws none.
@@ -152,13 +187,17 @@ def sampling(run: Run, num: int, options: Any = None) -> Callable[[Mapping[str, 
     return sample
 
 
-def export_function(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]) -> jax_export.Exported:
+def export_function(
+    sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]
+) -> jax_export.Exported:
     """The function of ``sampling`` lowered for all platforms, or those for which it can be.
 
     Raises:
       UserError: there is none.
     """
-    described = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
+    described = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()
+    }
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
     def lowered(*platforms: str) -> jax_export.Exported:
@@ -166,10 +205,15 @@ def export_function(sample: Callable[..., jax.Array], arrays: Mapping[str, jax.A
 
     try:
         return lowered(*PLATFORMS)
-    except (NotImplementedError, ValueError) as error:  # an operation or a kernel that not every platform has
+    except (
+        NotImplementedError,
+        ValueError,
+    ) as error:  # an operation or a kernel that not every platform has
         able = [platform for platform in PLATFORMS if _lowers(lowered, platform)]
         if not able:
-            raise UserError(f"the sampling function can be lowered for no platform: {error}") from None
+            raise UserError(
+                f"the sampling function can be lowered for no platform: {error}"
+            ) from None
         return lowered(*able)
 
 

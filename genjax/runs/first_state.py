@@ -71,31 +71,49 @@ def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
 
 
 def load_frozen(setup: Setup) -> Any:
-    """``State.frozen``: the arrays of the runs that the family depends on, where ``target`` has them; None of none."""
+    """``State.frozen``: the arrays of the runs that the family depends on, where ``target``
+    has them; None of none.
+    """
     if not setup.others:
         return None
     layout = setup.layout
-    loaded = {role: load(other.run_dir, layout=layout).model().state for role, other in setup.others.items()}
-    arrays = {role: {"params": state.params, "variables": state.variables} for role, state in loaded.items()}
+    loaded = {
+        role: load(other.run_dir, layout=layout).model().state
+        for role, other in setup.others.items()
+    }
+    arrays = {
+        role: {"params": state.params, "variables": state.variables}
+        for role, state in loaded.items()
+    }
     return _place_arrays(arrays, setup.target.frozen)
 
 
 def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
-    """A state of step 0 with the parameters of ``start_from`` in it, and the lines that say which they are."""
+    """A state of step 0 with the parameters of ``start_from`` in it, and the lines that say
+    which they are.
+    """
     start, data = setup.experiment.start_from, setup.data
     if start.run is None:
         return state, ()
     require_run(start.run, "start_from")
     run = load(start.run, best=start.best, layout=setup.layout)
-    if None not in (data.spec.vocabulary, run.spec.vocabulary) and get_tokenizer(run.codec) != get_tokenizer(
-        data.codec
-    ):
-        raise UserError(f"the tokens of {start.run} are not those of these data: their codecs differ")
+    if None not in (data.spec.vocabulary, run.spec.vocabulary) and get_tokenizer(
+        run.codec
+    ) != get_tokenizer(data.codec):
+        raise UserError(
+            f"the tokens of {start.run} are not those of these data: their codecs differ"
+        )
     learned = run.eval_state
     found = start_from.transfer_params(state.params, learned.params, start)
     params = _place_arrays(found.params, state.params)
-    variables = _place_arrays(start_from.transfer_variables(state.variables, learned.variables, start), state.variables)
-    ema = None if state.ema is None else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
+    variables = _place_arrays(
+        start_from.transfer_variables(state.variables, learned.variables, start), state.variables
+    )
+    ema = (
+        None
+        if state.ema is None
+        else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
+    )
     state = state.replace(params=params, ema=ema, variables=variables)
     return state, found.told(f"{start.run}, step {run.step}")
 
@@ -105,8 +123,11 @@ def _place_arrays(tree: Any, like: Any) -> Any:
 
 
 @contextlib.contextmanager
-def examples(setup: Setup, state: State, position: int = 0) -> Iterator[tuple[Iterator[Batch], tuple[str, ...]]]:
-    """The training batches from a position on, on their way to the devices, and lines for the reader.
+def examples(
+    setup: Setup, state: State, position: int = 0
+) -> Iterator[tuple[Iterator[Batch], tuple[str, ...]]]:
+    """The training batches from a position on, on their way to the devices, and lines for the
+    reader.
 
     Each example has what the family precomputes of it; their order and form are the curriculum's.
 
@@ -130,7 +151,9 @@ def examples(setup: Setup, state: State, position: int = 0) -> Iterator[tuple[It
     if experiment.curriculum is not None and experiment.curriculum.changes_batches:
         host = _order_curriculum(experiment, host, position // experiment.batch_size)
     stacked = experiment.steps_per_dispatch > 1
-    with contextlib.closing(parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))) as source:
+    with contextlib.closing(
+        parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))
+    ) as source:
         yield source, remarks
 
 
@@ -142,5 +165,8 @@ def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) 
             if several == 1:
                 yield experiment.curriculum(first, batch)
             else:  # stacked, one stage a dispatch
-                each = [experiment.curriculum(first + i, {n: x[i] for n, x in batch.items()}) for i in range(several)]
+                each = [
+                    experiment.curriculum(first + i, {n: x[i] for n, x in batch.items()})
+                    for i in range(several)
+                ]
                 yield {name: np.stack([one[name] for one in each]) for name in each[0]}

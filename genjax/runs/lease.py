@@ -1,7 +1,8 @@
 """Lets one process at a time write to a run directory.
 
-``lease.json`` in the directory names the process that trains there. It is renewed every 10 s. That of a dead process
-of the same machine is taken over at once, that of another machine after 60 s without renewal.
+``lease.json`` in the directory names the process that trains there. It is renewed every 10 s. That
+of a dead process of the same machine is taken over at once, that of another machine after 60 s
+without renewal.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lease.json"
-RENEWED, STALE = 10.0, 60.0  # seconds between two renewals, and after which a silent holder is taken for dead
-SETTLED = 1.0  # seconds until a file without sense is taken for damaged, not for one that is being written
+RENEWED, STALE = (
+    10.0,
+    60.0,
+)  # seconds between two renewals, and after which a silent holder is taken for dead
+# seconds until a file without sense is taken for damaged, not for one that is being written
+SETTLED = 1.0
 LONGEST = 2**16  # bytes that are read of a lease
 TOKEN = re.compile(r"[0-9a-f]{16}")
 
@@ -43,7 +48,8 @@ class Holder:
     Attributes:
       host: the name of its machine.
       pid: its number there.
-      started: when it was started, as its system counts it; tells it from a later process of the same number.
+      started: when it was started, as its system counts it; tells it from a later process of the
+        same number.
       boot: of the machine, as long as it runs; the name of the host where the system has none.
       pids: the name space that ``pid`` counts in: containers of one machine have their own.
       token: a random name of this lease.
@@ -60,7 +66,14 @@ class Holder:
     def here(cls) -> Holder:
         """This process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), pid, _read_start_time(pid) or "", _boot(), _pids(), secrets.token_hex(8))
+        return cls(
+            socket.gethostname(),
+            pid,
+            _read_start_time(pid) or "",
+            _boot(),
+            _pids(),
+            secrets.token_hex(8),
+        )
 
     @classmethod
     def read(cls, path: epath.Path) -> Holder | None:
@@ -79,7 +92,9 @@ class Holder:
             found = cls(**json.loads(content))
         except (ValueError, TypeError, RecursionError):
             return None
-        kinds = all(type(value) is (int if name == "pid" else str) for name, value in vars(found).items())
+        kinds = all(
+            type(value) is (int if name == "pid" else str) for name, value in vars(found).items()
+        )
         return found if kinds and found.pid > 0 and TOKEN.fullmatch(found.token) else None
 
     @property
@@ -111,14 +126,18 @@ class Lease:
         self._run_dir = run_dir
         self._path = run_dir / NAME
         self._mine = Holder.here()
-        self._file: _File | _Object = _Object(self._path) if "://" in os.fspath(run_dir) else _File(self._path)
+        self._file: _File | _Object = (
+            _Object(self._path) if "://" in os.fspath(run_dir) else _File(self._path)
+        )
         self._over = threading.Event()
         self._lock = threading.RLock()
         self._made: list[epath.Path] = []
         self._lost = False
 
     def __enter__(self) -> Lease:
-        self._made = [folder for folder in (self._run_dir, *self._run_dir.parents) if not folder.exists()]
+        self._made = [
+            folder for folder in (self._run_dir, *self._run_dir.parents) if not folder.exists()
+        ]
         self._run_dir.mkdir(parents=True, exist_ok=True)
         try:
             self._file.take(self._mine)
@@ -137,7 +156,10 @@ class Lease:
     @property
     def lost(self) -> bool:
         """Whether another process has taken the lease over."""
-        with self._lock, contextlib.suppress(OSError):  # a passing fault of the disk takes nothing from anyone
+        with (
+            self._lock,
+            contextlib.suppress(OSError),
+        ):  # a passing fault of the disk takes nothing from anyone
             self._lost = self._lost or not (self._over.is_set() or self._file.held(self._mine))
         return self._lost
 
@@ -146,7 +168,9 @@ class Lease:
         with contextlib.suppress(OSError):
             other = Holder.read(self._path)
             if other is not None:
-                return _lease_error(self._path, f"was taken over by {other}: nothing more is written here")
+                return _lease_error(
+                    self._path, f"was taken over by {other}: nothing more is written here"
+                )
         return _lease_error(self._path, f"lost its {NAME}: nothing more is written here")
 
     def _renew(self) -> None:
@@ -166,11 +190,12 @@ class Lease:
 
 
 class _File:
-    """A lease on a file system. The file gets its name by a hard link, which only one of several processes can make.
+    """A lease on a file system. The file gets its name by a hard link, which only one of several
+    processes can make.
 
-    To replace the file of a dead holder takes a lease of its own, named by the token of the dead: so only one of
-    several that find it dead replaces it. The holder keeps the file open and locked, which tells containers of one
-    machine that it lives.
+    To replace the file of a dead holder takes a lease of its own, named by the token of the dead:
+    so only one of several that find it dead replaces it. The holder keeps the file open and locked,
+    which tells containers of one machine that it lives.
     """
 
     def __init__(self, path: epath.Path) -> None:
@@ -181,11 +206,15 @@ class _File:
         self._clear()
         part = self._path.with_name(f"{NAME}.{mine.token}.new")
         try:
-            self._fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644)
+            self._fd = os.open(
+                part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o644
+            )
         except OSError as error:
             if not disk.closed(error):
                 raise
-            raise _lease_error(self._path, f"cannot be written: {error.strerror}; choose another run_dir") from error
+            raise _lease_error(
+                self._path, f"cannot be written: {error.strerror}; choose another run_dir"
+            ) from error
         try:
             content = (json.dumps(dataclasses.asdict(mine)) + "\n").encode()
             if os.write(self._fd, content) < len(content):
@@ -212,7 +241,9 @@ class _File:
                 claim = self._path.with_name(f"{NAME}.{key}")
                 self._take(claim, part)
                 try:
-                    if self._key(path) == key:  # no one else has replaced it before the claim was made
+                    if (
+                        self._key(path) == key
+                    ):  # no one else has replaced it before the claim was made
                         claim.replace(path)
                         return
                 finally:
@@ -230,21 +261,33 @@ class _File:
         if holder is not None and holder.dead is not None:
             if holder.dead:
                 return key
-            raise _lease_error(self._path, f"is being trained by {holder}: wait for its end, or stop it")
+            raise _lease_error(
+                self._path, f"is being trained by {holder}: wait for its end, or stop it"
+            )
         here = holder is None or holder.boot == _boot()
         free = _lockable(path) if here else None
         paused = holder is not None and free is False  # a container that stands still may continue
         if free or (age >= STALE and not paused):
             return key
         who = "a process on this machine" if holder is None else str(holder)
-        wait = "wait for its end" if free is False else f"if it is dead, try again in {STALE - age:.0f} s"
-        raise _lease_error(self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}")
+        wait = (
+            "wait for its end"
+            if free is False
+            else f"if it is dead, try again in {STALE - age:.0f} s"
+        )
+        raise _lease_error(
+            self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}"
+        )
 
     def _age(self, path: Path) -> float:
-        """Seconds since the last renewal, by the clock of the file system, which all hosts share."""
+        """Seconds since the last renewal, by the clock of the file system, which all hosts
+        share.
+        """
         os.utime(self._fd)
         age = os.fstat(self._fd).st_mtime - path.stat().st_mtime
-        if age < -RENEWED:  # that clock was set back: who lives renews it, and who is dead has 60 s from now
+        if (
+            age < -RENEWED
+        ):  # that clock was set back: who lives renews it, and who is dead has 60 s from now
             with contextlib.suppress(OSError):
                 os.utime(path)
             return 0.0
@@ -262,7 +305,9 @@ class _File:
             return self._again(mine)
 
     def _again(self, mine: Holder) -> bool:
-        """Put the file back that was removed; False where another one has come in between, or the folder is gone."""
+        """Put the file back that was removed; False where another one has come in between, or
+        the folder is gone.
+        """
         other = _File(epath.Path(self._path))
         try:
             other.take(mine)
@@ -292,7 +337,9 @@ class _File:
 
 
 class _Object:
-    """A lease in a bucket, which has neither links nor locks: whoever reads what it wrote a moment ago holds it."""
+    """A lease in a bucket, which has neither links nor locks: whoever reads what it wrote a
+    moment ago holds it.
+    """
 
     def __init__(self, path: epath.Path) -> None:
         self._path = path
@@ -302,12 +349,16 @@ class _Object:
         holder, age = self._read()
         if holder is not None and not (age >= STALE if holder.dead is None else holder.dead):
             wait = f"if it is dead, try again in {STALE - age:.0f} s"
-            raise _lease_error(self._path, f"is being trained by {holder}, seen {max(age, 0):.0f} s ago: {wait}")
+            raise _lease_error(
+                self._path, f"is being trained by {holder}, seen {max(age, 0):.0f} s ago: {wait}"
+            )
         self.renew(mine)
         time.sleep(SETTLED)
         holder, _ = self._read()
         if holder != mine:
-            raise _lease_error(self._path, f"is being trained by {holder or 'another process'}: wait for its end")
+            raise _lease_error(
+                self._path, f"is being trained by {holder or 'another process'}: wait for its end"
+            )
 
     def _read(self) -> tuple[Holder | None, float]:
         try:
@@ -342,7 +393,8 @@ def _link(part: Path, path: Path) -> bool:
         return True
     except FileExistsError:
         return False
-    except OSError:  # a file system without links: the first to make the file has it, and moves the whole one there
+    # a file system without links: the first to make the file has it, and moves the whole one there
+    except OSError:
         if not part.exists() or not path.parent.exists():
             raise
         try:

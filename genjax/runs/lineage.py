@@ -1,4 +1,6 @@
-"""Where a run, its data and its samples come from: what is recorded of it, and the tree that a person reads."""
+"""Where a run, its data and its samples come from: what is recorded of it, and the tree that a
+person reads.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from genjax.serial import stored
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
 WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
-ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})  # of each row, besides its file
+ROW = frozenset(
+    {"sha256", "run", "step", "seed", "config", "data_fingerprint"}
+)  # of each row, besides its file
 SHOWN = 20  # raw files of a data set that are listed
 INDENT = "  "
 
@@ -32,11 +36,12 @@ Record = dict[str, Any]
 
 
 def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
-    """All that is known of where a run comes from, as plain JSON: None and nothing where it is not recorded.
+    """All that is known of where a run comes from, as plain JSON: None and nothing where it is not
+    recorded.
 
-    Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax that it ran by,
-    ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records like this one of the runs that it
-    depends on, by role, as they were when it began.
+    Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax
+    that it ran by, ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records
+    like this one of the runs that it depends on, by role, as they were when it began.
 
     Args:
       step: of the checkpoint; the newest by default.
@@ -46,7 +51,9 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
     text = stored.read_text(path, "put a copy of it back") if path.exists() else None
     starts = directory.starts(folder) or []
     last = starts[-1] if starts else {}
-    older = None if text is None or "parents" in last else directory.load_experiment(folder)  # of an older genjax
+    older = (
+        None if text is None or "parents" in last else directory.load_experiment(folder)
+    )  # of an older genjax
     return {
         "run": str(run_dir),
         "step": newest_step(folder) if step is None else step,
@@ -60,15 +67,23 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
 
 def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
-    """The records of the runs that another depends on, by role: those of its first start, if it has started.
+    """The records of the runs that another depends on, by role: those of its first start, if it has
+    started.
 
-    They are those that its family depends on, the one that it starts from, and those that its curriculum asks.
+    They are those that its family depends on, the one that it starts from, and those that its
+    curriculum asks.
     """
     kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
         return kept[0]
-    start, score = experiment.start_from, None if experiment.curriculum is None else experiment.curriculum.score
-    found = {f"family.{role}": read_record(path) for role, path in wrap_family(experiment.family).runs.items()}
+    start, score = (
+        experiment.start_from,
+        None if experiment.curriculum is None else experiment.curriculum.score,
+    )
+    found = {
+        f"family.{role}": read_record(path)
+        for role, path in wrap_family(experiment.family).runs.items()
+    }
     if start.run is not None:
         found["start_from"] = read_record(start.run, _best(start.run) if start.best else None)
     heard = () if score is None else score.runs
@@ -103,7 +118,9 @@ def tree(record: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         path = Path(str(record["run"])) / directory.ENVIRONMENT
         cure = "remove it; `train` with the same config begins the record again"
-        raise UserError(f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)) from None
+        raise UserError(
+            f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)
+        ) from None
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -132,7 +149,8 @@ def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
         return
     inputs = _inputs(origin)
     if inputs is None:
-        yield f"{indent}{INDENT}raw files not known: {origin['manifest']} is not there, or of other records"
+        unknown = f"{origin['manifest']} is not there, or of other records"
+        yield f"{indent}{INDENT}raw files not known: {unknown}"
         return
     for name, digest in list(inputs.items())[:SHOWN]:
         yield f"{indent}{INDENT}raw {name}: {digest}"
@@ -141,7 +159,9 @@ def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """The hashes of the raw files of a real set; None if the manifest of these very records is not there."""
+    """The hashes of the raw files of a real set; None if the manifest of these very records is
+    not there.
+    """
     try:
         manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
         return manifest["inputs"] if manifest["fingerprint"] == origin["fingerprint"] else None
@@ -157,7 +177,8 @@ def record_samples(
     write: Callable[[], Path],
     chosen: Mapping[str, Any] | None = None,
 ) -> Path:
-    """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where it is from.
+    """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where
+    it is from.
 
     Args:
       run_dir: that they were drawn from.
@@ -173,7 +194,9 @@ def record_samples(
     shared |= {name: known[name] for name in ("config", "data_fingerprint")}
     for path in _find_samples(stem):
         digest = _digest(path)
-        if path.name == made.name or before.get(path) != digest:  # others that were there are not ours
+        if (
+            path.name == made.name or before.get(path) != digest
+        ):  # others that were there are not ours
             rows[path.name] = {"file": path.name, "sha256": digest, **shared}
     text = "".join(json.dumps(rows[name]) + "\n" for name in sorted(rows))
     disk.write(stem.parent / SAMPLES, text)
@@ -190,19 +213,36 @@ def describe_sample(path: epath.Path) -> str:
     row = _rows(path.parent).get(path.name)
     if row is not None and not row.keys() >= ROW:
         raise UserError(
-            f"the row of {path} in {path.parent / SAMPLES} is damaged: it lacks {ROW - row.keys()}", str(path)
+            f"the row of {path} in {path.parent / SAMPLES} is damaged: it lacks {ROW - row.keys()}",
+            str(path),
         )
-    if row is None and folder is not None and (folder / "config.json").exists() and path.name[:8].isdigit():
+    if (
+        row is None
+        and folder is not None
+        and (folder / "config.json").exists()
+        and path.name[:8].isdigit()
+    ):
         step = int(path.name[:8])
-        return f"{path}: drawn at step {step} while the run was trained\n{tree(read_record(folder, step))}"
+        return (
+            f"{path}: drawn at step {step} while the run was "
+            f"trained\n{tree(read_record(folder, step))}"
+        )
     if row is None:
-        raise UserError(f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}")
+        raise UserError(
+            f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}"
+        )
     changed = "" if row["sha256"] == _digest(path) else "; it has changed since it was drawn"
     chosen = f", each the best of {row['best_of']} by {row['reward']}" if "best_of" in row else ""
-    line = f"{path}: drawn from {row['run']}, step {row['step']}, with seed {row['seed']}{chosen}{changed}"
+    line = (
+        f"{path}: drawn from {row['run']}, step {row['step']}, with seed "
+        f"{row['seed']}{chosen}{changed}"
+    )
     for place in filter(None, (folder, epath.Path(row["run"]).expanduser())):
         known = read_record(place, row["step"])
-        if known["data_fingerprint"] is not None and known["data_fingerprint"] == row["data_fingerprint"]:
+        if (
+            known["data_fingerprint"] is not None
+            and known["data_fingerprint"] == row["data_fingerprint"]
+        ):
             return f"{line}\n{tree(known)}"
     return f"{line}\n{INDENT}config {row['config']}\n{INDENT}data {row['data_fingerprint']}"
 
@@ -218,7 +258,9 @@ def _digest(path: epath.Path) -> str:
 
 
 def _rows(folder: epath.Path) -> dict[str, Record]:
-    """What is recorded of the samples of a folder, by file; a damaged line costs a remark, not the samples."""
+    """What is recorded of the samples of a folder, by file; a damaged line costs a remark, not
+    the samples.
+    """
     path = folder / SAMPLES
     rows: dict[str, Record] = {}
     lines = path.read_bytes().splitlines() if path.is_file() else []
@@ -228,6 +270,9 @@ def _rows(folder: epath.Path) -> dict[str, Record]:
             if isinstance(row, dict) and isinstance(row.get("file"), str):
                 rows[row["file"]] = row
     if len(rows) < len(lines):
-        note = f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files nothing is recorded"
+        note = (
+            f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files "
+            "nothing is recorded"
+        )
         print(note, file=sys.stderr, flush=True)
     return rows

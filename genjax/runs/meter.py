@@ -1,4 +1,6 @@
-"""Metrics on their way from the compiled step to a row: packed for one fetch, averaged on the host."""
+"""Metrics on their way from the compiled step to a row: packed for one fetch, averaged on the
+host.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from genjax.family import Metrics
 
 
 class PackedMetrics(flax.struct.PyTreeNode):
-    """The metrics of a step, or of several, in one array: fetching many scalars costs more than a small step."""
+    """The metrics of a step, or of several, in one array: fetching many scalars costs more
+    than a small step.
+    """
 
     pairs: jax.Array  # [..., M, 2]: sum and weight
     names: tuple[str, ...] = flax.struct.field(pytree_node=False)
@@ -22,7 +26,9 @@ class PackedMetrics(flax.struct.PyTreeNode):
     @classmethod
     def of(cls, metrics: Metrics) -> PackedMetrics:
         names = tuple(sorted(metrics))
-        return cls(jnp.stack([jnp.stack([*map(jnp.float32, metrics[name])]) for name in names]), names)
+        return cls(
+            jnp.stack([jnp.stack([*map(jnp.float32, metrics[name])]) for name in names]), names
+        )
 
 
 class Meter:
@@ -30,11 +36,14 @@ class Meter:
 
     def __init__(self, stored: dict[str, Any] | None = None) -> None:
         stored = stored or {"pairs": {}, "non_finite": 0}
-        self.pairs: dict[str, list[float]] = {name: list(pair) for name, pair in stored["pairs"].items()}
+        self.pairs: dict[str, list[float]] = {
+            name: list(pair) for name, pair in stored["pairs"].items()
+        }
         self.non_finite: int = stored["non_finite"]  # bad steps in a row, up to the last one
 
     def add(self, names: tuple[str, ...], pairs: np.ndarray) -> list[int]:
-        """Add the pairs [K, M, 2] of K steps; what is not finite counts for the alarm, not for the means.
+        """Add the pairs [K, M, 2] of K steps; what is not finite counts for the alarm, not for the
+        means.
 
         Returns:
           For each step how many in a row, up to it, were not finite.

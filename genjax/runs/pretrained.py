@@ -1,4 +1,6 @@
-"""A model that others have trained as a run: what ``sample``, ``evaluate`` and other runs start from."""
+"""A model that others have trained as a run: what ``sample``, ``evaluate`` and other runs
+start from.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family, update_rule
 
-LENGTH = 256  # of the rows that it is judged on and of the texts that it draws, where its context is longer
+# of the rows that it is judged on and of the texts that it draws, where its context is longer
+LENGTH = 256
 
 
 def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
@@ -43,12 +46,12 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
     Args:
       source: a folder in Hugging Face's layout, or a name at the hub.
       run_dir: made; ``genjax sample``, ``evaluate``, ``show`` and ``export`` work on it.
-      data: the source of text that it is judged on, whose codec becomes the model's; by default ``PythonDocs``. Where
-        the model has a chat template, prompts are what a user says.
+      data: the source of text that it is judged on, whose codec becomes the model's; by default
+        ``PythonDocs``. Where the model has a chat template, prompts are what a user says.
 
     Raises:
-      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the data's rows are
-        longer than the context.
+      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the
+        data's rows are longer than the context.
     """
     model = huggingface.load(source)
     folder = epath.Path(run_dir).expanduser()
@@ -59,14 +62,24 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
     rows: Any
     codec = dataclasses.replace(model.codec, file=str(folder / tokenizers.FILE), tokenizer="")
     if model.net.causal:
-        family, rows = Autoregressive(model.net, sampler=Decoding(steps=length)), RandomWindows(length)
+        family, rows = (
+            Autoregressive(model.net, sampler=Decoding(steps=length)),
+            RandomWindows(length),
+        )
     else:
-        family, rows = MaskedLM(model.net), Documents(length - 1)  # the last token of a row is read, too
+        family, rows = (
+            MaskedLM(model.net),
+            Documents(length - 1),
+        )  # the last token of a row is read, too
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     if model.template is not None:
         data = set_codec(data, ChatCodec(codec, model.template))
-    experiment = Experiment(family, data, optimizer=SGD())  # whose state is not a copy of the parameters
-    layout = parallel.start(experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1))
+    experiment = Experiment(
+        family, data, optimizer=SGD()
+    )  # whose state is not a copy of the parameters
+    layout = parallel.start(
+        experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1)
+    )
 
     directory.claim(folder, experiment, None)
     disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
@@ -74,7 +87,9 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
     if model.template is not None and not isinstance(opened.codec, ChatCodec):
         opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
     directory.describe(folder, opened, layout)
-    example = {name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()}
+    example = {
+        name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()
+    }
     key = jax.random.key(experiment.seed)
     variables = jax.jit(lambda: family.init(key, example, opened.spec)[1])()
     state = init_state(model.params, variables, update_rule(experiment), jax.random.split(key)[1])
@@ -85,34 +100,43 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
 
 
 def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
-    """The experiment on another model than the one that its config names, with that one's net instead of its own.
+    """The experiment on another model than the one that its config names, with that one's net
+    instead of its own.
 
-    A run that has started continues what it has kept, so that the other may be gone; it starts with no third one.
+    A run that has started continues what it has kept, so that the other may be gone; it starts with
+    no third one.
 
     Args:
       source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
-      run_dir: of the experiment; a model of Hugging Face's becomes a run beside it, ``run_dir``_from.
+      run_dir: of the experiment; a model of Hugging Face's becomes a run beside it,
+        ``run_dir``_from.
 
     Raises:
-      UserError: there is no such model, the run has started with another, or several processes are to read it.
+      UserError: there is no such model, the run has started with another, or several processes are
+        to read it.
     """
     folder = epath.Path(run_dir).expanduser()
     own = directory.load_experiment(folder) if newest_step(folder) is not None else None
     if own is not None:
         _check_same(source, run_dir, own)
         if "base" in wrap_family(experiment.family).runs:
-            family = dataclasses.replace(experiment.family, base=wrap_family(own.family).runs["base"])
+            family = dataclasses.replace(
+                experiment.family, base=wrap_family(own.family).runs["base"]
+            )
             return dataclasses.replace(experiment, family=family)
         family = _set_net(experiment.family, getattr(own.family, "net", None))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
     if not _is_ours(source):
         if experiment.devices.distributed or experiment.devices.coordinator is not None:
             raise UserError(
-                f"{source} becomes a run first, in one process: genjax.runs.pretrained.import_run(source, run_dir)"
+                f"{source} becomes a run first, in one process: "
+                "genjax.runs.pretrained.import_run(source, run_dir)"
             )
         source = _import_base(source, _base_directory(run_dir))
     if "base" in wrap_family(experiment.family).runs:
-        return dataclasses.replace(experiment, family=dataclasses.replace(experiment.family, base=source))
+        return dataclasses.replace(
+            experiment, family=dataclasses.replace(experiment.family, base=source)
+        )
     start = dataclasses.replace(experiment.start_from, run=source)
     named = load_run_config(source)
     there = directory.load_experiment(epath.Path(source)) is not None
@@ -124,7 +148,9 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
 
 
 def _is_ours(source: str) -> bool:
-    """Whether a folder is a run directory, or a name that of a config, and not a model of Hugging Face's."""
+    """Whether a folder is a run directory, or a name that of a config, and not a model of
+    Hugging Face's.
+    """
     config = epath.Path(source).expanduser() / "config.json"
     if not config.exists():
         return load_run_config(source) is not None
@@ -141,13 +167,17 @@ def _is_ours(source: str) -> bool:
 
 def _check_same(source: str, run_dir: str, own: Experiment) -> None:
     """Refuse another model than the one that a run has started with, with a ``UserError``."""
-    first = wrap_family(own.family).runs.get("base") or (own.start_from.run if own.start_from is not None else None)
+    first = wrap_family(own.family).runs.get("base") or (
+        own.start_from.run if own.start_from is not None else None
+    )
     made = _base_directory(run_dir)
     if first == str(made):
         first = _origin(made).read_text(encoding="utf-8") if _origin(made).exists() else source
     if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
         began = "without another model" if first is None else f"with {first}"
-        raise UserError(f"{run_dir} has begun {began}: give another --run-dir to begin with {source}")
+        raise UserError(
+            f"{run_dir} has begun {began}: give another --run-dir to begin with {source}"
+        )
 
 
 def _base_directory(run_dir: str) -> Path:
@@ -167,7 +197,10 @@ def _import_base(source: str, made: Path) -> str:
         if origin.exists():
             shutil.rmtree(made, ignore_errors=True)  # half made
         elif made.exists():
-            raise UserError(f"{made}, where {source} would become a run, is there already: give another --run-dir")
+            raise UserError(
+                f"{made}, where {source} would become a run, is there already: give another "
+                "--run-dir"
+            )
         made.parent.mkdir(parents=True, exist_ok=True)
         origin.write_text(source, encoding="utf-8")
         try:
@@ -177,12 +210,16 @@ def _import_base(source: str, made: Path) -> str:
             origin.unlink()
             raise
     elif not origin.exists() or origin.read_text(encoding="utf-8") != source:
-        raise UserError(f"{made} is of another model than {source}: remove it, or give another --run-dir")
+        raise UserError(
+            f"{made} is of another model than {source}: remove it, or give another --run-dir"
+        )
     return str(made)
 
 
 def _set_net(family: Any, net: Any) -> Any:
-    """A family, or what its net depends on, with hyper-parameters of that kind of net instead of its own."""
+    """A family, or what its net depends on, with hyper-parameters of that kind of net instead
+    of its own.
+    """
     own = getattr(family, "net", None)
     if own is None or net is None:
         return family

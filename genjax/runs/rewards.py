@@ -1,8 +1,9 @@
-"""What judges the samples of a run: a Python function such as trains a family, or the run of a reward model.
+"""What judges the samples of a run: a Python function such as trains a family, or the run of a
+reward model.
 
-Of texts a function takes prompts, as written in rows of tokens, with what a template puts around them, and
-responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N] that were requested or None. It
-gives a number for each, the higher the better.
+Of texts a function takes prompts, as written in rows of tokens, with what a template puts around
+them, and responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N]
+that were requested or None. It gives a number for each, the higher the better.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class RunReward:
     run: Run
 
     def of_typed(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """The rewards [N] of responses to prompts as a person types them; NaN of an empty one, which loses always."""
+        """The rewards [N] of responses to prompts as a person types them; NaN of an empty one,
+        which loses always.
+        """
         model, length = self.run.model(), self.run.spec.shape[0]
         codec: Any = model.codec
         there = [number for number, response in enumerate(responses) if response.strip()]
@@ -49,7 +52,8 @@ Reward = Callable[[Any, Any], Any] | RunReward
 
 
 def load_reward(name: str) -> Reward:
-    """A Python function, named as "module:function", or that of the run directory of a reward model.
+    """A Python function, named as "module:function", or that of the run directory of a reward
+    model.
 
     Raises:
       UserError: there is no such function, or the run is of another family.
@@ -59,7 +63,9 @@ def load_reward(name: str) -> Reward:
             return stored.load_function(name)
     run = load(name)
     if not isinstance(run.family, RewardModel):
-        raise UserError(f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards")
+        raise UserError(
+            f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards"
+        )
     return RunReward(run)
 
 
@@ -73,12 +79,16 @@ def text_rewards(
     """
     if isinstance(reward, RunReward):
         return reward.of_typed(typed, responses)
-    prompts = [codec.decode(np.asarray(request.prompt_of(number), np.int32)) for number in range(len(responses))]
+    prompts = [
+        codec.decode(np.asarray(request.prompt_of(number), np.int32))
+        for number in range(len(responses))
+    ]
     return score_texts(reward, prompts, responses).astype(np.float64)
 
 
 def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = None) -> np.ndarray:
-    """The rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler by default.
+    """The rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler by
+    default.
 
     Raises:
       UserError: a function fails, see ``rewards_of_images``, or the reward is of texts.
@@ -86,5 +96,9 @@ def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = 
     if isinstance(reward, RunReward):
         raise UserError(f"the reward of {reward.run.run_dir} is of texts, not of images")
     family = run.family
-    labels = requested_labels(family, run.spec, family.sampler if options is None else options, len(samples))
-    return score_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(np.float64)
+    labels = requested_labels(
+        family, run.spec, family.sampler if options is None else options, len(samples)
+    )
+    return score_images(reward, np.clip(samples, -1, 1).astype(np.float32), labels).astype(
+        np.float64
+    )

@@ -18,7 +18,16 @@ from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
-from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, draw_samples, make_model, map_chunks
+from genjax.evaluation.judge import (
+    SAMPLES,
+    Evaluator,
+    Judge,
+    Model,
+    Report,
+    draw_samples,
+    make_model,
+    map_chunks,
+)
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
 from genjax.runs import directory, lineage
@@ -60,7 +69,11 @@ class Run:
         return wrap_family(self.experiment.family).eval_state(self.state)
 
     def sample(
-        self, num: int = 64, seed: int = 0, options: Any = None, show: Callable[[str], None] | None = None
+        self,
+        num: int = 64,
+        seed: int = 0,
+        options: Any = None,
+        show: Callable[[str], None] | None = None,
     ) -> np.ndarray:
         """``num`` samples in model space.
 
@@ -68,8 +81,9 @@ class Run:
           num: how many.
           seed: of the draws.
           options: the family's own sampler by default.
-          show: takes pieces of text, which together are what a file of the samples holds: the first text as it is
-            drawn, the others, which are drawn beside it, after it. None draws without a stop.
+          show: takes pieces of text, which together are what a file of the samples holds: the first
+            text as it is drawn, the others, which are drawn beside it, after it. None draws without
+            a stop.
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}", "num")
@@ -82,7 +96,10 @@ class Run:
             samples = draw_samples(self.layout, family, state, key, num, options)
             return family.finished(samples, options, self.codec)
         if family.stream is None:
-            raise UserError(f"a {type(family).__name__} does not draw text a token at a time: there is no stream")
+            raise UserError(
+                f"a {type(family).__name__} does not draw text a token at a time: there is no "
+                "stream"
+            )
         told: list[str] = []
 
         def heard(text: str) -> None:
@@ -101,7 +118,9 @@ class Run:
         return samples
 
     def _prepared(self, options: Any) -> tuple[Any, State]:
-        """The options as the model reads them, and the state to draw from, with the arrays of ``sampler_runs``."""
+        """The options as the model reads them, and the state to draw from, with the arrays of
+        ``sampler_runs``.
+        """
         family, state = self.family, self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Any] = {}
@@ -109,9 +128,14 @@ class Run:
             require_run(run_dir, f"sampler.{role}")
             run = load(run_dir, layout=self.layout)
             if get_tokenizer(run.codec) != get_tokenizer(self.codec):
-                raise UserError(f"the {role} {run_dir} has another codec: its tokens are not those of {self.run_dir}")
+                raise UserError(
+                    f"the {role} {run_dir} has another codec: its tokens are not those of "
+                    f"{self.run_dir}"
+                )
             other = run.eval_state
-            others[role] = Trained(run_dir, run.family, wrap_family(run.experiment.family).wrapped_spec(run.spec))
+            others[role] = Trained(
+                run_dir, run.family, wrap_family(run.experiment.family).wrapped_spec(run.spec)
+            )
             arrays[role] = {"params": other.params, "variables": other.variables}
         if arrays:
             state = state.replace(frozen={**(state.frozen or {}), **arrays})
@@ -125,30 +149,44 @@ class Run:
         options: Any = None,
         show: Callable[[str], None] | None = None,
     ) -> Path:
-        """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``; returns the path."""
+        """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``;
+        returns the path.
+        """
         return self.write(self.sample(num, seed, options, show), out, seed)
 
-    def write(self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0, chosen: Any = None) -> Path:
-        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from, see ``lineage.record_samples``."""
+    def write(
+        self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0, chosen: Any = None
+    ) -> Path:
+        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from,
+        see ``lineage.record_samples``.
+        """
         name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{chosen['best_of']}" if chosen else "")
-        stem = _strip_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
+        stem = (
+            _strip_suffix(epath.Path(out).expanduser()) if out else self.run_dir / "samples" / name
+        )
         stem.parent.mkdir(parents=True, exist_ok=True)
         return lineage.record_samples(
             self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen
         )
 
     def evaluate(self, split: str = "test") -> Report:
-        """The family's metrics over the whole split and the findings of all of the config's evaluators."""
+        """The family's metrics over the whole split and the findings of all of the config's
+        evaluators.
+        """
         others = load_models(self.experiment.evaluators, self.layout)
         data = open_data(self.experiment, self.run_dir)
         directory.check_data(self.run_dir, data)
         if split not in data.splits:
             raise unknown_name("split", split, data.splits)
-        return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(self.state, split)
+        return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(
+            self.state, split
+        )
 
     def model(self) -> Model:
         """What is judged, and what evaluators of other runs look at."""
-        return make_model(self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, ")
+        return make_model(
+            self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, "
+        )
 
 
 def _strip_suffix(out: epath.Path) -> epath.Path:
@@ -185,7 +223,8 @@ def load(
       best: take the best by ``keep.best`` instead.
       devices: one device by default.
       layout: devices that are arranged already, instead.
-      trust: True to run the code that the run's files name, or the modules that may; see docs/safety.md.
+      trust: True to run the code that the run's files name, or the modules that may; see
+        docs/safety.md.
     """
     folder = epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(devices or parallel.Devices(count=1))
@@ -195,11 +234,15 @@ def load(
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
         wanted = checkpoints.best_step() if best else step
         if best and wanted is None:
-            raise UserError(f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}")
+            raise UserError(
+                f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
+            )
         if wanted is not None and wanted not in checkpoints.steps():
             raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
         restored = checkpoints.restore(setup.target, wanted)
     if restored is None:
         raise UserError(f"{run_dir} has no checkpoint yet")
     state, _ = restored
-    return Run(experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout)
+    return Run(
+        experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
+    )

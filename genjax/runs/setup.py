@@ -69,7 +69,8 @@ def set_up(
     """Resolve an experiment; nothing is written and nothing is trained.
 
     Args:
-      run_dir: what it has kept of its codec and of other runs comes before those runs, which may be gone.
+      run_dir: what it has kept of its codec and of other runs comes before those runs, which may be
+        gone.
       data: opened already; the experiment's own by default.
       layout: devices that are arranged already; the experiment's own by default.
 
@@ -78,19 +79,27 @@ def set_up(
     """
     folder = None if run_dir is None else epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(experiment.devices)
-    data = data or open_data(experiment, folder if folder is not None and newest_step(folder) is not None else None)
+    data = data or open_data(
+        experiment, folder if folder is not None and newest_step(folder) is not None else None
+    )
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
     return _setup(experiment, data, layout, others, folder)
 
 
-def with_experiment(setup: Setup, experiment: Experiment, run_dir: epath.Path | None = None) -> Setup:
+def with_experiment(
+    setup: Setup, experiment: Experiment, run_dir: epath.Path | None = None
+) -> Setup:
     """Another experiment of the same family, data and devices."""
     return _setup(experiment, setup.data, setup.layout, setup.others, run_dir)
 
 
 def _setup(
-    experiment: Experiment, data: Dataset, layout: Layout, others: Mapping[str, Trained], run_dir: epath.Path | None
+    experiment: Experiment,
+    data: Dataset,
+    layout: Layout,
+    others: Mapping[str, Trained],
+    run_dir: epath.Path | None,
 ) -> Setup:
     target = layout.abstract(initial_state(experiment, data.spec, others))
     run_step = layout.compile_step(make_step(experiment), target, experiment.steps_per_dispatch > 1)
@@ -98,7 +107,8 @@ def _setup(
 
 
 def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None) -> Setup:
-    """Resolve a run from what its directory has kept, without its data: splits and fingerprint are empty.
+    """Resolve a run from what its directory has kept, without its data: splits and fingerprint are
+    empty.
 
     Args:
       layout: devices that are arranged already; one device by default.
@@ -111,7 +121,8 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
 
 
 def check_training(setup: Setup) -> None:
-    """Refuse what would fail at or after the first step: batch, memory, optimizer, sharding, stages.
+    """Refuse what would fail at or after the first step: batch, memory, optimizer, sharding,
+    stages.
 
     Raises:
       UserError: with the field to change.
@@ -126,7 +137,9 @@ def check_training(setup: Setup) -> None:
 
 
 def _check_stages(setup: Setup) -> None:
-    """Trace the first step of every stage of a curriculum, so that no run stops where a stage begins."""
+    """Trace the first step of every stage of a curriculum, so that no run stops where a stage
+    begins.
+    """
     experiment, examples = setup.experiment, setup.data.splits["train"]
     if experiment.curriculum is None or not experiment.curriculum.changes_batches:
         return
@@ -139,15 +152,19 @@ def _check_stages(setup: Setup) -> None:
 
 
 def find_base(experiment: Experiment) -> str | None:
-    """The directory of the run whose model this one continues; None if it starts from random parameters."""
+    """The directory of the run whose model this one continues; None if it starts from random
+    parameters.
+    """
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
-    """Open the data. Text whose codec has no vocabulary is read in the tokens of the run that is continued.
+    """Open the data. Text whose codec has no vocabulary is read in the tokens of the run that is
+    continued.
 
     Args:
-      run_dir: of this run; its own codec.json comes before that of the other run, which may be gone.
+      run_dir: of this run; its own codec.json comes before that of the other run, which may be
+        gone.
     """
     base = find_base(experiment)
     for place in () if base is None else filter(None, (run_dir, base)):
@@ -163,9 +180,11 @@ def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Data
 def resolve(
     experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None
 ) -> tuple[Experiment, Mapping[str, Trained]]:
-    """Replace the runs that the experiment's family depends on by their families, which are returned by role, too.
+    """Replace the runs that the experiment's family depends on by their families, which are
+    returned by role, too.
 
-    What ``run_dir`` has kept of them comes first, so that the runs may be gone or have been trained further.
+    What ``run_dir`` has kept of them comes first, so that the runs may be gone or have been trained
+    further.
 
     Raises:
       UserError: one is missing or does not fit; the message says which command makes it.
@@ -185,7 +204,9 @@ def _read_trained(run_dir: str, who: str) -> Trained:
     spec = directory.load_codec(folder)[0]
     family = wrap_family(resolve(stored, spec, folder)[0].family)
     if wrap_family(family.wrapped).runs:
-        raise UserError(f"the run {run_dir} depends on other runs itself: {who} cannot depend on it")
+        raise UserError(
+            f"the run {run_dir} depends on other runs itself: {who} cannot depend on it"
+        )
     return Trained(run_dir, family.wrapped, family.wrapped_spec(spec))
 
 
@@ -210,10 +231,15 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
     """Refuse other runs, as far as they are there, whose tokens are not those of the data."""
     for role, other in others.items():
         folder = epath.Path(other.run_dir).expanduser()
-        if None in (other.spec.vocabulary, data.spec.vocabulary) or not (folder / "codec.json").exists():
+        if (
+            None in (other.spec.vocabulary, data.spec.vocabulary)
+            or not (folder / "codec.json").exists()
+        ):
             continue
         if get_tokenizer(codec := directory.load_codec(folder)[1]) != get_tokenizer(data.codec):
-            raise UserError(f"the tokens of {other.run_dir} are not those of these data: their codecs differ")
+            raise UserError(
+                f"the tokens of {other.run_dir} are not those of these data: their codecs differ"
+            )
         if role != "base":  # whose template is compared where data are opened
             note_template(data.codec, codec, other.run_dir)
 
@@ -226,7 +252,9 @@ def load_family(run_dir: str | Path) -> Any:
     return wrap_family(resolve(stored, directory.load_codec(folder)[0], folder)[0].family).wrapped
 
 
-def initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None) -> Any:
+def initial_state(
+    experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None
+) -> Any:
     """A function without arguments that makes the random state of step 0.
 
     Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
@@ -240,17 +268,26 @@ def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trai
     state = init_state(params, variables, update_rule(experiment), base_key)
     if not others:
         return state
-    made = {role: other.family.init(init_key, make_example(other.spec), other.spec) for role, other in others.items()}
-    return state.replace(frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()})
+    made = {
+        role: other.family.init(init_key, make_example(other.spec), other.spec)
+        for role, other in others.items()
+    }
+    return state.replace(
+        frozen={role: {"params": p, "variables": v} for role, (p, v) in made.items()}
+    )
 
 
 def update_rule(experiment: Experiment) -> Any:
     """The built optimizer, or one for each part of the family."""
-    return experiment.optimizer.build(experiment.steps, experiment.ema, jnp.dtype(experiment.precision))
+    return experiment.optimizer.build(
+        experiment.steps, experiment.ema, jnp.dtype(experiment.precision)
+    )
 
 
 def make_step(experiment: Experiment) -> Any:
-    """``step(state, batch, axis) -> state, PackedMetrics``: the family's train step behind the augmentations."""
+    """``step(state, batch, axis) -> state, PackedMetrics``: the family's train step behind the
+    augmentations.
+    """
     rule = update_rule(experiment)
 
     def step(state: State, batch: Any, axis: str | None) -> tuple[State, PackedMetrics]:

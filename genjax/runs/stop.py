@@ -16,15 +16,18 @@ from genjax.runs.lease import Lease
 
 GRACE = 3.0  # seconds that a command must tidy up
 OVER = 0  # no signal
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Stop:
-    """Remembers SIGTERM, SIGINT and SIGHUP until the step under way is saved; a second SIGINT interrupts at once.
+    """Remembers SIGTERM, SIGINT and SIGHUP until the step under way is saved; a second SIGINT
+    interrupts at once.
 
     Args:
-      lease: on the run directory, which another process may take over; None if there is none, or where it is not
-        this process that holds it.
+      lease: on the run directory, which another process may take over; None if there is none, or
+        where it is not this process that holds it.
     """
 
     def __init__(self, lease: Lease | None = None) -> None:
@@ -36,7 +39,9 @@ class Stop:
     def __enter__(self) -> Stop:
         if _is_main():
             self._wakeup = signal.set_wakeup_fd(-1)  # there is more to save than the grace allows
-            self._before = {number: signal.signal(number, self._remember) for number in _handled_signals()}
+            self._before = {
+                number: signal.signal(number, self._remember) for number in _handled_signals()
+            }
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -52,12 +57,16 @@ class Stop:
 
     @property
     def wanted(self) -> bool:
-        """Whether to stop: there was a signal, nobody reads the progress any more, or the lease is lost."""
+        """Whether to stop: there was a signal, nobody reads the progress any more, or the
+        lease is lost.
+        """
         return self.signal is not None or streams.is_broken() or self.lost
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over the run directory, so that nothing may be written to it."""
+        """Whether another process has taken over the run directory, so that nothing may be
+        written to it.
+        """
         return self._lease is not None and self._lease.lost
 
     def check(self) -> None:
@@ -71,7 +80,9 @@ class Stop:
             raise SystemExit(2) if self._lease is None else self._lease.refusal()
 
     def raise_remembered(self) -> None:
-        """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after another."""
+        """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after
+        another.
+        """
         if self.signal is not None:
             raise _make_exit(self.signal)
         if streams.is_broken():
@@ -91,11 +102,13 @@ class Ended:
 
 @contextlib.contextmanager
 def stop_promptly() -> Iterator[Ended]:
-    """End what runs under it within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit code.
+    """End what runs under it within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit
+    code.
 
-    The exception that a signal raises can be lost in a library that calls Python, and is not raised before a long
-    call of a library returns. So a thread ends the process where it has not ended ``GRACE`` seconds after the signal.
-    One line says what ends it, and is the last one; signals after the first change nothing.
+    The exception that a signal raises can be lost in a library that calls Python, and is not raised
+    before a long call of a library returns. So a thread ends the process where it has not ended
+    ``GRACE`` seconds after the signal. One line says what ends it, and is the last one; signals
+    after the first change nothing.
     """
     ended = Ended()
     quiet = contextlib.ExitStack()
@@ -121,7 +134,9 @@ def stop_promptly() -> Iterator[Ended]:
         yield ended
     finally:
         signal.set_wakeup_fd(before)
-        leaves = ended.code is not None and early.end in handlers.values()  # the genjax command ends now
+        leaves = (
+            ended.code is not None and early.end in handlers.values()
+        )  # the genjax command ends now
         for number, handler in handlers.items():
             signal.signal(number, early.leave if leaves else handler)
         if not leaves:
@@ -135,7 +150,9 @@ def stop_promptly() -> Iterator[Ended]:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Throw away what libraries write to standard error as they are interrupted, such as panics of Rust."""
+    """Throw away what libraries write to standard error as they are interrupted, such as
+    panics of Rust.
+    """
     try:
         before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     except OSError:  # it is closed
@@ -163,7 +180,8 @@ def _handled_signals() -> list[int]:
     return [
         number
         for number in ENDING
-        if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is not signal.SIG_IGN
+        if number in (signal.SIGTERM, signal.SIGINT)
+        or signal.getsignal(number) is not signal.SIG_IGN
     ]
 
 

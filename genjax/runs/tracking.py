@@ -1,7 +1,7 @@
 """Runs in MLflow: parameters, metrics, artifacts, and checkpoints as versions of a model.
 
-All that is sent is in the run directory before. A thread reads it there, so that training waits for no server, and
-what could not be sent is sent later, by the same process or when the run continues.
+All that is sent is in the run directory before. A thread reads it there, so that training waits for
+no server, and what could not be sent is sent later, by the same process or when the run continues.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SQLITE = "sqlite"  # short for a file beside the run directory
 RECORD = "tracking.json"  # in the run directory: the id of the run in MLflow, by URI
 EVERY = 5.0  # seconds between two looks at the run directory
 AFTER = 30.0  # seconds until a server that has not answered is tried again
-# How long a server may take, unless the environment says otherwise; MLflow's own defaults wait for minutes.
+# How long a server may take, unless the environment says otherwise; MLflow's own defaults wait for
+# minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
 MOST_METRICS, MOST_PARAMS = 1000, 100  # in one request
@@ -42,13 +43,15 @@ LONGEST = 6000  # characters of a parameter
 
 @checks.frozen
 class Tracking:
-    """Where a run is tracked with MLflow. It changes nothing about the run, and so is not a part of its config.
+    """Where a run is tracked with MLflow. It changes nothing about the run, and so is not a part of
+    its config.
 
     Attributes:
-      uri: "sqlite" for mlflow.db beside the run directory, any other file as sqlite:///mlflow.db, or that of a server,
-        such as http://localhost:5000; None tracks nothing.
+      uri: "sqlite" for mlflow.db beside the run directory, any other file as sqlite:///mlflow.db,
+        or that of a server, such as http://localhost:5000; None tracks nothing.
       experiment: of MLflow's, that the run is put into.
-      model: the registered model whose versions its checkpoints become; None takes the name of the run directory.
+      model: the registered model whose versions its checkpoints become; None takes the name of the
+        run directory.
     """
 
     uri: str | None = None
@@ -59,23 +62,35 @@ class Tracking:
         if self.uri == "" or not self.experiment or self.model == "":
             raise UserError("tracking.uri, tracking.experiment and tracking.model are not empty")
         if self.model is not None and not re.fullmatch(r"[\w. -]+", self.model):
-            raise UserError(f"tracking.model is a name of letters, digits and . - _, not {self.model!r}")
+            raise UserError(
+                f"tracking.model is a name of letters, digits and . - _, not {self.model!r}"
+            )
 
     def store(self, run_dir: Path) -> tuple[str, str | None]:
         """The URI, and where artifacts go: beside a file of SQLite; None if the server says."""
-        uri = f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}" if self.uri == SQLITE else str(self.uri)
+        uri = (
+            f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
+            if self.uri == SQLITE
+            else str(self.uri)
+        )
         if not uri.startswith("sqlite:///"):
             return uri, None
-        return uri, (Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+        return uri, (
+            Path(uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts"
+        ).as_uri()
 
 
 @contextlib.contextmanager
-def track_run(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True) -> Iterator[None]:
-    """Tracks a run while it is trained; nothing is done without a URI or where it is not ``active``.
+def track_run(
+    tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True
+) -> Iterator[None]:
+    """Tracks a run while it is trained; nothing is done without a URI or where it is not
+    ``active``.
 
     Raises:
-      UserError: MLflow is not installed, the run directory is not a local one, or a run that is not tracked yet finds
-        no store. Later a store that does not answer costs a warning, and nothing is lost.
+      UserError: MLflow is not installed, the run directory is not a local one, or a run that is not
+        tracked yet finds no store. Later a store that does not answer costs a warning, and nothing
+        is lost.
     """
     if tracking.uri is None or not active:
         yield
@@ -85,7 +100,9 @@ def track_run(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, a
     _mlflow()
     link = Link(tracking, Path(run_dir), experiment)
     if not link.sends(Sender.rows) and link.new:
-        raise UserError(f"the run cannot be tracked: {link.trouble}; mend tracking.uri, or leave it out")
+        raise UserError(
+            f"the run cannot be tracked: {link.trouble}; mend tracking.uri, or leave it out"
+        )
     over, status = threading.Event(), "FAILED"
     thread = threading.Thread(target=link.follow, args=(over,), name="tracking", daemon=True)
     thread.start()
@@ -101,7 +118,9 @@ def track_run(tracking: Tracking, run_dir: epath.Path, experiment: Experiment, a
 
 
 class Link:
-    """What sends a run to a store that may not answer; then one line says so, and later all is made up for."""
+    """What sends a run to a store that may not answer; then one line says so, and later all is
+    made up for.
+    """
 
     def __init__(self, tracking: Tracking, run_dir: Path, experiment: Experiment) -> None:
         self._given = tracking, run_dir, experiment
@@ -117,10 +136,15 @@ class Link:
             self._sender = self._sender or Sender(*self._given)
             for step in steps:
                 step(self._sender)
-        except Exception as error:  # of MLflow, its network or its database: none of them may stop a run
+        except (
+            Exception
+        ) as error:  # of MLflow, its network or its database: none of them may stop a run
             self.trouble = f"MLflow at {self._uri} does not take it ({_cause(error)})"
             if not before and not self.new:
-                line = f"{self.trouble}; the run goes on, and the rest is sent later or by the same command"
+                line = (
+                    f"{self.trouble}; the run goes on, and the rest is sent later or by the "
+                    "same command"
+                )
                 print(line, file=sys.stderr, flush=True)
             return False
         self.new = False
@@ -142,10 +166,18 @@ class Sender:
         run = self._begun(uri, artifacts)
         self._id, self._artifacts = run.info.run_id, run.info.artifact_uri
         self._describe(run.data.params)
-        # Rows that are there already: a run that continues learns the steps after its checkpoint once more.
-        history = {split: self._client.get_metric_history(self._id, f"{split}/loss") for split in ("train", "eval")}
-        self._known = {(split, metric.step) for split, metrics in history.items() for metric in metrics}
-        self._times: dict[tuple[str, int], int] = {}  # of rows: what is sent once more must be the very same
+        # Rows that are there already: a run that continues learns the steps after its checkpoint
+        # once more.
+        history = {
+            split: self._client.get_metric_history(self._id, f"{split}/loss")
+            for split in ("train", "eval")
+        }
+        self._known = {
+            (split, metric.step) for split, metrics in history.items() for metric in metrics
+        }
+        self._times: dict[
+            tuple[str, int], int
+        ] = {}  # of rows: what is sent once more must be the very same
         self._place, self._last = 0, b""  # how far the rows are read, and the last one
         self._sent: dict[str, float] = {}  # samples, and when they were written
 
@@ -154,9 +186,14 @@ class Sender:
         client, name, ids = self._client, self._tracking.experiment, _ids(self._run_dir)
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage != "active":
-            raise UserError(f"its experiment {name} is deleted: restore it, or name another as tracking.experiment")
+            raise UserError(
+                f"its experiment {name} is deleted: restore it, or name another as "
+                "tracking.experiment"
+            )
         number = client.create_experiment(name, artifacts) if found is None else found.experiment_id
-        runs = client.search_runs([number], f"attributes.run_id = '{ids[uri]}'") if uri in ids else []
+        runs = (
+            client.search_runs([number], f"attributes.run_id = '{ids[uri]}'") if uri in ids else []
+        )
         if runs:
             client.update_run(runs[0].info.run_id, status="RUNNING")
             return runs[0]
@@ -166,18 +203,29 @@ class Sender:
         return run
 
     def _describe(self, before: dict[str, str]) -> None:
-        """Parameters, and tags that lead back to where the run comes from. A parameter that has changed is a tag."""
+        """Parameters, and tags that lead back to where the run comes from.
+
+        A parameter that has changed is a tag.
+        """
         entities = _mlflow().entities
         known = lineage.read_record(self._run_dir)
         config = json.loads((self._run_dir / "config.json").read_text(encoding="utf-8"))
         settings = dict(_settings(config["experiment"]))
         tags = {name: str(known[name]) for name in ("config", "data_fingerprint")}
         tags |= {"run_dir": str(self._run_dir), "commits": ", ".join(known["commits"])}
-        tags |= {f"now.{name}": value for name, value in settings.items() if before.get(name, value) != value}
-        params = [entities.Param(name, value) for name, value in settings.items() if name not in before]
+        tags |= {
+            f"now.{name}": value
+            for name, value in settings.items()
+            if before.get(name, value) != value
+        }
+        params = [
+            entities.Param(name, value) for name, value in settings.items() if name not in before
+        ]
         for first in range(0, len(params), MOST_PARAMS):
             self._client.log_batch(self._id, params=params[first : first + MOST_PARAMS])
-        self._client.log_batch(self._id, tags=[entities.RunTag(name, value) for name, value in tags.items()])
+        self._client.log_batch(
+            self._id, tags=[entities.RunTag(name, value) for name, value in tags.items()]
+        )
         self._client.log_artifact(self._id, str(self._run_dir / "config.json"))
 
     def rows(self) -> None:
@@ -187,7 +235,9 @@ class Sender:
             return
         with path.open("rb") as file:
             file.seek(self._place - len(self._last))
-            begin = self._place if file.read(len(self._last)) == self._last else 0  # rows have been cut: from the first
+            begin = (
+                self._place if file.read(len(self._last)) == self._last else 0
+            )  # rows have been cut: from the first
             file.seek(begin)
             content = file.read()
         content = content[: content.rfind(b"\n") + 1]  # a line may be half written
@@ -221,7 +271,9 @@ class Sender:
                 self._sent[path.name] = written
 
     def files(self) -> None:
-        """All else that a person looks at: the config, plots, samples, where it comes from, the cards of its data."""
+        """All else that a person looks at: the config, plots, samples, where it comes from,
+        the cards of its data.
+        """
         self.samples()
         for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path))
@@ -235,18 +287,23 @@ class Sender:
                     self._client.log_artifact(self._id, str(path), f"data/{origin['name']}")
 
     def versions(self) -> None:
-        """The best checkpoint and the newest as versions of the model; their artifacts are what ``genjax.load`` opens.
+        """The best checkpoint and the newest as versions of the model; their artifacts are what
+        ``genjax.load`` opens.
 
-        The best gets the alias "best". The newest is registered last: "latest" is MLflow's own alias of the version
-        with the highest number.
+        The best gets the alias "best". The newest is registered last: "latest" is MLflow's own
+        alias of the version with the highest number.
         """
-        with Checkpoints(epath.Path(self._run_dir), self._experiment.keep, read_only=True) as checkpoints:
+        with Checkpoints(
+            epath.Path(self._run_dir), self._experiment.keep, read_only=True
+        ) as checkpoints:
             best, newest = checkpoints.best_step(), max(checkpoints.steps(), default=None)
         name = self._tracking.model or re.sub(r"[^\w. -]", "_", self._run_dir.absolute().name)
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
         found = self._client.search_model_versions(f"name = '{name}'")
-        there = {version.tags.get("step"): version for version in found if version.run_id == self._id}
+        there = {
+            version.tags.get("step"): version for version in found if version.run_id == self._id
+        }
         for step in dict.fromkeys((best, newest)):
             if step is not None:
                 version = there.get(str(step)) or self._version(name, step)
@@ -259,8 +316,13 @@ class Sender:
             self._client.log_artifact(self._id, str(path), place)
         for folder in ("frozen", f"checkpoints/{step}"):
             if (self._run_dir / folder).exists():
-                self._client.log_artifacts(self._id, str(self._run_dir / folder), f"{place}/{folder}")
-        source, tags = f"{self._artifacts}/{place}", {"step": str(step), "run_dir": str(self._run_dir)}
+                self._client.log_artifacts(
+                    self._id, str(self._run_dir / folder), f"{place}/{folder}"
+                )
+        source, tags = (
+            f"{self._artifacts}/{place}",
+            {"step": str(step), "run_dir": str(self._run_dir)},
+        )
         return self._client.create_model_version(name, source, self._id, tags)
 
     def end(self, status: str) -> None:
@@ -274,7 +336,11 @@ def _mlflow() -> Any:
         import mlflow
     except ModuleNotFoundError:
         raise UserError("tracking needs MLflow: pip install 'genjax-train[tracking]'") from None
-    for name in ("alembic", "mlflow.store", "urllib3.connectionpool"):  # which tell each table and each retry
+    for name in (
+        "alembic",
+        "mlflow.store",
+        "urllib3.connectionpool",
+    ):  # which tell each table and each retry
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
@@ -296,11 +362,17 @@ def _ids(run_dir: Path) -> dict[str, str]:
 
 def _list_files(run_dir: Path) -> list[Path]:
     """The files of a run directory that are in no folder of it, such as the config."""
-    return sorted(path for path in run_dir.iterdir() if path.is_file() and path.name not in (RECORD, lease.NAME))
+    return sorted(
+        path
+        for path in run_dir.iterdir()
+        if path.is_file() and path.name not in (RECORD, lease.NAME)
+    )
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The fields of a config as it is stored, by dotted name; that of a component holds its class."""
+    """The fields of a config as it is stored, by dotted name; that of a component holds its
+    class.
+    """
     if isinstance(value, dict) and "class" in value:
         if path:
             yield path, value["class"].partition(":")[2]
@@ -315,6 +387,8 @@ def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _metric(name: str, value: float | None, time: int, step: int) -> Any:
-    """A number as MLflow has it, with a name of the letters that it allows; null is what was not finite."""
+    """A number as MLflow has it, with a name of the letters that it allows; null is what was
+    not finite.
+    """
     number = math.nan if value is None else value
     return _mlflow().entities.Metric(re.sub(r"[^\w. :/-]", "_", name), number, time, step)

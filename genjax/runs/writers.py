@@ -1,4 +1,6 @@
-"""What a run tells: ``metrics.jsonl``, TensorBoard events, the progress line, pictures and the loss plot."""
+"""What a run tells: ``metrics.jsonl``, TensorBoard events, the progress line, pictures and the
+loss plot.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,21 @@ Numbers = Mapping[str, float]
 
 
 class Writers:
-    """The writers of one run. ``active`` is false on all processes but the first: then nothing is written.
+    """The writers of one run. ``active`` is false on all processes but the first: then nothing is
+    written.
 
-    Rows of ``metrics.jsonl`` past ``step``, the step that the run continues from, are cut. Those up to it that a killed
-    process has not brought to TensorBoard are written there now.
+    Rows of ``metrics.jsonl`` past ``step``, the step that the run continues from, are cut. Those up
+    to it that a killed process has not brought to TensorBoard are written there now.
     """
 
-    def __init__(self, run_dir: epath.Path, step: int, total_steps: int, active: bool = True, quiet: bool = False):
+    def __init__(
+        self,
+        run_dir: epath.Path,
+        step: int,
+        total_steps: int,
+        active: bool = True,
+        quiet: bool = False,
+    ):
         self._run_dir = run_dir
         self._active = active
         self._progress = ProgressLine(total_steps, step) if active and not quiet else None
@@ -71,7 +81,9 @@ class Writers:
         disk.write(self._run_dir / "samples" / f"{step:08d}_{name}.png", png_bytes(image))
         self._events.picture(step, name, image)
 
-    def progress(self, step: int, loss: float, examples_per_second: float, steps_per_second: float) -> None:
+    def progress(
+        self, step: int, loss: float, examples_per_second: float, steps_per_second: float
+    ) -> None:
         """The live line on a terminal, a line a row elsewhere."""
         if self._progress is not None:
             self._progress.show(step, loss, examples_per_second, steps_per_second)
@@ -97,7 +109,9 @@ class ProgressLine:
         self._live = sys.stderr.isatty()
         self._shown = 0.0
 
-    def show(self, step: int, loss: float, examples_per_second: float, steps_per_second: float) -> None:
+    def show(
+        self, step: int, loss: float, examples_per_second: float, steps_per_second: float
+    ) -> None:
         now = time.monotonic()
         # A log file gets a line every few seconds, a terminal one that is redrawn.
         if now - self._shown < (0.1 if self._live else 5.0) and step < self._total:
@@ -108,7 +122,12 @@ class ProgressLine:
             f"step {step}/{self._total}  loss {loss:.5g}  {steps_per_second:,.4g} steps/s  "
             f"{examples_per_second:,.0f} examples/s  {minutes}:{seconds:02d} left"
         )
-        print(f"\r\x1b[K{line}" if self._live else line, end="" if self._live else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{line}" if self._live else line,
+            end="" if self._live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def clear(self) -> None:
         if self._live:
@@ -120,7 +139,9 @@ class ProgressLine:
 
 
 def finite(numbers: Numbers) -> dict[str, float | None]:
-    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has no NaN."""
+    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
+    no NaN.
+    """
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
@@ -130,7 +151,9 @@ def read_rows(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def parse_rows(content: bytes) -> list[dict[str, Any]]:
-    """The rows of lines; what is not a row, such as a line that a crash cut in half, is left out."""
+    """The rows of lines; what is not a row, such as a line that a crash cut in half, is left
+    out.
+    """
     rows = []
     for line in content.splitlines():
         try:
@@ -156,10 +179,16 @@ def plot_losses(run_dir: epath.Path) -> epath.Path:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     for split in ("train", "eval"):
-        points = [(r["step"], r["loss"]) for r in rows if r["split"] == split and r.get("loss") is not None]
+        points = [
+            (r["step"], r["loss"])
+            for r in rows
+            if r["split"] == split and r.get("loss") is not None
+        ]
         if points:
             alone = split == "eval" or len(points) == 1  # a line needs two points to be seen
-            axes.plot(*zip(*points, strict=True), label=split, marker="o" if alone else None, markersize=3)
+            axes.plot(
+                *zip(*points, strict=True), label=split, marker="o" if alone else None, markersize=3
+            )
     axes.set(xlabel="step", ylabel="loss")
     if axes.lines:
         axes.legend()

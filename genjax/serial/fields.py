@@ -12,10 +12,11 @@ T = TypeVar("T")
 
 
 def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
-    """The component with other values in the fields named, such as ``{"steps": 8, "family.coder.dense": 16}``.
+    """The component with other values in the fields named, such as ``{"steps": 8,
+    "family.coder.dense": 16}``.
 
-    An element of a tuple is named by its number: ``"evaluators.0.samples"``. All changes are made before any
-    component checks its fields, so that their order does not matter.
+    An element of a tuple is named by its number: ``"evaluators.0.samples"``. All changes are made
+    before any component checks its fields, so that their order does not matter.
 
     Raises:
       UserError: there is no such field.
@@ -44,5 +45,9 @@ def _parts(component: Any) -> dict[str, Any]:
     if isinstance(component, tuple):
         return {str(number): value for number, value in enumerate(component)}
     if dataclasses.is_dataclass(component) and not isinstance(component, type):
-        return {field.name: getattr(component, field.name) for field in dataclasses.fields(component) if field.init}
+        return {
+            field.name: getattr(component, field.name)
+            for field in dataclasses.fields(component)
+            if field.init
+        }
     return {}

@@ -1,4 +1,6 @@
-"""JSON that strangers wrote: what Python's own parser dies of, or takes without a word, is refused in one line."""
+"""JSON that strangers wrote: what Python's own parser dies of, or takes without a word, is
+refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from genjax.errors import UserError
 
 DEEPEST = 100  # lists and objects within each other
 BLANKS = " \t\r\n"
-HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: JSON can spell one, no encoding of text can
+HALF = re.compile(
+    "[\ud800-\udfff]"
+)  # of a surrogate pair: JSON can spell one, no encoding of text can
 
 
 class _Wrong(ValueError):
@@ -19,7 +23,9 @@ class _Wrong(ValueError):
 
 
 class Value(NamedTuple):
-    """A value of a text: ``value`` itself, and the place in the text where it ``begins`` and where it ``ends``."""
+    """A value of a text: ``value`` itself, and the place in the text where it ``begins`` and
+    where it ``ends``.
+    """
 
     value: Any
     begins: int
@@ -35,29 +41,37 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
       finite: refuse NaN and Infinity, which JSON has no form of.
 
     Raises:
-      UserError: it is not JSON or nested too deeply, or an object has two members of one name; the line is named.
+      UserError: it is not JSON or nested too deeply, or an object has two members of one name; the
+        line is named.
     """
     if isinstance(text, bytes):
         try:
             text = text.decode(json.detect_encoding(text))
         except UnicodeDecodeError as error:
-            raise UserError(f"{where} is no text of JSON: byte {error.start:,} cannot be decoded", where) from None
+            raise UserError(
+                f"{where} is no text of JSON: byte {error.start:,} cannot be decoded", where
+            ) from None
     text = text.removeprefix("\ufeff")
     found = next(values(text, where, finite), None)
     if found is None:
         raise UserError(f"{where} is empty, not JSON", where)
     if rest := text[found.ends :].strip(BLANKS):
-        raise _json_error(where, text, len(text.rstrip(BLANKS)) - len(rest), "something follows the value")
+        raise _json_error(
+            where, text, len(text.rstrip(BLANKS)) - len(rest), "something follows the value"
+        )
     return found.value
 
 
 def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterator[Value]:
-    """The values of a text one after the other, with blanks or nothing between them; errors as of ``parse``.
+    """The values of a text one after the other, with blanks or nothing between them; errors as of
+    ``parse``.
 
     Args:
       line: of the file, in which the text begins.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_refuse if finite else None)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_members, parse_constant=_refuse if finite else None
+    )
     at = 0
     while at < len(text):
         if text[at] in BLANKS:
@@ -67,17 +81,26 @@ def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterato
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise _json_error(where, text, error.pos, error.msg, line) from None
-        except (_Wrong, RecursionError, ValueError) as error:  # the last is of a number of too many digits
+        except (
+            _Wrong,
+            RecursionError,
+            ValueError,
+        ) as error:  # the last is of a number of too many digits
             reason = str(error) if isinstance(error, _Wrong) else _reason(error)
             raise _json_error(where, text, at, reason, line) from None
-        if text.count("[", at, end) + text.count("{", at, end) > DEEPEST and _depth(value) > DEEPEST:
+        if (
+            text.count("[", at, end) + text.count("{", at, end) > DEEPEST
+            and _depth(value) > DEEPEST
+        ):
             raise _json_error(where, text, at, _reason(RecursionError()), line)
         yield Value(value, at, end)
         at = end
 
 
 def replace_halves(value: Any) -> tuple[Any, int]:
-    """A value with U+FFFD for each half of a surrogate pair in its texts, and how many there were."""
+    """A value with U+FFFD for each half of a surrogate pair in its texts, and how many there
+    were.
+    """
     if isinstance(value, str):
         return HALF.subn("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
@@ -85,7 +108,9 @@ def replace_halves(value: Any) -> tuple[Any, int]:
         return [item for item, _ in items], sum(count for _, count in items)
     if isinstance(value, dict):
         pairs = [(replace_halves(name), replace_halves(item)) for name, item in value.items()]
-        return {name: item for (name, _), (item, _) in pairs}, sum(a + b for (_, a), (_, b) in pairs)
+        return {name: item for (name, _), (item, _) in pairs}, sum(
+            a + b for (_, a), (_, b) in pairs
+        )
     return value, 0
 
 

@@ -1,4 +1,6 @@
-"""Read what a run has stored: JSON of known shape, the components that it names, and its copy of its config file."""
+"""Read what a run has stored: JSON of known shape, the components that it names, and its copy
+of its config file.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ from genjax.serial import trust
 
 PATIENCE = 20.0  # seconds that a config file may take to load
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-# The functions of genjax that a stored config may name: rewards, which compute and touch nothing else.
+# The functions of genjax that a stored config may name: rewards, which compute and touch nothing
+# else.
 FUNCTIONS = frozenset(
     {
         "genjax.data.sources.arithmetic:correct",
@@ -101,7 +104,9 @@ def damage_error(path: epath.Path, what: str, cure: str) -> UserError:
 
 
 def execute(path: Path, content: bytes) -> ModuleType:
-    """The module of a config file; the same for the same text, so that its classes are the same ones, too."""
+    """The module of a config file; the same for the same text, so that its classes are the
+    same ones, too.
+    """
     with blame_config(path):
         module = _module(path.resolve(), content)
     sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
@@ -115,14 +120,17 @@ def _module(path: Path, content: bytes) -> ModuleType:
         raise UserError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[CONFIG_MODULE] = module
-    code = compile(content, path, "exec", dont_inherit=True)  # not by the loader, which may find stale bytecode
+    code = compile(
+        content, path, "exec", dont_inherit=True
+    )  # not by the loader, which may find stale bytecode
     exec(code, module.__dict__)
     return module
 
 
 @contextlib.contextmanager
 def blame_config(path: Path) -> Iterator[None]:
-    """Whatever a config file raises is its author's to fix; what it prints goes to stderr, not into the output.
+    """Whatever a config file raises is its author's to fix; what it prints goes to stderr, not into
+    the output.
 
     Raises:
       UserError: it failed, ended the process, or has not come to an end after ``PATIENCE`` seconds.
@@ -147,8 +155,12 @@ def blame_config(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """Interrupt what takes longer than ``PATIENCE`` seconds; in the main thread alone, where signals arrive."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    """Interrupt what takes longer than ``PATIENCE`` seconds; in the main thread alone, where
+    signals arrive.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(
+        signal, "setitimer"
+    ):
         yield
         return
 
@@ -165,13 +177,15 @@ def _bounded() -> Iterator[None]:
 
 
 def from_json(value: Any, config_source: Path | None = None) -> Any:
-    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything else.
+    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything
+    else.
 
     Args:
       config_source: the copy of the config file, for classes that the config itself defined.
 
     Raises:
-      Untrusted: a class or function is not one of genjax's own, and the user has not allowed it, see ``trust``.
+      Untrusted: a class or function is not one of genjax's own, and the user has not allowed it,
+        see ``trust``.
       UserError: one does not exist, or cannot be made of what is stored.
     """
     if isinstance(value, list):
@@ -184,20 +198,25 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         raise UserError("a component has no class")
     cls = _class(value["class"], config_source)
     fields = {f.name for f in dataclasses.fields(cls) if f.init}
-    given = {name: from_json(item, config_source) for name, item in value.items() if name != "class"}
+    given = {
+        name: from_json(item, config_source) for name, item in value.items() if name != "class"
+    }
     for name in given.keys() - fields:
         raise unknown_name(f"field of {cls.__name__}", name, fields)
     hints = typing.get_type_hints(cls)
     try:
         with np.errstate(over="raise"):
-            arrays = {n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray}
+            arrays = {
+                n: np.asarray(v, np.float32) for n, v in given.items() if hints.get(n) is np.ndarray
+            }
         for name in arrays:
             if not np.isfinite(arrays[name]).all():
                 raise UserError(f"{name} of {cls.__name__} must be finite", name)
         return cls(**given | arrays)
     except UserError:
         raise
-    except Exception as error:  # a field is missing, or holds another type, which each class notices in its own way
+    # a field is missing, or holds another type, which each class notices in its own way
+    except Exception as error:
         raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
 
 
@@ -207,7 +226,8 @@ def load_function(name: str, config_source: Path | None = None) -> FunctionType:
     if not isinstance(found, FunctionType):
         raise UserError(f"{name} is not a function")
     module = name.partition(":")[0]
-    # A function of genjax may do anything with the arguments of a reward: run a config, write a file.
+    # A function of genjax may do anything with the arguments of a reward: run a config, write a
+    # file.
     if _is_own(module) and name not in FUNCTIONS and not _is_allowed(name):
         raise _untrusted_error(f"the function {name}", module)
     return found
@@ -234,10 +254,15 @@ def _load_object(name: str, config_source: Path | None) -> Any:
         # Not getattr, which may run code, and which walks from a module to those that it imports.
         inside = vars(found) if isinstance(found, ModuleType | type) else {}
         if part not in inside or (isinstance(inside[part], ModuleType)):
-            here = (name for name, known in inside.items() if isinstance(known, type | FunctionType))
+            here = (
+                name for name, known in inside.items() if isinstance(known, type | FunctionType)
+            )
             raise unknown_name(f"class or function of {module_name}", path, here)
         found = inside[part]
-    if isinstance(found, type | FunctionType) and (found.__module__, found.__qualname__) != (module_name, path):
+    if isinstance(found, type | FunctionType) and (found.__module__, found.__qualname__) != (
+        module_name,
+        path,
+    ):
         home = f"{found.__module__}:{found.__qualname__}"
         raise UserError(f"{name} is not defined there: its own name is {home}")
     return found
@@ -246,11 +271,20 @@ def _load_object(name: str, config_source: Path | None) -> Any:
 def _import_module(name: str) -> ModuleType:
     module_name = name.partition(":")[0]
     # What the user names may lie in the current folder; what a file names never does.
-    place = contextlib.nullcontext() if trust.is_named_by_user(module_name) else trust.exclude_current_folder()
+    place = (
+        contextlib.nullcontext()
+        if trust.is_named_by_user(module_name)
+        else trust.exclude_current_folder()
+    )
     try:
         with place:
             return importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError, OSError):  # the last two for what is not the name of a module
+    except (
+        ImportError,
+        ValueError,
+        TypeError,
+        OSError,
+    ):  # the last two for what is not the name of a module
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
 
 
@@ -266,7 +300,9 @@ def _load_config_copy(source: Path, name: str) -> ModuleType:
         with trust.exclude_current_folder():
             return execute(source, content)
     digest = hashlib.sha256(content).hexdigest()[:12]
-    raise _untrusted_error(f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE)
+    raise _untrusted_error(
+        f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE
+    )
 
 
 def _is_own(module: str) -> bool:
@@ -286,7 +322,9 @@ def _untrusted_error(what: str, module: str) -> trust.Untrusted:
 
 
 def list_code(tree: Any) -> Iterator[str]:
-    """The entries, for ``trust``, of all classes and functions in a JSON tree that are not free to use anyway."""
+    """The entries, for ``trust``, of all classes and functions in a JSON tree that are not
+    free to use anyway.
+    """
     if isinstance(tree, list):
         for item in tree:
             yield from list_code(item)

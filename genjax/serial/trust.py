@@ -1,8 +1,9 @@
 """Decide whose code may run when a file of a run names it.
 
-genjax's own components always may. All else needs the user's word: ``--trust``, ``genjax.load(run_dir, trust=True)``,
-or that this user has trained with the same code on this machine. That is known by a folder outside of every run, with
-one file an entry: many processes may write there at once, and removing a file withdraws the trust.
+genjax's own components always may. All else needs the user's word: ``--trust``,
+``genjax.load(run_dir, trust=True)``, or that this user has trained with the same code on this
+machine. That is known by a folder outside of every run, with one file an entry: many processes may
+write there at once, and removing a file withdraws the trust.
 """
 
 from __future__ import annotations
@@ -90,12 +91,18 @@ def remember(entries: Iterable[str], quietly: bool = False) -> None:
     except OSError as error:
         if quietly:
             return
-        print(f"this run will need --trust later: its code cannot be recorded ({error})", file=sys.stderr, flush=True)
+        print(
+            f"this run will need --trust later: its code cannot be recorded ({error})",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @contextlib.contextmanager
 def exclude_current_folder() -> Iterator[None]:
-    """Import nothing from the current folder, which may be a stranger's, until the end of the block."""
+    """Import nothing from the current folder, which may be a stranger's, until the end of the
+    block.
+    """
     before = list(sys.path)
     here = os.path.realpath(os.curdir)
     sys.path[:] = [path for path in before if path and os.path.realpath(path) != here]
@@ -116,7 +123,9 @@ def _folder() -> Path:
       OSError: this user has no home.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state):  # the standard says to ignore such; it would lie in the current folder
+    if not os.path.isabs(
+        state
+    ):  # the standard says to ignore such; it would lie in the current folder
         state = os.path.expanduser("~/.local/state")
     if not os.path.isabs(state):
         raise OSError("there is no home folder")

@@ -1,4 +1,6 @@
-"""What is asked of every config: its whole form is sound, its tiny form trains, samples and is judged."""
+"""What is asked of every config: its whole form is sound, its tiny form trains, samples and is
+judged.
+"""
 
 import dataclasses
 import json
@@ -75,19 +77,31 @@ def on_tiny_runs(family: Family, trained: TrainedRuns) -> Family:
 
 def from_tiny_run(start: StartFrom, trained: TrainedRuns) -> StartFrom:
     """The start on a tiny run of the config that it names."""
-    return start if start.run is None else dataclasses.replace(start, run=tiny_run(start.run, trained))
+    return (
+        start if start.run is None else dataclasses.replace(start, run=tiny_run(start.run, trained))
+    )
 
 
 def check_whole_form(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It survives its JSON, is documented, and its state can be made with its data and prerequisites."""
+    """It survives its JSON, is documented, and its state can be made with its data and
+    prerequisites.
+    """
     experiment, path = load_config(name)
     assert loads(dumps(experiment)) == experiment
     assert path.read_text().startswith('"""'), "a config's docstring is its lab note"
     data = opened(experiment.data, monkeypatch)
-    wanted = {role: load_config(Path(run_dir).name)[0] for role, run_dir in wrap_family(experiment.family).runs.items()}
-    specs = {role: base_spec(opened(base.data, monkeypatch).spec, data.spec) for role, base in wanted.items()}
+    wanted = {
+        role: load_config(Path(run_dir).name)[0]
+        for role, run_dir in wrap_family(experiment.family).runs.items()
+    }
+    specs = {
+        role: base_spec(opened(base.data, monkeypatch).spec, data.spec)
+        for role, base in wanted.items()
+    }
     others = {role: Trained(role, base.family, specs[role]) for role, base in wanted.items()}
-    experiment = dataclasses.replace(experiment, family=wrap_family(experiment.family).resolve(others, data.spec))
+    experiment = dataclasses.replace(
+        experiment, family=wrap_family(experiment.family).resolve(others, data.spec)
+    )
     state = jax.eval_shape(initial_state(experiment, data.spec, others))
     experiment.optimizer.check(state.params)
 
@@ -101,18 +115,26 @@ def base_spec(base: Spec, own: Spec) -> Spec:
     return dataclasses.replace(base, vocabulary=own.vocabulary, token_bytes=own.token_bytes)
 
 
-def check_tiny_form(name: str, trained: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It trains, loads, samples what it sampled before, and is judged on held-out data as it was while training."""
+def check_tiny_form(
+    name: str, trained: TrainedRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It trains, loads, samples what it sampled before, and is judged on held-out data as it
+    was while training.
+    """
     experiment, path = load_config(name, tiny=True)
     data = opened(experiment.data, monkeypatch)
     family = on_tiny_runs(experiment.family, trained)
     start = from_tiny_run(experiment.start_from, trained)
-    experiment = dataclasses.replace(experiment, family=family, data=toy.Shortened(experiment.data), start_from=start)
+    experiment = dataclasses.replace(
+        experiment, family=family, data=toy.Shortened(experiment.data), start_from=start
+    )
     experiment = dataclasses.replace(experiment, devices=Devices(count=1))
     run = genjax.train(experiment, tmp_path / "run", source=path, quiet=True)
     assert run.step == int(run.state.step) == experiment.steps
 
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert all(row["loss"] is not None for row in rows)
     held_out = "test" if "test" in data.splits else "train"  # all examples may train
     assert {row["split"] for row in rows} == {"train"} | ({"eval"} if held_out == "test" else set())
@@ -123,8 +145,13 @@ def check_tiny_form(name: str, trained: TrainedRuns, tmp_path: Path, monkeypatch
     loaded = genjax.load(tmp_path / "run")
     if experiment.family.no_samples is None:
         samples = loaded.sample(num=3)
-        tokens = data.spec.entry.endswith("tokens")  # of texts a prompt and the sampler decide the length
-        assert samples.shape == (3, *(samples.shape[1:] if tokens else data.spec.shape)) and np.isfinite(samples).all()
+        tokens = data.spec.entry.endswith(
+            "tokens"
+        )  # of texts a prompt and the sampler decide the length
+        assert (
+            samples.shape == (3, *(samples.shape[1:] if tokens else data.spec.shape))
+            and np.isfinite(samples).all()
+        )
         np.testing.assert_array_equal(samples, run.sample(num=3))
     else:
         with pytest.raises(UserError, match=re.escape(experiment.family.no_samples)):

@@ -13,7 +13,17 @@ from genjax.data.dataset import Spec
 from genjax.experiment import list_configs, load_config
 from tests.configs.checks import check_whole_form, configs
 
-FOLDERS = ("autoregressive", "captioner", "classifier", "diffusion", "gan", "masked_lm", "posttrain", "reward", "vae")
+FOLDERS = (
+    "autoregressive",
+    "captioner",
+    "classifier",
+    "diffusion",
+    "gan",
+    "masked_lm",
+    "posttrain",
+    "reward",
+    "vae",
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +32,12 @@ FOLDERS = ("autoregressive", "captioner", "classifier", "diffusion", "gan", "mas
         ("makemore_mlp", 27, None, 11_897),
         ("multi30k_de_en", 5893, 7853, 9_038_341),
         ("gpt2_124m", 50_257, None, 124_439_808),
-        ("gpt_shakespeare_gpu", 65, None, 10_646_784 + 256 * 384),  # nanoGPT counts no positions: 10.65M
+        (
+            "gpt_shakespeare_gpu",
+            65,
+            None,
+            10_646_784 + 256 * 384,
+        ),  # nanoGPT counts no positions: 10.65M
         ("gpt_shakespeare_char", 65, None, 795_904 + 64 * 128),  # 0.80M
     ],
 )

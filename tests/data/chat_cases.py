@@ -6,7 +6,17 @@ The templates are written for these tests; they give the texts that the models' 
 import functools
 import json
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.turns import Turn
@@ -27,7 +37,8 @@ QWEN2 = (
 )
 LLAMA3 = (
     "{%- for m in messages -%}"
-    "{%- set said = '<|start_header_id|>' ~ m['role'] ~ '<|end_header_id|>\\n\\n' ~ m['content'] | trim -%}"
+    "{%- set said = '<|start_header_id|>' ~ m['role'] ~ '<|end_header_id|>\\n\\n' ~ m['content'] | "
+    "trim -%}"
     "{{ (bos_token if loop.first else '') ~ said ~ '<|eot_id|>' }}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}"
@@ -92,16 +103,23 @@ TEXT = [
 
 
 def byte_level():
-    """As Qwen2's and Llama 3's: bytes, split by a pattern; offsets of its post-processor are trimmed."""
+    """As Qwen2's and Llama 3's: bytes, split by a pattern; offsets of its post-processor are
+    trimmed.
+    """
     tokenizer = Tokenizer(models.BPE())
     pattern = Regex(r" ?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     letters = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[], initial_alphabet=letters, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[], initial_alphabet=letters, show_progress=False
+    )
     tokenizer.train_from_iterator(TEXT, trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
@@ -113,7 +131,9 @@ def fallback_vocabulary():
 
 
 def sentencepiece(scheme):
-    """As Llama 2's, Mistral's and Gemma's: words with ▁ for a space, bytes for what the vocabulary lacks."""
+    """As Llama 2's, Mistral's and Gemma's: words with ▁ for a space, bytes for what the
+    vocabulary lacks.
+    """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     trainer = trainers.BpeTrainer(vocab_size=150, special_tokens=[], show_progress=False)
@@ -122,27 +142,41 @@ def sentencepiece(scheme):
     names = [*fallback_vocabulary(), *learned["vocab"]]
     vocabulary = {name: i for i, name in enumerate(dict.fromkeys(names))}
     merges = [tuple(pair) for pair in learned["merges"]]
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+    )
     if scheme == "legacy":  # Llama 2's: every piece between special tokens begins with ▁
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
     elif scheme == "gemma":
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     normalized = {"normalized": False, "special": True}
     tokenizer.add_special_tokens([AddedToken(name, **normalized) for name in SPECIAL])
     if scheme == "gemma":  # which has runs of new lines as ordinary added tokens
-        tokenizer.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("\n\n\n", normalized=False)])
+        tokenizer.add_tokens(
+            [AddedToken("\n\n", normalized=False), AddedToken("\n\n\n", normalized=False)]
+        )
     return tokenizer
 
 
 def unigram():
-    """As T5's: special tokens lie in the vocabulary of the model, at a score that beats all letters."""
+    """As T5's: special tokens lie in the vocabulary of the model, at a score that beats all
+    letters.
+    """
     letters = sorted(set("".join(TEXT).replace(" ", "▁")) | set("".join(SPECIAL)))
     pieces = [(name, 0.0) for name in SPECIAL]
-    pieces += [(letter, -3.0) for letter in letters] + [("▁tea", -2.0), ("▁is", -2.0), ("user", -2.5)]
+    pieces += [(letter, -3.0) for letter in letters] + [
+        ("▁tea", -2.0),
+        ("▁is", -2.0),
+        ("user", -2.5),
+    ]
     tokenizer = Tokenizer(models.Unigram(pieces, 0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
     tokenizer.decoder = decoders.Metaspace()
@@ -151,7 +185,9 @@ def unigram():
 
 
 def stripping():
-    """Bytes, whose special tokens take the blanks beside them, and match whole words or normalised text."""
+    """Bytes, whose special tokens take the blanks beside them, and match whole words or
+    normalised text.
+    """
     tokenizer = byte_level()
     tokenizer.normalizer = normalizers.NFC()
     stored = json.loads(tokenizer.to_str())

@@ -1,4 +1,6 @@
-"""Problems: each once, the two splits apart, answers right but for a known share, and what a right answer is."""
+"""Problems: each once, the two splits apart, answers right but for a known share, and what a
+right answer is.
+"""
 
 import dataclasses
 
@@ -22,10 +24,14 @@ def test_the_splits_hold_every_problem_once(digits, operations):
     total = len(operations) * 100**digits
     source = Arithmetic(digits, operations, size=total - 30, test_size=30)
     assert source.problems == total
-    train, test = ([problem for problem, _ in source.examples(split)] for split in ("train", "test"))
+    train, test = (
+        [problem for problem, _ in source.examples(split)] for split in ("train", "test")
+    )
     numbers = range(10**digits)
     assert len(train) == total - 30 and len(test) == 30
-    assert sorted(train + test) == sorted(f"{a}{sign}{b}" for sign in operations for a in numbers for b in numbers)
+    assert sorted(train + test) == sorted(
+        f"{a}{sign}{b}" for sign in operations for a in numbers for b in numbers
+    )
 
 
 def test_a_problem_depends_on_the_seed_and_its_place_alone():
@@ -57,10 +63,14 @@ def test_rows_give_the_problem_and_predict_the_answer_and_its_end():
     for name, split in data.splits.items():
         batch = split.batch(np.arange(len(split)))
         for row, (problem, answer) in enumerate(SOURCE.examples(name)):
-            tokens, prefix, learned = (batch[n][row] for n in ("tokens", "prefix_mask", "loss_mask"))
+            tokens, prefix, learned = (
+                batch[n][row] for n in ("tokens", "prefix_mask", "loss_mask")
+            )
             asked = [data.codec.start, *data.codec.encode(f"{problem}=")]
             np.testing.assert_array_equal(tokens[prefix > 0], asked)
-            np.testing.assert_array_equal(tokens[learned > 0], [*data.codec.encode(answer), data.codec.end])
+            np.testing.assert_array_equal(
+                tokens[learned > 0], [*data.codec.encode(answer), data.codec.end]
+            )
             assert prefix.sum() == len(asked) and not (prefix * learned).any()
     np.testing.assert_array_equal(data.codec.as_prompt("12+7"), data.codec.encode("12+7="))
     assert SOURCE.open().fingerprint == data.fingerprint
@@ -100,7 +110,9 @@ def test_a_prompt_that_is_no_problem_is_named():
     for prompt in ("12+7", "12/7=", "12+=", "=", "1+2+3="):
         with pytest.raises(UserError, match="is no problem such as '12"):
             correct([prompt], ["19"])
-    with pytest.raises(UserError, match=r"the reward correct failed on the response '3' to the prompt '1\+x='"):
+    with pytest.raises(
+        UserError, match=r"the reward correct failed on the response '3' to the prompt '1\+x='"
+    ):
         score_texts(correct, ["1+2=", "1+x="], ["3", "3"])
 
 
@@ -114,7 +126,11 @@ def test_a_prompt_that_is_no_problem_is_named():
         ({"operations": "+/"}, "unknown operation '/'"),
         ({"size": 0}, "size must be from 1 to 1000000"),
         ({"wrong": 1.5}, "wrong must be from 0 to 1"),
-        ({"digits": 1}, "there are 200 problems of 1 digits and the operations .* but 16,000 are to train and 1,000"),
+        (
+            {"digits": 1},
+            "there are 200 problems of 1 digits and the operations .* but 16,000 are to train and "
+            "1,000",
+        ),
     ],
 )
 def test_bad_settings_are_refused(changes, words):

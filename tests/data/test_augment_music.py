@@ -45,7 +45,9 @@ def test_each_piece_of_a_row_moves_as_a_whole_by_every_interval():
 
 
 def test_a_piece_stays_where_a_note_would_leave_the_keyboard():
-    tokens = jnp.asarray(np.tile(np.concatenate([[0], CODEC.encode([(108, 60)]), [0]]), (60, 1)), jnp.int32)
+    tokens = jnp.asarray(
+        np.tile(np.concatenate([[0], CODEC.encode([(108, 60)]), [0]]), (60, 1)), jnp.int32
+    )
     batch = {"tokens": tokens, "loss_mask": jnp.ones(tokens.shape).at[:, 0].set(0)}
     found = Transposition()(jax.random.key(1), batch)["tokens"]
     moves = np.asarray(found - tokens)

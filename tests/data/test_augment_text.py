@@ -24,8 +24,15 @@ def packed() -> dict[str, jax.Array]:
     segment_ids = np.where(np.sort(segment_ids, 1) == 9, 0, np.sort(segment_ids, 1))
     begins = np.diff(segment_ids, axis=1, prepend=-1) != 0
     tokens = np.where(segment_ids > 0, 100 * segment_ids + np.arange(WIDTH), 0)
-    batch = {"tokens": tokens, "segment_ids": segment_ids, "loss_mask": ((segment_ids > 0) & ~begins) * 1.0}
-    return {name: jnp.asarray(x, np.float32 if name == "loss_mask" else np.int32) for name, x in batch.items()}
+    batch = {
+        "tokens": tokens,
+        "segment_ids": segment_ids,
+        "loss_mask": ((segment_ids > 0) & ~begins) * 1.0,
+    }
+    return {
+        name: jnp.asarray(x, np.float32 if name == "loss_mask" else np.int32)
+        for name, x in batch.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,10 @@ def plain() -> dict[str, jax.Array]:
     inside = np.arange(WIDTH) < length[:, None]
     loss_mask = inside & (np.arange(WIDTH) > 0)
     tokens = np.where(inside, np.random.default_rng(1).integers(1, 7, (ROWS, WIDTH)), 0)
-    return {"tokens": jnp.asarray(tokens, np.int32), "loss_mask": jnp.asarray(loss_mask, np.float32)}
+    return {
+        "tokens": jnp.asarray(tokens, np.int32),
+        "loss_mask": jnp.asarray(loss_mask, np.float32),
+    }
 
 
 def test_padding_is_known_with_and_without_segments(packed, plain):
@@ -48,9 +58,13 @@ def test_padding_is_known_with_and_without_segments(packed, plain):
 def test_what_is_predicted_stays_and_padding_is_not_touched(augment, form, request):
     batch = request.getfixturevalue(form)
     found = jax.jit(augment)(KEY, batch)
-    assert all(found[name] is batch[name] or np.array_equal(found[name], batch[name]) for name in batch)
+    assert all(
+        found[name] is batch[name] or np.array_equal(found[name], batch[name]) for name in batch
+    )
     assert found.keys() - batch.keys() == {"inputs"}
-    assert found["inputs"].dtype == np.int32 and not np.array_equal(found["inputs"], batch["tokens"])
+    assert found["inputs"].dtype == np.int32 and not np.array_equal(
+        found["inputs"], batch["tokens"]
+    )
     assert not np.asarray(found["inputs"])[~np.asarray(real_mask(batch))].any()
     assert np.array_equal(found["inputs"], augment(KEY, batch)["inputs"])
     assert not np.array_equal(found["inputs"], augment(jax.random.key(1), batch)["inputs"])
@@ -97,7 +111,9 @@ def substituted(tokens, segments, loss_mask):
         for old, new in TABLE:
             stop = i + len(old)
             if tuple(tokens[i:stop]) == old and (segments[i:stop] == segments[i]).all():
-                out += [(t, segments[i], loss_mask[i + min(j, len(old) - 1)]) for j, t in enumerate(new)]
+                out += [
+                    (t, segments[i], loss_mask[i + min(j, len(old) - 1)]) for j, t in enumerate(new)
+                ]
                 i = stop
                 break
         else:
@@ -108,8 +124,13 @@ def substituted(tokens, segments, loss_mask):
 
 
 def test_substitution_is_that_of_a_plain_loop(packed):
-    tokens = np.where(packed["segment_ids"] > 0, np.random.default_rng(2).integers(1, 6, (ROWS, WIDTH)), 0)
-    batch = packed | {"tokens": jnp.asarray(tokens, np.int32), "positions": jnp.zeros((ROWS, WIDTH), np.int32)}
+    tokens = np.where(
+        packed["segment_ids"] > 0, np.random.default_rng(2).integers(1, 6, (ROWS, WIDTH)), 0
+    )
+    batch = packed | {
+        "tokens": jnp.asarray(tokens, np.int32),
+        "positions": jnp.zeros((ROWS, WIDTH), np.int32),
+    }
     found = jax.jit(Substitution(TABLE, 1.0))(KEY, batch)
     for row in range(ROWS):
         ids, segments, loss_mask = substituted(

@@ -1,4 +1,6 @@
-"""Conversations: who speaks, what is learned, and that a prompt is the same tokens wherever it stands."""
+"""Conversations: who speaks, what is learned, and that a prompt is the same tokens wherever it
+stands.
+"""
 
 import numpy as np
 import pytest
@@ -12,13 +14,19 @@ from genjax.families.autoregressive.request import Decoding
 END = "<|endoftext|>"
 TEMPLATE = ChatTemplate()
 SHORT = ChatTemplate((("user", "Q:", "\n"), ("assistant", "A:", "\n")))
-TURNS = (Turn("user", "one?"), Turn("assistant", "two"), Turn("user", "three?"), Turn("assistant", "four"))
+TURNS = (
+    Turn("user", "one?"),
+    Turn("assistant", "two"),
+    Turn("user", "three?"),
+    Turn("assistant", "four"),
+)
 
 
 def subwords():
     """A vocabulary that has learned the borders of turns, among them two new lines as one token."""
     text = (
-        TEMPLATE.prompt((Turn("system", "Be short."), Turn("user", "Say it.\n\n### Input:\nwell"))) + "It is said.\n\n"
+        TEMPLATE.prompt((Turn("system", "Be short."), Turn("user", "Say it.\n\n### Input:\nwell")))
+        + "It is said.\n\n"
     )
     codec = Subwords("bpe", 320, (END,), start_token=END, end_token=END).fit([text * 20])
     assert len(codec.encode("\n\n")) == 1
@@ -28,13 +36,24 @@ def subwords():
 def test_a_template_stands_around_turns():
     asked = (Turn("system", "Be short."), Turn("user", "Say it."))
     assert TEMPLATE.prompt(asked) == "Be short.\n\n### Instruction:\nSay it.\n\n### Response:\n"
-    assert SHORT.pieces(TURNS) == [("Q:one?\nA:", False), ("two", True), ("\nQ:three?\nA:", False), ("four", True)]
+    assert SHORT.pieces(TURNS) == [
+        ("Q:one?\nA:", False),
+        ("two", True),
+        ("\nQ:three?\nA:", False),
+        ("four", True),
+    ]
 
 
 def test_answers_and_their_ends_are_learned_and_nothing_else():
     codec = Characters(delimiter=True).fit(["QA:\nonetwhrfu?"])
     found = conversation(codec, SHORT, TURNS, "here")
-    learned = [("", False), ("Q:one?\nA:", False), ("two", True), ("\nQ:three?\nA:", False), ("four", True)]
+    learned = [
+        ("", False),
+        ("Q:one?\nA:", False),
+        ("two", True),
+        ("\nQ:three?\nA:", False),
+        ("four", True),
+    ]
     wanted = [len(text) + flag for text, flag in learned]  # each answer has an end
     wanted[0] = int(codec.start is not None)
     assert found.learned.tolist() == np.repeat([flag for _, flag in learned], wanted).tolist()
@@ -42,14 +61,22 @@ def test_answers_and_their_ends_are_learned_and_nothing_else():
     assert (found.tokens[found.learned] == codec.end).sum() == 2 and found.tokens[-1] == codec.end
     assert found.tokens.dtype == np.int32 and found.learned.dtype == bool
     cut = found.cut(wanted[0] + 9 + 4 + 3)  # into the second question
-    assert codec.decode(cut.tokens[cut.learned]).startswith("two") and cut.learned[-1] and len(cut.tokens) == 14
+    assert (
+        codec.decode(cut.tokens[cut.learned]).startswith("two")
+        and cut.learned[-1]
+        and len(cut.tokens) == 14
+    )
 
 
 @pytest.mark.parametrize("answer", ["It is said.", "\n\nwell", "###"])
-@pytest.mark.parametrize("question", ["Say it.", "Say it.\n\n### Input:\nwell", "say \n", "<|endoftext|>"])
+@pytest.mark.parametrize(
+    "question", ["Say it.", "Say it.\n\n### Input:\nwell", "say \n", "<|endoftext|>"]
+)
 def test_a_prompt_is_the_same_tokens_with_and_without_its_answer(question, answer):
     codec = subwords()
-    found = conversation(codec, TEMPLATE, (Turn("user", question), Turn("assistant", answer)), "here")
+    found = conversation(
+        codec, TEMPLATE, (Turn("user", question), Turn("assistant", answer)), "here"
+    )
     first = int(found.learned.argmax())
     prompt = ChatCodec(codec, TEMPLATE).as_prompt(question)
     assert found.tokens[:first].tolist() == [codec.start, *prompt.tolist()]
@@ -61,14 +88,26 @@ def test_a_prompt_is_the_same_tokens_with_and_without_its_answer(question, answe
 def test_a_codec_of_conversations_is_that_of_its_text_but_for_prompts():
     codec = subwords()
     chat = ChatCodec(codec)
-    for name in ("vocabulary", "start", "end", "pad", "mask", "one_spelling", "shown", "levels", "is_fitted"):
+    for name in (
+        "vocabulary",
+        "start",
+        "end",
+        "pad",
+        "mask",
+        "one_spelling",
+        "shown",
+        "levels",
+        "is_fitted",
+    ):
         assert getattr(chat, name) == getattr(codec, name), name
     for name in ("token_bytes", "token_kinds"):
         np.testing.assert_array_equal(getattr(chat, name), getattr(codec, name))
     ids = chat.encode("Say it.")
     assert chat.decode(ids) == "Say it." and chat.target == codec
     asked = Decoding(prompt="Say it.", stop=("###",)).encoded(chat)
-    assert asked.prompts == ((codec.start, *chat.as_prompt("Say it.").tolist()),) and asked.ends == (codec.end,)
+    assert asked.prompts == (
+        (codec.start, *chat.as_prompt("Say it.").tolist()),
+    ) and asked.ends == (codec.end,)
 
 
 def test_what_is_no_conversation_is_refused():
@@ -82,7 +121,10 @@ def test_what_is_no_conversation_is_refused():
             (Turn("tool", "one?"), Turn("assistant", "two")),
             "record 3: .* role 'tool'; its roles are user, assistant",
         ),
-        ((Turn("user", "one!"), Turn("assistant", "two")), "'!' .*at character 5 of record 3 is not in the vocabulary"),
+        (
+            (Turn("user", "one!"), Turn("assistant", "two")),
+            "'!' .*at character 5 of record 3 is not in the vocabulary",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             conversation(codec, SHORT, turns, "record 3")

@@ -1,4 +1,6 @@
-"""Supervised fine-tuning: answers alone teach, packed or not; a run goes on bitwise and answers what it is asked."""
+"""Supervised fine-tuning: answers alone teach, packed or not; a run goes on bitwise and
+answers what it is asked.
+"""
 
 import json
 from dataclasses import replace
@@ -66,8 +68,12 @@ def loss_of(state, batch):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_loss_has_no_gradient_by_any_prediction_but_those_of_answers(tmp_path, monkeypatch, packed):
-    """By the logits: added to the head as noughts, so that the slope of the loss by each of them is seen."""
+def test_the_loss_has_no_gradient_by_any_prediction_but_those_of_answers(
+    tmp_path, monkeypatch, packed
+):
+    """By the logits: added to the head as noughts, so that the slope of the loss by each of
+    them is seen.
+    """
     data = source(tmp_path, packed).open()
     state, batch = state_of(data), whole(data)
     learned = np.asarray(batch["loss_mask"])[:, 1:] > 0
@@ -79,7 +85,9 @@ def test_the_loss_has_no_gradient_by_any_prediction_but_those_of_answers(tmp_pat
             total = jax.nn.logsumexp(logits, -1)
             return total - jnp.take_along_axis(logits, targets[:, None], 1)[:, 0], total
 
-        monkeypatch.setattr("genjax.families.autoregressive.autoregressive.chunked_cross_entropy", seen)
+        monkeypatch.setattr(
+            "genjax.families.autoregressive.autoregressive.chunked_cross_entropy", seen
+        )
         return FAMILY.evaluate(state, batch, KEY)["loss"].value
 
     noughts = jnp.zeros((*learned.shape, size))
@@ -97,10 +105,14 @@ def test_what_a_prompt_says_next_changes_no_loss_and_what_an_answer_says_does(tm
     state, batch = state_of(data), whole(data)
     tokens, learned = batch["tokens"], np.asarray(batch["loss_mask"]) > 0
     one = jnp.eye(tokens.size, dtype=jnp.int32).reshape(-1, *tokens.shape)
-    changed = (tokens[None] + jnp.concatenate([jnp.zeros_like(one[:1]), one])) % data.spec.vocabulary
+    changed = (
+        tokens[None] + jnp.concatenate([jnp.zeros_like(one[:1]), one])
+    ) % data.spec.vocabulary
 
     def loss(others):
-        return FAMILY.evaluate(state, batch | {"inputs": tokens, "tokens": others}, KEY)["loss"].value
+        return FAMILY.evaluate(state, batch | {"inputs": tokens, "tokens": others}, KEY)[
+            "loss"
+        ].value
 
     before, *after = np.asarray(jax.jit(jax.vmap(loss))(changed)).tolist()
     assert [value != before for value in after] == learned.ravel().tolist()
@@ -115,9 +127,13 @@ def test_packed_rows_have_the_losses_and_gradients_of_rows_of_their_own(tmp_path
         found = FAMILY.predictions(params, batch)
         return jnp.sum(found.nll * found.weight) / jnp.sum(found.weight)
 
-    one, two = (jax.jit(jax.value_and_grad(value))(state.params, whole(data)) for data in (plain, packed))
+    one, two = (
+        jax.jit(jax.value_and_grad(value))(state.params, whole(data)) for data in (plain, packed)
+    )
     np.testing.assert_allclose(one[0], two[0], rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), one[1], two[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), one[1], two[1]
+    )
 
     def losses(data):
         found = jax.jit(FAMILY.predictions)(state.params, whole(data))
@@ -128,13 +144,22 @@ def test_packed_rows_have_the_losses_and_gradients_of_rows_of_their_own(tmp_path
 
 def experiment(data, **fields):
     net = Transformer(layers=1, heads=2, width=16, context=64, dropout=0.1)
-    told = {"steps": 6, "every": Every(log=2, evaluate=4, sample=4, checkpoint=2), "keep": Keep(best=None)} | fields
+    told = {
+        "steps": 6,
+        "every": Every(log=2, evaluate=4, sample=4, checkpoint=2),
+        "keep": Keep(best=None),
+    } | fields
     family = Autoregressive(net, sampler=Decoding(steps=8, prompt="one"))
-    return Experiment(family, data, Adam(Constant(0.01)), batch_size=2, devices=Devices(count=1), **told)
+    return Experiment(
+        family, data, Adam(Constant(0.01)), batch_size=2, devices=Devices(count=1), **told
+    )
 
 
 def test_a_stopped_run_goes_on_bitwise_and_samples_begin_as_training_rows_do(tmp_path):
-    records = [{"instruction": "one", "output": text} for text in ("two", "ten", "net", "wet", "tow", "not")]
+    records = [
+        {"instruction": "one", "output": text}
+        for text in ("two", "ten", "net", "wet", "tow", "not")
+    ]
     data = source(tmp_path, packed=True, records=records, test=0.2)
     straight = genjax.train(experiment(data), tmp_path / "whole", quiet=True)
     genjax.train(experiment(data, steps=4), tmp_path / "parts", quiet=True)
@@ -145,7 +170,9 @@ def test_a_stopped_run_goes_on_bitwise_and_samples_begin_as_training_rows_do(tmp
     )
     numbers = straight.evaluate("test").numbers
     assert {"loss", "bits_per_byte"} <= numbers.keys()
-    np.testing.assert_allclose(numbers["bits_per_byte"] * 3 * np.log(2), numbers["loss"] * 4, rtol=1e-5)
+    np.testing.assert_allclose(
+        numbers["bits_per_byte"] * 3 * np.log(2), numbers["loss"] * 4, rtol=1e-5
+    )
 
     run = genjax.load(tmp_path / "parts")
     assert isinstance(run.codec, ChatCodec) and run.codec.template == TEMPLATE
@@ -173,8 +200,12 @@ def test_translations_that_a_decoder_has_learned_by_heart_are_scored_as_answers(
         length=60,
         cache=str(tmp_path / "c"),
     )
-    told = experiment(data, steps=150, every=Every(150, 0, 0, 150), evaluators=(TranslationQuality(),))
-    told = replace(told, family=replace(told.family, net=replace(told.family.net, width=32, dropout=0.0)))
+    told = experiment(
+        data, steps=150, every=Every(150, 0, 0, 150), evaluators=(TranslationQuality(),)
+    )
+    told = replace(
+        told, family=replace(told.family, net=replace(told.family.net, width=32, dropout=0.0))
+    )
     run = genjax.train(replace(told, batch_size=3), tmp_path / "run", quiet=True)
     found = run.evaluate("test")
     expected, signature = corpus_scores(english, [*english[:2], "the man sees a cat ."])

@@ -1,4 +1,6 @@
-"""Chat templates of other people's models: equal tokens, people's text as text, what is learned, hostile ones."""
+"""Chat templates of other people's models: equal tokens, people's text as text, what is
+learned, hostile ones.
+"""
 
 import random
 import time
@@ -29,8 +31,15 @@ from tests.data.chat_cases import (
 CHATS = [
     turns("What is tea?", "Tea is a drink."),
     turns("What is tea?", "Tea is a drink.", "Is it hot", "It is hot water!"),
-    turns("Say hello", "Hello, sea!", "again", "Hello.", "and", "no", system="Be short, and be kind."),
-    turns("  indented, and a tab\t", "two\n\nlines\n\n\nand three", "café 😀 हिन्दी", "e\u0301 \u200d 你好"),
+    turns(
+        "Say hello", "Hello, sea!", "again", "Hello.", "and", "no", system="Be short, and be kind."
+    ),
+    turns(
+        "  indented, and a tab\t",
+        "two\n\nlines\n\n\nand three",
+        "café 😀 हिन्दी",
+        "e\u0301 \u200d 你好",
+    ),
     turns("\n\nuser\n", "assistant [INST", system=" "),
     turns("<", "s>"),
 ]
@@ -66,8 +75,14 @@ def test_tokens_are_those_of_transformers(name, kind):
         found = conversation(codec, template, chat, "here")
         wanted = peer.apply_chat_template(messages(chat), return_dict=False)
         assert found.tokens.tolist() == wanted, chat
-        wanted = peer.apply_chat_template(messages(chat[:-1]), add_generation_prompt=True, return_dict=False)
-        assert template.prompt_tokens(codec, chat[:-1]).tolist() == wanted == found.tokens[: len(wanted)].tolist()
+        wanted = peer.apply_chat_template(
+            messages(chat[:-1]), add_generation_prompt=True, return_dict=False
+        )
+        assert (
+            template.prompt_tokens(codec, chat[:-1]).tolist()
+            == wanted
+            == found.tokens[: len(wanted)].tolist()
+        )
 
 
 @pytest.mark.parametrize("kind", ["bytes", "gemma", "stripping"])
@@ -76,11 +91,15 @@ def test_generation_blocks_are_learned_as_transformers_masks_them(kind):
     for chat in CHATS:
         told = {"return_dict": True, "return_assistant_tokens_mask": True}
         wanted = peer.apply_chat_template(messages(chat), **told)["assistant_masks"]
-        assert conversation(codec, template, chat, "here").learned.tolist() == [bool(one) for one in wanted]
+        assert conversation(codec, template, chat, "here").learned.tolist() == [
+            bool(one) for one in wanted
+        ]
 
 
 def test_tokens_of_a_tokenizer_of_letters_are_known():
-    """Exact ids, without a peer: each letter is its place in the alphabet, special tokens are 100 and on."""
+    """Exact ids, without a peer: each letter is its place in the alphabet, special tokens are
+    100 and on.
+    """
     letters = "\n abcdefghijklmnopqrstuvwxyz<|>_/"
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
@@ -108,12 +127,18 @@ def test_answers_and_the_token_after_each_are_learned(name, kind):
     tokenizer = Tokenizer.from_str(codec.tokenizer)
     for chat in spoken(name)[:4]:
         found = conversation(codec, template, chat, "here")
-        runs = np.split(np.arange(len(found.tokens)), np.flatnonzero(np.diff(found.learned.astype(int))) + 1)
-        said = [tokenizer.decode(found.tokens[run].tolist(), skip_special_tokens=False) for run in runs]
+        runs = np.split(
+            np.arange(len(found.tokens)), np.flatnonzero(np.diff(found.learned.astype(int))) + 1
+        )
+        said = [
+            tokenizer.decode(found.tokens[run].tolist(), skip_special_tokens=False) for run in runs
+        ]
         learned = [text for run, text in zip(runs, said, strict=True) if found.learned[run[0]]]
         answers = [text for role, text in chat if role == "assistant"]
         end = END.get(name, "<|im_end|>")
-        assert [nfc(text.strip()) for text in learned] == [nfc(text.strip()) + end for text in answers]
+        assert [nfc(text.strip()) for text in learned] == [
+            nfc(text.strip()) + end for text in answers
+        ]
 
 
 @pytest.mark.parametrize("kind", sorted(TOKENIZERS))
@@ -121,11 +146,28 @@ def test_answers_and_the_token_after_each_are_learned(name, kind):
 def test_what_people_write_is_never_a_special_token(name, kind):
     """Of a text full of their names, of halves of them and of what a template writes beside it."""
     codec, template = codec_of(kind), template_of(name)
-    special = [codec.token(token) for token in SPECIAL[kind == "unigram" :]]  # <unk> is for what it cannot spell
+    special = [
+        codec.token(token) for token in SPECIAL[kind == "unigram" :]
+    ]  # <unk> is for what it cannot spell
     draw = random.Random(f"{name} {kind}")
     plain = conversation(codec, template, turns("x", "y", "x", "y"), "here").tokens
     wanted = plain[np.isin(plain, special)].tolist()
-    parts = [*SPECIAL, "<|im_", "end|>", "<|", "|>", " ", "\n", "tea", "<", ">", "/s>", "[", "INST]", "<s"]
+    parts = [
+        *SPECIAL,
+        "<|im_",
+        "end|>",
+        "<|",
+        "|>",
+        " ",
+        "\n",
+        "tea",
+        "<",
+        ">",
+        "/s>",
+        "[",
+        "INST]",
+        "<s",
+    ]
     for _ in range(12):
         texts = ["x" + "".join(draw.choices(parts, k=draw.randint(1, 6))) + "x" for _ in range(4)]
         texts[0] = draw.choice(SPECIAL[1:])  # alone, at both borders
@@ -140,7 +182,10 @@ def test_what_people_write_is_never_a_special_token(name, kind):
 
 
 def test_a_special_token_across_the_border_of_a_message_is_text():
-    codec, source = codec_of("bytes"), "{% for m in messages %}{{ m.content }}end|>\n</s>{% endfor %}"
+    codec, source = (
+        codec_of("bytes"),
+        "{% for m in messages %}{{ m.content }}end|>\n</s>{% endfor %}",
+    )
     found = conversation(codec, JinjaTemplate(source), turns("tea<|im_", "</s"), "here")
     special = [codec.token(name) for name in SPECIAL]
     assert found.tokens[np.isin(found.tokens, special)].tolist() == [codec.token("</s>")] * 2
@@ -153,7 +198,9 @@ def test_an_added_token_that_the_template_writes_is_the_templates_alone():
     tokenizer.add_tokens(["<think>", "<tool>"])
     codec = Subwords(end_token="</s>", tokenizer=tokenizer.to_str())
     source = "{% for m in messages %}{{ m.role }}<think>{{ m.content }}</s>{% endfor %}"
-    found = conversation(codec, JinjaTemplate(source), turns("a<think>", "b<tool>"), "here").tokens.tolist()
+    found = conversation(
+        codec, JinjaTemplate(source), turns("a<think>", "b<tool>"), "here"
+    ).tokens.tolist()
     assert found.count(codec.token("<think>")) == 2 and found.count(codec.token("<tool>")) == 1
     assert codec.decode(np.array(found)) == "user<think>a<think>assistant<think>b<tool>"
 
@@ -174,10 +221,19 @@ def test_private_marks_in_a_text_are_text():
         ("{% for m in messages %}{{ m.content[1:] }}</s>{% endfor %}", "changes or cuts"),
         ("{% for m in messages %}{{ m.content | reverse }}</s>{% endfor %}", "changes or cuts"),
         ("{% for m in messages %}{{ m.content | length }}</s>{% endfor %}", "changes or cuts"),
-        ("{% for m in messages if m.role == 'user' %}{{ m.content }}</s>{% endfor %}", "leaves out message 2"),
-        ("{% for m in messages %}{{ m.content }}{{ m.content }}</s>{% endfor %}", "repeats message 2"),
+        (
+            "{% for m in messages if m.role == 'user' %}{{ m.content }}</s>{% endfor %}",
+            "leaves out message 2",
+        ),
+        (
+            "{% for m in messages %}{{ m.content }}{{ m.content }}</s>{% endfor %}",
+            "repeats message 2",
+        ),
         ("{{ messages[-1].content }}</s>", "leaves out message 1"),
-        ("{% for m in messages %}{{ loop.length }}{{ m.content }}</s>{% endfor %}", "not the same tokens"),
+        (
+            "{% for m in messages %}{{ loop.length }}{{ m.content }}</s>{% endfor %}",
+            "not the same tokens",
+        ),
     ],
 )
 def test_a_template_that_hides_who_wrote_what_is_refused(source, said):
@@ -201,13 +257,24 @@ def test_an_answer_whose_blanks_join_the_header_is_refused_by_its_record():
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "more than 1 s"),
-        ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}", "more than 1 s"),
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "more than 1 s",
+        ),
+        (
+            "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) "
+            "}}",
+            "more than 1 s",
+        ),
         ("{% for a in range(10**9) %}{% endfor %}", "Range too big"),
         ("{% for a in range(99999) %}" + "a" * 200 + "{% endfor %}", "8,388,608 characters"),
         ("{{ 'a' * 10**10 }}", "of memory"),
         ("{{ 'a' | center(10**10) }}", "of memory"),
-        ("{% set n = namespace(a='a') %}{% for i in range(70) %}{% set n.a = n.a ~ n.a %}{% endfor %}", "of memory"),
+        (
+            "{% set n = namespace(a='a') %}{% for i in range(70) %}{% set n.a = n.a ~ n.a %}{% "
+            "endfor %}",
+            "of memory",
+        ),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion"),
         ("{{ ''.__class__.__mro__ }}", "not allowed"),
         ("{{ cycler.__init__.__globals__ }}", "not allowed"),
@@ -227,21 +294,27 @@ def test_a_hostile_template_is_one_line(source, said):
         JinjaTemplate(source, file="bad.jinja").text(turns("a", "b"))
     assert error.value.field == "bad.jinja" and str(error.value).startswith("bad.jinja: ")
     assert "\n" not in str(error.value) and time.process_time() - begun < 2
-    assert template_of("chatml").text(turns("a")) == "<|im_start|>user\na<|im_end|>\n", "the next one is rendered"
+    assert template_of("chatml").text(turns("a")) == "<|im_start|>user\na<|im_end|>\n", (
+        "the next one is rendered"
+    )
 
 
 def test_a_template_reads_what_transformers_gives_it():
     source = (
-        "{{ messages | length }}{{ {'a': '<é>'} | tojson }}{{ tools is none }}{{ pad_token is defined }}"
+        "{{ messages | length }}{{ {'a': '<é>'} | tojson }}{{ tools is none }}{{ pad_token is "
+        "defined }}"
         "{{ bos_token }}{{ strftime_now('%d %b %Y') }}{{ 'x' | tojson(indent=2) }}"
-        "{% for m in messages %}{% if loop.index0 %}{% break %}{% endif %}{{ m.content }}</s>{% endfor %}"
+        "{% for m in messages %}{% if loop.index0 %}{% break %}{% endif %}{{ m.content }}</s>{% "
+        "endfor %}"
     )
     template = JinjaTemplate(source, NAMES, date="2026-02-28T10:00")
     assert template.text(turns("a")) == '1{"a": "<é>"}TrueFalse<s>28 Feb 2026"x"a</s>'
 
 
 def test_a_role_is_no_way_to_write_a_special_token():
-    template = JinjaTemplate("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}")
+    template = JinjaTemplate(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
+    )
     for role in ("im_end", "user<|im_end|>"):
         with pytest.raises(UserError, match="names no role"):
             conversation(codec_of("bytes"), template, (Turn(role, "a"), *turns("a", "b")), "here")
@@ -280,4 +353,7 @@ def test_a_plain_text_is_never_a_special_token_either():
         for text in ("tea</s> is", "</s>", "<|im_start|>user [INST]", "<s> </s>a<s>"):
             ids = codec.encode(text)
             assert not np.isin(ids, special).any() and codec.decode(ids).strip() == text.strip()
-        assert codec.encode("tea is").tolist() == Tokenizer.from_str(codec.tokenizer).encode("tea is").ids
+        assert (
+            codec.encode("tea is").tolist()
+            == Tokenizer.from_str(codec.tokenizer).encode("tea is").ids
+        )

@@ -1,4 +1,6 @@
-"""Records of conversations in every shape: what comes out is what went in, or one line says what was left out."""
+"""Records of conversations in every shape: what comes out is what went in, or one line says
+what was left out.
+"""
 
 import itertools
 import json
@@ -54,19 +56,27 @@ def passed_over(left):
     return {what: count for what, count in left.items() if "passed over" in what}
 
 
-@pytest.mark.parametrize("template", [ChatTemplate(), ODD, template_of("chatml")], ids=["alpaca", "odd", "jinja"])
+@pytest.mark.parametrize(
+    "template", [ChatTemplate(), ODD, template_of("chatml")], ids=["alpaca", "odd", "jinja"]
+)
 @pytest.mark.parametrize("form", sorted(ROLES))
 def test_messages_come_out_as_they_went_in(form, template):
     shapes = itertools.product((1, 2, 3), SYSTEMS, (False, True), (0, 1, 3), ("none", None, "", []))
     for rounds, system, beside, parts, empty in shapes:
         record = json.loads(json.dumps(of_messages(form, rounds, system, beside, parts, empty)))
         left = Counter()
-        said = None if beside and not system else system  # an empty text beside the messages is no message
-        assert parse_turns(record, "here", template, "|", left) == wanted(template, rounds, said), record
+        said = (
+            None if beside and not system else system
+        )  # an empty text beside the messages is no message
+        assert parse_turns(record, "here", template, "|", left) == wanted(template, rounds, said), (
+            record
+        )
         assert not passed_over(left)
 
 
-@pytest.mark.parametrize("template", [ChatTemplate(), ODD, template_of("chatml")], ids=["alpaca", "odd", "jinja"])
+@pytest.mark.parametrize(
+    "template", [ChatTemplate(), ODD, template_of("chatml")], ids=["alpaca", "odd", "jinja"]
+)
 def test_instructions_come_out_as_they_went_in(template):
     for system, added, fields in itertools.product(
         SYSTEMS, (None, "", "1 2", " \n"), itertools.product("01", repeat=2)
@@ -79,29 +89,53 @@ def test_instructions_come_out_as_they_went_in(template):
         found = parse_turns(record | {"messages": None, "id": ""}, "here", template, "|", left)
         first, *rest = wanted(template, 1, None)
         asked = Turn(first.role, first.text + "|" + added) if added else first
-        assert found == ((Turn("system", system),) if system else ()) + (asked, *rest) and not passed_over(left)
+        assert found == ((Turn("system", system),) if system else ()) + (
+            asked,
+            *rest,
+        ) and not passed_over(left)
 
 
 def test_what_is_left_out_is_said_with_its_count(tmp_path, capsys):
-    base = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "name": "Ann"}]}
-    extra = {"id": 7, "tools": [{"a": 1}], "score": 0, "done": False, "instruction": "x", "conversations": []}
+    base = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b", "name": "Ann"},
+        ]
+    }
+    extra = {
+        "id": 7,
+        "tools": [{"a": 1}],
+        "score": 0,
+        "done": False,
+        "instruction": "x",
+        "conversations": [],
+    }
     records = [base | extra, base, {"instruction": "q", "output": "r", "history": [["a", "b"]]}]
     (tmp_path / "a.json").write_text(json.dumps(records))
     split = ByDocuments(test=0.0)
-    Instructions(str(tmp_path / "a.json"), codec=Bytes(True), split=split, cache=str(tmp_path)).open()
+    Instructions(
+        str(tmp_path / "a.json"), codec=Bytes(True), split=split, cache=str(tmp_path)
+    ).open()
     said = capsys.readouterr().err
     for name in ("done", "history", "id", "instruction", "score", "tools"):
         assert f"1 fields {name!r} of a record passed over" in said
     assert "2 fields 'name' of a message passed over" in said
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
-    (tmp_path / "pairs.json").write_text(json.dumps([pair, pair | {"system": "s", "input": "i", "score": None}]))
+    (tmp_path / "pairs.json").write_text(
+        json.dumps([pair, pair | {"system": "s", "input": "i", "score": None}])
+    )
     left = Counter()
     read_preferences(tmp_path / "pairs.json", "|", left)
-    assert passed_over(left) == {f"fields {name!r} of a record passed over": 1 for name in ("input", "system")}
+    assert passed_over(left) == {
+        f"fields {name!r} of a record passed over": 1 for name in ("input", "system")
+    }
 
 
 def test_two_system_texts_are_refused():
-    record = {"system": "a", "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}]}
+    record = {
+        "system": "a",
+        "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}],
+    }
     with pytest.raises(UserError, match="here has a system text and a message") as error:
         parse_turns(record, "here", ChatTemplate(), "|", Counter())
     assert error.value.field == "system"
@@ -113,15 +147,22 @@ def test_rows_say_all_that_the_records_say(tmp_path):
     records = [of_messages(form, rounds, *rest, "none") for form, rounds, *rest in shapes]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
     template, codec = template_of("chatml"), codec_of("bytes")
-    data = Instructions(str(tmp_path / "a.jsonl"), template=template, codec=codec, split=ByDocuments(test=0.0)).open()
+    data = Instructions(
+        str(tmp_path / "a.jsonl"), template=template, codec=codec, split=ByDocuments(test=0.0)
+    ).open()
     rows = data.splits["train"]
     for number, (_, rounds, system, beside, _) in enumerate(shapes):
         batch = rows.batch(np.array([number]))
         said = None if beside and not system else system
         turns = wanted(template, rounds, said)
         ids = conversation(codec, template, turns, "here").tokens
-        assert batch["tokens"][0][: len(ids)].tolist() == ids.tolist() and not batch["tokens"][0][len(ids) :].any()
+        assert (
+            batch["tokens"][0][: len(ids)].tolist() == ids.tolist()
+            and not batch["tokens"][0][len(ids) :].any()
+        )
         assert data.codec.decode(ids) == "".join(f"{role}\n{text}\n" for role, text in turns)
         learned = batch["tokens"][0][batch["loss_mask"][0] > 0]
-        assert data.codec.decode(learned) == "".join(text for role, text in turns if role == "assistant")
+        assert data.codec.decode(learned) == "".join(
+            text for role, text in turns if role == "assistant"
+        )
         assert (learned == codec.token("<|im_end|>")).sum() == rounds

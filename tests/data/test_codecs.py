@@ -63,7 +63,9 @@ def test_grid_columns_and_large_images():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_bytes_are_lossless(channels):
     image = np.random.default_rng(1).integers(0, 256, (4, 6, channels), dtype=np.uint8)
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(image)))).reshape(image.shape), image)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(png_bytes(image)))).reshape(image.shape), image
+    )
 
 
 def test_points_round_trip():

@@ -1,4 +1,6 @@
-"""Curricula: what they show at a step is what they promise for it, on one process, on several and after a stop."""
+"""Curricula: what they show at a step is what they promise for it, on one process, on several
+and after a stop.
+"""
 
 import contextlib
 import pickle
@@ -16,17 +18,32 @@ from genjax.data.order.pacing import LinearPacing, StepPacing
 from genjax.errors import UserError
 from tests.data.test_stream import Numbers
 
-BATCH = {"image": np.random.default_rng(0).normal(size=(2, 8, 4, 3)).astype(np.float32), "label": np.arange(2)}
+BATCH = {
+    "image": np.random.default_rng(0).normal(size=(2, 8, 4, 3)).astype(np.float32),
+    "label": np.arange(2),
+}
 GROWING = Resolutions((2, 4, 8), steps=(10, 20), fade=4)
 
 
 @pytest.mark.parametrize(
     ("step", "height", "fade"),
-    [(0, 2, 1), (9, 2, 1), (10, 4, 0), (11, 4, 0.25), (14, 4, 1), (29, 4, 1), (30, 8, 0), (33, 8, 0.75), (999, 8, 1)],
+    [
+        (0, 2, 1),
+        (9, 2, 1),
+        (10, 4, 0),
+        (11, 4, 0.25),
+        (14, 4, 1),
+        (29, 4, 1),
+        (30, 8, 0),
+        (33, 8, 0.75),
+        (999, 8, 1),
+    ],
 )
 def test_stages_begin_and_fade_where_they_should(step, height, fade):
     found = GROWING(step, BATCH)
-    assert found["image"].shape == (2, height, height // 2, 3) and found["image"].dtype == np.float32
+    assert (
+        found["image"].shape == (2, height, height // 2, 3) and found["image"].dtype == np.float32
+    )
     np.testing.assert_array_equal(found["fade"], np.full(2, fade, np.float32))
     np.testing.assert_array_equal(found["label"], BATCH["label"])
 
@@ -109,7 +126,11 @@ def test_examples_come_from_the_share_that_the_pacing_opens_and_then_in_the_plai
     found = replace(PACED, order=order).ordering(SCORES)(5, 0, 480, 8)
     for step, chosen in enumerate(found[:240].reshape(-1, 8)):
         share = int(np.ceil((0.25 + 0.75 * step / 30) * 40))
-        assert (SCORES[chosen] < share).all() if order == "easy_first" else (SCORES[chosen] >= 40 - share).all()
+        assert (
+            (SCORES[chosen] < share).all()
+            if order == "easy_first"
+            else (SCORES[chosen] >= 40 - share).all()
+        )
     assert found[240:].tolist() == plain(5, 240, 240, 40)
     for epoch in range(6, 12):
         assert sorted(found[40 * epoch : 40 * epoch + 40]) == list(range(40))  # each once an epoch
@@ -139,7 +160,9 @@ def test_two_processes_and_a_resumed_run_see_the_same(several):
     split, order = Numbers(40), PACED.ordering(SCORES)
 
     def read(position, count, rows=slice(None)):
-        made = stream.batches(split, seed=5, position=position, batch_size=8, rows=rows, several=several, order=order)
+        made = stream.batches(
+            split, seed=5, position=position, batch_size=8, rows=rows, several=several, order=order
+        )
         with contextlib.closing(made) as found:
             return np.stack([batch["points"][..., 0] for batch in islice(found, count)])
 
@@ -164,7 +187,11 @@ def test_an_order_that_is_none_is_refused():
 def test_curricula_say_what_they_change():
     for curriculum in (GROWING, Lengths(), NoiseLevels()):
         assert curriculum.changes_batches and curriculum.score is None
-    assert not PACED.changes_batches and PACED.score == TextLength() and PACED.starts == NoiseLevels().starts == (0,)
+    assert (
+        not PACED.changes_batches
+        and PACED.score == TextLength()
+        and PACED.starts == NoiseLevels().starts == (0,)
+    )
     assert PACED(3, BATCH) is BATCH
 
 

@@ -1,4 +1,6 @@
-"""One reader of CSV and TSV behind tables, texts and preparations: what was written is read back, or told in a line."""
+"""One reader of CSV and TSV behind tables, texts and preparations: what was written is read
+back, or told in a line.
+"""
 
 import csv
 import io
@@ -86,7 +88,11 @@ def check(path, rows, **how):
 
 WRITTEN = list(
     itertools.product(
-        (csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC), ",;\t|:", "\"'", ("\n", "\r\n", "\r"), (True, False)
+        (csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC),
+        ",;\t|:",
+        "\"'",
+        ("\n", "\r\n", "\r"),
+        (True, False),
     )
 )
 
@@ -94,13 +100,29 @@ WRITTEN = list(
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC])
 def test_what_pythons_csv_writes_is_read_back(tmp_path, quoting):
     draw = np.random.default_rng(quoting)
-    for number, (_, delimiter, quote, end, double) in enumerate(w for w in WRITTEN if w[0] == quoting):
+    for number, (_, delimiter, quote, end, double) in enumerate(
+        w for w in WRITTEN if w[0] == quoting
+    ):
         rows = a_table(draw, 1 + number % 4)
-        if end != "\r\n":  # Python before 3.13 leaves other line ends without quotes, where nothing tells them apart
-            rows = [[value.replace("\r\n", "\n").replace("\n", end) for value in row] for row in rows]
+        if (
+            end != "\r\n"
+            # Python before 3.13 leaves other line ends without quotes, where nothing tells them
+            # apart
+        ):
+            rows = [
+                [value.replace("\r\n", "\n").replace("\n", end) for value in row] for row in rows
+            ]
         path = tmp_path / f"{number}.csv"
         escape = {} if double else {"escapechar": "\\", "doublequote": False}
-        write(path, rows, quoting=quoting, delimiter=delimiter, quotechar=quote, lineterminator=end, **escape)
+        write(
+            path,
+            rows,
+            quoting=quoting,
+            delimiter=delimiter,
+            quotechar=quote,
+            lineterminator=end,
+            **escape,
+        )
         check(path, rows, delimiter=delimiter, quote=quote, **({} if double else {"escape": "\\"}))
 
 
@@ -110,7 +132,14 @@ def test_unquoted_rows_with_an_escape_are_read_back(tmp_path, name):
     for delimiter, _ in itertools.product(",\t|", range(5)):
         rows = [[value.replace("\r\n", "\n") or "-" for value in row] for row in a_table(draw, 3)]
         path = tmp_path / name
-        write(path, rows, quoting=csv.QUOTE_NONE, escapechar="\\", delimiter=delimiter, lineterminator="\n")
+        write(
+            path,
+            rows,
+            quoting=csv.QUOTE_NONE,
+            escapechar="\\",
+            delimiter=delimiter,
+            lineterminator="\n",
+        )
         check(path, rows, delimiter=delimiter, quote="", escape="\\")
 
 
@@ -129,12 +158,17 @@ def test_tsv_without_quotes_is_read_back_as_it_stands_and_quoted_tsv_by_the_opti
 def test_a_quote_in_tsv_swallows_no_rows(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text('c0\tc1\n1\t"Where is it?\n2\tHe said "no"\n3\t"\n4\tplain\n')
-    check(path, [["c0", "c1"], ["1", '"Where is it?'], ["2", 'He said "no"'], ["3", '"'], ["4", "plain"]])
+    check(
+        path,
+        [["c0", "c1"], ["1", '"Where is it?'], ["2", 'He said "no"'], ["3", '"'], ["4", "plain"]],
+    )
 
 
 def test_byte_order_marks_line_ends_and_empty_lines_change_nothing(tmp_path):
     rows = [["c0", "c1"], ["1", "a, b"], ["2", "x\ny"], ["", "z"]]
-    for number, (mark, end) in enumerate(itertools.product((b"", b"\xef\xbb\xbf"), ("\n", "\r\n", "\r"))):
+    for number, (mark, end) in enumerate(
+        itertools.product((b"", b"\xef\xbb\xbf"), ("\n", "\r\n", "\r"))
+    ):
         path = tmp_path / f"{number}.csv"
         text = end.join(["", "c0,c1", '1,"a, b"', '2,"x\ny"', "", ",z", "  ", ""])
         path.write_bytes(mark + text.encode())
@@ -152,7 +186,10 @@ def test_blanks_before_a_quote_are_none_of_the_value_and_others_are(tmp_path):
 
 
 BROKEN = {
-    "comma": ("id,text\n1,Good soup, but cold\n2,fine\n", r"row 1 .*line 2.* has 3 values, but the header names 2"),
+    "comma": (
+        "id,text\n1,Good soup, but cold\n2,fine\n",
+        r"row 1 .*line 2.* has 3 values, but the header names 2",
+    ),
     "short": ("id,text\n1,x\n2\n", r"row 2 .*line 3.* has 1 values"),
     "twice": ("text,text\na,b\n", "two columns of the name 'text'"),
     "blanks": ("text, text \na,b\n", "two columns of the name 'text'"),
@@ -171,7 +208,10 @@ BROKEN = {
 def test_broken_files_are_told_the_same_by_tables_and_texts(tmp_path, text, message):
     path = tmp_path / "t.csv"
     path.write_text(text)
-    reading = (lambda: Table(str(path)).open(), lambda: list(TableTexts(tmp_path, (path,)).pieces()))
+    reading = (
+        lambda: Table(str(path)).open(),
+        lambda: list(TableTexts(tmp_path, (path,)).pieces()),
+    )
     for read in reading:
         with pytest.raises(UserError, match=message) as refused:
             read()
@@ -191,13 +231,19 @@ def test_a_preparation_sets_broken_rows_aside_and_keeps_the_others(tmp_path):
 
 
 def test_a_header_alone_and_an_empty_file_are_told_apart(tmp_path):
-    for text, message in (("a,b\n", "has no rows"), ("", "has no columns"), ("\n\n", "has no columns")):
+    for text, message in (
+        ("a,b\n", "has no rows"),
+        ("", "has no columns"),
+        ("\n\n", "has no columns"),
+    ):
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(UserError, match=message):
             Table(str(tmp_path / "t.csv")).open()
 
 
-@pytest.mark.parametrize("how", [{"delimiter": ""}, {"delimiter": ",,"}, {"quote": "ab"}, {"escape": "\n"}])
+@pytest.mark.parametrize(
+    "how", [{"delimiter": ""}, {"delimiter": ",,"}, {"quote": "ab"}, {"escape": "\n"}]
+)
 def test_dialects_that_nothing_is_written_in_are_refused(how):
     for make in (lambda: Table("t.csv", **how), lambda: Csv(("t.csv",), **how)):
         with pytest.raises(UserError) as refused:
@@ -208,7 +254,9 @@ def test_dialects_that_nothing_is_written_in_are_refused(how):
 ODD = [*PIECES, "\r", "\x0b", "\u2028", "\ufeff", "\x1a", "  ", ":", "~", "=1+1", "NULL"]
 
 
-@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC, csv.QUOTE_NONE])
+@pytest.mark.parametrize(
+    "quoting", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC, csv.QUOTE_NONE]
+)
 def test_in_any_dialect_rows_come_back_or_a_row_is_told(quoting):
     draw = random.Random(quoting)
     same = 0
@@ -217,16 +265,29 @@ def test_in_any_dialect_rows_come_back_or_a_row_is_told(quoting):
         end, double = draw.choice(["\n", "\r\n", "\r"]), draw.random() < 0.7
         escape = "\\" if quoting == csv.QUOTE_NONE or not double or draw.random() < 0.2 else None
         width = draw.randint(1, 4)
-        cells = ["".join(draw.choices(ODD, k=draw.choice([0, 1, 1, 2, 3]))) for _ in range(width * draw.randint(1, 4))]
-        rows = [[f"c{n}" for n in range(width)], *(cells[n : n + width] for n in range(0, len(cells), width))]
-        how = {"delimiter": delimiter, "quotechar": quote, "quoting": quoting, "doublequote": double}
+        cells = [
+            "".join(draw.choices(ODD, k=draw.choice([0, 1, 1, 2, 3])))
+            for _ in range(width * draw.randint(1, 4))
+        ]
+        rows = [
+            [f"c{n}" for n in range(width)],
+            *(cells[n : n + width] for n in range(0, len(cells), width)),
+        ]
+        how = {
+            "delimiter": delimiter,
+            "quotechar": quote,
+            "quoting": quoting,
+            "doublequote": double,
+        }
         buffer = io.StringIO(newline="")
         try:
             csv.writer(buffer, lineterminator=end, escapechar=escape, **how).writerows(rows)
         except csv.Error:  # Python does not write it, either
             continue
         text = buffer.getvalue()
-        dialect = choose_dialect("t.csv", delimiter, "" if quoting == csv.QUOTE_NONE else quote, escape)
+        dialect = choose_dialect(
+            "t.csv", delimiter, "" if quoting == csv.QUOTE_NONE else quote, escape
+        )
         try:
             read = DelimitedRows("t.csv", split_lines([text]), dialect)
             found = list(read)
@@ -245,18 +306,27 @@ def test_in_any_dialect_rows_come_back_or_a_row_is_told(quoting):
 def _python_reads(text, rows, escape, **how):
     how["quoting"] = csv.QUOTE_NONE if how["quoting"] == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), escapechar=escape, strict=True, **how)) == rows
+        return (
+            list(csv.reader(io.StringIO(text, newline=""), escapechar=escape, strict=True, **how))
+            == rows
+        )
     except csv.Error:
         return False
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "shift_jis"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "shift_jis"]
+)
 def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
     word = "日本" if encoding == "shift_jis" else "é"
     (tmp_path / "t.csv").write_bytes(f'a,b\n"{word}, x",1\n\n"y\n{word}",2\n'.encode(encoding))
     table = TableTexts(tmp_path, (tmp_path / "t.csv",), "a", encoding)
     assert [piece.text for piece in table.pieces()] == [f"{word}, x", f"y\n{word}"]
-    codec = Table(str(tmp_path / "t.csv"), encoding=encoding, categorical=("a",), test_fraction=0).open().codec
+    codec = (
+        Table(str(tmp_path / "t.csv"), encoding=encoding, categorical=("a",), test_fraction=0)
+        .open()
+        .codec
+    )
     assert set(codec.categories[0].values) == {f"{word}, x", f"y\n{word}"}
     if encoding.startswith(("utf-16", "utf-32")):
         with pytest.raises(UserError) as error:
@@ -267,5 +337,10 @@ def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
         files = reader.found()
         rows = [one.values for one in reader.read(files, files.paths[0], left)]
         assert rows == [{"a": f"{word}, x", "b": "1"}, {"a": f"y\n{word}", "b": "2"}]
-        assert left["byte order marks left out"] == (encoding == "utf-8-sig") and left["empty lines passed over"] == 1
-        assert left[f"texts read as {encoding}, as they are not utf-8"] == (0 if encoding == "utf-8-sig" else 2)
+        assert (
+            left["byte order marks left out"] == (encoding == "utf-8-sig")
+            and left["empty lines passed over"] == 1
+        )
+        assert left[f"texts read as {encoding}, as they are not utf-8"] == (
+            0 if encoding == "utf-8-sig" else 2
+        )

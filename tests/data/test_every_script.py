@@ -1,4 +1,6 @@
-"""Texts of every block of Unicode through every codec: what comes out is what went in, or what is documented."""
+"""Texts of every block of Unicode through every codec: what comes out is what went in, or what
+is documented.
+"""
 
 import random
 import unicodedata
@@ -22,11 +24,17 @@ ODD = (
 
 
 def drawn() -> list[str]:
-    """A text of words of the characters of each 128 code points that hold some, and a few odd ones."""
+    """A text of words of the characters of each 128 code points that hold some, and a few odd
+    ones.
+    """
     rng = random.Random(0)
     texts = []
     for begin in range(0, 0x110000, 128):
-        block = [chr(c) for c in range(begin, begin + 128) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
+        block = [
+            chr(c)
+            for c in range(begin, begin + 128)
+            if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")
+        ]
         if block:
             a, b, c = ("".join(rng.choices(block, k=4)) for _ in range(3))
             texts.append(f"{a} {b}\u0301 {c}.")
@@ -64,7 +72,9 @@ def test_words_lose_no_character_but_blanks_and_come_back_to_the_same_words(lowe
     codec = Words(lower=lower).fit(TEXTS)
     for text in TEXTS:
         found, written = codec.decode(codec.encode(text)), text.lower() if lower else text
-        assert found.split() == written.split() or "".join(found.split()) == "".join(written.split()), text
+        assert found.split() == written.split() or "".join(found.split()) == "".join(
+            written.split()
+        ), text
         assert codec.encode(found).tolist() == codec.encode(text).tolist(), text
 
 

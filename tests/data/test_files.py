@@ -36,7 +36,9 @@ def taken(root: Path, **options: bool) -> list[str]:
     return list_files(root, {".png"}, "images", **options)
 
 
-def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_passed_over(tmp_path, capsys, monkeypatch):
+def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_passed_over(
+    tmp_path, capsys, monkeypatch
+):
     root = tmp_path / "root"
     make(
         root,
@@ -78,9 +80,11 @@ def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_pas
         "fish/one.png",
     ]
     assert capsys.readouterr().err == (
-        f"{root}: 12 of 20 files passed over: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets or devices, "
+        f"{root}: 12 of 20 files passed over: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets "
+        "or devices, "
         "1 looping link, 1 without a suffix\n"
-        f"{root}: links give 3 files a second name; one of the two may be held out, the other trained on\n"
+        f"{root}: links give 3 files a second name; one of the two may be held out, the other "
+        "trained on\n"
     )
 
 
@@ -109,8 +113,13 @@ def test_links_that_lead_out_of_a_closed_folder_are_not_followed(tmp_path, capsy
     (root / "cats" / "file.png").symlink_to("/etc/passwd")
     (root / "dogs" / "beside").symlink_to(tmp_path / "root2")
     assert taken(root, closed=True) == ["cats/a.png", "cats/in/c.png", "dogs/b.png", "pool/c.png"]
-    assert capsys.readouterr().err == f"{root}: 3 of 7 files passed over: 3 links that lead out\n" + (
-        f"{root}: links give 1 files a second name; one of the two may be held out, the other trained on\n"
+    assert (
+        capsys.readouterr().err
+        == f"{root}: 3 of 7 files passed over: 3 links that lead out\n"
+        + (
+            f"{root}: links give 1 files a second name; one of the two may be held out, the other "
+            "trained on\n"
+        )
     )
     assert len(taken(root)) == 7
     linked = tmp_path / "linked"
@@ -138,7 +147,11 @@ def test_a_label_without_any_file_is_refused_by_name(tmp_path, spoil, words):
     spoil(tmp_path / "eels")
     with pytest.raises(UserError) as error:
         ImageFolder(str(tmp_path)).open()
-    assert 'class "eels"' in str(error.value) and words in str(error.value) and "\n" not in str(error.value)
+    assert (
+        'class "eels"' in str(error.value)
+        and words in str(error.value)
+        and "\n" not in str(error.value)
+    )
     assert error.value.field == str(tmp_path / "eels")
     png(tmp_path / "outside.png")  # folders are no labels then
     assert len(taken(tmp_path)) == 3
@@ -151,7 +164,9 @@ def test_a_label_whose_images_are_all_damaged_is_not_left_out(tmp_path):
     make(tmp_path, "cats/c.png")
     ImageFolder(str(tmp_path), on_error="skip").open()
     make(tmp_path, "dogs/a.png", "dogs/b.png")
-    with pytest.raises(UserError, match='class "dogs" .* no image that can be used: dogs/a.png .* 1 more'):
+    with pytest.raises(
+        UserError, match='class "dogs" .* no image that can be used: dogs/a.png .* 1 more'
+    ):
         ImageFolder(str(tmp_path), on_error="skip").open()
 
 
@@ -159,7 +174,9 @@ def test_a_folder_of_other_files_says_what_it_holds(tmp_path):
     make(tmp_path, "a.heic", "b.heic", "c.mp3")
     with pytest.raises(UserError, match="holds no images; it has 2 .heic, 1 .mp3"):
         ImageFolder(str(tmp_path)).open()
-    with pytest.raises(UserError, match=r"holds no WAV files \(.wav, .wave\); it has 2 .heic, 1 .mp3"):
+    with pytest.raises(
+        UserError, match=r"holds no WAV files \(.wav, .wave\); it has 2 .heic, 1 .mp3"
+    ):
         WavFolder(str(tmp_path), 8000, 4).open()
 
 
@@ -202,11 +219,15 @@ def test_names_whose_accents_are_spelt_otherwise_are_one_label():
     ],
 )
 def test_patterns_are_those_of_a_shell_and_follow_links(tmp_path, pattern, found):
-    make(tmp_path, "a.txt", "books/b.txt", "books/deep/c.txt", "books/D.TXT", ".h.txt", ".hid/e.txt")
+    make(
+        tmp_path, "a.txt", "books/b.txt", "books/deep/c.txt", "books/D.TXT", ".h.txt", ".hid/e.txt"
+    )
     (tmp_path / "linked").symlink_to("books")
     (tmp_path / "books" / "deep" / "up").symlink_to("../..")
     assert fitting(tmp_path, pattern).names == found
-    assert list(Texts((pattern,), str(tmp_path)).found().paths if found else ()) == [f"{tmp_path}/{n}" for n in found]
+    assert list(Texts((pattern,), str(tmp_path)).found().paths if found else ()) == [
+        f"{tmp_path}/{n}" for n in found
+    ]
 
 
 def test_text_files_take_capitals_by_default_and_say_what_a_pattern_leaves_out(tmp_path, capsys):
@@ -219,10 +240,17 @@ def test_text_files_take_capitals_by_default_and_say_what_a_pattern_leaves_out(t
         "B.TXT",
     }
     assert "2 of 4 files passed over: 1 .md, 1 .text\n" in capsys.readouterr().err
-    TextFiles(str(tmp_path), "[a-z]*.txt", layout=Documents(8), cache=str(tmp_path / "cache")).open()
+    TextFiles(
+        str(tmp_path), "[a-z]*.txt", layout=Documents(8), cache=str(tmp_path / "cache")
+    ).open()
     told = capsys.readouterr().err
-    assert "3 of 4 files passed over: 1 .md, 1 .text, 1 .txt; 1 would fit in other capitals, such as B.TXT" in told
-    with pytest.raises(UserError, match=r"no file of .* fits 'b\*\.txt'; B\.TXT would in other capitals"):
+    assert (
+        "3 of 4 files passed over: 1 .md, 1 .text, 1 .txt; 1 would fit in other capitals, such as "
+        "B.TXT" in told
+    )
+    with pytest.raises(
+        UserError, match=r"no file of .* fits 'b\*\.txt'; B\.TXT would in other capitals"
+    ):
         TextFiles(str(tmp_path), "b*.txt").open()
 
 
@@ -238,10 +266,18 @@ def test_a_preparation_counts_what_no_reader_takes_in_the_log_and_on_its_card(tm
     readers = (Images(("cats/*.png",), str(raw)), Images(("linked/*.png",), str(raw)))
     preparing.prepare(Preparation(readers), "x", tmp_path / "out", say=str)
     line = "10 of 16 files passed over: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices"
-    assert f"{raw}: {line}; 2 would fit in other capitals, such as cats/3.PNG\n" in capsys.readouterr().err
+    assert (
+        f"{raw}: {line}; 2 would fit in other capitals, such as cats/3.PNG\n"
+        in capsys.readouterr().err
+    )
     card = (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
-    assert "- 10 files that no reader takes: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices" in card
-    plan, _ = reading.plan_reading([Images(("cats/*.png",), str(raw)), Images(("cats/*.PNG",), str(raw))])
+    assert (
+        "- 10 files that no reader takes: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices"
+        in card
+    )
+    plan, _ = reading.plan_reading(
+        [Images(("cats/*.png",), str(raw)), Images(("cats/*.PNG",), str(raw))]
+    )
     assert reading.passed_over(plan) == {".heic": 2, "hidden": 1, "pipe, socket or device": 1}
 
 

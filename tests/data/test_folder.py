@@ -40,7 +40,11 @@ def everything(data) -> dict[str, np.ndarray]:
 def test_pixels_are_those_of_the_files(tmp_path):
     truth = [save(tmp_path / f"{i}.png", colour=True) for i in range(3)]
     data = ImageFolder(str(tmp_path), test_fraction=0).open()
-    assert data.spec.shape == (8, 6, 3) and data.spec.classes is None and list(data.splits) == ["train"]
+    assert (
+        data.spec.shape == (8, 6, 3)
+        and data.spec.classes is None
+        and list(data.splits) == ["train"]
+    )
     assert np.array_equal(data.codec.decode(everything(data)["train"]), truth)
 
 
@@ -63,7 +67,9 @@ def test_lazy_splits_travel_to_worker_processes(folder):
 def test_split_stays_when_images_are_added(folder):
     def chosen() -> dict[str, set[bytes]]:
         data = ImageFolder(str(folder), test_fraction=0.3).open()
-        return {name: {image.tobytes() for image in images} for name, images in everything(data).items()}
+        return {
+            name: {image.tobytes() for image in images} for name, images in everything(data).items()
+        }
 
     before = chosen()
     assert 2 < len(before["test"]) < 20 and len(before["train"]) + len(before["test"]) == 30
@@ -108,7 +114,16 @@ def test_folders_are_labels(tmp_path):
 
 
 def test_suffixes_and_hidden_files(tmp_path):
-    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.bmp", "e.gif", "sub/f.webp", ".hidden.png", ".cache/g.png"):
+    for name in (
+        "a.PNG",
+        "b.jpg",
+        "c.JPEG",
+        "d.bmp",
+        "e.gif",
+        "sub/f.webp",
+        ".hidden.png",
+        ".cache/g.png",
+    ):
         save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
     data = ImageFolder(str(tmp_path), channels=1, test_fraction=0).open()
@@ -187,13 +202,19 @@ def test_damage_that_only_decoding_finds(folder):
     start = content.index(b"IDAT") + 4
     content[start : start + 12] = bytes(12)
     length = int.from_bytes(content[start - 8 : start - 4], "big")
-    content[start + length : start + length + 4] = zlib.crc32(content[start - 4 : start + length]).to_bytes(4)
+    content[start + length : start + length + 4] = zlib.crc32(
+        content[start - 4 : start + length]
+    ).to_bytes(4)
     (folder / "04.png").write_bytes(content)
     with pytest.raises(UserError, match=r"1 of 30 .*04\.png"):
         ImageFolder(str(folder)).open()
     data = ImageFolder(str(folder), on_error="skip").open()
     sound = [save_free(folder / f"{i:02}.png") for i in range(30) if i != 4]
-    got = {image.tobytes() for images in everything(data).values() for image in data.codec.decode(images)}
+    got = {
+        image.tobytes()
+        for images in everything(data).values()
+        for image in data.codec.decode(images)
+    }
     assert got == {image.tobytes() for image in sound}
 
 
@@ -227,7 +248,13 @@ def test_missing_and_empty_folders_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"size": (8,)}, {"size": (0, 8)}, {"channels": 2}, {"test_fraction": 1.0}, {"on_error": "ignore"}],
+    [
+        {"size": (8,)},
+        {"size": (0, 8)},
+        {"channels": 2},
+        {"test_fraction": 1.0},
+        {"on_error": "ignore"},
+    ],
 )
 def test_bad_fields_are_refused(fields):
     with pytest.raises(UserError, match=next(iter(fields))):

@@ -1,4 +1,6 @@
-"""Hashed text: the same everywhere, nearer where more words are shared, and never the zeros that mean no text."""
+"""Hashed text: the same everywhere, nearer where more words are shared, and never the zeros
+that mean no text.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ TEXT = HashedText(64)
 
 
 def test_it_is_the_sum_of_its_words_and_pairs_at_a_fixed_length():
-    signs = {part: TEXT._signs(part).astype(float) for part in ("a", "red", "circle", "a red", "red circle")}
+    signs = {
+        part: TEXT._signs(part).astype(float)
+        for part in ("a", "red", "circle", "a red", "red circle")
+    }
     assert all(set(s) == {-1.0, 1.0} for s in signs.values())
     total = sum(signs.values())
     found = TEXT.embed("a red circle")
@@ -38,13 +43,16 @@ def test_no_entry_is_ever_zero(width):
 def test_case_and_punctuation_do_not_count_but_the_order_of_words_does():
     assert np.array_equal(TEXT.embed("A red, CIRCLE!"), TEXT.embed("a red circle"))
     assert not np.array_equal(TEXT.embed("red a circle"), TEXT.embed("a red circle"))
-    assert np.array_equal(TEXT.embed("caf\u00e9"), TEXT.embed("cafe\u0301"))  # one letter, spelt in two ways
+    assert np.array_equal(
+        TEXT.embed("caf\u00e9"), TEXT.embed("cafe\u0301")
+    )  # one letter, spelt in two ways
 
 
 def test_the_more_words_are_shared_the_nearer():
     wide = HashedText(4096)
     base, near, far = (
-        wide.embed(t) for t in ("a red circle here", "a red circle there", "some blue squares elsewhere")
+        wide.embed(t)
+        for t in ("a red circle here", "a red circle there", "some blue squares elsewhere")
     )
     cosines = [base @ other / 4096 for other in (near, far)]
     # Of seven words and pairs five are shared: 5 / 7.
@@ -53,10 +61,16 @@ def test_the_more_words_are_shared_the_nearer():
 
 @pytest.mark.long
 def test_other_processes_and_hash_seeds_give_the_same():
-    code = "from genjax.data.text.hashed import HashedText; print(HashedText(8).embed('a red circle').tobytes().hex())"
+    code = (
+        "from genjax.data.text.hashed import HashedText; print(HashedText(8).embed('a red "
+        "circle').tobytes().hex())"
+    )
     results = {
         subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     }

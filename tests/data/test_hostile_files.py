@@ -1,4 +1,6 @@
-"""Files of strangers: small ones that unpack to gigabytes, and JSON in every shape, some made to break things."""
+"""Files of strangers: small ones that unpack to gigabytes, and JSON in every shape, some made
+to break things.
+"""
 
 import bz2
 import dataclasses
@@ -79,7 +81,9 @@ def test_arrays_that_say_that_they_are_larger_than_their_bytes_are_refused(tmp_p
     with pytest.raises(compressed.GrowsTooMuch):
         compressed.check_npz(tmp_path / "bomb.npz")
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
+    )
     with zipfile.ZipFile(tmp_path / "liar.npz", "w") as archive:
         archive.writestr("a.npy", buffer.getvalue())
     with pytest.raises(ValueError, match="says that it holds 1,000,000,000,000,000 values"):
@@ -112,7 +116,11 @@ def test_hostile_json_is_one_line(tmp_path, name):
     reader = JsonLines(("a.jsonl",), str(tmp_path))
     files = reader.found()
     good, broken = reader.read(files, files.paths[0])
-    assert good.values == {"text": "good"} and broken.place == "line-000000002" and "broken JSON" in broken.fault
+    assert (
+        good.values == {"text": "good"}
+        and broken.place == "line-000000002"
+        and "broken JSON" in broken.fault
+    )
 
 
 SHAPES = {
@@ -145,17 +153,25 @@ def test_records_are_read_by_what_a_file_holds_not_by_its_name(tmp_path, shape, 
 
 
 def test_half_an_emoji_is_replaced_and_said(tmp_path, capsys):
-    rows = [r'{"text": "tea \ud83d\ude00 and cake"}', r'{"text": "cut \ud83d"}', '{"text": "bread"}'] * 2
+    rows = [
+        r'{"text": "tea \ud83d\ude00 and cake"}',
+        r'{"text": "cut \ud83d"}',
+        '{"text": "bread"}',
+    ] * 2
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     left = Counter()
     texts = [record["text"] for _, record in json_records(tmp_path / "a.jsonl", left=left)]
     assert texts == ["tea \U0001f600 and cake", "cut \N{REPLACEMENT CHARACTER}", "bread"] * 2
     assert left == {HALVES: 2}
-    source = TextTables(str(tmp_path / "a.jsonl"), codec=Subwords("bpe", 270), cache=str(tmp_path / "cache"))
+    source = TextTables(
+        str(tmp_path / "a.jsonl"), codec=Subwords("bpe", 270), cache=str(tmp_path / "cache")
+    )
     data = dataclasses.replace(source, layout=Documents(40), split=ByDocuments(test=0.34))
     assert data.open().spec.vocabulary >= 257
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and f"a.jsonl: 2 {HALVES}" in said  # read several times, counted once
+    assert (
+        said.count("\n") == 1 and f"a.jsonl: 2 {HALVES}" in said
+    )  # read several times, counted once
     assert data.open().remarks == (said.strip(),)  # from the cache
     reader, counts = JsonLines(("a.jsonl",), str(tmp_path)), Counter()
     files = reader.found()
@@ -168,18 +184,28 @@ def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
     wanted = (Turn("system", "Be kind."), Turn("user", "hi"), Turn("assistant", "ho"))
     openai = [dict(zip(("role", "content"), turn, strict=True)) for turn in wanted]
     parts = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in wanted]
-    sharegpt = [{"from": n, "value": t} for n, (_, t) in zip(("system", "human", "gpt"), wanted, strict=True)]
+    sharegpt = [
+        {"from": n, "value": t}
+        for n, (_, t) in zip(("system", "human", "gpt"), wanted, strict=True)
+    ]
     alpaca = {"system": "Be kind.", "instruction": "hi", "input": None, "output": "ho"}
     records = [{"messages": openai}, {"messages": parts}, {"conversations": sharegpt}, alpaca]
     for record in records:
         assert parse_turns(record, "here", template, "|", Counter()) == wanted
-    named = {"messages": [openai[1] | {"name": "Ann"}, openai[2] | {"tool_calls": None}], "conversations": None}
+    named = {
+        "messages": [openai[1] | {"name": "Ann"}, openai[2] | {"tool_calls": None}],
+        "conversations": None,
+    }
     (tmp_path / "a.json").write_text("\n".join(map(json.dumps, [*records, named])))
-    Instructions(str(tmp_path / "a.json"), codec=Subwords("bpe", 280), cache=str(tmp_path / "c")).open()
+    Instructions(
+        str(tmp_path / "a.json"), codec=Subwords("bpe", 280), cache=str(tmp_path / "c")
+    ).open()
     assert (
-        "a.json: 1 fields 'input' that are null read as empty, 1 fields 'name' of a message passed over"
-        in capsys.readouterr().err
+        "a.json: 1 fields 'input' that are null read as empty, 1 fields 'name' of a message passed "
+        "over" in capsys.readouterr().err
     )
     for bad in ([{"type": "image_url", "image_url": "x"}], [3], 3):
         with pytest.raises(UserError, match="message 1 of here holds"):
-            parse_turns({"messages": [{"role": "user", "content": bad}]}, "here", template, "|", Counter())
+            parse_turns(
+                {"messages": [{"role": "user", "content": bad}]}, "here", template, "|", Counter()
+            )

@@ -1,4 +1,6 @@
-"""Image files of every form that Pillow writes, whole, cut off, turned, animated, or with absurd sizes."""
+"""Image files of every form that Pillow writes, whole, cut off, turned, animated, or with
+absurd sizes.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def picture(mode: str, width: int = 40, height: int = 32) -> Image.Image:
         return Image.fromarray(bands[..., 0].astype(np.float32))
     if mode == "LAB":
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        return ImageCms.profileToProfile(Image.fromarray(bands[..., :3]), *profiles, outputMode="LAB")
+        return ImageCms.profileToProfile(
+            Image.fromarray(bands[..., :3]), *profiles, outputMode="LAB"
+        )
     if mode == "PA":
         return Image.fromarray(bands[..., :2], "LA").convert("PA")
     return Image.fromarray(bands).convert(mode)
@@ -81,7 +85,9 @@ def by_pillow(content: bytes, mode: str) -> np.ndarray:
     if image.getexif().get(0x0112, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return np.asarray(Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert(mode))
+        return np.asarray(
+            Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert(mode)
+        )
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
@@ -134,7 +140,9 @@ def test_each_image_that_pillow_writes_is_read_as_pillow_reads_it_or_refused(for
         "RGBA",
         "I;16",
     ):
-        truth = {"I;16": lambda: np.asarray(picture("I;16")) >> 8}.get(mode, lambda: _on_white(picture(mode)))()
+        truth = {"I;16": lambda: np.asarray(picture("I;16")) >> 8}.get(
+            mode, lambda: _on_white(picture(mode))
+        )()
         assert np.array_equal(decode(content, None, 1 if truth.ndim == 2 else 3).squeeze(), truth)
     assert header(content).colour == (opened.mode not in ("1", "L", "LA", "I", "I;16", "I;16B"))
     assert not header(content).animated
@@ -143,7 +151,9 @@ def test_each_image_that_pillow_writes_is_read_as_pillow_reads_it_or_refused(for
 def _on_white(image: Image.Image) -> np.ndarray:
     if image.mode != "RGBA":
         return np.asarray(image)
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    return np.asarray(
+        Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    )
 
 
 def test_the_usual_forms_are_among_those_that_were_tried():
@@ -195,7 +205,9 @@ def test_a_folder_takes_every_suffix_in_any_capitals_and_whatever_the_content(tm
     (tmp_path / "page.EPS").write_bytes(written(grey, "EPS"))
     data = ImageFolder(str(tmp_path), test_fraction=0).open()
     images = data.codec.decode(data.splits["train"].batch(np.arange(len(kinds)))["image"])
-    assert images.shape[0] == 6 and all(np.array_equal(image[..., 0], np.asarray(grey)) for image in images)
+    assert images.shape[0] == 6 and all(
+        np.array_equal(image[..., 0], np.asarray(grey)) for image in images
+    )
     assert capsys.readouterr().err == f"{tmp_path}: 1 of 7 files passed over: 1 .eps\n"
 
 
@@ -212,7 +224,9 @@ def test_all_orientations_are_turned_upright(form, tag):
     exif[0x0112] = tag
     content = written(picture("RGB"), form, exif=exif)
     truth = by_pillow(content, "RGB")
-    assert np.array_equal(decode(content, None, 3), truth) and header(content).size == truth.shape[:2]
+    assert (
+        np.array_equal(decode(content, None, 3), truth) and header(content).size == truth.shape[:2]
+    )
     assert truth.shape == ((40, 32, 3) if tag >= 5 else (32, 40, 3))
 
 
@@ -235,7 +249,9 @@ def test_sixteen_bits_of_which_one_is_transparent():
     image = picture("I;16")
     values = np.asarray(image)
     content = written(image, "PNG", transparency=int(values[3, 4]))
-    assert np.array_equal(decode(content, None, 1)[..., 0], np.where(values == values[3, 4], 255, values >> 8))
+    assert np.array_equal(
+        decode(content, None, 1)[..., 0], np.where(values == values[3, 4], 255, values >> 8)
+    )
 
 
 def animation(form: str, frames: int = 3) -> bytes:
@@ -280,7 +296,9 @@ def test_what_follows_the_end_of_a_jpeg_does_not_count_but_its_end_must_be_there
                 header(content[:-cut])
 
 
-@pytest.mark.parametrize("form", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    "form", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF", "WEBP"]
+)
 def test_an_image_that_is_cut_in_the_middle_is_refused_at_the_first_look(form):
     content = written(picture("RGB"), form)
     with pytest.raises(Exception, match=r"."):
@@ -289,13 +307,20 @@ def test_an_image_that_is_cut_in_the_middle_is_refused_at_the_first_look(form):
 
 def rows_of(tiff: bytes) -> int:
     """Where a small TIFF of Pillow's says how many rows it has."""
-    return next(tiff.index(tag) for kind in (3, 4) if (tag := struct.pack("<HHI", 257, kind, 1)) in tiff) + 8
+    return (
+        next(
+            tiff.index(tag) for kind in (3, 4) if (tag := struct.pack("<HHI", 257, kind, 1)) in tiff
+        )
+        + 8
+    )
 
 
 def bombs() -> dict[str, bytes]:
     """Small files that declare very much."""
     side = 50_000
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    )
     small = written(picture("L"), "PNG")
     text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(20_000_000), 9))
     tiff = bytearray(written(picture("L", 30_000, 1), "TIFF"))
@@ -306,7 +331,9 @@ def bombs() -> dict[str, bytes]:
         "bmp": b"BM"
         + struct.pack("<IHHI", 100, 0, 0, 54)
         + struct.pack("<IiiHHIIIIII", 40, side, side, 1, 24, *[0] * 6),
-        "gif": b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0) + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
+        "gif": b"GIF89a"
+        + struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
+        + b",\0\0\0\0\1\0\1\0\0\2\2D\1\0;",
         "ppm": b"P6 50000 50000 255\n" + bytes(99),
         "tiff": bytes(tiff),
         "text": small[:33] + text + small[33:],
@@ -314,7 +341,9 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "gif", "ppm", "tiff", "text"])
-def test_small_files_that_declare_very_much_are_refused_at_once_everywhere(tmp_path, kind, recwarn, capsys):
+def test_small_files_that_declare_very_much_are_refused_at_once_everywhere(
+    tmp_path, kind, recwarn, capsys
+):
     content = bombs()[kind]
     path = tmp_path / "a.png"
     path.write_bytes(content)
@@ -346,7 +375,9 @@ def test_many_frames_take_no_longer_than_the_first(tmp_path):
 
 def test_the_largest_images_that_are_read_give_no_warning(recwarn, monkeypatch):
     side = int(PIXELS**0.5) - 200  # where Pillow warns, and does not refuse
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(
+        b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    )
     content = start + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
     assert header(content).size == (side, side)
     small = {form: written(picture("L"), form) for form in ("TIFF", "PNG", "JPEG", "GIF", "ICO")}
@@ -387,7 +418,14 @@ def test_twelve_bits_of_a_tiff_are_scaled_to_eight():
         (279, len(strip)),
     )
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    content = b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + struct.pack("<H", len(tags)) + entries + bytes(4)
+    content = (
+        b"II*\0"
+        + struct.pack("<I", 8 + len(strip))
+        + strip
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
     assert np.array_equal(decode(content, None, 1)[..., 0], values >> 4)
 
 
@@ -402,7 +440,9 @@ def test_formats_that_are_read_are_those_of_pillow_without_those_it_does_not_dec
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"\xff\xd8\xff", bytes(2000), b"GIF89a" + bytes(30), b"P6\n1 1"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x89PNG", b"\xff\xd8\xff", bytes(2000), b"GIF89a" + bytes(30), b"P6\n1 1"]
+)
 def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=r"1 of 1 images .*a\.png"):

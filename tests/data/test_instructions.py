@@ -51,7 +51,9 @@ def texts(data, part="train"):
     rows = data.splits[part].batch(np.arange(len(data.splits[part])))
     real = rows["loss_mask"] + rows["prefix_mask"] > 0
     said = [data.codec.decode(row[mask]) for row, mask in zip(rows["tokens"], real, strict=True)]
-    return said, [data.codec.decode(r[m > 0]) for r, m in zip(rows["tokens"], rows["loss_mask"], strict=True)]
+    return said, [
+        data.codec.decode(r[m > 0]) for r, m in zip(rows["tokens"], rows["loss_mask"], strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", ["some.json", "some.jsonl", "some.json.gz", "some.jsonl.gz"])
@@ -68,9 +70,17 @@ def test_records_become_rows(tmp_path, name):
     assert data.splits["train"].references() == ["3", "a", "bb"]
     assert data.splits["train"].questions() == ["add|1 2", "say a", "say b"]
     assert isinstance(data.codec, ChatCodec) and data.codec.template == TEMPLATE
-    assert data.spec.prefixed and not data.spec.packed and data.spec.vocabulary == data.codec.vocabulary
+    assert (
+        data.spec.prefixed
+        and not data.spec.packed
+        and data.spec.vocabulary == data.codec.vocabulary
+    )
     rows = data.splits["train"].batch(np.array([1]))
-    shapes = {entry: (shape, kind) for entry, (shape, kind) in data.spec.entries.items() if entry != "mask"}
+    shapes = {
+        entry: (shape, kind)
+        for entry, (shape, kind) in data.spec.entries.items()
+        if entry != "mask"
+    }
     assert {entry: (array.shape[1:], array.dtype.type) for entry, array in rows.items()} == shapes
     assert source(tmp_path, ALPACA, name).open().fingerprint == data.fingerprint
     assert source(tmp_path, ALPACA[:2], name).open().fingerprint != data.fingerprint
@@ -83,7 +93,9 @@ def test_of_a_conversation_each_answer_is_learned(tmp_path):
     assert texts(data)[1] == [f"ho{end}ho ho{end}"]
     first = int(rows["loss_mask"][0].argmax())
     assert rows["prefix_mask"][0].tolist() == [1.0] * first + [0.0] * (41 - first)
-    assert data.splits["train"].references() == ["ho"], "the prompt of a row is that of its first answer"
+    assert data.splits["train"].references() == ["ho"], (
+        "the prompt of a row is that of its first answer"
+    )
 
 
 def test_packed_rows_hold_each_conversation_once_and_held_out_ones_a_row_each(tmp_path):
@@ -91,7 +103,11 @@ def test_packed_rows_hold_each_conversation_once_and_held_out_ones_a_row_each(tm
     split = ByDocuments(test=0.2, validation=0.1, seed=3)
     packed = source(tmp_path, records, packed=True, split=split).open()
     plain = source(tmp_path, records, split=split).open()
-    assert {part: len(rows) for part, rows in plain.splits.items()} == {"train": 28, "validation": 4, "test": 8}
+    assert {part: len(rows) for part, rows in plain.splits.items()} == {
+        "train": 28,
+        "validation": 4,
+        "test": 8,
+    }
     assert len(packed.splits["train"]) < 28 / 2 and len(packed.splits["test"]) == 8
     assert packed.spec.packed
 
@@ -106,7 +122,9 @@ def test_packed_rows_hold_each_conversation_once_and_held_out_ones_a_row_each(tm
                     np.testing.assert_array_equal(rows["positions"][row][at], np.arange(at.sum()))
                 learned, given = (rows[name][row][at] > 0 for name in ("loss_mask", "prefix_mask"))
                 assert not (learned & given).any()
-                found.append((*rows["tokens"][row][at][given], -1, *rows["tokens"][row][at][learned]))
+                found.append(
+                    (*rows["tokens"][row][at][given], -1, *rows["tokens"][row][at][learned])
+                )
             assert not rows["loss_mask"][row][ids[row] == 0].any()
         return sorted(found)
 
@@ -125,11 +143,16 @@ def test_splits_are_disjoint_and_follow_the_seed(tmp_path):
 
     def parts(seed):
         split = ByDocuments(test=0.2, validation=0.2, seed=seed)
-        return {part: rows.references() for part, rows in source(tmp_path, records, split=split).open().splits.items()}
+        return {
+            part: rows.references()
+            for part, rows in source(tmp_path, records, split=split).open().splits.items()
+        }
 
     one, same, other = parts(1), parts(1), parts(2)
     assert one == same and one["test"] != other["test"]
-    assert sorted(answer for part in one.values() for answer in part) == [f"{n:03d}" for n in range(50)]
+    assert sorted(answer for part in one.values() for answer in part) == [
+        f"{n:03d}" for n in range(50)
+    ]
     assert [len(one[part]) for part in ("train", "validation", "test")] == [30, 10, 10]
 
 
@@ -153,41 +176,88 @@ def test_long_conversations_are_dropped_or_cut_and_told(tmp_path, capsys):
     length = start + 6 + 7 - 1  # the first fits to the token
     data = source(tmp_path, records, length=length).open()
     assert data.splits["train"].references() == ["y" * 6]
-    told = f"2 of 3 conversations are longer than {length + 1} tokens, 1 of them by their prompt alone, and are dropped"
+    told = (
+        f"2 of 3 conversations are longer than {length + 1} tokens, 1 of them by their prompt "
+        "alone, and are dropped"
+    )
     assert told in capsys.readouterr().err
     cut = source(tmp_path, records[:2], length=length, long="cut").open()
     assert "1 of 2 conversations are longer than" in capsys.readouterr().err
     rows = cut.splits["train"].batch(np.arange(2))
     assert (rows["prefix_mask"].sum(1) == start + 6).all() and (rows["loss_mask"].sum(1) == 7).all()
-    assert rows["tokens"][0, -1] == cut.codec.end != rows["tokens"][1, -1], "a cut answer does not end"
-    with pytest.raises(UserError, match=r"the prompt of record 3 of some.json leaves no room for an answer in rows of"):
+    assert rows["tokens"][0, -1] == cut.codec.end != rows["tokens"][1, -1], (
+        "a cut answer does not end"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"the prompt of record 3 of some.json leaves no room for an answer in rows of",
+    ):
         source(tmp_path, records, length=length, long="cut").open()
-    with pytest.raises(UserError, match="record 1 of some.json, and those of 2 others, leaves no room"):
+    with pytest.raises(
+        UserError, match="record 1 of some.json, and those of 2 others, leaves no room"
+    ):
         source(tmp_path, records, length=2, long="cut").open()
-    with pytest.raises(UserError, match="train: none is left, 3 of 3 conversations are longer than 3 tokens"):
+    with pytest.raises(
+        UserError, match="train: none is left, 3 of 3 conversations are longer than 3 tokens"
+    ):
         source(tmp_path, records, length=2).open()
 
 
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ([ALPACA[0], {"instruction": "x", "output": ""}], "record 2 of some.json has an empty response"),
-        ([ALPACA[0], {"instruction": "x", "output": None}], "record 2 of some.json has an empty response"),
-        ([{"instruction": "x"}], "record 1 of some.json has neither messages nor instruction and output, but instruct"),
+        (
+            [ALPACA[0], {"instruction": "x", "output": ""}],
+            "record 2 of some.json has an empty response",
+        ),
+        (
+            [ALPACA[0], {"instruction": "x", "output": None}],
+            "record 2 of some.json has an empty response",
+        ),
+        (
+            [{"instruction": "x"}],
+            "record 1 of some.json has neither messages nor instruction and output, but instruct",
+        ),
         ([{}], "record 1 of some.json has neither messages nor instruction and output, but none"),
         ([ALPACA[0], "x"], "record 2 of some.json is no JSON object"),
-        ([{"instruction": "x", "output": 3}], "record 1 of some.json holds int in 'output', not text"),
+        (
+            [{"instruction": "x", "output": 3}],
+            "record 1 of some.json holds int in 'output', not text",
+        ),
         ([{"messages": "x"}], "record 1 of some.json has messages that are no list"),
         ([{"messages": []}], "record 1 of some.json does not end with a turn of the assistant's"),
-        ([{"messages": CHAT["messages"][:4]}], "record 1 of some.json does not end with a turn of the assistant's"),
-        ([CHAT, {"messages": [{"role": "user"}]}], "message 1 of record 2 of some.json has no role and content"),
-        ([{"messages": [{"role": 1, "content": ""}]}], "message 1 of record 1 of some.json holds int in 'role'"),
         (
-            [{"messages": [{"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]}],
-            "record 1 of some.json: the chat template has no role 'tool'; its roles are system, user, assistant",
+            [{"messages": CHAT["messages"][:4]}],
+            "record 1 of some.json does not end with a turn of the assistant's",
         ),
-        ('[{"instruction": "x",\n "output": "y"},\n {"instruction" "x"}]', "line 3 of some.json is no JSON"),
-        ({"data": []}, "line 1 of some.json has neither messages nor instruction and output, but data"),
+        (
+            [CHAT, {"messages": [{"role": "user"}]}],
+            "message 1 of record 2 of some.json has no role and content",
+        ),
+        (
+            [{"messages": [{"role": 1, "content": ""}]}],
+            "message 1 of record 1 of some.json holds int in 'role'",
+        ),
+        (
+            [
+                {
+                    "messages": [
+                        {"role": "tool", "content": "x"},
+                        {"role": "assistant", "content": "y"},
+                    ]
+                }
+            ],
+            "record 1 of some.json: the chat template has no role 'tool'; its roles are system, "
+            "user, assistant",
+        ),
+        (
+            '[{"instruction": "x",\n "output": "y"},\n {"instruction" "x"}]',
+            "line 3 of some.json is no JSON",
+        ),
+        (
+            {"data": []},
+            "line 1 of some.json has neither messages nor instruction and output, but data",
+        ),
         ([], "some.json holds no records"),
     ],
 )
@@ -219,10 +289,14 @@ def test_the_1100_records_are_counted_exactly():
     answers = [answer for rows in data.splits.values() for answer in rows.references()]
     assert sorted(answers) == sorted(record["output"] for record in records)
     learned = sum(rows.learned.sum() for rows in data.splits.values())
-    assert learned == sum(len(record["output"].encode()) + 1 for record in records) == 53_387 + 1_100
+    assert (
+        learned == sum(len(record["output"].encode()) + 1 for record in records) == 53_387 + 1_100
+    )
     template = len("### Instruction:\n\n\n### Response:\n")
     given = sum(
-        template + len((r["instruction"] + r["input"]).encode()) + len("\n\n### Input:\n") * bool(r["input"])
+        template
+        + len((r["instruction"] + r["input"]).encode())
+        + len("\n\n### Input:\n") * bool(r["input"])
         for r in records
     )
     start = 1_100 * (data.codec.start is not None)
@@ -237,15 +311,24 @@ def test_pairs_of_sentences_become_conversations(tmp_path):
             lines = [" ".join([words[0]] * (1 + n % 3) + [words[1]] * (n // 3)) for n in numbers]
             (tmp_path / f"{part}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = TextPairs(str(tmp_path), codec=CODEC, length=200, cache=str(tmp_path)).open()
-    assert {part: len(rows) for part, rows in data.splits.items()} == {"train": 40, "validation": 9, "test": 9}
+    assert {part: len(rows) for part, rows in data.splits.items()} == {
+        "train": 40,
+        "validation": 9,
+        "test": 9,
+    }
     written = (tmp_path / "test_2016_flickr.en").read_text(encoding="utf-8").splitlines()
     german = (tmp_path / "test_2016_flickr.de").read_text(encoding="utf-8").splitlines()
     assert data.splits["test"].references() == written
     said, learned = texts(data, "test")
     end = data.codec.decode(np.array([data.codec.end]))
     assert learned == [sentence + end for sentence in written]
-    prompts = [f"### Instruction:\nTranslate to English: {sentence}\n\n### Response:\n" for sentence in german]
-    assert [s.removeprefix(end) for s in said] == [p + w + end for p, w in zip(prompts, written, strict=True)]
+    prompts = [
+        f"### Instruction:\nTranslate to English: {sentence}\n\n### Response:\n"
+        for sentence in german
+    ]
+    assert [s.removeprefix(end) for s in said] == [
+        p + w + end for p, w in zip(prompts, written, strict=True)
+    ]
 
 
 def test_bad_pairs_are_named(tmp_path):

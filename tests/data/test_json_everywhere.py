@@ -1,4 +1,6 @@
-"""Records of JSON to all readers of such: the same records, or one line that names the place and the reason."""
+"""Records of JSON to all readers of such: the same records, or one line that names the place
+and the reason.
+"""
 
 import json
 import random
@@ -15,12 +17,33 @@ from genjax.errors import UserError
 from genjax.prepare.json_lines import JsonLines
 
 FIELDS = ("instruction", "output", "prompt", "chosen", "rejected", "text")
-PIECES = ["a", "é", "漢", "😀", '"', "\\", "/", "\n", "\t", "\x00", "\u2028", "\x7f", " ", "{", "[", ",", "\ufeff", "ß"]
+PIECES = [
+    "a",
+    "é",
+    "漢",
+    "😀",
+    '"',
+    "\\",
+    "/",
+    "\n",
+    "\t",
+    "\x00",
+    "\u2028",
+    "\x7f",
+    " ",
+    "{",
+    "[",
+    ",",
+    "\ufeff",
+    "ß",
+]
 
 
 def records(draw):
     """Records with a text in every field that some reader takes."""
-    return [{field: f"{n}" + "".join(draw.choices(PIECES, k=6)) for field in FIELDS} for n in range(12)]
+    return [
+        {field: f"{n}" + "".join(draw.choices(PIECES, k=6)) for field in FIELDS} for n in range(12)
+    ]
 
 
 def shapes(found, draw):
@@ -35,7 +58,11 @@ def shapes(found, draw):
         "".join(line),
         " ".join(line),
     )
-    yield from ("[" + ",".join(line) + "]", "[\n" + ",\n".join(tall) + "\n]\n", "\n\n [" + " , ".join(line) + "] \n")
+    yield from (
+        "[" + ",".join(line) + "]",
+        "[\n" + ",\n".join(tall) + "\n]\n",
+        "\n\n [" + " , ".join(line) + "] \n",
+    )
     yield from ("\n".join(tall), "\n\n".join(tall) + "\n")
 
 
@@ -67,7 +94,8 @@ def test_every_shape_gives_every_reader_the_same_records(tmp_path, name, encodin
         (tmp_path / name).write_bytes(text.encode(encoding))
         for found in read(tmp_path / name):
             assert found == [
-                {field: record[field] for field in part} for record, part in zip(wanted, found, strict=True)
+                {field: record[field] for field in part}
+                for record, part in zip(wanted, found, strict=True)
             ]
 
 
@@ -126,11 +154,20 @@ def test_what_is_wrong_is_told_by_every_reader_and_set_aside_by_a_preparation(tm
 
 
 def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
-    rows = ['{"text": "a"}', '{"n": 1}', '{"text": null}', '{"text": ""}', '{"text": "b", "n": true}']
+    rows = [
+        '{"text": "a"}',
+        '{"n": 1}',
+        '{"text": null}',
+        '{"text": ""}',
+        '{"text": "b", "n": true}',
+    ]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     common = {"codec": Bytes(delimiter=True), "layout": Documents(20), "cache": str(tmp_path / "c")}
     data = TextTables(str(tmp_path / "a.jsonl"), split=ByDocuments(test=0), **common).open()
-    assert len(data.splits["train"].corpus) == 2 and "3 rows without text passed over" in data.remarks[0]
+    assert (
+        len(data.splits["train"].corpus) == 2
+        and "3 rows without text passed over" in data.remarks[0]
+    )
     reader, left = JsonLines(("a.jsonl",), str(tmp_path), ("text", "n")), Counter()
     files = reader.found()
     found = [tuple(one.values.values()) for one in reader.read(files, files.paths[0], left)]
@@ -142,7 +179,9 @@ def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
     }
     for value in ("3", "true", "1.5", '{"a": 1}', '["a"]', str(2**200)):
         (tmp_path / "b.jsonl").write_text(f'{{"text": "a"}}\n{{"text": {value}}}\n')
-        with pytest.raises(UserError, match=r"line 2 of .*b.jsonl holds \w+ in 'text', not text") as error:
+        with pytest.raises(
+            UserError, match=r"line 2 of .*b.jsonl holds \w+ in 'text', not text"
+        ) as error:
             TextTables(str(tmp_path / "b.jsonl"), **common).open()
         assert error.value.field == "text"
         reader = JsonLines(("b.jsonl",), str(tmp_path))

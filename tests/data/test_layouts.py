@@ -38,7 +38,9 @@ def test_an_epoch_of_windows_is_a_permutation_and_goes_on_from_any_position():
     split = RandomWindows(4).split(corpus(9, 9), PLAIN)
     stream = batches(split, seed=3, position=0, batch_size=7)
     rows = [next(stream)["tokens"] for _ in range(6)]
-    assert sorted(map(tuple, np.concatenate(rows[:2]))) == sorted(map(tuple, everything(split)["tokens"]))
+    assert sorted(map(tuple, np.concatenate(rows[:2]))) == sorted(
+        map(tuple, everything(split)["tokens"])
+    )
     later = batches(split, seed=3, position=21, batch_size=7)
     assert np.array_equal(next(later)["tokens"], rows[3])
     assert not np.array_equal(np.concatenate(rows[:2]), np.concatenate(rows[2:4]))
@@ -54,7 +56,9 @@ def test_of_too_many_windows_only_so_many_are_taken(monkeypatch):
 
 @pytest.mark.parametrize("size", [2, 5, 9, 10, 13])
 def test_blocks_predict_every_token_but_the_first_once(size):
-    split = Blocks(4).split(Corpus(np.arange(size, dtype=np.uint16) + 5, np.array([0, size])), PLAIN)
+    split = Blocks(4).split(
+        Corpus(np.arange(size, dtype=np.uint16) + 5, np.array([0, size])), PLAIN
+    )
     found = everything(split)
     predicted = found["tokens"][found["loss_mask"] == 1]
     assert predicted.tolist() == list(range(6, size + 5))
@@ -65,7 +69,11 @@ def test_blocks_predict_every_token_but_the_first_once(size):
 
 def test_held_out_text_of_windows_comes_in_blocks():
     assert RandomWindows(7).held_out == Blocks(7)
-    assert [layout.held_out for layout in (Blocks(3), Packed(3), Documents(3))] == [Blocks(3), Packed(3), Documents(3)]
+    assert [layout.held_out for layout in (Blocks(3), Packed(3), Documents(3))] == [
+        Blocks(3),
+        Packed(3),
+        Documents(3),
+    ]
 
 
 @pytest.mark.parametrize("layout", [Packed(6), Documents(6)])
@@ -76,7 +84,11 @@ def test_each_token_of_a_document_is_predicted_once_from_the_one_before_it(layou
     found = everything(layout.split(made, codec))
     tokens, weigh = found["tokens"], found["loss_mask"] == 1
     assert not weigh[:, 0].any()
-    pairs = list(zip(tokens[:, :-1][weigh[:, 1:]].tolist(), tokens[:, 1:][weigh[:, 1:]].tolist(), strict=True))
+    pairs = list(
+        zip(
+            tokens[:, :-1][weigh[:, 1:]].tolist(), tokens[:, 1:][weigh[:, 1:]].tolist(), strict=True
+        )
+    )
     expected = []
     for d in range(len(sizes)):
         whole = ([] if codec.start is None else [codec.start]) + made.document(d).tolist()
@@ -114,18 +126,26 @@ def test_long_documents_are_split_with_one_token_of_overlap_or_dropped(capsys):
         [20, 21, 22, 23, 0, 0],
     ]
     assert found["loss_mask"].sum(1).tolist() == [2, 5, 5, 1, 3]
-    assert "books: 1 of 3 documents are longer than 6 tokens and are split" in capsys.readouterr().err
+    assert (
+        "books: 1 of 3 documents are longer than 6 tokens and are split" in capsys.readouterr().err
+    )
     dropped = everything(Documents(5, "drop").split(made, PLAIN, "books"))
     assert dropped["tokens"][:, 0].tolist() == [0, 20]
     assert "1 of 3 documents are longer than 6 tokens and are dropped" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no document of books is left to predict; all 1 are longer than 6"):
+    with pytest.raises(
+        UserError, match="no document of books is left to predict; all 1 are longer than 6"
+    ):
         Packed(5, "drop").split(corpus(12), PLAIN, "books")
 
 
 def test_padding_is_the_codecs_own():
     codec = Words(("a", "b"))
-    found = everything(Documents(5).split(Corpus(np.array([4, 5, 3], np.uint16), np.array([0, 3])), codec))
-    assert found["tokens"].tolist() == [[2, 4, 5, 3, 0, 0]] and found["loss_mask"].tolist() == [[0, 1, 1, 1, 0, 0]]
+    found = everything(
+        Documents(5).split(Corpus(np.array([4, 5, 3], np.uint16), np.array([0, 3])), codec)
+    )
+    assert found["tokens"].tolist() == [[2, 4, 5, 3, 0, 0]] and found["loss_mask"].tolist() == [
+        [0, 1, 1, 1, 0, 0]
+    ]
 
 
 def test_best_fit_takes_the_fullest_row_and_wastes_little():
@@ -150,7 +170,10 @@ def test_a_pass_in_order_pads_the_last_batch():
         (lambda: RandomWindows(0), "length is 0"),
         (lambda: Packed(2.5), "length must be a whole number"),
         (lambda: Documents(4, "cut"), "long must be one of 'split', 'drop'"),
-        (lambda: RandomWindows(9).split(corpus(9), PLAIN, "poem"), "poem is of 9 tokens, too short for windows of 10"),
+        (
+            lambda: RandomWindows(9).split(corpus(9), PLAIN, "poem"),
+            "poem is of 9 tokens, too short for windows of 10",
+        ),
         (lambda: Blocks(9).split(corpus(1), PLAIN, "poem"), "poem is of one token"),
         (lambda: Documents(9).split(corpus(1, 1), PLAIN, "poem"), "no document of poem is left"),
     ],

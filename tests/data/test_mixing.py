@@ -1,4 +1,6 @@
-"""The order of a mixture: counts are the sums of the weights, and each part comes whole in each of its epochs."""
+"""The order of a mixture: counts are the sums of the weights, and each part comes whole in
+each of its epochs.
+"""
 
 import pickle
 
@@ -36,15 +38,20 @@ def test_units_add_up_and_leave_out_what_weighs_nothing():
 def test_counts_of_constant_weights_are_exact_at_any_position():
     blend = Blend((3, 4), round_weights(np.array([[0.25, 0.75]])))
     positions = 4 * 10 ** np.arange(12)
-    assert np.array_equal(blend.counts(positions, 8), np.stack([positions // 4, positions // 4 * 3], 1))
+    assert np.array_equal(
+        blend.counts(positions, 8), np.stack([positions // 4, positions // 4 * 3], 1)
+    )
 
 
 def test_each_part_comes_whole_in_each_of_its_epochs_and_in_another_order():
     sizes = (5, 7, 11)
     found = Blend(sizes, round_weights(moving(3)))(3, 0, 1200, 6)
     for number, size in enumerate(sizes):
-        own = found[(found >= sum(sizes[:number])) & (found < sum(sizes[: number + 1]))] - sum(sizes[:number])
-        # A step has its ranks in random order: a whole number of steps holds whole epochs but at their borders.
+        own = found[(found >= sum(sizes[:number])) & (found < sum(sizes[: number + 1]))] - sum(
+            sizes[:number]
+        )
+        # A step has its ranks in random order: a whole number of steps holds whole epochs but at
+        # their borders.
         counts = np.bincount(own, minlength=size)
         assert counts.max() - counts.min() <= 1
     assert found.tolist() != Blend(sizes, round_weights(moving(3)))(4, 0, 1200, 6).tolist()
@@ -72,7 +79,9 @@ def test_worker_processes_can_hold_the_order():
 
 def test_the_order_is_pinned():
     # a run resumed under another numpy must see the same examples
-    assert Blend((5, 7), round_weights(np.array([[1.0, 2.0], [2.0, 1.0]])))(0, 3, 9, 6).tolist() == [
+    assert Blend((5, 7), round_weights(np.array([[1.0, 2.0], [2.0, 1.0]])))(
+        0, 3, 9, 6
+    ).tolist() == [
         9,
         8,
         5,
@@ -86,6 +95,9 @@ def test_the_order_is_pinned():
 
 
 def test_parts_come_in_random_order_within_a_step():
-    found = Blend((1000, 1000), round_weights(np.array([[0.5, 0.5]])))(0, 0, 800, 8).reshape(-1, 8) < 1000
+    found = (
+        Blend((1000, 1000), round_weights(np.array([[0.5, 0.5]])))(0, 0, 800, 8).reshape(-1, 8)
+        < 1000
+    )
     assert (found.sum(1) == 4).all()
     assert (np.abs(found.mean(0) - 0.5) < 0.2).all() and len(np.unique(found, axis=0)) > 20

@@ -1,4 +1,6 @@
-"""Mixtures of sources: who comes how often, one codec for all, and clear words where sources do not fit together."""
+"""Mixtures of sources: who comes how often, one codec for all, and clear words where sources
+do not fit together.
+"""
 
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -33,7 +35,9 @@ def far(batch):
 
 def read(source, count, position=0, batch_size=20, rows=slice(None)):
     split = source.open().splits["train"]
-    with closing(batches(split, seed=2, position=position, batch_size=batch_size, rows=rows)) as stream:
+    with closing(
+        batches(split, seed=2, position=position, batch_size=batch_size, rows=rows)
+    ) as stream:
         return list(islice(stream, count))
 
 
@@ -53,7 +57,9 @@ def test_an_epoch_of_a_part_has_each_of_its_examples_once():
 
 def test_processes_and_a_resumed_run_see_the_same():
     whole = read(MOVING, 15)
-    halves = zip(read(MOVING, 15, rows=slice(0, 10)), read(MOVING, 15, rows=slice(10, 20)), strict=True)
+    halves = zip(
+        read(MOVING, 15, rows=slice(0, 10)), read(MOVING, 15, rows=slice(10, 20)), strict=True
+    )
     for batch, (one, two) in zip(whole, halves, strict=True):
         assert np.array_equal(batch["points"], np.concatenate([one["points"], two["points"]]))
     for done in (4, 12):
@@ -70,14 +76,21 @@ def test_held_out_splits_are_those_of_the_sources_end_to_end():
     assert np.array_equal(found, np.concatenate(wanted))
     rows = np.array([79, 0, 40, 39, 40])
     assert np.array_equal(test.batch(rows)["points"], found[rows])
-    np.testing.assert_allclose(data.spec.mean, (NEAR.open().spec.mean + FAR.open().spec.mean) / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        data.spec.mean, (NEAR.open().spec.mean + FAR.open().spec.mean) / 2, rtol=1e-6
+    )
     assert data.fingerprint != replace(MOVING, sources=(FAR, NEAR)).open().fingerprint
 
 
 @pytest.mark.parametrize("several", [1, 2])
 def test_a_run_goes_on_bitwise(run_dir, several):
     data = replace(MOVING, sources=(NEAR, toy.ToyData(bias=1.0)))
-    told = dict(data=data, steps=12, steps_per_dispatch=several, every=replace(toy.experiment().every, log=4))
+    told = dict(
+        data=data,
+        steps=12,
+        steps_per_dispatch=several,
+        every=replace(toy.experiment().every, log=4),
+    )
     whole = genjax.train(toy.experiment(**told), run_dir / "whole", quiet=True)
     genjax.train(toy.experiment(**told | {"steps": 8}), run_dir / "parts", quiet=True)
     parts = genjax.train(toy.experiment(**told), run_dir / "parts", quiet=True)
@@ -87,7 +100,13 @@ def test_a_run_goes_on_bitwise(run_dir, several):
 def texts(folder, name, text, **fields):
     (folder / f"{name}.txt").write_text(text)
     layout, split = Blocks(4), ByCharacters(0.25)
-    return TextFiles(str(folder / f"{name}.txt"), layout=layout, split=split, cache=str(folder / "cache"), **fields)
+    return TextFiles(
+        str(folder / f"{name}.txt"),
+        layout=layout,
+        split=split,
+        cache=str(folder / "cache"),
+        **fields,
+    )
 
 
 def test_texts_share_the_codec_of_the_first_or_the_one_that_is_given(tmp_path):
@@ -100,7 +119,9 @@ def test_texts_share_the_codec_of_the_first_or_the_one_that_is_given(tmp_path):
     assert given.codec.decode(row) in "badcab" * 8
     with pytest.raises(UserError, match="'z'"):
         Mixture((first, texts(tmp_path, "c", "abz" * 20))).open()
-    with pytest.raises(UserError, match="sources 0 and 1 of a mixture differ in vocabulary: 4 and 256"):
+    with pytest.raises(
+        UserError, match="sources 0 and 1 of a mixture differ in vocabulary: 4 and 256"
+    ):
         Mixture((first, replace(second, codec=Bytes()))).open()
 
 
@@ -110,12 +131,27 @@ def test_texts_share_the_codec_of_the_first_or_the_one_that_is_given(tmp_path):
         (lambda: Mixture(()), "a weight for each source, not 2 for 0"),
         (lambda: Mixture((NEAR,)), "a weight for each source, not 2 for 1"),
         (lambda: Mixture((NEAR, FAR), (0.5, 0.5)), "weights.0 must be a Schedule"),
-        (lambda: Mixture((NEAR, Mixture((NEAR, FAR)))).open(), "source 1 of a mixture is one itself"),
+        (
+            lambda: Mixture((NEAR, Mixture((NEAR, FAR)))).open(),
+            "source 1 of a mixture is one itself",
+        ),
         (lambda: Mixture((NEAR, FAR), steps=0), "steps must be at least 1"),
-        (lambda: Mixture((Digits(), Points())).open(), "sources 0 and 1 of a mixture differ in entry: 'image' and"),
-        (lambda: Mixture((NEAR, FAR), (Linear(1.0, -1.0), Constant(1.0)), 4).open(), "at step 3 they are"),
-        (lambda: Mixture((NEAR, FAR), (Linear(1.0, 0.0), Linear(2.0, 0.0)), 4).open(), "at step 4 they are"),
-        (lambda: Mixture((NEAR, FAR), (Constant(float("nan")), Constant(1.0)), 4).open(), "value must be finite"),
+        (
+            lambda: Mixture((Digits(), Points())).open(),
+            "sources 0 and 1 of a mixture differ in entry: 'image' and",
+        ),
+        (
+            lambda: Mixture((NEAR, FAR), (Linear(1.0, -1.0), Constant(1.0)), 4).open(),
+            "at step 3 they are",
+        ),
+        (
+            lambda: Mixture((NEAR, FAR), (Linear(1.0, 0.0), Linear(2.0, 0.0)), 4).open(),
+            "at step 4 they are",
+        ),
+        (
+            lambda: Mixture((NEAR, FAR), (Constant(float("nan")), Constant(1.0)), 4).open(),
+            "value must be finite",
+        ),
     ],
 )
 def test_what_makes_no_mixture_is_refused(mixture, message):
@@ -138,9 +174,13 @@ def test_a_mixture_tells_where_all_of_its_examples_come_from():
 
 def test_the_sources_of_a_mixture_may_move_but_not_change():
     stored = toy.experiment(data=MOVING)
-    check_resumable(stored, toy.experiment(data=replace(MOVING, sources=(NEAR, replace(FAR, root="there")))))
+    check_resumable(
+        stored, toy.experiment(data=replace(MOVING, sources=(NEAR, replace(FAR, root="there"))))
+    )
     with pytest.raises(UserError, match="data.sources.1.bias: 1000.0 -> 7.0"):
-        check_resumable(stored, toy.experiment(data=replace(MOVING, sources=(NEAR, toy.ToyData(bias=7.0)))))
+        check_resumable(
+            stored, toy.experiment(data=replace(MOVING, sources=(NEAR, toy.ToyData(bias=7.0))))
+        )
 
 
 def norm(batch):

@@ -1,4 +1,6 @@
-"""Chorales as tokens and as files: the MIDI is read back by a small reader of the tests, the WAV by its spectrum."""
+"""Chorales as tokens and as files: the MIDI is read back by a small reader of the tests, the
+WAV by its spectrum.
+"""
 
 import gzip
 import io
@@ -58,13 +60,20 @@ def test_steps_are_spelled_from_the_highest_note_down():
     codec = ChoraleCodec(60, 80)
     assert codec.vocabulary == 23 and codec.step == STEP and codec.start == codec.end == END
     assert codec.encode([(60, 67, 60), ()]).tolist() == [9, 2, 1, 1]
-    assert codec.decode(np.array([0, 2, 9, 9, 1, 1, 3])) == [(67, 60), (), (61,)]  # as samples may have them
+    assert codec.decode(np.array([0, 2, 9, 9, 1, 1, 3])) == [
+        (67, 60),
+        (),
+        (61,),
+    ]  # as samples may have them
     assert from_json(json.loads(json.dumps(to_json(codec)))) == codec
 
 
 def test_any_piece_comes_back():
     rng = np.random.default_rng(0)
-    piece = [tuple(sorted(set(rng.integers(21, 109, rng.integers(0, 6)).tolist()), reverse=True)) for _ in range(300)]
+    piece = [
+        tuple(sorted(set(rng.integers(21, 109, rng.integers(0, 6)).tolist()), reverse=True))
+        for _ in range(300)
+    ]
     codec = ChoraleCodec()
     ids = codec.encode(piece)
     assert codec.decode(ids) == piece and (ids == codec.step).sum() == 300
@@ -87,7 +96,10 @@ def test_the_wav_file_sounds_the_right_pitches():
     assert abs(len(sound) / RATE - 2) < 0.1
     spectrum = np.abs(np.fft.rfft(sound[:RATE]))  # one second: bins of 1 Hz
     assert spectrum.argmax() == 440 and spectrum[880] > 10 * spectrum[600]
-    assert np.abs(sound).max() == pytest.approx(0.9 * 32767, abs=1) and not sound[round(1.1 * RATE) :].any()
+    assert (
+        np.abs(sound).max() == pytest.approx(0.9 * 32767, abs=1)
+        and not sound[round(1.1 * RATE) :].any()
+    )
     assert len(wav_bytes([], 0.5)) > 44  # no steps, a short silence
 
 
@@ -113,7 +125,10 @@ def test_chorales_are_rows_of_tokens(tmp_path):
     data = Chorales(save(tmp_path, pieces), layout=Documents(9)).open()
     assert list(data.splits) == ["train", "validation", "test"] and data.spec.vocabulary == 90
     found = data.splits["train"].batch(np.array([0, 1]))
-    assert found["tokens"].tolist() == [[0, 45, 41, 1, 43, 1, 0, 0, 0, 0], [0, 46, 1, 0, 0, 0, 0, 0, 0, 0]]
+    assert found["tokens"].tolist() == [
+        [0, 45, 41, 1, 43, 1, 0, 0, 0, 0],
+        [0, 46, 1, 0, 0, 0, 0, 0, 0, 0],
+    ]
     assert found["loss_mask"].sum(1).tolist() == [6, 3]
     assert data.codec.decode(data.splits["test"].corpus.document(0)) == [(70,), (), (71,)]
     changed = Chorales(save(tmp_path, pieces | {"valid": [[[61]]]}), layout=Documents(9)).open()
@@ -125,7 +140,10 @@ def test_chorales_are_rows_of_tokens(tmp_path):
     [
         (lambda f: Chorales(str(f)).open(), "cannot be read"),
         (lambda f: Chorales(save(f, {"train": []})).open(), "holds no chorales"),
-        (lambda f: Chorales(save(f, {"train": [[[200]]]})).open(), "note 200 of step 0 is not from 21 to 108"),
+        (
+            lambda f: Chorales(save(f, {"train": [[[200]]]})).open(),
+            "note 200 of step 0 is not from 21 to 108",
+        ),
         (lambda f: Chorales(resolution="8th"), "resolution must be one of 'quarter', '16th'"),
         (lambda f: ChoraleCodec(60, 50), r"highest must be at least 60 \(lowest\)"),
         (lambda f: ChoraleCodec(steps_per_quarter=7), "a divisor of 480"),
@@ -137,7 +155,9 @@ def test_what_makes_no_music_is_refused(make, message, tmp_path):
 
 
 @pytest.mark.skipif(not MUSIC.is_dir(), reason="needs $GENJAX_DATA/music (GENJAX_DATA unset?)")
-@pytest.mark.parametrize(("resolution", "steps"), [("quarter", [13807, 4602, 4725]), ("16th", [55228, 18408, 18900])])
+@pytest.mark.parametrize(
+    ("resolution", "steps"), [("quarter", [13807, 4602, 4725]), ("16th", [55228, 18408, 18900])]
+)
 def test_the_real_chorales_have_the_published_split(resolution, steps):
     data = Chorales(resolution=resolution, layout=Packed(1024)).open()
     made = [data.splits[name].corpus for name in ("train", "validation", "test")]

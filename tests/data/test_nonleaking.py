@@ -31,7 +31,9 @@ def test_shifts_go_as_far_as_told():
     changed, told = (np.asarray(a) for a in NonLeaking(0.5, shift=2)(KEY, image))
     only_shifted = (told[:, :4] == 0).all(-1)
     assert only_shifted.sum() > 20 and np.abs(told[only_shifted, 4:6]).max() == 1
-    for one, (rows, columns) in zip(changed[only_shifted], told[only_shifted, 4:6] * 2, strict=True):
+    for one, (rows, columns) in zip(
+        changed[only_shifted], told[only_shifted, 4:6] * 2, strict=True
+    ):
         assert one[int(4 + rows), int(4 + columns), 0] == 1
 
 
@@ -43,7 +45,11 @@ def test_each_is_done_as_often_as_asked():
 
 def test_without_augmentation_nothing_is_told():
     x = jnp.ones((2, 4, 4, 1))
-    assert NonLeaking()(KEY, x) == (x, None) and NonLeaking().none(3) is None and NonLeaking().told == 0
+    assert (
+        NonLeaking()(KEY, x) == (x, None)
+        and NonLeaking().none(3) is None
+        and NonLeaking().told == 0
+    )
     assert NonLeaking(0.1).none(3).shape == (3, TOLD)
 
 

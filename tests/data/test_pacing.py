@@ -15,7 +15,10 @@ from genjax.errors import UserError
         (LinearPacing(0.2, 8), [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1]),
         (StepPacing(0.4, 8, 3), [0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.8, 0.8, 1, 1]),
         (StepPacing(0.1, 3, 1), [0.1, 0.1, 0.1, 1, 1, 1, 1, 1, 1, 1]),
-        (RootPacing(0.6, 4), [0.6, math.sqrt(0.52), math.sqrt(0.68), math.sqrt(0.84), 1, 1, 1, 1, 1, 1]),
+        (
+            RootPacing(0.6, 4),
+            [0.6, math.sqrt(0.52), math.sqrt(0.68), math.sqrt(0.84), 1, 1, 1, 1, 1, 1],
+        ),
         (RootPacing(1.0, 4), [1] * 10),
     ],
 )

@@ -1,4 +1,6 @@
-"""Packed pairs: each stands once, reads its own source alone, and is predicted as if it had a row for itself."""
+"""Packed pairs: each stands once, reads its own source alone, and is predicted as if it had a
+row for itself.
+"""
 
 import dataclasses
 
@@ -14,8 +16,22 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.nets.transformer.transformer import Transformer
 
-GERMAN = ["ein hund", "eine katze schläft heute", "zwei", "drei kleine hunde laufen", "ein kind", "der mann"]
-ENGLISH = ["a dog runs", "a cat", "two of them", "three little dogs run", "one", "the man is here today"]
+GERMAN = [
+    "ein hund",
+    "eine katze schläft heute",
+    "zwei",
+    "drei kleine hunde laufen",
+    "ein kind",
+    "der mann",
+]
+ENGLISH = [
+    "a dog runs",
+    "a cat",
+    "two of them",
+    "three little dogs run",
+    "one",
+    "the man is here today",
+]
 
 
 @pytest.fixture
@@ -78,11 +94,15 @@ def test_rows_are_full_and_none_overflows():
 
 
 def test_a_packed_pair_is_predicted_as_one_alone(data):
-    """With learned positions and both kinds of norm; a wrong source, place or neighbour would show."""
+    """With learned positions and both kinds of norm; a wrong source, place or neighbour would
+    show.
+    """
     one, many = dataclasses.replace(data, packed=False).open(), data.open()
     spec, rows = many.spec, many.splits["train"]
     for norm_first in (False, True):
-        net = Transformer(layers=2, heads=2, width=8, context=12, norm_first=norm_first, tied=False, init_std=0.5)
+        net = Transformer(
+            layers=2, heads=2, width=8, context=12, norm_first=norm_first, tied=False, init_std=0.5
+        )
         family = Autoregressive(net, sampler=Decoding(source_tokens=(2, 3)))
         alone = jax.tree.map(jnp.asarray, one.splits["train"].batch(np.arange(len(GERMAN))))
         together = jax.tree.map(jnp.asarray, rows.batch(np.arange(len(rows))))
@@ -95,6 +115,10 @@ def test_a_packed_pair_is_predicted_as_one_alone(data):
         for row in range(len(rows)):
             for number, pair in enumerate(rows.members[rows.first[row] : rows.first[row + 1]], 1):
                 want = np.asarray(by_pair.nll)[pair][np.asarray(by_pair.weight)[pair] > 0]
-                np.testing.assert_allclose(found[row][real[row] & (segment[row] == number)], want, rtol=1e-4)
+                np.testing.assert_allclose(
+                    found[row][real[row] & (segment[row] == number)], want, rtol=1e-4
+                )
         other = {**together, "source_segment_ids": jnp.maximum(together["source_segment_ids"], 1)}
-        assert not np.allclose(np.where(real, jax.jit(family.predictions)(params, other).nll - found, 0), 0, atol=1e-2)
+        assert not np.allclose(
+            np.where(real, jax.jit(family.predictions)(params, other).nll - found, 0), 0, atol=1e-2
+        )

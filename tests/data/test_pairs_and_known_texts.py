@@ -21,7 +21,9 @@ ENGLISH = ["A dog barks.", "Two dogs bark.", "A man sleeps and sleeps and sleeps
 
 
 def needs(folder):
-    return pytest.mark.skipif(not (ROOT / folder).exists(), reason=f"needs $GENJAX_DATA/{folder} (GENJAX_DATA unset?)")
+    return pytest.mark.skipif(
+        not (ROOT / folder).exists(), reason=f"needs $GENJAX_DATA/{folder} (GENJAX_DATA unset?)"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,13 @@ def folder(tmp_path):
 
 
 def pairs(folder, **fields):
-    fields = {"source_codec": Words(), "target_codec": Words(), "source_length": 8, "length": 7, "test": None} | fields
+    fields = {
+        "source_codec": Words(),
+        "target_codec": Words(),
+        "source_length": 8,
+        "length": 7,
+        "test": None,
+    } | fields
     return SentencePairs(str(folder), **fields)
 
 
@@ -48,23 +56,41 @@ def test_pairs_keep_step(folder):
     found = data.splits["train"].batch(np.arange(3))
     for row, (german, english) in enumerate(zip(GERMAN, ENGLISH, strict=True)):
         source, target = found["source_tokens"][row], found["tokens"][row]
-        assert data.codec.source.decode(source) == german.lower() and data.codec.decode(target) == english.lower()
-        assert (source[0], target[0]) == (2, 2) and source[int(found["source_mask"][row].sum()) - 1] == 3
+        assert (
+            data.codec.source.decode(source) == german.lower()
+            and data.codec.decode(target) == english.lower()
+        )
+        assert (source[0], target[0]) == (2, 2) and source[
+            int(found["source_mask"][row].sum()) - 1
+        ] == 3
         assert np.array_equal(found["source_mask"][row], source != 0)
         assert np.array_equal(found["loss_mask"][row], (target != 0) & (np.arange(12) > 0))
         again = data.codec.source_row(german, 12)
-        assert np.array_equal(again[0], source) and np.array_equal(again[1], found["source_mask"][row])
+        assert np.array_equal(again[0], source) and np.array_equal(
+            again[1], found["source_mask"][row]
+        )
     entries = {name: (x.shape[1:], x.dtype.type) for name, x in found.items()}
     assert entries == {name: entry for name, entry in data.spec.entries.items() if name != "mask"}
-    assert (data.spec.source_length, data.spec.source_vocabulary) == (12, data.codec.source.vocabulary)
+    assert (data.spec.source_length, data.spec.source_vocabulary) == (
+        12,
+        data.codec.source.vocabulary,
+    )
     assert data.splits["train"].references() == ENGLISH
-    assert data.splits["validation"].batch(np.array([1]))["tokens"][0].tolist() == [2, 3, *[0] * 10]  # an empty line
+    assert data.splits["validation"].batch(np.array([1]))["tokens"][0].tolist() == [
+        2,
+        3,
+        *[0] * 10,
+    ]  # an empty line
 
 
 def test_long_pairs_are_cut_before_their_end_or_dropped(folder, capsys):
     data = pairs(folder).open()
     found = data.splits["train"].batch(np.array([2]))
-    assert found["source_tokens"][0, -1] == 3 and found["tokens"][0, -1] == 3 and found["loss_mask"].sum() == 7
+    assert (
+        found["source_tokens"][0, -1] == 3
+        and found["tokens"][0, -1] == 3
+        and found["loss_mask"].sum() == 7
+    )
     assert "train: 1 of 3 pairs are too long and are cut" in capsys.readouterr().err
     dropped = pairs(folder, long="drop").open()
     assert len(dropped.splits["train"]) == 2 and dropped.splits["train"].references() == ENGLISH[:2]
@@ -74,7 +100,11 @@ def test_long_pairs_are_cut_before_their_end_or_dropped(folder, capsys):
 def test_the_codec_of_pairs_is_kept_with_the_run(folder, tmp_path):
     codec = pairs(folder).open().codec
     again = from_json(to_json(codec))
-    assert again == codec and isinstance(again, PairCodec) and again.vocabulary == again.target.vocabulary
+    assert (
+        again == codec
+        and isinstance(again, PairCodec)
+        and again.vocabulary == again.target.vocabulary
+    )
     path = again.write(np.stack([[2, *again.encode("a dog"), 3, 5]]), tmp_path / "out" / "s")
     assert path.read_text() == "a dog\n"
 
@@ -100,7 +130,9 @@ def test_what_makes_no_pairs_is_refused(fields, message, folder):
 
 @needs("text")
 def test_shakespeare_is_split_as_published():
-    data = TextFiles(pattern="tinyshakespeare.txt", codec=Characters(), layout=RandomWindows(64)).open()
+    data = TextFiles(
+        pattern="tinyshakespeare.txt", codec=Characters(), layout=RandomWindows(64)
+    ).open()
     train, test = data.splits["train"], data.splits["test"]
     assert (data.spec.vocabulary, data.codec.characters[:4]) == (65, "\n !$")
     assert (len(train.corpus.tokens), len(test.corpus.tokens)) == (1_003_854, 111_540)
@@ -115,7 +147,13 @@ def test_shakespeare_is_split_as_published():
 @needs("text")
 def test_the_bigrams_of_the_names_are_those_published():
     layout, split = Documents(16), ByCharacters(0.0)
-    source = TextFiles(pattern="names.txt", unit="lines", codec=Characters(delimiter=True), layout=layout, split=split)
+    source = TextFiles(
+        pattern="names.txt",
+        unit="lines",
+        codec=Characters(delimiter=True),
+        layout=layout,
+        split=split,
+    )
     data = source.open()
     found = data.splits["train"].batch(np.arange(len(data.splits["train"])))
     before, after = found["tokens"][:, :-1], found["tokens"][:, 1:]
@@ -123,13 +161,18 @@ def test_the_bigrams_of_the_names_are_those_published():
     counts = np.zeros((27, 27))
     np.add.at(counts, (before[real], after[real]), 1)
     assert data.spec.vocabulary == 27 and counts.sum() == 228_146
-    nll = -(counts * np.log(np.where(counts, counts, 1) / counts.sum(1, keepdims=True))).sum() / counts.sum()
+    nll = (
+        -(counts * np.log(np.where(counts, counts, 1) / counts.sum(1, keepdims=True))).sum()
+        / counts.sum()
+    )
     assert nll == pytest.approx(2.4540, abs=5e-5)
 
 
 @needs("text")
 def test_books_are_documents_held_out_whole():
-    source = TextFiles(pattern="books/*.txt.gz", codec=Bytes(), layout=RandomWindows(64), split=ByDocuments(0.2))
+    source = TextFiles(
+        pattern="books/*.txt.gz", codec=Bytes(), layout=RandomWindows(64), split=ByDocuments(0.2)
+    )
     data = source.open()
     assert [len(data.splits[name].corpus) for name in ("train", "test")] == [4, 1]
     assert sum(split.corpus.text_characters for split in data.splits.values()) == 9_795_524
@@ -145,7 +188,9 @@ def test_tfds_has_splits_of_its_own():
     }
     with pytest.raises(UserError, match="has splits of its own"):
         TFDSText(split=ByCharacters()).open()
-    with pytest.raises(UserError, match="unknown text feature of tiny_shakespeare.* 'txt'; did you mean 'text'"):
+    with pytest.raises(
+        UserError, match="unknown text feature of tiny_shakespeare.* 'txt'; did you mean 'text'"
+    ):
         TFDSText(feature="txt").open()
 
 
@@ -164,4 +209,7 @@ def test_multi30k_has_its_published_sizes():
         "test": 1000,
     }
     # of the published vocabularies, 7,853 and 5,893, which another splitting of words gives
-    assert abs(data.spec.source_vocabulary / 7853 - 1) < 0.01 and abs(data.spec.vocabulary / 5893 - 1) < 0.01
+    assert (
+        abs(data.spec.source_vocabulary / 7853 - 1) < 0.01
+        and abs(data.spec.vocabulary / 5893 - 1) < 0.01
+    )

@@ -1,4 +1,6 @@
-"""Texts in Parquet files, however other programs have stored them, to every reader of such files."""
+"""Texts in Parquet files, however other programs have stored them, to every reader of such
+files.
+"""
 
 import datetime
 import decimal
@@ -14,7 +16,9 @@ from genjax.errors import UserError
 from genjax.prepare.readers import Parquet
 
 TEXTS = ["café", None, "", "漢字 😀", "plain", "a" * 50]
-DAMAGED = pa.Array.from_buffers(pa.string(), 2, pa.array([b"good", b"b\xe9d"], pa.binary()).buffers())
+DAMAGED = pa.Array.from_buffers(
+    pa.string(), 2, pa.array([b"good", b"b\xe9d"], pa.binary()).buffers()
+)
 TYPES = {
     "string": pa.string(),
     "large_string": pa.large_string(),
@@ -49,13 +53,17 @@ def test_every_type_of_text_is_the_same_text(tmp_path, kind):
     of_bytes = "bytes" in kind or "binary" in kind
     values = [None if t is None else t.encode() if of_bytes else t for t in TEXTS]
     plain = pa.array(values, pa.binary() if of_bytes else pa.string())
-    path = stored(tmp_path, plain.dictionary_encode() if "dictionary" in kind else plain.cast(TYPES[kind]))
+    path = stored(
+        tmp_path, plain.dictionary_encode() if "dictionary" in kind else plain.cast(TYPES[kind])
+    )
     table = TableTexts(tmp_path, (path,))
     assert [piece.text for piece in table.pieces()] == [text for text in TEXTS if text]
     assert table.left.total == {"rows without text passed over": 2}
     assert prepared(path) == (TEXTS, [], {})
     few = pa.array((["é".encode(), b"b"] if of_bytes else ["é", "b"]) * 9)
-    path = stored(tmp_path, few.dictionary_encode() if "dictionary" in kind else few.cast(TYPES[kind]))
+    path = stored(
+        tmp_path, few.dictionary_encode() if "dictionary" in kind else few.cast(TYPES[kind])
+    )
     (column,) = Table(str(path), test_fraction=0).open().codec.categories
     assert column.values == ("b", "é")
 
@@ -63,10 +71,14 @@ def test_every_type_of_text_is_the_same_text(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["string", "bytes"])
 def test_what_is_not_utf_8_is_read_in_an_encoding_or_told_with_its_row(tmp_path, kind):
     path = stored(tmp_path, {"string": DAMAGED, "bytes": DAMAGED.cast(pa.binary())}[kind])
-    with pytest.raises(UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8") as error:
+    with pytest.raises(
+        UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8"
+    ) as error:
         list(TableTexts(tmp_path, (path,)).pieces())
     assert error.value.field == "text"
-    with pytest.raises(UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8"):
+    with pytest.raises(
+        UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8"
+    ):
         Table(str(path)).open()
     latin = TableTexts(tmp_path, (path,), encoding="latin-1")
     assert [piece.text for piece in latin.pieces()] == ["good", "béd"]
@@ -87,17 +99,27 @@ def test_lists_and_structs_are_json_and_their_damaged_texts_are_set_aside(tmp_pa
         pa.StructArray.from_arrays([DAMAGED], ["a"]),
     ):
         texts, faults, counts = prepared(stored(tmp_path, column))
-        assert texts in (['["good"]'], ['{"a": "good"}']) and faults == ["not in utf-8"] and not counts
+        assert (
+            texts in (['["good"]'], ['{"a": "good"}']) and faults == ["not in utf-8"] and not counts
+        )
     with pytest.raises(UserError, match=r"row 1 of t.parquet holds dict in 'text', not text"):
         list(TableTexts(tmp_path, (stored(tmp_path, pa.array([{"a": "b"}])),)).pieces())
 
 
 MOMENTS = {
     "date": pa.array([datetime.date(2024, 2, 28 + i % 2) for i in range(12)]),
-    "seconds": pa.array([datetime.datetime(2024, 2, 28, 23, 59, 58 + i % 2) for i in range(12)], pa.timestamp("s")),
-    "nanoseconds": pa.array([datetime.datetime(2024, 2, 28, i, 0, 5) for i in range(12)], pa.timestamp("ns")),
-    "microseconds": pa.array([datetime.datetime(2024, 2, 28, i, 0, 5, 250_000) for i in range(12)], pa.timestamp("us")),
-    "zone": pa.array([datetime.datetime(2024, 2, 28, i) for i in range(12)], pa.timestamp("ms", "UTC")),
+    "seconds": pa.array(
+        [datetime.datetime(2024, 2, 28, 23, 59, 58 + i % 2) for i in range(12)], pa.timestamp("s")
+    ),
+    "nanoseconds": pa.array(
+        [datetime.datetime(2024, 2, 28, i, 0, 5) for i in range(12)], pa.timestamp("ns")
+    ),
+    "microseconds": pa.array(
+        [datetime.datetime(2024, 2, 28, i, 0, 5, 250_000) for i in range(12)], pa.timestamp("us")
+    ),
+    "zone": pa.array(
+        [datetime.datetime(2024, 2, 28, i) for i in range(12)], pa.timestamp("ms", "UTC")
+    ),
     "time": pa.array([datetime.time(i, 30) for i in range(12)], pa.time64("us")),
 }
 
@@ -127,9 +149,15 @@ def test_moments_that_python_has_no_values_of_are_texts_or_told(tmp_path):
 
 
 def test_decimals_are_numbers_and_booleans_categories(tmp_path):
-    column = pa.array([decimal.Decimal("1.50"), decimal.Decimal("-2.25"), None] * 6, pa.decimal128(9, 2))
-    (number, _) = Table(str(stored(tmp_path, column, "x")), test_fraction=0, modes=1).open().codec.numbers
+    column = pa.array(
+        [decimal.Decimal("1.50"), decimal.Decimal("-2.25"), None] * 6, pa.decimal128(9, 2)
+    )
+    (number, _) = (
+        Table(str(stored(tmp_path, column, "x")), test_fraction=0, modes=1).open().codec.numbers
+    )
     assert (number.low, number.high, number.decimals, number.missing) == (-2.25, 1.5, 2, True)
     column = pa.array([True, None, False] * 6)
-    (category,) = Table(str(stored(tmp_path, column, "x")), test_fraction=0, modes=1).open().codec.categories
+    (category,) = (
+        Table(str(stored(tmp_path, column, "x")), test_fraction=0, modes=1).open().codec.categories
+    )
     assert category.values == ("False", "True") and category.missing

@@ -47,12 +47,16 @@ def test_gaussians_have_their_means_and_spread(name):
     assert np.abs(residual.mean(axis=0)).max() < 5 * std / np.sqrt(len(label))
     np.testing.assert_allclose(residual.std(axis=0), std, rtol=0.03)
     assert abs(np.corrcoef(residual.T)[0, 1]) < 0.05
-    np.testing.assert_allclose(np.mean((residual / std) ** 4), 3, rtol=0.1)  # normal, not merely that wide
+    np.testing.assert_allclose(
+        np.mean((residual / std) ** 4), 3, rtol=0.1
+    )  # normal, not merely that wide
     if name == "eight_gaussians":
         np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 2)
         assert len(np.unique(centres.round(6), axis=0)) == 8
     else:
-        assert {tuple(c) for c in centres} == {(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)}
+        assert {tuple(c) for c in centres} == {
+            (x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)
+        }
 
 
 def test_wide_moons_are_moons_moved_along_the_diagonal():
@@ -62,7 +66,9 @@ def test_wide_moons_are_moons_moved_along_the_diagonal():
     away = moon - centre  # a point of the unit circle and v / 5 in both coordinates
     # |away - s (1, 1)| = 1 has its root s in [0, 1/5).
     mean, square = away.sum(-1) / 2, (away**2).sum(-1)
-    roots = np.stack([mean + sign * np.sqrt(np.maximum(mean**2 - (square - 1) / 2, 0)) for sign in (-1, 1)])
+    roots = np.stack(
+        [mean + sign * np.sqrt(np.maximum(mean**2 - (square - 1) / 2, 0)) for sign in (-1, 1)]
+    )
     assert ((roots > -1e-5) & (roots < 0.2 + 1e-5)).any(0).all()
 
 
@@ -80,7 +86,9 @@ def test_swiss_roll_without_noise_is_a_spiral():
     assert label is None and data.spec.classes is None
     t = 5 * np.linalg.norm(points, axis=1)
     np.testing.assert_allclose(points, np.stack([t * np.cos(t), t * np.sin(t)], 1) / 5, atol=1e-4)
-    np.testing.assert_allclose([t.min(), t.mean(), t.max()], np.pi * np.array([1.5, 3, 4.5]), rtol=0.01)
+    np.testing.assert_allclose(
+        [t.min(), t.mean(), t.max()], np.pi * np.array([1.5, 3, 4.5]), rtol=0.01
+    )
 
 
 def test_checkerboard_fills_half_the_squares_evenly():
@@ -103,7 +111,9 @@ def test_noise_adds_its_variance():
 def test_points_depend_on_the_seed_alone():
     assert Points(size=50).open().fingerprint == Points(size=50).open().fingerprint
     assert Points(size=50).open().fingerprint != Points(size=50, seed=1).open().fingerprint
-    few, many = (Points(size=size).open().splits["train"].batch(np.arange(50)) for size in (50, 500))
+    few, many = (
+        Points(size=size).open().splits["train"].batch(np.arange(50)) for size in (50, 500)
+    )
     assert np.array_equal(few["points"], many["points"])
     data = Points(size=50, test_size=50).open()
     train, test = (data.splits[name].batch(np.arange(50))["points"] for name in ("train", "test"))

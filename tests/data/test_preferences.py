@@ -1,4 +1,6 @@
-"""Preference pairs: rows are the template's text, splits are disjoint, the rule is exact, and bad records are named."""
+"""Preference pairs: rows are the template's text, splits are disjoint, the rule is exact, and
+bad records are named.
+"""
 
 import dataclasses
 import gzip
@@ -29,18 +31,28 @@ PLAIN = ChatTemplate((("user", "", "\n"), ("assistant", ">", "\n")))
 
 def written(folder, records, name="pairs.json"):
     path = folder / name
-    lines = "\n".join(record if isinstance(record, str) else json.dumps(record) for record in records)
+    lines = "\n".join(
+        record if isinstance(record, str) else json.dumps(record) for record in records
+    )
     text = json.dumps(records) if ".json" in path.suffixes else lines
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     return str(path)
 
 
 def records(count=20):
-    return [{"prompt": f"ask {i}", "chosen": f"yes {i}", "rejected": "no" * (1 + i % 3)} for i in range(count)]
+    return [
+        {"prompt": f"ask {i}", "chosen": f"yes {i}", "rejected": "no" * (1 + i % 3)}
+        for i in range(count)
+    ]
 
 
 def source(root, **changes):
-    settings = {"template": PLAIN, "codec": Bytes(delimiter=True), "length": 24, "split": ByDocuments(0.2)}
+    settings = {
+        "template": PLAIN,
+        "codec": Bytes(delimiter=True),
+        "length": 24,
+        "split": ByDocuments(0.2),
+    }
     return Preferences(root, **settings | changes)
 
 
@@ -54,14 +66,18 @@ def test_a_row_is_the_prompt_the_response_and_the_end(tmp_path):
     data = source(written(tmp_path, records())).open()
     batch = data.splits["train"].batch(np.array([0]))
     assert {name: (value.shape[1:], value.dtype) for name, value in batch.items()} == {
-        name: (shape, np.dtype(kind)) for name, (shape, kind) in data.spec.entries.items() if name != "mask"
+        name: (shape, np.dtype(kind))
+        for name, (shape, kind) in data.spec.entries.items()
+        if name != "mask"
     }
     number = int(texts(data.splits["train"])[0].split()[1].removesuffix(">yes"))
     for side, answer in (("chosen", f"yes {number}"), ("rejected", "no" * (1 + number % 3))):
         prompt = [256, *f"ask {number}\n>".encode()]
         response = [*answer.encode(), 256]
         padding = [0] * (24 - len(prompt) - len(response))
-        tokens, mask, answered = (batch[f"{side}_{name}"][0].tolist() for name in ("tokens", "mask", "response"))
+        tokens, mask, answered = (
+            batch[f"{side}_{name}"][0].tolist() for name in ("tokens", "mask", "response")
+        )
         assert tokens == prompt + response + padding
         assert mask == [1] * len(prompt + response) + padding
         assert answered == [0] * len(prompt) + [1] * len(response) + padding
@@ -70,7 +86,11 @@ def test_a_row_is_the_prompt_the_response_and_the_end(tmp_path):
 def test_the_spec_names_every_entry_and_no_loss_mask():
     spec = Spec("chosen_tokens", (7,), np.zeros(7, np.float32), vocabulary=5, preferences=True)
     parts = {"tokens": np.int32, "mask": np.float32, "response": np.float32}
-    wanted = {f"{side}_{part}": ((7,), kind) for side in ("chosen", "rejected") for part, kind in parts.items()}
+    wanted = {
+        f"{side}_{part}": ((7,), kind)
+        for side in ("chosen", "rejected")
+        for part, kind in parts.items()
+    }
     assert spec.entries == wanted | {"mask": ((), np.float32)}
 
 
@@ -78,8 +98,14 @@ def test_splits_are_disjoint_whole_and_of_the_seed(tmp_path):
     root = written(tmp_path, records(40))
     data = source(root, split=ByDocuments(0.2, 0.1, seed=3)).open()
     parts = {name: texts(split) for name, split in data.splits.items()}
-    assert {name: len(part) for name, part in parts.items()} == {"train": 28, "validation": 4, "test": 8}
-    assert sorted(text for part in parts.values() for text in part) == sorted(f"ask {i}\n>yes {i}" for i in range(40))
+    assert {name: len(part) for name, part in parts.items()} == {
+        "train": 28,
+        "validation": 4,
+        "test": 8,
+    }
+    assert sorted(text for part in parts.values() for text in part) == sorted(
+        f"ask {i}\n>yes {i}" for i in range(40)
+    )
     again = source(root, split=ByDocuments(0.2, 0.1, seed=3)).open()
     assert texts(again.splits["test"]) == parts["test"] and again.fingerprint == data.fingerprint
     other = source(root, split=ByDocuments(0.2, 0.1, seed=4)).open()
@@ -90,7 +116,9 @@ def test_splits_are_disjoint_whole_and_of_the_seed(tmp_path):
 def test_records_of_one_prompt_are_of_one_split(tmp_path):
     twice = [{**record, "prompt": f"ask {i // 4}"} for i, record in enumerate(records(40))]
     data = source(written(tmp_path, twice), split=ByDocuments(0.3)).open()
-    prompts = {name: {text.split("\n")[0] for text in texts(split)} for name, split in data.splits.items()}
+    prompts = {
+        name: {text.split("\n")[0] for text in texts(split)} for name, split in data.splits.items()
+    }
     assert len(prompts["test"]) == 3 and len(prompts["train"]) == 7
     assert not prompts["test"] & prompts["train"]
 
@@ -115,7 +143,9 @@ def test_the_codec_is_fitted_to_the_training_text_unless_it_is_fitted_already(tm
     root = written(tmp_path, records())
     codec = Characters(delimiter=True, unknown="token")
     data = source(root, codec=codec, cache=str(tmp_path / "cache")).open()
-    written_there = "".join(t for side in ("chosen", "rejected") for t in texts(data.splits["train"], side, data.codec))
+    written_there = "".join(
+        t for side in ("chosen", "rejected") for t in texts(data.splits["train"], side, data.codec)
+    )
     assert data.codec.tokens.characters == "".join(sorted(set(written_there)))
     assert data.codec.is_fitted and data.codec.template == PLAIN
     fitted = dataclasses.replace(codec, characters="".join(sorted(set("ask yesno>\n0123456789"))))
@@ -130,7 +160,10 @@ def test_too_long_pairs_are_cut_without_an_end_or_dropped(tmp_path, capsys):
     assert len(cut) == 20 and texts(cut)[-1] == "long\n>" + "x" * 17
     batch = cut.batch(np.array([19]))
     assert batch["chosen_tokens"][0, -1] == ord("x") and batch["chosen_mask"].sum() == 24
-    assert batch["chosen_response"].sum() == 17 and batch["rejected_response"].sum() == len("short") + 1
+    assert (
+        batch["chosen_response"].sum() == 17
+        and batch["rejected_response"].sum() == len("short") + 1
+    )
     dropped = source(root, split=ByDocuments(0), long="drop").open().splits["train"]
     assert "1 of 20 pairs are longer than 24 tokens and are dropped" in capsys.readouterr().err
     assert texts(dropped) == texts(cut)[:-1]
@@ -142,22 +175,31 @@ def test_equal_pairs_are_counted_and_refused_or_dropped(tmp_path, capsys):
         pairs[number] = {**pairs[number], "rejected": pairs[number]["chosen"]}
     root = written(tmp_path, pairs)
     told = (
-        r"2 of 20 pairs are twice the same text in rows of 24 tokens, the first is record 5 of pairs.json; equal='drop'"
+        r"2 of 20 pairs are twice the same text in rows of 24 tokens, the first is record 5 of "
+        r"pairs.json; equal='drop'"
     )
     with pytest.raises(UserError, match=told):
         source(root).open()
     data = source(root, equal="drop").open()
-    assert "2 of 20 pairs are twice the same text in rows of 24 tokens and are dropped" in capsys.readouterr().err
+    assert (
+        "2 of 20 pairs are twice the same text in rows of 24 tokens and are dropped"
+        in capsys.readouterr().err
+    )
     left = sorted(text for split in data.splits.values() for text in texts(split))
     assert left == sorted(f"ask {i}\n>yes {i}" for i in range(20) if i not in (4, 11))
     whole = source(written(tmp_path, records())).open()
-    kept = [text for text in texts(whole.splits["test"]) if text.split("yes ")[1] not in ("4", "11")]
+    kept = [
+        text for text in texts(whole.splits["test"]) if text.split("yes ")[1] not in ("4", "11")
+    ]
     assert texts(data.splits["test"]) == kept, "what is dropped does not move the others"
 
 
 def test_pairs_that_differ_behind_the_cut_alone_are_equal(tmp_path):
     same = {"prompt": "p", "chosen": "x" * 30 + "a", "rejected": "x" * 30 + "b"}
-    with pytest.raises(UserError, match="1 of 21 pairs are twice the same text in rows of 24 tokens, the first is rec"):
+    with pytest.raises(
+        UserError,
+        match="1 of 21 pairs are twice the same text in rows of 24 tokens, the first is rec",
+    ):
         source(written(tmp_path, [*records(), same])).open()
 
 
@@ -167,15 +209,24 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({**GOOD, "rejected": " \n"}, "the rejected side of record 4 of pairs.json has an empty response"),
+        (
+            {**GOOD, "rejected": " \n"},
+            "the rejected side of record 4 of pairs.json has an empty response",
+        ),
         ({**GOOD, "chosen": ""}, "the chosen side of record 4 of pairs.json has an empty response"),
         (
             {**GOOD, "prompt": "p" * 30},
             "the prompt of record 4 of pairs.json is of 33 tokens, which leaves no room .* 24",
         ),
-        ({"prompt": "p", "chosen": "c"}, "record 4 of pairs.json has no 'rejected'; its fields are"),
+        (
+            {"prompt": "p", "chosen": "c"},
+            "record 4 of pairs.json has no 'rejected'; its fields are",
+        ),
         ({"chosen": "c", "rejected": "r"}, "record 4 of pairs.json has no 'instruction'"),
-        ({**GOOD, "chosen": [{"role": "user"}]}, "record 4 of pairs.json holds list in 'chosen', not text"),
+        (
+            {**GOOD, "chosen": [{"role": "user"}]},
+            "record 4 of pairs.json holds list in 'chosen', not text",
+        ),
         (
             {"instruction": "i", "input": 3, "chosen": "c", "rejected": "r"},
             "record 4 of pairs.json holds int in 'input'",
@@ -202,7 +253,9 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pairs.json holds no records"):
         source(written(tmp_path, [])).open()
     (tmp_path / "pairs.csv").write_text("a,b")
-    with pytest.raises(UserError, match="pairs.csv is no file of records; known are .json, .jsonl, .ndjson"):
+    with pytest.raises(
+        UserError, match="pairs.csv is no file of records; known are .json, .jsonl, .ndjson"
+    ):
         list(json_records(tmp_path / "pairs.csv"))
     with pytest.raises(UserError, match="none of the 16 pairs of train is left"):
         source(written(tmp_path, records()), length=9, long="drop").open()
@@ -258,7 +311,9 @@ def test_an_example_depends_on_the_seed_and_its_number_alone():
     short, long = (RulePreferences(size=size, seed=5).examples("train") for size in (10, 30))
     assert long[:10] == short and len(set(long)) == 30
     assert RulePreferences(size=10, seed=6).examples("train") != short
-    assert not {pair[:3] for pair in long} & {pair[:3] for pair in RulePreferences(seed=5).examples("test")}
+    assert not {pair[:3] for pair in long} & {
+        pair[:3] for pair in RulePreferences(seed=5).examples("test")
+    }
 
 
 def test_the_rule_opens_to_whole_rows(tmp_path, capsys):
@@ -272,6 +327,8 @@ def test_the_rule_opens_to_whole_rows(tmp_path, capsys):
         tokens, response = batch[f"{side}_tokens"], batch[f"{side}_response"] > 0
         found = [data.codec.decode(row[mask]) for row, mask in zip(tokens, response, strict=True)]
         assert found == [text.lower() for text in wanted]
-    assert RulePreferences(60, 20, seed=1, cache=str(tmp_path)).open().fingerprint != data.fingerprint
+    assert (
+        RulePreferences(60, 20, seed=1, cache=str(tmp_path)).open().fingerprint != data.fingerprint
+    )
     shorter = dataclasses.replace(source, length=52).open()
     assert 0 < len(shorter.splits["train"]) < 60 and "and are dropped" in capsys.readouterr().err

@@ -28,7 +28,9 @@ def everything(split):
 
 
 @pytest.mark.parametrize(
-    "layout", [Packed(9), Documents(9), Packed(4), Documents(4), Blocks(6), RandomWindows(6)], ids=repr
+    "layout",
+    [Packed(9), Documents(9), Packed(4), Documents(4), Blocks(6), RandomWindows(6)],
+    ids=repr,
 )
 def test_a_prefix_begins_a_document_and_leaves_a_token_to_predict(layout):
     plain = everything(layout.split(DISTINCT, PLAIN))
@@ -55,7 +57,9 @@ def test_all_lengths_of_a_prefix_are_as_likely_and_rows_do_not_depend_on_their_b
     sizes = everything(split)["prefix_mask"].sum(1).astype(int)
     counts = np.bincount(sizes, minlength=8)
     assert counts[0] == counts[7] == 0 and len(split) == 4000
-    assert np.square(counts[1:7] - 4000 / 6).sum() / (4000 / 6) < 20.5  # chi-squared of 5, one in a thousand
+    assert (
+        np.square(counts[1:7] - 4000 / 6).sum() / (4000 / 6) < 20.5
+    )  # chi-squared of 5, one in a thousand
     some = split.batch(np.array([17, 3999, 5]))["prefix_mask"].sum(1)
     np.testing.assert_array_equal(some, sizes[[17, 3999, 5]])
     other = everything(Prefixed(RandomWindows(6), seed=1).split(text, PLAIN))["prefix_mask"].sum(1)
@@ -89,7 +93,9 @@ def test_data_of_a_source_tell_their_prefix_and_a_curriculum_cuts_it_alike(tmp_p
         batch = split.batch(np.arange(4))
         assert set(data.spec.entries) - {"mask"} == set(batch)
         for name, (shape, dtype) in data.spec.entries.items():
-            assert name == "mask" or (batch[name].shape == (4, *shape) and batch[name].dtype == dtype)
+            assert name == "mask" or (
+                batch[name].shape == (4, *shape) and batch[name].dtype == dtype
+            )
         assert split.corpus is not None
     short = Lengths((8, 16), (5,))(0, batch)
     assert short["prefix_mask"].shape == (4, 9)

@@ -1,4 +1,6 @@
-"""Prepared sets by name: synthetic records come in where a config asks, in training alone, at the stated share."""
+"""Prepared sets by name: synthetic records come in where a config asks, in training alone, at
+the stated share.
+"""
 
 import dataclasses
 import json
@@ -39,16 +41,31 @@ def sets(tmp_path_factory):
     """A folder with prepared/words and prepared/made, prepared/faces and prepared/drawn."""
     folder = tmp_path_factory.mktemp("sets")
     (folder / "raw").mkdir()
-    (folder / "raw" / "words.txt").write_text("".join(f"true {number:03d}\n" for number in range(200)))
+    (folder / "raw" / "words.txt").write_text(
+        "".join(f"true {number:03d}\n" for number in range(200))
+    )
     for label in ("cat", "dog"):
         (folder / "raw" / label).mkdir()
         for number in range(20):
             pixels = np.full((4, 4), 10 * number + (label == "dog"), np.uint8)
             Image.fromarray(pixels).save(folder / "raw" / label / f"{number}.png")
-    for name, reader in (("words", Texts(("words.txt",), str(folder / "raw"), "lines")), ("faces", None)):
+    for name, reader in (
+        ("words", Texts(("words.txt",), str(folder / "raw"), "lines")),
+        ("faces", None),
+    ):
         reader = reader or Images(("*/*.png",), str(folder / "raw"))
-        prepare(Preparation((reader,), (Splits(0.2, 0.1),)), name, folder / "prepared" / name, say=lambda line: None)
-    synthetic.write(folder / "prepared" / "made", "made", {"text": [f"fake {n:03d}" for n in range(90)]}, GENERATOR)
+        prepare(
+            Preparation((reader,), (Splits(0.2, 0.1),)),
+            name,
+            folder / "prepared" / name,
+            say=lambda line: None,
+        )
+    synthetic.write(
+        folder / "prepared" / "made",
+        "made",
+        {"text": [f"fake {n:03d}" for n in range(90)]},
+        GENERATOR,
+    )
     images = [png_bytes(np.full((4, 4, 1), 200 + number, np.uint8)) for number in range(30)]
     columns = {"image": images, "label": ["dog"] * 30}
     synthetic.write(folder / "prepared" / "drawn", "drawn", columns, GENERATOR)
@@ -61,7 +78,9 @@ def here(sets, monkeypatch):
 
 
 def opened(tmp_path, **changes):
-    return PreparedTexts("words", layout=Documents(12), cache=str(tmp_path / "cache"), **changes).open()
+    return PreparedTexts(
+        "words", layout=Documents(12), cache=str(tmp_path / "cache"), **changes
+    ).open()
 
 
 def told(data, split):
@@ -113,11 +132,17 @@ def test_domains_tell_synthetic_texts_apart(tmp_path):
 
 def test_a_mixture_of_images_has_exactly_the_stated_share_and_the_real_labels():
     source = PreparedImages("faces", label="label", channels=1)
-    alone, mixed = source.open(), dataclasses.replace(source, synthetic=Synthetic("drawn", 0.25)).open()
+    alone, mixed = (
+        source.open(),
+        dataclasses.replace(source, synthetic=Synthetic("drawn", 0.25)).open(),
+    )
     real, train = alone.splits["train"], mixed.splits["train"]
     made = train.raw[:, 0, 0, 0] >= 200
     assert made.sum() == round(len(real) / 3) > 5 and len(train) == len(real) + made.sum()
-    assert mixed.spec.classes == 2 and mixed.spec.class_names == ("cat", "dog") == alone.spec.class_names
+    assert (
+        mixed.spec.classes == 2
+        and mixed.spec.class_names == ("cat", "dog") == alone.spec.class_names
+    )
     assert set(train.label[made]) == {1} and set(train.label[~made]) == {0, 1}
     for split in ("validation", "test"):
         np.testing.assert_array_equal(mixed.splits[split].raw, alone.splits[split].raw)
@@ -126,8 +151,12 @@ def test_a_mixture_of_images_has_exactly_the_stated_share_and_the_real_labels():
 
 def test_a_class_that_no_real_image_is_of_is_refused(sets, tmp_path):
     images = [png_bytes(np.zeros((4, 4, 1), np.uint8))] * 30
-    synthetic.write(tmp_path / "birds", "birds", {"image": images, "label": ["bird"] * 30}, GENERATOR)
-    source = PreparedImages("faces", label="label", channels=1, synthetic=Synthetic(str(tmp_path / "birds"), 0.25))
+    synthetic.write(
+        tmp_path / "birds", "birds", {"image": images, "label": ["bird"] * 30}, GENERATOR
+    )
+    source = PreparedImages(
+        "faces", label="label", channels=1, synthetic=Synthetic(str(tmp_path / "birds"), 0.25)
+    )
     with pytest.raises(UserError, match=r"of class 'bird', which no image of faces is of"):
         source.open()
 
@@ -155,7 +184,11 @@ def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[]", "is no table of fields"), ('{"format": 1}', "has no fingerprint, name, origin, shards"), ("{", "damaged")],
+    [
+        ("[]", "is no table of fields"),
+        ('{"format": 1}', "has no fingerprint, name, origin, shards"),
+        ("{", "damaged"),
+    ],
 )
 def test_a_damaged_manifest_is_told(tmp_path, text, words):
     (tmp_path / "manifest.json").write_text(text)
@@ -164,7 +197,9 @@ def test_a_damaged_manifest_is_told(tmp_path, text, words):
 
 
 def test_too_few_synthetic_records_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"a share of 0\.5 beside 1\d\d real records takes 1\d\d .* but made has 90"):
+    with pytest.raises(
+        UserError, match=r"a share of 0\.5 beside 1\d\d real records takes 1\d\d .* but made has 90"
+    ):
         opened(tmp_path, synthetic=Synthetic("made", 0.5))
     with pytest.raises(UserError, match=r"share of 0\.9 .* but drawn has 30"):
         PreparedImages("faces", channels=1, synthetic=Synthetic("drawn", 0.9)).open()
@@ -173,7 +208,10 @@ def test_too_few_synthetic_records_are_told(tmp_path):
 
 
 def test_each_kind_is_refused_in_the_place_of_the_other(tmp_path):
-    with pytest.raises(UserError, match=r"made is synthetic: mix it into a real set by synthetic=Synthetic\('made', s"):
+    with pytest.raises(
+        UserError,
+        match=r"made is synthetic: mix it into a real set by synthetic=Synthetic\('made', s",
+    ):
         PreparedTexts("made").open()
     with pytest.raises(UserError, match=r"drawn is synthetic: mix it"):
         PreparedImages("drawn").open()
@@ -182,9 +220,16 @@ def test_each_kind_is_refused_in_the_place_of_the_other(tmp_path):
 
 
 def test_all_files_of_a_synthetic_set_are_marked_and_those_of_a_real_one_are_not(sets):
-    for name, found in (("made", b"synthetic"), ("drawn", b"synthetic"), ("words", None), ("faces", None)):
+    for name, found in (
+        ("made", b"synthetic"),
+        ("drawn", b"synthetic"),
+        ("words", None),
+        ("faces", None),
+    ):
         paths = sorted((sets / "prepared" / name).glob("*.parquet"))
-        assert paths and all((pq.read_schema(path).metadata or {}).get(ORIGIN) == found for path in paths)
+        assert paths and all(
+            (pq.read_schema(path).metadata or {}).get(ORIGIN) == found for path in paths
+        )
 
 
 def readers(folder):
@@ -200,9 +245,13 @@ def readers(folder):
     }
 
 
-@pytest.mark.parametrize("reader", ["texts of a folder", "texts of a file", "table", "prepare", "decontaminate"])
+@pytest.mark.parametrize(
+    "reader", ["texts of a folder", "texts of a file", "table", "prepare", "decontaminate"]
+)
 def test_a_reader_that_does_not_ask_never_sees_a_synthetic_row(sets, reader):
-    with pytest.raises(UserError, match=r"holds synthetic records: .* by synthetic=Synthetic\(NAME, share\)"):
+    with pytest.raises(
+        UserError, match=r"holds synthetic records: .* by synthetic=Synthetic\(NAME, share\)"
+    ):
         readers(sets / "prepared" / "made")[reader]()
 
 
@@ -213,7 +262,9 @@ def test_a_manifest_that_calls_synthetic_files_real_is_not_believed(sets, tmp_pa
         for path in (sets / "prepared" / name).glob("*.parquet"):
             (folder / path.name).write_bytes(path.read_bytes())
         text = (sets / "prepared" / name / "manifest.json").read_text()
-        (folder / "manifest.json").write_text(text.replace('"origin": "synthetic"', '"origin": "real"'))
+        (folder / "manifest.json").write_text(
+            text.replace('"origin": "synthetic"', '"origin": "real"')
+        )
         with pytest.raises(UserError, match=r"holds synthetic records"):
             source(str(folder)).open()
 
@@ -228,7 +279,10 @@ def test_empty_texts_are_left_out_and_nothing_else_is_overwritten(sets, tmp_path
     path = synthetic.write(tmp_path / "new", "new", {"text": ["a", "", "b"]}, GENERATOR)
     (shard,) = json.loads(path.read_text())["shards"]
     rows = pq.read_table(path.parent / shard["name"]).to_pylist()
-    assert [(row["id"], row["text"]) for row in rows] == [("gpt/7/3#000000000", "a"), ("gpt/7/3#000000002", "b")]
+    assert [(row["id"], row["text"]) for row in rows] == [
+        ("gpt/7/3#000000000", "a"),
+        ("gpt/7/3#000000002", "b"),
+    ]
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(UserError, match=r"new is there already"):
         synthetic.write(tmp_path / "new", "new", {"text": ["c"]}, GENERATOR)

@@ -59,7 +59,9 @@ def test_optimality_by_hand():
     while path[-1] != 0:
         path.append(min(np.flatnonzero(SOURCE.edges[path[-1]]), key=lambda n: shortest[n]))
     letters = "".join(chr(n + ord("a")) for n in path)
-    stranger = next(chr(n + ord("a")) for n in range(1, 21) if not SOURCE.edges[start, n] and n != start)
+    stranger = next(
+        chr(n + ord("a")) for n in range(1, 21) if not SOURCE.edges[start, n] and n != start
+    )
     cases = {
         letters[1:]: 1.0,
         letters[1:] + "qqq": 1.0,  # what comes after the goal does not count
@@ -69,7 +71,9 @@ def test_optimality_by_hand():
         "": 0.0,
     }
     assert optimality([letters[0]] * len(cases), list(cases)) == list(cases.values())
-    long = next(w for w in SOURCE.walks("test") if w[-1] == "a" and shortest[node(w[0])] < len(w) < 10)
+    long = next(
+        w for w in SOURCE.walks("test") if w[-1] == "a" and shortest[node(w[0])] < len(w) < 10
+    )
     wanted = (10 - len(long)) / (10 - shortest[node(long[0])])
     assert optimality([long[0]], [long[1:]]) == [wanted] and 0 < wanted < 1
     walks = SOURCE.walks("train")
@@ -92,5 +96,7 @@ def test_bad_settings_are_refused(changes, words):
 
 
 def test_a_graph_that_is_never_found_is_told():
-    with pytest.raises(UserError, match="none lets all of 26 nodes reach the goal within 9 nodes: raise it"):
+    with pytest.raises(
+        UserError, match="none lets all of 26 nodes reach the goal within 9 nodes: raise it"
+    ):
         RandomWalks(26, 0.001).open()

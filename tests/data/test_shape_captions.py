@@ -1,4 +1,6 @@
-"""Pictures with captions in tokens: rows are the captions, to the letter, and pictures are read as they were drawn."""
+"""Pictures with captions in tokens: rows are the captions, to the letter, and pictures are
+read as they were drawn.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources import CaptionedShapes, ShapeCaptions
-from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes, is_held_out, render, write_captions
+from genjax.data.sources.captioned import (
+    ATTRIBUTES,
+    Scene,
+    attributes,
+    is_held_out,
+    render,
+    write_captions,
+)
 from genjax.data.text.captions import CaptionCodec, inline
 from genjax.data.text.codecs import Bytes, Characters, Words, cut_at_end
 from genjax.errors import UserError
@@ -34,21 +43,27 @@ def test_every_row_is_a_picture_and_all_that_its_caption_says(data, split):
     assert list(whole.scenes) == [scene for scene, _ in pool]  # the pictures of CaptionedShapes
     pictures = data.codec.image.decode(batch["image"])
     for row, scene in enumerate(whole.scenes):
-        assert np.array_equal(pictures[row], render(scene)) and is_held_out(scene) == (split == "test")
+        assert np.array_equal(pictures[row], render(scene)) and is_held_out(scene) == (
+            split == "test"
+        )
         tokens = batch["tokens"][row]
         caption = data.codec.decode(cut_at_end(tokens, data.codec.end))
         assert caption in write_captions(scene)[:3]
         assert attributes(caption) == dict(zip(ATTRIBUTES, scene[:4], strict=True))
         size = len(data.codec.encode(caption)) + 2
         assert tokens[0] == data.codec.start and tokens[size - 1] == data.codec.end
-        np.testing.assert_array_equal(batch["loss_mask"][row], [0] + [1] * (size - 1) + [0] * (13 - size))
+        np.testing.assert_array_equal(
+            batch["loss_mask"][row], [0] + [1] * (size - 1) + [0] * (13 - size)
+        )
         assert (tokens[size:] == data.codec.pad).all()
 
 
 def test_the_spec_tells_every_entry_of_a_batch(data):
     spec = data.spec
     assert spec.entry == "tokens" and spec.shape == (13,) and spec.image == (16, 16, 3)
-    assert spec.vocabulary == data.codec.vocabulary == 4 + 24  # the words of the sentences that name all
+    assert (
+        spec.vocabulary == data.codec.vocabulary == 4 + 24
+    )  # the words of the sentences that name all
     batch = data.splits["test"].batch(np.arange(2)) | {"mask": np.ones(2, np.float32)}
     assert spec.entries.keys() == batch.keys()
     for name, (shape, kind) in spec.entries.items():
@@ -62,8 +77,13 @@ def test_the_vocabulary_is_that_of_training_and_a_fitted_one_stays():
     assert {"picture", ",", "red"} <= set(codec.tokens.words) and "small" not in codec.tokens.words
     known = Words(("large", "red"))
     data = ShapeCaptions(50, 20, codec=known).open()
-    assert data.codec.tokens == known and data.splits["train"].batch(np.arange(50))["tokens"].max() == 5
-    assert ShapeCaptions(50, 20, codec=Bytes(True), length=60).open().spec.token_bytes == (1,) * 256 + (0,)
+    assert (
+        data.codec.tokens == known
+        and data.splits["train"].batch(np.arange(50))["tokens"].max() == 5
+    )
+    assert ShapeCaptions(50, 20, codec=Bytes(True), length=60).open().spec.token_bytes == (
+        1,
+    ) * 256 + (0,)
 
 
 def test_the_fingerprint_changes_with_what_a_batch_holds(data):
@@ -74,7 +94,16 @@ def test_the_fingerprint_changes_with_what_a_batch_holds(data):
 
 def test_a_codec_of_captions_is_that_of_their_text(data, tmp_path):
     codec, text = data.codec, data.codec.tokens
-    for name in ("vocabulary", "start", "end", "pad", "token_bytes", "one_spelling", "shown", "levels"):
+    for name in (
+        "vocabulary",
+        "start",
+        "end",
+        "pad",
+        "token_bytes",
+        "one_spelling",
+        "shown",
+        "levels",
+    ):
         assert getattr(codec, name) == getattr(text, name)
     ids = codec.encode("a large red cross")
     np.testing.assert_array_equal(ids, text.encode("a large red cross"))
@@ -99,10 +128,16 @@ def test_bad_pictures_are_refused(data, tmp_path):
     for image, words in (
         (str(tmp_path / "none.png"), "none.png cannot be read"),
         (str(tmp_path / "text.png"), "text.png is no whole image"),
-        (str(tmp_path / "wide.png"), "is of 18x18 pixels, but the model reads pictures of 16x16: resize it"),
+        (
+            str(tmp_path / "wide.png"),
+            "is of 18x18 pixels, but the model reads pictures of 16x16: resize it",
+        ),
         (inline(b"no picture"), "written out is no whole image"),
         (inline(b"") + "?", "written out cannot be read"),
-        ("data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(), "is of 12x12"),
+        (
+            "data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(),
+            "is of 12x12",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             data.codec.picture(image)

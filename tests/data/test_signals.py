@@ -30,7 +30,9 @@ def file_of(values: np.ndarray, width: int, rate: int = 8000) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setparams((values.shape[1], width, rate, 0, "NONE", ""))
-        file.writeframes(b"".join(int(v).to_bytes(width, "little", signed=width > 1) for v in values.ravel()))
+        file.writeframes(
+            b"".join(int(v).to_bytes(width, "little", signed=width > 1) for v in values.ravel())
+        )
     return buffer.getvalue()
 
 
@@ -44,7 +46,13 @@ def test_every_16_bit_number_survives_the_way_to_model_space_and_back():
 
 def test_what_is_too_loud_or_no_number_is_clipped_and_silent():
     samples = np.array([-3.0, -1.0, np.nan, 1.0, np.inf, -np.inf]).reshape(1, 6, 1)
-    assert SignalCodec(8000, 6).decode(samples).ravel().tolist() == [-SCALE, -SCALE, 0, *[SCALE - 1] * 2, -SCALE]
+    assert SignalCodec(8000, 6).decode(samples).ravel().tolist() == [
+        -SCALE,
+        -SCALE,
+        0,
+        *[SCALE - 1] * 2,
+        -SCALE,
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 2])

@@ -47,7 +47,9 @@ def test_a_split_whose_labels_are_hidden_has_none():
     splits = {
         "train": Arrays("image", images(3), np.array([0, 1, 2]), CODEC),
         "test": Arrays("image", images(3), np.full(3, -1), CODEC),
-        "validation": Lazy("image", lambda rows: (images(len(rows)), np.full(len(rows), -1)), np.arange(3), CODEC),
+        "validation": Lazy(
+            "image", lambda rows: (images(len(rows)), np.full(len(rows), -1)), np.arange(3), CODEC
+        ),
     }
     opened = dataset(splits, classes=3, fingerprint="").splits
     assert "label" in opened["train"].batch(np.arange(2))

@@ -1,4 +1,6 @@
-"""Stacked images: their channels are the inner images that the label names, drawn evenly and once for all."""
+"""Stacked images: their channels are the inner images that the label names, drawn evenly and
+once for all.
+"""
 
 import dataclasses
 import pickle
@@ -28,7 +30,9 @@ class Small:
 
     def open(self):
         codec = ImageCodec(4, 4, self.channels, levels=17)
-        raw = np.repeat(np.arange(12, dtype=np.uint8), 16 * self.channels).reshape(12, 4, 4, self.channels)
+        raw = np.repeat(np.arange(12, dtype=np.uint8), 16 * self.channels).reshape(
+            12, 4, 4, self.channels
+        )
         label = (np.arange(12) % 3).astype(np.int32)
         if self.lazy:
             train = Lazy("image", lambda rows: (raw[rows], label[rows]), np.arange(9), codec)
@@ -49,7 +53,9 @@ def test_channels_are_inner_images_of_the_digits_that_the_label_writes(split):
     data, batch = drawn(Stacked(Digits(), size=300, test_size=200), split)
     inner = Digits().open().splits[split]
     every = inner.batch(np.arange(len(inner)))
-    known = {image.tobytes(): label for image, label in zip(every["image"], every["label"], strict=True)}
+    known = {
+        image.tobytes(): label for image, label in zip(every["image"], every["label"], strict=True)
+    }
     assert batch["image"].shape == ({"train": 300, "test": 200}[split], 8, 8, 3)
     assert batch["image"].dtype == np.float32 and batch["label"].dtype == np.int32
     for image, label in zip(batch["image"], batch["label"], strict=True):
@@ -61,7 +67,9 @@ def test_channels_are_inner_images_of_the_digits_that_the_label_writes(split):
 
 def test_labels_count_in_the_base_of_the_inner_classes():
     data, batch = drawn(Stacked(Small(), size=200, test_size=5))
-    brightness = np.rint((batch["image"].mean((1, 2)) + 1) * 8).astype(int)  # [200, 3], the inner row
+    brightness = np.rint((batch["image"].mean((1, 2)) + 1) * 8).astype(
+        int
+    )  # [200, 3], the inner row
     np.testing.assert_array_equal(batch["label"], brightness % 3 @ [9, 3, 1])
     assert data.spec.classes == 27 and brightness.max() == 8
     # Held-out images alone are in the test split, training images alone in the other.
@@ -86,7 +94,10 @@ def test_the_mean_is_that_of_the_draws():
 
 
 def test_examples_depend_on_seed_and_number_alone():
-    (_, few), (_, many) = drawn(Stacked(Digits(), size=50)), drawn(Stacked(Digits(), size=500, test_size=9), count=50)
+    (_, few), (_, many) = (
+        drawn(Stacked(Digits(), size=50)),
+        drawn(Stacked(Digits(), size=500, test_size=9), count=50),
+    )
     for name in few:
         np.testing.assert_array_equal(few[name], many[name])
     split = Stacked(Digits(), size=50).open().splits["train"]
@@ -106,7 +117,10 @@ def test_draws_are_pinned():
 
 def test_each_field_that_changes_the_data_changes_the_fingerprint():
     base = Stacked(Digits(), size=20, test_size=20)
-    sources = [base, *(dataclasses.replace(base, **c) for c in ({"size": 21}, {"test_size": 21}, {"seed": 1}))]
+    sources = [
+        base,
+        *(dataclasses.replace(base, **c) for c in ({"size": 21}, {"test_size": 21}, {"seed": 1})),
+    ]
     prints = [source.open().fingerprint for source in [*sources, Stacked(Small(), 20, 20)]]
     assert len(set(prints)) == 5 and base.open().fingerprint == prints[0]
 
@@ -129,13 +143,19 @@ def test_a_validation_split_is_drawn_from_its_own():
 
 
 def test_what_cannot_be_stacked_is_refused():
-    with pytest.raises(UserError, match=r"Stacked needs grey images, but Small has image of shape \(4, 4, 3\)"):
+    with pytest.raises(
+        UserError, match=r"Stacked needs grey images, but Small has image of shape \(4, 4, 3\)"
+    ):
         Stacked(Small(channels=3)).open()
-    with pytest.raises(UserError, match=r"Stacked needs grey images, but Points has points of shape \(2,\)"):
+    with pytest.raises(
+        UserError, match=r"Stacked needs grey images, but Points has points of shape \(2,\)"
+    ):
         Stacked(Points(size=10, test_size=5)).open()
     with pytest.raises(UserError, match="Stacked needs labels, but Small has none"):
         Stacked(Small(classes=None)).open()
-    with pytest.raises(UserError, match="Stacked needs labels, but those of Small's test split are hidden"):
+    with pytest.raises(
+        UserError, match="Stacked needs labels, but those of Small's test split are hidden"
+    ):
         Stacked(Small(hidden=True)).open()
     for sizes in ({"size": 0}, {"test_size": 0}):
         with pytest.raises(UserError, match="size must be from 1"):

@@ -50,7 +50,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeyp
         (SentencePairs(), {"train": 2800, "validation": 200, "test": 200}),
         (Chorales(), {"train": 90, "validation": 20, "test": 20}),
         (TFDS("mnist"), {"train": 6000, "test": 1000}),
-        (TFDS("cifar10", size=(16, 16), validation=500), {"train": 5500, "validation": 500, "test": 1000}),
+        (
+            TFDS("cifar10", size=(16, 16), validation=500),
+            {"train": 5500, "validation": 500, "test": 1000},
+        ),
     ],
     ids=["instructions", "preferences", "pairs", "chorales", "mnist", "cifar10"],
 )
@@ -70,7 +73,10 @@ def test_pictures_of_a_class_are_nearer_to_their_mean_than_to_others(name, chann
     drawn = stand_in.pictures(name)
     (train, of_train), (test, of_test) = drawn["train"], drawn["test"]
     assert train.shape[1:] == test.shape[1:] == ((28, 28, 1) if channels == 1 else (32, 32, 3))
-    grey = [np.abs(x.astype(np.float32) - np.median(x, (1, 2), keepdims=True)).mean(-1) for x in (train, test)]
+    grey = [
+        np.abs(x.astype(np.float32) - np.median(x, (1, 2), keepdims=True)).mean(-1)
+        for x in (train, test)
+    ]
     flat = [x.reshape(len(x), -1) / np.linalg.norm(x, axis=(1, 2))[:, None] for x in grey]
     means = np.stack([flat[0][of_train == k].mean(0) for k in range(10)])
     nearest = np.argmax(flat[1] @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T, 1)

@@ -73,17 +73,23 @@ def test_indices_of_an_empty_split_are_refused():
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-@pytest.mark.parametrize("batch_size", [3, 10, 25])  # smaller than, equal to, larger than the data set
+@pytest.mark.parametrize(
+    "batch_size", [3, 10, 25]
+)  # smaller than, equal to, larger than the data set
 def test_resuming_equals_not_stopping(in_memory, batch_size):
     split = Numbers(10, in_memory)
     with closing(stream.batches(split, seed=4, position=0, batch_size=batch_size)) as whole:
         expected = numbers(islice(whole, 8))
     for done in (1, 5):
-        with closing(stream.batches(split, seed=4, position=done * batch_size, batch_size=batch_size)) as resumed:
+        with closing(
+            stream.batches(split, seed=4, position=done * batch_size, batch_size=batch_size)
+        ) as resumed:
             got = numbers(islice(resumed, 8 - done))
         assert np.array_equal(got, expected[done:])
     seen = np.concatenate(expected)[: 8 * batch_size // 10 * 10]
-    assert np.array_equal(np.bincount(seen), np.full(10, len(seen) // 10))  # every epoch, each example once
+    assert np.array_equal(
+        np.bincount(seen), np.full(10, len(seen) // 10)
+    )  # every epoch, each example once
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -95,7 +101,9 @@ def test_two_processes_see_the_whole(in_memory):
             return numbers(islice(batches, 5))
 
     whole = read(slice(None))
-    halves = [np.concatenate(pair) for pair in zip(read(slice(0, 3)), read(slice(3, 6)), strict=True)]
+    halves = [
+        np.concatenate(pair) for pair in zip(read(slice(0, 3)), read(slice(3, 6)), strict=True)
+    ]
     assert np.array_equal(whole, halves)
 
 
@@ -105,14 +113,22 @@ class Backwards(Numbers):
 
     @property
     def order(self):
-        return lambda seed, position, count, batch_size: self.size - 1 - np.arange(position, position + count)
+        return lambda seed, position, count, batch_size: (
+            self.size - 1 - np.arange(position, position + count)
+        )
 
 
 def test_the_order_is_that_asked_for_or_the_splits_own():
     def read(split, **options):
-        return next(stream.batches(split, seed=0, position=4, batch_size=4, **options))["points"][:, 0].tolist()
+        return next(stream.batches(split, seed=0, position=4, batch_size=4, **options))["points"][
+            :, 0
+        ].tolist()
 
-    assert read(Numbers(10)) == stream.indices(0, 4, 4, 10).tolist() == stream.Shuffled(10)(0, 4, 4, 4).tolist()
+    assert (
+        read(Numbers(10))
+        == stream.indices(0, 4, 4, 10).tolist()
+        == stream.Shuffled(10)(0, 4, 4, 4).tolist()
+    )
     assert read(Backwards(10)) == [5, 4, 3, 2]
     assert read(Backwards(10), order=stream.Shuffled(10)) == read(Numbers(10))
 
@@ -124,7 +140,9 @@ def test_mask_of_training_batches_is_ones():
 
 def test_worker_processes_give_the_same_batches():
     threads = stream.batches(Numbers(10, in_memory=False), seed=2, position=3, batch_size=4)
-    workers = stream.batches(Numbers(10, in_memory=False), seed=2, position=3, batch_size=4, workers=2)
+    workers = stream.batches(
+        Numbers(10, in_memory=False), seed=2, position=3, batch_size=4, workers=2
+    )
     with closing(threads) as one, closing(workers) as two:
         assert np.array_equal(numbers(islice(one, 6)), numbers(islice(two, 6)))
 
@@ -132,14 +150,23 @@ def test_worker_processes_give_the_same_batches():
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(
     ("size", "limit", "total", "count"),
-    [(10, None, 10, 3), (8, None, 8, 2), (3, None, 3, 1), (10, 5, 5, 2), (10, 99, 10, 3), (10, 0, 0, 0)],
+    [
+        (10, None, 10, 3),
+        (8, None, 8, 2),
+        (3, None, 3, 1),
+        (10, 5, 5, 2),
+        (10, 99, 10, 3),
+        (10, 0, 0, 0),
+    ],
 )
 def test_padded_counts_every_example_once(in_memory, size, limit, total, count):
     batches = list(stream.pad_batches(Numbers(size, in_memory), 4, limit=limit))
     assert len(batches) == count
     assert all(batch["points"].shape == (4, 1) and batch["mask"].shape == (4,) for batch in batches)
     real = [n for b in batches for n, m in zip(b["points"][:, 0], b["mask"], strict=True) if m == 1]
-    padding = [n for b in batches for n, m in zip(b["points"][:, 0], b["mask"], strict=True) if m == 0]
+    padding = [
+        n for b in batches for n, m in zip(b["points"][:, 0], b["mask"], strict=True) if m == 0
+    ]
     assert real == list(range(total))
     assert padding == [0] * (4 * count - total)
 
@@ -151,7 +178,10 @@ def test_padded_slices_make_the_whole():
     for batch, one, two in zip(whole, *halves, strict=True):
         for name in batch:
             assert np.array_equal(batch[name], np.concatenate([one[name], two[name]]))
-    assert halves[1][-1]["mask"].tolist() == [0, 0]  # the last rows of all: nothing real on this process
+    assert halves[1][-1]["mask"].tolist() == [
+        0,
+        0,
+    ]  # the last rows of all: nothing real on this process
 
 
 def test_bad_sizes_are_refused():

@@ -1,4 +1,6 @@
-"""Tables of files and those that scikit-learn ships: types, missing values, splits, and what is refused."""
+"""Tables of files and those that scikit-learn ships: types, missing values, splits, and what
+is refused.
+"""
 
 import gzip
 import re
@@ -13,7 +15,8 @@ from genjax.data.sources import EmbeddedTable, Table
 from genjax.errors import UserError
 
 PEOPLE = "name,age,income,town,zip\n" + "".join(
-    f"p{i},{'' if i % 5 == 0 else 20 + i},{1000 + 0.5 * i},{'Ulm' if i % 2 else 'Bonn'},0{i % 3}123\n"
+    f"p{i},{'' if i % 5 == 0 else 20 + i},{1000 + 0.5 * i},"
+    f"{'Ulm' if i % 2 else 'Bonn'},0{i % 3}123\n"
     for i in range(40)
 )
 
@@ -27,7 +30,9 @@ def written(tmp_path, text=PEOPLE, name="people.csv"):
 def all_rows(data):
     """The columns of both splits together."""
     parts = [split.batch(np.arange(len(split))) for split in data.splits.values()]
-    return data.codec.decoded(*(np.concatenate([part[name] for part in parts]) for name in ("numeric", "categorical")))
+    return data.codec.decoded(
+        *(np.concatenate([part[name] for part in parts]) for name in ("numeric", "categorical"))
+    )
 
 
 @pytest.mark.parametrize("name", ["people.csv", "people.csv.gz", "people.tsv"])
@@ -40,40 +45,66 @@ def test_types_are_seen_in_the_values(tmp_path, name):
         ("age", 0, True),
         ("income", 1, False),
     ]
-    assert [column.values for column in codec.categories] == [("Bonn", "Ulm"), ("00123", "01123", "02123")]
+    assert [column.values for column in codec.categories] == [
+        ("Bonn", "Ulm"),
+        ("00123", "01123", "02123"),
+    ]
     assert (len(data.splits["train"]), len(data.splits["test"])) == (32, 8)
     columns = all_rows(data)
     assert sorted(columns["income"]) == [1000 + 0.5 * i for i in range(40)]
-    assert np.isnan(columns["age"]).sum() == 8 and np.nansum(columns["age"]) == sum(20 + i for i in range(40) if i % 5)
+    assert np.isnan(columns["age"]).sum() == 8 and np.nansum(columns["age"]) == sum(
+        20 + i for i in range(40) if i % 5
+    )
 
 
 def test_the_spec_tells_of_the_training_rows(tmp_path):
     data = Table(written(tmp_path), drop=("name",), modes=2).open()
     spec, train = data.spec, data.splits["train"].batch(np.arange(32))
-    assert spec.entry == "table" and spec.categories == data.codec.sizes and spec.shape == (2 + sum(spec.categories),)
+    assert (
+        spec.entry == "table"
+        and spec.categories == data.codec.sizes
+        and spec.shape == (2 + sum(spec.categories),)
+    )
     assert spec.entries == {
         "numeric": ((2,), np.float32),
         "categorical": ((4,), np.int32),
         "mask": ((), np.float32),
     }
-    shares = [np.bincount(train["categorical"][:, k], minlength=n) / 32 for k, n in enumerate(spec.categories)]
-    np.testing.assert_allclose(spec.mean, np.concatenate([train["numeric"].mean(0), *shares]), atol=1e-6)
+    shares = [
+        np.bincount(train["categorical"][:, k], minlength=n) / 32
+        for k, n in enumerate(spec.categories)
+    ]
+    np.testing.assert_allclose(
+        spec.mean, np.concatenate([train["numeric"].mean(0), *shares]), atol=1e-6
+    )
 
 
 def test_a_column_may_be_said_to_hold_categories(tmp_path):
-    codec = Table(written(tmp_path), drop=("name", "zip"), categorical=("income",), test_fraction=0).open().codec
-    assert [column.name for column in codec.numbers] == ["age"] and "1000.5" in codec.categories[0].values
+    codec = (
+        Table(written(tmp_path), drop=("name", "zip"), categorical=("income",), test_fraction=0)
+        .open()
+        .codec
+    )
+    assert [column.name for column in codec.numbers] == ["age"] and "1000.5" in codec.categories[
+        0
+    ].values
 
 
 def test_rows_are_split_by_the_seed(tmp_path):
     path = written(tmp_path)
     held_out = [
-        set(Table(path, drop=("name",), seed=seed, modes=1).open().splits["test"].batch(np.arange(8))["numeric"][:, 1])
+        set(
+            Table(path, drop=("name",), seed=seed, modes=1)
+            .open()
+            .splits["test"]
+            .batch(np.arange(8))["numeric"][:, 1]
+        )
         for seed in (0, 0, 1)
     ]
     assert held_out[0] == held_out[1] != held_out[2]
     prints = [
-        Table(path, drop=drop, seed=s, modes=1).open().fingerprint for drop, s in ((("name",), 0), (("name",), 1))
+        Table(path, drop=drop, seed=s, modes=1).open().fingerprint
+        for drop, s in ((("name",), 0), (("name",), 1))
     ]
     assert prints[0] != prints[1]
     changed = written(tmp_path, PEOPLE.replace("1000.5", "1000.7"), "other.csv")
@@ -98,14 +129,18 @@ def test_parquet_gives_what_the_same_csv_does(tmp_path):
 
 
 def test_types_of_parquet_decide(tmp_path):
-    table = pa.table({"digits": ["1", "2"] * 9, "yes": [True, False] * 9, "x": [0.1, float("nan"), 0.3] * 6})
+    table = pa.table(
+        {"digits": ["1", "2"] * 9, "yes": [True, False] * 9, "x": [0.1, float("nan"), 0.3] * 6}
+    )
     pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
     codec = Table(str(tmp_path / "t.parquet"), test_fraction=0, modes=1).open().codec
     assert [column.values for column in codec.categories] == [("1", "2"), ("False", "True")]
     assert codec.numbers[0].missing and codec.numbers[0].decimals == 1
     spans = pa.table({"x": [1, 2, 3], "span": pa.array([1, 2, 3], pa.duration("s"))})
     pyarrow.parquet.write_table(spans, tmp_path / "spans.parquet")
-    with pytest.raises(UserError, match=r"column 'span' of spans.parquet holds duration\[s\], which are neither"):
+    with pytest.raises(
+        UserError, match=r"column 'span' of spans.parquet holds duration\[s\], which are neither"
+    ):
         Table(str(tmp_path / "spans.parquet")).open()
     Table(str(tmp_path / "spans.parquet"), drop=("span",), test_fraction=0).open()
 
@@ -113,17 +148,37 @@ def test_types_of_parquet_decide(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fields", "message"),
     [
-        ("a,b\n1,2\n3\n", {}, r"row 2 of t.csv \(line 3\) has 1 values, but the header names 2 columns"),
+        (
+            "a,b\n1,2\n3\n",
+            {},
+            r"row 2 of t.csv \(line 3\) has 1 values, but the header names 2 columns",
+        ),
         ("a,b\n1,2\n\n3,4,5\n", {}, r"row 2 of t.csv \(line 4\) has 3 values"),
         ("a,b\n1,\n2,NA\n", {}, "column 'b' of t.csv holds no value; leave it out"),
         ("a,b\n1,x\n2,y\n", {"drop": ("c",)}, "t.csv: unknown column 'c'"),
-        ("age,b\n1,x\n2,y\n", {"target": "agee"}, "t.csv: unknown column 'agee'; did you mean 'age'"),
-        ("a,b\n1,x\n2,y\n", {"numeric": ("b",)}, "row 1 of t.csv has 'x' in 'b', where 0 of 2 values are numbers"),
-        ("a\n1\n2\n3\nabc\n", {}, "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: mend it"),
+        (
+            "age,b\n1,x\n2,y\n",
+            {"target": "agee"},
+            "t.csv: unknown column 'agee'; did you mean 'age'",
+        ),
+        (
+            "a,b\n1,x\n2,y\n",
+            {"numeric": ("b",)},
+            "row 1 of t.csv has 'x' in 'b', where 0 of 2 values are numbers",
+        ),
+        (
+            "a\n1\n2\n3\nabc\n",
+            {},
+            "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: mend it",
+        ),
         ("a\n1\ninf\n3\n", {}, "row 2 of t.csv has 'inf' in 'a'"),
         ("a\n1\n1e400\n3\n", {}, "row 2 of t.csv has '1e400' in 'a': no number above 1e.18"),
         ("a\n1\n-1e300\n3\n", {}, "row 2 of t.csv has '-1e300' in 'a'"),
-        ("a,b\n1,2\n3,4\n", {"numeric": ("a",), "categorical": ("a",)}, "listed in numeric and in categorical"),
+        (
+            "a,b\n1,2\n3,4\n",
+            {"numeric": ("a",), "categorical": ("a",)},
+            "listed in numeric and in categorical",
+        ),
         ("a,a\n1,2\n", {}, "t.csv has two columns of the name 'a'"),
         ("a,\n1,2\n", {}, "column 2 of t.csv has no name"),
         ("a,b\n", {}, "t.csv has no rows"),
@@ -150,7 +205,11 @@ def test_a_held_out_row_with_a_category_of_its_own_is_trained_on_and_counted(tmp
     assert data.codec.categories[0].values == ("rare", "x", "y") and data.codec.numbers[0].missing
     assert min(np.split(data.spec.mean, [1])[1]) > 0  # each category and mode is in training
     error = capsys.readouterr().err
-    assert "2 of 8 held-out rows are trained on" in error and "'rare' in 'a'" in error and "no value in 'n'" in error
+    assert (
+        "2 of 8 held-out rows are trained on" in error
+        and "'rare' in 'a'" in error
+        and "no value in 'n'" in error
+    )
     with pytest.raises(UserError) as refused:
         ids = "a\n" + "\n".join(f"u{i}" for i in range(40))
         Table(written(tmp_path, ids, "t.csv"), categorical=("a",)).open()
@@ -193,7 +252,8 @@ def test_embedded_tables_are_the_real_ones():
     rows = sorted(zip(*(columns[name] for name in names), columns["species"], strict=True))
     whole = np.round(bunch.data, 1)
     assert rows == sorted(
-        (*row, str(bunch.target_names[t])) for row, t in zip(whole.tolist(), bunch.target, strict=True)
+        (*row, str(bunch.target_names[t]))
+        for row, t in zip(whole.tolist(), bunch.target, strict=True)
     )
 
 
@@ -203,7 +263,9 @@ def test_the_target_of_diabetes_is_a_number_and_sex_a_category():
     columns, bunch = all_rows(data), load_diabetes(scaled=False)
     assert sorted(columns["progression"]) == sorted(bunch.target)
     assert sorted(columns["sex"]) == sorted(f"{x:.0f}" for x in bunch.data[:, 1])
-    with pytest.raises(UserError, match="unknown table 'brest_cancer'; did you mean 'breast_cancer'"):
+    with pytest.raises(
+        UserError, match="unknown table 'brest_cancer'; did you mean 'breast_cancer'"
+    ):
         EmbeddedTable("brest_cancer")
 
 
@@ -216,7 +278,9 @@ DATES = {
     "days": [f"{1970 + 3 * i}-0{i % 9 + 1}-{i % 28 + 1:02d}" for i in range(40)],
     "minutes": [f"2024-02-29 {i % 24:02d}:{i:02d}" for i in range(40)],
     "seconds": [f"{1990 + i}-12-31T23:59:{i:02d}Z" for i in range(40)],
-    "nanoseconds": [f"2023-06-{i % 30 + 1:02d}T00:00:00.{987654321 * i % 10**9:09d}+05:30" for i in range(40)],
+    "nanoseconds": [
+        f"2023-06-{i % 30 + 1:02d}T00:00:00.{987654321 * i % 10**9:09d}+05:30" for i in range(40)
+    ],
     "zones": [f"{2000 + i}-01-01T12:34:56.{i:03d}{('Z', '+02:00', '')[i % 3]}" for i in range(40)],
     "times": [f"{i % 24:02d}:{i:02d}:59" for i in range(40)],
     "missing": [f"20{i + 10}-05-06" if i % 4 else " NA " for i in range(40)],
@@ -234,24 +298,38 @@ def test_iso_dates_and_times_come_back_as_they_were_written(tmp_path, values):
 
 
 def test_samples_of_dates_are_dates_within_those_of_training(tmp_path):
-    data = Table(written(tmp_path, column(DATES["seconds"]), "t.csv"), test_fraction=0, modes=2).open()
-    draws = np.random.default_rng(0).normal(scale=5, size=(200, *data.spec.shape)).astype(np.float32)
+    data = Table(
+        written(tmp_path, column(DATES["seconds"]), "t.csv"), test_fraction=0, modes=2
+    ).open()
+    draws = (
+        np.random.default_rng(0).normal(scale=5, size=(200, *data.spec.shape)).astype(np.float32)
+    )
     path = data.codec.write(draws, tmp_path / "drawn")
     header, *rows = [line.split(",") for line in path.read_text().splitlines()]
     assert header == ["age", "x"]
     days = [row[1][:10] for row in rows]
-    assert min(days) >= "1990-12-31" and max(days) <= "2029-12-31" and all(row[1][10:17] == "T23:59:" for row in rows)
+    assert (
+        min(days) >= "1990-12-31"
+        and max(days) <= "2029-12-31"
+        and all(row[1][10:17] == "T23:59:" for row in rows)
+    )
 
 
 @pytest.mark.parametrize("in_range", [True, False])
 def test_samples_are_held_within_the_range_of_training(tmp_path, in_range):
     text = "size,n\n" + "".join(f"{i / 10},{i}\n" for i in range(40))
-    data = Table(written(tmp_path, text, "t.csv"), test_fraction=0, modes=1, in_range=in_range).open()
-    draws = np.random.default_rng(0).normal(scale=2, size=(300, *data.spec.shape)).astype(np.float32)
+    data = Table(
+        written(tmp_path, text, "t.csv"), test_fraction=0, modes=1, in_range=in_range
+    ).open()
+    draws = (
+        np.random.default_rng(0).normal(scale=2, size=(300, *data.spec.shape)).astype(np.float32)
+    )
     columns = data.codec.decode(draws)
     assert ((columns["size"] >= 0) & (columns["size"] <= 3.9)).all() == in_range
     assert (columns["n"] == np.round(columns["n"])).all()
-    outside = data.codec.encode({"size": np.array([-7.5]), "n": np.array([99.0])})  # real rows stay as they are
+    outside = data.codec.encode(
+        {"size": np.array([-7.5]), "n": np.array([99.0])}
+    )  # real rows stay as they are
     back = data.codec.decoded(outside["numeric"], outside["categorical"])
     assert (back["size"][0], back["n"][0]) == (-7.5, 99)
 
@@ -264,14 +342,26 @@ WRONG_FORMS = {
     "kilograms": ([f"{i % 7} kg" for i in range(40)], "7 different values.*a number with a unit"),
     "glued": ([f"{i}kg" for i in range(40)], "a number with a unit"),
     "per cent": ([f"{i}%" for i in range(40)], "a number with a unit"),
-    "thousands": ([f"{i + 1},234" for i in range(30)] + ["12"] * 10, "a number with a separator of thousands"),
-    "decimal comma": ([f"{i},5" for i in range(40)], "a number with a decimal comma: write it with a point"),
-    "german dates": ([f"{i % 28 + 1}.10.2023" for i in range(40)], "a date that is not ISO.*write it so"),
+    "thousands": (
+        [f"{i + 1},234" for i in range(30)] + ["12"] * 10,
+        "a number with a separator of thousands",
+    ),
+    "decimal comma": (
+        [f"{i},5" for i in range(40)],
+        "a number with a decimal comma: write it with a point",
+    ),
+    "german dates": (
+        [f"{i % 28 + 1}.10.2023" for i in range(40)],
+        "a date that is not ISO.*write it so",
+    ),
     "american dates": ([f"10/{i % 28 + 1}/23" for i in range(40)], "a date that is not ISO"),
     "words": ([f"{i % 28 + 1} Apr 2023" for i in range(40)], "a date that is not ISO"),
     "no such day": (["2023-02-28"] * 20 + ["2023-02-30"], "row 21 .*'2023-02-30'.*no day"),
     "with and without": (["2023-02-28"] * 20 + ["2023-02-28 10:00"], "row 21 .*one form"),
-    "mostly dates": (["2023-02-28"] * 20 + ["soon"], "row 21 .*'soon'.*20 of 21 values are ISO dates"),
+    "mostly dates": (
+        ["2023-02-28"] * 20 + ["soon"],
+        "row 21 .*'soon'.*20 of 21 values are ISO dates",
+    ),
 }
 
 
@@ -280,19 +370,27 @@ def test_what_is_neither_number_nor_category_is_refused_by_name(tmp_path, values
     path = written(tmp_path, column(values), "t.csv")
     with pytest.raises(UserError, match=message) as refused:
         Table(path).open()
-    assert refused.value.field == "t.csv" and "'x'" in str(refused.value) and "\n" not in str(refused.value)
+    assert (
+        refused.value.field == "t.csv"
+        and "'x'" in str(refused.value)
+        and "\n" not in str(refused.value)
+    )
     for fields in ({"drop": ("x",)}, {"categorical": ("x",), "test_fraction": 0}):
         Table(path, modes=1, **fields).open()
 
 
-@pytest.mark.parametrize("values", [["4WD", "2WD"], ["18-25", "26-40"], ["1st", "2nd"], ["A", "10 or more"]])
+@pytest.mark.parametrize(
+    "values", [["4WD", "2WD"], ["18-25", "26-40"], ["1st", "2nd"], ["A", "10 or more"]]
+)
 def test_categories_with_digits_stay_such(tmp_path, values):
     codec = Table(written(tmp_path, column(values * 20), "t.csv"), modes=1).open().codec
     assert codec.categories[0].values == tuple(sorted(values))
 
 
 def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_path, capsys):
-    text = "a,b\n" + "".join(f"{('?', ' ? ', '', '  ', i)[i % 5]},{('x', 'y', ' ?')[i % 3]}\n" for i in range(60))
+    text = "a,b\n" + "".join(
+        f"{('?', ' ? ', '', '  ', i)[i % 5]},{('x', 'y', ' ?')[i % 3]}\n" for i in range(60)
+    )
     data = Table(written(tmp_path, text, "t.csv"), missing=(" ?",), test_fraction=0, modes=1).open()
     columns = all_rows(data)
     assert np.isnan(columns["a"]).sum() == 48 and list(columns["b"]).count(None) == 20
@@ -304,19 +402,33 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
     [
         (["€ 1.234,50", "€ 2.234,50", "3,00 €"] * 9, "such as '3,00 €', a number with a unit"),
         (["1.234,50", "12.345,00"] * 9, "such as '1.234,50', a number with a decimal comma"),
-        (["1.234.567", "-2.345.678"] * 9, "such as '-2.345.678', a number with a separator of thousands"),
+        (
+            ["1.234.567", "-2.345.678"] * 9,
+            "such as '-2.345.678', a number with a separator of thousands",
+        ),
         (["2024-01-02", "02.01.2024"] * 9, "such as '02.01.2024', a date that is not ISO"),
         (["9007199254740992", "1"] * 9, "row 1 .* whole numbers above 2\\^53 are not told apart"),
-        (["0000-01-01", "2024-01-01", "2024-01-02"] * 9, "row 1 .* '0000-01-01' .* which is no day"),
-        (["01234"] + ["10115", "99999"] * 9, "row 1 .* has '01234' .* or the column in categorical"),
+        (
+            ["0000-01-01", "2024-01-01", "2024-01-02"] * 9,
+            "row 1 .* '0000-01-01' .* which is no day",
+        ),
+        (
+            ["01234"] + ["10115", "99999"] * 9,
+            "row 1 .* has '01234' .* or the column in categorical",
+        ),
         (["1", "2", "inf"] * 9, "row 3 .* has 'inf'"),
-        (["1", "-Infinity", "inf"] * 9, "row 2 .* has '-Infinity' in 'v', where 9 of 27 values are numbers"),
+        (
+            ["1", "-Infinity", "inf"] * 9,
+            "row 2 .* has '-Infinity' in 'v', where 9 of 27 values are numbers",
+        ),
         (["1", "2", "."] * 9, "row 3 .* has '.'"),
         (["1e40", "2"] * 9, "no number above"),
         ([""] * 9, "column 'v' of t.csv holds no value; leave it out"),
     ],
 )
-def test_numbers_and_dates_in_forms_of_other_countries_are_refused_by_name(tmp_path, values, message):
+def test_numbers_and_dates_in_forms_of_other_countries_are_refused_by_name(
+    tmp_path, values, message
+):
     cells = "".join(f'{number},"{value}"\n' for number, value in enumerate(values))
     (tmp_path / "t.csv").write_text("x,v\n" + cells, encoding="utf-8")
     with pytest.raises(UserError, match=message):
@@ -340,11 +452,17 @@ def test_samples_are_written_in_the_form_of_the_data_and_within_its_range(tmp_pa
     data = Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1).open()
     noise = np.random.default_rng(0).normal(size=(200, *data.spec.shape)).astype(np.float32) * 4
     drawn = data.codec.written(data.codec.decode(noise))["v"]
-    form = re.compile("^" + re.sub("[0-9]+", "[0-9]+", re.escape(values[0]).replace(r"\.0", "").lstrip("-\\")) + "$")
+    form = re.compile(
+        "^"
+        + re.sub("[0-9]+", "[0-9]+", re.escape(values[0]).replace(r"\.0", "").lstrip("-\\"))
+        + "$"
+    )
     assert all(form.match(text.lstrip("-")) for text in drawn)
     assert not any(re.fullmatch(r"-0(\.0*)?", text) for text in drawn)
     if len(values[0]) == 8 and values[0].isdigit():
-        assert all(np.datetime64(f"{t[:4]}-{t[4:6]}-{t[6:]}") <= np.datetime64("2024-02-29") for t in drawn)
+        assert all(
+            np.datetime64(f"{t[:4]}-{t[4:6]}-{t[6:]}") <= np.datetime64("2024-02-29") for t in drawn
+        )
     elif values[0].lstrip("-")[-1].isdigit() and "+" not in values[0]:
         numbers = [float(value) for value in values]
         assert all(min(numbers) <= float(text) <= max(numbers) for text in drawn)
@@ -363,7 +481,10 @@ def test_compact_dates_of_which_one_is_no_day_and_listed_ones_are_numbers(tmp_pa
 
 def test_a_missing_header_and_categories_that_look_alike_are_said(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("1.5,2\n" + "1,2\n2,3\n" * 6)
-    assert "the names of all columns are numbers" in Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks[0]
+    assert (
+        "the names of all columns are numbers"
+        in Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks[0]
+    )
     (tmp_path / "t.csv").write_text("v,w\n" + "yes,a\n Yes ,b\nno,a\n" * 6)
     (line,) = Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks
     assert "categories differ from others in blanks and case alone, 1 in 'v'" in line

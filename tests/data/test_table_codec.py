@@ -1,4 +1,6 @@
-"""Tables as vectors: the mixture by hand, rows that come back exactly, and files in the schema they came from."""
+"""Tables as vectors: the mixture by hand, rows that come back exactly, and files in the schema
+they came from.
+"""
 
 import csv
 import json
@@ -17,7 +19,9 @@ WORDS = CategoryColumn("colour", ("blue", "red"), missing=True)
 
 
 def a_table(rows=200):
-    """Two groups of numbers, whole ones among them, with rounding and missing values; and two columns of words."""
+    """Two groups of numbers, whole ones among them, with rounding and missing values; and two
+    columns of words.
+    """
     draw = np.random.default_rng(0)
     group = draw.integers(0, 2, rows)
     price = np.round(draw.normal(10 + 90 * group, 3), 2)
@@ -42,7 +46,9 @@ def test_a_number_is_where_it_lies_in_its_most_probable_mode():
     within, mode = NUMBERS.encode(values)
     density = np.stack([0.25 * stats.norm(0, 1).pdf(values), 0.75 * stats.norm(10, 2).pdf(values)])
     np.testing.assert_array_equal(mode, density.argmax(0))
-    np.testing.assert_allclose(within, (values - np.array([0, 10])[mode]) / (4 * np.array([1, 2])[mode]), atol=1e-7)
+    np.testing.assert_allclose(
+        within, (values - np.array([0, 10])[mode]) / (4 * np.array([1, 2])[mode]), atol=1e-7
+    )
     assert within.dtype == np.float32 and mode.dtype == np.int32 and set(mode) == {0, 1}
     np.testing.assert_allclose(NUMBERS.decode(within, mode), values, atol=1e-5)
 
@@ -84,7 +90,9 @@ def test_vectors_hold_the_numbers_and_then_a_block_a_column():
     batch = codec.encode(columns)
     hot = [np.eye(size)[batch["categorical"][:, k]] for k, size in enumerate(codec.sizes)]
     vectors = np.concatenate([batch["numeric"], *hot], axis=1)
-    softened = vectors + 0.3 * np.random.default_rng(1).uniform(size=vectors.shape) * (np.arange(vectors.shape[1]) > 2)
+    softened = vectors + 0.3 * np.random.default_rng(1).uniform(size=vectors.shape) * (
+        np.arange(vectors.shape[1]) > 2
+    )
     again = codec.encode(codec.decode(softened.astype(np.float32)))
     np.testing.assert_array_equal(again["categorical"], batch["categorical"])
     np.testing.assert_allclose(again["numeric"], batch["numeric"], atol=1e-6)
@@ -96,7 +104,9 @@ def test_a_file_has_the_original_schema(tmp_path):
     batch = codec.encode(columns)
     hot = [np.eye(size)[batch["categorical"][:, k]] for k, size in enumerate(codec.sizes)]
     path = codec.write(np.concatenate([batch["numeric"], *hot], axis=1), tmp_path / "drawn_1.5")
-    assert path.name == "drawn_1.5.csv" and (tmp_path / "drawn_1.5.png").read_bytes().startswith(b"\x89PNG")
+    assert path.name == "drawn_1.5.csv" and (tmp_path / "drawn_1.5.png").read_bytes().startswith(
+        b"\x89PNG"
+    )
     header, *rows = csv.reader(path.read_text().splitlines())
     assert header == ["price", "colour", "count", "kind", "exact"] and len(rows) == 60
     for i, row in enumerate(rows):
@@ -108,7 +118,11 @@ def test_a_file_has_the_original_schema(tmp_path):
 
 def test_no_number_is_written_as_negative_zero():
     column = NumberColumn("n", (1.0,), (0.0,), (1.0,), decimals=0)
-    assert column.written(column.decode(np.array([-0.1, 0.1, -0.3]), np.zeros(3, int))) == ["0", "0", "-1"]
+    assert column.written(column.decode(np.array([-0.1, 0.1, -0.3]), np.zeros(3, int))) == [
+        "0",
+        "0",
+        "-1",
+    ]
 
 
 def test_the_codec_comes_back_from_json():
@@ -134,7 +148,14 @@ def test_a_column_that_does_not_vary_is_one_mode():
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([3.0, -7.0], 0), ([0.1, 0.25, 3.0], 2), ([1 / 3], None), ([1e-9], 9), ([153.4, 0.006399], 6), ([2.0**60], 0)],
+    [
+        ([3.0, -7.0], 0),
+        ([0.1, 0.25, 3.0], 2),
+        ([1 / 3], None),
+        ([1e-9], 9),
+        ([153.4, 0.006399], 6),
+        ([2.0**60], 0),
+    ],
 )
 def test_rounding_is_seen_in_the_numbers(values, expected):
     assert decimals(np.array(values)) == expected
@@ -147,7 +168,9 @@ def test_what_training_never_saw_is_refused_with_row_and_column():
         codec.encode(columns | {"kind": np.array(["x", "y", "green"] * 66 + ["x", "y"], object)})
     with pytest.raises(UserError, match="row 1 has no value in 'kind', which no training row has"):
         codec.encode(columns | {"kind": np.array([None] * 200, object)})
-    with pytest.raises(UserError, match="row 5 has no value in 'count', but every training row has one"):
+    with pytest.raises(
+        UserError, match="row 5 has no value in 'count', but every training row has one"
+    ):
         codec.encode(columns | {"count": np.where(np.arange(200) == 4, np.nan, 1.0)})
     with pytest.raises(UserError, match="unknown column 'colr'; did you mean 'colour'"):
         codec.encode(columns | {"colr": columns["colour"]})
@@ -171,7 +194,9 @@ def test_codecs_that_make_no_sense_are_refused():
 def test_numbers_that_are_held_within_the_range_are_counted(tmp_path, capsys):
     number = NumberColumn("x", (1.0,), (0.0,), (1.0,), low=-1.0, high=1.0)
     codec = TableCodec((number,), (CategoryColumn("c", ("a",)),), ("x", "c"))
-    samples = np.array([[v, 1, 1] for v in (0.125, 0.5, -0.5, np.nan, 0.25)], np.float32)  # of 4 standard deviations
+    samples = np.array(
+        [[v, 1, 1] for v in (0.125, 0.5, -0.5, np.nan, 0.25)], np.float32
+    )  # of 4 standard deviations
     codec.write(samples, tmp_path / "drawn")
     line = "drawn.csv: 2 numbers outside of the range of the training rows are held at its end\n"
     assert capsys.readouterr().err == line

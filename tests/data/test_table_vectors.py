@@ -11,7 +11,9 @@ from genjax.data.tables.vectors import blocks, categories, constants, relax_outp
 from genjax.errors import UserError
 from genjax.family import select_modelled
 
-SPEC = Spec("table", (7,), np.asarray([0.5, -0.5, 0.25, 0.75, 0.1, 0.2, 0.7], np.float32), categories=(2, 3))
+SPEC = Spec(
+    "table", (7,), np.asarray([0.5, -0.5, 0.25, 0.75, 0.1, 0.2, 0.7], np.float32), categories=(2, 3)
+)
 
 
 def test_a_row_is_its_numbers_and_then_a_block_a_column():
@@ -30,15 +32,21 @@ def test_families_keep_the_shares_of_a_table_and_see_its_rows_by_them():
     batch = {"numeric": jnp.zeros((4, 2)), "categorical": jnp.ones((4, 2), jnp.int32)}
     np.testing.assert_array_equal(select_modelled(batch, variables), [[0, 0, 0, 1, 0, 1, 0]] * 4)
     for other in (None, {"mean": jnp.zeros(7)}):
-        with pytest.raises(UserError, match="this family does not model tables; a VAE and a GAN do"):
+        with pytest.raises(
+            UserError, match="this family does not model tables; a VAE and a GAN do"
+        ):
             select_modelled(batch, other)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_relaxed_draws_have_the_probabilities_of_their_logits(temperature):
     outputs = jnp.asarray([[0.5, -2.0, 0.3, 0.0, 1.0, -1.0, 0.0]])
-    rows = np.asarray(relax_outputs(jax.random.key(0), jnp.repeat(outputs, 40_000, 0), (2, 3), temperature))
-    np.testing.assert_allclose(rows[:, :2], np.broadcast_to(np.tanh([0.5, -2.0]), (40_000, 2)), rtol=1e-5)
+    rows = np.asarray(
+        relax_outputs(jax.random.key(0), jnp.repeat(outputs, 40_000, 0), (2, 3), temperature)
+    )
+    np.testing.assert_allclose(
+        rows[:, :2], np.broadcast_to(np.tanh([0.5, -2.0]), (40_000, 2)), rtol=1e-5
+    )
     for block, logits in ((rows[:, 2:4], [0.3, 0.0]), (rows[:, 4:], [1.0, -1.0, 0.0])):
         np.testing.assert_allclose(block.sum(1), 1, rtol=1e-5)
         shares = np.bincount(block.argmax(1)) / len(block)
@@ -50,5 +58,7 @@ def test_relaxed_draws_have_the_probabilities_of_their_logits(temperature):
 
 
 def test_relaxed_draws_have_a_gradient():
-    slope = jax.grad(lambda x: relax_outputs(jax.random.key(1), x, (2, 3), 0.5)[:, 2].sum())(jnp.zeros((5, 7)))
+    slope = jax.grad(lambda x: relax_outputs(jax.random.key(1), x, (2, 3), 0.5)[:, 2].sum())(
+        jnp.zeros((5, 7))
+    )
     assert (np.abs(slope[:, 2:4]) > 0).all() and (slope[:, 4:] == 0).all()

@@ -1,4 +1,6 @@
-"""Codecs of text: any text comes back, what is unknown is named with its place, and a run's JSON is all they need."""
+"""Codecs of text: any text comes back, what is unknown is named with its place, and a run's
+JSON is all they need.
+"""
 
 import json
 
@@ -28,7 +30,12 @@ def test_any_text_comes_back_as_it_was(codec, text):
     if isinstance(codec, Characters):
         text = "".join(c for c in text if c in codec.characters)
     ids = codec.encode(text)
-    assert ids.dtype == np.int32 and ids.ndim == 1 and (ids < codec.vocabulary).all() and (ids >= 0).all()
+    assert (
+        ids.dtype == np.int32
+        and ids.ndim == 1
+        and (ids < codec.vocabulary).all()
+        and (ids >= 0).all()
+    )
     assert codec.decode(ids) == text
     special = {codec.start, codec.end, codec.pad} - {None}
     assert not special & set(ids.tolist())  # what a text says does not end it
@@ -41,7 +48,9 @@ def test_a_fitted_codec_comes_back_equal_through_json(codec):
     assert np.array_equal(again.encode("the dog"), codec.encode("the dog"))
 
 
-@pytest.mark.parametrize("codec", [c for c in CODECS if c.token_bytes is not None], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "codec", [c for c in CODECS if c.token_bytes is not None], ids=lambda c: type(c).__name__
+)
 def test_the_bytes_of_tokens_add_up_to_those_of_the_text(codec):
     text = PROSE if isinstance(codec, Subwords) else ANY
     assert codec.token_bytes.shape == (codec.vocabulary,)
@@ -51,7 +60,13 @@ def test_the_bytes_of_tokens_add_up_to_those_of_the_text(codec):
 
 def test_characters_are_sorted_behind_the_special_tokens():
     codec = Characters(delimiter=True).fit(["ba", "cab"])
-    assert (codec.characters, codec.vocabulary, codec.start, codec.end, codec.pad) == ("abc", 4, 0, 0, None)
+    assert (codec.characters, codec.vocabulary, codec.start, codec.end, codec.pad) == (
+        "abc",
+        4,
+        0,
+        0,
+        None,
+    )
     assert codec.encode("cab").tolist() == [3, 1, 2]
     assert codec.decode(np.array([0, 1, 2, 0])) == "ab"
 
@@ -59,7 +74,8 @@ def test_characters_are_sorted_behind_the_special_tokens():
 def test_an_unknown_character_is_named_with_its_place_or_has_a_token():
     codec = Characters("abc")
     with pytest.raises(
-        Unencodable, match=r"'é' \(U\+00E9\) at character 2 of the text.*vocabulary of 3.*unknown='token'"
+        Unencodable,
+        match=r"'é' \(U\+00E9\) at character 2 of the text.*vocabulary of 3.*unknown='token'",
     ):
         codec.encode("abé")
     with pytest.raises(UserError, match="at character 1,002 of book.txt"):
@@ -89,7 +105,9 @@ def test_words_are_lower_case_by_frequency_and_rare_ones_unknown():
 
 def test_wordpiece_knows_words_and_names_what_it_cannot_spell():
     codec = Subwords("wordpiece", 120).fit([PROSE])
-    assert codec.decode(codec.encode("the lazy fox")) == "the lazy fox" and codec.token_bytes is None
+    assert (
+        codec.decode(codec.encode("the lazy fox")) == "the lazy fox" and codec.token_bytes is None
+    )
     with pytest.raises(Unencodable, match="'你好' at character 4"):
         codec.encode("the 你好 fox")
     kept = Subwords("wordpiece", 120, unknown="token").fit([PROSE])
@@ -111,7 +129,9 @@ def test_a_tokenizer_json_is_loaded_and_kept_with_the_codec(tmp_path):
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=9)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    loaded = Subwords(file=str(tmp_path / "tokenizer.json"), start_token="<s>", end_token="</s>").fit([])
+    loaded = Subwords(
+        file=str(tmp_path / "tokenizer.json"), start_token="<s>", end_token="</s>"
+    ).fit([])
     (tmp_path / "tokenizer.json").unlink()
     again = from_json(json.loads(json.dumps(to_json(loaded))))
     assert np.array_equal(again.encode(PROSE), made.encode(PROSE))  # neither truncated nor padded

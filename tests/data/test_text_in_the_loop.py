@@ -1,4 +1,6 @@
-"""Text through the whole loop, with the smallest model of it: a table of which token follows which."""
+"""Text through the whole loop, with the smallest model of it: a table of which token follows
+which.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,18 @@ class Bigrams(Family):
 
 @pytest.fixture
 def experiment(tmp_path):
-    words = ["emma", "olivia", "ava", "isabella", "sophia", "charlotte", "mia", "amelia", "harper", "evelyn"]
+    words = [
+        "emma",
+        "olivia",
+        "ava",
+        "isabella",
+        "sophia",
+        "charlotte",
+        "mia",
+        "amelia",
+        "harper",
+        "evelyn",
+    ]
     (tmp_path / "names.txt").write_text("\n".join(words * 20))
     return Experiment(
         Bigrams(),
@@ -103,7 +116,9 @@ def test_a_table_comes_to_the_counts_and_a_copied_run_writes_text(experiment, ru
     first = read_rows(run_dir / "metrics.jsonl")[0]
     assert first["loss"] == pytest.approx(math.log(data.spec.vocabulary), rel=1e-6)
     counts = counted(data.splits["train"], data.spec.vocabulary)
-    law = np.where(counts.sum(1, keepdims=True), counts / np.maximum(counts.sum(1, keepdims=True), 1), 1)
+    law = np.where(
+        counts.sum(1, keepdims=True), counts / np.maximum(counts.sum(1, keepdims=True), 1), 1
+    )
     held_out = counted(data.splits["test"], data.spec.vocabulary)
     best = -(held_out * np.log(np.where(held_out, law, 1))).sum() / held_out.sum()
     assert run.evaluate("test").numbers["loss"] == pytest.approx(best, abs=0.06)

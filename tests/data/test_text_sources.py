@@ -1,4 +1,6 @@
-"""Sources of text from file to batch: contents, splits, the cache, and every way in which files can be wrong."""
+"""Sources of text from file to batch: contents, splits, the cache, and every way in which
+files can be wrong.
+"""
 
 import dataclasses
 import gzip
@@ -50,10 +52,14 @@ def check_entries(data):
 
 
 def test_files_plain_and_packed_are_documents_in_order(folder):
-    data = TextFiles(str(folder), "*.txt*", codec=Characters(delimiter=True), layout=Packed(16), split=WHOLE).open()
+    data = TextFiles(
+        str(folder), "*.txt*", codec=Characters(delimiter=True), layout=Packed(16), split=WHOLE
+    ).open()
     assert text_of(data) == [POEM, "Ünïcödé →\r\n" * 9, "third"]
     assert list(data.splits) == ["train"] and data.spec.shape == (17,) and data.spec.packed
-    assert data.spec.vocabulary == data.codec.vocabulary == 1 + len(set(POEM + "Ünïcödé →\r\nthird"))
+    assert (
+        data.spec.vocabulary == data.codec.vocabulary == 1 + len(set(POEM + "Ünïcödé →\r\nthird"))
+    )
     made = data.splits["train"].corpus
     assert made.text_characters == sum(map(len, text_of(data)))
     assert made.text_bytes == sum(len(text.encode()) for text in text_of(data))
@@ -62,31 +68,41 @@ def test_files_plain_and_packed_are_documents_in_order(folder):
 
 def test_a_single_file_and_lines_as_documents(folder):
     (folder / "names.txt").write_text("emma\n\nava\r\nmia")
-    data = TextFiles(str(folder / "names.txt"), unit="lines", layout=Documents(8), split=WHOLE).open()
+    data = TextFiles(
+        str(folder / "names.txt"), unit="lines", layout=Documents(8), split=WHOLE
+    ).open()
     assert text_of(data) == ["emma", "ava", "mia"]
     check_entries(data)
 
 
 def test_the_first_characters_train_and_the_last_test(folder):
-    data = TextFiles(str(folder), "a.txt", layout=RandomWindows(8), split=ByCharacters(0.25, 0.25)).open()
+    data = TextFiles(
+        str(folder), "a.txt", layout=RandomWindows(8), split=ByCharacters(0.25, 0.25)
+    ).open()
     cut = len(POEM) // 2, len(POEM) * 3 // 4
     assert [text_of(data, s)[0] for s in ("train", "validation", "test")] == [
         POEM[: cut[0]],
         POEM[cut[0] : cut[1]],
         POEM[cut[1] :],
     ]
-    assert isinstance(data.splits["test"], type(Blocks(8).split(data.splits["test"].corpus, data.codec)))
+    assert isinstance(
+        data.splits["test"], type(Blocks(8).split(data.splits["test"].corpus, data.codec))
+    )
     assert data.splits["test"].stride == 8 and data.splits["train"].stride == 1
     check_entries(data)
 
 
 def test_a_cut_in_the_middle_of_a_document_goes_on_in_the_next_part(folder, monkeypatch):
     monkeypatch.setattr(texts, "BLOCK", 100)
-    data = TextFiles(str(folder), "*.txt", codec=Bytes(True), layout=Blocks(8), split=ByCharacters(0.5)).open()
+    data = TextFiles(
+        str(folder), "*.txt", codec=Bytes(True), layout=Blocks(8), split=ByCharacters(0.5)
+    ).open()
     first, second = "".join(text_of(data, "train")), "".join(text_of(data, "test"))
     assert first + second == POEM + "third" and len(first) == (len(POEM) + 5) // 2
     assert [len(text_of(data, s)) for s in ("train", "test")] == [1, 2]
-    assert (data.splits["train"].corpus.tokens == 256).sum() == 1  # the cut ends what is left of a document
+    assert (
+        data.splits["train"].corpus.tokens == 256
+    ).sum() == 1  # the cut ends what is left of a document
 
 
 def test_documents_are_held_out_by_seed(tmp_path):
@@ -94,12 +110,20 @@ def test_documents_are_held_out_by_seed(tmp_path):
 
     def parts(**fields):
         split = ByDocuments(**fields)
-        data = TextFiles(str(tmp_path), unit="lines", codec=Bytes(), layout=Documents(4), split=split).open()
+        data = TextFiles(
+            str(tmp_path), unit="lines", codec=Bytes(), layout=Documents(4), split=split
+        ).open()
         return {name: set(text_of(data, name)) for name in data.splits}
 
     one, two = parts(test=0.1, validation=0.2), parts(test=0.1, validation=0.2, seed=1)
-    assert {name: len(part) for name, part in one.items()} == {"train": 70, "validation": 20, "test": 10}
-    assert set.union(*one.values()) == {f"{i:03}" for i in range(100)} and one["test"] != two["test"]
+    assert {name: len(part) for name, part in one.items()} == {
+        "train": 70,
+        "validation": 20,
+        "test": 10,
+    }
+    assert (
+        set.union(*one.values()) == {f"{i:03}" for i in range(100)} and one["test"] != two["test"]
+    )
     assert parts(test=0.1, validation=0.2) == one
     assert list(parts(test=0.0)) == ["train"]
 
@@ -107,7 +131,11 @@ def test_documents_are_held_out_by_seed(tmp_path):
 def test_files_are_held_out_by_pattern(folder):
     split = ByFiles(test="c.*", validation="*.gz")
     data = TextFiles(str(folder), "*.txt*", codec=Bytes(), layout=Blocks(4), split=split).open()
-    assert text_of(data, "test") == ["third"] and text_of(data, "train") == [POEM] and len(data.splits) == 3
+    assert (
+        text_of(data, "test") == ["third"]
+        and text_of(data, "train") == [POEM]
+        and len(data.splits) == 3
+    )
     with pytest.raises(UserError, match="none of the 3 files .* is of validation"):
         TextFiles(str(folder), "*.txt*", split=ByFiles("c.*", "d.*")).open()
 
@@ -117,18 +145,27 @@ def test_tables_of_all_kinds_hold_the_same_documents(tmp_path):
     import pyarrow.parquet
 
     rows = ["one, two", 'with "quotes"', "and\nlines", "", "ünï → 🙂", "x" * 200_000]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": 1, "text": row}) + "\n\n" for row in rows))
+    (tmp_path / "a.jsonl").write_text(
+        "".join(json.dumps({"id": 1, "text": row}) + "\n\n" for row in rows)
+    )
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     quoted = "".join(f'1,"{row.replace(chr(34), chr(34) * 2)}"\r\n' for row in rows)
     (tmp_path / "a.csv").write_bytes(f"\ufeffid,text\r\n{quoted}".encode())
-    (tmp_path / "a.tsv").write_text("text\tid\n" + "".join(f"{json.dumps(row)}\t1\n" for row in rows[::5]))
+    (tmp_path / "a.tsv").write_text(
+        "text\tid\n" + "".join(f"{json.dumps(row)}\t1\n" for row in rows[::5])
+    )
     table = pyarrow.table({"id": [1] * 7, "text": [*rows, None]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"):
         source = TextTables(str(tmp_path), name, codec=Bytes(), layout=Packed(16), split=WHOLE)
         assert text_of(source.open()) == [row for row in rows if row], name
         check_entries(source.open())
-    assert text_of(TextTables(str(tmp_path), "a.tsv", codec=Bytes(), quote=chr(34), split=WHOLE).open()) == rows[::5]
+    assert (
+        text_of(
+            TextTables(str(tmp_path), "a.tsv", codec=Bytes(), quote=chr(34), split=WHOLE).open()
+        )
+        == rows[::5]
+    )
 
 
 def test_pythons_own_documentation_needs_no_files():
@@ -136,7 +173,9 @@ def test_pythons_own_documentation_needs_no_files():
     from pydoc_data.topics import topics
 
     assert sorted(text_of(data, "train") + text_of(data, "test")) == sorted(topics.values())
-    assert len(data.splits["train"]) > 200_000 and data.fingerprint == PythonDocs().open().fingerprint
+    assert (
+        len(data.splits["train"]) > 200_000 and data.fingerprint == PythonDocs().open().fingerprint
+    )
     check_entries(data)
 
 
@@ -213,7 +252,9 @@ def test_a_failure_leaves_no_half_cache(folder, tmp_path):
         TextFiles(str(folder), "*.txt*", layout=Blocks(8), split=ByFiles("b*")).open()
     with pytest.raises(UserError, match="at character 7 of a.txt"):
         TextFiles(str(folder), "a.txt", codec=Characters(" ,Tegir"), split=WHOLE).open()
-    assert len(list((tmp_path / "cache" / "genjax").glob("tokens-*"))) == 1  # those of the training files
+    assert (
+        len(list((tmp_path / "cache" / "genjax").glob("tokens-*"))) == 1
+    )  # those of the training files
     assert not list((tmp_path / "cache" / "genjax").glob("*.part"))
 
 
@@ -227,7 +268,9 @@ def test_the_place_of_an_unknown_character_is_counted_over_pieces(tmp_path, monk
 def test_pieces_do_not_change_what_is_tokenised(folder, monkeypatch):
     def tokens(cache):
         codec = Subwords("bpe", 300)
-        data = TextFiles(str(folder), "*.txt*", codec=codec, split=WHOLE, layout=Blocks(8), cache=cache).open()
+        data = TextFiles(
+            str(folder), "*.txt*", codec=codec, split=WHOLE, layout=Blocks(8), cache=cache
+        ).open()
         return np.array(data.splits["train"].corpus.tokens)
 
     whole = tokens(str(folder / "one"))
@@ -241,7 +284,9 @@ def test_a_corpus_larger_than_memory_goes_through(tmp_path, monkeypatch):
     with (tmp_path / "big.txt").open("w") as file:
         for number in range(size // 16):
             file.write(f"line {number:010}\n"[-16:])
-    source = TextFiles(str(tmp_path), codec=Bytes(), layout=RandomWindows(64), split=ByCharacters(0.1))
+    source = TextFiles(
+        str(tmp_path), codec=Bytes(), layout=RandomWindows(64), split=ByCharacters(0.1)
+    )
     tracemalloc.start()
     data = source.open()
     _, peak = tracemalloc.get_traced_memory()
@@ -263,30 +308,69 @@ def write(folder, name, content):
 BAD = [
     (lambda f: TextFiles(write(f, "a.txt", b"")), "a.txt.* holds no text"),
     (lambda f: TextFiles(write(f, "a.txt", b""), codec=Bytes()), "holds no text"),
-    (lambda f: TextFiles(write(f, "a.txt", b"abc\xffdef")), r"a.txt is not utf-8: byte 3 \(0xff\) cannot be decoded"),
-    (lambda f: TextFiles(write(f, "a.txt", b"x" * 3_000_000 + b"\xe2\x82")), r"byte 3,000,000 \(0xe2\)"),
+    (
+        lambda f: TextFiles(write(f, "a.txt", b"abc\xffdef")),
+        r"a.txt is not utf-8: byte 3 \(0xff\) cannot be decoded",
+    ),
+    (
+        lambda f: TextFiles(write(f, "a.txt", b"x" * 3_000_000 + b"\xe2\x82")),
+        r"byte 3,000,000 \(0xe2\)",
+    ),
     (
         lambda f: TextFiles(write(f, "a.txt.gz", gzip.compress(b"ab\xe9c")), "*.gz"),
         r"byte 2 of the unpacked text \(0xe9\)",
     ),
-    (lambda f: TextFiles(write(f, "a.txt.gz", gzip.compress(b"abc" * 99)[:-9]), "*.gz"), "a.txt.gz is no whole gzip"),
+    (
+        lambda f: TextFiles(write(f, "a.txt.gz", gzip.compress(b"abc" * 99)[:-9]), "*.gz"),
+        "a.txt.gz is no whole gzip",
+    ),
     (lambda f: TextFiles(write(f, "a.txt.gz", b"plain"), "*.gz"), "a.txt.gz is no whole gzip"),
-    (lambda f: TextFiles(write(f, "a.txt", b"abc"), encoding="utf-88"), "there is no encoding 'utf-88'"),
+    (
+        lambda f: TextFiles(write(f, "a.txt", b"abc"), encoding="utf-88"),
+        "there is no encoding 'utf-88'",
+    ),
     (lambda f: TextFiles(write(f, "a.md", b"abc")), r"no file of .* fits '\*.txt'"),
     (lambda f: TextFiles(str(f / "nowhere")), "there is no file or folder"),
     (lambda f: TextFiles(write(f, "a.txt", b"aaa")), "of 2 tokens, too short for windows of 257"),
-    (lambda f: TextFiles(write(f, "a.txt", b"abc"), split=ByDocuments()), "1 documents are too few to hold out 1"),
-    (lambda f: TextFiles(str(f), unit="words"), "unit must be one of 'files', 'lines', 'paragraphs'"),
-    (lambda f: TextTables(write(f, "a.jsonl", b'{"txt": "a"}\n')), "unknown column 'text'; did you mean 'txt'"),
-    (lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a"}\n{"tex')), "line 2 of a.jsonl is no JSON"),
+    (
+        lambda f: TextFiles(write(f, "a.txt", b"abc"), split=ByDocuments()),
+        "1 documents are too few to hold out 1",
+    ),
+    (
+        lambda f: TextFiles(str(f), unit="words"),
+        "unit must be one of 'files', 'lines', 'paragraphs'",
+    ),
+    (
+        lambda f: TextTables(write(f, "a.jsonl", b'{"txt": "a"}\n')),
+        "unknown column 'text'; did you mean 'txt'",
+    ),
+    (
+        lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a"}\n{"tex')),
+        "line 2 of a.jsonl is no JSON",
+    ),
     (lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")), "record 1 of a.jsonl is no JSON object"),
-    (lambda f: TextTables(write(f, "a.jsonl", b'{"text": 3}\n')), "line 1 of a.jsonl holds int in 'text', not text"),
+    (
+        lambda f: TextTables(write(f, "a.jsonl", b'{"text": 3}\n')),
+        "line 1 of a.jsonl holds int in 'text', not text",
+    ),
     (lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a\xff"}\n')), "not utf-8: byte 11"),
-    (lambda f: TextTables(write(f, "a.csv", b"id,body\n1,x\n"), "*.csv"), "a.csv: unknown column 'text'"),
-    (lambda f: TextTables(write(f, "a.csv", b'text\n"x\n'), "*.csv"), "a.csv cannot be read as a table"),
-    (lambda f: TextTables(write(f, "a.parquet", b"PAR1"), "*.parquet"), "a.parquet cannot be read as Parquet"),
+    (
+        lambda f: TextTables(write(f, "a.csv", b"id,body\n1,x\n"), "*.csv"),
+        "a.csv: unknown column 'text'",
+    ),
+    (
+        lambda f: TextTables(write(f, "a.csv", b'text\n"x\n'), "*.csv"),
+        "a.csv cannot be read as a table",
+    ),
+    (
+        lambda f: TextTables(write(f, "a.parquet", b"PAR1"), "*.parquet"),
+        "a.parquet cannot be read as Parquet",
+    ),
     (lambda f: TextTables(write(f, "a.txt", b"x"), "*.txt"), "a.txt is no table; known are .jsonl"),
-    (lambda f: TextFiles(write(f, "a.txt", b"abcd" * 99), cache=str(f / "a.txt")), "cannot write the token cache"),
+    (
+        lambda f: TextFiles(write(f, "a.txt", b"abcd" * 99), cache=str(f / "a.txt")),
+        "cannot write the token cache",
+    ),
 ]
 
 
@@ -310,7 +394,9 @@ def test_a_missing_parquet_column_and_no_root_are_refused(tmp_path, monkeypatch)
         TextTables(str(tmp_path), "*.parquet", "n").open()
 
 
-@pytest.mark.parametrize("fields", [{"test": 1.0}, {"test": -0.1}, {"test": 0.6, "validation": 0.4}])
+@pytest.mark.parametrize(
+    "fields", [{"test": 1.0}, {"test": -0.1}, {"test": 0.6, "validation": 0.4}]
+)
 @pytest.mark.parametrize("split", [ByCharacters, ByDocuments])
 def test_fractions_that_leave_nothing_are_refused(split, fields):
     with pytest.raises(UserError, match="fractions that leave some to train on"):
@@ -318,6 +404,10 @@ def test_fractions_that_leave_nothing_are_refused(split, fields):
 
 
 def test_words_go_through_as_well(folder):
-    data = TextFiles(str(folder), "a.txt", codec=Words(), layout=Documents(8), split=WHOLE, unit="lines").open()
-    assert data.codec.words[:2] == (",", "the") and text_of(data)[0] == "tiger, tiger, burning bright"
+    data = TextFiles(
+        str(folder), "a.txt", codec=Words(), layout=Documents(8), split=WHOLE, unit="lines"
+    ).open()
+    assert (
+        data.codec.words[:2] == (",", "the") and text_of(data)[0] == "tiger, tiger, burning bright"
+    )
     assert data.splits["train"].batch(np.array([0]))["tokens"][0, 0] == data.codec.start

@@ -20,7 +20,8 @@ ROOT = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "tfds"
 
 def needs(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
-        not (ROOT / name).is_dir(), reason=f"needs {name} prepared in $GENJAX_DATA/tfds (GENJAX_DATA unset?)"
+        not (ROOT / name).is_dir(),
+        reason=f"needs {name} prepared in $GENJAX_DATA/tfds (GENJAX_DATA unset?)",
     )
 
 
@@ -51,13 +52,26 @@ def test_mnist_is_mnist():
     np.testing.assert_allclose(data.spec.mean, pixels.mean(axis=0, dtype=np.float64), atol=1e-5)
     labels = np.concatenate([chunk["label"] for chunk in chunks])
     # the published counts of each digit
-    assert np.bincount(labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(labels).tolist() == [
+        5923,
+        6742,
+        5958,
+        6131,
+        5842,
+        5421,
+        5918,
+        6265,
+        5851,
+        5949,
+    ]
 
     again = TFDS("mnist", validation=5_000).open()  # from the cache
     assert again.fingerprint == data.fingerprint
     sizes = {name: len(split) for name, split in again.splits.items()}
     assert sizes == {"train": 55_000, "test": 10_000, "validation": 5_000}
-    assert np.array_equal(again.splits["test"].batch(np.arange(50))["image"], test.batch(np.arange(50))["image"])
+    assert np.array_equal(
+        again.splits["test"].batch(np.arange(50))["image"], test.batch(np.arange(50))["image"]
+    )
 
 
 @needs("cifar10_first4k")
@@ -74,7 +88,11 @@ def test_lazy_equals_in_memory_equals_tfds():
     assert not lazy.splits["train"].in_memory and lazy.fingerprint == memory.fingerprint
     np.testing.assert_allclose(lazy.spec.mean, memory.spec.mean, atol=0.1)
     for name in lazy.splits:
-        pairs = zip(pad_batches(memory.splits[name], 50, limit=100), pad_batches(lazy.splits[name], 50), strict=False)
+        pairs = zip(
+            pad_batches(memory.splits[name], 50, limit=100),
+            pad_batches(lazy.splits[name], 50),
+            strict=False,
+        )
         for one, two in pairs:
             assert all(np.array_equal(one[key], two[key]) for key in ("image", "label", "mask"))
     seen = [lazy.splits[name].rows for name in lazy.splits]
@@ -82,7 +100,9 @@ def test_lazy_equals_in_memory_equals_tfds():
     rows = seen[0][:20]
     source = tfds.data_source("cifar10_first4k", data_dir=ROOT, split="train", download=False)
     batch = lazy.splits["train"].batch(np.arange(20))
-    assert np.array_equal(lazy.codec.decode(batch["image"]), [source[int(i)]["image"] for i in rows])
+    assert np.array_equal(
+        lazy.codec.decode(batch["image"]), [source[int(i)]["image"] for i in rows]
+    )
     assert batch["label"].tolist() == [source[int(i)]["label"] for i in rows]
 
 
@@ -96,7 +116,9 @@ def test_lazy_splits_travel_to_worker_processes():
 @needs("cifar10_first4k")
 def test_cache_is_used_and_a_broken_one_is_not(tmp_path):
     def first() -> np.ndarray:
-        return TFDS("cifar10_first4k", size=(8, 8)).open().splits["train"].batch(np.arange(1))["image"]
+        return (
+            TFDS("cifar10_first4k", size=(8, 8)).open().splits["train"].batch(np.arange(1))["image"]
+        )
 
     truth = first()
     assert truth.shape == (1, 8, 8, 3)
@@ -201,7 +223,14 @@ ABOUT = {
     "name": "sent",
     "version": "1.0.0",
     "fileFormat": "array_record",
-    "splits": [{"name": "train", "numBytes": "9", "shardLengths": ["4"], "filepathTemplate": "{DATASET}-{SPLIT}"}],
+    "splits": [
+        {
+            "name": "train",
+            "numBytes": "9",
+            "shardLengths": ["4"],
+            "filepathTemplate": "{DATASET}-{SPLIT}",
+        }
+    ],
 }
 
 
@@ -226,7 +255,9 @@ def refusal(folder):
     return refused.value
 
 
-@pytest.mark.parametrize("name", ["payload.Evil", "payload:Evil", "os.system", "genjax.payload.Evil", "antigravity.x"])
+@pytest.mark.parametrize(
+    "name", ["payload.Evil", "payload:Evil", "os.system", "genjax.payload.Evil", "antigravity.x"]
+)
 @pytest.mark.parametrize("key", ["pythonClassName", "type"])
 @pytest.mark.parametrize("deep", [False, True])
 def test_no_code_that_a_set_names_runs(name, key, deep, sent):
@@ -241,10 +272,19 @@ def test_no_code_that_a_set_names_runs(name, key, deep, sent):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"[]", b"null", b"7", b"[" * 100_000, b"\xff\xfe\xff", b'{"splits": {"a": 1}}', b'{"type": 5}',
-        b'{"pythonClassName": "tensorflow_datasets.x.Y"}', b'{"version": "../../1", "name": "\\u0000"}',
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"[" * 100_000,
+        b"\xff\xfe\xff",
+        b'{"splits": {"a": 1}}',
+        b'{"type": 5}',
+        b'{"pythonClassName": "tensorflow_datasets.x.Y"}',
+        b'{"version": "../../1", "name": "\\u0000"}',
     ],
-)  # fmt: skip
+)
 def test_a_damaged_description_is_one_line(name, content, sent):
     (sent / name).write_bytes(content)
     refusal(sent)
@@ -253,10 +293,16 @@ def test_a_damaged_description_is_one_line(name, content, sent):
 @pytest.mark.parametrize(
     "split",
     [
-        {"shardLengths": ["9000000000000"]}, {"shardLengths": ["-5"]}, {"shardLengths": []},
-        {"filepathTemplate": "../../../etc/{SPLIT}"}, {"filepathTemplate": "{NOTHING}"}, {"name": "../train"},
+        {"shardLengths": ["9000000000000"]},
+        {"shardLengths": ["-5"]},
+        {"shardLengths": []},
+        {"filepathTemplate": "../../../etc/{SPLIT}"},
+        {"filepathTemplate": "{NOTHING}"},
+        {"name": "../train"},
     ],
-)  # fmt: skip
+)
 def test_a_description_of_files_that_do_not_exist_is_one_line(split, sent):
-    (sent / "dataset_info.json").write_text(json.dumps(ABOUT | {"splits": [ABOUT["splits"][0] | split]}))
+    (sent / "dataset_info.json").write_text(
+        json.dumps(ABOUT | {"splits": [ABOUT["splits"][0] | split]})
+    )
     refusal(sent)

@@ -1,4 +1,6 @@
-"""Sources of signals: tones have the spectrum that is said, files come as they are, and bad ones are named."""
+"""Sources of signals: tones have the spectrum that is said, files come as they are, and bad
+ones are named.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,24 @@ def tones():
 def test_tones_sound_at_the_pitch_of_their_label(tones):
     batch = tones.splits["train"].batch(np.arange(400))
     signal, label = batch["signal"][..., 0], batch["label"]
-    assert batch["signal"].shape == (400, 512, 1) and signal.dtype == np.float32 and label.dtype == np.int32
+    assert (
+        batch["signal"].shape == (400, 512, 1)
+        and signal.dtype == np.float32
+        and label.dtype == np.int32
+    )
     assert tones.spec.entry == "signal" and tones.spec.shape == (512, 1) and tones.spec.classes == 8
     assert set(label) == set(range(8))
     power = np.abs(np.fft.rfft(signal * np.hanning(512), 8192))
     frequency = np.fft.rfftfreq(8192, 1 / 4000)
-    # Whatever the phases, the harmonics stand where they should: their sum is the largest of all pitches' sums.
-    bins = np.abs(frequency[None, None] - np.outer(PITCHES, [1, 2, 3])[..., None]).argmin(-1)  # [8, 3]
+    # Whatever the phases, the harmonics stand where they should: their sum is the largest of all
+    # pitches' sums.
+    bins = np.abs(frequency[None, None] - np.outer(PITCHES, [1, 2, 3])[..., None]).argmin(
+        -1
+    )  # [8, 3]
     assert np.array_equal((power[:, bins] * [1, 0.5, 0.3]).sum(-1).argmax(-1), label)
-    lowest = frequency[power[:, (frequency > 230) & (frequency < 550)].argmax(1) + np.argmax(frequency > 230)]
+    lowest = frequency[
+        power[:, (frequency > 230) & (frequency < 550)].argmax(1) + np.argmax(frequency > 230)
+    ]
     np.testing.assert_allclose(lowest, np.array(PITCHES)[label], atol=6)
 
 
@@ -44,7 +55,10 @@ def test_tones_fall_as_fast_and_are_as_loud_as_is_said(tones):
     assert peak.max() < LOUDNESS[1] and peak.min() > 0.3 * LOUDNESS[0]
     halves = np.square(signal).reshape(400, 2, 256).sum(-1)
     decay = 2 * 256 / 4000 / np.log(halves[:, 0] / halves[:, 1])  # energy falls twice as fast
-    assert DECAY[0] * 0.8 < decay.min() < 1.3 * DECAY[0] and 0.7 * DECAY[1] < np.quantile(decay, 0.95) < 1.5 * DECAY[1]
+    assert (
+        DECAY[0] * 0.8 < decay.min() < 1.3 * DECAY[0]
+        and 0.7 * DECAY[1] < np.quantile(decay, 0.95) < 1.5 * DECAY[1]
+    )
 
 
 def test_tones_depend_on_the_seed_and_their_place_alone(tones):
@@ -52,13 +66,21 @@ def test_tones_depend_on_the_seed_and_their_place_alone(tones):
     for name in ("signal", "label"):
         few, many = (data.splits["train"].batch(np.arange(400))[name] for data in (tones, more))
         assert np.array_equal(few, many)
-    assert Tones(400, 100).open().fingerprint == tones.fingerprint != Tones(400, 100, seed=1).open().fingerprint
+    assert (
+        Tones(400, 100).open().fingerprint
+        == tones.fingerprint
+        != Tones(400, 100, seed=1).open().fingerprint
+    )
     train, test = (tones.splits[name].batch(np.arange(100))["signal"] for name in ("train", "test"))
     assert not (train[:, None, :40] == test[None, :, :40]).all((2, 3)).any()
 
 
 def test_bad_tones_are_refused():
-    for fields, words in (({"size": 0}, "size"), ({"length": 0}, "length"), ({"rate": 3139}, "1570 Hz need more")):
+    for fields, words in (
+        ({"size": 0}, "size"),
+        ({"length": 0}, "length"),
+        ({"rate": 3139}, "1570 Hz need more"),
+    ):
         with pytest.raises(UserError, match=words):
             Tones(**fields)
 
@@ -72,11 +94,15 @@ def save(path: Path, length: int = 60, rate: int = 8000, channels: int = 1) -> n
 
 
 def open_folder(root: Path, **fields):
-    return WavFolder(**{"root": str(root), "rate": 8000, "length": 50, "test_fraction": 0, **fields}).open()
+    return WavFolder(
+        **{"root": str(root), "rate": 8000, "length": 50, "test_fraction": 0, **fields}
+    ).open()
 
 
 def test_sounds_are_those_of_the_files_cut_and_padded(tmp_path):
-    truth = [save(tmp_path / f"{i}.wav", length, channels=2) for i, length in enumerate((20, 50, 90))]
+    truth = [
+        save(tmp_path / f"{i}.wav", length, channels=2) for i, length in enumerate((20, 50, 90))
+    ]
     (tmp_path / ".hidden.wav").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no sound")
     data = open_folder(tmp_path, channels=2)
@@ -107,7 +133,10 @@ def test_labels_come_from_folders_or_from_names(tmp_path):
     truth = {}
     for speaker in ("zoe", "ann"):
         for digit in (7, 3):
-            truth[save(tmp_path / speaker / f"{digit}_{speaker}.wav").tobytes()] = (digit == 7, speaker == "zoe")
+            truth[save(tmp_path / speaker / f"{digit}_{speaker}.wav").tobytes()] = (
+                digit == 7,
+                speaker == "zoe",
+            )
     for pattern, place in ((r"([^/_]+)_[^/]*$", 0), (None, 1)):
         data = open_folder(tmp_path, pattern=pattern, length=60)
         batch = data.splits["train"].batch(np.arange(4))
@@ -123,7 +152,9 @@ def test_a_relative_folder_is_looked_for_below_the_data(tmp_path, monkeypatch):
     monkeypatch.setenv("GENJAX_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     data = open_folder(Path("sounds"))
-    assert np.array_equal(data.codec.decode(data.splits["train"].batch(np.arange(1))["signal"])[0], sound)
+    assert np.array_equal(
+        data.codec.decode(data.splits["train"].batch(np.arange(1))["signal"])[0], sound
+    )
 
 
 @pytest.mark.parametrize("memory", [1.0, 0.0])
@@ -136,7 +167,9 @@ def test_files_that_do_not_fit_are_named(tmp_path, memory):
     with pytest.raises(UserError) as error:
         open_folder(tmp_path, memory_gb=memory)
     text = str(error.value)
-    assert "4 of 5" in text and "a.wav (its rate is 44,100 Hz, not 8,000; resample it first)" in text
+    assert (
+        "4 of 5" in text and "a.wav (its rate is 44,100 Hz, not 8,000; resample it first)" in text
+    )
     assert (
         "b.wav (its channels are 2, not 1)" in text
         and "c.wav (it is cut off: its header says" in text
@@ -190,7 +223,9 @@ def test_spoken_digits_are_cut_out_of_their_file_and_split_as_published(tmp_path
     parts = stored_digits(tmp_path / "audio")
     monkeypatch.setenv("GENJAX_DATA", str(tmp_path))
     data = SpokenDigits(length=15).open()
-    train, test = (split.batch(np.arange(len(split))) for split in (data.splits["train"], data.splits["test"]))
+    train, test = (
+        split.batch(np.arange(len(split))) for split in (data.splits["train"], data.splits["test"])
+    )
     assert train["label"].tolist() == [0, 1] and test["label"].tolist() == [0] * 5 + [1] * 5
     raw = data.codec.decode(test["signal"])[..., 0]
     assert np.array_equal(raw[0], [*parts[0], *[0] * 5]) and np.array_equal(raw[9], parts[10][:15])
@@ -214,7 +249,8 @@ def test_missing_and_damaged_spoken_digits_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(
-    not (AUDIO / "fsdd.npz").is_file(), reason="needs fsdd.npz in $GENJAX_DATA/audio (GENJAX_DATA unset?)"
+    not (AUDIO / "fsdd.npz").is_file(),
+    reason="needs fsdd.npz in $GENJAX_DATA/audio (GENJAX_DATA unset?)",
 )
 def test_the_real_spoken_digits_are_those_of_the_file_and_serve_as_a_folder_too(tmp_path):
     data = SpokenDigits().open()
@@ -229,7 +265,10 @@ def test_the_real_spoken_digits_are_those_of_the_file_and_serve_as_a_folder_too(
     assert folder.spec.classes == 10
     again = folder.splits["train"].batch(np.arange(10))
     want = {
-        (int(label), signal.tobytes()) for label, signal in zip(test["label"][::30], test["signal"][::30], strict=True)
+        (int(label), signal.tobytes())
+        for label, signal in zip(test["label"][::30], test["signal"][::30], strict=True)
     }
-    assert {(int(la), s.tobytes()) for la, s in zip(again["label"], again["signal"], strict=True)} == want
+    assert {
+        (int(la), s.tobytes()) for la, s in zip(again["label"], again["signal"], strict=True)
+    } == want
     assert read_wav((tmp_path / "0_speaker_0.wav").read_bytes())[1] == 8000

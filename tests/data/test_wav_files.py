@@ -26,7 +26,9 @@ def chunks(*parts: tuple[bytes, bytes], order: str = "<") -> bytes:
     return b"".join(n + struct.pack(f"{order}I", len(c)) + c + bytes(len(c) % 2) for n, c in parts)
 
 
-def form_of(coding: int, channels: int, bits: int, rate: int = 8000, order: str = "<", block: int = 0) -> bytes:
+def form_of(
+    coding: int, channels: int, bits: int, rate: int = 8000, order: str = "<", block: int = 0
+) -> bytes:
     block = block or channels * bits // 8
     return struct.pack(f"{order}HHIIHH", coding, channels, rate, rate * block, block, bits)
 
@@ -42,7 +44,9 @@ def whole(values: np.ndarray, bits: int, order: str = "<") -> bytes:
     numbers = [min(round(value * most), most - 1) for value in values.ravel().tolist()]
     if bits == 8:
         return bytes(number + 128 for number in numbers)
-    return b"".join(n.to_bytes(bits // 8, "little" if order == "<" else "big", signed=True) for n in numbers)
+    return b"".join(
+        n.to_bytes(bits // 8, "little" if order == "<" else "big", signed=True) for n in numbers
+    )
 
 
 def near(content: bytes, values: np.ndarray = WAVE, step: float = STEP) -> Sound:
@@ -63,20 +67,28 @@ def test_whatever_scipy_writes_is_read_to_a_step(kind, channels):
     stored = (
         values
         if most is None
-        else np.clip(np.rint(values * most), -most, np.nextafter(most, 0) if most > 2**53 else most - 1)
+        else np.clip(
+            np.rint(values * most), -most, np.nextafter(most, 0) if most > 2**53 else most - 1
+        )
     )
     stored = (stored + 128 if kind == "uint8" else stored).astype(kind)
     for rate in (1, 8000, 384_000):
         buffer = io.BytesIO()
         wavfile.write(buffer, rate, stored[:, 0] if channels == 1 else stored)
-        sound = near(buffer.getvalue(), values, 2**-7 if kind == "uint8" else STEP) if rate == 8000 else None
+        sound = (
+            near(buffer.getvalue(), values, 2**-7 if kind == "uint8" else STEP)
+            if rate == 8000
+            else None
+        )
         assert read_wav(buffer.getvalue())[1] == rate
         assert sound is None or sound.clipped == 0
 
 
 def test_whatever_soundfile_writes_is_read_to_a_step_or_refused_by_name():
     soundfile = pytest.importorskip("soundfile", reason="pip install soundfile")
-    for form, kind in itertools.product(("WAV", "WAVEX", "RF64"), soundfile.available_subtypes("WAV")):
+    for form, kind in itertools.product(
+        ("WAV", "WAVEX", "RF64"), soundfile.available_subtypes("WAV")
+    ):
         if not soundfile.check_format(form, kind):
             continue
         buffer = io.BytesIO()
@@ -103,7 +115,9 @@ def test_floats_in_either_order_plain_and_extensible(bits, order):
     near(riff((b"fmt ", form_of(3, 2, bits, order=order)), (b"data", data), order=order))
     tail = GUID if order == "<" else bytes.fromhex("0000 0010 8000 00aa 0038 9b71")
     more = struct.pack(f"{order}HHII", 22, bits, 3, 3) + tail
-    near(riff((b"fmt ", form_of(0xFFFE, 2, bits, order=order) + more), (b"data", data), order=order))
+    near(
+        riff((b"fmt ", form_of(0xFFFE, 2, bits, order=order) + more), (b"data", data), order=order)
+    )
 
 
 def test_24_bits_in_four_bytes():
@@ -119,18 +133,32 @@ def test_24_bits_in_four_bytes():
     ],
 )
 def test_both_laws_are_those_of_the_standard(coding, ends):
-    """The least and the greatest of each law's values in ITU-T G.711; all are two to a size, of either sign."""
-    every = read_sound(riff((b"fmt ", form_of(coding, 1, 8)), (b"data", bytes(range(256))))).signal[:, 0]
+    """The least and the greatest of each law's values in ITU-T G.711; all are two to a size,
+    of either sign.
+    """
+    every = read_sound(riff((b"fmt ", form_of(coding, 1, 8)), (b"data", bytes(range(256))))).signal[
+        :, 0
+    ]
     assert {code: every[code] for code in ends} == ends
     assert np.array_equal(every[:128], -every[128:])
-    assert len(set(every[128:].tolist())) == 128 and abs(every.astype(int)).max() == max(ends.values())
+    assert len(set(every[128:].tolist())) == 128 and abs(every.astype(int)).max() == max(
+        ends.values()
+    )
 
 
 @pytest.mark.parametrize("coding", [6, 7])
 def test_what_a_law_codes_is_read_to_its_step(coding):
-    """The nearest code of each value is at most half of the law's local step away: 1/32 of the value."""
-    every = read_sound(riff((b"fmt ", form_of(coding, 1, 8)), (b"data", bytes(range(256))))).signal[:, 0]
-    codes = np.abs(every[None].astype(int) * STEP - WAVE.ravel()[:, None] * 0.97).argmin(1).astype(np.uint8)
+    """The nearest code of each value is at most half of the law's local step away: 1/32 of the
+    value.
+    """
+    every = read_sound(riff((b"fmt ", form_of(coding, 1, 8)), (b"data", bytes(range(256))))).signal[
+        :, 0
+    ]
+    codes = (
+        np.abs(every[None].astype(int) * STEP - WAVE.ravel()[:, None] * 0.97)
+        .argmin(1)
+        .astype(np.uint8)
+    )
     signal = read_sound(riff((b"fmt ", form_of(coding, 2, 8)), (b"data", codes.tobytes()))).signal
     assert (np.abs(signal * STEP - WAVE * 0.97) <= np.abs(WAVE) / 32 + 2**-12).all()
 
@@ -177,7 +205,11 @@ def rf64(data_size: int, inner: int = 0xFFFFFFFF, name: bytes = b"RF64") -> byte
         (b"fmt ", form_of(1, 2, 16)),
         (b"data", whole(WAVE, 16)),
     )
-    body = bytearray(chunks(*parts, (b"LIST", b"INFOodd"))) if data_size == 240 else bytearray(chunks(*parts))
+    body = (
+        bytearray(chunks(*parts, (b"LIST", b"INFOodd")))
+        if data_size == 240
+        else bytearray(chunks(*parts))
+    )
     at = body.index(b"data") + 4
     body[at : at + 4] = struct.pack("<I", inner)
     return name + struct.pack("<I", 0xFFFFFFFF) + b"WAVE" + bytes(body)
@@ -189,7 +221,9 @@ def test_files_with_sizes_of_64_bits():
     near(rf64(240, inner=240))
     near(rf64(0))
     near(rf64(2**64 - 1))
-    with pytest.raises(ValueError, match="cut off: its header says 1,250,000,000 samples, the file has 60"):
+    with pytest.raises(
+        ValueError, match="cut off: its header says 1,250,000,000 samples, the file has 60"
+    ):
         read_sound(rf64(5_000_000_000))
 
 
@@ -267,9 +301,13 @@ def test_floats_beyond_full_scale_are_clipped_and_counted_and_those_that_are_no_
         read_sound(floats([np.nan, 0, -np.nan]))
 
 
-def test_a_folder_takes_all_of_them_counts_what_is_clipped_and_names_what_is_passed_over(tmp_path, capsys):
+def test_a_folder_takes_all_of_them_counts_what_is_clipped_and_names_what_is_passed_over(
+    tmp_path, capsys
+):
     (tmp_path / "A.WAV").write_bytes(floats([0, 0.5, 2, -2]))
-    (tmp_path / "b.Wave").write_bytes(sized(0, 0, wav_bytes(np.array([[0], [16384]], np.int16), 8000)))
+    (tmp_path / "b.Wave").write_bytes(
+        sized(0, 0, wav_bytes(np.array([[0], [16384]], np.int16), 8000))
+    )
     (tmp_path / "c.wav").write_bytes(floats([0, 0.5]))
     for name in ("x.mp3", "y.flac", "Y.FLAC", "z.ogg"):
         (tmp_path / name).write_bytes(b"sound")
@@ -295,5 +333,7 @@ def test_a_preparation_keeps_them_counts_what_is_clipped_and_quarantines_what_is
 
 def test_a_cut_file_in_a_folder_is_named_with_what_is_missing(tmp_path):
     (tmp_path / "a.wav").write_bytes(PLAIN[:-9])
-    with pytest.raises(UserError, match=r"a\.wav \(it is cut off: its header says 60 samples, the file has 57\)"):
+    with pytest.raises(
+        UserError, match=r"a\.wav \(it is cut off: its header says 60 samples, the file has 57\)"
+    ):
         WavFolder(str(tmp_path), 8000, 4, channels=2, test_fraction=0).open()

@@ -1,4 +1,6 @@
-"""Words of all scripts: what is split and put together again is what it was, and marks stay where they belong."""
+"""Words of all scripts: what is split and put together again is what it was, and marks stay
+where they belong.
+"""
 
 import random
 import sys
@@ -36,8 +38,20 @@ def test_words_of_every_script_come_back():
 @pytest.mark.parametrize(
     "text",
     [
-        *("It's (so) good, isn't it?", "राम घर गया। ठीक?", "בְּרֵאשִׁית בָּרָא אֱלֹהִים", "আমি বাংলায় গান গাই।", "cafe\u0301 au lait"),
-        *("at 12:30, 1.5 of -5 and .5", "你好，世界。", "สวัสดีครับ คุณ", 'well-known „so“ «да» "hi"', "20 + 1 == 21"),
+        *(
+            "It's (so) good, isn't it?",
+            "राम घर गया। ठीक?",
+            "בְּרֵאשִׁית בָּרָא אֱלֹהִים",
+            "আমি বাংলায় গান গাই।",
+            "cafe\u0301 au lait",
+        ),
+        *(
+            "at 12:30, 1.5 of -5 and .5",
+            "你好，世界。",
+            "สวัสดีครับ คุณ",
+            'well-known „so“ «да» "hi"',
+            "20 + 1 == 21",
+        ),
         *("👨\u200d👩\u200d👧 👍🏽 🇩🇪 ❤\ufe0f 1\ufe0f\u20e3", "می\u200cخواهم ¿qué?"),
     ],
 )
@@ -48,10 +62,18 @@ def test_sentences_come_back(text):
 
 
 def test_what_may_differ_and_what_may_not():
-    same = ["Hello, World!", "hello \u2014 world...", "\u201cHello\u201d WORLD", "hel\u00adlo\nworld?"]
+    same = [
+        "Hello, World!",
+        "hello \u2014 world...",
+        "\u201cHello\u201d WORLD",
+        "hel\u00adlo\nworld?",
+    ]
     assert {tuple(normalise_words(text)) for text in same} == {("hello", "world")}
     assert normalise_words("ไทย 你好，don\u2019t") == ["ไ", "ท", "ย", "你", "好", "don't"]
-    assert normalise_words("STRASSE Straße cafe\u0301 caf\u00e9") == ["strasse"] * 2 + ["caf\u00e9"] * 2
+    assert (
+        normalise_words("STRASSE Straße cafe\u0301 caf\u00e9")
+        == ["strasse"] * 2 + ["caf\u00e9"] * 2
+    )
 
 
 def test_hashed_text_keeps_marks_and_signs():

@@ -16,7 +16,9 @@ from genjax.schedules import Constant
 
 
 def subject(data, table, steps=40, split="test", batch_size=8):
-    """A ``Subject`` of opened data and the table of probabilities [V, V], which draws ``steps`` tokens."""
+    """A ``Subject`` of opened data and the table of probabilities [V, V], which draws
+    ``steps`` tokens.
+    """
     family = Autoregressive(Bigram(256), sampler=Decoding(steps=steps))
     example = {"tokens": jnp.zeros((1, *data.spec.shape), jnp.int32)}
     _, variables = family.init(jax.random.key(0), example, data.spec)

@@ -22,11 +22,20 @@ CODEC = TableCodec(
     "kind",
 )
 FAMILY = VAE(2, MLPCoder((4,)), Tabular())
-SPEC = Spec("table", (2 + sum(CODEC.sizes),), np.zeros(2 + sum(CODEC.sizes), np.float32), categories=CODEC.sizes)
+SPEC = Spec(
+    "table",
+    (2 + sum(CODEC.sizes),),
+    np.zeros(2 + sum(CODEC.sizes), np.float32),
+    categories=CODEC.sizes,
+)
 
 
 def columns(mass, kind, age):
-    return {"body mass": np.array(mass, float), "kind": np.array(kind, object), "age": np.array(age, float)}
+    return {
+        "body mass": np.array(mass, float),
+        "kind": np.array(kind, object),
+        "age": np.array(age, float),
+    }
 
 
 def vectors(rows, codec=CODEC):
@@ -40,7 +49,9 @@ def table_subject(layout, samples, codec=CODEC, **splits):
     """A subject that draws ``samples`` and has ``splits``, all of them columns."""
     parts = {name: TableRows(**codec.encode(rows)) for name, rows in splits.items()}
     model = Model(FAMILY, None, SPEC, codec, "step 0")
-    return Planted(model, parts, "test", jax.random.key(0), layout, 16, drawn=vectors(samples, codec))
+    return Planted(
+        model, parts, "test", jax.random.key(0), layout, 16, drawn=vectors(samples, codec)
+    )
 
 
 def drawn(rows, seed):
@@ -48,5 +59,7 @@ def drawn(rows, seed):
     draw = np.random.default_rng(seed)
     place = draw.integers(0, 2, rows)
     return columns(
-        draw.normal(size=rows), np.array(["a", "b"], object)[place], 4 * place + 0.3 * draw.normal(size=rows)
+        draw.normal(size=rows),
+        np.array(["a", "b"], object)[place],
+        4 * place + 0.3 * draw.normal(size=rows),
     )

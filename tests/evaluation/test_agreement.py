@@ -1,4 +1,6 @@
-"""Label agreement: the labels that samplers ask for, shares that are planted, and what has no labels to ask for."""
+"""Label agreement: the labels that samplers ask for, shares that are planted, and what has no
+labels to ask for.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -59,14 +61,19 @@ def test_labels_are_those_that_a_sampler_of_all_in_turn_is_asked_for(layout, cla
 
 def test_labels_are_those_that_diffusion_is_asked_for(layout):
     """Its chunks begin anew, which the labels of one long row do not."""
-    np.testing.assert_array_equal(conditioning.choose_labels(None, CHUNK, 10), cycle_labels(CHUNK, 10))
+    np.testing.assert_array_equal(
+        conditioning.choose_labels(None, CHUNK, 10), cycle_labels(CHUNK, 10)
+    )
     assert cycle_labels(CHUNK + 1, 10)[-1] == 0 != CHUNK % 10
 
 
 def test_a_model_that_draws_what_it_is_asked_for_agrees_wholly(layout):
     found = LabelAgreement(RUN, 300)(conditional(layout, cycle_labels(300, 10)))
     assert found.numbers == {"label_agreement": 1.0, "classes_found": 10}
-    assert "300 samples by Denoising(" in found.protocol and "10 of 10 labels in turn" in found.protocol
+    assert (
+        "300 samples by Denoising(" in found.protocol
+        and "10 of 10 labels in turn" in found.protocol
+    )
     assert f"by the classifier run {RUN}, step 0; found: at least 0.1 of" in found.protocol
     assert found.pictures["asked_and_drawn"].dtype == np.uint8 and len(found.pictures) == 1
 
@@ -74,7 +81,11 @@ def test_a_model_that_draws_what_it_is_asked_for_agrees_wholly(layout):
 def test_the_share_that_agrees_is_counted(layout, monkeypatch):
     seen = []
     draw = agreement._picture
-    monkeypatch.setattr(agreement, "_picture", lambda table, title: seen.append((table, title)) or draw(table, title))
+    monkeypatch.setattr(
+        agreement,
+        "_picture",
+        lambda table, title: seen.append((table, title)) or draw(table, title),
+    )
     asked = cycle_labels(1000, 10)
     drawn = np.where(asked == 3, 8, asked)  # for every 3 an 8
     slips = np.flatnonzero(asked == 5)[:4]
@@ -84,7 +95,12 @@ def test_the_share_that_agrees_is_counted(layout, monkeypatch):
     np.testing.assert_allclose(found.numbers["label_agreement"], 1 - (threes + 4) / 1000)
     assert found.numbers["classes_found"] == 9  # 4 slips are no class
     [(table, title)] = seen
-    assert table[3, 8] == threes and table[5, 3] == 4 and table.sum() == 1000 and table[3].sum() == threes
+    assert (
+        table[3, 8] == threes
+        and table[5, 3] == 4
+        and table.sum() == 1000
+        and table[3].sum() == threes
+    )
     assert title == f"{1 - (threes + 4) / 1000:.1%} as asked for, 9 of 10 classes found"
 
 
@@ -114,9 +130,13 @@ def test_what_cannot_be_asked_for_labels_is_refused_before_the_first_step():
     for family in (CONDITIONAL, GAN(conditional=True), VAE(2, MLPCoder((4,)), conditional=True)):
         evaluator.check(family, images, {RUN: eyes(10)})
     evaluator.check(CONDITIONAL, images, {})  # the run is not loaded while training
-    with pytest.raises(UserError, match=r"needs a class-conditional model .* which this Diffusion is not"):
+    with pytest.raises(
+        UserError, match=r"needs a class-conditional model .* which this Diffusion is not"
+    ):
         evaluator.check(Diffusion(), images, {})
-    with pytest.raises(UserError, match=r"needs a class-conditional model .* which this Toy is not"):
+    with pytest.raises(
+        UserError, match=r"needs a class-conditional model .* which this Toy is not"
+    ):
         evaluator.check(toy.Toy(), images, {})
     with pytest.raises(UserError, match="needs samples, but a classifier draws no samples"):
         evaluator.check(Classifier(MLPBackbone((4,))), images, {})
@@ -125,14 +145,18 @@ def test_what_cannot_be_asked_for_labels_is_refused_before_the_first_step():
         VAE(2, MLPCoder((4,)), conditional=True, sampler=PriorSampler(label=0)),
     )
     for family in fixed:
-        with pytest.raises(UserError, match="all labels in turn, but sampler.label asks for 0 alone"):
+        with pytest.raises(
+            UserError, match="all labels in turn, but sampler.label asks for 0 alone"
+        ):
             evaluator.check(family, images, {})
     with pytest.raises(UserError, match="knows 2 classes, but the data have 10 labels"):
         evaluator.check(CONDITIONAL, images, {RUN: eyes(2)})
     with pytest.raises(UserError, match="needs labels, but the data have none"):
         evaluator.check(CONDITIONAL, dataclasses.replace(images, classes=None), {})
     with pytest.raises(UserError, match="classifier of images, which runs/eyes is not"):
-        evaluator.check(CONDITIONAL, images, {RUN: dataclasses.replace(eyes(10), family=CONDITIONAL)})
+        evaluator.check(
+            CONDITIONAL, images, {RUN: dataclasses.replace(eyes(10), family=CONDITIONAL)}
+        )
     with pytest.raises(UserError, match="sample of each of 10 labels at least, not 9"):
         LabelAgreement(RUN, 9).check(CONDITIONAL, images, {})
     with pytest.raises(UserError, match="samples must be at least 1"):

@@ -1,4 +1,6 @@
-"""Shares of labels: intervals against references, false flags over many draws, and a skew planted on purpose."""
+"""Shares of labels: intervals against references, false flags over many draws, and a skew
+planted on purpose.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,7 +20,15 @@ from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
-from genjax.evaluation.images.bias import Bias, compare, fair_distance, fewest, make_remarks, quantile, wilson
+from genjax.evaluation.images.bias import (
+    Bias,
+    compare,
+    fair_distance,
+    fewest,
+    make_remarks,
+    quantile,
+    wilson,
+)
 from genjax.evaluation.images.sheet import Sheet
 from genjax.evaluation.judge import Model, Subject
 from genjax.experiment import Every, Experiment
@@ -59,7 +69,10 @@ class Levels:
 
 def eyes(classes, taken_for=None):
     """A classifier that takes an image of label ``c`` for ``taken_for[c]``, surely."""
-    head = 50.0 * np.eye(classes, dtype=np.float32)[np.arange(classes) if taken_for is None else taken_for]
+    head = (
+        50.0
+        * np.eye(classes, dtype=np.float32)[np.arange(classes) if taken_for is None else taken_for]
+    )
     params = {"head": {"kernel": jnp.asarray(head), "bias": jnp.zeros(classes)}}
     shape = (4, 4, 1)
     variables = {"mean": jnp.zeros(shape), "batch_stats": {}}
@@ -103,16 +116,23 @@ def planted(layout, drawn, labels, classes, others=None):
 def test_wilson_intervals_equal_those_of_scipy(count, total, confidence):
     share, low, high = wilson(np.array([count]), total, quantile(confidence, 2))
     expected = binomtest(count, total).proportion_ci(confidence, method="wilson")
-    np.testing.assert_allclose([share[0], low[0], high[0]], [count / total, expected.low, expected.high], atol=1e-12)
+    np.testing.assert_allclose(
+        [share[0], low[0], high[0]], [count / total, expected.low, expected.high], atol=1e-12
+    )
 
 
 def test_differences_have_newcombes_published_intervals():
     """56 of 70 against 48 of 80, and 9 of 10 against 3 of 10, at 95 %."""
-    for first, second, least, most in (((56, 70), (48, 80), 0.0524, 0.3339), ((9, 10), (3, 10), 0.1705, 0.8090)):
+    for first, second, least, most in (
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+    ):
         counts, of_data = (np.array([hits, total - hits]) for hits, total in (first, second))
         found = compare(counts, of_data, 0.95)
         np.testing.assert_allclose([found.least[0], found.most[0]], [least, most], atol=5e-5)
-        np.testing.assert_allclose([found.least[1], found.most[1]], [-most, -least], atol=5e-5)  # the same fact
+        np.testing.assert_allclose(
+            [found.least[1], found.most[1]], [-most, -least], atol=5e-5
+        )  # the same fact
         assert found.flagged.all()
 
 
@@ -139,8 +159,14 @@ SKEWED = np.array([0.02, 0.04, 0.04, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3])
 @pytest.mark.parametrize("held_out", [None, 1000, 10_000])
 def test_a_fair_generator_is_flagged_no_oftener_than_the_confidence_says(shares, held_out):
     draw = np.random.default_rng(0)
-    data = [10**4 * shares if held_out is None else draw.multinomial(held_out, shares) for _ in range(1000)]
-    flags = [compare(draw.multinomial(2000, shares), of_data, 0.95, held_out is None).flagged for of_data in data]
+    data = [
+        10**4 * shares if held_out is None else draw.multinomial(held_out, shares)
+        for _ in range(1000)
+    ]
+    flags = [
+        compare(draw.multinomial(2000, shares), of_data, 0.95, held_out is None).flagged
+        for of_data in data
+    ]
     # 5 %, plus three standard deviations of a rate over 1,000 trials
     assert 0.01 < np.any(flags, axis=1).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
 
@@ -150,7 +176,8 @@ def test_five_points_too_few_are_flagged_and_named():
     skew = np.full(10, 0.1 + 0.05 / 9)
     skew[3] = 0.05
     found = [
-        compare(draw.multinomial(2000, skew), draw.multinomial(10_000, np.full(10, 0.1)), 0.95) for _ in range(300)
+        compare(draw.multinomial(2000, skew), draw.multinomial(10_000, np.full(10, 0.1)), 0.95)
+        for _ in range(300)
     ]
     assert np.mean([f.flagged[3] and f.most[3] < 0 for f in found]) > 0.99
     assert "label 3 is under-represented" in make_remarks(found[0])[0]
@@ -159,9 +186,17 @@ def test_five_points_too_few_are_flagged_and_named():
 def test_a_bias_of_about_what_chance_gives_is_foretold():
     draw = np.random.default_rng(0)
     for held_out in (500, None):
-        of_data = [draw.multinomial(held_out or 1, SKEWED) if held_out else 1000 * SKEWED for _ in range(500)]
-        distances = [compare(draw.multinomial(1000, SKEWED), d, 0.95, held_out is None).distance for d in of_data]
-        np.testing.assert_allclose(fair_distance(SKEWED, 1000, held_out), np.mean(distances), rtol=0.05)
+        of_data = [
+            draw.multinomial(held_out or 1, SKEWED) if held_out else 1000 * SKEWED
+            for _ in range(500)
+        ]
+        distances = [
+            compare(draw.multinomial(1000, SKEWED), d, 0.95, held_out is None).distance
+            for d in of_data
+        ]
+        np.testing.assert_allclose(
+            fair_distance(SKEWED, 1000, held_out), np.mean(distances), rtol=0.05
+        )
 
 
 def test_remarks_name_the_labels_farthest_off_and_count_the_others():
@@ -173,7 +208,9 @@ def test_remarks_name_the_labels_farthest_off_and_count_the_others():
         "label 1 is over-represented: 95.9% of samples, 89.8% of data",
     )
     many = make_remarks(shares([500, 400, 300, 0, 100, 0, 200, 0], [1000] * 8))
-    assert len(many) == 6 and many[0].startswith("label 0 is over-represented: 33.3% of samples, 12.5%")
+    assert len(many) == 6 and many[0].startswith(
+        "label 0 is over-represented: 33.3% of samples, 12.5%"
+    )
     assert many[-1] == "2 more of 8 labels are over- or under-represented"
     assert make_remarks(shares([100, 100], [1000, 1000])) == ()
 
@@ -191,12 +228,18 @@ def test_a_skewed_generator_is_told_from_a_fair_one_through_the_classifier(layou
     drawn[drawn == 3] = np.where(np.arange(200) < 100, 3, 7)
     skewed = Bias(RUN)(planted(layout, painted(drawn, 10), labels, 10))
     np.testing.assert_allclose(skewed.numbers["bias"], 0.05)
-    assert (skewed.numbers["share_3"], skewed.numbers["share_7"]) == (0.05, 0.15) and skewed.numbers["flagged"] == 2
+    assert (skewed.numbers["share_3"], skewed.numbers["share_7"]) == (
+        0.05,
+        0.15,
+    ) and skewed.numbers["flagged"] == 2
     assert skewed.remarks == (
         "label 3 is under-represented: 5.0% of samples, 10.0% of data",
         "label 7 is over-represented: 15.0% of samples, 10.0% of data",
     )
-    assert f"labels by the classifier run {RUN}, step 0; 2,000 samples by PriorSampler(" in skewed.protocol
+    assert (
+        f"labels by the classifier run {RUN}, step 0; 2,000 samples by PriorSampler("
+        in skewed.protocol
+    )
     assert "1,000 images of test by the same classifier" in skewed.protocol
     assert skewed.pictures["shares"].shape[-1] == 3
 
@@ -210,9 +253,9 @@ def test_errors_of_the_classifier_do_not_count_as_bias(layout):
     np.testing.assert_allclose([found.numbers["share_4"], found.numbers["share_9"]], [0, 0.2])
     against_labels = Bias(RUN, of_data="labels")(on)
     np.testing.assert_allclose(against_labels.numbers["bias"], 0.1)
-    assert against_labels.numbers["flagged"] == 2 and "the true labels of 1,000 training images" in (
-        against_labels.protocol
-    )
+    assert against_labels.numbers[
+        "flagged"
+    ] == 2 and "the true labels of 1,000 training images" in (against_labels.protocol)
 
 
 def test_labels_are_those_of_the_training_split_whole(layout):
@@ -241,12 +284,19 @@ def test_more_than_a_hundred_labels_have_no_number_each(layout):
 def test_the_fewest_samples_are_those_that_show_a_missing_label():
     for classes in (2, 10, 100):
         least = fewest(0.95, classes)
-        high = [wilson(np.array([0]), total, quantile(0.95, classes))[2][0] for total in (least - 1, least)]
+        high = [
+            wilson(np.array([0]), total, quantile(0.95, classes))[2][0]
+            for total in (least - 1, least)
+        ]
         assert high[0] > 1 / classes - 1e-9 and high[1] <= 1 / classes + 1e-9
 
 
 def test_what_bias_cannot_judge_is_refused_before_the_first_step():
-    family, images, points = VAE(2, MLPCoder((4,))), Digits().open().spec, Points(size=10, test_size=5).open().spec
+    family, images, points = (
+        VAE(2, MLPCoder((4,))),
+        Digits().open().spec,
+        Points(size=10, test_size=5).open().spec,
+    )
     ten = {RUN: eyes(10)}
     Bias(RUN).check(family, images, ten)
     Bias(RUN, samples=3).check(family, images, {})  # the run is not loaded while training
@@ -258,13 +308,21 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
         Bias(RUN).check(family, images, {RUN: dataclasses.replace(eyes(10), family=family)})
     with pytest.raises(UserError, match="at least 2 classes; runs/eyes has 1"):
         Bias(RUN).check(family, images, {RUN: eyes(1)})
-    with pytest.raises(UserError, match="at least 71 samples to see that one of 10 labels is missing, not 70"):
+    with pytest.raises(
+        UserError, match="at least 71 samples to see that one of 10 labels is missing, not 70"
+    ):
         Bias(RUN, samples=70).check(family, images, ten)
     with pytest.raises(UserError, match="of_data='labels' needs labels, but the data have none"):
         Bias(RUN, of_data="labels").check(family, dataclasses.replace(images, classes=None), {})
     with pytest.raises(UserError, match="knows 2 classes, but the data have 10 labels"):
         Bias(RUN, of_data="labels").check(family, images, {RUN: eyes(2)})
-    for wrong in ({"samples": 0}, {"limit": 0}, {"confidence": 1.0}, {"confidence": 0.0}, {"of_data": "lables"}):
+    for wrong in (
+        {"samples": 0},
+        {"limit": 0},
+        {"confidence": 1.0},
+        {"confidence": 0.0},
+        {"of_data": "lables"},
+    ):
         with pytest.raises(UserError, match="Bias"):
             Bias(RUN, **wrong)
     assert Bias(RUN).runs == (RUN,)
@@ -274,14 +332,21 @@ def test_a_run_is_judged_by_a_classifier_run(tmp_path):
     every = Every(log=10, evaluate=0, sample=0, checkpoint=0)
     common = {"data": Digits(), "every": every, "devices": Devices(count=1)}
     run = str(tmp_path / "eyes")
-    genjax.train(Experiment(family=Classifier(MLPBackbone((12,))), steps=20, **common), run, quiet=True)
+    genjax.train(
+        Experiment(family=Classifier(MLPBackbone((12,))), steps=20, **common), run, quiet=True
+    )
     evaluators = (Bias(run, samples=200), Sheet(samples=200, classifier=run, rows=2, shown=4))
     judged = Experiment(family=VAE(2, MLPCoder((4,))), steps=2, evaluators=evaluators, **common)
     report = genjax.train(judged, tmp_path / "run", quiet=True).evaluate()
     shares = [report.numbers[f"share_{label}"] for label in range(10)]
     np.testing.assert_allclose(sum(shares), 1)
-    assert report.numbers["flagged"] > 0 and 0 < report.numbers["bias"] <= 1  # an untrained model draws one blur
-    assert "200 samples by" in report.protocols["bias"] and "297 images of test" in report.protocols["bias"]
+    assert (
+        report.numbers["flagged"] > 0 and 0 < report.numbers["bias"] <= 1
+    )  # an untrained model draws one blur
+    assert (
+        "200 samples by" in report.protocols["bias"]
+        and "297 images of test" in report.protocols["bias"]
+    )
     assert {"shares", "report"} <= report.pictures.keys()
 
 

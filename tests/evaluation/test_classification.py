@@ -73,7 +73,9 @@ def test_the_brier_score_and_the_likelihood():
 def test_the_confusion_matrix_is_scikit_learns():
     p, label = probabilities()
     counts = confusion_matrix(p.argmax(-1), label, 5)  # the fifth class has no example
-    np.testing.assert_array_equal(counts, peers.confusion_matrix(label, p.argmax(-1), labels=range(5)))
+    np.testing.assert_array_equal(
+        counts, peers.confusion_matrix(label, p.argmax(-1), labels=range(5))
+    )
 
 
 def test_the_surest_mistakes_come_first():
@@ -93,7 +95,11 @@ def subject(opened, state=None, family=Classifier(MLPBackbone((8,))), batch_size
     layout = parallel.start(Devices(count=devices))
     if state is None:
         key, spec = jax.random.key(0), opened.spec
-        example = {"image": jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1), "label": jnp.zeros(1, jnp.int32)}
+        example = {
+            "image": jnp.zeros((1, *spec.shape)),
+            "mask": jnp.ones(1),
+            "label": jnp.zeros(1, jnp.int32),
+        }
         state = init_state(*family.init(key, example, spec), Adam().build(1), key)
     model = Model(family, state, opened.spec, opened.codec, "step 0")
     return Subject(model, opened.splits, "test", jax.random.key(1), layout, batch_size)
@@ -120,7 +126,10 @@ def test_pictures_have_colours_and_the_mistakes_are_as_many_as_asked(opened):
     on = subject(opened)
     (diagram,) = Calibration()(on).pictures.values()
     found = Confusions(mistakes=3)(on)
-    assert set(found.pictures) == {"confusions", "mistakes"} and "297 examples of test" in found.protocol
+    assert (
+        set(found.pictures) == {"confusions", "mistakes"}
+        and "297 examples of test" in found.protocol
+    )
     for picture in (diagram, *found.pictures.values()):
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
         assert picture.shape[0] > 100 and len(np.unique(picture)) > 10

@@ -44,10 +44,17 @@ def test_usage_and_perplexity_are_those_of_the_whole_split(count):
     counts = np.bincount(codes_of(on).ravel(), minlength=8)
     share = counts[counts > 0] / (297 * 16)
     assert found.numbers["codebook_usage"] == (counts > 0).mean()
-    np.testing.assert_allclose(found.numbers["codebook_perplexity"], np.exp(-(share * np.log(share)).sum()), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.numbers["codebook_perplexity"], np.exp(-(share * np.log(share)).sum()), rtol=1e-5
+    )
     assert "297 examples of test, 16 each" in found.protocol
     picture = found.pictures["codebook"]
-    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3 and picture.std() > 0
+    assert (
+        picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[-1] == 3
+        and picture.std() > 0
+    )
 
 
 def test_a_codebook_that_lies_idle_is_remarked_upon_and_a_busy_one_is_not():
@@ -66,7 +73,9 @@ def test_a_codebook_that_lies_idle_is_remarked_upon_and_a_busy_one_is_not():
 
 
 def test_a_family_without_a_codebook_is_refused():
-    experiment = toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits(), evaluators=(CodebookUsage(),))
+    experiment = toy.experiment(
+        family=VAE(2, MLPCoder((4,))), data=Digits(), evaluators=(CodebookUsage(),)
+    )
     layout = parallel.start(Devices(count=1))
     with pytest.raises(UserError, match="CodebookUsage judges a VQVAE, not a VAE"):
         Judge.of(experiment, layout, experiment.data.open(), experiment.evaluators, {})

@@ -1,4 +1,6 @@
-"""Distances of feature sets: closed forms, plain loops over all pairs, published figures, refused input."""
+"""Distances of feature sets: closed forms, plain loops over all pairs, published figures,
+refused input.
+"""
 
 import itertools
 
@@ -93,10 +95,13 @@ def test_mmd_equals_a_loop_over_all_pairs(monkeypatch):
 
 
 def test_mmd_is_unbiased():
-    # In one dimension E k(x, x') = 4 under N(0, 1), 32 under N(1, 1), and E k(x, y) = 7 between them.
+    # In one dimension E k(x, x') = 4 under N(0, 1), 32 under N(1, 1), and E k(x, y) = 7 between
+    # them.
     draw = np.random.default_rng(0)
     for shift, expected in ((0, 0.0), (1, 4 + 32 - 2 * 7)):
-        found = np.array([mmd(draw.normal(size=(20, 1)), draw.normal(size=(20, 1)) + shift) for _ in range(400)])
+        found = np.array(
+            [mmd(draw.normal(size=(20, 1)), draw.normal(size=(20, 1)) + shift) for _ in range(400)]
+        )
         error = found.std() / np.sqrt(len(found))
         assert abs(found.mean() - expected) < 3 * error
         assert found.min() < 0  # as no biased estimate, a square of a norm, can be
@@ -124,7 +129,12 @@ def plain_manifold(real, fake, k):
 
     apart = cdist(real, fake)  # by subtraction
     in_real, in_fake = apart <= radii(real)[:, None], apart <= radii(fake)[None]
-    return Manifold(in_real.any(0).mean(), in_fake.any(1).mean(), in_real.sum(0).mean() / k, in_real.any(1).mean())
+    return Manifold(
+        in_real.any(0).mean(),
+        in_fake.any(1).mean(),
+        in_real.sum(0).mean() / k,
+        in_real.any(1).mean(),
+    )
 
 
 def lattice(n, width, seed):
@@ -135,7 +145,10 @@ def lattice(n, width, seed):
     ("real", "fake"),
     [
         (normal(140, 5), normal(90, 5, seed=1) * 0.8 + 0.3),
-        (lattice(140, 3, 0), lattice(90, 3, 1)),  # duplicates, and many points on the borders of balls
+        (
+            lattice(140, 3, 0),
+            lattice(90, 3, 1),
+        ),  # duplicates, and many points on the borders of balls
         (lattice(140, 3, 0) + 4096, lattice(90, 3, 1) + 4096),
         (normal(140, 5).astype(np.float32) + 5000, normal(90, 5, seed=1).astype(np.float32) + 5000),
         (normal(140, 5), np.repeat(normal(3, 5, seed=1), 30, axis=0)),  # three modes, nothing else
@@ -151,7 +164,8 @@ def test_the_manifolds_equal_a_plain_count(monkeypatch, real, fake, k):
 def test_the_manifolds_of_points_on_a_line_are_counted_by_hand():
     real = np.array([[0.0], [1], [3], [10]])  # up to the nearest other: 1, 1, 2, 7
     fake = np.array([[0.5], [1.5], [30], [40]])  # 1, 1, 10, 10
-    # Balls around the fake points: 0.5 lies in those of 0 and 1; 1.5 of 1 and 3; 30 and 40 in none. 10 has none.
+    # Balls around the fake points: 0.5 lies in those of 0 and 1; 1.5 of 1 and 3; 30 and 40 in none.
+    # 10 has none.
     assert manifold(real, fake, k=1) == (2 / 4, 2 / 4, 4 / 4, 3 / 4)
 
 
@@ -163,18 +177,26 @@ def test_the_order_of_the_points_does_not_matter():
 
 def test_a_set_lies_in_its_own_manifold_and_a_collapsed_one_covers_little():
     real = normal(100, 4)
-    assert manifold(real, real.copy(), 3)[:2] == (1, 1) and manifold(real, real.copy(), 3).coverage == 1
+    assert (
+        manifold(real, real.copy(), 3)[:2] == (1, 1)
+        and manifold(real, real.copy(), 3).coverage == 1
+    )
     one = manifold(real, np.repeat(real[:1], 100, axis=0), 3)
-    assert one.precision == 1 and one.recall == 1 / 100  # its balls are points, and one of them real
+    assert (
+        one.precision == 1 and one.recall == 1 / 100
+    )  # its balls are points, and one of them real
     assert one.coverage < 0.1
     same = np.ones((20, 4))
     assert manifold(same, same, 3) == (1, 1, 20 / 3, 1)
 
 
 def test_density_and_coverage_of_one_law_are_their_expectations():
-    # Ranks alone decide, whatever the law: 1, and 1 - prod (N - i) / (M + N - i), i = 1 .. k (arXiv 2002.09797).
+    # Ranks alone decide, whatever the law: 1, and 1 - prod (N - i) / (M + N - i), i = 1 .. k (arXiv
+    # 2002.09797).
     draw = np.random.default_rng(0)
-    found = np.array([manifold(draw.normal(size=(300, 3)), draw.normal(size=(200, 3)), 5) for _ in range(20)])
+    found = np.array(
+        [manifold(draw.normal(size=(300, 3)), draw.normal(size=(200, 3)), 5) for _ in range(20)]
+    )
     error = found.std(0) / np.sqrt(20)
     steps = np.arange(1, 6)
     expected = (1, 1 - np.prod((300 - steps) / (500 - steps)))
@@ -184,12 +206,15 @@ def test_density_and_coverage_of_one_law_are_their_expectations():
 @pytest.mark.long
 @pytest.mark.usefixtures("optimised")
 def test_draws_of_one_gaussian_give_the_published_figures():
-    # 10,000 of N(0, I) in 1,000 dimensions against as many: the README of Naeem et al.'s own code (arXiv 2002.09797),
-    # of one draw. Draws spread by 0.012 (precision, recall), 0.06 (density) and 0.007 (coverage).
+    # 10,000 of N(0, I) in 1,000 dimensions against as many: the README of Naeem et al.'s own code
+    # (arXiv 2002.09797), of one draw. Draws spread by 0.012 (precision, recall), 0.06 (density) and
+    # 0.007 (coverage).
     found = []
     for seed in range(3):
         draw = np.random.default_rng(seed)
-        found.append(manifold(*(draw.normal(size=(10_000, 1000)).astype(np.float32) for _ in range(2)), k=5))
+        found.append(
+            manifold(*(draw.normal(size=(10_000, 1000)).astype(np.float32) for _ in range(2)), k=5)
+        )
     mean = Manifold(*np.mean(found, axis=0))
     np.testing.assert_allclose(mean.density, 1.0555, atol=0.1)
     rest = (mean.precision, mean.recall, mean.coverage)
@@ -199,14 +224,18 @@ def test_draws_of_one_gaussian_give_the_published_figures():
 def test_the_mean_pairwise_distance_is_over_different_rows():
     x = normal(30, 4).astype(np.float32) + 3000
     exact = scipy.spatial.distance.pdist(x.astype(float)).mean()
-    np.testing.assert_allclose(mean_pairwise_distance(x), exact, rtol=1e-12)  # 435 pairs: all of them
+    np.testing.assert_allclose(
+        mean_pairwise_distance(x), exact, rtol=1e-12
+    )  # 435 pairs: all of them
     two = np.array([[0.0, 0], [3, 4]])
     assert mean_pairwise_distance(two, pairs=1) == 5
     apart = scipy.spatial.distance.pdist(wide := normal(300, 4))
     drawn = [mean_pairwise_distance(wide, pairs=2000, seed=seed) for seed in (0, 1)]
     assert drawn[0] != drawn[1] and drawn[0] == mean_pairwise_distance(wide, pairs=2000)
     np.testing.assert_allclose(drawn, apart.mean(), atol=4 * apart.std() / np.sqrt(2000))
-    np.testing.assert_allclose(mean_pairwise_distance(np.eye(9), pairs=30), np.sqrt(2))  # never a row with itself
+    np.testing.assert_allclose(
+        mean_pairwise_distance(np.eye(9), pairs=30), np.sqrt(2)
+    )  # never a row with itself
 
 
 @pytest.mark.parametrize(
@@ -215,9 +244,15 @@ def test_the_mean_pairwise_distance_is_over_different_rows():
         (lambda a: frechet_distance(a, a[:1]), r"at least 2 examples, not \[1, 3\]"),
         (lambda a: mmd(a, a[0]), r"features \[N, F\] of at least 2 examples, not \[3\]"),
         (lambda a: mmd(a, a[:, :2]), "features differ in width: 3 and 2"),
-        (lambda a: manifold(a, np.where(a > 1, np.nan, a)), "features are not finite in [1-9] of 10 rows"),
+        (
+            lambda a: manifold(a, np.where(a > 1, np.nan, a)),
+            "features are not finite in [1-9] of 10 rows",
+        ),
         (lambda a: mean_pairwise_distance(a + np.inf), "features are not finite in 10 of 10 rows"),
-        (lambda a: manifold(a, a[:5], 5), "k is at least 1 and below the number of points, 5, not 5"),
+        (
+            lambda a: manifold(a, a[:5], 5),
+            "k is at least 1 and below the number of points, 5, not 5",
+        ),
         (lambda a: manifold(a, a, 0), "k is at least 1"),
         (lambda a: kernel_distance(a, a[:8], subset=9), "subsets of 9 needs as many rows, not 8"),
         (lambda a: kernel_distance(a, a, subset=1), "subset >= 2 and subsets >= 2, not 1 and 100"),

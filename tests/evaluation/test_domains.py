@@ -1,4 +1,6 @@
-"""Perplexity by domain: each token counts for the domain of its own document, however rows are laid out."""
+"""Perplexity by domain: each token counts for the domain of its own document, however rows are
+laid out.
+"""
 
 import dataclasses
 import itertools
@@ -19,7 +21,10 @@ from genjax.evaluation.text.domains import REST, DomainPerplexity, make_remarks,
 from tests.evaluation.bigrams import subject
 
 TABLE = np.random.default_rng(0).dirichlet(np.full(257, 0.3), 257)
-TEXTS = {"play": ["to be or not", "a horse", "my kingdom for it"], "code": ["x = 1", "for y in z: x += y"]}
+TEXTS = {
+    "play": ["to be or not", "a horse", "my kingdom for it"],
+    "code": ["x = 1", "for y in z: x += y"],
+}
 
 
 @pytest.fixture
@@ -42,12 +47,19 @@ def nll(text):
 @pytest.mark.parametrize("layout", [Packed(20), Packed(64), Documents(32)])
 def test_perplexities_are_those_of_the_documents_alone(folder, layout):
     data = TextFiles(
-        str(folder), "**/*.txt", codec=Bytes(True), layout=layout, split=ByFiles("*[ey]/*"), cache=str(folder / "c")
+        str(folder),
+        "**/*.txt",
+        codec=Bytes(True),
+        layout=layout,
+        split=ByFiles("*[ey]/*"),
+        cache=str(folder / "c"),
     ).open()
     found = DomainPerplexity(None)(subject(data, TABLE)).numbers
     for domain, texts in TEXTS.items():
         losses = [nll(text) for text in texts]
-        np.testing.assert_allclose(found[f"perplexity_{domain}"], np.exp(np.concatenate(losses).mean()), rtol=1e-4)
+        np.testing.assert_allclose(
+            found[f"perplexity_{domain}"], np.exp(np.concatenate(losses).mean()), rtol=1e-4
+        )
         bits = sum(map(sum, losses)) / math.log(2) / sum(len(text) for text in texts)
         np.testing.assert_allclose(found[f"bits_per_byte_{domain}"], bits, rtol=1e-4)
     assert not any("train" in name or "more" in name for name in found)
@@ -56,20 +68,36 @@ def test_perplexities_are_those_of_the_documents_alone(folder, layout):
 def test_windows_over_several_documents_tell_them_apart(folder):
     layout = RandomWindows(7)
     data = TextFiles(
-        str(folder), "**/*.txt", codec=Bytes(), layout=layout, split=ByFiles("*[ey]/*"), cache=str(folder / "c")
+        str(folder),
+        "**/*.txt",
+        codec=Bytes(),
+        layout=layout,
+        split=ByFiles("*[ey]/*"),
+        cache=str(folder / "c"),
     ).open()
     found = DomainPerplexity(None)(subject(data, TABLE)).numbers
     text = "".join(TEXTS["code"] + TEXTS["play"]).encode()  # files in their order
     losses = [-math.log(TABLE[a, b]) for a, b in itertools.pairwise(text)]
-    border = len("".join(TEXTS["code"])) - 1  # the first letter of the plays is predicted from the code's last one
-    np.testing.assert_allclose(found["perplexity_code"], np.exp(np.mean(losses[:border])), rtol=1e-4)
-    np.testing.assert_allclose(found["perplexity_play"], np.exp(np.mean(losses[border:])), rtol=1e-4)
+    border = (
+        len("".join(TEXTS["code"])) - 1
+    )  # the first letter of the plays is predicted from the code's last one
+    np.testing.assert_allclose(
+        found["perplexity_code"], np.exp(np.mean(losses[:border])), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        found["perplexity_play"], np.exp(np.mean(losses[border:])), rtol=1e-4
+    )
 
 
 def test_every_token_is_of_its_document(folder):
     for layout in (Packed(9), Documents(9), RandomWindows(5)):
         data = TextFiles(
-            str(folder), "**/*.txt", codec=Bytes(True), layout=layout, split=ByFiles("*[ey]/*"), cache=str(folder / "c")
+            str(folder),
+            "**/*.txt",
+            codec=Bytes(True),
+            layout=layout,
+            split=ByFiles("*[ey]/*"),
+            cache=str(folder / "c"),
         ).open()
         split = data.splits["test"]
         rows = np.arange(len(split))[::-1]
@@ -78,7 +106,9 @@ def test_every_token_is_of_its_document(folder):
             ids = split.corpus.document(document).tolist()
             counted = batch["tokens"][(documents == document) & (batch["loss_mask"] > 0)].tolist()
             # Of windows the very first token is never predicted.
-            expected = sorted(ids[1:] if isinstance(layout, RandomWindows) and document == 0 else ids)
+            expected = sorted(
+                ids[1:] if isinstance(layout, RandomWindows) and document == 0 else ids
+            )
             assert sorted(counted) == expected
         assert (batch["loss_mask"][documents < 0] == 0).all()
 
@@ -91,7 +121,12 @@ def test_a_table_tells_domains_by_a_column_or_by_its_file(tmp_path):
 
     def domains(pattern, domain):
         source = TextTables(
-            str(tmp_path), pattern, codec=Bytes(), layout=Packed(9), split=ByDocuments(), cache=str(tmp_path / "c")
+            str(tmp_path),
+            pattern,
+            codec=Bytes(),
+            layout=Packed(9),
+            split=ByDocuments(),
+            cache=str(tmp_path / "c"),
         )
         source = TextTables(**{**vars(source), "domain": domain, "split": ByCharacters(0.0)})
         corpus = source.open().splits["train"].corpus
@@ -111,7 +146,9 @@ def test_further_domains_are_taken_together(tmp_path):
     names = [n.removeprefix("perplexity_") for n in found.numbers if n.startswith("perplexity_")]
     assert len([n for n in names if not n.endswith(("_low", "_high"))]) == 4 and REST in names
     for name in names[:1]:
-        low, value, high = (found.numbers[f"perplexity_{name}{end}"] for end in ("_low", "", "_high"))
+        low, value, high = (
+            found.numbers[f"perplexity_{name}{end}"] for end in ("_low", "", "_high")
+        )
         assert low < value < high
     assert found.pictures["perplexity_by_domain"].ndim == 3
 
@@ -130,7 +167,9 @@ def test_intervals_hold_the_ratio_as_often_as_they_say():
     draw, held = np.random.default_rng(0), 0
     for _ in range(1000):
         weight = draw.integers(0, 30, 60).astype(float)
-        total = draw.poisson(2.0 * weight * draw.gamma(4, 1 / 4, 60))  # rows differ more than tokens do
+        total = draw.poisson(
+            2.0 * weight * draw.gamma(4, 1 / 4, 60)
+        )  # rows differ more than tokens do
         value, low, high = ratio_interval(total, weight, 1.96)
         assert value == total.sum() / weight.sum()
         held += low < 2.0 < high
@@ -151,7 +190,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 def test_the_gap_of_a_table_between_training_and_held_out_text_is_that_of_their_laws(folder):
     data = TextFiles(
-        str(folder), "**/*.txt", codec=Bytes(True), layout=Packed(40), split=ByFiles("play/*"), cache=str(folder / "c")
+        str(folder),
+        "**/*.txt",
+        codec=Bytes(True),
+        layout=Packed(40),
+        split=ByFiles("play/*"),
+        cache=str(folder / "c"),
     ).open()
     found = GeneralisationGap()(subject(data, TABLE)).numbers
     held_out = np.concatenate([nll(text) for text in TEXTS["play"]]).mean()

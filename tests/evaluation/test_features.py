@@ -1,4 +1,6 @@
-"""Named feature spaces: what each one is called, how wide it is, what is refused before training."""
+"""Named feature spaces: what each one is called, how wide it is, what is refused before
+training.
+"""
 
 import dataclasses
 
@@ -10,7 +12,13 @@ from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
 from genjax.evaluation.features import inception
-from genjax.evaluation.features.features import check_features, feature_space, is_inception, label, list_runs
+from genjax.evaluation.features.features import (
+    check_features,
+    feature_space,
+    is_inception,
+    label,
+    list_runs,
+)
 from genjax.evaluation.features.inception import Conv, Pool
 from genjax.families.classifier import Classifier
 from genjax.families.vae import VAE
@@ -20,7 +28,11 @@ from tests import toy
 from tests.evaluation.test_inception import draws
 from tests.evaluation.test_judge import subject
 
-SMALL = (Conv("stem", 4, (3, 3), 2), *[Pool("max", 2)] * 5, Conv("head", inception.FEATURES))  # down to 3x3
+SMALL = (
+    Conv("stem", 4, (3, 3), 2),
+    *[Pool("max", 2)] * 5,
+    Conv("head", inception.FEATURES),
+)  # down to 3x3
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +43,9 @@ def layout():
 @pytest.fixture
 def judged(layout):
     on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits()))
-    eyes = subject(layout, toy.experiment(family=Classifier(MLPBackbone((12, 7))), data=Digits())).model
+    eyes = subject(
+        layout, toy.experiment(family=Classifier(MLPBackbone((12, 7))), data=Digits())
+    ).model
     return dataclasses.replace(on, others={"runs/eyes": eyes, "runs/vae": on.model})
 
 
@@ -44,9 +58,28 @@ def file(tmp_path, monkeypatch):
 
 
 def test_a_space_has_a_short_label_and_needs_a_run_or_none():
-    spaces = ("pixels", "inception", "inception:/a/weights.npz", "runs/eyes", "runs/eyes/", "./inception")
-    assert [label(space) for space in spaces] == ["pixels", "inception", "inception", "eyes", "eyes", "inception"]
-    assert [list_runs(space) for space in spaces] == [(), (), (), *((space,) for space in spaces[3:])]
+    spaces = (
+        "pixels",
+        "inception",
+        "inception:/a/weights.npz",
+        "runs/eyes",
+        "runs/eyes/",
+        "./inception",
+    )
+    assert [label(space) for space in spaces] == [
+        "pixels",
+        "inception",
+        "inception",
+        "eyes",
+        "eyes",
+        "inception",
+    ]
+    assert [list_runs(space) for space in spaces] == [
+        (),
+        (),
+        (),
+        *((space,) for space in spaces[3:]),
+    ]
     assert [is_inception(space) for space in spaces] == [False, True, True, False, False, False]
 
 
@@ -69,16 +102,21 @@ def test_a_space_is_made_once(judged, file, monkeypatch):
 def test_inception_features_are_of_the_file_and_say_how_images_are_resized(judged, file):
     space = feature_space(judged, file)
     assert space.name == (
-        "Inception-v3 pool features (2015-12-05 weights) of 8-bit images, resized 8x8 to 299x299 bilinearly, grey "
+        "Inception-v3 pool features (2015-12-05 weights) of 8-bit images, resized 8x8 to 299x299 "
+        "bilinearly, grey "
         "repeated as RGB"
     )
     images = judged.examples(35)["image"]  # more than a chunk
     bytes_as_published = judged.model.codec.decode(images[-2:])
-    expected = jax.jit(inception.features)(draws(), bytes_as_published.astype(np.float32) / np.float32(127.5) - 1)
+    expected = jax.jit(inception.features)(
+        draws(), bytes_as_published.astype(np.float32) / np.float32(127.5) - 1
+    )
     np.testing.assert_allclose(space(images)[-2:], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_inception_without_a_file_takes_the_published_one_from_the_cache(judged, file, tmp_path, monkeypatch):
+def test_inception_without_a_file_takes_the_published_one_from_the_cache(
+    judged, file, tmp_path, monkeypatch
+):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(inception, "URL", (tmp_path / "inception.npz").as_uri())
     monkeypatch.setattr(inception, "SHA256", "")
@@ -99,7 +137,9 @@ def test_what_has_no_features_is_refused_before_training(judged, file, tmp_path)
     four = dataclasses.replace(spec, shape=(8, 8, 4))
     with pytest.raises(UserError, match="runs/eyes sees images of 1 channels, but the data have 4"):
         check_features("runs/eyes", four, judged.others)
-    with pytest.raises(UserError, match="Inception sees grey or RGB images, not images of 4 channels"):
+    with pytest.raises(
+        UserError, match="Inception sees grey or RGB images, not images of 4 channels"
+    ):
         check_features(file, four, {})
     with pytest.raises(UserError, match="there are no Inception weights at"):
         check_features("inception:nowhere.npz", spec, {})

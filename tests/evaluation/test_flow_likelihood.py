@@ -52,10 +52,14 @@ def on_normals(layout, entry, raw, codec, mean, std):
     """A subject whose family knows the law, with held-out examples."""
     shape = raw.shape[1:]
     spec = Spec(entry, shape, np.zeros(shape, np.float32), levels=codec.levels)
-    state = State(jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros(shape)}, None, jax.random.key(0))
+    state = State(
+        jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros(shape)}, None, jax.random.key(0)
+    )
     family = Normals(process=EDM(), mean=mean, std=std)
     splits = {"test": Arrays(entry, raw, None, codec)}
-    return Subject(Model(family, state, spec, codec, "step 0"), splits, "test", jax.random.key(1), layout, 16)
+    return Subject(
+        Model(family, state, spec, codec, "step 0"), splits, "test", jax.random.key(1), layout, 16
+    )
 
 
 def test_a_density_of_points_is_in_nats_of_model_space(layout):
@@ -70,7 +74,8 @@ def test_a_density_of_points_is_in_nats_of_model_space(layout):
         in_bits = found.numbers[f"ode_nll{name}"] / (3 * np.log(2))
         np.testing.assert_allclose(found.numbers[f"ode_bits_per_dim{name}"], in_bits, rtol=1e-12)
     assert found.protocol == (
-        "probability-flow ODE, rtol 0.0001, atol 0.0001, exact divergence; density in model space; 64 examples of test"
+        "probability-flow ODE, rtol 0.0001, atol 0.0001, exact divergence; density in model space; "
+        "64 examples of test"
     )
 
 
@@ -81,19 +86,35 @@ def test_bits_of_raw_pixels_are_those_of_the_dequantised_gaussian(layout):
     raw = np.random.default_rng(0).integers(levels, size=(200, 4, 4, 1)).astype(np.uint8)
     on = on_normals(layout, "image", raw, ImageCodec(4, 4, 1, levels), (mean,), (std,))
     judged = FlowLikelihood(examples=200, batch=100)(on)
-    assert "1 Hutchinson probe(s) an example; upper bound for raw values of 4 levels, uniform deq" in judged.protocol
+    assert (
+        "1 Hutchinson probe(s) an example; upper bound for raw values of 4 levels, uniform deq"
+        in judged.protocol
+    )
     found = judged.numbers
     x = raw * width - 1.0
     # The mean over the even law on [x - w / 2, x + w / 2] of -log N(x'; mean, std), less log w.
-    bound = 0.5 * np.log(2 * np.pi * std**2) + ((x - mean) ** 2 + width**2 / 12) / (2 * std**2) - np.log(width)
+    bound = (
+        0.5 * np.log(2 * np.pi * std**2)
+        + ((x - mean) ** 2 + width**2 / 12) / (2 * std**2)
+        - np.log(width)
+    )
     # That of a pixel spreads about it by what x' is drawn.
-    spread = np.sqrt(((x - mean) ** 2 * width**2 / 12 + width**4 / 720) / std**4).mean() / np.sqrt(200 * 16)
+    spread = np.sqrt(((x - mean) ** 2 * width**2 / 12 + width**4 / 720) / std**4).mean() / np.sqrt(
+        200 * 16
+    )
     margin = (4 * spread + 5e-4) / np.log(2)
     np.testing.assert_allclose(found["ode_bits_per_dim"], bound.mean() / np.log(2), atol=margin)
     truth = -np.log2(norm.cdf(x + width / 2, mean, std) - norm.cdf(x - width / 2, mean, std)).mean()
     assert truth + margin < found["ode_bits_per_dim"] < truth + 0.2
-    np.testing.assert_allclose(found["ode_nll"], found["ode_bits_per_dim"] * 16 * np.log(2), rtol=1e-12)
-    assert 0.3 < found["ode_bits_per_dim_error"] / (bound.sum((1, 2, 3)).std() / 16 / np.log(2) / np.sqrt(200)) < 1.5
+    np.testing.assert_allclose(
+        found["ode_nll"], found["ode_bits_per_dim"] * 16 * np.log(2), rtol=1e-12
+    )
+    assert (
+        0.3
+        < found["ode_bits_per_dim_error"]
+        / (bound.sum((1, 2, 3)).std() / 16 / np.log(2) / np.sqrt(200))
+        < 1.5
+    )
 
 
 def test_a_fine_density_in_pixels_of_256_levels_has_log2_of_its_deviation_in_levels(layout):
@@ -104,7 +125,9 @@ def test_a_fine_density_in_pixels_of_256_levels_has_log2_of_its_deviation_in_lev
     on = on_normals(layout, "image", raw, ImageCodec(4, 4, 1), (0.0,), (levels_wide / 127.5,))
     found = FlowLikelihood(examples=count, batch=200)(on).numbers
     expected = np.log2(levels_wide * np.sqrt(2 * np.pi * np.e))
-    assert abs(found["ode_bits_per_dim"] - expected) < 4 * found["ode_bits_per_dim_error"] + 1e-3 < 0.1
+    assert (
+        abs(found["ode_bits_per_dim"] - expected) < 4 * found["ode_bits_per_dim_error"] + 1e-3 < 0.1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +139,14 @@ def untrained(layout):
 
 def test_a_network_has_a_likelihood_and_that_of_a_conditional_one_is_the_unconditional(untrained):
     found = FlowLikelihood(examples=4, batch=2, rtol=1e-2, atol=1e-2)(untrained)
-    assert all(np.isfinite(value) for value in found.numbers.values()) and found.numbers["ode_bits_per_dim"] > 0
-    assert "1 Hutchinson probe(s) an example; upper bound for raw values of 17 levels" in found.protocol
+    assert (
+        all(np.isfinite(value) for value in found.numbers.values())
+        and found.numbers["ode_bits_per_dim"] > 0
+    )
+    assert (
+        "1 Hutchinson probe(s) an example; upper bound for raw values of 17 levels"
+        in found.protocol
+    )
     assert found.protocol.endswith("4 examples of test; the unconditional model")
 
 
@@ -126,7 +155,9 @@ def test_a_density_that_cannot_be_had_is_refused(layout, monkeypatch):
     on = on_normals(layout, "points", raw, PointsCodec(1), (0.0,), (1.0,))
     few = functools.partial(diffusion.log_density, max_steps=3)
     monkeypatch.setattr(diffusion, "log_density", few)
-    with pytest.raises(UserError, match=r"no density for 4 of 4 examples; .* more steps .* \(raise rtol and atol\)"):
+    with pytest.raises(
+        UserError, match=r"no density for 4 of 4 examples; .* more steps .* \(raise rtol and atol\)"
+    ):
         FlowLikelihood(examples=4, batch=4, rtol=1e-6, atol=1e-6)(on)
 
 

@@ -1,4 +1,6 @@
-"""The likelihood of a step of music: the sum that a plain loop over its tokens gives, for both layouts of rows."""
+"""The likelihood of a step of music: the sum that a plain loop over its tokens gives, for both
+layouts of rows.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,9 @@ TABLE = jax.random.normal(jax.random.key(0), (CODEC.vocabulary, CODEC.vocabulary
 
 
 def found(layout, codec=CODEC):
-    data = token_dataset({"train": _corpus(PIECES, CODEC)}, CODEC, layout, ["pieces"], {"train": "pieces"})
+    data = token_dataset(
+        {"train": _corpus(PIECES, CODEC)}, CODEC, layout, ["pieces"], {"train": "pieces"}
+    )
     family = Autoregressive(Bigram())
     state = init_state({"table": TABLE}, {}, Adam(Constant(0.1)).build(1), jax.random.key(0))
     devices = parallel.start(Devices(count=1))

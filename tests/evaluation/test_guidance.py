@@ -1,4 +1,6 @@
-"""The guidance curve of a model whose guided samples are known: what agrees, and how far samples lie apart."""
+"""The guidance curve of a model whose guided samples are known: what agrees, and how far
+samples lie apart.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -30,7 +32,9 @@ CONDITIONAL = Diffusion(conditional=True)
 
 @dataclass(frozen=True)
 class Painter(Diffusion):
-    """Estimates the brightness that stands for the label; without one, the first or the last by the noise's sign."""
+    """Estimates the brightness that stands for the label; without one, the first or the last
+    by the noise's sign.
+    """
 
     def output(self, params, x, t, told, key=None):
         label = told["label"][:, None, None, None]
@@ -46,7 +50,14 @@ PAINTER = Painter(process=VPCosine(), target="x0", conditional=True, sampler=Den
 def on():
     spec = Spec("image", (4, 4, 1), np.zeros((4, 4, 1), np.float32), classes=CLASSES)
     params = {"net": {"label": {"embedding": jnp.zeros((CLASSES + 1, 2))}}}
-    state = State(jnp.zeros((), jnp.int32), params, None, {"mean": jnp.zeros((4, 4, 1))}, None, jax.random.key(0))
+    state = State(
+        jnp.zeros((), jnp.int32),
+        params,
+        None,
+        {"mean": jnp.zeros((4, 4, 1))},
+        None,
+        jax.random.key(0),
+    )
     model = Model(PAINTER, state, spec, ImageCodec(4, 4, 1), "step 0")
     layout = parallel.start(Devices(count=1))
     return Subject(model, {}, "test", jax.random.key(1), layout, 16, {RUN: eyes(CLASSES)})
@@ -55,7 +66,8 @@ def on():
 def test_the_curve_is_that_of_samples_which_are_known(on):
     scales = (0.0, 0.25, 1.0, 3.0)
     found = GuidanceCurve(RUN, scales, samples=300)(on)
-    # The choice by chance is the sign of the noise that a sample begins with: seen in unconditional samples.
+    # The choice by chance is the sign of the noise that a sample begins with: seen in unconditional
+    # samples.
     plain = on.samples_by(dataclasses.replace(PAINTER.sampler, guidance_scale=0.0), 300)
     chance, asked = plain.mean((1, 2, 3)), cycle_labels(300, CLASSES)
     assert set(chance) == {-1.0, 1.0} and 0.4 < (chance > 0).mean() < 0.6
@@ -66,12 +78,19 @@ def test_the_curve_is_that_of_samples_which_are_known(on):
         apart = np.sqrt(2) * (classes[:, None] != classes[None])  # features are one-hot
         rows = [np.flatnonzero(asked == label) for label in range(CLASSES)]
         within = [apart[np.ix_(of, of)][np.triu_indices(len(of), 1)].mean() for of in rows]
-        np.testing.assert_allclose(found.numbers[f"agreement_at_{scale:g}"], (classes == asked).mean())
-        np.testing.assert_allclose(found.numbers[f"diversity_at_{scale:g}"], np.mean(within), atol=1e-6)
+        np.testing.assert_allclose(
+            found.numbers[f"agreement_at_{scale:g}"], (classes == asked).mean()
+        )
+        np.testing.assert_allclose(
+            found.numbers[f"diversity_at_{scale:g}"], np.mean(within), atol=1e-6
+        )
     assert found.numbers["agreement_at_1"] == 1 and found.numbers["diversity_at_1"] == 0
     assert found.numbers["agreement_at_0"] < 0.45 and found.numbers["diversity_at_0"] > 0.6
     assert len(found.numbers) == 8 and set(found.pictures) == {"guidance"}
-    assert "300 samples at each guidance_scale" in found.protocol and "3 of 3 labels in turn" in found.protocol
+    assert (
+        "300 samples at each guidance_scale" in found.protocol
+        and "3 of 3 labels in turn" in found.protocol
+    )
     assert f"classes and features before the head of the classifier run {RUN}" in found.protocol
 
 
@@ -91,7 +110,10 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     evaluator.check(CONDITIONAL, images, {RUN: eyes(10)})
     evaluator.check(CONDITIONAL, images, {})
     assert evaluator.runs == (RUN,) and not evaluator.while_training
-    with pytest.raises(UserError, match="GuidanceCurve judges a Diffusion or LatentDiffusion or CodePrior, not a VAE"):
+    with pytest.raises(
+        UserError,
+        match="GuidanceCurve judges a Diffusion or LatentDiffusion or CodePrior, not a VAE",
+    ):
         evaluator.check(VAE(2, MLPCoder((4,)), conditional=True), images, {})
     with pytest.raises(UserError, match="GuidanceCurve needs images, but the data are points"):
         evaluator.check(CONDITIONAL, points, {})

@@ -1,4 +1,6 @@
-"""Inception-v3: the same features as PyTorch's operations give, weights from every format, damaged files refused."""
+"""Inception-v3: the same features as PyTorch's operations give, weights from every format,
+damaged files refused.
+"""
 
 import hashlib
 import importlib.util
@@ -13,7 +15,10 @@ from genjax.errors import UserError
 from genjax.evaluation.features import inception
 from genjax.evaluation.features.inception import Conv, Fork, Pool, load, shapes, weights
 
-TINY = (Conv("stem", 4, (3, 3), 2), Fork(((Conv("left", 3, (1, 3)),), (Pool("mean"), Conv("right", 2)))))
+TINY = (
+    Conv("stem", 4, (3, 3), 2),
+    Fork(((Conv("left", 3, (1, 3)),), (Pool("mean"), Conv("right", 2)))),
+)
 
 
 @pytest.fixture
@@ -54,7 +59,9 @@ def reference(torch, params, x):
 
     def conv(x, name, stride=1, padding=0):
         x = f.conv2d(x, p[f"{name}.conv.weight"], None, stride, padding)
-        norm = [p[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        norm = [
+            p[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        ]
         return f.relu(f.batch_norm(x, *norm, eps=0.001))
 
     def mean(x):
@@ -67,7 +74,9 @@ def reference(torch, params, x):
         five = conv(conv(x, f"{m}.branch5x5_1"), f"{m}.branch5x5_2", 1, 2)
         three = conv(conv(x, f"{m}.branch3x3dbl_1"), f"{m}.branch3x3dbl_2", 1, 1)
         three = conv(three, f"{m}.branch3x3dbl_3", 1, 1)
-        x = torch.cat([conv(x, f"{m}.branch1x1"), five, three, conv(mean(x), f"{m}.branch_pool")], 1)
+        x = torch.cat(
+            [conv(x, f"{m}.branch1x1"), five, three, conv(mean(x), f"{m}.branch_pool")], 1
+        )
     three = conv(conv(x, "Mixed_6a.branch3x3dbl_1"), "Mixed_6a.branch3x3dbl_2", 1, 1)
     three = conv(three, "Mixed_6a.branch3x3dbl_3", 2)
     x = torch.cat([conv(x, "Mixed_6a.branch3x3", 2), three, f.max_pool2d(x, 3, 2)], 1)
@@ -77,7 +86,9 @@ def reference(torch, params, x):
         twice = conv(x, f"{m}.branch7x7dbl_1")
         for number, padding in ((2, (3, 0)), (3, (0, 3)), (4, (3, 0)), (5, (0, 3))):
             twice = conv(twice, f"{m}.branch7x7dbl_{number}", 1, padding)
-        x = torch.cat([conv(x, f"{m}.branch1x1"), seven, twice, conv(mean(x), f"{m}.branch_pool")], 1)
+        x = torch.cat(
+            [conv(x, f"{m}.branch1x1"), seven, twice, conv(mean(x), f"{m}.branch_pool")], 1
+        )
     three = conv(conv(x, "Mixed_7a.branch3x3_1"), "Mixed_7a.branch3x3_2", 2)
     seven = conv(conv(x, "Mixed_7a.branch7x7x3_1"), "Mixed_7a.branch7x7x3_2", 1, (0, 3))
     seven = conv(conv(seven, "Mixed_7a.branch7x7x3_3", 1, (3, 0)), "Mixed_7a.branch7x7x3_4", 2)
@@ -96,7 +107,9 @@ def reference(torch, params, x):
 def test_the_features_are_those_of_the_same_network_in_pytorch(both):
     torch = pytest.importorskip("torch", reason="compares with the network in PyTorch")
     params, found = both
-    x = torch.nn.functional.interpolate(torch.tensor(IMAGES.transpose(0, 3, 1, 2)), (299, 299), mode="bilinear")
+    x = torch.nn.functional.interpolate(
+        torch.tensor(IMAGES.transpose(0, 3, 1, 2)), (299, 299), mode="bilinear"
+    )
     with torch.no_grad():
         want = reference(torch, params, x).numpy()
     assert found.shape == (2, 2048) and want.std() > 0.1
@@ -105,7 +118,9 @@ def test_the_features_are_those_of_the_same_network_in_pytorch(both):
 
 def test_the_features_are_those_of_pytorch_fid(both, monkeypatch):
     torch = pytest.importorskip("torch", reason="compares with pytorch-fid")
-    module = pytest.importorskip("pytorch_fid.inception", reason="pytorch-fid and torchvision are not installed")
+    module = pytest.importorskip(
+        "pytorch_fid.inception", reason="pytorch-fid and torchvision are not installed"
+    )
     params, found = both
     stored = {name: torch.tensor(value) for name, value in params.items()}
     convs = [name.removesuffix("conv.weight") for name in params if name.endswith("conv.weight")]
@@ -123,17 +138,25 @@ def test_the_network_has_the_published_number_of_weights():
     assert len(shapes()) == 94 * 5 and sum(learned) == 21_785_568  # of 27,161,264 with both heads
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 3), (32, 24, 1), (400, 320, 3), (299, 299, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(8, 8, 3), (32, 24, 1), (400, 320, 3), (299, 299, 1)]
+)
 def test_images_are_resized_as_pytorch_interpolates(height, width, channels):
     torch = pytest.importorskip("torch", reason="compares with PyTorch's interpolate")
-    images = np.random.default_rng(0).uniform(-1, 1, (2, height, width, channels)).astype(np.float32)
-    want = torch.nn.functional.interpolate(torch.tensor(images.transpose(0, 3, 1, 2)), (299, 299), mode="bilinear")
+    images = (
+        np.random.default_rng(0).uniform(-1, 1, (2, height, width, channels)).astype(np.float32)
+    )
+    want = torch.nn.functional.interpolate(
+        torch.tensor(images.transpose(0, 3, 1, 2)), (299, 299), mode="bilinear"
+    )
     want = np.broadcast_to(want.numpy().transpose(0, 2, 3, 1), (2, 299, 299, 3))
     np.testing.assert_allclose(inception.prepare_images(jnp.asarray(images)), want, atol=2e-5)
 
 
 def test_images_of_two_channels_are_refused():
-    with pytest.raises(UserError, match="Inception sees grey or RGB images, not images of 2 channels"):
+    with pytest.raises(
+        UserError, match="Inception sees grey or RGB images, not images of 2 channels"
+    ):
         inception.prepare_images(jnp.zeros((1, 8, 8, 2)))
 
 
@@ -178,12 +201,16 @@ def test_every_format_gives_the_same_weights(tiny, tmp_path, name):
         np.testing.assert_array_equal(found[key], value, strict=True)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("F64", np.float64), ("F16", np.float16), ("BF16", jnp.bfloat16)])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("F64", np.float64), ("F16", np.float16), ("BF16", jnp.bfloat16)]
+)
 def test_safetensors_of_other_precisions_become_float32(tiny, tmp_path, kind, dtype):
     params = draws()
     write_safetensors(tmp_path / "a.safetensors", params, kind, dtype)
     for name, value in load(tmp_path / "a.safetensors").items():
-        np.testing.assert_array_equal(value, params[name].astype(dtype).astype(np.float32), strict=True)
+        np.testing.assert_array_equal(
+            value, params[name].astype(dtype).astype(np.float32), strict=True
+        )
 
 
 def test_safetensors_of_integers_are_refused(tiny, tmp_path):
@@ -216,13 +243,16 @@ def test_a_truncated_file_is_one_line(tiny, tmp_path, name, kept):
     path = stored_in(tmp_path / name, draws())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    with pytest.raises(UserError, match="cannot read the Inception weights .* which may be damaged: ") as refused:
+    with pytest.raises(
+        UserError, match="cannot read the Inception weights .* which may be damaged: "
+    ) as refused:
         load(path)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    "header", [b"[]", b"{", b'{"a": 3}', b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}']
+    "header",
+    [b"[]", b"{", b'{"a": 3}', b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}'],
 )
 def test_a_safetensors_header_that_lies_is_one_line(tiny, tmp_path, header):
     path = tmp_path / "a.safetensors"
@@ -250,13 +280,18 @@ def test_nothing_is_unpickled(tiny, tmp_path):
 
 
 def test_files_that_are_not_weights_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="weights are a .safetensors, .npz, .pth file, which weights.pickle is not"):
+    with pytest.raises(
+        UserError, match="weights are a .safetensors, .npz, .pth file, which weights.pickle is not"
+    ):
         load("weights.pickle")
     with pytest.raises(UserError, match="there are no Inception weights at nowhere.npz"):
         load("nowhere.npz")
     (tmp_path / "a.pth").write_bytes(b"")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="is PyTorch's: install it .* or save the same tensors as .safetensors or .npz"):
+    with pytest.raises(
+        UserError,
+        match="is PyTorch's: install it .* or save the same tensors as .safetensors or .npz",
+    ):
         load(tmp_path / "a.pth")
 
 
@@ -275,7 +310,10 @@ def published(tmp_path, monkeypatch):
 def test_the_published_weights_are_downloaded_once(published, tmp_path):
     assert weights("~/mine.npz") == (tmp_path / "x").home() / "mine.npz"
     found = weights(None)
-    assert found == tmp_path / "cache" / "genjax" / "pt_inception.pth" and found.read_bytes() == b"weights"
+    assert (
+        found == tmp_path / "cache" / "genjax" / "pt_inception.pth"
+        and found.read_bytes() == b"weights"
+    )
     published.unlink()
     assert weights() == found and list(found.parent.iterdir()) == [found]
 
@@ -289,6 +327,9 @@ def test_another_file_than_the_published_one_is_not_kept(published, tmp_path):
 
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(published, tmp_path):
     published.unlink()
-    with pytest.raises(UserError, match=f"fetch {published.as_uri()} and put it at {tmp_path}/cache/genjax/pt_incep"):
+    with pytest.raises(
+        UserError,
+        match=f"fetch {published.as_uri()} and put it at {tmp_path}/cache/genjax/pt_incep",
+    ):
         weights()
     assert not list((tmp_path / "cache" / "genjax").iterdir())

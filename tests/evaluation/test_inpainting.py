@@ -1,4 +1,6 @@
-"""Filling in: what is known stays to the last bit, the rest is the model's, and the picture shows both."""
+"""Filling in: what is known stays to the last bit, the rest is the model's, and the picture
+shows both.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -45,7 +47,9 @@ SIGNS = Signs(target="x0", sampler=Denoising(Euler(1)))
 @pytest.fixture(scope="module")
 def on(layout):
     data = Digits().open()
-    state = State(jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros((8, 8, 1))}, None, jax.random.key(0))
+    state = State(
+        jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros((8, 8, 1))}, None, jax.random.key(0)
+    )
     model = Model(SIGNS, state, data.spec, data.codec, "step 0")
     return Subject(model, data.splits, "test", jax.random.key(1), layout, 16)
 
@@ -54,7 +58,9 @@ def cells(picture, columns, side=8):
     """The images of a grid, [rows, columns, side, side], of whole factors."""
     enlarged = (picture.shape[1] - GAP) // columns - GAP
     rows = (picture.shape[0] - GAP) // (enlarged + GAP)
-    cut = picture[GAP:, GAP:, 0].reshape(rows, enlarged + GAP, columns, enlarged + GAP)[:, :enlarged, :, :enlarged]
+    cut = picture[GAP:, GAP:, 0].reshape(rows, enlarged + GAP, columns, enlarged + GAP)[
+        :, :enlarged, :, :enlarged
+    ]
     return cut[:, :: enlarged // side, :, :: enlarged // side].transpose(0, 2, 1, 3)
 
 
@@ -70,9 +76,13 @@ def test_rows_show_the_image_what_is_known_and_the_fills(on, region):
     np.testing.assert_array_equal(shown[:, 0], images)
     np.testing.assert_array_equal(shown[:, 1], np.where(known, images, 128))
     fills = shown[:, 2:]
-    np.testing.assert_array_equal(fills[..., known], np.broadcast_to(images[:, None], fills.shape)[..., known])
+    np.testing.assert_array_equal(
+        fills[..., known], np.broadcast_to(images[:, None], fills.shape)[..., known]
+    )
     assert set(np.unique(fills[..., ~known])) == {0, 255}
-    assert len(np.unique(fills[..., ~known].reshape(15, -1), axis=0)) == 15  # each has noise of its own
+    assert (
+        len(np.unique(fills[..., ~known].reshape(15, -1), axis=0)) == 15
+    )  # each has noise of its own
     assert f"3 images of test, 5 fills each of the {region}, by Denoising(" in found.protocol
 
 
@@ -98,11 +108,15 @@ def test_a_known_pixel_that_moves_is_told(on, monkeypatch):
 def test_regions_are_where_they_say(region, height, width, missing):
     known = make_mask(region, height, width)
     assert known.shape == (1, height, width, 1) and known.dtype == np.float32
-    assert [tuple(at) for at in np.argwhere(known[0, ..., 0] == 0)] == missing and set(np.unique(known)) == {0, 1}
+    assert [tuple(at) for at in np.argwhere(known[0, ..., 0] == 0)] == missing and set(
+        np.unique(known)
+    ) == {0, 1}
 
 
 def test_a_network_fills_in_and_a_conditional_one_is_told_no_label(layout):
-    family = Diffusion(ResidualMLP(8, 1, 8), width=16, conditional=True, sampler=Denoising(DDIM(2), 3.0, label=7))
+    family = Diffusion(
+        ResidualMLP(8, 1, 8), width=16, conditional=True, sampler=Denoising(DDIM(2), 3.0, label=7)
+    )
     on = subject(layout, toy.experiment(family=family, data=Digits()))
     # The label's embedding would tell, were it asked for.
     net = on.model.state.params["net"]
@@ -110,7 +124,9 @@ def test_a_network_fills_in_and_a_conditional_one_is_told_no_label(layout):
     state = on.model.state.replace(params={"net": net | {"label": told}})
     on = dataclasses.replace(on, model=dataclasses.replace(on.model, state=state))
     found = Inpainting(examples=2, fills=2, region="top")(on)
-    assert found.numbers == {"known_error": 0.0} and "guidance_scale=0.0, label=None" in found.protocol
+    assert (
+        found.numbers == {"known_error": 0.0} and "guidance_scale=0.0, label=None" in found.protocol
+    )
 
 
 def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
@@ -123,7 +139,9 @@ def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
         Inpainting().check(Diffusion(), points, {})
     with pytest.raises(UserError, match="unconditional model, which this one has not learned"):
         Inpainting().check(Diffusion(conditional=True, drop_label=0.0), images, {})
-    with pytest.raises(UserError, match="region must be one of 'left', 'right', 'top', 'bottom', 'centre'"):
+    with pytest.raises(
+        UserError, match="region must be one of 'left', 'right', 'top', 'bottom', 'centre'"
+    ):
         Inpainting(region="centr")
     for wrong in ({"examples": 0}, {"fills": 0}):
         with pytest.raises(UserError, match="at least 1"):

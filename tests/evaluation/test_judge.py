@@ -1,4 +1,6 @@
-"""Judging: every example counts once, the average is judged, draws repeat, pictures have their size."""
+"""Judging: every example counts once, the average is judged, draws repeat, pictures have their
+size.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -87,7 +89,9 @@ def test_eight_devices_find_the_same():
     split, state = experiment.data.open().splits["test"], a_state(experiment)
     layouts = [parallel.start(Devices(count=count)) for count in (1, 8)]
     one, eight = (
-        evaluate_split(x, x.compile_evaluation(experiment.family.evaluate), state, split, 16, jax.random.key(0))
+        evaluate_split(
+            x, x.compile_evaluation(experiment.family.evaluate), state, split, 16, jax.random.key(0)
+        )
         for x in layouts
     )
     np.testing.assert_allclose(one["loss"], eight["loss"], rtol=1e-6)
@@ -112,7 +116,9 @@ def test_the_average_is_judged_and_twice_gives_the_same(layout):
 def test_the_draws_of_an_evaluation_are_the_same_at_every_step_of_a_run(layout):
     experiment = toy.experiment(family=Counting())
     data, state = experiment.data.open(), a_state(experiment)
-    first, second = (judged(layout, experiment, data, s) for s in (state, state.replace(step=state.step + 100)))
+    first, second = (
+        judged(layout, experiment, data, s) for s in (state, state.replace(step=state.step + 100))
+    )
     assert first["noise"] == second["noise"] != 0
     other = state.replace(key=jax.random.key(123))
     assert judged(layout, experiment, data, other)["noise"] != first["noise"]
@@ -142,17 +148,30 @@ class Says(Evaluator):
     def __call__(self, subject):
         self.seen.append(subject)
         return Findings(
-            {self.name: self.value}, {f"{self.name}_picture": np.zeros((2, 2, 1), np.uint8)}, "how", ("so",)
+            {self.name: self.value},
+            {f"{self.name}_picture": np.zeros((2, 2, 1), np.uint8)},
+            "how",
+            ("so",),
         )
 
 
 def test_evaluators_are_asked_in_turn_and_every_number_has_its_protocol(layout):
     on = subject(layout, toy.experiment(seed=3))
     seen: list = []
-    report = judge(on, (Says("a", 1.0, seen), Says("b", 2.0, seen), Says("a", 4.0, seen)), {"loss": 3.0})
+    report = judge(
+        on, (Says("a", 1.0, seen), Says("b", 2.0, seen), Says("a", 4.0, seen)), {"loss": 3.0}
+    )
     assert seen == [on, on, on]
-    assert dict(report.numbers) == {"loss": 3.0, "a": 1.0, "b": 2.0, "a_2": 4.0}  # neither hides the other
-    assert list(report.pictures) == ["a_picture", "b_picture", "a_picture_2"] and report.remarks == ("so",) * 3
+    assert dict(report.numbers) == {
+        "loss": 3.0,
+        "a": 1.0,
+        "b": 2.0,
+        "a_2": 4.0,
+    }  # neither hides the other
+    assert (
+        list(report.pictures) == ["a_picture", "b_picture", "a_picture_2"]
+        and report.remarks == ("so",) * 3
+    )
     assert dict(report.protocols) == {
         "loss": "whole test split, 40 examples; step 0, parameters, seed 3",
         "a": "how; step 0, parameters, seed 3",
@@ -163,7 +182,11 @@ def test_evaluators_are_asked_in_turn_and_every_number_has_its_protocol(layout):
 
 def test_an_average_is_named_in_the_protocol(layout):
     on = subject(layout, toy.experiment(ema=0.9))
-    assert judge(on, (), {"loss": 0.0}).protocols["loss"].endswith("step 0, averaged (EMA) parameters, seed 0")
+    assert (
+        judge(on, (), {"loss": 0.0})
+        .protocols["loss"]
+        .endswith("step 0, averaged (EMA) parameters, seed 0")
+    )
 
 
 def rows(family, state, batch, key, scale):
@@ -182,7 +205,10 @@ def test_what_is_collected_has_each_example_once_and_no_padding(layout, limit, c
 
 def loss_of(family, state, batch, key, factor):
     return {
-        "loss": toy.Mean(*(factor * x for x in family.evaluate(state, batch, key)["loss"][:1]), batch["mask"].sum())
+        "loss": toy.Mean(
+            *(factor * x for x in family.evaluate(state, batch, key)["loss"][:1]),
+            batch["mask"].sum(),
+        )
     }
 
 
@@ -198,7 +224,9 @@ def test_metrics_of_an_evaluator_run_over_a_split_or_its_beginning(layout, limit
 
 def test_evaluators_on_request_are_not_asked_while_training(run_dir):
     always, late = Says("always", 1.0), Says("late", 2.0, while_training=False)
-    experiment = toy.experiment(evaluators=(always, late), every=Every(log=1, evaluate=10, sample=0, checkpoint=0))
+    experiment = toy.experiment(
+        evaluators=(always, late), every=Every(log=1, evaluate=10, sample=0, checkpoint=0)
+    )
     run = genjax.train(experiment, run_dir, quiet=True)
     assert (len(always.seen), len(late.seen)) == (2, 0)
     assert {"always", "late"} <= run.evaluate().numbers.keys()
@@ -223,11 +251,14 @@ def test_an_evaluator_gets_the_run_that_it_names(tmp_path):
     genjax.train(toy.experiment(steps=3), tmp_path / "other", quiet=True)
     evaluators = (Compares(str(tmp_path / "other")),)
     every = Every(log=1, evaluate=20, sample=0, checkpoint=0)
-    run = genjax.train(toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True)
+    run = genjax.train(
+        toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True
+    )
     report = run.evaluate()
     assert report.numbers["step"] == 3
     assert (
-        report.protocols["step"] == f"run {tmp_path / 'other'}, step 3, parameters, seed 0; step 20, parameters, seed 0"
+        report.protocols["step"]
+        == f"run {tmp_path / 'other'}, step 3, parameters, seed 0; step 20, parameters, seed 0"
     )
 
 
@@ -235,8 +266,13 @@ def test_a_missing_run_is_refused_before_the_first_step_with_the_command_that_ma
     every = Every(log=1, evaluate=20, sample=0, checkpoint=0)
     for name, config in (("vae_digits", "vae_digits"), ("mine", "CONFIG")):
         evaluators = (Compares(str(tmp_path / name)),)
-        with pytest.raises(UserError, match=f"Compares needs the run .*make it: python -m genjax train {config} --run"):
-            genjax.train(toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True)
+        with pytest.raises(
+            UserError,
+            match=f"Compares needs the run .*make it: python -m genjax train {config} --run",
+        ):
+            genjax.train(
+                toy.experiment(evaluators=evaluators, every=every), tmp_path / "run", quiet=True
+            )
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -289,7 +325,9 @@ def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
     (picture,) = found.pictures.values()
     whole = on.splits["test"].batch(np.arange(len(on.splits["test"])))
     _, again = on.model.family.reconstruct(on.model.state, whole, on.key)
-    np.testing.assert_allclose(found.numbers["reconstruction_mse"], np.square(again - whole["image"]).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.numbers["reconstruction_mse"], np.square(again - whole["image"]).mean(), rtol=1e-5
+    )
     assert picture.shape == size(2, columns) and picture.dtype == np.uint8
     held_out = on.model.codec.decode(on.examples(columns)["image"])
     factor = CELL // 8
@@ -298,7 +336,8 @@ def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
 
 
 @pytest.mark.parametrize(
-    ("rows", "steps", "have", "shown"), [(4, 8, None, 4), (1, 2, None, 1), (4, 3, 3, 1), (4, 3, 1, 1)]
+    ("rows", "steps", "have", "shown"),
+    [(4, 8, None, 4), (1, 2, None, 1), (4, 3, 3, 1), (4, 3, 1, 1)],
 )
 def test_interpolations_are_one_walk_a_row(digits, rows, steps, have, shown):
     on = digits(rows=have)
@@ -317,7 +356,9 @@ def test_interpolations_begin_and_end_at_reconstructions(digits):
     assert not np.array_equal(walk[cell, column(0)], walk[cell, column(4)])
     for at, image in ((0, 0), (4, 1)):
         a, b = walk[cell, column(at)], again[column(1), column(image)]
-        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1  # the batches differ: rounding may, too
+        assert (
+            np.abs(a.astype(int) - b.astype(int)).max() <= 1
+        )  # the batches differ: rounding may, too
 
 
 @pytest.mark.parametrize("evaluator", [Reconstructions(), Interpolations()])
@@ -327,11 +368,15 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
     family = VAE(2, MLPCoder((4,)), Gaussian())
     with pytest.raises(UserError, match="needs images, but the data are points"):
         evaluator.check(family, points.open().spec, {})
-    experiment = toy.experiment(family=family, data=points, evaluators=(evaluator,), every=every, batch_size=2)
+    experiment = toy.experiment(
+        family=family, data=points, evaluators=(evaluator,), every=every, batch_size=2
+    )
     with pytest.raises(UserError, match="needs images"):
         genjax.train(experiment, run_dir, quiet=True)
     assert not (run_dir / "metrics.jsonl").exists()
-    genjax.train(dataclasses.replace(experiment, evaluators=()), run_dir, quiet=True)  # mended, it begins
+    genjax.train(
+        dataclasses.replace(experiment, evaluators=()), run_dir, quiet=True
+    )  # mended, it begins
 
 
 def test_an_evaluator_of_another_family_is_refused():
@@ -344,15 +389,27 @@ def test_an_evaluator_of_another_family_is_refused():
 
 def test_evaluators_may_change_when_a_run_goes_on(run_dir):
     every = Every(log=1, evaluate=10, sample=0, checkpoint=10)
-    genjax.train(toy.experiment(steps=10, every=every, evaluators=(Says("a", 1.0),)), run_dir, quiet=True)
-    genjax.train(toy.experiment(steps=20, every=every, evaluators=(Says("b", 1.0), Says("c"))), run_dir, quiet=True)
-    rows = [r for r in genjax.runs.writers.read_rows(epath.Path(run_dir / "metrics.jsonl")) if r["split"] == "eval"]
+    genjax.train(
+        toy.experiment(steps=10, every=every, evaluators=(Says("a", 1.0),)), run_dir, quiet=True
+    )
+    genjax.train(
+        toy.experiment(steps=20, every=every, evaluators=(Says("b", 1.0), Says("c"))),
+        run_dir,
+        quiet=True,
+    )
+    rows = [
+        r
+        for r in genjax.runs.writers.read_rows(epath.Path(run_dir / "metrics.jsonl"))
+        if r["split"] == "eval"
+    ]
     assert "a" in rows[0] and {"b", "c"} <= rows[1].keys() and "a" not in rows[1]
 
 
 def test_a_part_is_spread_over_a_split_that_is_sorted_by_class(layout):
     on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits()))
     split = on.splits["train"]
-    in_order = dataclasses.replace(on, splits={"train": split.take(np.argsort(split.label, kind="stable"))})
+    in_order = dataclasses.replace(
+        on, splits={"train": split.take(np.argsort(split.label, kind="stable"))}
+    )
     counts = np.bincount(in_order.examples(100, "train")["label"], minlength=10)
     assert counts.min() >= 9 and counts.sum() == 100

@@ -1,4 +1,6 @@
-"""Memorisation: planted copies are found, fresh images are not, and the false alarms are as many as promised."""
+"""Memorisation: planted copies are found, fresh images are not, and the false alarms are as
+many as promised.
+"""
 
 import dataclasses
 import os
@@ -10,7 +12,14 @@ from scipy.stats import binom
 from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import TFDS, Digits, Points
 from genjax.errors import UserError
-from genjax.evaluation.images.memorisation import Memorisation, authentic, distinct, find_copies, find_near, threshold
+from genjax.evaluation.images.memorisation import (
+    Memorisation,
+    authentic,
+    distinct,
+    find_copies,
+    find_near,
+    threshold,
+)
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
 from tests.evaluation.test_quality import FAMILY, digits, drawing, images, untrained
@@ -26,7 +35,9 @@ NEARLY = {
 
 
 def planted(train, fresh, change, share=0.01):
-    """Fresh images, of which a share (at least 5) became copies: samples [N, F] and which are copies [N]."""
+    """Fresh images, of which a share (at least 5) became copies: samples [N, F] and which are
+    copies [N].
+    """
     draw = np.random.default_rng(1)
     count = max(5, int(share * len(fresh)))
     copies = change(train[draw.choice(len(train), count, replace=False)], draw).astype(np.float32)
@@ -37,7 +48,9 @@ def planted(train, fresh, change, share=0.01):
 
 
 def halves(split, seed=0):
-    """Two halves of a split at random, flat: one to calibrate on, one as what a perfect model draws."""
+    """Two halves of a split at random, flat: one to calibrate on, one as what a perfect model
+    draws.
+    """
     x = split.batch(np.arange(len(split)))["image"].reshape(len(split), -1)
     x = x[np.random.default_rng(seed).permutation(len(x))]
     return x[: len(x) // 2], x[len(x) // 2 :]
@@ -55,7 +68,9 @@ def test_planted_copies_of_digits_are_found_and_fresh_images_are_not(digits, ima
 
 
 def shares_found(name, train, held_out, fresh):
-    """The share that is flagged of 1 % copies of each kind, and of fresh images; at most so many of each are used."""
+    """The share that is flagged of 1 % copies of each kind, and of fresh images; at most so
+    many of each are used.
+    """
     splits = TFDS(name).open().splits
     size = len(splits["train"])
     count = min(train, size)
@@ -94,7 +109,11 @@ def test_duplicates_among_the_training_images_hide_no_copies(digits, images, twi
     samples, truth = planted(train, fresh, NEARLY[change])
     source = np.random.default_rng(1).choice(1500, 5, replace=False)  # as ``planted`` chose
     noise = 0.01 * np.random.default_rng(2).normal(size=train.shape).astype(np.float32)
-    more = {"each twice": train, "one 40 times": train[source[:1].repeat(40)], "each with a neighbour": train + noise}
+    more = {
+        "each twice": train,
+        "one 40 times": train[source[:1].repeat(40)],
+        "each with a neighbour": train + noise,
+    }
     flags = find_copies(samples, np.concatenate([train, more[twins]]), held_out, 0.005)
     assert flags[truth].all() and flags[~truth].mean() <= 0.01
 
@@ -114,11 +133,15 @@ def test_a_held_out_split_that_was_trained_on_leaves_exact_copies_alone():
     draw = np.random.default_rng(0)
     train, fresh = (draw.normal(size=(n, 6)).astype(np.float32) for n in (50, 20))
     samples = np.concatenate([train[:5], fresh])
-    np.testing.assert_array_equal(find_copies(samples, train, train[10:40], 0.005), np.arange(25) < 5)
+    np.testing.assert_array_equal(
+        find_copies(samples, train, train[10:40], 0.005), np.arange(25) < 5
+    )
     assert threshold(find_near(train, train).ratio, 0.005).expected == 50 / 51
 
 
-@pytest.mark.parametrize(("held_out", "false_alarms", "rank"), [(999, 0.005, 5), (399, 0.05, 20), (60, 0.005, 1)])
+@pytest.mark.parametrize(
+    ("held_out", "false_alarms", "rank"), [(999, 0.005, 5), (399, 0.05, 20), (60, 0.005, 1)]
+)
 def test_as_many_new_images_are_flagged_as_is_promised(held_out, false_alarms, rank):
     draw = np.random.default_rng(0)
     trials, new = 1000, 4000
@@ -131,7 +154,8 @@ def test_as_many_new_images_are_flagged_as_is_promised(held_out, false_alarms, r
     assert line.expected == rank / (held_out + 1)
     error = np.std(shares) / np.sqrt(trials)
     assert abs(np.mean(shares) - line.expected) < 4 * error
-    # The remark is as rare as it says, which a binomial test, blind to the few held-out images, would not be.
+    # The remark is as rare as it says, which a binomial test, blind to the few held-out images,
+    # would not be.
     assert np.mean(np.array(chances) < 0.05) < 0.075
     blind = binom.sf(new * np.array(shares) - 1.5, new, line.expected)
     assert np.mean(blind < 0.05) > 0.12
@@ -147,12 +171,16 @@ def test_near_equals_brute_force():
     np.testing.assert_allclose(found.distance, ordered[:, 0], rtol=1e-5)
     np.testing.assert_allclose(found.ratio, ordered[:, 0] / ordered[:, 4], rtol=1e-5)
     few = np.sort(all_distances[:, :3], axis=1)
-    np.testing.assert_allclose(find_near(queries, train[:3]).ratio, few[:, 0] / few[:, 2], rtol=1e-5)
+    np.testing.assert_allclose(
+        find_near(queries, train[:3]).ratio, few[:, 0] / few[:, 2], rtol=1e-5
+    )
 
 
 def test_authentic_is_farther_than_the_training_image_from_its_own_nearest():
     train = np.array([[0.0], [1], [10], [14]], np.float32)
-    queries = np.array([[0.5], [-2], [11], [20], [10]], np.float32)  # nearest: 0 or 1, 0, 10, 14, 10 itself
+    queries = np.array(
+        [[0.5], [-2], [11], [20], [10]], np.float32
+    )  # nearest: 0 or 1, 0, 10, 14, 10 itself
     assert authentic(find_near(queries, train), train).tolist() == [False, True, False, True, False]
 
 
@@ -165,7 +193,11 @@ def test_a_copying_model_is_remarked_and_shown_beside_its_originals(digits, imag
     draw = np.random.default_rng(0)
     samples = np.concatenate([images["train"][100:160], images["test"][:90]])[draw.permutation(150)]
     evaluator = Memorisation(samples=150, shown=6)
-    on = drawing(digits, samples, splits=dict(digits.splits) | {"test": digits.splits["test"].take(np.arange(90, 297))})
+    on = drawing(
+        digits,
+        samples,
+        splits=dict(digits.splits) | {"test": digits.splits["test"].take(np.arange(90, 297))},
+    )
     found = evaluator(on)
     assert set(found.numbers) == {
         "copies_pixels",
@@ -177,10 +209,12 @@ def test_a_copying_model_is_remarked_and_shown_beside_its_originals(digits, imag
     assert found.numbers["copies_expected_pixels"] == 1 / 208
     usual = found.numbers["authenticity_held_out_pixels"]
     assert 0.4 < usual < 0.9
-    assert abs(found.numbers["authenticity_pixels"] - 0.6 * usual) < 0.08  # a copy is never authentic
     assert (
-        "of 150 samples are as near to a training image as few new images come (pixels; expected: 0.48%)"
-        in (found.remarks[0])
+        abs(found.numbers["authenticity_pixels"] - 0.6 * usual) < 0.08
+    )  # a copy is never authentic
+    assert (
+        "of 150 samples are as near to a training image as few new images come (pixels; expected: "
+        "0.48%)" in (found.remarks[0])
     )
     picture = found.pictures["suspicious_pixels"]
     assert picture.shape == (2 * (CELL + GAP) + GAP, 8 * (CELL + GAP) + GAP, 1)
@@ -198,7 +232,9 @@ def test_a_perfect_model_gets_no_remark(digits, images):
     on = drawing(digits, images["test"][:90], splits=dict(digits.splits) | {"test": held_out})
     found = Memorisation(samples=90, false_alarms=0.01)(on)
     assert found.numbers["copies_pixels"] <= 0.02 and not found.remarks
-    few = dataclasses.replace(on, splits=dict(digits.splits) | {"test": held_out.take(np.arange(30))}, made={})
+    few = dataclasses.replace(
+        on, splits=dict(digits.splits) | {"test": held_out.take(np.arange(30))}, made={}
+    )
     (remark,) = Memorisation(samples=90)(few).remarks
     assert remark == "30 held-out images are too few to keep false alarms to 0.50%: expect 3.23%"
 
@@ -215,7 +251,9 @@ def test_what_cannot_be_judged_is_refused(digits):
     spec = Digits().open().spec
     with pytest.raises(UserError, match="Memorisation needs images, but the data are points"):
         Memorisation().check(FAMILY, Points(size=10, test_size=5).open().spec, {})
-    with pytest.raises(UserError, match="Memorisation needs samples, but a classifier draws no samples"):
+    with pytest.raises(
+        UserError, match="Memorisation needs samples, but a classifier draws no samples"
+    ):
         Memorisation().check(Classifier(MLPBackbone((4,))), spec, {})
     with pytest.raises(UserError, match="false_alarms must be above 0 and below 1"):
         Memorisation(false_alarms=0)

@@ -41,7 +41,9 @@ def layout():
 def points_subject(layout, points, codec=None):
     """A subject that draws ``points`` [N, D], in the units of the data."""
     codec = codec or PointsCodec(points.shape[1])
-    model = Model(FAMILY, None, Spec("points", points.shape[1:], np.zeros(points.shape[1])), codec, "step 0")
+    model = Model(
+        FAMILY, None, Spec("points", points.shape[1:], np.zeros(points.shape[1])), codec, "step 0"
+    )
     return Planted(model, {}, "test", jax.random.key(0), layout, 16, drawn=codec.encode(points))
 
 
@@ -62,7 +64,9 @@ def test_a_generator_of_some_modes_has_them_counted_and_the_kl_of_the_closed_for
     np.testing.assert_allclose(report.numbers["reverse_kl"], np.log(25 / found), atol=1e-9)
     assert bool(report.remarks) == (found < 20)
     if found == 2:
-        assert report.remarks[0].startswith("mode collapse: 2 of 25 modes found; packed samples, minibatch standard")
+        assert report.remarks[0].startswith(
+            "mode collapse: 2 of 25 modes found; packed samples, minibatch standard"
+        )
 
 
 def test_the_data_themselves_are_good_as_the_gaussian_says(layout):
@@ -73,13 +77,28 @@ def test_the_data_themselves_are_good_as_the_gaussian_says(layout):
     found = MixtureModes(GRID, 0.05, samples=20_000)(on)
     good = chi2.cdf(9, df=2)  # the squared distance in standard deviations, below 3^2
     assert abs(found.numbers["good"] - good) < 4 * np.sqrt(good * (1 - good) / 20_000)
-    assert found.numbers["modes"] == 25 and found.numbers["reverse_kl"] < 0.003 and not found.remarks
-    assert found.protocol.startswith("of 25 modes; good within 3 standard deviations of 0.05, 20,000 samples by")
+    assert (
+        found.numbers["modes"] == 25 and found.numbers["reverse_kl"] < 0.003 and not found.remarks
+    )
+    assert found.protocol.startswith(
+        "of 25 modes; good within 3 standard deviations of 0.05, 20,000 samples by"
+    )
 
 
 def test_good_means_within_so_many_standard_deviations_of_the_nearest_centre(layout):
     centres = ((0.0, 0.0), (4.0, 0.0))
-    points = np.array([[0.29, 0], [0, -0.31], [3.8, 0.2], [4.2, -0.25], [2.1, 0], [4.0, 0.1], [np.nan, 0], [9e9, 0]])
+    points = np.array(
+        [
+            [0.29, 0],
+            [0, -0.31],
+            [3.8, 0.2],
+            [4.2, -0.25],
+            [2.1, 0],
+            [4.0, 0.1],
+            [np.nan, 0],
+            [9e9, 0],
+        ]
+    )
     on = points_subject(layout, points)
     three = MixtureModes(centres, 0.1, samples=8)(on)
     assert three.numbers["good"] == 3 / 8 and three.numbers["modes"] == 2
@@ -89,7 +108,9 @@ def test_good_means_within_so_many_standard_deviations_of_the_nearest_centre(lay
 
 def test_no_good_sample_is_no_mode_and_has_no_divergence(layout):
     found = MixtureModes(GRID, 0.05)(points_subject(layout, np.full((2500, 2), 1.0)))
-    assert dict(found.numbers) == {"modes": 0, "good": 0.0} and found.remarks[0].startswith("mode collapse: 0 of 25")
+    assert dict(found.numbers) == {"modes": 0, "good": 0.0} and found.remarks[0].startswith(
+        "mode collapse: 0 of 25"
+    )
     assert found.pictures["modes"].shape[-1] == 3
 
 
@@ -105,7 +126,9 @@ def test_a_family_that_draws_is_judged_in_the_units_of_the_data(layout):
     codec = PointsCodec(2, (100.0, 0.0), (10.0, 10.0))
     on = dataclasses.replace(on, model=dataclasses.replace(on.model, codec=codec))
     found = MixtureModes(((100.0, 0.0),), 10.0, samples=4000)(on)
-    assert abs(found.numbers["good"] - chi2.cdf(9, df=2)) < 0.01 and found.numbers["reverse_kl"] == 0
+    assert (
+        abs(found.numbers["good"] - chi2.cdf(9, df=2)) < 0.01 and found.numbers["reverse_kl"] == 0
+    )
 
 
 def test_the_nearest_centre_of_many_points_is_that_of_each():
@@ -129,7 +152,9 @@ def test_as_many_modes_are_expected_as_even_draws_find():
     found = [len(np.unique(draw.integers(0, 1000, 1500))) for _ in range(300)]
     np.testing.assert_allclose(expected_modes(np.zeros(1000), 1500), np.mean(found), rtol=0.003)
     fair = np.bincount(draw.integers(0, 1000, 1000), minlength=1000)
-    assert (fair > 0).sum() < 700 and not make_remarks(fair, 1000)  # chance misses a third, which is no collapse
+    assert (fair > 0).sum() < 700 and not make_remarks(
+        fair, 1000
+    )  # chance misses a third, which is no collapse
     assert expected_modes(np.zeros(1), 5) == 1
 
 
@@ -139,7 +164,9 @@ def stacked(layout, digits, classes=10):
     codec = ImageCodec(4, 4, 3)
     spec = Spec("image", (4, 4, 3), np.zeros((4, 4, 3)), classes=classes**3)
     model = Model(FAMILY, None, spec, codec, "step 0")
-    return Planted(model, {}, "test", jax.random.key(0), layout, 16, {RUN: eyes(classes)}, drawn=images)
+    return Planted(
+        model, {}, "test", jax.random.key(0), layout, 16, {RUN: eyes(classes)}, drawn=images
+    )
 
 
 def digits_of(number, classes=10):
@@ -147,10 +174,15 @@ def digits_of(number, classes=10):
 
 
 def test_each_of_a_thousand_modes_is_told_from_the_others(layout):
-    found = StackedModes(RUN, samples=2000)(stacked(layout, digits_of(np.repeat(np.arange(1000), 2))))
+    found = StackedModes(RUN, samples=2000)(
+        stacked(layout, digits_of(np.repeat(np.arange(1000), 2)))
+    )
     assert found.numbers == {"modes": 1000, "mode_kl": 0.0} and not found.remarks
     assert found.pictures["modes"].shape[-1] == 3
-    assert f"of 1,000 modes, each channel's class by the classifier run {RUN}, step 0; 2,000 samples" in found.protocol
+    assert (
+        f"of 1,000 modes, each channel's class by the classifier run {RUN}, step 0; 2,000 samples"
+        in found.protocol
+    )
     assert "a fair generator would find 865 modes with a KL of about 0.250" in found.protocol
 
 
@@ -182,7 +214,9 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
         mixture.check(FAMILY, images, {})
     with pytest.raises(UserError, match="the centres have 3 coordinates, but the points 2"):
         MixtureModes(((0.0, 0.0, 0.0),), 0.1).check(FAMILY, points, {})
-    with pytest.raises(UserError, match="StackedModes needs images of 3 channels, as Stacked makes them, not of 1"):
+    with pytest.raises(
+        UserError, match="StackedModes needs images of 3 channels, as Stacked makes them, not of 1"
+    ):
         coverage.check(FAMILY, images, ten)
     with pytest.raises(UserError, match="StackedModes needs images, but the data are points"):
         coverage.check(FAMILY, points, ten)

@@ -33,7 +33,9 @@ def layout():
 
 def test_nearest_equals_scikit_learn():
     draw = np.random.default_rng(0)
-    points, queries = (draw.normal(size=(n, 7)).astype(np.float32) + 50 for n in (300, 40))  # far from the origin
+    points, queries = (
+        draw.normal(size=(n, 7)).astype(np.float32) + 50 for n in (300, 40)
+    )  # far from the origin
     distance, index = find_nearest(queries, points, 5, chunk=16)
     expected_distance, expected = NearestNeighbors(n_neighbors=5).fit(points).kneighbors(queries)
     np.testing.assert_allclose(distance, expected_distance, rtol=1e-3)
@@ -99,20 +101,29 @@ def test_a_classifier_run_is_the_space_that_its_name_says(tmp_path, layout):
 def test_features_of_another_run_than_a_classifier_are_refused(layout):
     on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits()))
     on = dataclasses.replace(on, others={"other": on.model})
-    with pytest.raises(UserError, match="features come from a classifier of images, which other is not"):
+    with pytest.raises(
+        UserError, match="features come from a classifier of images, which other is not"
+    ):
         feature_space(on, "other")
 
 
 def test_what_has_no_samples_or_no_images_is_refused():
     with pytest.raises(UserError, match="NearestNeighbours needs images, but the data are points"):
-        NearestNeighbours().check(VAE(2, MLPCoder((4,))), Points(size=10, test_size=5).open().spec, {})
-    with pytest.raises(UserError, match="NearestNeighbours needs samples, but a classifier draws no samples"):
+        NearestNeighbours().check(
+            VAE(2, MLPCoder((4,))), Points(size=10, test_size=5).open().spec, {}
+        )
+    with pytest.raises(
+        UserError, match="NearestNeighbours needs samples, but a classifier draws no samples"
+    ):
         NearestNeighbours().check(Classifier(MLPBackbone((4,))), Digits().open().spec, {})
 
 
 def test_the_neighbours_of_a_training_split_would_be_itself(layout):
     on = dataclasses.replace(planted(layout, None), split="train")
-    assert not NearestNeighbours()(on).numbers and "not trained on" in NearestNeighbours()(on).remarks[0]
+    assert (
+        not NearestNeighbours()(on).numbers
+        and "not trained on" in NearestNeighbours()(on).remarks[0]
+    )
 
 
 def test_chunks_of_features_have_one_shape_and_no_padding():
@@ -123,7 +134,9 @@ def test_chunks_of_features_have_one_shape_and_no_padding():
         return images.reshape(len(images), -1) * 2
 
     images = np.random.default_rng(0).normal(size=(21, 2, 2, 1)).astype(np.float32)
-    np.testing.assert_array_equal(FeatureSpace("twice", extract, chunk=8)(images), 2 * images.reshape(21, 4))
+    np.testing.assert_array_equal(
+        FeatureSpace("twice", extract, chunk=8)(images), 2 * images.reshape(21, 4)
+    )
     assert shapes == [(8, 2, 2, 1)] * 3
 
 
@@ -137,7 +150,9 @@ def test_the_gap_is_the_difference_of_the_two_losses(layout):
         again = x @ np.asarray(params["w"]["kernel"]) @ np.asarray(params["v"]["kernel"])
         losses[split] = np.square(again - x).sum(-1).mean()
     np.testing.assert_allclose(found.numbers["train_loss"], losses["train"], rtol=1e-5)
-    np.testing.assert_allclose(found.numbers["gap_loss"], losses["test"] - losses["train"], rtol=1e-4)
+    np.testing.assert_allclose(
+        found.numbers["gap_loss"], losses["test"] - losses["train"], rtol=1e-4
+    )
     assert found.protocol == "25 examples each of train and test, the same draws"
 
 

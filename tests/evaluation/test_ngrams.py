@@ -14,7 +14,9 @@ def windows(text, n):
 
 
 def random_texts(draw, letters, longest=14):
-    return [draw.integers(0, letters, draw.integers(1, longest)) for _ in range(draw.integers(2, 9))]
+    return [
+        draw.integers(0, letters, draw.integers(1, longest)) for _ in range(draw.integers(2, 9))
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
@@ -24,7 +26,9 @@ def test_grams_are_equal_where_the_windows_are(n):
     expected = [(number, window) for number, one in enumerate(texts) for window in windows(one, n)]
     assert text.tolist() == [number for number, _ in expected]
     names = {window: name for (_, window), name in zip(expected, gram.tolist(), strict=True)}
-    assert [names[window] for _, window in expected] == gram.tolist() and len(set(names.values())) == len(names)
+    assert [names[window] for _, window in expected] == gram.tolist() and len(
+        set(names.values())
+    ) == len(names)
 
 
 def test_distinct_and_repetition_are_those_counted_by_hand():
@@ -42,7 +46,8 @@ def test_self_bleu_is_sacrebleus_of_each_sentence_against_all_others(letters):
         texts = random_texts(np.random.default_rng(100 * letters + case), letters)
         written = [" ".join(map(str, text)) for text in texts]
         expected = [
-            metric.sentence_score(one, [other for j, other in enumerate(written) if j != i]).score / 100
+            metric.sentence_score(one, [other for j, other in enumerate(written) if j != i]).score
+            / 100
             for i, one in enumerate(written)
         ]
         np.testing.assert_allclose(self_bleu(texts), expected, rtol=1e-9)

@@ -12,7 +12,13 @@ def searched(text, corpus):
     """The same by looking for every passage in turn."""
     words, known = bytes(text.astype(np.uint8)), bytes(corpus.astype(np.uint8))
     return max(
-        (j - i for i in range(len(words)) for j in range(i + 1, len(words) + 1) if words[i:j] in known), default=0
+        (
+            j - i
+            for i in range(len(words))
+            for j in range(i + 1, len(words) + 1)
+            if words[i:j] in known
+        ),
+        default=0,
     )
 
 
@@ -21,7 +27,10 @@ def test_overlaps_are_those_that_a_search_finds(chunk):
     draw = np.random.default_rng(0)
     for case in range(8):
         corpus = draw.integers(0, 2 + case, draw.integers(1, 300))
-        texts = [draw.integers(0, 2 + case, draw.integers(0, 25)) for _ in range(6)] + [corpus[5:40], corpus[:1]]
+        texts = [draw.integers(0, 2 + case, draw.integers(0, 25)) for _ in range(6)] + [
+            corpus[5:40],
+            corpus[:1],
+        ]
         found = longest_overlaps(texts, corpus.astype(np.uint16), chunk)
         assert found.size.tolist() == [searched(text, corpus) for text in texts]
         for text, size, begin in zip(texts, *found, strict=True):

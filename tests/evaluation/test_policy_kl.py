@@ -36,11 +36,15 @@ def judged(policy, reference):
     family = dataclasses.replace(DPO("base"), base=found.model.family)
     params = {"table": jnp.log(jnp.asarray(reference, jnp.float32))}
     state = found.model.state.replace(frozen={BASE: {"params": params, "variables": {}}})
-    return dataclasses.replace(found, model=dataclasses.replace(found.model, family=family, state=state))
+    return dataclasses.replace(
+        found, model=dataclasses.replace(found.model, family=family, state=state)
+    )
 
 
 def expected(steps):
-    """KL and length of responses of up to so many tokens, exactly; all prompts end with the same token."""
+    """KL and length of responses of up to so many tokens, exactly; all prompts end with the
+    same token.
+    """
     batch = DATA.splits["test"].batch(np.arange(300))
     sizes = (batch["chosen_mask"] - batch["chosen_response"]).sum(1).astype(int)
     (last,) = {int(row[size - 1]) for row, size in zip(batch["chosen_tokens"], sizes, strict=True)}
@@ -60,7 +64,10 @@ def test_the_mean_of_a_markov_chain_is_the_exact_one(steps):
     evaluator.check(on.model.family, DATA.spec, {})
     found = evaluator(on).numbers
     kl, length = expected(steps)
-    assert 0 < found["policy_kl_error"] < 0.2 * kl and abs(found["policy_kl"] - kl) < 3 * found["policy_kl_error"]
+    assert (
+        0 < found["policy_kl_error"] < 0.2 * kl
+        and abs(found["policy_kl"] - kl) < 3 * found["policy_kl_error"]
+    )
     assert abs(found["policy_length"] - length) < 0.1 * length
 
 
@@ -77,7 +84,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="kept with its reference, as by DPO, not a Autoregressive"):
         PolicyKL().check(Autoregressive(), SPEC, {})
     family = dataclasses.replace(DPO("base"), base=Autoregressive())
-    with pytest.raises(UserError, match="prompts from pairs of responses, but the data are of tokens"):
+    with pytest.raises(
+        UserError, match="prompts from pairs of responses, but the data are of tokens"
+    ):
         PolicyKL().check(family, dataclasses.replace(SPEC, entry="tokens", preferences=False), {})
     with pytest.raises(UserError, match="steps 2000 is above the context of 1024"):
         PolicyKL(2000).check(family, SPEC, {})

@@ -34,22 +34,30 @@ class Rows:
         return 5
 
     def batch(self, indices):
-        tokens = np.tile(np.where(np.arange(21) < 11, np.arange(21) % 2, 2), (len(indices), 1)).astype(np.int32)
+        tokens = np.tile(
+            np.where(np.arange(21) < 11, np.arange(21) % 2, 2), (len(indices), 1)
+        ).astype(np.int32)
         batch = {"tokens": tokens, "loss_mask": np.ones(tokens.shape, np.float32)}
         if self.packed:
             batch["positions"] = np.tile(np.arange(21) % 7, (len(indices), 1)).astype(np.int32)
-            batch["segment_ids"] = np.tile(1 + np.arange(21) // 7, (len(indices), 1)).astype(np.int32)
+            batch["segment_ids"] = np.tile(1 + np.arange(21) // 7, (len(indices), 1)).astype(
+                np.int32
+            )
         return batch
 
 
 def found(rows, limit=None):
     family = Autoregressive(Bigram())
-    params, variables = family.init(jax.random.key(0), {"tokens": jnp.zeros((1, 21), jnp.int32)}, SPEC)
+    params, variables = family.init(
+        jax.random.key(0), {"tokens": jnp.zeros((1, 21), jnp.int32)}, SPEC
+    )
     table = params["table"].at[2].set(jnp.log(jnp.asarray([0.1, 0.1, 0.7, 0.1])))
     state = init_state({"table": table}, variables, Adam(Constant(0.1)).build(1), jax.random.key(0))
     layout = parallel.start(Devices(count=1))
     model = Model(family, layout.init(lambda: state), SPEC, toy.ToyData().open().codec, "planted")
-    return LossByPosition(limit)(Subject(model, {"test": rows}, "test", jax.random.key(1), layout, 2))
+    return LossByPosition(limit)(
+        Subject(model, {"test": rows}, "test", jax.random.key(1), layout, 2)
+    )
 
 
 def test_a_planted_law_shows_where_it_is_planted():

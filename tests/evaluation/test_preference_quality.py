@@ -28,11 +28,18 @@ class Lengths(Family):
     weight: float = 0.1
 
     def pair_rewards(self, state, batch):
-        return tuple(self.weight * batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
+        return tuple(
+            self.weight * batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected")
+        )
 
 
 def judged(chosen, rejected, chosen_length, rejected_length):
-    return Judged(*(np.array(values, np.float64) for values in (chosen, rejected, chosen_length, rejected_length)))
+    return Judged(
+        *(
+            np.array(values, np.float64)
+            for values in (chosen, rejected, chosen_length, rejected_length)
+        )
+    )
 
 
 def test_the_numbers_by_hand():
@@ -61,7 +68,12 @@ def test_the_calibration_by_hand():
 
 def test_what_the_order_of_the_two_and_a_prompt_of_its_own_do_not_change():
     draw = np.random.default_rng(0)
-    a, b, n, m = draw.normal(size=50), draw.normal(size=50), draw.integers(1, 9, 50), draw.integers(1, 9, 50)
+    a, b, n, m = (
+        draw.normal(size=50),
+        draw.normal(size=50),
+        draw.integers(1, 9, 50),
+        draw.integers(1, 9, 50),
+    )
     one, other = judged(a, b, n, m).numbers(), judged(b, a, m, n).numbers()
     for name in ("length_correlation", "pair_length_correlation"):
         assert one[name] == pytest.approx(other[name])
@@ -76,7 +88,10 @@ def test_what_the_order_of_the_two_and_a_prompt_of_its_own_do_not_change():
 def test_what_is_missing_has_no_number():
     numbers = judged([1, 2], [0, 0], [3, 3], [3, 3]).numbers()
     assert not {"accuracy_longer", "accuracy_shorter"} & numbers.keys()
-    assert numbers["length_correlation"] == numbers["pair_length_correlation"] == 0 and numbers["longer_wins"] == 0.5
+    assert (
+        numbers["length_correlation"] == numbers["pair_length_correlation"] == 0
+        and numbers["longer_wins"] == 0.5
+    )
     assert cosine(np.array([1.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(np.sqrt(0.5))
 
 
@@ -92,13 +107,20 @@ def test_every_pair_is_judged_once(batch_size, devices):
     chosen, rejected = (batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
     wins = (np.sign(chosen - rejected) + 1) / 2
     assert found.numbers["preference_accuracy"] == pytest.approx(wins.mean())
-    assert found.numbers["longer_wins"] == found.numbers["preference_accuracy"], "it goes by the length alone"
+    assert found.numbers["longer_wins"] == found.numbers["preference_accuracy"], (
+        "it goes by the length alone"
+    )
     assert found.numbers["accuracy_longer"] == 1 and found.numbers["accuracy_shorter"] == 0
     assert found.numbers["length_correlation"] == pytest.approx(1)
     assert found.numbers["pair_length_correlation"] == pytest.approx(1)
     p = 1 / (1 + np.exp(-0.1 * abs(chosen - rejected)))
-    assert found.numbers["preference_ece"] == pytest.approx(reliability(p, wins, 10).error, rel=1e-4)
-    assert found.protocol == "50 pairs of test, 10 bins of equal width, lengths in tokens of the response"
+    assert found.numbers["preference_ece"] == pytest.approx(
+        reliability(p, wins, 10).error, rel=1e-4
+    )
+    assert (
+        found.protocol
+        == "50 pairs of test, 10 bins of equal width, lengths in tokens of the response"
+    )
     picture = found.pictures["preferences"]
     assert picture.dtype == np.uint8 and picture.shape[-1] == 3 and picture.std() > 10
 

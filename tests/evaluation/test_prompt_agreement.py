@@ -21,7 +21,12 @@ from genjax.data.sources.captioned import (
 )
 from genjax.data.text.hashed import HashedText
 from genjax.errors import UserError
-from genjax.evaluation.captions.agreement import PromptAgreement, find_scenes, make_prompts, match_attributes
+from genjax.evaluation.captions.agreement import (
+    PromptAgreement,
+    find_scenes,
+    make_prompts,
+    match_attributes,
+)
 from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
@@ -42,7 +47,9 @@ class Painter(Diffusion):
     def denoise(self, state, n, options, text=None):
         said = [(caption, scene) for scene in COMBINATIONS for caption in write_captions(scene)]
         texts = jnp.asarray(np.stack([self.text.embed(caption) for caption, _ in said]))
-        scenes = [scene._replace(colour=self.colour or scene.colour, shift=(1, -1)) for _, scene in said]
+        scenes = [
+            scene._replace(colour=self.colour or scene.colour, shift=(1, -1)) for _, scene in said
+        ]
         pictures = jnp.asarray(render_scenes(scenes) / 127.5 - 1, jnp.float32)
         return lambda x, t: pictures[jnp.argmax(text @ texts.T, -1)]
 
@@ -56,9 +63,18 @@ def data():
 
 
 def subject(data, family):
-    state = State(jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros((16, 16, 3))}, None, jax.random.key(0))
+    state = State(
+        jnp.zeros((), jnp.int32),
+        {},
+        None,
+        {"mean": jnp.zeros((16, 16, 3))},
+        None,
+        jax.random.key(0),
+    )
     model = Model(family, state, data.spec, data.codec, "step 0")
-    return Subject(model, data.splits, "test", jax.random.key(1), parallel.start(Devices(count=1)), 16)
+    return Subject(
+        model, data.splits, "test", jax.random.key(1), parallel.start(Devices(count=1)), 16
+    )
 
 
 def test_a_painter_of_what_is_asked_for_has_all_of_it(data):
@@ -69,14 +85,18 @@ def test_a_painter_of_what_is_asked_for_has_all_of_it(data):
 
 
 def test_what_is_drawn_otherwise_counts_against_the_attribute_that_is_asked_for(data):
-    found = PromptAgreement(prompts=48, shown=2)(subject(data, replace(PAINTER, colour="red"))).numbers
+    found = PromptAgreement(prompts=48, shown=2)(
+        subject(data, replace(PAINTER, colour="red"))
+    ).numbers
     for group in ("held_out", "seen"):
         asked = [attributes(prompt) for prompt in make_prompts(group, 48)]
         red = sum(named["colour"] == "red" for named in asked)
         sized = sum("size" in named for named in asked)
         np.testing.assert_allclose(found[f"colour_found_{group}"], red / 48)
         assert {found[f"{name}_found_{group}"] for name in ("shape", "place", "size")} == {1.0}
-        np.testing.assert_allclose(found[f"attributes_found_{group}"], (2 * 48 + red + sized) / (3 * 48 + sized))
+        np.testing.assert_allclose(
+            found[f"attributes_found_{group}"], (2 * 48 + red + sized) / (3 * 48 + sized)
+        )
 
 
 def test_prompts_are_of_their_group_and_spread_over_its_combinations_and_forms():
@@ -85,12 +105,19 @@ def test_prompts_are_of_their_group_and_spread_over_its_combinations_and_forms()
         form_of = {caption: i for scene in pool for i, caption in enumerate(write_captions(scene))}
         for count in (1, 24, 240, 1000):
             prompts = make_prompts(group, count)
-            assert len(prompts) == count and {form_of[prompt] for prompt in prompts} == set(range(min(count, forms)))
-            told = {tuple(attributes(prompt)[name] for name in ATTRIBUTES[:3]) for prompt in prompts}
+            assert len(prompts) == count and {form_of[prompt] for prompt in prompts} == set(
+                range(min(count, forms))
+            )
+            told = {
+                tuple(attributes(prompt)[name] for name in ATTRIBUTES[:3]) for prompt in prompts
+            }
             assert len(told) == min(count, len({scene[:3] for scene in pool}))
-    # A combination that is held out is asked for with its size: without, it is one of those in training.
+    # A combination that is held out is asked for with its size: without, it is one of those in
+    # training.
     trained = {caption for _, caption in CaptionedShapes().examples("train")}
-    assert not trained & set(make_prompts("held_out", 240)) and trained & set(make_prompts("seen", 240))
+    assert not trained & set(make_prompts("held_out", 240)) and trained & set(
+        make_prompts("seen", 240)
+    )
 
 
 def test_a_picture_is_taken_for_its_scene_at_every_shift_and_for_it_still_when_it_is_damaged():
@@ -106,9 +133,13 @@ def test_a_picture_is_taken_for_its_scene_at_every_shift_and_for_it_still_when_i
 def test_what_a_prompt_does_not_name_does_not_count():
     scene = COMBINATIONS[0]
     found = match_attributes(
-        [write_captions(scene)[0], write_captions(scene)[3]], [scene._replace(size="large", shape="cross")] * 2
+        [write_captions(scene)[0], write_captions(scene)[3]],
+        [scene._replace(size="large", shape="cross")] * 2,
     )
-    assert [name for name, value in zip(ATTRIBUTES, found[0], strict=True) if value] == ["colour", "place"]
+    assert [name for name, value in zip(ATTRIBUTES, found[0], strict=True) if value] == [
+        "colour",
+        "place",
+    ]
     np.testing.assert_array_equal(found[1], [0, 1, 1, np.nan])
 
 

@@ -1,4 +1,6 @@
-"""Sample quality: closed forms for scaled data, nothing between the data and themselves, and names that do not lie."""
+"""Sample quality: closed forms for scaled data, nothing between the data and themselves, and
+names that do not lie.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -50,8 +52,18 @@ def untrained(width=5, shape=(8, 8, 1)):
     """A classifier of images of one shape, at step 0."""
     family, key = Classifier(MLPBackbone((width,))), jax.random.key(0)
     spec = dataclasses.replace(Digits().open().spec, shape=shape, mean=np.zeros(shape, np.float32))
-    example = {"image": jnp.zeros((1, *shape)), "mask": jnp.ones(1), "label": jnp.zeros(1, jnp.int32)}
-    return Model(family, init_state(*family.init(key, example, spec), Adam().build(1), key), spec, None, "run eyes")
+    example = {
+        "image": jnp.zeros((1, *shape)),
+        "mask": jnp.ones(1),
+        "label": jnp.zeros(1, jnp.int32),
+    }
+    return Model(
+        family,
+        init_state(*family.init(key, example, spec), Adam().build(1), key),
+        spec,
+        None,
+        "run eyes",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +74,29 @@ def digits():
 @pytest.fixture(scope="module")
 def images(digits):
     """Training and held-out images, [1500, 8, 8, 1] and [297, 8, 8, 1]."""
-    return {name: split.batch(np.arange(len(split)))["image"] for name, split in digits.splits.items()}
+    return {
+        name: split.batch(np.arange(len(split)))["image"] for name, split in digits.splits.items()
+    }
 
 
 def test_the_data_are_at_no_distance_from_themselves_and_cover_themselves(digits, images):
     evaluator = SampleQuality(samples=1500, kernel_subset=300)
     found = evaluator(drawing(digits, images["train"])).numbers
     assert set(found) == {
-        f"{name}_pixels" for name in ("frechet", "kernel", "kernel_error", "precision", "recall", "density", "coverage")
+        f"{name}_pixels"
+        for name in (
+            "frechet",
+            "kernel",
+            "kernel_error",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
+        )
     }
     assert found["frechet_pixels"] < 1e-9
-    # Draws from one set share rows, whose kernel with themselves is missing from the unbiased terms alone.
+    # Draws from one set share rows, whose kernel with themselves is missing from the unbiased terms
+    # alone.
     x = images["train"].reshape(1500, 64)
     kernel = (x @ x.T / 64 + 1) ** 3
     shared = np.diag(kernel).mean() - (kernel.sum() - np.trace(kernel)) / (1500 * 1499)
@@ -83,9 +107,9 @@ def test_the_data_are_at_no_distance_from_themselves_and_cover_themselves(digits
 
 def test_the_frechet_distance_of_scaled_images_has_a_closed_form(digits, images):
     train = images["train"].reshape(1500, 64).astype(np.float64)
-    found = SampleQuality(samples=1500, kernel_subset=100)(drawing(digits, 0.5 * images["train"])).numbers[
-        "frechet_pixels"
-    ]
+    found = SampleQuality(samples=1500, kernel_subset=100)(
+        drawing(digits, 0.5 * images["train"])
+    ).numbers["frechet_pixels"]
     squares = np.square(train.mean(0)).sum() + train.var(0, ddof=1).sum()
     np.testing.assert_allclose(found, 0.25 * squares, rtol=1e-5)  # (1 - a)^2 E|x|^2
 
@@ -125,11 +149,15 @@ def test_the_protocol_says_all_that_the_numbers_depend_on(digits, images):
         "clipped to [-1, 1]; 1,000 images of train; kernel (x.y / 64 + 1)^3, 100 subsets of 100; "
         "manifolds of 200 each, k 3"
     )
-    held_out = SampleQuality(samples=297, reference="test", kernel_subset=100)(drawing(digits, images["test"]))
+    held_out = SampleQuality(samples=297, reference="test", kernel_subset=100)(
+        drawing(digits, images["test"])
+    )
     assert "297 images of test" in held_out.protocol and held_out.numbers["frechet_pixels"] < 1e-9
 
 
-def test_only_distances_in_the_features_of_inception_are_called_fid_and_kid(digits, images, monkeypatch):
+def test_only_distances_in_the_features_of_inception_are_called_fid_and_kid(
+    digits, images, monkeypatch
+):
     space = FeatureSpace("Inception", lambda x: x.reshape(len(x), -1)[:, :8])
     run = "runs/inception"  # a classifier's run may have any name
     on = drawing(digits, images["test"], others={run: untrained()})
@@ -147,7 +175,9 @@ def test_only_distances_in_the_features_of_inception_are_called_fid_and_kid(digi
 
 def test_features_of_the_data_are_extracted_once_for_all_evaluators(digits, images, monkeypatch):
     calls = []
-    space = FeatureSpace("counted", lambda x: calls.append(len(x)) or x.reshape(len(x), -1), chunk=300)
+    space = FeatureSpace(
+        "counted", lambda x: calls.append(len(x)) or x.reshape(len(x), -1), chunk=300
+    )
     for module in (quality, drawn, diversity):
         monkeypatch.setattr(module, "feature_space", lambda subject, features: space)
     on = drawing(digits, images["test"])
@@ -159,7 +189,9 @@ def test_features_of_the_data_are_extracted_once_for_all_evaluators(digits, imag
 def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
     monkeypatch.setattr(drawn, "BLOCK", 64)
     seen = []
-    found = drawn.map_images(lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.part(500, "train"))
+    found = drawn.map_images(
+        lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.part(500, "train")
+    )
     np.testing.assert_array_equal(found, images["train"][::3].sum((1, 2, 3)))
     assert max(seen) <= 64 and sum(seen) == 500
 
@@ -167,7 +199,10 @@ def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"samples": 900}, "needs at least kernel_subset = 1,000 images, and more than k = 5, but samples of 900"),
+        (
+            {"samples": 900},
+            "needs at least kernel_subset = 1,000 images, and more than k = 5, but samples of 900",
+        ),
         ({"limit": 900}, "but limit of 900"),
         ({"samples": 50, "kernel_subset": 50, "k": 50}, "more than k = 50, but samples of 50"),
         ({"manifold": 5}, "needs k below manifold, not 5 of 5"),
@@ -183,7 +218,9 @@ def test_too_few_images_are_refused_where_the_config_is_made(fields, message):
 def test_a_singular_covariance_is_refused_before_the_first_step():
     spec = Digits().open().spec
     SampleQuality(samples=65, kernel_subset=60).check(FAMILY, spec, {})
-    with pytest.raises(UserError, match=r"64 features \(pixels\) of 64 images is singular; take at least 65"):
+    with pytest.raises(
+        UserError, match=r"64 features \(pixels\) of 64 images is singular; take at least 65"
+    ):
         SampleQuality(samples=64, kernel_subset=60).check(FAMILY, spec, {})
     many = {"eyes": untrained(width=100)}
     with pytest.raises(UserError, match=r"100 features \(eyes\) of 80 images is singular"):
@@ -192,12 +229,19 @@ def test_a_singular_covariance_is_refused_before_the_first_step():
 
 def test_a_reference_that_is_too_small_or_missing_is_refused(digits, images):
     on = drawing(digits, images["test"])
-    with pytest.raises(UserError, match="kernel_subset = 297 images, and more than k = 5, but the test split has 100"):
+    with pytest.raises(
+        UserError,
+        match="kernel_subset = 297 images, and more than k = 5, but the test split has 100",
+    ):
         splits = {"test": digits.splits["test"].take(np.arange(100))}
-        SampleQuality(samples=297, kernel_subset=297, reference="test")(dataclasses.replace(on, splits=splits))
+        SampleQuality(samples=297, kernel_subset=297, reference="test")(
+            dataclasses.replace(on, splits=splits)
+        )
     with pytest.raises(UserError, match="64 images is singular"):
         splits = {"test": digits.splits["test"].take(np.arange(64))}
-        SampleQuality(samples=297, kernel_subset=50, reference="test")(dataclasses.replace(on, splits=splits))
+        SampleQuality(samples=297, kernel_subset=50, reference="test")(
+            dataclasses.replace(on, splits=splits)
+        )
     with pytest.raises(UserError, match="unknown split 'tran'; did you mean 'train'"):
         dataclasses.replace(SMALL, reference="tran")(on)
 

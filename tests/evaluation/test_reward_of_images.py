@@ -28,7 +28,9 @@ def label_and_level(images, labels):
 
 def subject(family):
     """Of samples that are lighter than white."""
-    on = planted(parallel.start(Devices(count=1)), np.full((300, 4, 4, 1), 1.5, np.float32), {}, CLASSES)
+    on = planted(
+        parallel.start(Devices(count=1)), np.full((300, 4, 4, 1), 1.5, np.float32), {}, CLASSES
+    )
     return dataclasses.replace(on, model=dataclasses.replace(on.model, family=family))
 
 
@@ -41,15 +43,22 @@ def test_the_mean_is_that_of_clipped_samples_and_of_the_labels_asked_for():
     np.testing.assert_allclose(found.numbers["score_error"], rewards.std(ddof=1) / math.sqrt(count))
     assert "261 samples by Denoising(" in found.protocol
     one = Diffusion(conditional=True, sampler=Denoising(label=2))
-    assert RewardOfImages(label_and_level, samples=9)(subject(one)).numbers == {"reward": 5.0, "reward_error": 0.0}
-    assert RewardOfImages(label_and_level, samples=9)(subject(Diffusion())).numbers["reward"] == 1.0  # no labels
+    assert RewardOfImages(label_and_level, samples=9)(subject(one)).numbers == {
+        "reward": 5.0,
+        "reward_error": 0.0,
+    }
+    assert (
+        RewardOfImages(label_and_level, samples=9)(subject(Diffusion())).numbers["reward"] == 1.0
+    )  # no labels
 
 
 def test_symmetry_is_1_of_a_mirror_image_and_0_of_its_opposite():
     left = np.linspace(-1, 1, 12).reshape(1, 3, 2, 2).astype(np.float32)
     same = np.concatenate([left, left[:, :, ::-1]], 2)
     opposite = np.concatenate([np.sign(left), -np.sign(left[:, :, ::-1])], 2)
-    np.testing.assert_allclose(mirror_symmetry(np.concatenate([same, opposite]), None), [1, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        mirror_symmetry(np.concatenate([same, opposite]), None), [1, 0], atol=1e-6
+    )
     # Of two pairs of columns one is of opposites.
     half = np.where(np.arange(4)[None, None, :, None] < 1, 1.0, -1.0) * np.ones((1, 3, 4, 1))
     np.testing.assert_allclose(mirror_symmetry(half, None), [0.5])
@@ -67,10 +76,14 @@ def test_a_reward_is_a_finite_number_for_each():
     with pytest.raises(UserError, match="is inf of sample 0$"):
         score_images(lambda images, labels: [np.inf] * len(images), IMAGES, None)
     with pytest.raises(UserError, match="failed on sample 1 of label 8: KeyError: 8"):
-        score_images(lambda images, labels: [{7: 1}[int(label)] for label in labels], IMAGES, LABELS)
+        score_images(
+            lambda images, labels: [{7: 1}[int(label)] for label in labels], IMAGES, LABELS
+        )
     with pytest.raises(UserError, match="failed: ValueError: fewer"):
         score_images(_all_or_none, IMAGES, LABELS)
-    with pytest.raises(UserError, match=r"for 4 it gave an array of shape \[3\]; the first is sample 0 of label 7"):
+    with pytest.raises(
+        UserError, match=r"for 4 it gave an array of shape \[3\]; the first is sample 0 of label 7"
+    ):
         score_images(lambda images, labels: [0.0] * 3, IMAGES, LABELS)
 
 

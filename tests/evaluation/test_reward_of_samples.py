@@ -25,7 +25,9 @@ def table_of(edges):
 
 
 def expected(steps):
-    """The mean optimality of a random walk of up to so many steps from each start of the test walks, exactly."""
+    """The mean optimality of a random walk of up to so many steps from each start of the test
+    walks, exactly.
+    """
     edges, shortest = WALKS.edges, WALKS.shortest
     move = np.where(edges.any(1)[:, None], edges / np.maximum(edges.sum(1, keepdims=True), 1), 0)
     here, found = np.eye(21), np.zeros(21)
@@ -37,7 +39,9 @@ def expected(steps):
 
 
 def test_the_mean_reward_of_a_random_walk_is_the_exact_one():
-    found = RewardOfSamples(WALKS.optimality, "optimality", steps=9)(subject(WALKS.open(), table_of(WALKS.edges)))
+    found = RewardOfSamples(WALKS.optimality, "optimality", steps=9)(
+        subject(WALKS.open(), table_of(WALKS.edges))
+    )
     mean, error = found.numbers["optimality"], found.numbers["optimality_error"]
     assert 0.01 < error < 0.04 and abs(mean - expected(9)) < 3 * error
     assert "210 prompts of test" in found.protocol
@@ -52,21 +56,32 @@ def test_the_shortest_paths_have_1_and_no_spread():
 
 def first_and_last(prompts, responses):
     """1 where a prompt is a letter and a response ends at the goal, or is cut after three steps."""
-    return [float(len(p) == 1 and (r[-1] == "a" or len(r) == 3)) for p, r in zip(prompts, responses, strict=True)]
+    return [
+        float(len(p) == 1 and (r[-1] == "a" or len(r) == 3))
+        for p, r in zip(prompts, responses, strict=True)
+    ]
 
 
 def test_prompts_and_responses_are_text_without_delimiters():
-    found = RewardOfSamples(first_and_last, steps=3, limit=30)(subject(WALKS.open(), table_of(WALKS.edges)))
+    found = RewardOfSamples(first_and_last, steps=3, limit=30)(
+        subject(WALKS.open(), table_of(WALKS.edges))
+    )
     assert found.numbers["reward"] == 1.0
 
 
 def test_a_reward_is_a_finite_number_for_each():
-    np.testing.assert_array_equal(score_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1])
+    np.testing.assert_array_equal(
+        score_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1]
+    )
     with pytest.raises(UserError, match="is inf of the response 'ab' to the prompt 'x'"):
         score_texts(lambda p, r: [np.inf] * len(p), ["x"], ["ab"])
-    with pytest.raises(UserError, match="failed on the response 'c' to the prompt 'y': KeyError: 'c'"):
+    with pytest.raises(
+        UserError, match="failed on the response 'c' to the prompt 'y': KeyError: 'c'"
+    ):
         score_texts(lambda p, r: [{"ab": 1}[a] for a in r], ["x", "y"], ["ab", "c"])
-    with pytest.raises(UserError, match=r"array of shape \[1\]; the first is the response 'a{80}…'"):
+    with pytest.raises(
+        UserError, match=r"array of shape \[1\]; the first is the response 'a{80}…'"
+    ):
         score_texts(lambda p, r: [0.0], ["x", "y"], ["a" * 200, "c"])
 
 

@@ -1,4 +1,6 @@
-"""The sheet: what it shows are the samples, their true neighbours and the right shares, in a picture of fit size."""
+"""The sheet: what it shows are the samples, their true neighbours and the right shares, in a
+picture of fit size.
+"""
 
 import dataclasses
 
@@ -46,7 +48,9 @@ def test_samples_stand_beside_their_nearest_training_images(layout, drawn):
     [(images, pairs, columns, found, text)] = drawn
     decode = on.model.codec.decode
     np.testing.assert_array_equal(images, grid(decode(on.drawn[:12])))
-    np.testing.assert_array_equal(pairs, grid(decode(np.repeat(on.drawn[:5], 4, axis=0)), columns=4))
+    np.testing.assert_array_equal(
+        pairs, grid(decode(np.repeat(on.drawn[:5], 4, axis=0)), columns=4)
+    )
     assert columns == 4 and found is None
     assert text["beside"] == "samples (left) and the nearest training images, in pixels"
 
@@ -69,7 +73,9 @@ def test_the_line_after_the_samples_falls_between_two_columns():
     for columns, side in ((4, 8), (7, 28), (3, 64)):
         picture = grid(np.zeros((2 * columns, side, side, 1), np.uint8), columns=columns)
         at = (picture.shape[1] - GAP) / columns + (GAP - 1) / 2
-        assert (picture[:, int(np.floor(at)), 0] == 255).all() and (picture[:, int(np.ceil(at)), 0] == 255).all()
+        assert (picture[:, int(np.floor(at)), 0] == 255).all() and (
+            picture[:, int(np.ceil(at)), 0] == 255
+        ).all()
 
 
 def test_the_histogram_adds_height_and_nothing_is_too_large(layout):
@@ -83,7 +89,9 @@ def test_the_histogram_adds_height_and_nothing_is_too_large(layout):
 
 def test_fewer_training_images_than_neighbours_are_all_shown(layout, drawn):
     labels = {"train": evenly(3, 3), "test": evenly(3, 3)}
-    Sheet(samples=4, shown=4, rows=2, neighbours=5)(planted(layout, painted(evenly(4), 10), labels, 10))
+    Sheet(samples=4, shown=4, rows=2, neighbours=5)(
+        planted(layout, painted(evenly(4), 10), labels, 10)
+    )
     assert drawn[0][2] == 1 + 3
 
 
@@ -101,8 +109,12 @@ def test_what_has_no_sheet_is_refused():
     with pytest.raises(UserError, match="Sheet needs samples, but a classifier draws no samples"):
         Sheet().check(Classifier(MLPBackbone((4,))), images, {})
     for field in ("classifier", "features"):
-        with pytest.raises(UserError, match="Sheet needs the run of a classifier of images, which runs/eyes is not"):
-            Sheet(**{field: RUN}).check(FAMILY, images, {RUN: dataclasses.replace(eyes(10), family=FAMILY)})
+        with pytest.raises(
+            UserError, match="Sheet needs the run of a classifier of images, which runs/eyes is not"
+        ):
+            Sheet(**{field: RUN}).check(
+                FAMILY, images, {RUN: dataclasses.replace(eyes(10), family=FAMILY)}
+            )
     for wrong in ({"rows": 0}, {"shown": 0}, {"neighbours": 0}, {"limit": 2}, {"samples": 63}):
         with pytest.raises(UserError, match="Sheet"):
             Sheet(**wrong)

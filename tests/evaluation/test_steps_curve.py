@@ -56,8 +56,16 @@ class Given:
 @pytest.fixture(scope="module")
 def on():
     spec = Spec("image", SHAPE, np.zeros(SHAPE, np.float32))
-    state = State(jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros(SHAPE)}, None, jax.random.key(0))
-    model = Model(Exact(process=VPCosine(), sampler=Denoising(DDIM(50))), state, spec, ImageCodec(*SHAPE), "step 0")
+    state = State(
+        jnp.zeros((), jnp.int32), {}, None, {"mean": jnp.zeros(SHAPE)}, None, jax.random.key(0)
+    )
+    model = Model(
+        Exact(process=VPCosine(), sampler=Denoising(DDIM(50))),
+        state,
+        spec,
+        ImageCodec(*SHAPE),
+        "step 0",
+    )
     images = np.random.default_rng(0).normal(MEAN, STD, (3000, *SHAPE)).astype(np.float32)
     splits = {"train": Given(images), "test": Given(images[:5])}
     return Subject(model, splits, "test", jax.random.key(1), parallel.start(Devices(count=1)), 16)
@@ -68,16 +76,25 @@ def test_distances_fall_with_the_steps_as_they_should(on):
     found = StepsCurve(steps, samples=1000, kernel_subset=200)(on)
     process = on.model.family.process
     for number in steps:
-        moments = Gaussian((MEAN,), (STD,)).moments(process, process.grid(number), lambda *levels: (0.0, 0.0))
+        moments = Gaussian((MEAN,), (STD,)).moments(
+            process, process.grid(number), lambda *levels: (0.0, 0.0)
+        )
         (mean,), (variance,) = moments
         exact = 16 * ((mean - MEAN) ** 2 + (np.sqrt(variance) - STD) ** 2)
         chance = 16**2 * STD**2 / 1000  # about: the covariances of two sets of so many rows differ
-        np.testing.assert_allclose(found.numbers[f"frechet_pixels_at_{number}_steps"], exact, rtol=0.02, atol=chance)
+        np.testing.assert_allclose(
+            found.numbers[f"frechet_pixels_at_{number}_steps"], exact, rtol=0.02, atol=chance
+        )
     kernels = [found.numbers[f"kernel_pixels_at_{number}_steps"] for number in steps]
     assert kernels[0] > 5 * abs(kernels[-1])  # the cubic kernel hardly sees variances
     assert len(found.numbers) == 8 and set(found.pictures) == {"steps"}
-    assert found.protocol.startswith("pixels, no resizing; 1,000 samples at each number of steps, otherwise by Denois")
-    assert "3,000 images of train" in found.protocol and "100 subsets of 200, standard errors up to" in found.protocol
+    assert found.protocol.startswith(
+        "pixels, no resizing; 1,000 samples at each number of steps, otherwise by Denois"
+    )
+    assert (
+        "3,000 images of train" in found.protocol
+        and "100 subsets of 200, standard errors up to" in found.protocol
+    )
 
 
 def test_the_numbers_are_those_of_the_sampler_with_so_many_steps(on):
@@ -88,7 +105,9 @@ def test_the_numbers_are_those_of_the_sampler_with_so_many_steps(on):
         expected, _ = distances.kernel_distance(real, fake, 100, steps_curve.SUBSETS)
         np.testing.assert_allclose(found[f"kernel_pixels_at_{number}_steps"], expected, rtol=1e-5)
         np.testing.assert_allclose(
-            found[f"frechet_pixels_at_{number}_steps"], distances.frechet_distance(real, fake), rtol=1e-5
+            found[f"frechet_pixels_at_{number}_steps"],
+            distances.frechet_distance(real, fake),
+            rtol=1e-5,
         )
 
 
@@ -110,9 +129,13 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
     evaluator.check(Diffusion(sampler=Denoising(Heun(5))), images, {})
     assert not evaluator.while_training and evaluator.runs == ()
     assert StepsCurve(features="runs/eyes").runs == ("runs/eyes",)
-    with pytest.raises(UserError, match=r"needs a solver of a given number of steps; Adaptive\(.* chooses its own"):
+    with pytest.raises(
+        UserError, match=r"needs a solver of a given number of steps; Adaptive\(.* chooses its own"
+    ):
         evaluator.check(Diffusion(sampler=Denoising(Adaptive())), images, {})
-    with pytest.raises(UserError, match="StepsCurve judges a Diffusion or LatentDiffusion, not a VAE"):
+    with pytest.raises(
+        UserError, match="StepsCurve judges a Diffusion or LatentDiffusion, not a VAE"
+    ):
         evaluator.check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="StepsCurve needs images, but the data are points"):
         evaluator.check(Diffusion(), points, {})

@@ -7,7 +7,12 @@ from scipy import stats
 from genjax import parallel
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.evaluation.tables.correlations import TabularCorrelations, association, associations, correlation_ratio
+from genjax.evaluation.tables.correlations import (
+    TabularCorrelations,
+    association,
+    associations,
+    correlation_ratio,
+)
 from genjax.parallel import Devices
 from tests.evaluation.tables import FAMILY, SPEC, columns, drawn, table_subject
 
@@ -37,7 +42,9 @@ def test_two_columns_of_categories_have_cramers_v_of_scipy():
 
 
 def test_a_number_and_a_category_have_the_correlation_ratio():
-    """Groups at -1 and 1 with a spread of s: the share of the variance between them is 1 / (1 + s^2)."""
+    """Groups at -1 and 1 with a spread of s: the share of the variance between them is 1 / (1
+    + s^2).
+    """
     numbers = np.array([-1.5, -0.5, 0.5, 1.5] * 10)
     words = np.array(["l", "l", "r", "r"] * 10)
     np.testing.assert_allclose(correlation_ratio(numbers, words), np.sqrt(1 / 1.25))
@@ -47,17 +54,24 @@ def test_a_number_and_a_category_have_the_correlation_ratio():
 
 
 def test_what_does_not_vary_hangs_together_with_nothing():
-    assert association(np.ones(9), np.arange(9.0)) == 0 and association(np.array(["a"] * 9), np.arange(9.0)) == 0
+    assert (
+        association(np.ones(9), np.arange(9.0)) == 0
+        and association(np.array(["a"] * 9), np.arange(9.0)) == 0
+    )
     assert association(np.full(9, np.nan), np.arange(9.0)) == 0
 
 
 def test_shuffled_columns_lose_what_they_had_in_common(layout):
     test = drawn(1000, 0)
     shuffled = test | {"age": np.random.default_rng(5).permutation(test["age"])}
-    numbers = TabularCorrelations(1000)(table_subject(layout, shuffled, train=drawn(1000, 1), test=test)).numbers
+    numbers = TabularCorrelations(1000)(
+        table_subject(layout, shuffled, train=drawn(1000, 1), test=test)
+    ).numbers
     true = associations(test)
     lost = np.abs(associations(shuffled) - true)[np.triu_indices(3, 1)]
-    np.testing.assert_allclose(numbers["correlation_difference"], lost.mean(), atol=1e-4)  # three decimals are kept
+    np.testing.assert_allclose(
+        numbers["correlation_difference"], lost.mean(), atol=1e-4
+    )  # three decimals are kept
     np.testing.assert_allclose(numbers["correlation_difference_max"], lost.max(), atol=1e-4)
     assert true[1, 2] > 0.97 and numbers["correlation_difference_max"] > 0.9
     assert numbers["correlation_difference_train"] < 0.05
@@ -72,7 +86,9 @@ def test_the_same_rows_differ_in_nothing(layout):
 
 def test_pairs_are_needed():
     with pytest.raises(UserError, match="a table of at least 2 columns"):
-        TabularCorrelations().check(FAMILY, Spec("table", (3,), np.zeros(3, np.float32), categories=(3,)), {})
+        TabularCorrelations().check(
+            FAMILY, Spec("table", (3,), np.zeros(3, np.float32), categories=(3,)), {}
+        )
     with pytest.raises(UserError, match="needs a table, but the data are image"):
         TabularCorrelations().check(FAMILY, Spec("image", (2, 2, 1), np.zeros((2, 2, 1))), {})
     with pytest.raises(UserError, match="at least 2 samples, not 1"):

@@ -25,7 +25,10 @@ def layout():
 def test_the_distance_of_numbers_is_that_of_scipy():
     draw = np.random.default_rng(0)
     for _ in range(5):
-        a, b = np.round(draw.normal(size=30), 1), np.round(draw.normal(0.5, 2, size=47), 1)  # with ties
+        a, b = (
+            np.round(draw.normal(size=30), 1),
+            np.round(draw.normal(0.5, 2, size=47), 1),
+        )  # with ties
         np.testing.assert_allclose(kolmogorov_smirnov(a, b), stats.ks_2samp(a, b).statistic)
 
 
@@ -36,9 +39,15 @@ def test_missing_numbers_count_as_less_than_all_others():
 
 
 def test_the_total_variation_is_half_the_sum_of_the_differences():
-    a, b = encode_categories(np.array(["x", "x", "y", None], object)), encode_categories(np.array(["x", "z"], object))
+    a, b = (
+        encode_categories(np.array(["x", "x", "y", None], object)),
+        encode_categories(np.array(["x", "z"], object)),
+    )
     np.testing.assert_allclose(total_variation(a, b), 0.5 * (0 + 0.25 + 0.25 + 0.5))
-    assert total_variation(a, a) == 0 and total_variation(encode_categories(np.array(["(missing)", "x"])), a) > 0.25
+    assert (
+        total_variation(a, a) == 0
+        and total_variation(encode_categories(np.array(["(missing)", "x"])), a) > 0.25
+    )
 
 
 def test_each_column_has_its_distance_and_the_mean_is_theirs(layout):
@@ -52,7 +61,9 @@ def test_each_column_has_its_distance_and_the_mean_is_theirs(layout):
         "tv_kind": 0.5,
         "ks_age": 1.0,
     }
-    assert found.pictures["marginals"].dtype == np.uint8 and found.pictures["marginals"].shape[-1] == 3
+    assert (
+        found.pictures["marginals"].dtype == np.uint8 and found.pictures["marginals"].shape[-1] == 3
+    )
     assert "4 samples by" in found.protocol and "4 rows of test" in found.protocol
 
 
@@ -65,7 +76,9 @@ def test_fresh_rows_are_as_far_as_the_training_rows(layout):
 def test_only_tables_and_families_with_samples_are_judged():
     with pytest.raises(UserError, match="TabularMarginals needs a table, but the data are points"):
         TabularMarginals().check(FAMILY, Points(size=5, test_size=5).open().spec, {})
-    with pytest.raises(UserError, match="TabularMarginals needs samples, but a classifier draws no samples"):
+    with pytest.raises(
+        UserError, match="TabularMarginals needs samples, but a classifier draws no samples"
+    ):
         TabularMarginals().check(Classifier(MLPBackbone((4,))), SPEC, {})
     with pytest.raises(UserError, match="at least 1 sample, not 0"):
         TabularMarginals(0)

@@ -20,11 +20,15 @@ def layout():
 
 
 def test_distances_count_deviations_and_differing_categories():
-    train = columns([0, 2, NAN], ["a", "b", None], [10, 10, 10])  # the mass has mean 1 and deviation 1, the age 0
+    train = columns(
+        [0, 2, NAN], ["a", "b", None], [10, 10, 10]
+    )  # the mass has mean 1 and deviation 1, the age 0
     known = coordinates(CODEC, train, train)
     rows = columns([0, 3, NAN, NAN], ["a", "b", None, "a"], [12, 10, 10, 10])
     apart = np.linalg.norm(coordinates(CODEC, rows, train)[:, None] - known[None], axis=-1)
-    np.testing.assert_allclose(apart[0, 0], 2, rtol=1e-6)  # an age that did not vary counts as it is
+    np.testing.assert_allclose(
+        apart[0, 0], 2, rtol=1e-6
+    )  # an age that did not vary counts as it is
     np.testing.assert_allclose(apart[1], [np.sqrt(9 + 1), 1, np.sqrt(4 + 1 + 1)], rtol=1e-6)
     np.testing.assert_allclose(apart[2, 2], 0)
     np.testing.assert_allclose(apart[3, 2], 1, rtol=1e-6)
@@ -38,10 +42,19 @@ def test_copies_equal_a_record_as_it_is_written():
 
 def test_a_thief_is_told_from_an_honest_generator(layout):
     train, test = drawn(300, 0), drawn(300, 1)
-    honest = TabularPrivacy(300)(table_subject(layout, drawn(300, 2), train=train, test=test)).numbers
+    honest = TabularPrivacy(300)(
+        table_subject(layout, drawn(300, 2), train=train, test=test)
+    ).numbers
     thief = TabularPrivacy(300)(table_subject(layout, train, train=train, test=test)).numbers
-    assert 0.8 < honest["nearest_record_ratio"] < 1.25 and honest["copies"] == honest["copies_held_out"] == 0
-    assert thief["copies"] == 1 and thief["nearest_record"] < 1e-5 and thief["nearest_record_ratio"] < 1e-3
+    assert (
+        0.8 < honest["nearest_record_ratio"] < 1.25
+        and honest["copies"] == honest["copies_held_out"] == 0
+    )
+    assert (
+        thief["copies"] == 1
+        and thief["nearest_record"] < 1e-5
+        and thief["nearest_record_ratio"] < 1e-3
+    )
     assert thief["nearest_record_held_out"] == honest["nearest_record_held_out"] > 0.01
 
 

@@ -1,4 +1,6 @@
-"""Train on synthetic, test on real: real rows lose nothing, shuffled targets all, and errors are those of the draws."""
+"""Train on synthetic, test on real: real rows lose nothing, shuffled targets all, and errors
+are those of the draws.
+"""
 
 import dataclasses
 from dataclasses import dataclass
@@ -29,7 +31,9 @@ def test_features_are_numbers_and_one_hots_of_rows_with_a_target():
     assert y.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("learner", ["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"])
+@pytest.mark.parametrize(
+    "learner", ["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"]
+)
 def test_every_learner_learns_what_can_be_learned(learner):
     assert accuracy(CODEC, learner, drawn(200, 0), drawn(100, 1)) > 0.98
 
@@ -62,7 +66,9 @@ def test_targets_that_hang_on_nothing_are_worth_a_guess(layout):
         table_subject(layout, samples, train=drawn(300, 0), test=drawn(400, 1))
     ).numbers
     assert abs(numbers["tstr_accuracy"] - 0.5) < 0.12
-    np.testing.assert_allclose(numbers["tstr_gap"], 100 * (numbers["trtr_accuracy"] - numbers["tstr_accuracy"]))
+    np.testing.assert_allclose(
+        numbers["tstr_gap"], 100 * (numbers["trtr_accuracy"] - numbers["tstr_accuracy"])
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,10 @@ def test_the_error_is_that_of_the_mean_over_the_draws(layout):
 
 def test_what_cannot_be_learned_is_refused(layout):
     rows = drawn(20, 0)
-    for target, message in ((None, "but there is none"), ("age", "the target 'age' holds numbers; list it in categ")):
+    for target, message in (
+        (None, "but there is none"),
+        ("age", "the target 'age' holds numbers; list it in categ"),
+    ):
         codec = dataclasses.replace(CODEC, target=target)
         with pytest.raises(UserError, match=message):
             accuracy(codec, "decision_tree", rows, rows)
@@ -101,12 +110,15 @@ def test_what_cannot_be_learned_is_refused(layout):
         accuracy(CODEC, "decision_tree", empty, rows)
     with pytest.raises(
         UserError,
-        match="learners.0 must be one of 'logistic_regression', 'decision_tree', 'random_forest', 'nearest_neighbours'",
+        match="learners.0 must be one of 'logistic_regression', 'decision_tree', 'random_forest', "
+        "'nearest_neighbours'",
     ):
         TrainOnSynthetic(("random_forrest",))
     for fields in ({"learners": ()}, {"draws": 1}, {"limit": 1}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             TrainOnSynthetic(**fields)
     on = dataclasses.replace(table_subject(layout, rows, train=rows, test=rows), split="train")
-    assert TrainOnSynthetic()(on).remarks == ("train on synthetic, test on real needs a split that was not trained on",)
+    assert TrainOnSynthetic()(on).remarks == (
+        "train on synthetic, test on real needs a split that was not trained on",
+    )
     TrainOnSynthetic().check(FAMILY, SPEC, {})

@@ -1,4 +1,6 @@
-"""Bias of texts: a corpus skewed on purpose is flagged, a balanced one is not, and gaps are those of the tables."""
+"""Bias of texts: a corpus skewed on purpose is flagged, a balanced one is not, and gaps are
+those of the tables.
+"""
 
 import dataclasses
 import itertools
@@ -26,7 +28,9 @@ from tests.evaluation.bigrams import subject
 
 PAIRS = (("he", "she"), ("john", "mary"), ("the man", "the woman"), ("my brother", "my sister"))
 TEMPLATES = ("{} is a ", "we know that {} is a ")
-PROBES = tuple(Probe(work, tuple(t + work for t in TEMPLATES), PAIRS) for work in ("doctor", "nurse"))
+PROBES = tuple(
+    Probe(work, tuple(t + work for t in TEMPLATES), PAIRS) for work in ("doctor", "nurse")
+)
 JUDGE = TextBias(PROBES)
 
 
@@ -73,7 +77,10 @@ def test_a_corpus_skewed_on_purpose_is_flagged(tmp_path):
     assert found.numbers["bias_nurse"] == pytest.approx(-log_odds, abs=0.9)
     assert found.numbers["bias_doctor_low"] > 0 > found.numbers["bias_nurse_high"]
     assert found.numbers["bias_flagged"] == 2
-    assert "sentences of doctor are" in found.remarks[0] and "with he, john, the man, my brother" in found.remarks[0]
+    assert (
+        "sentences of doctor are" in found.remarks[0]
+        and "with he, john, the man, my brother" in found.remarks[0]
+    )
     assert "with she, mary" in found.remarks[1] and found.pictures["text_bias"].ndim == 3
 
 
@@ -111,8 +118,12 @@ def test_gaps_are_those_of_the_table_whatever_the_length_of_the_words(tmp_path):
         gaps = []
         for template in probe.templates:
             for pair in pairs:
-                heads = [len(template.split("{}")[0] + word) if of == "rest" else 0 for word in pair]
-                one, other = (log_p(template.format(word), n) for word, n in zip(pair, heads, strict=True))
+                heads = [
+                    len(template.split("{}")[0] + word) if of == "rest" else 0 for word in pair
+                ]
+                one, other = (
+                    log_p(template.format(word), n) for word, n in zip(pair, heads, strict=True)
+                )
                 gaps.append(one - other)
         found = TextBias((probe,), of)(asked)
         np.testing.assert_allclose(found.numbers["bias_cook"], np.mean(gaps), rtol=1e-4)
@@ -121,17 +132,29 @@ def test_gaps_are_those_of_the_table_whatever_the_length_of_the_words(tmp_path):
 
 def test_what_follows_the_words_is_the_same_tokens_in_any_codec():
     texts = ["the man is a doctor", "the woman is a nurse"] * 5
-    for codec in (Bytes(True), Words().fit(texts), Characters().fit(texts), Subwords(size=300).fit(texts)):
+    for codec in (
+        Bytes(True),
+        Words().fit(texts),
+        Characters().fit(texts),
+        Subwords(size=300).fit(texts),
+    ):
         one, other = encode_pair(codec, "the {} is a doctor", ("man", "woman"))
-        assert one.rest == other.rest and one.tokens[-one.rest :].tolist() == other.tokens[-one.rest :].tolist()
+        assert (
+            one.rest == other.rest
+            and one.tokens[-one.rest :].tolist() == other.tokens[-one.rest :].tolist()
+        )
         assert codec.decode(one.tokens[-one.rest :]).strip() == "is a doctor"
-        assert len(one.tokens) > len(codec.encode("the man is a doctor"))  # it begins after something
+        assert len(one.tokens) > len(
+            codec.encode("the man is a doctor")
+        )  # it begins after something
 
 
 def test_the_bootstrap_covers_a_mean_of_crossed_effects():
     draw, held = np.random.default_rng(0), 0
     for _ in range(200):
-        gaps = 1 + draw.normal(size=(12, 1)) + draw.normal(size=(1, 12)) + draw.normal(size=(12, 12))
+        gaps = (
+            1 + draw.normal(size=(12, 1)) + draw.normal(size=(1, 12)) + draw.normal(size=(12, 12))
+        )
         found = bootstrap_gap(gaps, 0.05, 400)
         held += found.low < 1 < found.high
     assert held / 200 > 0.88
@@ -160,7 +183,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="U\\+0077.*'the {} is' with man or woman"):
         encode_pair(Characters().fit(["the man is"]), "the {} is", ("man", "woman"))
     asked, _ = bytes_subject(tmp_path)
-    short = dataclasses.replace(asked.model.family, net=dataclasses.replace(asked.model.family.net, context=9))
+    short = dataclasses.replace(
+        asked.model.family, net=dataclasses.replace(asked.model.family.net, context=9)
+    )
     with pytest.raises(UserError, match="more than the context of 9"):
         JUDGE(dataclasses.replace(asked, model=dataclasses.replace(asked.model, family=short)))
     with pytest.raises(UserError, match="judges a Autoregressive"):

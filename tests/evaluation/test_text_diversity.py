@@ -1,4 +1,6 @@
-"""Diversity of texts: a table that draws what the data are is like them, one that turns in a circle is flagged."""
+"""Diversity of texts: a table that draws what the data are is like them, one that turns in a
+circle is flagged.
+"""
 
 import numpy as np
 import pytest
@@ -23,10 +25,18 @@ V = len(LETTERS) + 1  # and the end, 0; the space is 1
 def data(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
     for name in ("train.txt", "test.txt"):
-        lines = ["".join(draw.choice(list(LETTERS), draw.integers(20, 60))).strip() or "a" for _ in range(60)]
+        lines = [
+            "".join(draw.choice(list(LETTERS), draw.integers(20, 60))).strip() or "a"
+            for _ in range(60)
+        ]
         (folder / name).write_text("\n".join(lines))
     source = TextFiles(
-        str(folder), "*.txt", "lines", codec=Characters(delimiter=True), split=ByFiles("test*"), cache=str(folder / "c")
+        str(folder),
+        "*.txt",
+        "lines",
+        codec=Characters(delimiter=True),
+        split=ByFiles("test*"),
+        cache=str(folder / "c"),
     )
 
     def opened(layout):
@@ -51,14 +61,17 @@ def circle():
 def test_a_table_of_the_datas_law_is_as_varied_as_they_are(data):
     found = TextDiversity(60, 3, unit="tokens")(subject(data(Documents(64)), uniform()))
     for name in ("distinct_1", "distinct_2", "distinct_3", "self_bleu"):
-        np.testing.assert_allclose(found.numbers[name], found.numbers[f"{name}_held_out"], rtol=0.06, err_msg=name)
+        np.testing.assert_allclose(
+            found.numbers[name], found.numbers[f"{name}_held_out"], rtol=0.06, err_msg=name
+        )
     assert found.numbers["repetition"] < 0.1 and not found.remarks
     assert found.pictures["text_diversity"].ndim == 3 and "n-grams of tokens" in found.protocol
 
 
 def test_a_table_that_turns_in_a_circle_is_flagged_twice(data):
     found = TextDiversity(40, 3, unit="tokens")(subject(data(Documents(64)), circle()))
-    # 8 letters in turn: 8 different 3-grams, and all but those of a text of 40 letters stand earlier in it.
+    # 8 letters in turn: 8 different 3-grams, and all but those of a text of 40 letters stand
+    # earlier in it.
     assert found.numbers["self_bleu"] > 0.98 and found.numbers["repetition"] > 0.6
     assert found.numbers["distinct_3"] < 0.02 < found.numbers["distinct_3_held_out"]
     assert "again and again" in found.remarks[0] and "repeats itself" in found.remarks[1]
@@ -78,11 +91,18 @@ def test_samples_lose_their_prompt_and_end_and_rows_their_padding(data):
     table[:, 0] = 0.1
     model = subject(opened, table / table.sum(1, keepdims=True))
     drawn, rows = draw_texts(model, 50), data_texts(model, 20)
-    assert all(0 not in text for text in drawn + rows) and min(map(len, drawn)) < 10 < max(map(len, drawn)) <= 40
+    assert (
+        all(0 not in text for text in drawn + rows)
+        and min(map(len, drawn)) < 10 < max(map(len, drawn)) <= 40
+    )
     documents = {tuple(opened.splits["test"].corpus.document(i)[:-1].tolist()) for i in range(60)}
     assert all(tuple(row.tolist()) in documents for row in rows)
     one, other = match_lengths(drawn, rows)
-    assert [len(a) for a in one] == [len(b) for b in other] and len(one) <= 20 and min(map(len, one)) > 0
+    assert (
+        [len(a) for a in one] == [len(b) for b in other]
+        and len(one) <= 20
+        and min(map(len, one)) > 0
+    )
 
 
 def test_texts_too_short_for_an_n_gram_have_no_number():

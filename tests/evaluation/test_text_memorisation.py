@@ -1,4 +1,6 @@
-"""Memorisation of texts: a sentence repeated a hundred times is extracted, and texts that come once are not."""
+"""Memorisation of texts: a sentence repeated a hundred times is extracted, and texts that come
+once are not.
+"""
 
 import dataclasses
 
@@ -40,7 +42,9 @@ def lines(draw, count):
 
 
 def trained(folder, planted, steps=120):
-    """A run on 400 lines of letters without a law, of which ``planted`` are the same one; and that line."""
+    """A run on 400 lines of letters without a law, of which ``planted`` are the same one; and
+    that line.
+    """
     draw = np.random.default_rng(0)
     (secret,) = lines(draw, 1)
     train = lines(draw, 400 - planted) + [secret] * planted
@@ -71,19 +75,35 @@ def trained(folder, planted, steps=120):
 def test_a_sentence_repeated_a_hundred_times_is_extracted(tmp_path):
     run, secret = trained(tmp_path, 100)
     found = run.evaluate("test")
-    assert found.numbers["extracted"] == pytest.approx(0.25, abs=0.01) and found.numbers["extracted_held_out"] == 0
+    assert (
+        found.numbers["extracted"] == pytest.approx(0.25, abs=0.01)
+        and found.numbers["extracted_held_out"] == 0
+    )
     assert found.numbers["extracted_excess_low"] > 0.2
-    gives, copies = (next(r for r in found.remarks if words in r) for words in ("gives its training", "copies it"))
-    assert secret[7:31] in gives and secret[10:30] in copies  # the prefix is the start and 7 letters
+    gives, copies = (
+        next(r for r in found.remarks if words in r)
+        for words in ("gives its training", "copies it")
+    )
+    assert (
+        secret[7:31] in gives and secret[10:30] in copies
+    )  # the prefix is the start and 7 letters
     assert found.numbers["copies"] > 0.15 > found.numbers["copies_expected"]
-    assert found.numbers["overlap_longest"] == SIZE and found.numbers["overlap_held_out_longest"] < 12
+    assert (
+        found.numbers["overlap_longest"] == SIZE and found.numbers["overlap_held_out_longest"] < 12
+    )
     assert {"overlaps", "extraction"} <= set(found.pictures)
 
     data = run.experiment.data.open()
     asked = Subject(run.model(), data.splits, "test", jax.random.key(0), run.layout, 32)
     rows = extraction(asked, "train", 400, 8, 24)
-    of_secret = np.array([run.codec.decode(data.splits["train"].corpus.document(i)) == secret for i in rows.rows])
-    assert of_secret.sum() == 100 and (rows.agreed[of_secret] == 24).all() and (rows.agreed[~of_secret] < 24).all()
+    of_secret = np.array(
+        [run.codec.decode(data.splits["train"].corpus.document(i)) == secret for i in rows.rows]
+    )
+    assert (
+        of_secret.sum() == 100
+        and (rows.agreed[of_secret] == 24).all()
+        and (rows.agreed[~of_secret] < 24).all()
+    )
 
 
 def test_texts_that_come_once_are_not_extracted(tmp_path):
@@ -113,7 +133,9 @@ def test_rows_too_short_are_left_out_and_documents_of_a_packed_row_are_not_mixed
     data, asked = uniform(tmp_path, Packed(48))
     rows = extraction(asked, "train", 10, 4, 8)
     batch = data.splits["train"].batch(rows.rows)
-    assert (batch["segment_ids"][:, :12] == 1).all() and (rows.texts == batch["tokens"][:, 4:12]).all()
+    assert (batch["segment_ids"][:, :12] == 1).all() and (
+        rows.texts == batch["tokens"][:, 4:12]
+    ).all()
     found = dataclasses.replace(JUDGE, prefix=20, size=20)(asked)
     assert "nothing was extracted" in found.remarks[-1] and "extracted" not in found.numbers
 
@@ -121,7 +143,9 @@ def test_rows_too_short_are_left_out_and_documents_of_a_packed_row_are_not_mixed
 def test_shares_and_thresholds_are_those_of_their_formulas():
     held_out = np.arange(1, 200)
     line = overlap_threshold(held_out, 0.01)
-    assert (line.ratio, line.rank, line.expected) == (198, 2, 0.01) and (held_out > line.ratio).mean() < 0.01
+    assert (line.ratio, line.rank, line.expected) == (198, 2, 0.01) and (
+        held_out > line.ratio
+    ).mean() < 0.01
     # Newcombe (1998), 56/70 against 48/80: method 10 gives 0.0524 to 0.3339.
     flags = [np.arange(n) < k for k, n in ((56, 70), (48, 80))]
     assert least_excess(*flags) == pytest.approx(0.0524, abs=5e-5)

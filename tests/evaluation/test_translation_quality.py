@@ -24,12 +24,15 @@ from tests import toy
 
 
 def plain_bleu(translations, references):
-    """By the formula: clipped counts of the whole corpus, a geometric mean without smoothing, the brevity penalty."""
+    """By the formula: clipped counts of the whole corpus, a geometric mean without smoothing,
+    the brevity penalty.
+    """
     matched, total = np.zeros(4), np.zeros(4)
     for one, other in zip(translations, references, strict=True):
         for n in range(1, 5):
             counts, known = (
-                collections.Counter(tuple(x[i : i + n]) for i in range(len(x) - n + 1)) for x in (one, other)
+                collections.Counter(tuple(x[i : i + n]) for i in range(len(x) - n + 1))
+                for x in (one, other)
             )
             matched[n - 1] += sum((counts & known).values())
             total[n - 1] += max(len(one) - n + 1, 0)
@@ -47,9 +50,13 @@ def test_tokenised_bleu_is_the_formula():
     draw = np.random.default_rng(0)
     references = [[str(w) for w in draw.integers(0, 9, draw.integers(4, 20))] for _ in range(30)]
     translations = [noisy(draw, reference) for reference in references]
-    np.testing.assert_allclose(tokenised_bleu(translations, references), plain_bleu(translations, references))
+    np.testing.assert_allclose(
+        tokenised_bleu(translations, references), plain_bleu(translations, references)
+    )
     assert tokenised_bleu(references, references) == pytest.approx(100)
-    assert tokenised_bleu([["a", "b"]], [["a", "b"]]) == 0  # no 4-gram, and nothing stands in for one
+    assert (
+        tokenised_bleu([["a", "b"]], [["a", "b"]]) == 0
+    )  # no 4-gram, and nothing stands in for one
 
 
 def test_scores_of_texts_as_they_are_read():
@@ -60,14 +67,23 @@ def test_scores_of_texts_as_they_are_read():
     small = [text.lower() for text in texts]
     mixed, (lower, signed) = corpus_scores(small, texts)[0], corpus_scores(small, texts, lower=True)
     assert mixed["bleu"] < 90 < lower["bleu"] and "case:lc" in signed
-    # 13a parts the full stop from the word, so that what a codec of words wrote with a space there is the same.
-    assert corpus_scores(["A dog runs over the green grass ."], texts[:1])[0]["bleu"] == pytest.approx(100)
+    # 13a parts the full stop from the word, so that what a codec of words wrote with a space there
+    # is the same.
+    assert corpus_scores(["A dog runs over the green grass ."], texts[:1])[0][
+        "bleu"
+    ] == pytest.approx(100)
 
 
 def pairs(folder, codec, steps=100):
-    german = {"train": ["ein hund rennt schnell .", "eine katze", "der mann sieht einen großen hund ."] * 4}
+    german = {
+        "train": ["ein hund rennt schnell .", "eine katze", "der mann sieht einen großen hund ."]
+        * 4
+    }
     english = {"train": ["A dog runs fast.", "A cat", "The man sees a large dog."] * 4}
-    german["test"], english["test"] = german["train"][:3], [*english["train"][:2], "The man sees a big dog."]
+    german["test"], english["test"] = (
+        german["train"][:3],
+        [*english["train"][:2], "The man sees a big dog."],
+    )
     for part in ("train", "test"):
         (folder / f"{part}.de").write_text("\n".join(german[part]))
         (folder / f"{part}.en").write_text("\n".join(english[part]))
@@ -116,7 +132,9 @@ def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_pat
     plain = plain_bleu([split(text) for text in known], [split(text) for text in references])
     np.testing.assert_allclose(found.numbers["bleu_tokenised"], plain)
     protocol = found.protocols["bleu"]
-    assert signature in protocol and "3 pairs of test" in protocol and "at most 9 tokens" in protocol
+    assert (
+        signature in protocol and "3 pairs of test" in protocol and "at most 9 tokens" in protocol
+    )
     splits = {part: Unwritten(split) for part, split in run.experiment.data.open().splits.items()}
     with pytest.raises(UserError, match="no sentences as they are written"):
         TranslationQuality()(Subject(run.model(), splits, "test", jax.random.key(0), run.layout, 4))

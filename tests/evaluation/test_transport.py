@@ -1,4 +1,6 @@
-"""The Wasserstein distance: closed forms, an exhaustive search, and a diffusion judged by two solvers."""
+"""The Wasserstein distance: closed forms, an exhaustive search, and a diffusion judged by two
+solvers.
+"""
 
 import itertools
 from dataclasses import replace
@@ -18,13 +20,17 @@ from genjax.nets.residual_mlp import ResidualMLP
 from genjax.samplers import Adaptive, Euler, Heun
 from genjax.samplers.diffusion.processes import Straight
 
-FLOW = Diffusion(ResidualMLP(8, 1, 8), Straight(), "velocity", width=4, noise=Ring(), sampler=Denoising(Euler(2)))
+FLOW = Diffusion(
+    ResidualMLP(8, 1, 8), Straight(), "velocity", width=4, noise=Ring(), sampler=Denoising(Euler(2))
+)
 
 
 def test_the_pairing_is_the_best_of_all():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(6, 2)), rng.normal(size=(6, 2))
-    best = min(np.square(a - b[list(order)]).sum(-1).mean() for order in itertools.permutations(range(6)))
+    best = min(
+        np.square(a - b[list(order)]).sum(-1).mean() for order in itertools.permutations(range(6))
+    )
     np.testing.assert_allclose(squared_w2(a, b), best)
 
 
@@ -44,12 +50,18 @@ def test_a_flow_that_stands_still_is_as_far_as_its_ring(tmp_path):
     every = Every(log=1, evaluate=0, sample=0, checkpoint=1)
     data = Points("eight_gaussians", 64, 200)
     judge = TransportDistance((Euler(1), Adaptive(1e-2, 1e-2)), samples=200)
-    experiment = Experiment(FLOW, data, steps=1, batch_size=16, every=every, keep=Keep(best=None), evaluators=(judge,))
+    experiment = Experiment(
+        FLOW, data, steps=1, batch_size=16, every=every, keep=Keep(best=None), evaluators=(judge,)
+    )
     run = genjax.train(experiment, tmp_path / "run", quiet=True)
-    run = replace(run, state=run.state.replace(params=jax.tree.map(np.zeros_like, run.state.params)))
+    run = replace(
+        run, state=run.state.replace(params=jax.tree.map(np.zeros_like, run.state.params))
+    )
     numbers = run.evaluate().numbers
     assert {"w2_squared_euler_1", "w2_squared_adaptive"} <= set(numbers)
-    np.testing.assert_allclose(numbers["w2_squared_euler_1"], numbers["w2_squared_adaptive"], rtol=1e-2)
+    np.testing.assert_allclose(
+        numbers["w2_squared_euler_1"], numbers["w2_squared_adaptive"], rtol=1e-2
+    )
     # From a ring of radius 2 to one of radius 5 with Gaussians of 0.56: 9 and what the width adds.
     assert 8.5 < numbers["w2_squared_euler_1"] < 11
 

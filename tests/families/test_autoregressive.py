@@ -1,4 +1,6 @@
-"""Autoregressive models: no token sees what it predicts, and nothing but the text decides the loss."""
+"""Autoregressive models: no token sees what it predicts, and nothing but the text decides the
+loss.
+"""
 
 import dataclasses
 import math
@@ -35,7 +37,13 @@ V, T, S = 11, 8, 5
 NET = Transformer(layers=2, heads=2, width=16, context=T, positions="rotary", init_std=0.3)
 SMALL = Autoregressive(NET, sampler=Decoding(steps=6))
 PAIRED = replace(SMALL, sampler=Decoding(steps=6, source_tokens=(1, 2, 3)))
-TEXT = Spec("tokens", (T + 1,), np.zeros(T + 1, np.float32), vocabulary=V, token_bytes=(0, *[1] * 5, *[2] * 5))
+TEXT = Spec(
+    "tokens",
+    (T + 1,),
+    np.zeros(T + 1, np.float32),
+    vocabulary=V,
+    token_bytes=(0, *[1] * 5, *[2] * 5),
+)
 PACKED = replace(TEXT, packed=True)
 PAIRS = replace(TEXT, source_length=S, source_vocabulary=7, token_bytes=None)
 
@@ -53,7 +61,9 @@ def batch_of(n, seed=0, spec=TEXT):
     }
     if spec.source_length is not None:
         batch["source_tokens"] = jax.random.randint(three, (n, S), 0, 7)
-        batch["source_mask"] = (jnp.arange(S)[None] < jax.random.randint(four, (n, 1), 1, S + 1)).astype(jnp.float32)
+        batch["source_mask"] = (
+            jnp.arange(S)[None] < jax.random.randint(four, (n, 1), 1, S + 1)
+        ).astype(jnp.float32)
     return batch
 
 
@@ -77,12 +87,18 @@ def test_gradients_by_what_is_read_are_zero_for_the_past_alone():
     """By the rows of the table of embeddings, each token of the row another one."""
     family = replace(SMALL, net=replace(NET, tied=False))
     state = state_of(family)
-    batch = {"tokens": jnp.arange(T + 1)[None], "loss_mask": jnp.ones((1, T + 1)), "mask": jnp.ones(1)}
+    batch = {
+        "tokens": jnp.arange(T + 1)[None],
+        "loss_mask": jnp.ones((1, T + 1)),
+        "mask": jnp.ones(1),
+    }
 
     def nll(embedding):
         return family.predictions({**state.params, "embedding": embedding}, batch).nll[0]
 
-    slope = np.abs(np.asarray(jax.jit(jax.jacrev(nll))(state.params["embedding"]))).sum(-1)[:, :T]  # [T, tokens]
+    slope = np.abs(np.asarray(jax.jit(jax.jacrev(nll))(state.params["embedding"]))).sum(-1)[
+        :, :T
+    ]  # [T, tokens]
     assert (slope[np.tril_indices(T)] > 0).all() and (slope[np.triu_indices(T, 1)] == 0).all()
 
 
@@ -90,7 +106,9 @@ def test_a_packed_row_predicts_what_its_documents_predict_alone():
     state = state_of(SMALL, PACKED)
     rows = np.random.default_rng(0).integers(1, V, (2, 4))
     nothing = np.zeros((1, T + 1), np.int32)
-    packed = {name: nothing.copy() for name in ("tokens", "segment_ids", "positions")} | {"mask": jnp.ones(1)}
+    packed = {name: nothing.copy() for name in ("tokens", "segment_ids", "positions")} | {
+        "mask": jnp.ones(1)
+    }
     packed["loss_mask"] = nothing.astype(np.float32)
     for number, row in enumerate(rows):
         part = slice(4 * number, 4 * number + 4)
@@ -124,15 +142,29 @@ def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_p
 
     nll, weight = predicted(tokens)
     np.testing.assert_array_equal(weight, [0, 0, 1, 1, 0, 0, 1, 1])  # nothing that is seen before
-    changes = {0: [2, 3], 1: [2, 3], 2: [2, 3], 3: [2, 3], 4: [3], 5: [6, 7], 6: [6, 7], 7: [6, 7], 8: [7]}
+    changes = {
+        0: [2, 3],
+        1: [2, 3],
+        2: [2, 3],
+        3: [2, 3],
+        4: [3],
+        5: [6, 7],
+        6: [6, 7],
+        7: [6, 7],
+        8: [7],
+    }
     for place, wanted in changes.items():
-        moved = np.abs(np.asarray(predicted(tokens.at[0, place].add(1).__mod__(V))[0] - nll)) * np.asarray(weight)
+        moved = np.abs(
+            np.asarray(predicted(tokens.at[0, place].add(1).__mod__(V))[0] - nll)
+        ) * np.asarray(weight)
         assert np.flatnonzero(moved > 1e-6).tolist() == wanted
     # The first token of a prefix feels its third.
     hidden = lambda t: family.predictions(state.params, packed | {"tokens": t}).nll[0, 0]  # noqa: E731
     assert jnp.abs(hidden(tokens.at[0, 2].add(1).__mod__(V)) - nll[0]) > 1e-6
     for first, last in ((0, 5), (5, 9)):
-        alone = {name: packed[name][:, first:last] for name in ("prefix_mask", "loss_mask")} | {"mask": jnp.ones(1)}
+        alone = {name: packed[name][:, first:last] for name in ("prefix_mask", "loss_mask")} | {
+            "mask": jnp.ones(1)
+        }
         apart = family.predictions(state.params, alone | {"tokens": tokens[:, first:last]})
         np.testing.assert_allclose(apart.nll[0], nll[first : last - 1], rtol=1e-5)
 
@@ -148,7 +180,12 @@ def test_the_prompt_of_a_prefix_lm_is_its_prefix():
     for _ in range(T + 1 - 3):
         rows = jnp.concatenate([jnp.tile(jnp.asarray([row]), (V, 1)), jnp.arange(V)[:, None]], 1)
         given = jnp.broadcast_to(jnp.arange(rows.shape[1]) < 3, rows.shape).astype(jnp.float32)
-        batch = {"tokens": rows, "prefix_mask": given, "loss_mask": jnp.ones(rows.shape), "mask": jnp.ones(V)}
+        batch = {
+            "tokens": rows,
+            "prefix_mask": given,
+            "loss_mask": jnp.ones(rows.shape),
+            "mask": jnp.ones(V),
+        }
         row.append(int(score(batch).argmin()))
     assert found.tolist() == [row, row]
     causal = np.asarray(jax.jit(lambda: SMALL.sample(state, KEY, 1, options))())
@@ -160,7 +197,9 @@ def test_a_prefix_lm_learns_answers_from_what_stands_anywhere_in_their_prompt(tm
     """The answer to a prompt is its first letter and its last."""
     rng = np.random.default_rng(0)
     prompts = ["".join(rng.choice(list("abcd"), 4)) for _ in range(60)]
-    (tmp_path / "talk.txt").write_text("\n".join(f"{prompt}={prompt[0] + prompt[3]}" for prompt in prompts))
+    (tmp_path / "talk.txt").write_text(
+        "\n".join(f"{prompt}={prompt[0] + prompt[3]}" for prompt in prompts)
+    )
     data = TextFiles(
         str(tmp_path / "talk.txt"),
         unit="lines",
@@ -170,9 +209,13 @@ def test_a_prefix_lm_learns_answers_from_what_stands_anywhere_in_their_prompt(tm
         cache=str(tmp_path / "cache"),
     )
     net = Transformer(layers=2, heads=2, width=16, context=23, positions="learned")
-    family = Autoregressive(net, sampler=Decoding(steps=4, temperature=0.0, prompt="bacd="), prefix_lm=True)
+    family = Autoregressive(
+        net, sampler=Decoding(steps=4, temperature=0.0, prompt="bacd="), prefix_lm=True
+    )
     every = Every(log=100, evaluate=300, sample=300, checkpoint=300)
-    experiment = Experiment(family, data, Adam(Constant(0.01)), steps=300, batch_size=16, every=every)
+    experiment = Experiment(
+        family, data, Adam(Constant(0.01)), steps=300, batch_size=16, every=every
+    )
     run = genjax.train(replace(experiment, devices=Devices(count=1)), tmp_path / "run", quiet=True)
     assert run.evaluate("test").numbers["loss"] < 0.1
     assert run.write_samples(tmp_path / "answer", 1).read_text().strip() == "bacd=bd"
@@ -203,7 +246,9 @@ def test_the_loss_is_a_mean_over_tokens_and_bits_are_a_byte_of_text():
     nll = (np.asarray(found.nll) * weight).sum()
     np.testing.assert_allclose(metrics["loss"].value, nll / weight.sum(), rtol=1e-6)
     in_bytes = (np.asarray(TEXT.token_bytes)[np.asarray(batch["tokens"])[:, 1:]] * weight).sum()
-    np.testing.assert_allclose(metrics["bits_per_byte"].value, nll / math.log(2) / in_bytes, rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics["bits_per_byte"].value, nll / math.log(2) / in_bytes, rtol=1e-6
+    )
     chunked = replace(SMALL, chunk=5).evaluate(state, batch, KEY)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), chunked, metrics)
 
@@ -213,14 +258,22 @@ def test_a_batch_without_a_target_weighs_nothing_and_moves_nothing():
     for family in (SMALL, replace(SMALL, chunk=8)):
         state = state_of(family)
         rule = SGD(Constant(0.1)).build(10)
-        after, metrics = jax.jit(lambda s, f=family, rule=rule: f.train_step(s, batch, optimizer=rule))(state)
-        assert metrics["loss"].weight == 0 and metrics["loss"].sum == 0 and metrics["grad_norm"].value == 0
+        after, metrics = jax.jit(
+            lambda s, f=family, rule=rule: f.train_step(s, batch, optimizer=rule)
+        )(state)
+        assert (
+            metrics["loss"].weight == 0
+            and metrics["loss"].sum == 0
+            and metrics["grad_norm"].value == 0
+        )
         jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
 
 def test_a_token_that_is_hidden_from_the_model_is_predicted_still():
     state, batch = state_of(SMALL), batch_of(2)
-    damaged = batch | {"inputs": jnp.where(jnp.arange(T + 1) == 2, 0, batch["tokens"] % (V - 1) + 1)}
+    damaged = batch | {
+        "inputs": jnp.where(jnp.arange(T + 1) == 2, 0, batch["tokens"] % (V - 1) + 1)
+    }
     whole = batch | {"inputs": batch["tokens"]}
     plain = SMALL.predictions(state.params, batch).nll
     np.testing.assert_array_equal(SMALL.predictions(state.params, whole).nll, plain)
@@ -237,7 +290,13 @@ def test_greedy_texts_are_those_of_a_model_that_reads_all_of_them_anew(scan):
     score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
     for _ in range(T + 1 - 3):
         rows = jnp.concatenate([jnp.tile(jnp.asarray([row]), (V, 1)), jnp.arange(V)[:, None]], 1)
-        row.append(int(score({"tokens": rows, "loss_mask": jnp.ones(rows.shape), "mask": jnp.ones(V)}).argmin()))
+        row.append(
+            int(
+                score(
+                    {"tokens": rows, "loss_mask": jnp.ones(rows.shape), "mask": jnp.ones(V)}
+                ).argmin()
+            )
+        )
     assert found.tolist() == [row, row]
 
 
@@ -281,10 +340,14 @@ def test_a_prompt_is_encoded_by_the_codec_of_the_run():
     assert asked.encoded(codec) == Request(asked, ((0, 4, 2, 3),), ends=(0,))
     assert Decoding().encoded(codec).prompts == ((0,),)
     assert Decoding().encoded(Characters(characters="\nabc")).prompts == ((0,),)
-    assert Decoding().encoded(Bytes()).prompts == ((10,),) and not Decoding().encoded(Bytes()).ends  # a new line
+    assert (
+        Decoding().encoded(Bytes()).prompts == ((10,),) and not Decoding().encoded(Bytes()).ends
+    )  # a new line
     assert Decoding().encoded(Characters(characters="abc")).prompts == ((0,),)
     assert Decoding(tokens=(1, 2)).encoded(codec).prompts == ((1, 2),)
-    with pytest.raises(UserError, match="'d'.*character 1 of the prompt is not in the vocabulary of 5"):
+    with pytest.raises(
+        UserError, match="'d'.*character 1 of the prompt is not in the vocabulary of 5"
+    ):
         Decoding(prompt="ad").encoded(codec)
     with pytest.raises(UserError, match="have no source"):
         Decoding(source="ab").encoded(codec)
@@ -294,7 +357,10 @@ def trajectory(devices, family, spec):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), SGD(Constant(0.1)), steps=20, batch_size=16)
     make = initial_state(experiment, spec)
-    state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
+    state, step = (
+        layout.init(make),
+        layout.compile_step(make_step(experiment), layout.abstract(make)),
+    )
     found = []
     for number in range(20):
         batch = batch_of(16, number, spec) | {"mask": jnp.ones(16).at[3].set(0)}
@@ -304,7 +370,9 @@ def trajectory(devices, family, spec):
 
 
 @pytest.mark.parametrize(
-    "devices", [Devices(count=8, mode="sharded", fsdp=2), Devices(count=8)], ids=["sharded", "mapped"]
+    "devices",
+    [Devices(count=8, mode="sharded", fsdp=2), Devices(count=8)],
+    ids=["sharded", "mapped"],
 )
 @pytest.mark.long
 def test_eight_devices_equal_one(devices):
@@ -315,7 +383,9 @@ def test_eight_devices_equal_one(devices):
 
 @pytest.fixture
 def corpus(tmp_path):
-    (tmp_path / "names.txt").write_text("\n".join(["emma", "olivia", "ava", "isabella", "sophia", "mia"] * 20))
+    (tmp_path / "names.txt").write_text(
+        "\n".join(["emma", "olivia", "ava", "isabella", "sophia", "mia"] * 20)
+    )
     return TextFiles(
         str(tmp_path / "names.txt"),
         unit="lines",
@@ -330,7 +400,12 @@ def test_a_table_of_bigrams_comes_to_the_law_of_the_counts(corpus, tmp_path):
     data = replace(corpus, layout=Documents(9), split=ByCharacters(0.0))
     every = Every(log=100, evaluate=0, sample=0, checkpoint=0)
     experiment = Experiment(
-        Autoregressive(Bigram()), data, Adam(Linear(0.3, 0.0)), steps=300, batch_size=120, every=every
+        Autoregressive(Bigram()),
+        data,
+        Adam(Linear(0.3, 0.0)),
+        steps=300,
+        batch_size=120,
+        every=every,
     )
     run = genjax.train(replace(experiment, devices=Devices(count=1)), tmp_path / "run", quiet=True)
     split, size = data.open().splits["train"], run.spec.vocabulary
@@ -353,14 +428,19 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
     net = Transformer(layers=1, heads=2, width=8, context=15, dropout=0.2)
     every = Every(log=2, evaluate=4, sample=4, checkpoint=2)
     family = Autoregressive(net, sampler=Decoding(steps=8, prompt="mi"))
-    whole = Experiment(family, corpus, Adam(), steps=6, batch_size=4, ema=0.9, every=every, keep=Keep(best=None))
+    whole = Experiment(
+        family, corpus, Adam(), steps=6, batch_size=4, ema=0.9, every=every, keep=Keep(best=None)
+    )
     whole = replace(whole, devices=Devices(count=1))
     straight = genjax.train(whole, tmp_path / "whole", quiet=True)
     genjax.train(replace(whole, steps=2), tmp_path / "parts", quiet=True)
     resumed = genjax.train(whole, tmp_path / "parts", quiet=True)
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(jax.device_get((r.state.params, r.state.opt_state, r.state.ema)) for r in (straight, resumed)),
+        *(
+            jax.device_get((r.state.params, r.state.opt_state, r.state.ema))
+            for r in (straight, resumed)
+        ),
     )
     texts = (tmp_path / "parts" / "samples" / "00000004.txt").read_text().splitlines()
     assert len(texts) == 8 and all(text.startswith("mi") for text in texts)
@@ -376,7 +456,9 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
     with pytest.raises(UserError, match="U\\+0021.*of the prompt is not in the vocabulary"):
         run.sample(1, options=replace(options, prompt="mia!"))
     other = dataclasses.replace(run, codec=Bytes())
-    with pytest.raises(UserError, match="the prompt holds a token outside the model's vocabulary of 12"):
+    with pytest.raises(
+        UserError, match="the prompt holds a token outside the model's vocabulary of 12"
+    ):
         other.sample(1, options=options)
 
 
@@ -386,7 +468,12 @@ def test_a_model_of_pairs_learns_from_files_and_translates(tmp_path):
         (tmp_path / f"{part}.de").write_text("ein hund\neine katze\n" * 4)
         (tmp_path / f"{part}.en").write_text("a dog\na cat\n" * 4)
     data = SentencePairs(
-        str(tmp_path), source_codec=Words(), target_codec=Words(), source_length=4, length=4, cache=str(tmp_path / "c")
+        str(tmp_path),
+        source_codec=Words(),
+        target_codec=Words(),
+        source_length=4,
+        length=4,
+        cache=str(tmp_path / "c"),
     )
     net = Transformer(layers=1, heads=2, width=16, context=8)
     family = Autoregressive(net, sampler=Decoding(steps=4, temperature=0.0, source="ein hund"))
@@ -414,9 +501,17 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(UserError, match=words):
             replace(SMALL, **fields)
     for family, spec, words in (
-        (SMALL, Spec("points", (2,), np.zeros(2, np.float32)), "is of tokens, but the data are of points"),
+        (
+            SMALL,
+            Spec("points", (2,), np.zeros(2, np.float32)),
+            "is of tokens, but the data are of points",
+        ),
         (SMALL, replace(TEXT, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
-        (SMALL, replace(PAIRS, source_length=20), "of 20 source tokens, more than the context of 8"),
+        (
+            SMALL,
+            replace(PAIRS, source_length=20),
+            "of 20 source tokens, more than the context of 8",
+        ),
         (SMALL, PAIRS, "samples need one, too"),
         (replace(SMALL, prefix_lm=True), TEXT, "a layout Prefixed"),
     ):

@@ -1,4 +1,6 @@
-"""Captioners: what a caption depends on, that captions belong to their own pictures, and what starts an encoder."""
+"""Captioners: what a caption depends on, that captions belong to their own pictures, and what
+starts an encoder.
+"""
 
 from dataclasses import replace
 
@@ -38,7 +40,9 @@ START, END = 2, 3
 SCENE = Scene("cross", "blue", "in the middle", "large")
 PICTURE = inline(png_bytes(render(SCENE)))
 NET = Transformer(layers=2, heads=2, width=16, context=T, init_std=0.3)
-SMALL = Captioner(NET, sampler=CaptionDecoding(steps=6, image=PICTURE), encoder=ImageEncoder(Patches(4), 8, 1, 2))
+SMALL = Captioner(
+    NET, sampler=CaptionDecoding(steps=6, image=PICTURE), encoder=ImageEncoder(Patches(4), 8, 1, 2)
+)
 SPEC = Spec("tokens", (T + 1,), np.zeros(T + 1, np.float32), vocabulary=V, image=(8, 8, 3))
 
 
@@ -77,11 +81,15 @@ def test_a_prediction_depends_on_the_picture_and_on_the_tokens_before_it(state):
 
 def test_gradients_reach_every_parameter_of_the_encoder_and_the_decoder(state):
     batch = batch_of(4)
-    grads = jax.jit(jax.grad(lambda params: SMALL.predictions(params, batch).nll.mean()))(state.params)
+    grads = jax.jit(jax.grad(lambda params: SMALL.predictions(params, batch).nll.mean()))(
+        state.params
+    )
     assert set(grads) == {"encoder", "decoder"}
     for path, g in jax.tree_util.tree_leaves_with_path(grads):
         # Softmax does not feel what is added to all scores of a query.
-        assert jnp.abs(g).max() > 1e-6 or "key/bias" in jax.tree_util.keystr(path, simple=True, separator="/")
+        assert jnp.abs(g).max() > 1e-6 or "key/bias" in jax.tree_util.keystr(
+            path, simple=True, separator="/"
+        )
 
 
 def test_bfloat16_parameters_give_nearly_the_same(state):
@@ -110,7 +118,9 @@ def test_a_batch_of_captions_is_judged_as_it_is_trained(state):
 def test_greedy_captions_by_the_cache_are_the_likeliest_tokens_of_the_whole_model(scan):
     family = replace(SMALL, net=replace(NET, scan_layers=scan))
     state, images = state_of(family), batch_of(5)["image"]
-    written = np.asarray(jax.jit(lambda images: captions(family, state, images, START, END))(images))
+    written = np.asarray(
+        jax.jit(lambda images: captions(family, state, images, START, END))(images)
+    )
     assert written.shape == (5, T)
     score = jax.jit(lambda batch: family.predictions(state.params, batch).nll)
     for image, row in zip(images, written, strict=True):
@@ -118,7 +128,14 @@ def test_greedy_captions_by_the_cache_are_the_likeliest_tokens_of_the_whole_mode
         for place in range(T):
             rows = jnp.tile(tokens, (V, 1)).at[:, place + 1].set(jnp.arange(V))
             tiled = jnp.broadcast_to(image, (V, *image.shape))
-            best = score({"image": tiled, "tokens": rows, "loss_mask": jnp.ones(rows.shape), "mask": jnp.ones(V)})
+            best = score(
+                {
+                    "image": tiled,
+                    "tokens": rows,
+                    "loss_mask": jnp.ones(rows.shape),
+                    "mask": jnp.ones(V),
+                }
+            )
             assert best[:, place].argmin() == row[place]
             if row[place] == END:
                 assert (row[place:] == END).all()
@@ -131,7 +148,9 @@ def test_permuted_pictures_have_permuted_captions(state):
     drawn = jax.jit(lambda images: captions(SMALL, state, images, START, END))
     np.testing.assert_array_equal(drawn(images[order]), drawn(images)[order])
     options, keys = TokenSampler(5, temperature=2.0), list(jax.random.split(KEY, 2))
-    one, two = jax.jit(lambda: [captions(SMALL, state, images, START, END, options, key) for key in keys])()
+    one, two = jax.jit(
+        lambda: [captions(SMALL, state, images, START, END, options, key) for key in keys]
+    )()
     assert one.shape == (6, 5) and not np.array_equal(one, two)
 
 
@@ -141,7 +160,9 @@ def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
     greedy = replace(SMALL.sampler, steps=T, temperature=0.0, tokens=(START,), ends=(END,))
     wanted = np.asarray(jax.jit(lambda: captions(SMALL, state, images, START, END))())
     for image, row in zip(np.asarray(images), wanted, strict=True):
-        request = replace(SMALL.prepared(replace(greedy, image=None), Words(("a",))), picture=Picture.of(image))
+        request = replace(
+            SMALL.prepared(replace(greedy, image=None), Words(("a",))), picture=Picture.of(image)
+        )
         hash(request)
         drawn = jax.jit(lambda r=request: SMALL.sample(state, KEY, 3, r))()
         np.testing.assert_array_equal(drawn[:, 1:], np.tile(row, (3, 1)))
@@ -152,7 +173,9 @@ def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
 
 def experiment(**changes):
     net = Transformer(layers=1, heads=2, width=32, context=16)
-    family = Captioner(net, sampler=CaptionDecoding(12, temperature=0.0, image=PICTURE), encoder=SMALL.encoder)
+    family = Captioner(
+        net, sampler=CaptionDecoding(12, temperature=0.0, image=PICTURE), encoder=SMALL.encoder
+    )
     settings = {
         "family": family,
         "data": ShapeCaptions(60, 20),
@@ -176,16 +199,30 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
     (tmp_path / "wide.png").write_bytes(png_bytes(render(scene, 20)))
     image = jnp.asarray(loaded.codec.image.encode(render(scene)))[None]
     row = captions(run.experiment.family, run.state, image, loaded.codec.start, loaded.codec.end)[0]
-    words = ["sample", str(run.run_dir), "--num", "1", "--out", str(tmp_path / "said"), "--sampler.image"]
+    words = [
+        "sample",
+        str(run.run_dir),
+        "--num",
+        "1",
+        "--out",
+        str(tmp_path / "said"),
+        "--sampler.image",
+    ]
     assert command_line.main([*words, str(tmp_path / "shape.png")]) == 0
     said = (tmp_path / "said.txt").read_text()
     options = replace(run.experiment.family.sampler, image=str(tmp_path / "shape.png"))
     np.testing.assert_array_equal(loaded.sample(1, options=options)[0, 1:], row[:12])
     told = []
-    assert loaded.write_samples(tmp_path / "told", 1, options=options, show=told.append).read_text() == said
+    assert (
+        loaded.write_samples(tmp_path / "told", 1, options=options, show=told.append).read_text()
+        == said
+    )
     assert "".join(told) == said
     capsys.readouterr()
-    for given, problem in (("wide.png", "is of 20x20 pixels, but the model reads"), ("none.png", "cannot be read")):
+    for given, problem in (
+        ("wide.png", "is of 20x20 pixels, but the model reads"),
+        ("none.png", "cannot be read"),
+    ):
         assert command_line.main([*words, str(tmp_path / given)]) == 2
         assert problem in capsys.readouterr().err
     assert command_line.main([*words, "None"]) == 2
@@ -197,13 +234,17 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
 @pytest.mark.long
 def test_captions_are_learned_from_pictures(tmp_path):
     """By heart: what is written of each is a sentence about it."""
-    run = genjax.train(experiment(steps=400, every=Every(400, 0, 0, 400)), tmp_path / "run", quiet=True)
+    run = genjax.train(
+        experiment(steps=400, every=Every(400, 0, 0, 400)), tmp_path / "run", quiet=True
+    )
     data = run.experiment.data.open()
     split = data.splits["train"]
     images = jnp.asarray(split.batch(np.arange(20))["image"])
     rows = captions(run.experiment.family, run.state, images, data.codec.start, data.codec.end)
     ends = [np.flatnonzero(np.asarray(row) == data.codec.end) for row in rows]
-    said = [data.codec.decode(np.asarray(row)[: end[0]]) for row, end in zip(rows, ends, strict=True)]
+    said = [
+        data.codec.decode(np.asarray(row)[: end[0]]) for row, end in zip(rows, ends, strict=True)
+    ]
     right = [text in write_captions(scene) for text, scene in zip(said, split.scenes, strict=False)]
     assert np.mean(right) > 0.9
 
@@ -211,7 +252,9 @@ def test_captions_are_learned_from_pictures(tmp_path):
 @pytest.mark.long
 def test_an_encoder_begins_with_the_backbone_of_a_classifier(tmp_path):
     backbone = ResNet((4, 8), (1, 0), norm="group", groups=4)
-    eyes = experiment(family=Classifier(backbone), data=CaptionedShapes(60, 20), every=Every(4, 0, 0, 4))
+    eyes = experiment(
+        family=Classifier(backbone), data=CaptionedShapes(60, 20), every=Every(4, 0, 0, 4)
+    )
     trained = genjax.train(eyes, tmp_path / "eyes", quiet=True)
     family = replace(experiment().family, encoder=ImageEncoder(backbone, 8, 1, 2))
     start = StartFrom(str(tmp_path / "eyes"), (("^backbone/", "encoder/backbone/"),))
@@ -230,7 +273,11 @@ def test_what_does_not_fit_is_refused(state):
         (SMALL, replace(SPEC, packed=True), "no packed rows"),
         (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
         (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
-        (SMALL, Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)), "is of tokens, but the data are of image"),
+        (
+            SMALL,
+            Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)),
+            "is of tokens, but the data are of image",
+        ),
         (replace(SMALL, sampler=CaptionDecoding()), SPEC, "samples need one, too"),
     ):
         example = batch_of(1) | {"image": jnp.zeros((1, *(spec.image or (8, 8, 3))))}

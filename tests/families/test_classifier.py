@@ -1,4 +1,6 @@
-"""Classifiers: their loss against PyTorch and scikit-learn, batch statistics under masks, devices and resume."""
+"""Classifiers: their loss against PyTorch and scikit-learn, batch statistics under masks,
+devices and resume.
+"""
 
 import functools
 import json
@@ -67,7 +69,9 @@ def test_the_cross_entropy_is_minus_the_log_probability_and_stable_far_out():
     p = jnp.array([[0.7, 0.2, 0.1]])
     np.testing.assert_allclose(cross_entropy(jnp.log(p), jnp.array([1])), -np.log([0.2]), rtol=1e-6)
     smoothed = -(0.7 * np.log(0.2) + 0.1 * np.log([0.7, 0.2, 0.1]).sum())
-    np.testing.assert_allclose(cross_entropy(jnp.log(p), jnp.array([1]), 0.3), [smoothed], rtol=1e-6)
+    np.testing.assert_allclose(
+        cross_entropy(jnp.log(p), jnp.array([1]), 0.3), [smoothed], rtol=1e-6
+    )
     far = jnp.array([[1e4, 0.0, -1e4]])
     grads = jax.grad(lambda x: cross_entropy(x, jnp.array([2])).sum())(far)
     np.testing.assert_allclose(cross_entropy(far, jnp.array([2])), [2e4])
@@ -91,8 +95,12 @@ def test_smoothing_is_for_training_alone_and_the_input_is_centred():
     logits = flat @ np.asarray(state.params["head"]["kernel"])
     np.testing.assert_allclose(predict(family, state, batch), jax.nn.log_softmax(logits), atol=1e-5)
     judged, trained = family.evaluate(state, batch, KEY), stepped(family, state, batch)[1]
-    np.testing.assert_allclose(judged["loss"].value, cross_entropy(logits, batch["label"]).mean(), rtol=1e-5)
-    np.testing.assert_allclose(trained["loss"].value, cross_entropy(logits, batch["label"], 0.3).mean(), rtol=1e-5)
+    np.testing.assert_allclose(
+        judged["loss"].value, cross_entropy(logits, batch["label"]).mean(), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        trained["loss"].value, cross_entropy(logits, batch["label"], 0.3).mean(), rtol=1e-5
+    )
     hits = (logits.argmax(-1) == batch["label"]).mean()
     assert judged["accuracy"].value == trained["accuracy"].value == hits and 0 < hits < 1
 
@@ -120,14 +128,18 @@ def test_mixed_labels_cost_the_weighted_sum():
     weight = jnp.linspace(0, 1, 8)
     other = (batch["label"] + 1) % 3
     one = {name: m.value for name, m in stepped(family, state, batch)[1].items()}
-    two = {name: m.value for name, m in stepped(family, state, {**batch, "label": other})[1].items()}
+    two = {
+        name: m.value for name, m in stepped(family, state, {**batch, "label": other})[1].items()
+    }
     for w in (0.0, 0.25, 1.0):
         mixed = {**batch, "other_label": other, "other_weight": jnp.full(8, w)}
         found = stepped(family, state, mixed)[1]
         for name in ("loss", "accuracy"):
             want = (1 - w) * one[name] + w * two[name]
             np.testing.assert_allclose(found[name].value, want, rtol=1e-5, atol=1e-6)
-    uneven = stepped(family, state, {**batch, "other_label": other, "other_weight": weight})[1]["loss"].value
+    uneven = stepped(family, state, {**batch, "other_label": other, "other_weight": weight})[1][
+        "loss"
+    ].value
     assert abs(uneven - (one["loss"] + two["loss"]) / 2) > 1e-4  # each example has its own weight
 
 
@@ -149,7 +161,10 @@ def test_padded_rows_weigh_nothing(net):
     a, b = stepped(family, state, padded), stepped(family, state, alone)
     assert_close({n: m.value for n, m in a[1].items()}, {n: m.value for n, m in b[1].items()})
     assert_close((a[0].params, a[0].variables), (b[0].params, b[0].variables), 1e-4)
-    values = ({n: m.value for n, m in family.evaluate(state, each, KEY).items()} for each in (padded, alone))
+    values = (
+        {n: m.value for n, m in family.evaluate(state, each, KEY).items()}
+        for each in (padded, alone)
+    )
     assert_close(*values)
 
 
@@ -163,7 +178,9 @@ def test_predictions_use_running_statistics_and_no_other_row():
     alone = predict(family, state, {name: value[:1] for name, value in batch.items()})
     np.testing.assert_allclose(alone, together[:1], atol=1e-5)
     moved = jax.tree.map(lambda s: s + 1, state.variables["batch_stats"])
-    other = predict(family, state.replace(variables={**state.variables, "batch_stats": moved}), batch)
+    other = predict(
+        family, state.replace(variables={**state.variables, "batch_stats": moved}), batch
+    )
     assert np.abs(other - together).max() > 0.01
     np.testing.assert_array_equal(state.variables["mean"], 0.25)
 
@@ -175,7 +192,9 @@ def test_features_are_what_the_head_sees():
     assert f.shape == (8, 8) and f.dtype == jnp.float32
     head = state.params["head"]
     np.testing.assert_allclose(
-        predict(family, state, batch), jax.nn.log_softmax(f @ head["kernel"] + head["bias"][None]), atol=1e-5
+        predict(family, state, batch),
+        jax.nn.log_softmax(f @ head["kernel"] + head["bias"][None]),
+        atol=1e-5,
     )
     assert features(
         Classifier(MLPBackbone((7, 5))), state_of(Classifier(MLPBackbone((7, 5)))), batch["image"]
@@ -195,7 +214,9 @@ def test_the_label_among_the_most_probable():
     family = Classifier(MLPBackbone(()), top=2)
     state, batch = state_of(family), a_batch(64)
     log_p, found = predict(family, state, batch), family.evaluate(state, batch, KEY)
-    among = (np.argsort(-log_p, axis=-1)[:, :2] == np.asarray(batch["label"])[:, None]).any(-1).mean()
+    among = (
+        (np.argsort(-log_p, axis=-1)[:, :2] == np.asarray(batch["label"])[:, None]).any(-1).mean()
+    )
     assert found["top2"].value == among > found["accuracy"].value
 
 
@@ -216,7 +237,9 @@ def on_one(tmp_path_factory):
     return curve(tmp_path_factory.mktemp("one") / "run", batch_size=32)
 
 
-@pytest.mark.parametrize("devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"])
+@pytest.mark.parametrize(
+    "devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"]
+)
 @pytest.mark.long
 def test_eight_devices_equal_one_with_their_batch_statistics(tmp_path, on_one, devices):
     rows, state = curve(tmp_path / "eight", batch_size=32, devices=devices)
@@ -228,7 +251,11 @@ def test_eight_devices_equal_one_with_their_batch_statistics(tmp_path, on_one, d
 
 @pytest.mark.long
 def test_it_goes_on_bitwise_with_its_batch_statistics(tmp_path):
-    settings = {"optimizer": Adam(), "augment": (Crop(padding=1),), "family": Classifier(SMALL, 0.1, 0.2)}
+    settings = {
+        "optimizer": Adam(),
+        "augment": (Crop(padding=1),),
+        "family": Classifier(SMALL, 0.1, 0.2),
+    }
     rows, whole = curve(tmp_path / "whole", **settings)
     curve(tmp_path / "parts", **settings | {"steps": 7})
     again, parts = curve(tmp_path / "parts", **settings)
@@ -240,9 +267,13 @@ def test_it_goes_on_bitwise_with_its_batch_statistics(tmp_path):
 
 def test_it_learns_digits_in_bfloat16_and_draws_no_samples(tmp_path):
     every = Every(log=25, evaluate=100, sample=100, checkpoint=0)
-    experiment = digits(optimizer=Adam(Cosine(1e-2)), steps=100, batch_size=64, every=every, precision="bfloat16")
+    experiment = digits(
+        optimizer=Adam(Cosine(1e-2)), steps=100, batch_size=64, every=every, precision="bfloat16"
+    )
     run = genjax.train(experiment, tmp_path / "run", quiet=True)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert rows[-1]["split"] == "eval" and rows[-1]["accuracy"] > 0.8
     kinds = {leaf.dtype for leaf in jax.tree.leaves((run.state.params, run.state.variables))}
     assert kinds == {jnp.dtype("float32")}
@@ -255,14 +286,18 @@ def test_it_learns_digits_in_bfloat16_and_draws_no_samples(tmp_path):
 def test_an_average_beside_batch_statistics_is_refused_and_without_them_kept(tmp_path):
     with pytest.raises(UserError, match="batch statistics belong to the live parameters"):
         genjax.train(digits(ema=0.9), tmp_path / "refused", quiet=True)
-    run = genjax.train(digits(ema=0.9, family=Classifier(MLPBackbone((4,))), steps=2), tmp_path / "run", quiet=True)
+    run = genjax.train(
+        digits(ema=0.9, family=Classifier(MLPBackbone((4,))), steps=2), tmp_path / "run", quiet=True
+    )
     assert run.state.ema is not None
 
 
 def test_a_split_without_labels_is_refused_in_words():
     state = state_of(Classifier(SMALL))
     with pytest.raises(UserError, match="this split of the data has no labels"):
-        Classifier(SMALL).evaluate(state, {"image": jnp.zeros((2, *SHAPE)), "mask": jnp.ones(2)}, KEY)
+        Classifier(SMALL).evaluate(
+            state, {"image": jnp.zeros((2, *SHAPE)), "mask": jnp.ones(2)}, KEY
+        )
 
 
 def test_data_without_labels_are_refused(tmp_path):
@@ -274,7 +309,11 @@ def test_data_without_labels_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"label_smoothing": 1.0}, "label_smoothing"), ({"dropout": -0.1}, "dropout"), ({"top": 1}, "top")],
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"dropout": -0.1}, "dropout"),
+        ({"top": 1}, "top"),
+    ],
 )
 def test_bad_values_are_refused(settings, message):
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,6 @@
-"""The prior of a VQ-VAE: it models the codes of another run, in order, and draws images from them."""
+"""The prior of a VQ-VAE: it models the codes of another run, in order, and draws images from
+them.
+"""
 
 import math
 from dataclasses import replace
@@ -42,7 +44,11 @@ def state_of(family, spec=SPEC):
     def made():
         params, variables = family.init(KEY, example, spec)
         base = family.autoencoder.init(KEY, example, spec)
-        return params, variables, {"autoencoder": dict(zip(("params", "variables"), base, strict=True))}
+        return (
+            params,
+            variables,
+            {"autoencoder": dict(zip(("params", "variables"), base, strict=True))},
+        )
 
     params, variables, frozen = made()
     return init_state(params, variables, SGD(Constant(0.1)).build(10), KEY).replace(frozen=frozen)
@@ -82,7 +88,9 @@ def test_a_code_is_predicted_from_its_label_and_those_before_it_alone(state):
 
 
 def conditionals(law):
-    """p(code | those before it) of every image, [K, K, K, K, N], from the probabilities of all images."""
+    """p(code | those before it) of every image, [K, K, K, K, N], from the probabilities of all
+    images.
+    """
     found = []
     for place in range(N):
         upto = law.sum(tuple(range(place + 1, N)), keepdims=True)
@@ -92,9 +100,13 @@ def conditionals(law):
 
 @pytest.mark.parametrize("scale", [1.0, 0.0, 2.0])
 def test_images_are_drawn_with_the_probabilities_that_they_are_predicted_with(state, law, scale):
-    """Pairs of the first and the last code; guided ones by the product of what each step is guided to."""
+    """Pairs of the first and the last code; guided ones by the product of what each step is
+    guided to.
+    """
     n = 5000
-    draw = jax.jit(lambda: PRIOR.draw_codes(state, KEY, n, CodeSampler(guidance_scale=scale, label=1)))
+    draw = jax.jit(
+        lambda: PRIOR.draw_codes(state, KEY, n, CodeSampler(guidance_scale=scale, label=1))
+    )
     grid = np.asarray(draw())
     assert grid.shape == (n, 2, 2) and grid.min() >= 0 and grid.max() < K
     told, untold = (conditionals(law[label].reshape(K, K, K, K)) for label in (1, CLASSES))
@@ -116,14 +128,21 @@ def test_images_are_drawn_with_the_probabilities_that_they_are_predicted_with(st
 
 def test_all_labels_are_drawn_in_turn_and_samples_are_the_decoded_codes(state):
     greedy = CodeSampler(temperature=0.0)
-    grid, images = jax.jit(lambda: (PRIOR.draw_codes(state, KEY, 6, greedy), PRIOR.sample(state, KEY, 6, greedy)))()
+    grid, images = jax.jit(
+        lambda: (PRIOR.draw_codes(state, KEY, 6, greedy), PRIOR.sample(state, KEY, 6, greedy))
+    )()
     np.testing.assert_array_equal(grid[:3], grid[3:])
     alone = jax.jit(lambda: PRIOR.draw_codes(state, KEY, 1, replace(greedy, label=2)))()
     np.testing.assert_array_equal(grid[2], alone[0])
     base = state.replace(**state.frozen["autoencoder"])
     np.testing.assert_allclose(images, decode_codes(BASE, base, grid), rtol=1e-5, atol=1e-6)
     scanned = replace(PRIOR, net=replace(NET, scan_layers=True))
-    assert jax.eval_shape(lambda: scanned.sample(state_of(scanned), KEY, 2, greedy)).shape == (2, 8, 8, 1)
+    assert jax.eval_shape(lambda: scanned.sample(state_of(scanned), KEY, 2, greedy)).shape == (
+        2,
+        8,
+        8,
+        1,
+    )
 
 
 @pytest.mark.long
@@ -139,9 +158,13 @@ def test_its_metrics_are_a_mean_over_codes_a_rate_and_a_bound(state):
     assert metrics["loss"].weight == 5 * N
     bits = nll.sum(1)[real].mean() / (64 * math.log(2))
     np.testing.assert_allclose(metrics["code_bits_per_dim"].value, bits, rtol=1e-5)
-    distortion = family.autoencoder.evaluate(base, BATCH, KEY)["reconstruction"].value / (64 * math.log(2))
+    distortion = family.autoencoder.evaluate(base, BATCH, KEY)["reconstruction"].value / (
+        64 * math.log(2)
+    )
     np.testing.assert_allclose(metrics["bits_per_dim"].value, bits + distortion, rtol=1e-5)
-    assert "bits_per_dim" not in jax.eval_shape(PRIOR.evaluate, state_of(PRIOR), BATCH, KEY)  # of a density
+    assert "bits_per_dim" not in jax.eval_shape(
+        PRIOR.evaluate, state_of(PRIOR), BATCH, KEY
+    )  # of a density
 
 
 def test_accumulated_steps_equal_the_full_batch_and_leave_the_autoencoder_alone(state):
@@ -149,7 +172,9 @@ def test_accumulated_steps_equal_the_full_batch_and_leave_the_autoencoder_alone(
     state = state_of(family)
     for pieces in (1, 3):
         rule = SGD(Constant(0.1), accumulate=pieces).build(10)
-        after, metrics = jax.jit(lambda s, rule=rule: family.train_step(s, BATCH, optimizer=rule))(state)
+        after, metrics = jax.jit(lambda s, rule=rule: family.train_step(s, BATCH, optimizer=rule))(
+            state
+        )
         jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
         found.append((after.params, metrics["loss"], metrics["grad_norm"]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
@@ -158,7 +183,15 @@ def test_accumulated_steps_equal_the_full_batch_and_leave_the_autoencoder_alone(
 @pytest.mark.long
 def test_a_run_learns_its_codes_and_needs_the_other_no_more(tmp_path):
     every = Every(log=20, evaluate=60, sample=60, checkpoint=60)
-    first = Experiment(replace(BASE, codes=8), toy.Pictures(), Adam(), steps=8, batch_size=16, ema=None, every=every)
+    first = Experiment(
+        replace(BASE, codes=8),
+        toy.Pictures(),
+        Adam(),
+        steps=8,
+        batch_size=16,
+        ema=None,
+        every=every,
+    )
     first = replace(first, keep=Keep(best=None), devices=Devices(count=1))
     genjax.train(first, tmp_path / "base", quiet=True)
     net = replace(NET, context=16, init_std=0.02)
@@ -180,7 +213,10 @@ def test_what_does_not_fit_is_refused():
     base = Trained("there", BASE, SPEC)
     for other, words in (
         (Trained("there", Diffusion(), SPEC), "is a Diffusion; codes are those of a VQVAE"),
-        (replace(base, spec=replace(SPEC, shape=(4, 4, 1))), r"of shape \[4, 4, 1\], but the data are .*\[8, 8, 1\]"),
+        (
+            replace(base, spec=replace(SPEC, shape=(4, 4, 1))),
+            r"of shape \[4, 4, 1\], but the data are .*\[8, 8, 1\]",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             replace(PRIOR, autoencoder="there").resolve({"autoencoder": other}, SPEC)
@@ -188,12 +224,19 @@ def test_what_does_not_fit_is_refused():
         ({"net": replace(NET, causal=False)}, "is causal"),
         ({"net": replace(NET, cross_attention=True)}, "reads no memory"),
         ({"drop_label": 1.0}, "drop_label"),
-        ({"conditional": False, "sampler": CodeSampler(guidance_scale=2.0)}, "guidance_scale other than 1"),
+        (
+            {"conditional": False, "sampler": CodeSampler(guidance_scale=2.0)},
+            "guidance_scale other than 1",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             replace(PRIOR, **fields)
     for family, spec, words in (
-        (replace(PRIOR, net=replace(NET, context=3)), SPEC, "an image is 4 codes, more than the context of 3"),
+        (
+            replace(PRIOR, net=replace(NET, context=3)),
+            SPEC,
+            "an image is 4 codes, more than the context of 3",
+        ),
         (PRIOR, replace(SPEC, classes=None), "needs labels"),
     ):
         with pytest.raises(UserError, match=words):

@@ -28,7 +28,9 @@ GREEDY = TokenSampler(6, temperature=0.0)
 
 def family_of(spec, **net):
     sampler = Decoding(source_tokens=(1,) if spec is PAIRS else ())
-    family = Autoregressive(Transformer(layers=2, heads=2, width=16, context=T, init_std=0.4, **net), sampler=sampler)
+    family = Autoregressive(
+        Transformer(layers=2, heads=2, width=16, context=T, init_std=0.4, **net), sampler=sampler
+    )
     example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
     params, variables = jax.jit(lambda: family.init(KEY, example, spec))()
     return family, init_state(params, variables, SGD(Constant(0.1)).build(1), KEY)
@@ -38,7 +40,9 @@ def test_prompts_of_any_lengths_are_continued_as_each_alone():
     family, state = family_of(TEXT, scan_layers=True)
     prompts = [[1], [5, 6, 7, 8, 1]]
     tokens, mask = pad_prompts(prompts)
-    together = jax.jit(lambda: continue_prompts(family, state.params, tokens, mask, GREEDY, KEY).tokens)()
+    together = jax.jit(
+        lambda: continue_prompts(family, state.params, tokens, mask, GREEDY, KEY).tokens
+    )()
     for row, prompt in zip(np.asarray(together), prompts, strict=True):
         options = Decoding(6, temperature=0.0, tokens=tuple(prompt))
         alone = jax.jit(lambda options=options: family.sample(state, KEY, 1, options))()
@@ -55,18 +59,24 @@ def test_sources_of_any_lengths_are_translated_as_each_alone():
 
     @functools.partial(jax.jit, static_argnums=1)
     def found(tokens, end):
-        drawn = continue_prompts(family, state.params, start, real, GREEDY, KEY, ((end,),), end, tokens, mask)
+        drawn = continue_prompts(
+            family, state.params, start, real, GREEDY, KEY, ((end,),), end, tokens, mask
+        )
         return drawn.tokens
 
     def alone(source, end):
-        options = Decoding(6, temperature=0.0, tokens=(2,), source_tokens=tuple(source), ends=(end,))
+        options = Decoding(
+            6, temperature=0.0, tokens=(2,), source_tokens=tuple(source), ends=(end,)
+        )
         return np.asarray(jax.jit(lambda: family.sample(state, KEY, 1, options))())[0, 1:]
 
     end = int(found(tokens, V - 1)[0, 2])  # a token that ends at least one row before the others
     together = found(tokens, end)
     for row, source in list(zip(together, sources, strict=True))[1:]:
         np.testing.assert_array_equal(row, alone(source, end))
-    np.testing.assert_array_equal(found(np.where(mask > 0, tokens, 4), end), together)  # nobody reads padding
+    np.testing.assert_array_equal(
+        found(np.where(mask > 0, tokens, 4), end), together
+    )  # nobody reads padding
     assert (found((tokens + 1) % 7, end) != together).any()
 
 

@@ -1,4 +1,6 @@
-"""Diffusion: the loss is what the paper says, the bound tight where the truth is known, and a stopped run goes on."""
+"""Diffusion: the loss is what the paper says, the bound tight where the truth is known, and a
+stopped run goes on.
+"""
 
 import functools
 import math
@@ -54,7 +56,9 @@ def state_of(family, spec=POINTS, moved=True):
     if moved:
         leaves, structure = jax.tree.flatten(params["net"])
         keys = jax.random.split(jax.random.key(1), len(leaves))
-        leaves = [p + 0.3 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)]
+        leaves = [
+            p + 0.3 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)
+        ]
         params = params | {"net": jax.tree.unflatten(structure, leaves)}
     return init_state(params, variables, Adam().build(10), KEY)
 
@@ -82,7 +86,9 @@ def test_the_loss_is_the_weighted_squared_error_of_the_target(process, target, w
     module = family._module((2,), 0)
     output = module.apply({"params": state.params["net"]}, seen, t, train=False)
     error = jnp.square(output - family.parametrization({}).value(x0, noise, t)).mean(-1)
-    np.testing.assert_allclose(loss, family.parametrization({}).weight(t, weighting) * error, rtol=1e-4)
+    np.testing.assert_allclose(
+        loss, family.parametrization({}).weight(t, weighting) * error, rtol=1e-4
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,10 @@ def test_the_bound_of_the_exact_model_is_the_entropy_of_its_data():
     bits = np.asarray(terms["bits_per_dim"])
     assert abs(bits.mean() - entropy / math.log(2)) < 5 * bits.std() / math.sqrt(len(bits)) + 1e-3
     np.testing.assert_allclose(
-        terms["loss"], terms["diffusion"] + terms["prior"] + terms["reconstruction"], rtol=1e-5, atol=1e-5
+        terms["loss"],
+        terms["diffusion"] + terms["prior"] + terms["reconstruction"],
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -127,7 +136,9 @@ def test_the_reconstruction_of_levels_is_their_probability_given_the_first_noisy
     for x, e in zip(np.asarray(x0)[0], np.asarray(noise)[0], strict=True):
         density = np.exp(-0.5 * ((alpha * x + sigma * e - alpha * np.asarray(values)) / sigma) ** 2)
         log_p += np.log(density[np.argmin(np.abs(np.asarray(values) - x))] / density.sum())
-    np.testing.assert_allclose(variational.reconstruction(process, x0, noise, values)[0], -log_p, rtol=1e-4)
+    np.testing.assert_allclose(
+        variational.reconstruction(process, x0, noise, values)[0], -log_p, rtol=1e-4
+    )
 
 
 @pytest.mark.long
@@ -144,8 +155,14 @@ def test_a_learned_schedule_gets_the_gradients_of_its_bound_and_of_its_variance(
     plain = jax.grad(lambda p: through(p, False).mean())(state.params)
     values = diffusion(state.params)
     np.testing.assert_allclose(through(state.params, True), through(state.params, False), rtol=1e-4)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3), found["net"], plain["net"])
-    squared = jax.grad(lambda p: jnp.square(diffusion(p)).mean() / values.mean())(state.params)["schedule"]
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-3),
+        found["net"],
+        plain["net"],
+    )
+    squared = jax.grad(lambda p: jnp.square(diffusion(p)).mean() / values.mean())(state.params)[
+        "schedule"
+    ]
     for name, gradient in found["schedule"].items():
         expected = (plain["schedule"] if name in variational.ENDS else squared)[name]
         np.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=1e-3, err_msg=name)
@@ -169,7 +186,9 @@ def test_training_a_schedule_lowers_the_variance_of_the_loss():
     assert spread(state) > 1
     for _ in range(10):
         state, _ = step(state, batch)
-    assert spread(state) < 1.5 * math.sqrt(2 / 16)  # little more than what |noise|^2 of 16 pixels varies by
+    assert spread(state) < 1.5 * math.sqrt(
+        2 / 16
+    )  # little more than what |noise|^2 of 16 pixels varies by
 
 
 def test_labels_are_hidden_at_the_rate_asked_for():
@@ -182,8 +201,12 @@ def test_labels_are_hidden_at_the_rate_asked_for():
 def test_guidance_extrapolates_from_the_unconditional_model_to_the_label():
     family = replace(SMALL, conditional=True)
     state, x, t = state_of(family), batch_of(4)["points"], jnp.float32(0.4)
-    estimates = [family.denoise(state, 4, Denoising(guidance_scale=scale))(x, t) for scale in (0.0, 1.0, 3.0)]
-    np.testing.assert_allclose(estimates[2], estimates[0] + 3 * (estimates[1] - estimates[0]), rtol=1e-4, atol=1e-5)
+    estimates = [
+        family.denoise(state, 4, Denoising(guidance_scale=scale))(x, t) for scale in (0.0, 1.0, 3.0)
+    ]
+    np.testing.assert_allclose(
+        estimates[2], estimates[0] + 3 * (estimates[1] - estimates[0]), rtol=1e-4, atol=1e-5
+    )
     assert np.abs(estimates[0] - estimates[1]).max() > 1e-3
     other = family.denoise(state, 4, Denoising(guidance_scale=0.0, label=2))(x, t)
     np.testing.assert_array_equal(other, estimates[0])
@@ -222,7 +245,10 @@ def trajectory(devices, family):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), SGD(Constant(0.05)), steps=20, batch_size=16)
     make = initial_state(experiment, IMAGES)
-    state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
+    state, step = (
+        layout.init(make),
+        layout.compile_step(make_step(experiment), layout.abstract(make)),
+    )
     found = []
     for number in range(20):
         batch = batch_of(16, IMAGES, number) | {"mask": jnp.ones(16).at[3].set(0)}
@@ -232,9 +258,13 @@ def trajectory(devices, family):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", [replace(SMALL, conditional=True), LEARNED], ids=["fixed", "learned"])
+@pytest.mark.parametrize(
+    "family", [replace(SMALL, conditional=True), LEARNED], ids=["fixed", "learned"]
+)
 def test_eight_sharded_devices_equal_one(family):
-    one, eight = (trajectory(d, family) for d in (Devices(count=1), Devices(count=8, mode="sharded", fsdp=2)))
+    one, eight = (
+        trajectory(d, family) for d in (Devices(count=1), Devices(count=8, mode="sharded", fsdp=2))
+    )
     np.testing.assert_allclose(eight, one, rtol=2e-4, atol=1e-5)
 
 
@@ -249,20 +279,27 @@ def test_eight_mapped_devices_draw_for_their_own_rows_and_agree_in_distribution(
 @pytest.mark.parametrize(
     "family",
     [
-        Diffusion(UNet((4,), 1, (), 4, dropout=0.2), width=4, conditional=True, augment=NonLeaking(0.3)),
+        Diffusion(
+            UNet((4,), 1, (), 4, dropout=0.2), width=4, conditional=True, augment=NonLeaking(0.3)
+        ),
         replace(LEARNED, net=UNet((4,), 1, (), 4)),
     ],
     ids=["conditional", "learned"],
 )
 def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
     every = Every(log=2, evaluate=4, sample=0, checkpoint=2)
-    whole = Experiment(family, Digits(), Adam(), steps=6, batch_size=16, ema=0.9, every=every, keep=Keep(best=None))
+    whole = Experiment(
+        family, Digits(), Adam(), steps=6, batch_size=16, ema=0.9, every=every, keep=Keep(best=None)
+    )
     straight = genjax.train(whole, tmp_path / "whole", quiet=True)
     genjax.train(replace(whole, steps=2), tmp_path / "parts", quiet=True)
     resumed = genjax.train(whole, tmp_path / "parts", quiet=True)
     jax.tree.map(
         np.testing.assert_array_equal,
-        *(jax.device_get((r.state.params, r.state.opt_state, r.state.ema)) for r in (straight, resumed)),
+        *(
+            jax.device_get((r.state.params, r.state.opt_state, r.state.ema))
+            for r in (straight, resumed)
+        ),
     )
 
 
@@ -272,10 +309,16 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
         ({"process": Straight(), "target": "noise"}, "tells nothing of x0"),
         ({"process": Learned()}, "trained by its bound"),
         ({"coupling": "optimal", "sampler": Denoising(DDPM(10))}, "adds Gaussian noise on the way"),
-        ({"noise": Ring(), "sampler": Denoising(DDIM(10, eta=1.0))}, "adds Gaussian noise on the way"),
+        (
+            {"noise": Ring(), "sampler": Denoising(DDIM(10, eta=1.0))},
+            "adds Gaussian noise on the way",
+        ),
         ({"noise": Ring(), "weighting": "likelihood"}, "independent Gaussian noise"),
         ({"sampler": Denoising(guidance_scale=2.0)}, "needs a class-conditional model"),
-        ({"conditional": True, "drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0)}, "also learned without"),
+        (
+            {"conditional": True, "drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0)},
+            "also learned without",
+        ),
         ({"drop_label": 1.0}, "drop_label"),
         ({"gamma": 0.0}, "gamma"),
         ({"width": 0}, "width"),
@@ -325,4 +368,6 @@ def test_what_a_sampler_is_asked_that_the_model_cannot_is_refused():
         flow.sample(state_of(flow), KEY, 4, Denoising(DDPM(10)))
     with pytest.raises(UserError, match="Gaussian noise to end in"):
         log_prob(flow, state_of(flow), KEY, batch_of(2)["points"], None, 1e-3, 1e-3)
-    assert family.sample(state_of(family), KEY, 4, Denoising(Adaptive(1e-2, 1e-2), label=1)).shape == (4, 2)
+    assert family.sample(
+        state_of(family), KEY, 4, Denoising(Adaptive(1e-2, 1e-2), label=1)
+    ).shape == (4, 2)

@@ -1,4 +1,6 @@
-"""GANs: each loss and cure does what it says, alone and on eight devices, and a stopped run goes on bitwise."""
+"""GANs: each loss and cure does what it says, alone and on eight devices, and a stopped run
+goes on bitwise.
+"""
 
 import functools
 from dataclasses import replace
@@ -40,8 +42,14 @@ MOVING = Players(SGD(Constant(0.05)), SGD(Constant(0.1)))
 
 
 def state_of(family, optimizer=MOVING, spec=POINTS, ema=None):
-    example = {spec.entry: jnp.zeros((1, *spec.shape)), "mask": jnp.ones(1), "label": jnp.zeros(1, jnp.int32)}
-    return jax.jit(lambda: init_state(*family.init(KEY, example, spec), optimizer.build(100, ema), KEY))()
+    example = {
+        spec.entry: jnp.zeros((1, *spec.shape)),
+        "mask": jnp.ones(1),
+        "label": jnp.zeros(1, jnp.int32),
+    }
+    return jax.jit(
+        lambda: init_state(*family.init(KEY, example, spec), optimizer.build(100, ema), KEY)
+    )()
 
 
 def batch_of(n, spec=POINTS, seed=0):
@@ -88,7 +96,9 @@ def test_every_loss_moves_both_players(fields):
     state, metrics = steps(family, 3)
     assert changed(before, state.params) == {"generator": True, "discriminator": True}
     assert all(np.isfinite(list(row.values())).all() for row in metrics)
-    assert {"loss", "discriminator_loss", "accuracy_real", "accuracy_fake", "oscillation"} <= set(metrics[0])
+    assert {"loss", "discriminator_loss", "accuracy_real", "accuracy_fake", "oscillation"} <= set(
+        metrics[0]
+    )
     assert ("penalty" in metrics[0]) == bool(family.r1 or family.gradient_penalty)
     judged = family.evaluate(state, batch_of(8), KEY)
     assert set(judged) == {"loss", "discriminator_loss", "accuracy_real", "accuracy_fake"}
@@ -96,12 +106,16 @@ def test_every_loss_moves_both_players(fields):
 
 
 def test_the_first_step_is_the_hand_computed_one():
-    """Discriminator: the gradient of softplus(-D(x)) + softplus(D(G(z))); then the generator's against the new one."""
+    """Discriminator: the gradient of softplus(-D(x)) + softplus(D(G(z))); then the generator's
+    against the new one.
+    """
     family = GAN(2, MLPGenerator(()), MLPBackbone(()))  # G(z) = z A + a, D(x) = x w + b
     state, batch = state_of(family), batch_of(6)
     new, metrics = compiled(family, MOVING)(state, batch)
     game = state.params["generator"]["net"]["output"], state.params["discriminator"]["head"]
-    z = family.nets.latents(jax.random.fold_in(jax.random.fold_in(state.step_key, 0), 0), 6)  # of both players
+    z = family.nets.latents(
+        jax.random.fold_in(jax.random.fold_in(state.step_key, 0), 0), 6
+    )  # of both players
 
     def fakes(maker, z):
         return z @ maker["kernel"] + maker["bias"][None]
@@ -138,7 +152,9 @@ def standing_still(family, batch):
 
 def test_lazy_r1_equals_r1_every_step_in_expectation():
     always, lazy = (replace(SMALL, r1=2.0, penalty_every=every) for every in (1, 4))
-    each, some = ([row["penalty"] for row in standing_still(family, batch_of(8))] for family in (always, lazy))
+    each, some = (
+        [row["penalty"] for row in standing_still(family, batch_of(8))] for family in (always, lazy)
+    )
     np.testing.assert_allclose(np.mean(each), np.mean(some), rtol=1e-5)
     assert some[0] > 0 and some[1:4] == [0, 0, 0]
     # by hand: half the weight times the squared slope of the logit
@@ -148,23 +164,33 @@ def test_lazy_r1_equals_r1_every_step_in_expectation():
         return always.nets.logits(state.params["discriminator"], state.variables, x)[0]
 
     np.testing.assert_allclose(
-        each[0], 2.0 / 2 * adversarial.squared_gradient_norm(logit, batch["points"]).mean(), rtol=1e-5
+        each[0],
+        2.0 / 2 * adversarial.squared_gradient_norm(logit, batch["points"]).mean(),
+        rtol=1e-5,
     )
 
 
 def test_clipped_weights_stay_in_their_box():
     state, _ = steps(replace(SMALL, loss="wasserstein", weight_clip=0.01), 2)
-    assert max(float(jnp.abs(p).max()) for p in jax.tree.leaves(state.params["discriminator"])) <= np.float32(0.01)
+    assert max(
+        float(jnp.abs(p).max()) for p in jax.tree.leaves(state.params["discriminator"])
+    ) <= np.float32(0.01)
     assert max(float(jnp.abs(p).max()) for p in jax.tree.leaves(state.params["generator"])) > 0.01
 
 
 def test_a_spectrally_normalised_critic_has_slope_of_at_most_about_one():
-    family = replace(SMALL, loss="hinge", spectral_norm="discriminator", discriminator=MLPBackbone((32, 32)))
+    family = replace(
+        SMALL, loss="hinge", spectral_norm="discriminator", discriminator=MLPBackbone((32, 32))
+    )
     state, _ = steps(family, 40)
-    params, _ = family.nets.normalised("discriminator", state.params["discriminator"], state.variables, False)
+    params, _ = family.nets.normalised(
+        "discriminator", state.params["discriminator"], state.variables, False
+    )
     for path, matrix in jax.tree_util.tree_leaves_with_path(params):
         if matrix.ndim == 2:
-            np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False)[0], 1, atol=0.05, err_msg=str(path))
+            np.testing.assert_allclose(
+                np.linalg.svd(matrix, compute_uv=False)[0], 1, atol=0.05, err_msg=str(path)
+            )
     logits = lambda x: family.nets.logits(params, state.variables, x)[0]  # noqa: E731
     slope = adversarial.squared_gradient_norm(logits, 3 * batch_of(64)["points"])
     assert slope.max() < 1.1
@@ -173,7 +199,10 @@ def test_a_spectrally_normalised_critic_has_slope_of_at_most_about_one():
 def test_several_discriminator_steps_see_a_share_each_and_count_their_own_updates():
     players = replace(MOVING, discriminator_steps=3, discriminator=SGD(Linear(1.0, 0.0, 6)))
     state, metrics = steps(SMALL, 2, players, n=12)
-    assert int(state.opt_state["discriminator"].updates) == 6 and int(state.opt_state["generator"].updates) == 2
+    assert (
+        int(state.opt_state["discriminator"].updates) == 6
+        and int(state.opt_state["generator"].updates) == 2
+    )
     rates = [row["discriminator_learning_rate"] for row in metrics]
     np.testing.assert_allclose(rates, [1 - 1 / 6, 1 - 4 / 6], rtol=1e-5)
     open_schedule = replace(players, discriminator=SGD(Linear(1.0, 0.0))).build(10)["discriminator"]
@@ -187,7 +216,12 @@ def test_an_update_that_is_not_finite_is_skipped_by_its_player_alone():
     broken = state.replace(params=state.params | {"generator": nothing})
     after, metrics = compiled(family, MOVING)(broken, batch_of(8))
     assert float(metrics["skipped"].sum) == 2
-    assert changed(state.params, after.params | {"generator": state.params["generator"]})["discriminator"] is False
+    assert (
+        changed(state.params, after.params | {"generator": state.params["generator"]})[
+            "discriminator"
+        ]
+        is False
+    )
     assert_close(after.variables, broken.variables)
 
 
@@ -209,7 +243,10 @@ def test_labels_reach_both_players():
     np.testing.assert_array_equal(turns[0], one[0])
     np.testing.assert_array_equal(turns[1], two[1])
     x = batch_of(4)["points"]
-    judged = [family.nets.logits(state.params["discriminator"], state.variables, x, jnp.full(4, k))[0] for k in (0, 1)]
+    judged = [
+        family.nets.logits(state.params["discriminator"], state.variables, x, jnp.full(4, k))[0]
+        for k in (0, 1)
+    ]
     assert not np.allclose(*judged)
     for label in (-1, 3):
         with pytest.raises(UserError, match="labels are from 0 to 2"):
@@ -242,13 +279,17 @@ def test_averaged_generators_draw_with_statistics_of_their_own():
     layer = judged.params["generator"]["net"]["hidden_0"]["kernel"]
     np.testing.assert_allclose(standing["mean"], (z @ layer).mean(0), atol=1e-4)
     np.testing.assert_allclose(standing["var"], (z @ layer).var(0, ddof=1), rtol=1e-3)
-    alone = family.sample(judged, KEY, 1, family.sampler)  # batch statistics of one row would be useless
+    alone = family.sample(
+        judged, KEY, 1, family.sampler
+    )  # batch statistics of one row would be useless
     assert np.isfinite(alone).all() and np.abs(alone).max() > 1e-3
 
 
 @pytest.mark.long
 def test_the_probability_of_augmentation_follows_the_discriminator():
-    augment = DiscriminatorAugment(("flip", "color", "translation", "cutout", "rotation"), 0.5, 0.6, images=100)
+    augment = DiscriminatorAugment(
+        ("flip", "color", "translation", "cutout", "rotation"), 0.5, 0.6, images=100
+    )
     np.testing.assert_allclose(augment.adapted(0.5, 0.9, 10), 0.6)
     np.testing.assert_allclose(augment.adapted(0.5, 0.1, 10), 0.4)
     np.testing.assert_allclose(augment.adapted(0.95, 0.9, 10), 1.0)
@@ -299,7 +340,9 @@ def test_a_growing_game_goes_through_its_stages_and_samples_at_full_size(run_dir
     assert int(early.state.variables["stage"]) == 0
     samples = early.sample(num=2)
     assert samples.shape == (2, 8, 8, 1)
-    np.testing.assert_array_equal(samples[:, ::2, ::2], samples[:, 1::2, 1::2])  # blocks of 2x2: still 4x4
+    np.testing.assert_array_equal(
+        samples[:, ::2, ::2], samples[:, 1::2, 1::2]
+    )  # blocks of 2x2: still 4x4
     late = genjax.train(experiment, run_dir, quiet=True)
     assert int(late.state.variables["stage"]) == 1 and float(late.state.variables["fade"]) == 1
     assert not np.allclose(late.sample(num=2)[:, ::2, ::2], late.sample(num=2)[:, 1::2, 1::2])
@@ -314,7 +357,9 @@ def test_a_growing_game_goes_through_its_stages_and_samples_at_full_size(run_dir
         (GROWING, Resolutions((3, 8), (4,)), "no blocks"),
     ],
 )
-def test_a_resolution_that_cannot_be_reached_is_refused_before_the_first_step(run_dir, family, curriculum, message):
+def test_a_resolution_that_cannot_be_reached_is_refused_before_the_first_step(
+    run_dir, family, curriculum, message
+):
     experiment = Experiment(family, Digits(), MOVING, curriculum=curriculum, steps=8, batch_size=16)
     experiment = replace(experiment, devices=Devices(count=1))
     with pytest.raises(UserError, match=message):
@@ -336,7 +381,9 @@ EVERYTHING = GAN(
 
 @pytest.mark.long
 def test_a_stopped_game_goes_on_bitwise(tmp_path):
-    """With an adapting augmentation, a lazy penalty, singular vectors, batch statistics and two averages."""
+    """With an adapting augmentation, a lazy penalty, singular vectors, batch statistics and
+    two averages.
+    """
     experiment = Experiment(
         EVERYTHING,
         Digits(),
@@ -360,9 +407,14 @@ def test_a_stopped_game_goes_on_bitwise(tmp_path):
 def trajectory(devices, family, optimizer=MOVING):
     layout = parallel.start(devices)
     experiment = Experiment(family, toy.Pictures(), optimizer, steps=20, batch_size=16)
-    spec = replace(toy.Pictures().open().spec, shape=(8, 8, 1), mean=np.zeros((8, 8, 1), np.float32))
+    spec = replace(
+        toy.Pictures().open().spec, shape=(8, 8, 1), mean=np.zeros((8, 8, 1), np.float32)
+    )
     make = initial_state(experiment, spec)
-    state, step = layout.init(make), layout.compile_step(make_step(experiment), layout.abstract(make))
+    state, step = (
+        layout.init(make),
+        layout.compile_step(make_step(experiment), layout.abstract(make)),
+    )
     found = []
     for number in range(20):
         batch = batch_of(16, spec, number) | {"mask": jnp.ones(16).at[3].set(0)}
@@ -391,24 +443,33 @@ def test_eight_sharded_devices_equal_one():
 
 
 def latents_by_row(self, key, n, truncation=None):
-    """Otherwise each mapped device draws for its own rows; here a row's latents are the same on any device."""
+    """Otherwise each mapped device draws for its own rows; here a row's latents are the same
+    on any device.
+    """
     try:
         first = jax.lax.axis_index("data") * n
     except NameError:
         first = 0
-    draw = lambda row: jax.random.normal(jax.random.fold_in(jax.random.key(7), row), (self.latent_dim,))  # noqa: E731
+
+    def draw(row):
+        return jax.random.normal(jax.random.fold_in(jax.random.key(7), row), (self.latent_dim,))
+
     return jax.vmap(draw)(first + jnp.arange(n))
 
 
 @pytest.mark.long
 def test_eight_mapped_devices_equal_one_where_their_draws_are_the_same(monkeypatch):
     monkeypatch.setattr(Nets, "latents", latents_by_row)
-    (one, _, stats), (eight, _, others) = (trajectory(d, NORMED) for d in (Devices(count=1), Devices(count=8)))
+    (one, _, stats), (eight, _, others) = (
+        trajectory(d, NORMED) for d in (Devices(count=1), Devices(count=8))
+    )
     np.testing.assert_allclose(eight, one, rtol=2e-4, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), others, stats)
 
 
-def gauges_of(family, optimizer, count, data=Points("eight_gaussians", size=512, test_size=64), tmp=None):
+def gauges_of(
+    family, optimizer, count, data=Points("eight_gaussians", size=512, test_size=64), tmp=None
+):
     experiment = Experiment(
         family,
         data,
@@ -427,20 +488,28 @@ def gauges_of(family, optimizer, count, data=Points("eight_gaussians", size=512,
 
 def test_the_gauge_of_strength_goes_red_when_the_generator_stands_still(run_dir):
     players = Players(SGD(Constant(0.0)), Adam(Constant(3e-3)))
-    numbers, remarks = gauges_of(replace(SMALL, discriminator=MLPBackbone((64, 64))), players, 400, tmp=run_dir)
+    numbers, remarks = gauges_of(
+        replace(SMALL, discriminator=MLPBackbone((64, 64))), players, 400, tmp=run_dir
+    )
     assert numbers["strength"] > 0.97 and "discriminator is too strong" in remarks
 
 
 def test_the_gauge_of_oscillation_goes_red_when_players_chase_each_other(run_dir):
     """Dirac-GAN (Mescheder et al., 2018): a linear critic and a generator that only shifts."""
-    circling = GAN(1, MLPGenerator(()), MLPBackbone(()), loss="wasserstein", weight_clip=100.0, init_std=1e-3)
-    numbers, remarks = gauges_of(circling, Players(SGD(Constant(0.3)), SGD(Constant(0.3))), 400, tmp=run_dir)
+    circling = GAN(
+        1, MLPGenerator(()), MLPBackbone(()), loss="wasserstein", weight_clip=100.0, init_std=1e-3
+    )
+    numbers, remarks = gauges_of(
+        circling, Players(SGD(Constant(0.3)), SGD(Constant(0.3))), 400, tmp=run_dir
+    )
     assert numbers["oscillation"] > 1 and "chase each other" in remarks
 
 
 def test_the_gauges_are_green_in_a_game_that_holds(run_dir):
     calm = replace(SMALL, generator=MLPGenerator((32,)), discriminator=MLPBackbone((32,)), r1=1.0)
-    numbers, remarks = gauges_of(calm, Players(Adam(Constant(1e-4)), Adam(Constant(1e-4))), 400, tmp=run_dir)
+    numbers, remarks = gauges_of(
+        calm, Players(Adam(Constant(1e-4)), Adam(Constant(1e-4))), 400, tmp=run_dir
+    )
     assert numbers["oscillation"] < 1 and numbers["strength"] < 0.97 and not remarks
 
 
@@ -472,7 +541,9 @@ def test_what_does_not_fit_is_refused(fields, message):
 
 def test_what_the_data_or_the_optimizer_tell_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="without batch normalisation"):
-        state_of(replace(CONV, r1=1.0, discriminator=ConvBackbone((4, 8), batch_norm=True)), spec=IMAGES)
+        state_of(
+            replace(CONV, r1=1.0, discriminator=ConvBackbone((4, 8), batch_norm=True)), spec=IMAGES
+        )
     with pytest.raises(UserError, match="policy is for images"):
         state_of(replace(SMALL, augment=DiscriminatorAugment(("flip",))))
     with pytest.raises(UserError, match="needs labels"):

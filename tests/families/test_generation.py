@@ -68,7 +68,9 @@ FAMILY, STATE = RUN.experiment.family, RUN.state
 
 
 def sample(family, state, options, n, key=KEY):
-    return np.asarray(jax.jit(type(family).sample, static_argnums=(0, 3, 4))(family, state, key, n, options))
+    return np.asarray(
+        jax.jit(type(family).sample, static_argnums=(0, 3, 4))(family, state, key, n, options)
+    )
 
 
 def likeliest(family, params, context):
@@ -85,7 +87,9 @@ def logits_of_run():
 
 def reading(family, params, context):
     reader = family.reader(params, Request(Decoding(), ((0,),)))
-    read = jax.jit(lambda tokens, mask: reader.model(tokens, mask, reader.new_cache(1, context), 1)[0][0, 0])
+    read = jax.jit(
+        lambda tokens, mask: reader.model(tokens, mask, reader.new_cache(1, context), 1)[0][0, 0]
+    )
 
     def logits(text):
         row = [0] * (context - len(text)) + list(text)
@@ -104,7 +108,9 @@ def test_prompts_of_unequal_lengths_are_taken_in_turn_and_each_is_as_alone():
         for _ in range(4):
             text.append(int(jnp.argmax(logits(text))))
         assert row.tolist() == text + [NOTHING] * (8 - len(text))
-    np.testing.assert_array_equal(RUN.sample(2, options=replace(GREEDY, prompts=prompts)), got[:2])  # the first ones
+    np.testing.assert_array_equal(
+        RUN.sample(2, options=replace(GREEDY, prompts=prompts)), got[:2]
+    )  # the first ones
 
 
 def test_more_samples_than_are_drawn_at_once_begin_with_the_first_prompt_anew():
@@ -117,7 +123,9 @@ def test_more_samples_than_are_drawn_at_once_begin_with_the_first_prompt_anew():
 
 @pytest.mark.parametrize("net", [NET, replace(NET, positions="learned", context=3)], ids=["8", "3"])
 def test_past_the_context_the_last_half_of_it_is_read_anew(net):
-    """Against a loop that keeps the window by hand, for two rows that become full at different steps."""
+    """Against a loop that keeps the window by hand, for two rows that become full at different
+    steps.
+    """
     run = RUN if net is NET else run_of(LETTERS, net)
     context, steps, prompts = net.context, 2 * T + 3, ("abcde"[: net.context], "f")
     got = run.sample(2, options=replace(GREEDY, prompts=prompts, steps=steps))
@@ -162,7 +170,9 @@ def drafted(options, prompts):
 def test_greedy_texts_with_a_draft_are_those_without():
     request, state = drafted(replace(GREEDY, draft_tokens=2), ((1,), (2, 3, 4)))
     with_draft = sample(FAMILY, state, request, 2)
-    np.testing.assert_array_equal(with_draft, sample(FAMILY, STATE, replace(request, draft=None), 2))
+    np.testing.assert_array_equal(
+        with_draft, sample(FAMILY, STATE, replace(request, draft=None), 2)
+    )
 
 
 def test_texts_with_a_draft_are_drawn_with_the_probabilities_of_the_model():
@@ -171,14 +181,18 @@ def test_texts_with_a_draft_are_drawn_with_the_probabilities_of_the_model():
     got = sample(FAMILY, state, request, n)[:, 2:]
     logits = likeliest(FAMILY, STATE.params, T)
     first = jax.nn.softmax(options.filtered(logits([1, 4])))
-    law = np.stack([first[a] * jax.nn.softmax(options.filtered(logits([1, 4, a]))) for a in range(V)])
+    law = np.stack(
+        [first[a] * jax.nn.softmax(options.filtered(logits([1, 4, a]))) for a in range(V)]
+    )
     seen = np.zeros((V, V))
     np.add.at(seen, (got[:, 0], got[:, 1]), 1)
     assert not seen[law == 0].any()
     often = law * n > 5
     chi_square = ((seen - law * n)[often] ** 2 / (law * n)[often]).sum() / (often.sum() - 1)
     assert chi_square < 2
-    draft = jax.nn.softmax(options.filtered(likeliest(request.draft, state.frozen[DRAFT]["params"], T)([1, 4])))
+    draft = jax.nn.softmax(
+        options.filtered(likeliest(request.draft, state.frozen[DRAFT]["params"], T)([1, 4]))
+    )
     assert np.abs(draft - first).sum() > 0.2  # it guesses otherwise
 
 
@@ -196,7 +210,9 @@ def test_a_stop_that_is_found_by_its_tokens_ends_a_text_before_itself():
     assert cut > 10
 
 
-SUBWORDS = Subwords("bpe", 290).fit(["abab cdcd ab cd abcd cdab, ababcd " * 20])  # " ababcd" is a token
+SUBWORDS = Subwords("bpe", 290).fit(
+    ["abab cdcd ab cd abcd cdab, ababcd " * 20]
+)  # " ababcd" is a token
 STOP = "ba"
 
 
@@ -217,8 +233,12 @@ def test_a_stop_is_found_in_the_text_where_it_has_several_spellings():
         assert SUBWORDS.decode(cut_at_end(row, SUBWORDS.end)) == "ab" + text[2:].partition(STOP)[0]
         cut += STOP in text[2:]
     assert cut >= 20  # an end may come before
-    prompted = Decoding(stop=(STOP,), prompt="abab").encoded(SUBWORDS)  # a part of the prompt is none
-    np.testing.assert_array_equal(prompted.cut(np.array([prompted.prompts[0]]), SUBWORDS), [prompted.prompts[0]])
+    prompted = Decoding(stop=(STOP,), prompt="abab").encoded(
+        SUBWORDS
+    )  # a part of the prompt is none
+    np.testing.assert_array_equal(
+        prompted.cut(np.array([prompted.prompts[0]]), SUBWORDS), [prompted.prompts[0]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -229,7 +249,9 @@ def test_a_stop_is_found_in_the_text_where_it_has_several_spellings():
         (SUBWORDS, "ab \N{GRINNING FACE} cdab\n\nï"),
         (Words(("it", "is", "a", "cat", ".", "'s"), lower=False), "it is a cat. it's a cat"),
         (
-            Subwords("wordpiece", 60, special=(), end_token=None).fit(["it is a cat, do not . "] * 9),
+            Subwords("wordpiece", 60, special=(), end_token=None).fit(
+                ["it is a cat, do not . "] * 9
+            ),
             "it is a cat, do not .",
         ),
     ],
@@ -254,12 +276,17 @@ def test_the_beginning_of_a_stop_is_not_shown_until_it_is_none():
     ("codec", "options"),
     [
         (LETTERS, Decoding(steps=11, prompts=("fa", "d", "cab"), stop=("ab",))),
-        (Bytes(delimiter=True), Decoding(steps=11, prompt="€\N{GRINNING FACE}", top_k=40, repetition_penalty=1.5)),
+        (
+            Bytes(delimiter=True),
+            Decoding(steps=11, prompt="€\N{GRINNING FACE}", top_k=40, repetition_penalty=1.5),
+        ),
         (SUBWORDS, Decoding(steps=20, prompt="ab cd", stop=("b", "\n"), temperature=1.5)),
     ],
     ids=["characters", "bytes", "subwords"],
 )
-def test_a_stream_shows_what_the_file_holds_and_gives_the_tokens_of_the_loop(codec, options, tmp_path):
+def test_a_stream_shows_what_the_file_holds_and_gives_the_tokens_of_the_loop(
+    codec, options, tmp_path
+):
     run = RUN if codec is LETTERS else run_of(codec, Bigram(T), tmp_path)
     pieces = []
     got = run.sample(3, 5, options, pieces.append)
@@ -272,7 +299,9 @@ def test_a_stream_shows_what_the_file_holds_and_gives_the_tokens_of_the_loop(cod
 def test_a_stream_is_over_when_every_text_has_its_stop(monkeypatch):
     run = run_of(SUBWORDS, Bigram(T))
     calls = []
-    monkeypatch.setattr(generation, "decode_settled", lambda *all: calls.append(1) or decode_settled(*all))
+    monkeypatch.setattr(
+        generation, "decode_settled", lambda *all: calls.append(1) or decode_settled(*all)
+    )
     options = Decoding(steps=60, prompt="ab", stop=tuple(map(chr, range(32, 127))))
     got = run.sample(2, 1, options, lambda text: None)
     assert 1 <= len(calls) < 40
@@ -296,10 +325,19 @@ def test_what_cannot_be_drawn_is_refused():
         with pytest.raises(UserError, match=words):
             Decoding(**fields)
     for options, words in (
-        (Decoding(steps=T, beams=2, prompt="abc"), "stays within the context of 8 tokens: sampler.steps at most 6"),
+        (
+            Decoding(steps=T, beams=2, prompt="abc"),
+            "stays within the context of 8 tokens: sampler.steps at most 6",
+        ),
         (Decoding(stop=("!",)), "U\\+0021.*of the stop is not in the vocabulary"),
-        (Decoding(prompts=("a", "a!")), "U\\+0021.*character 1 of the prompt is not in the vocabulary"),
-        (Decoding(prompts=("a", "abcabcabc")), "the prompt is of 9 tokens, more than the context of 8"),
+        (
+            Decoding(prompts=("a", "a!")),
+            "U\\+0021.*character 1 of the prompt is not in the vocabulary",
+        ),
+        (
+            Decoding(prompts=("a", "abcabcabc")),
+            "the prompt is of 9 tokens, more than the context of 8",
+        ),
         (Decoding(draft="nowhere"), "sampler.draft needs the run nowhere, which is not there"),
     ):
         with pytest.raises(UserError, match=words):
@@ -339,7 +377,9 @@ def folder(tmp_path_factory):
             cache=str(folder / "cache"),
         )
         family = Autoregressive(net, sampler=Decoding(steps=6, temperature=0.8))
-        experiment = Experiment(family, data, Adam(Constant(0.05)), steps=6, batch_size=8, every=every)
+        experiment = Experiment(
+            family, data, Adam(Constant(0.05)), steps=6, batch_size=8, every=every
+        )
         experiment = replace(experiment, devices=Devices(count=1), keep=Keep(best=None))
         genjax.train(experiment, folder / name, quiet=True)
     return folder
@@ -363,17 +403,37 @@ def test_the_command_line_prompts_streams_and_drafts(folder, capsys):
     several = ("--prompt", "to", "--prompt", "be or not", "--sampler.temperature", "0")
     code, _, _ = drawn(*several, "--sampler.stop", "\n", "--out", str(folder / "d"))
     lines = (folder / "d.txt").read_text().splitlines()
-    assert code == 0 and [line[: len(begin)] for line, begin in zip(lines, ("to", "be or not", "to"), strict=True)] == [
+    assert code == 0 and [
+        line[: len(begin)] for line, begin in zip(lines, ("to", "be or not", "to"), strict=True)
+    ] == [
         "to",
         "be or not",
         "to",
     ]
     plain = drawn(*several, "--out", str(folder / "e"))
     drafts = drawn(
-        *several, "--sampler.draft", str(folder / "small"), "--sampler.draft-tokens", "2", "--out", str(folder / "f")
+        *several,
+        "--sampler.draft",
+        str(folder / "small"),
+        "--sampler.draft-tokens",
+        "2",
+        "--out",
+        str(folder / "f"),
     )
-    assert plain[0] == drafts[0] == 0 and (folder / "e.txt").read_text() == (folder / "f.txt").read_text()
-    beams = drawn("--prompt", "to", "--sampler.beams", "2", "--sampler.temperature", "1", "--out", str(folder / "g"))
+    assert (
+        plain[0] == drafts[0] == 0
+        and (folder / "e.txt").read_text() == (folder / "f.txt").read_text()
+    )
+    beams = drawn(
+        "--prompt",
+        "to",
+        "--sampler.beams",
+        "2",
+        "--sampler.temperature",
+        "1",
+        "--out",
+        str(folder / "g"),
+    )
     assert beams[0] == 0
 
     for options, words in (
@@ -394,11 +454,15 @@ def test_a_codec_of_another_run_is_told_from_the_checkpoint(folder, tmp_path):
     letters = stored["codec"]["characters"]
     stored["codec"]["characters"] = letters[:-1]
     (run_dir / "codec.json").write_text(json.dumps(stored))
-    with pytest.raises(UserError, match="codec.json holds a codec that is not of the tokens that the run has learned"):
+    with pytest.raises(
+        UserError,
+        match="codec.json holds a codec that is not of the tokens that the run has learned",
+    ):
         genjax.load(run_dir)
     shutil.copy(folder / "bytes" / "codec.json", run_dir / "codec.json")
     with pytest.raises(
         UserError,
-        match=r"are not those of its checkpoint 6: params/table is float32\[14, 14\] there, float32\[256, 256\]",
+        match=r"are not those of its checkpoint 6: params/table is float32\[14, 14\] there, "
+        r"float32\[256, 256\]",
     ):
         genjax.load(run_dir)

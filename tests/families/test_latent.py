@@ -34,15 +34,21 @@ from tests import toy
 
 KEY = jax.random.key(0)
 EVERY = Every(log=2, evaluate=4, sample=0, checkpoint=2)
-SPATIAL = VQVAE(codes=8, code_dim=3, coder=SpatialCoder((4, 4), 1), likelihood=Gaussian("fixed", 1.0))
+SPATIAL = VQVAE(
+    codes=8, code_dim=3, coder=SpatialCoder((4, 4), 1), likelihood=Gaussian("fixed", 1.0)
+)
 FLAT = VAE(latent_dim=5, coder=MLPCoder((8,)), likelihood=Gaussian())
 GRID = Diffusion(UNet((4,), 1, (), 4), width=4, conditional=True, sampler=Denoising(Euler(2)))
 VECTOR = Diffusion(ResidualMLP(8, 1, 8), width=4, sampler=Denoising(Euler(2)))
 
 
 def trained(family, folder, data=None, steps=4):
-    settings = Experiment(family, data or toy.Pictures(), Adam(), steps=steps, batch_size=16, every=EVERY)
-    return genjax.train(replace(settings, keep=Keep(best=None), devices=Devices(count=1)), folder, quiet=True)
+    settings = Experiment(
+        family, data or toy.Pictures(), Adam(), steps=steps, batch_size=16, every=EVERY
+    )
+    return genjax.train(
+        replace(settings, keep=Keep(best=None), devices=Devices(count=1)), folder, quiet=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,11 @@ def test_it_stands_on_a_vqvae_or_a_vae_and_leaves_it_as_it_was(bases, standing, 
     base = bases[name].state
     kept = run.state.frozen["autoencoder"]
     for part in ("params", "variables"):
-        jax.tree.map(np.testing.assert_array_equal, jax.device_get(kept[part]), jax.device_get(getattr(base, part)))
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            jax.device_get(kept[part]),
+            jax.device_get(getattr(base, part)),
+        )
     samples = run.sample(num=3)
     assert samples.shape == (3, 16, 16, 1) and np.isfinite(samples).all()
     assert np.isfinite(run.evaluate().numbers["loss"])
@@ -127,7 +137,9 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
     near = z + 1e-6  # between two codes nothing changes: what is decoded are codes
     same = find_nearest(state.variables["codebook"], near.reshape(-1, 3))
     if np.array_equal(same, codes(SPATIAL, state, x).reshape(-1)):
-        np.testing.assert_array_equal(SPATIAL.from_latents(state.params, state.variables, near), again)
+        np.testing.assert_array_equal(
+            SPATIAL.from_latents(state.params, state.variables, near), again
+        )
 
 
 @pytest.mark.long
@@ -156,7 +168,9 @@ def test_a_run_goes_on_with_what_it_has_kept_though_the_other_has_trained_on(bas
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-@pytest.mark.parametrize("devices", [Devices(8, "sharded"), Devices(8, "pmapped")], ids=lambda d: d.mode)
+@pytest.mark.parametrize(
+    "devices", [Devices(8, "sharded"), Devices(8, "pmapped")], ids=lambda d: d.mode
+)
 @pytest.mark.long
 def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
     one = standing["vae"]
@@ -173,7 +187,11 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
     [
         (GRID, None, "is a Diffusion; latents are those of a VAE or VQVAE"),
         (replace(FLAT, conditional=True), None, "needs labels for its latents"),
-        (FLAT, Spec("image", (8, 8, 1), np.zeros((8, 8, 1))), r"of shape \[8, 8, 1\], but the data .*\[16, 16, 1\]"),
+        (
+            FLAT,
+            Spec("image", (8, 8, 1), np.zeros((8, 8, 1))),
+            r"of shape \[8, 8, 1\], but the data .*\[16, 16, 1\]",
+        ),
         (FLAT, Spec("points", (16,), np.zeros(16)), r"has learned points of shape \[16\]"),
     ],
 )
@@ -194,7 +212,9 @@ def test_what_latents_cannot_follow_is_refused():
         LatentDiffusion("there", GRID).sample(None, KEY, 1, Denoising(clip=True))
 
 
-def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_path, capsys, monkeypatch, bases):
+def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(
+    tmp_path, capsys, monkeypatch, bases
+):
     monkeypatch.chdir(tmp_path)
     small = "\n".join(
         [
@@ -207,21 +227,29 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(tmp_pat
     )
     (tmp_path / "small.py").write_text(small)
     assert main(["train", "small.py"]) == 2
-    assert "needs the run runs/autoencoder, which is not there; make it: python -m genjax train CONFIG" in (
-        capsys.readouterr().err
+    assert (
+        "needs the run runs/autoencoder, which is not there; make it: python -m genjax train CONFIG"
+        in (capsys.readouterr().err)
     )
     assert main(["train", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
-    assert "has learned image of shape [16, 16, 1], but the data are image of shape [8, 8" in capsys.readouterr().err
+    assert (
+        "has learned image of shape [16, 16, 1], but the data are image of shape [8, 8"
+        in capsys.readouterr().err
+    )
     assert main(["show", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
 
 
 def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
-    experiment = Experiment(LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4)
+    experiment = Experiment(
+        LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4
+    )
     with pytest.raises(UserError, match="depends on other runs itself"):
         resolve(experiment, bases["vae"].spec)
 
 
-def test_a_run_is_known_by_the_directory_of_the_other_and_keeps_its_family(bases, standing, tmp_path):
+def test_a_run_is_known_by_the_directory_of_the_other_and_keeps_its_family(
+    bases, standing, tmp_path
+):
     run = standing["vae"]
     assert run.experiment.family.autoencoder == FLAT
     assert directory.require_experiment(run.run_dir).family == on(bases, "vae")

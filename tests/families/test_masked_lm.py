@@ -1,4 +1,6 @@
-"""Masked language models: the right share is asked for, by tokens, words and spans, and both sides are seen."""
+"""Masked language models: the right share is asked for, by tokens, words and spans, and both
+sides are seen.
+"""
 
 import dataclasses
 import math
@@ -56,9 +58,9 @@ def state_of(family=FAMILY, spec=SPEC, optimizer=None):
 
 
 def masked(masking, tokens, seed=0, kinds=None):
-    shown, asked = jax.jit(lambda key: masking(key, tokens, jnp.ones(tokens.shape, bool), kinds or kinds_of()))(
-        jax.random.key(seed)
-    )
+    shown, asked = jax.jit(
+        lambda key: masking(key, tokens, jnp.ones(tokens.shape, bool), kinds or kinds_of())
+    )(jax.random.key(seed))
     return np.asarray(shown), np.asarray(asked)
 
 
@@ -66,14 +68,21 @@ def masked(masking, tokens, seed=0, kinds=None):
 def test_the_share_asked_for_is_the_rate_and_eight_in_ten_of_it_are_masked(unit):
     tokens = jax.random.randint(KEY, (400, 500), 2, V)
     shown, asked = masked(Masking(unit, rate=0.15), tokens)
-    error = 4 * math.sqrt(0.15 * 0.85 / tokens.size) * (6 if unit == "spans" else 3)  # neighbours go together
+    error = (
+        4 * math.sqrt(0.15 * 0.85 / tokens.size) * (6 if unit == "spans" else 3)
+    )  # neighbours go together
     assert abs(asked.mean() - 0.15) < error
-    assert abs(asked[:, 0].mean() - 0.15) < 0.1 and abs(asked[:, :2].mean() - asked[:, -2:].mean()) < 0.1
+    assert (
+        abs(asked[:, 0].mean() - 0.15) < 0.1
+        and abs(asked[:, :2].mean() - asked[:, -2:].mean()) < 0.1
+    )
     assert (shown[~asked] == np.asarray(tokens)[~asked]).all()
     of = shown[asked]
     kept = np.asarray(tokens)[asked] == of
     assert abs((of == 1).mean() - 0.8) < 0.01
-    assert abs(kept.mean() - (0.1 + 0.1 / 10)) < 0.01, "one in ten random tokens of ten is the token itself"
+    assert abs(kept.mean() - (0.1 + 0.1 / 10)) < 0.01, (
+        "one in ten random tokens of ten is the token itself"
+    )
     counts = np.bincount(of[(of != 1) & ~kept], minlength=V)
     assert counts[:2].sum() == 0 and counts[2:].min() > 0.85 * counts[2:].mean()
 
@@ -107,14 +116,18 @@ def test_neither_padding_nor_special_tokens_are_asked_for():
     assert not (asked & ~real_mask(batch)).any() and not asked[:, 0].any() and asked.any()
 
 
-@pytest.mark.parametrize("codec", [Characters(), Bytes(delimiter=True), Words()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "codec", [Characters(), Bytes(delimiter=True), Words()], ids=lambda c: type(c).__name__
+)
 def test_codecs_tell_words_apart(codec):
     text = "the cat, sat on\na_mat 42"
     codec = codec.fit([text])
     flags = codec.token_kinds
     ids = codec.encode(text)
     assert flags.shape == (codec.vocabulary,) and not (flags[ids] == SPECIAL).any()
-    kinds = Kinds(None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0))
+    kinds = Kinds(
+        None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0)
+    )
     number = np.asarray(words(jnp.asarray(ids)[None], kinds))[0]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     pieces = ["".join(codec.decode(part)) for part in np.split(ids, starts[1:])]
@@ -126,11 +139,15 @@ def test_codecs_tell_words_apart(codec):
 def test_subwords_tell_words_apart(model):
     text = "lower lowest, newer newest wider widest. " * 20
     special = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
-    codec = Subwords(model, 290 if model == "bpe" else 40, special, "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+    codec = Subwords(
+        model, 290 if model == "bpe" else 40, special, "[CLS]", "[SEP]", "[PAD]", "[MASK]"
+    )
     codec = codec.fit([text])
     assert codec.mask == 3 and (codec.token_kinds[:4] == SPECIAL).all()
     flags, ids = codec.token_kinds, codec.encode("lowest, newer")
-    kinds = Kinds(None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0))
+    kinds = Kinds(
+        None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0)
+    )
     number = np.asarray(words(jnp.asarray(ids)[None], kinds))[0]
     assert number[-1] == 2 and len(ids) >= 3
 
@@ -139,8 +156,12 @@ def test_the_loss_is_the_cross_entropy_of_what_was_asked_for():
     family, batch = FAMILY, batch_of(6)
     state = state_of()
     found = jax.jit(family.evaluate)(state, batch, KEY)["loss"]
-    shown, asked = jax.jit(lambda: family.masking(KEY, batch["tokens"], real_mask(batch), Kinds(**state.variables)))()
-    log_p = jax.nn.log_softmax(family.logits(state.params, family.features(state.params, batch, shown)))
+    shown, asked = jax.jit(
+        lambda: family.masking(KEY, batch["tokens"], real_mask(batch), Kinds(**state.variables))
+    )()
+    log_p = jax.nn.log_softmax(
+        family.logits(state.params, family.features(state.params, batch, shown))
+    )
     nll = -jnp.take_along_axis(log_p, batch["tokens"][..., None], -1)[..., 0]
     assert float(found.weight) == float(asked.sum()) > 0
     np.testing.assert_allclose(found.value, (nll * asked).sum() / asked.sum(), rtol=1e-5)
@@ -171,7 +192,9 @@ def test_gaps_are_filled_surest_first_and_a_filled_text_stays():
     by_hand = np.array(tokens)
     ones = {"loss_mask": jnp.ones((1, T))}
     for _ in range(4):
-        logits = FAMILY.logits(state.params, FAMILY.features(state.params, ones, jnp.asarray(by_hand)))
+        logits = FAMILY.logits(
+            state.params, FAMILY.features(state.params, ones, jnp.asarray(by_hand))
+        )
         log_p = np.array(jax.nn.log_softmax(logits.at[..., :2].set(-jnp.inf)))[0]
         place = max(np.flatnonzero(by_hand[0] == 1), key=lambda i: log_p[i].max())
         by_hand[0, place] = log_p[place].argmax()
@@ -184,7 +207,9 @@ def test_pseudo_likelihood_is_that_of_each_token_masked_alone():
     wanted = np.zeros(3)
     for place in range(T):
         inputs = batch["tokens"].at[:, place].set(1)
-        log_p = jax.nn.log_softmax(FAMILY.logits(state.params, FAMILY.features(state.params, batch, inputs)))
+        log_p = jax.nn.log_softmax(
+            FAMILY.logits(state.params, FAMILY.features(state.params, batch, inputs))
+        )
         mine = jnp.take_along_axis(log_p[:, place], batch["tokens"][:, place, None], 1)[:, 0]
         wanted += np.asarray(mine * real_mask(batch)[:, place])
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
@@ -198,8 +223,12 @@ def test_embeddings_are_means_over_ordinary_tokens():
     hidden = FAMILY.features(state.params, batch, tokens)
     weight = np.array(real_mask(batch), np.float32)
     weight[:, 0] = 0
-    wanted = (np.asarray(hidden) * weight[..., None]).sum(1) / np.maximum(weight.sum(1, keepdims=True), 1)
-    np.testing.assert_allclose(jax.jit(lambda: embed(FAMILY, state, batch))(), wanted, rtol=1e-5, atol=1e-6)
+    wanted = (np.asarray(hidden) * weight[..., None]).sum(1) / np.maximum(
+        weight.sum(1, keepdims=True), 1
+    )
+    np.testing.assert_allclose(
+        jax.jit(lambda: embed(FAMILY, state, batch))(), wanted, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.long
@@ -214,12 +243,16 @@ def test_microbatches_of_uneven_weight_add_up_to_the_whole():
         states.append(step(state, batch_of(8, seed=1)))
     (one, metrics), (many, other) = states
     np.testing.assert_allclose(metrics["loss"].value, other["loss"].value, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), one.params, many.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), one.params, many.params
+    )
 
 
 def source(tmp_path, codec=None, layout=None):
     (tmp_path / "text").mkdir(exist_ok=True)
-    (tmp_path / "text" / "a.txt").write_text("the cat sat on the mat. the dog sat on the log. " * 60)
+    (tmp_path / "text" / "a.txt").write_text(
+        "the cat sat on the mat. the dog sat on the log. " * 60
+    )
     return TextFiles(
         root=str(tmp_path / "text"),
         codec=codec or Characters(),
@@ -232,7 +265,9 @@ def source(tmp_path, codec=None, layout=None):
 def experiment(tmp_path, **fields):
     every = Every(log=2, evaluate=4, sample=4, checkpoint=4)
     told = {"optimizer": Adam(Constant(1e-3)), "steps": 8, "batch_size": 8, "every": every} | fields
-    family = MaskedLM(replace(NET, dropout=0.1), Masking("spans", rate=0.3), sampler=Filling(length=5))
+    family = MaskedLM(
+        replace(NET, dropout=0.1), Masking("spans", rate=0.3), sampler=Filling(length=5)
+    )
     return Experiment(family, data=source(tmp_path), devices=Devices(count=1), **told)
 
 
@@ -241,7 +276,11 @@ def test_a_run_stopped_and_gone_on_with_is_bitwise_the_uninterrupted_one(tmp_pat
     whole = genjax.train(experiment(tmp_path), tmp_path / "whole", quiet=True)
     genjax.train(experiment(tmp_path, steps=4), tmp_path / "parts", quiet=True)
     parts = genjax.train(experiment(tmp_path), tmp_path / "parts", quiet=True)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole.state.params), jax.device_get(parts.state.params))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.device_get(whole.state.params),
+        jax.device_get(parts.state.params),
+    )
     np.testing.assert_array_equal(whole.sample(num=2), parts.sample(num=2))
 
 
@@ -251,15 +290,22 @@ def test_many_devices_agree_with_one(tmp_path, mode):
     """Without chance in the mask, as mapped devices draw for their own rows."""
     family = MaskedLM(NET, Masking("tokens", rate=1 - 1e-7, masked=1.0, random=0.0))
     losses = {}
-    for devices in (Devices(count=1), Devices(count=8, mode=mode, fsdp=2 if mode == "sharded" else 1)):
-        told = replace(experiment(tmp_path), family=family, optimizer=SGD(Constant(0.05)), devices=devices)
+    for devices in (
+        Devices(count=1),
+        Devices(count=8, mode=mode, fsdp=2 if mode == "sharded" else 1),
+    ):
+        told = replace(
+            experiment(tmp_path), family=family, optimizer=SGD(Constant(0.05)), devices=devices
+        )
         layout = parallel.start(devices)
         data = told.data.open()
         make = initial_state(told, data.spec)
         step = layout.compile_step(make_step(told), layout.abstract(make))
         state, found = layout.init(make), []
         for i in range(20):
-            rows = data.splits["train"].batch(np.arange(8 * i, 8 * i + 8) % len(data.splits["train"]))
+            rows = data.splits["train"].batch(
+                np.arange(8 * i, 8 * i + 8) % len(data.splits["train"])
+            )
             state, metrics = step(state, layout.place({**rows, "mask": np.ones(8, np.float32)}))
             pairs = np.asarray(metrics.pairs).reshape(-1, len(metrics.names), 2)[0]
             at = metrics.names.index("loss")

@@ -1,4 +1,6 @@
-"""A curriculum of noise levels: times lie within its limits, as the process draws them there, and training follows."""
+"""A curriculum of noise levels: times lie within its limits, as the process draws them there,
+and training follows.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +78,9 @@ def test_training_follows_the_limits_and_evaluation_does_not(run_dir):
     kernels = {name: jax.tree.leaves(run.state.params) for name, run in runs.items()}
     for a, b in zip(kernels["plain"], kernels["all"], strict=True):
         np.testing.assert_array_equal(a, b)
-    assert any(not np.array_equal(a, b) for a, b in zip(kernels["plain"], kernels["noisy"], strict=True))
+    assert any(
+        not np.array_equal(a, b) for a, b in zip(kernels["plain"], kernels["noisy"], strict=True)
+    )
 
 
 def test_families_without_noise_levels_are_refused():

@@ -1,4 +1,6 @@
-"""Tables through the families that model vectors: a VAE and a GAN start where they should, learn, and write files."""
+"""Tables through the families that model vectors: a VAE and a GAN start where they should,
+learn, and write files.
+"""
 
 import csv
 
@@ -29,27 +31,39 @@ KEY = jax.random.key(0)
 MEAN = np.asarray([0.3, -0.2, 0.25, 0.75, 0.1, 0.2, 0.7], np.float32)
 SPEC = Spec("table", (7,), MEAN, categories=(2, 3))
 TVAE = VAE(3, MLPCoder((8,)), Tabular(), sampler=PriorSampler(draw=True))
-CTGAN = GAN(4, MLPGenerator((8,), batch_norm=True), MLPBackbone((8,)), "wasserstein", gradient_penalty=10.0, pack=2)
+CTGAN = GAN(
+    4,
+    MLPGenerator((8,), batch_norm=True),
+    MLPBackbone((8,)),
+    "wasserstein",
+    gradient_penalty=10.0,
+    pack=2,
+)
 PLAYERS = Players(SGD(Constant(0.05)), SGD(Constant(0.1)))
 
 
 def state_of(family, optimizer):
-    return jax.jit(lambda: init_state(*family.init(KEY, make_example(SPEC), SPEC), optimizer.build(100), KEY))()
+    return jax.jit(
+        lambda: init_state(*family.init(KEY, make_example(SPEC), SPEC), optimizer.build(100), KEY)
+    )()
 
 
 def batch_of(rows):
     draw = np.random.default_rng(0)
     places = np.stack([draw.integers(0, 2, rows), draw.integers(0, 3, rows)], 1).astype(np.int32)
-    return {"numeric": jnp.asarray(draw.normal(size=(rows, 2)), jnp.float32), "categorical": jnp.asarray(places)} | {
-        "mask": jnp.ones(rows)
-    }
+    return {
+        "numeric": jnp.asarray(draw.normal(size=(rows, 2)), jnp.float32),
+        "categorical": jnp.asarray(places),
+    } | {"mask": jnp.ones(rows)}
 
 
 def test_a_silent_vae_draws_the_means_and_shares_of_the_data():
     state = state_of(TVAE, Adam())
     silent = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
     np.testing.assert_allclose(TVAE.sample(silent, KEY, 2, PriorSampler())[0], MEAN, atol=1e-5)
-    silent = silent.replace(params=silent.params | {"likelihood": {"log_std": jnp.log(jnp.asarray([0.1, 0.4]))}})
+    silent = silent.replace(
+        params=silent.params | {"likelihood": {"log_std": jnp.log(jnp.asarray([0.1, 0.4]))}}
+    )
     drawn = np.asarray(TVAE.sample(silent, KEY, 20_000, PriorSampler(draw=True)))
     np.testing.assert_allclose(drawn.mean(0), MEAN, atol=0.02)
     np.testing.assert_allclose(drawn[:, :2].std(0), [0.1, 0.4], rtol=0.03)
@@ -82,10 +96,14 @@ def test_fakes_of_a_gan_are_rows_and_both_players_move():
     assert fakes.shape == (50, 7) and np.abs(fakes[:, :2]).max() < 1
     np.testing.assert_allclose(fakes[:, 2:4].sum(1), 1, rtol=1e-5)
     np.testing.assert_allclose(fakes[:, 4:].sum(1), 1, rtol=1e-5)
-    step = jax.jit(lambda state, batch: CTGAN.train_step(state, batch, optimizer=PLAYERS.build(100)))
+    step = jax.jit(
+        lambda state, batch: CTGAN.train_step(state, batch, optimizer=PLAYERS.build(100))
+    )
     new, metrics = step(state, batch_of(8))
     for part in ("generator", "discriminator"):
-        moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params[part], new.params[part])
+        moved = jax.tree.map(
+            lambda a, b: bool((a != b).any()), state.params[part], new.params[part]
+        )
         assert any(jax.tree.leaves(moved))
     assert all(np.isfinite(mean.value) for mean in metrics.values())
     np.testing.assert_array_equal(new.variables["shares"][1], MEAN[4:])
@@ -102,13 +120,16 @@ def test_what_does_not_fit_a_table_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("family", "optimizer"), [(TVAE, Adam(Constant(1e-2))), (CTGAN, Players(Adam(), Adam()))], ids=["vae", "gan"]
+    ("family", "optimizer"),
+    [(TVAE, Adam(Constant(1e-2))), (CTGAN, Players(Adam(), Adam()))],
+    ids=["vae", "gan"],
 )
 @pytest.mark.long
 def test_a_run_on_a_file_writes_its_schema(family, optimizer, tmp_path):
     draw = np.random.default_rng(0)
     lines = [
-        f"{draw.integers(20, 60)},{'yes' if draw.uniform() < 0.7 else 'no'},{draw.normal():.3f}" for _ in range(80)
+        f"{draw.integers(20, 60)},{'yes' if draw.uniform() < 0.7 else 'no'},{draw.normal():.3f}"
+        for _ in range(80)
     ]
     (tmp_path / "people.csv").write_text("\n".join(["age,smokes,score", *lines, ",no,"]) + "\n")
     experiment = Experiment(
@@ -131,7 +152,9 @@ def test_a_run_on_a_file_writes_its_schema(family, optimizer, tmp_path):
         assert age == "" or age == str(int(age))
         assert smokes in ("yes", "no") and (score == "" or len(score.split(".")[1]) == 3)
     numbers = run.evaluate().numbers
-    assert 0 <= numbers["marginal_distance"] <= 1 and {"ks_age", "tv_smokes", "ks_score"} <= set(numbers)
+    assert 0 <= numbers["marginal_distance"] <= 1 and {"ks_age", "tv_smokes", "ks_score"} <= set(
+        numbers
+    )
 
 
 def test_a_vae_learns_that_two_columns_hang_together(tmp_path):

@@ -1,4 +1,6 @@
-"""A diffusion that is told texts, or signals to model: guidance's identities, what is hidden, what is refused."""
+"""A diffusion that is told texts, or signals to model: guidance's identities, what is hidden,
+what is refused.
+"""
 
 import math
 from dataclasses import replace
@@ -86,9 +88,12 @@ def test_the_command_line_gives_it_one_prompt():
 def test_without_a_prompt_samples_are_unconditional_at_any_scale(state):
     plain = FAMILY.denoise(state, 4, Denoising(guidance_scale=0.0, prompt="a red circle"))(X, T)
     for scale in (0.0, 1.0, 4.0):
-        np.testing.assert_array_equal(FAMILY.denoise(state, 4, Denoising(guidance_scale=scale))(X, T), plain)
+        np.testing.assert_array_equal(
+            FAMILY.denoise(state, 4, Denoising(guidance_scale=scale))(X, T), plain
+        )
     drawn = [
-        FAMILY.sample(state, KEY, 4, Denoising(DDIM(2), prompt=p)) for p in (None, "a cross", "A cross!", "a disc")
+        FAMILY.sample(state, KEY, 4, Denoising(DDIM(2), prompt=p))
+        for p in (None, "a cross", "A cross!", "a disc")
     ]
     assert np.isfinite(drawn).all() and np.array_equal(drawn[1], drawn[2])
     assert np.abs(drawn[0] - drawn[1]).max() > 1e-3 and np.abs(drawn[1] - drawn[3]).max() > 1e-3
@@ -103,7 +108,11 @@ def test_each_sample_follows_a_prompt_of_its_own(state):
         np.testing.assert_allclose(drawn[row], alone[row], rtol=1e-5, atol=1e-6)
     asked = replace(options, prompt="a square")  # does not count
     np.testing.assert_array_equal(sample_conditions(FAMILY, state, KEY, conditions, asked), drawn)
-    for family in (replace(FAMILY, text=None), replace(FAMILY, conditional=True), replace(FAMILY, text=HashedText(5))):
+    for family in (
+        replace(FAMILY, text=None),
+        replace(FAMILY, conditional=True),
+        replace(FAMILY, text=HashedText(5)),
+    ):
         with pytest.raises(UserError, match="a model of text alone"):
             sample_conditions(family, state, KEY, conditions, options)
 
@@ -111,7 +120,9 @@ def test_each_sample_follows_a_prompt_of_its_own(state):
 def test_labels_and_texts_are_hidden_together_at_the_rate_asked_for():
     label, text = hide(KEY, 0.25, jnp.zeros(4000, jnp.int32), 3, jnp.ones((4000, 2)))
     hidden = np.asarray(label == 3)
-    assert np.array_equal(hidden, ~np.asarray(text).any(1)) and np.array_equal(~hidden, np.asarray(text).all(1))
+    assert np.array_equal(hidden, ~np.asarray(text).any(1)) and np.array_equal(
+        ~hidden, np.asarray(text).all(1)
+    )
     assert abs(hidden.mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 4000)
     alone = hide(KEY, 0.25, None, 0, jnp.ones((4000, 2)))
     assert alone[0] is None and np.array_equal(alone[1], text)
@@ -119,9 +130,15 @@ def test_labels_and_texts_are_hidden_together_at_the_rate_asked_for():
 
 def test_a_hidden_text_trains_as_no_text(state):
     family, batch = replace(FAMILY, drop_label=1 - 1e-7), batch_of(8)
-    hidden = family.terms(state.params, state.variables, batch["points"], None, KEY, True, batch["condition"])["loss"]
-    none = family.terms(state.params, state.variables, batch["points"], None, KEY, True, jnp.zeros((8, 6)))["loss"]
-    told = family.terms(state.params, state.variables, batch["points"], None, KEY, False, batch["condition"])["loss"]
+    hidden = family.terms(
+        state.params, state.variables, batch["points"], None, KEY, True, batch["condition"]
+    )["loss"]
+    none = family.terms(
+        state.params, state.variables, batch["points"], None, KEY, True, jnp.zeros((8, 6))
+    )["loss"]
+    told = family.terms(
+        state.params, state.variables, batch["points"], None, KEY, False, batch["condition"]
+    )["loss"]
     np.testing.assert_array_equal(hidden, none)
     assert np.abs(told - none).max() > 1e-3
 
@@ -130,7 +147,9 @@ def test_gradients_reach_the_text_and_the_null_text(state):
     family, batch = replace(FAMILY, drop_label=0.5), batch_of(16)
 
     def loss(params):
-        terms = family.terms(params, state.variables, batch["points"], None, KEY, True, batch["condition"])
+        terms = family.terms(
+            params, state.variables, batch["points"], None, KEY, True, batch["condition"]
+        )
         return terms["loss"].mean()
 
     found = jax.jit(jax.grad(loss))(state.params)["net"]
@@ -166,7 +185,10 @@ def test_the_density_is_that_of_the_unconditional_model(state):
     [
         ({"text": None, "sampler": Denoising(prompt="a disc")}, "needs a model of text"),
         ({"text": None, "sampler": Denoising(guidance_scale=2.0)}, "or one of text"),
-        ({"drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0, prompt="a disc")}, "also learned without"),
+        (
+            {"drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0, prompt="a disc")},
+            "also learned without",
+        ),
         ({"drop_label": 0.0}, "needs sampler.prompt"),
         ({"sampler": Denoising(prompt="?")}, "has none"),
         ({"conditional": True, "sampler": Denoising(label=1)}, "or neither"),
@@ -182,7 +204,9 @@ def test_what_does_not_fit_the_data_is_refused(state):
         with pytest.raises(UserError, match=f"embeds in 6 numbers, but the data have {words}"):
             FAMILY.init(KEY, batch_of(1), replace(SPEC, condition=condition))
     with pytest.raises(UserError, match="no condition"):
-        FAMILY.evaluate(state, {name: x for name, x in batch_of(2).items() if name != "condition"}, KEY)
+        FAMILY.evaluate(
+            state, {name: x for name, x in batch_of(2).items() if name != "condition"}, KEY
+        )
     with pytest.raises(UserError, match="no Mixup"):
         batch = batch_of(2) | {"other_label": jnp.zeros(2, jnp.int32)}
         FAMILY.train_step(state, batch, optimizer=Adam().build(10))
@@ -201,7 +225,14 @@ def test_a_prompt_is_given_on_the_command_line(tmp_path, capsys):
     family = replace(FAMILY, drop_label=0.5)
     data = CaptionedShapes(40, 10, text=TEXT)
     experiment = Experiment(
-        family, data, Adam(), steps=4, batch_size=8, every=EVERY, keep=Keep(best=None), devices=Devices(count=1)
+        family,
+        data,
+        Adam(),
+        steps=4,
+        batch_size=8,
+        every=EVERY,
+        keep=Keep(best=None),
+        devices=Devices(count=1),
     )
     run = genjax.train(experiment, tmp_path / "run", quiet=True)
     words = ["sample", str(run.run_dir), "--num", "4", "--sampler.guidance-scale", "3"]
@@ -228,7 +259,9 @@ SOUNDS = (
 @pytest.mark.parametrize("family", SOUNDS, ids=["diffusion", "vae"])
 def test_signals_are_trained_on_and_sampled_as_sounds(family, tmp_path):
     data = Tones(40, 10, rate=4000, length=31)
-    experiment = Experiment(family, data, Adam(), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1))
+    experiment = Experiment(
+        family, data, Adam(), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1)
+    )
     run = genjax.train(experiment, tmp_path / "run", quiet=True)
     sound, rate = read_wav((run.run_dir / "samples" / "00000004.wav").read_bytes())
     assert rate == 4000 and len(sound) == 16 * 31 + 15 * 800
@@ -244,8 +277,12 @@ def test_signals_of_any_length_go_through_the_u_net():
         spec = Spec("signal", (length, 2), np.zeros((length, 2), np.float32))
         batch = {"signal": jnp.zeros((1, length, 2)), "mask": jnp.ones(1)}
         params, variables = jax.eval_shape(lambda b=batch, s=spec: family.init(KEY, b, s))
-        state = jax.eval_shape(lambda p, v: init_state(p, v, Adam().build(10), KEY), params, variables)
-        drawn = jax.eval_shape(lambda state: family.sample(state, KEY, 3, Denoising(DDIM(2))), state)
+        state = jax.eval_shape(
+            lambda p, v: init_state(p, v, Adam().build(10), KEY), params, variables
+        )
+        drawn = jax.eval_shape(
+            lambda state: family.sample(state, KEY, 3, Denoising(DDIM(2))), state
+        )
         assert drawn.shape == (3, length, 2)
     with pytest.raises(UserError, match="one place after 1 halvings"):
         UNet((4, 4, 4), 1, (), 4).denoiser((2, 1))

@@ -38,7 +38,9 @@ def test_losses_equal_scipy():
     np.testing.assert_allclose(bernoulli_nll(mean, binary), expected, rtol=1e-5)
     draws = mean + np.exp(log_variance / 2) * draw.normal(size=(200_000, 5, 4))
     log_ratio = stats.norm(mean, np.exp(log_variance / 2)).logpdf(draws) - stats.norm.logpdf(draws)
-    np.testing.assert_allclose(gaussian_kl(mean, log_variance).sum(-1), log_ratio.sum(-1).mean(0), rtol=0.02)
+    np.testing.assert_allclose(
+        gaussian_kl(mean, log_variance).sum(-1), log_ratio.sum(-1).mean(0), rtol=0.02
+    )
 
 
 def test_losses_are_stable_far_out():
@@ -48,10 +50,16 @@ def test_losses_are_stable_far_out():
 
 
 def test_the_linear_vae_reaches_the_likelihood_of_probabilistic_pca():
-    """Its ELBO is tight at the optimum (Lucas et al., arXiv 1911.02469), which Tipping & Bishop give in closed form."""
+    """Its ELBO is tight at the optimum (Lucas et al., arXiv 1911.02469), which Tipping &
+    Bishop give in closed form.
+    """
     draw = np.random.default_rng(1)
     directions = np.linalg.qr(draw.normal(size=(6, 2)))[0]
-    x = (draw.normal(size=(400, 2)) * [2.0, 1.2]) @ directions.T + 0.5 * draw.normal(size=(400, 6)) + 1
+    x = (
+        (draw.normal(size=(400, 2)) * [2.0, 1.2]) @ directions.T
+        + 0.5 * draw.normal(size=(400, 6))
+        + 1
+    )
     x = x.astype(np.float32)
     optimum = PCA(n_components=2).fit(x).score(x)
     family = VAE(latent_dim=2, coder=MLPCoder(hidden=()), likelihood=Gaussian("shared", 1.0))
@@ -66,13 +74,19 @@ def test_the_linear_vae_reaches_the_likelihood_of_probabilistic_pca():
         return jax.lax.scan(step, state, None, 6000)[0]
 
     state = train(state)
-    bounds = jax.vmap(lambda key: -family.evaluate(state, batch, key)["loss"].value)(jax.random.split(KEY, 500))
+    bounds = jax.vmap(lambda key: -family.evaluate(state, batch, key)["loss"].value)(
+        jax.random.split(KEY, 500)
+    )
     np.testing.assert_allclose(bounds.mean(), optimum, atol=0.01)
     residual = PCA(n_components=2).fit(x).noise_variance_
-    np.testing.assert_allclose(np.exp(state.params["likelihood"]["log_spread"]), residual, rtol=0.05)
+    np.testing.assert_allclose(
+        np.exp(state.params["likelihood"]["log_spread"]), residual, rtol=0.05
+    )
 
 
-@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(), Gaussian("shared", 0.3), Gaussian("predicted", 0.3)])
+@pytest.mark.parametrize(
+    "likelihood", [Bernoulli(), Gaussian(), Gaussian("shared", 0.3), Gaussian("predicted", 0.3)]
+)
 @pytest.mark.parametrize(
     ("coder", "shape"),
     [
@@ -82,10 +96,14 @@ def test_the_linear_vae_reaches_the_likelihood_of_probabilistic_pca():
     ],
 )
 def test_it_starts_at_the_mean_of_the_data(likelihood, coder, shape):
-    """With weights near zero the first sample is the training mean, whatever the likelihood and the net."""
+    """With weights near zero the first sample is the training mean, whatever the likelihood
+    and the net.
+    """
     family = VAE(latent_dim=3, coder=coder, likelihood=likelihood)
     mean = np.random.default_rng(0).uniform(-0.9, 0.9, shape).astype(np.float32)
-    state = state_of(family, shape, "points" if len(shape) == 1 and likelihood != Bernoulli() else "image", mean)
+    state = state_of(
+        family, shape, "points" if len(shape) == 1 and likelihood != Bernoulli() else "image", mean
+    )
     silent = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
     samples = family.sample(silent, KEY, 2, PriorSampler())
     assert samples.shape == (2, *shape) and samples.dtype == jnp.float32
@@ -103,7 +121,9 @@ def test_the_bound_is_the_sum_of_its_terms_and_beta_weighs_training_alone():
     np.testing.assert_allclose(judged["bits_per_dim"], judged["loss"] / (16 * np.log(2)), rtol=1e-6)
     _, trained = family.train_step(state, batch, optimizer=Adam().build(10))
     trained = {k: m.value for k, m in trained.items()}
-    np.testing.assert_allclose(trained["loss"], trained["reconstruction"] + 0.5 * trained["kl"], rtol=1e-6)
+    np.testing.assert_allclose(
+        trained["loss"], trained["reconstruction"] + 0.5 * trained["kl"], rtol=1e-6
+    )
     np.testing.assert_allclose(trained["beta"], 0.5)
 
 
@@ -112,7 +132,9 @@ def test_the_fixed_variance_is_a_mean_squared_error():
     likelihood = Gaussian("fixed", 0.25)
     nll = likelihood.nll({}, outputs, x)
     constant = 4 * 0.5 * np.log(2 * np.pi * 0.25)
-    np.testing.assert_allclose(nll - constant, jnp.square(outputs - x).sum(-1) / (2 * 0.25), rtol=1e-4)
+    np.testing.assert_allclose(
+        nll - constant, jnp.square(outputs - x).sum(-1) / (2 * 0.25), rtol=1e-4
+    )
 
 
 def test_dynamic_binarisation_draws_each_pixel_with_its_intensity():

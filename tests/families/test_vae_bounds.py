@@ -52,8 +52,12 @@ def exact_linear_nll(state, batch):
 
 
 def wide(state):
-    """The same with posteriors close to the prior, so that some of thousands of draws fall where they should."""
-    return state.replace(params=state.params | {"encoder": jax.tree.map(lambda p: 0.1 * p, state.params["encoder"])})
+    """The same with posteriors close to the prior, so that some of thousands of draws fall
+    where they should.
+    """
+    return state.replace(
+        params=state.params | {"encoder": jax.tree.map(lambda p: 0.1 * p, state.params["encoder"])}
+    )
 
 
 def test_the_importance_bound_falls_with_k_to_the_exact_likelihood():
@@ -70,9 +74,9 @@ def test_one_importance_sample_is_the_elbo_in_expectation():
     family = VAE(**LINEAR)
     keys = jax.random.split(KEY, 2000)
     elbo = jax.vmap(lambda k: family.evaluate(state, batch, k)["loss"].value)(keys).mean()
-    sampled = jax.vmap(lambda k: family.importance_bound(state.params, state.variables, batch, k, 1)["loss"].value)(
-        keys
-    ).mean()
+    sampled = jax.vmap(
+        lambda k: family.importance_bound(state.params, state.variables, batch, k, 1)["loss"].value
+    )(keys).mean()
     np.testing.assert_allclose(elbo, sampled, rtol=5e-3)
 
 
@@ -90,12 +94,18 @@ def test_chunks_are_the_whole_sum_and_so_is_their_gradient(samples, chunk):
         (q,) = family.encode(params, state.variables, batch["points"])
         weights = []
         for number in range(chunks):
-            (layer,) = family.top_down(params, (q.repeated(size),), jax.random.fold_in(latent_key, number))
+            (layer,) = family.top_down(
+                params, (q.repeated(size),), jax.random.fold_in(latent_key, number)
+            )
             mean = family.decode(params, state.variables, layer.z)
             normal = jax.scipy.stats.norm
-            log_p = normal.logpdf(jnp.repeat(batch["points"], size, axis=0), mean, np.sqrt(0.3)).sum(-1)
+            log_p = normal.logpdf(
+                jnp.repeat(batch["points"], size, axis=0), mean, np.sqrt(0.3)
+            ).sum(-1)
             log_p += normal.logpdf(layer.z).sum(-1)
-            log_q = normal.logpdf(layer.z, layer.posterior.mean, jnp.exp(layer.posterior.log_variance / 2)).sum(-1)
+            log_q = normal.logpdf(
+                layer.z, layer.posterior.mean, jnp.exp(layer.posterior.log_variance / 2)
+            ).sum(-1)
             weights.append((log_p - log_q).reshape(6, size).T)
         log_w = jnp.concatenate(weights)[:samples]
         return -(jax.nn.logsumexp(log_w, axis=0) - np.log(samples)).mean()
@@ -104,7 +114,9 @@ def test_chunks_are_the_whole_sum_and_so_is_their_gradient(samples, chunk):
         return family.importance_bound(params, state.variables, batch, KEY, samples)["loss"].value
 
     np.testing.assert_allclose(ours(state.params), direct(state.params), rtol=1e-5)
-    for a, b in zip(*(jax.tree.leaves(jax.grad(f)(state.params)) for f in (ours, direct)), strict=True):
+    for a, b in zip(
+        *(jax.tree.leaves(jax.grad(f)(state.params)) for f in (ours, direct)), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -114,8 +126,16 @@ def test_memory_grows_with_the_chunk_and_not_with_the_samples():
     batch = {"image": jnp.zeros((16, 28, 28, 1)), "mask": jnp.ones(16)}
 
     def temporary(samples):
-        loss = lambda p: family.importance_bound(p, state.variables, batch, KEY, samples)["loss"].value  # noqa: E731
-        return jax.jit(jax.grad(loss)).lower(state.params).compile().memory_analysis().temp_size_in_bytes
+        def loss(p):
+            return family.importance_bound(p, state.variables, batch, KEY, samples)["loss"].value
+
+        return (
+            jax.jit(jax.grad(loss))
+            .lower(state.params)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     few, many = temporary(32), temporary(5000)
     whole = 5000 * 16 * 784 * 4
@@ -124,7 +144,10 @@ def test_memory_grows_with_the_chunk_and_not_with_the_samples():
 
 def test_eight_devices_share_the_draws_of_an_example_s_bound():
     family = VAE(latent_dim=4, coder=MLPCoder((32,)), likelihood=Gaussian())
-    state, batch = state_of(family, (6,), "points"), {"points": jax.random.normal(KEY, (16, 6)), "mask": jnp.ones(16)}
+    state, batch = (
+        state_of(family, (6,), "points"),
+        {"points": jax.random.normal(KEY, (16, 6)), "mask": jnp.ones(16)},
+    )
 
     def judged(layout):
         of = lambda s, b: family.importance_bound(s.params, s.variables, b, KEY, 64)["loss"].value  # noqa: E731
@@ -132,7 +155,9 @@ def test_eight_devices_share_the_draws_of_an_example_s_bound():
         compiled = layout.compile_evaluation(of).lower(placed[1], placed[0]).compile()
         return compiled(placed[1], placed[0]), compiled.cost_analysis()["flops"]
 
-    (one, alone), (eight, shared) = (judged(parallel.start(Devices(count=count))) for count in (1, 8))
+    (one, alone), (eight, shared) = (
+        judged(parallel.start(Devices(count=count))) for count in (1, 8)
+    )
     np.testing.assert_allclose(one, eight, rtol=1e-5)
     assert shared < alone / 4
 
@@ -164,7 +189,11 @@ def test_the_bound_of_two_layers_falls_to_the_exact_likelihood():
     a, w = np.asarray(down["kernel"][:, :2]), np.asarray(out["kernel"])
     z1 = a.T @ a + np.diag(np.exp(down["bias"][2:]))
     mean = np.asarray(down["bias"][:2]) @ w + out["bias"]
-    exact = -stats.multivariate_normal(mean, w.T @ z1 @ w + 0.3 * np.eye(5)).logpdf(batch["points"]).mean()
+    exact = (
+        -stats.multivariate_normal(mean, w.T @ z1 @ w + 0.3 * np.eye(5))
+        .logpdf(batch["points"])
+        .mean()
+    )
     bounds = [bound(family, state, batch, k)["loss"] for k in (1, 10, 5000)]
     assert bounds[0] > bounds[1] > bounds[2]
     np.testing.assert_allclose(bounds[2], exact, atol=0.03)
@@ -185,7 +214,9 @@ def test_the_kl_of_every_layer_is_reported_and_adds_up():
     family = VAE(latent_dim=4, coder=MLPCoder((8,)), likelihood=Gaussian(), upper=upper)
     state = state_of(family, (5,), "points")
     found = bound(family, state, gaussian_data(), 1)
-    np.testing.assert_allclose(found["kl"], found["kl_z1"] + found["kl_z2"] + found["kl_z3"], rtol=1e-5)
+    np.testing.assert_allclose(
+        found["kl"], found["kl_z1"] + found["kl_z2"] + found["kl_z3"], rtol=1e-5
+    )
     np.testing.assert_allclose(found["loss"], found["reconstruction"] + found["kl"], rtol=1e-5)
     assert min(found["kl_z1"], found["kl_z2"], found["kl_z3"]) > 0
 
@@ -199,18 +230,26 @@ def test_free_bits_cost_at_least_themselves_and_stop_the_gradient_of_cheap_units
     batch = gaussian_data()
     plain = VAE(**LINEAR, beta=Constant(0.5))
     state = state_of(plain, (5,), "points")
-    kl = np.mean([layer.kl() for layer in plain.latents(state, batch, KEY)], axis=(0, 1))  # [Z]: the KL needs no draw
+    kl = np.mean(
+        [layer.kl() for layer in plain.latents(state, batch, KEY)], axis=(0, 1)
+    )  # [Z]: the KL needs no draw
     for free in (0.5 * kl.min(), kl.mean(), 2 * kl.max()):
         family = dataclasses.replace(plain, free_bits=float(free))
         found = trained_loss(family, state, batch)
         expected = found["reconstruction"] + 0.5 * np.maximum(kl, free).sum()
         np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
-        np.testing.assert_allclose(found["kl"], kl.sum(), rtol=1e-5)  # what is reported is the real one
+        np.testing.assert_allclose(
+            found["kl"], kl.sum(), rtol=1e-5
+        )  # what is reported is the real one
 
     def encoder_gradient(free):
-        family = dataclasses.replace(plain, free_bits=free, beta=Constant(1e6))  # all but the KL vanishes
+        family = dataclasses.replace(
+            plain, free_bits=free, beta=Constant(1e6)
+        )  # all but the KL vanishes
         new, _ = family.train_step(state, batch, optimizer=SGD(Constant(1e-6)).build(10))
-        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), new.params["encoder"], state.params["encoder"])
+        moved = jax.tree.map(
+            lambda a, b: jnp.abs(a - b).max(), new.params["encoder"], state.params["encoder"]
+        )
         return max(jax.tree.leaves(moved))
 
     assert encoder_gradient(0.0) > 1e-2 and encoder_gradient(100.0) < 1e-4
@@ -219,7 +258,9 @@ def test_free_bits_cost_at_least_themselves_and_stop_the_gradient_of_cheap_units
 def test_free_bits_agree_on_one_and_on_eight_devices(tmp_path):
     """Their mean is that of the whole batch. Noise is silenced, as each device draws its own."""
     curves = []
-    for number, devices in enumerate((Devices(count=1), Devices(count=8), Devices(count=8, mode="sharded", fsdp=2))):
+    for number, devices in enumerate(
+        (Devices(count=1), Devices(count=8), Devices(count=8, mode="sharded", fsdp=2))
+    ):
         experiment = Experiment(
             family=Silent(**LINEAR, free_bits=0.4),
             data=Points("two_moons", size=64, test_size=16),
@@ -232,7 +273,10 @@ def test_free_bits_agree_on_one_and_on_eight_devices(tmp_path):
         genjax.train(experiment, tmp_path / str(number), quiet=True)
         rows = genjax.runs.writers.read_rows(epath.Path(tmp_path / str(number) / "metrics.jsonl"))
         curves.append([(row["loss"], row["grad_norm"], row["kl"]) for row in rows])
-    assert len(curves[0]) == 20 and min(row[2] for row in curves[0]) < 0.8 < max(row[2] for row in curves[0]) + 0.8
+    assert (
+        len(curves[0]) == 20
+        and min(row[2] for row in curves[0]) < 0.8 < max(row[2] for row in curves[0]) + 0.8
+    )
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
     np.testing.assert_allclose(curves[2], curves[0], rtol=1e-4)
 
@@ -249,7 +293,11 @@ class Silent(VAE):
 def test_a_conditional_model_sees_its_label():
     family = VAE(latent_dim=3, coder=ConvCoder((4,)), conditional=True)
     spec = Spec("image", (6, 6, 1), np.zeros((6, 6, 1), np.float32), classes=4)
-    example = {"image": jnp.zeros((1, 6, 6, 1)), "mask": jnp.ones(1), "label": jnp.zeros(1, jnp.int32)}
+    example = {
+        "image": jnp.zeros((1, 6, 6, 1)),
+        "mask": jnp.ones(1),
+        "label": jnp.zeros(1, jnp.int32),
+    }
     params, variables = family.init(KEY, example, spec)
     state = genjax.family.init_state(params, variables, Adam().build(10), KEY)
     x = jax.random.uniform(KEY, (4, 6, 6, 1), minval=-1)
@@ -266,7 +314,9 @@ def test_a_conditional_model_sees_its_label():
     with pytest.raises(UserError, match="this split of the data has no labels"):
         bound(family, state, {"image": x, "mask": jnp.ones(4)}, 1)
     with pytest.raises(UserError, match="no Mixup"):
-        family.train_step(state, {"image": x, "other_label": jnp.arange(4)}, optimizer=Adam().build(10))
+        family.train_step(
+            state, {"image": x, "other_label": jnp.arange(4)}, optimizer=Adam().build(10)
+        )
 
 
 def test_labels_that_are_not_there_are_refused():
@@ -285,7 +335,9 @@ def test_beta_weighs_the_ratio_in_training_and_not_the_bound_that_is_reported():
     metrics = family.importance_bound(state.params, state.variables, batch, key, 8, 0.25)
     whole = family.importance_bound(state.params, state.variables, batch, key, 8)
     np.testing.assert_allclose(trained["loss"], metrics["loss"].value, rtol=1e-5)
-    np.testing.assert_allclose(trained["bits_per_dim"], whole["loss"].value / (5 * np.log(2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        trained["bits_per_dim"], whole["loss"].value / (5 * np.log(2)), rtol=1e-5
+    )
     assert abs(trained["loss"] - whole["loss"].value) > 0.01
 
 
@@ -300,7 +352,9 @@ def test_bad_values_of_the_bounds_are_refused():
         ImportanceBound(chunk=0)
     with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
         LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})
-    with pytest.raises(UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"):
+    with pytest.raises(
+        UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"
+    ):
         UpperLatents(activation="relo")
     with pytest.raises(UserError, match="levels is 256, but the data have 17"):
         initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()
@@ -346,12 +400,16 @@ def test_active_units_are_those_whose_means_vary(digits_run):
 
 
 def test_a_collapsed_model_is_told_what_to_do():
-    experiment = Experiment(family=VAE(6, MLPCoder((16,))), data=Digits(), evaluators=(ActiveUnits(),))
+    experiment = Experiment(
+        family=VAE(6, MLPCoder((16,))), data=Digits(), evaluators=(ActiveUnits(),)
+    )
     data = Digits().open()
     state = initial_state(experiment, data.spec)()
     params = state.params | {"encoder": jax.tree.map(jnp.zeros_like, state.params["encoder"])}
     layout = parallel.start(Devices(count=1))
-    report = Judge.of(experiment, layout, data, experiment.evaluators, {})(state.replace(params=params), "test")
+    report = Judge.of(experiment, layout, data, experiment.evaluators, {})(
+        state.replace(params=params), "test"
+    )
     assert report.numbers["active_units"] == 0 and report.numbers["collapsed_units"] == 6
     (remark,) = report.remarks
     assert "6 of 6 units of z1" in remark and "free_bits" in remark
@@ -364,7 +422,10 @@ def test_the_bound_of_an_evaluation_is_that_of_the_family_and_prints_its_protoco
         report.numbers["bits_per_dim_20"], report.numbers["nll_20"] / (64 * np.log(2)), rtol=1e-5
     )
     protocol = report.protocols["nll_20"]
-    assert "20 samples an example, 50 examples of test" in protocol and "step 60, parameters, seed 0" in protocol
+    assert (
+        "20 samples an example, 50 examples of test" in protocol
+        and "step 60, parameters, seed 0" in protocol
+    )
 
 
 def test_a_latent_map_has_its_two_pictures(digits_run):
@@ -379,7 +440,13 @@ def test_binarised_images_stay_binary_through_the_bound():
     state = state_of(family, (4, 4, 1))
     grey = {"image": jnp.zeros((6, 4, 4, 1)), "mask": jnp.ones(6)}
     keys = jax.random.split(KEY, 300)
-    of = lambda k: family.importance_bound(state.params, state.variables, grey, k, 4)["reconstruction"].value  # noqa: E731
+
+    def of(k):
+        return family.importance_bound(state.params, state.variables, grey, k, 4)[
+            "reconstruction"
+        ].value
+
     values = jax.vmap(of)(keys)
-    # Fair coin flips cost log 2 a pixel on average whatever the decoder says near its start, but not each time.
+    # Fair coin flips cost log 2 a pixel on average whatever the decoder says near its start, but
+    # not each time.
     assert values.std() > 0.01 and abs(values.mean() - 16 * np.log(2)) < 1.5

@@ -1,4 +1,6 @@
-"""The VQ-VAE against brute force, a naive numpy codebook, hand-made gradients, and itself on other devices."""
+"""The VQ-VAE against brute force, a naive numpy codebook, hand-made gradients, and itself on
+other devices.
+"""
 
 import functools
 from dataclasses import dataclass, replace
@@ -40,7 +42,9 @@ def state_of(family, shape=SHAPE, optimizer=STEP, spread=0.5):
     example = {"image": jnp.zeros((1, *shape)), "mask": jnp.ones(1)}
 
     def make():
-        return init_state(*family.init(KEY, example, Spec("image", shape, mean)), optimizer.build(100), KEY)
+        return init_state(
+            *family.init(KEY, example, Spec("image", shape, mean)), optimizer.build(100), KEY
+        )
 
     return jax.jit(make)()
 
@@ -69,7 +73,10 @@ def brute_nearest(codebook, z):
 
 
 def test_the_nearest_code_is_that_of_brute_force():
-    z, codebook = jax.random.normal(KEY, (500, 6)), 0.7 * jax.random.normal(jax.random.key(1), (40, 6))
+    z, codebook = (
+        jax.random.normal(KEY, (500, 6)),
+        0.7 * jax.random.normal(jax.random.key(1), (40, 6)),
+    )
     found = vqvae.find_nearest(codebook, z)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, brute_nearest(codebook, z))
@@ -80,10 +87,17 @@ def test_the_codebook_follows_its_moving_averages():
     draw = np.random.default_rng(0)
     codebook = draw.normal(size=(5, 3))
     codebook[4] = 100.0
-    variables = {"codebook": jnp.float32(codebook), "counts": jnp.zeros(5), "sums": jnp.zeros((5, 3))}
+    variables = {
+        "codebook": jnp.float32(codebook),
+        "counts": jnp.zeros(5),
+        "sums": jnp.zeros((5, 3)),
+    }
     counts, sums = np.zeros(5), np.zeros((5, 3))
     for _ in range(3):
-        z, seen = draw.normal(size=(20, 3)).astype(np.float32), (draw.uniform(size=20) < 0.7).astype(np.float32)
+        z, seen = (
+            draw.normal(size=(20, 3)).astype(np.float32),
+            (draw.uniform(size=20) < 0.7).astype(np.float32),
+        )
         chosen = vqvae.find_nearest(variables["codebook"], z)
         np.testing.assert_array_equal(chosen, brute_nearest(codebook, z))
         variables = vqvae.update_codebook(variables, z, seen, chosen, 0.9)
@@ -101,12 +115,16 @@ def test_the_codebook_follows_its_moving_averages():
 def test_with_no_decay_a_code_is_the_mean_of_those_that_chose_it():
     z = jnp.asarray([[1.0, 2.0], [3.0, 4.0], [-5.0, 0.0]])
     variables = {"codebook": jnp.zeros((2, 2)), "counts": jnp.ones(2), "sums": jnp.ones((2, 2))}
-    found = vqvae.update_codebook(variables, z, jnp.ones(3), jnp.asarray([0, 0, 1]), 0.0)["codebook"]
+    found = vqvae.update_codebook(variables, z, jnp.ones(3), jnp.asarray([0, 0, 1]), 0.0)[
+        "codebook"
+    ]
     np.testing.assert_allclose(found, [[2.0, 3.0], [-5.0, 0.0]], rtol=1e-4)
 
 
 def test_gradients_go_straight_through_and_the_commitment_pulls_the_encoder_alone():
-    """By hand: the decoder's gradient for the codes is handed to the encoder, 2 weight (z - e) / (h w) added."""
+    """By hand: the decoder's gradient for the codes is handed to the encoder, 2 weight (z - e)
+    / (h w) added.
+    """
     commitment = 20.0  # about as strong as the likelihood
     family, batch = replace(SMALL, commitment=commitment), images(4)
     state = state_of(family)
@@ -115,7 +133,9 @@ def test_gradients_go_straight_through_and_the_commitment_pulls_the_encoder_alon
 
     x, variables = batch["image"], state.variables
     z = encoded(family, state, x)
-    e = variables["codebook"][brute_nearest(variables["codebook"], z.reshape(-1, 3))].reshape(z.shape)
+    e = variables["codebook"][brute_nearest(variables["codebook"], z.reshape(-1, 3))].reshape(
+        z.shape
+    )
 
     @jax.jit
     def by_hand(params):
@@ -124,7 +144,9 @@ def test_gradients_go_straight_through_and_the_commitment_pulls_the_encoder_alon
             return family.likelihood.nll({}, outputs, x).mean()
 
         for_decoder, for_codes = jax.grad(nll, (0, 1))(params["decoder"], e)
-        _, back = jax.vjp(lambda encoder: family.encode({"encoder": encoder}, variables, x), params["encoder"])
+        _, back = jax.vjp(
+            lambda encoder: family.encode({"encoder": encoder}, variables, x), params["encoder"]
+        )
         return back(for_codes + 2 * commitment * (z - e) / (9 * 4))[0], for_decoder
 
     for_encoder, for_decoder = by_hand(state.params)
@@ -159,10 +181,14 @@ def test_the_loss_is_the_sum_of_its_terms_and_each_is_what_it_says():
 
 
 def test_perplexity_is_the_number_of_codes_that_are_used_evenly():
-    np.testing.assert_allclose(vqvae.perplexity(jnp.asarray([5.0, 0.0, 5.0, 5.0, 5.0])), 4.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        vqvae.perplexity(jnp.asarray([5.0, 0.0, 5.0, 5.0, 5.0])), 4.0, rtol=1e-6
+    )
     np.testing.assert_allclose(vqvae.perplexity(jnp.asarray([0.0, 9.0, 0.0])), 1.0, rtol=1e-6)
     entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
-    np.testing.assert_allclose(vqvae.perplexity(jnp.asarray([0.1, 0.3])), np.exp(entropy), rtol=1e-5)
+    np.testing.assert_allclose(
+        vqvae.perplexity(jnp.asarray([0.1, 0.3])), np.exp(entropy), rtol=1e-5
+    )
 
 
 def rows_of(found, among):
@@ -173,7 +199,11 @@ def rows_of(found, among):
 def test_dead_codes_become_outputs_of_the_encoder_and_living_ones_stay():
     z, seen = jax.random.normal(KEY, (30, 4)), jnp.asarray([1.0] * 10 + [0.0] * 20)
     counts = jnp.asarray([3.0, 0.02, 2.0, 0.0, 1.0, 0.5])  # 1.087 on average
-    before = {"codebook": jnp.ones((6, 4)), "counts": counts, "sums": jnp.ones((6, 4)) * counts[:, None]}
+    before = {
+        "codebook": jnp.ones((6, 4)),
+        "counts": counts,
+        "sums": jnp.ones((6, 4)) * counts[:, None],
+    }
     after, number = vqvae.restart_codes(before, z, seen, KEY, 0.1)
     dead = np.asarray([False, True, False, True, False, False])
     assert number == 2
@@ -193,7 +223,11 @@ def test_dead_codes_become_outputs_of_the_encoder_and_living_ones_stay():
 @pytest.mark.parametrize("available", [0, 1, 3])
 def test_fewer_outputs_than_dead_codes_are_used_again_and_none_at_all_restarts_nothing(available):
     z, seen = jax.random.normal(KEY, (8, 2)), (jnp.arange(8) < available).astype(jnp.float32)
-    before = {"codebook": jnp.ones((10, 2)), "counts": jnp.zeros(10).at[0].set(1.0), "sums": jnp.ones((10, 2))}
+    before = {
+        "codebook": jnp.ones((10, 2)),
+        "counts": jnp.zeros(10).at[0].set(1.0),
+        "sums": jnp.ones((10, 2)),
+    }
     after, number = vqvae.restart_codes(before, z, seen, KEY, 0.5)
     fresh = np.asarray(after["codebook"][1:])
     assert number == (9 if available else 0)
@@ -207,7 +241,11 @@ def test_the_first_step_fills_the_codebook_from_the_batch():
     z = encoded(SMALL, state, batch["image"]).reshape(-1, 3)
     used = np.isin(np.arange(7), brute_nearest(state.variables["codebook"], z))
     assert metrics["restarted"].value == (~used).sum() > 0
-    nearest = np.square(np.asarray(after.variables["codebook"])[:, None] - np.asarray(z)[None]).sum(-1).min(1)
+    nearest = (
+        np.square(np.asarray(after.variables["codebook"])[:, None] - np.asarray(z)[None])
+        .sum(-1)
+        .min(1)
+    )
     assert (nearest[~used] < 1e-8).all()
 
 
@@ -215,7 +253,10 @@ def test_padded_rows_weigh_nothing():
     """In the metrics, the gradients, the codebook and the choice of what a dead code becomes."""
     batch = images(5)
     rubbish = 50 * images(3, seed=2)["image"]
-    padded = {"image": jnp.concatenate([batch["image"], rubbish]), "mask": jnp.asarray([1.0] * 5 + [0.0] * 3)}
+    padded = {
+        "image": jnp.concatenate([batch["image"], rubbish]),
+        "mask": jnp.asarray([1.0] * 5 + [0.0] * 3),
+    }
     family = replace(SMALL, restart_below=0.0)
     a, first = stepped(family, state_of(family), batch)
     b, second = stepped(family, state_of(family), padded)
@@ -243,7 +284,9 @@ def test_codes_decode_to_the_reconstruction(likelihood):
     found = vqvae.codes(family, state, batch["image"])
     assert found.shape == (4, 3, 3) and found.dtype == jnp.int32
     z = encoded(family, state, batch["image"])
-    np.testing.assert_array_equal(found.ravel(), brute_nearest(state.variables["codebook"], z.reshape(-1, 3)))
+    np.testing.assert_array_equal(
+        found.ravel(), brute_nearest(state.variables["codebook"], z.reshape(-1, 3))
+    )
     again = vqvae.decode_codes(family, state, found)
     assert again.shape == batch["image"].shape and again.dtype == jnp.float32
     np.testing.assert_array_equal(again, family.reconstruct(state, batch, KEY)[1])
@@ -273,11 +316,19 @@ def test_clusters_get_a_code_each():
         return jax.lax.scan(one, start, jax.random.split(key, 300))[0]["codebook"]
 
     keys = jax.random.split(KEY, 5)
-    with_restarts, without = (jax.jit(jax.vmap(lambda key, b=below: after(b, key)))(keys) for below in (0.1, 0.0))
-    whole = [codebook for codebook in with_restarts if len(np.unique(vqvae.find_nearest(codebook, centres))) == 8]
+    with_restarts, without = (
+        jax.jit(jax.vmap(lambda key, b=below: after(b, key)))(keys) for below in (0.1, 0.0)
+    )
+    whole = [
+        codebook
+        for codebook in with_restarts
+        if len(np.unique(vqvae.find_nearest(codebook, centres))) == 8
+    ]
     assert len(whole) >= 3, "of five, as restarts may end with two codes in one cluster"
     for codebook in whole:
-        np.testing.assert_allclose(codebook[vqvae.find_nearest(codebook, centres)], centres, atol=0.05)
+        np.testing.assert_allclose(
+            codebook[vqvae.find_nearest(codebook, centres)], centres, atol=0.05
+        )
     assert all(len(np.unique(vqvae.find_nearest(codebook, centres))) < 8 for codebook in without)
 
 
@@ -290,7 +341,10 @@ def test_images_made_of_six_tiles_need_six_codes_and_are_rebuilt():
     coder = SpatialCoder((16,), residual_blocks=0, kernel=2)  # which sees one tile at a time
     family = VQVAE(codes=8, code_dim=4, coder=coder, decay=0.9, restart_below=0.1)
     optimizer = Adam(Constant(3e-3))
-    state, batch = state_of(family, (6, 6, 1), optimizer, spread=0.0), {"image": jnp.asarray(x), "mask": jnp.ones(32)}
+    state, batch = (
+        state_of(family, (6, 6, 1), optimizer, spread=0.0),
+        {"image": jnp.asarray(x), "mask": jnp.ones(32)},
+    )
     rule = optimizer.build(600)
     step = lambda state, _: (family.train_step(state, batch, optimizer=rule)[0], None)  # noqa: E731
     state = jax.jit(lambda s: jax.lax.scan(step, s, None, 600)[0])(state)
@@ -306,9 +360,16 @@ def test_a_step_that_is_not_finite_leaves_the_codebook_as_it_was():
     broken = batch | {"image": batch["image"].at[1, 2, 3, 0].set(jnp.nan)}
     after, metrics = stepped(SMALL, state, broken)
     assert metrics["skipped"].value == 1
-    jax.tree.map(np.testing.assert_array_equal, (after.params, after.variables), (state.params, state.variables))
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        (after.params, after.variables),
+        (state.params, state.variables),
+    )
     good, metrics = stepped(SMALL, after, batch)
-    assert metrics["skipped"].value == 0 and (good.variables["codebook"] != state.variables["codebook"]).any()
+    assert (
+        metrics["skipped"].value == 0
+        and (good.variables["codebook"] != state.variables["codebook"]).any()
+    )
 
 
 def test_an_accumulated_step_forgets_as_much_as_a_whole_one():
@@ -317,7 +378,9 @@ def test_an_accumulated_step_forgets_as_much_as_a_whole_one():
     state = state.replace(variables=state.variables | {"counts": jnp.full(7, 10.0)})
     after, _ = stepped(family, state, images(4), SGD(Constant(0.0), accumulate=2))
     each = 2 * 9  # rows of a microbatch times positions
-    np.testing.assert_allclose(after.variables["counts"].sum(), 0.64 * 70 + 0.2 * (0.8 * each + each), rtol=1e-5)
+    np.testing.assert_allclose(
+        after.variables["counts"].sum(), 0.64 * 70 + 0.2 * (0.8 * each + each), rtol=1e-5
+    )
 
 
 OFTEN = Every(log=3, evaluate=6, sample=6, checkpoint=6)
@@ -325,7 +388,12 @@ OFTEN = Every(log=3, evaluate=6, sample=6, checkpoint=6)
 
 def digits(**changes):
     family = VQVAE(codes=16, code_dim=4, coder=SpatialCoder((8,), residual_blocks=0))
-    settings = {"family": family, "data": Digits(), "optimizer": Adam(Constant(1e-3)), "every": OFTEN}
+    settings = {
+        "family": family,
+        "data": Digits(),
+        "optimizer": Adam(Constant(1e-3)),
+        "every": OFTEN,
+    }
     return toy.experiment(**settings | {"steps": 12} | changes)
 
 
@@ -354,15 +422,22 @@ class Noise:
     def open(self) -> Dataset:
         raw = np.random.default_rng(0).integers(0, 256, (160, 6, 6, 1), dtype=np.uint8)
         codec = ImageCodec(6, 6, 1)
-        splits = {"train": Arrays("image", raw[:128], None, codec), "test": Arrays("image", raw[128:], None, codec)}
+        splits = {
+            "train": Arrays("image", raw[:128], None, codec),
+            "test": Arrays("image", raw[128:], None, codec),
+        }
         return Dataset(splits, Spec("image", (6, 6, 1), codec.encode(raw).mean(0)), codec, "noise")
 
 
 @functools.cache
 def trajectory(devices):
-    """Loss and gradient norm of 20 steps, the number of restarts in each, and the codebook at the end."""
+    """Loss and gradient norm of 20 steps, the number of restarts in each, and the codebook at
+    the end.
+    """
     family = VQVAE(codes=12, code_dim=4, coder=SpatialCoder((8,), 0), decay=0.8, restart_below=0.8)
-    experiment = toy.experiment(family=family, data=Noise(), optimizer=SGD(Constant(5e-3)), devices=devices)
+    experiment = toy.experiment(
+        family=family, data=Noise(), optimizer=SGD(Constant(5e-3)), devices=devices
+    )
     layout, data = parallel.start(devices), experiment.data.open()
     make = initial_state(experiment, data.spec)
     state = layout.init(make)
@@ -370,10 +445,17 @@ def trajectory(devices):
     rows = []
     for number in range(20):
         batch = data.splits["train"].batch(np.arange(16) + 16 * (number % 8))
-        mask = np.arange(16) != number % 16  # rows that weigh nothing, on one device and then another
+        mask = (
+            np.arange(16) != number % 16
+        )  # rows that weigh nothing, on one device and then another
         state, metrics = step(state, layout.place(batch | {"mask": mask.astype(np.float32)}))
         pairs = dict(zip(metrics.names, np.asarray(metrics.pairs).reshape(-1, 2), strict=True))
-        rows.append([pairs[name][0] / pairs[name][1] for name in ("loss", "grad_norm", "perplexity", "restarted")])
+        rows.append(
+            [
+                pairs[name][0] / pairs[name][1]
+                for name in ("loss", "grad_norm", "perplexity", "restarted")
+            ]
+        )
     return np.asarray(rows), jax.device_get(state.variables)
 
 
@@ -389,7 +471,9 @@ def test_eight_devices_equal_one_restarts_and_all(devices):
     assert one[1:, 3].sum() > 3
     np.testing.assert_allclose(eight, one, rtol=1e-4)
     for name in ("codebook", "counts", "sums"):
-        np.testing.assert_allclose(others[name], variables[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            others[name], variables[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
 
 
 @pytest.mark.parametrize(

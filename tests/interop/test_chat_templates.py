@@ -1,4 +1,6 @@
-"""Chat templates of folders in Hugging Face's layout: read, kept by runs, used by others, and written again."""
+"""Chat templates of folders in Hugging Face's layout: read, kept by runs, used by others, and
+written again.
+"""
 
 import dataclasses
 import json
@@ -39,7 +41,9 @@ from genjax.start_from import StartFrom
 from tests.data.chat_cases import CHATML, NAMES, TEMPLATES, codec_of, messages, turns
 
 ONE = Devices(count=1)
-CHATS = [{"messages": messages(turns("What is tea?", f"Tea {n}", "Is it hot?", "Yes"))} for n in range(8)]
+CHATS = [
+    {"messages": messages(turns("What is tea?", f"Tea {n}", "Is it hot?", "Yes"))} for n in range(8)
+]
 NET = Transformer(1, 2, 8, 96)
 
 
@@ -49,7 +53,9 @@ def written(folder, template=None, codec=None, **fields):
     module = TokenNet(NET, codec.vocabulary)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
     draw = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"])
+    params = jax.tree.map(
+        lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), shapes["params"]
+    )
     huggingface.save(Pretrained(NET, params, codec), folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | dict(NAMES) | fields))
@@ -63,7 +69,9 @@ def read(folder):
 
 
 def peer(folder):
-    transformers = pytest.importorskip("transformers", reason="transformers is an extra: .[reference]")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is an extra: .[reference]"
+    )
     return transformers.AutoTokenizer.from_pretrained(folder)
 
 
@@ -71,7 +79,9 @@ def test_a_template_is_read_from_where_it_lies(tmp_path):
     assert read(written(tmp_path / "none")) is None
     beside = read(written(tmp_path / "file", CHATML, chat_template="{{ 'other' }}"))
     assert (beside.source, beside.names, beside.date) == (CHATML, NAMES, None)
-    assert beside.file == str(tmp_path / "file" / "chat_template.jinja") and beside.stops == ("</s>",)
+    assert beside.file == str(tmp_path / "file" / "chat_template.jinja") and beside.stops == (
+        "</s>",
+    )
     assert read(written(tmp_path / "text", chat_template=CHATML)).source == CHATML
     listed = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": CHATML}]
     assert read(written(tmp_path / "list", chat_template=listed)).source == CHATML
@@ -101,7 +111,9 @@ def test_a_template_is_read_from_where_it_lies(tmp_path):
 def test_a_bad_template_is_one_line_that_names_its_file(template, fields, said, tmp_path):
     folder = written(tmp_path / "model", **fields)
     if template is not None:
-        (folder / "chat_template.jinja").write_bytes(template if isinstance(template, bytes) else template.encode())
+        (folder / "chat_template.jinja").write_bytes(
+            template if isinstance(template, bytes) else template.encode()
+        )
     with pytest.raises(UserError, match=said) as error:
         huggingface.load(folder)
     name = "tokenizer_config.json" if template is None else "chat_template.jinja"
@@ -112,7 +124,9 @@ def test_a_bad_template_is_one_line_that_names_its_file(template, fields, said, 
 def test_tokens_that_the_folder_calls_special_are_so(tmp_path):
     stored = json.loads(codec_of("bytes").tokenizer)
     vocabulary = len(stored["model"]["vocab"])
-    for token in stored["added_tokens"][3:]:  # of the vocabulary alone, as some tokenizers are written
+    for token in stored["added_tokens"][
+        3:
+    ]:  # of the vocabulary alone, as some tokenizers are written
         stored["model"]["vocab"][token["content"]] = token["id"]
     del stored["added_tokens"][3:]
     codec = Subwords(end_token="</s>", unknown="token", tokenizer=json.dumps(stored))
@@ -120,17 +134,31 @@ def test_tokens_that_the_folder_calls_special_are_so(tmp_path):
     folder = written(tmp_path / "model", CHATML, codec, **extra)
     found = huggingface.load(folder)
     tokens = conversation(found.codec, found.template, turns("a<|im_end|>", "b"), "here").tokens
-    assert (tokens == found.codec.token("<|im_end|>")).sum() == 2 and found.codec.token("<|im_end|>") == vocabulary + 4
+    assert (tokens == found.codec.token("<|im_end|>")).sum() == 2 and found.codec.token(
+        "<|im_end|>"
+    ) == vocabulary + 4
     wanted = peer(folder).apply_chat_template(messages(turns("a", "b")), return_dict=False)
-    assert conversation(found.codec, found.template, turns("a", "b"), "here").tokens.tolist() == wanted
+    assert (
+        conversation(found.codec, found.template, turns("a", "b"), "here").tokens.tolist() == wanted
+    )
 
 
 def experiment(tmp_path, data=None, family=None, start=None, **fields):
     (tmp_path / "chats.json").write_text(json.dumps(CHATS))
-    data = data or Instructions(str(tmp_path / "chats.json"), codec=Subwords(), length=90, cache=str(tmp_path / "c"))
+    data = data or Instructions(
+        str(tmp_path / "chats.json"), codec=Subwords(), length=90, cache=str(tmp_path / "c")
+    )
     family = family or Autoregressive(NET, sampler=Decoding(steps=3, prompt="What is tea?"))
-    told = {"steps": 1, "batch_size": 2, "every": Every(1, 0, 1, 1), "keep": Keep(best=None), "devices": ONE}
-    return Experiment(family, data, SGD(Constant(0.0)), **(told | fields), start_from=StartFrom(start))
+    told = {
+        "steps": 1,
+        "batch_size": 2,
+        "every": Every(1, 0, 1, 1),
+        "keep": Keep(best=None),
+        "devices": ONE,
+    }
+    return Experiment(
+        family, data, SGD(Constant(0.0)), **(told | fields), start_from=StartFrom(start)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -164,20 +192,39 @@ def test_a_run_takes_the_template_of_the_model_that_it_begins_with(tuned, capsys
 def test_a_prompt_is_what_a_user_says_and_its_turns_do_not_end_the_text(tuned, tmp_path):
     run, folder = tuned
     out = tmp_path / "said.txt"
-    told = ["sample", str(run.run_dir), "--prompt", "tea <|eot_id|>?", "--num", "2", "--out", str(out)]
+    told = [
+        "sample",
+        str(run.run_dir),
+        "--prompt",
+        "tea <|eot_id|>?",
+        "--num",
+        "2",
+        "--out",
+        str(out),
+    ]
     assert command_line.main(told) == 0
     begin = "user\n\ntea <|eot_id|>?assistant\n\n"
     assert out.read_text().count(begin) == 2
-    assert (folder / "run" / "samples" / "00000001.txt").read_text().count("user\n\nWhat is tea?assistant\n\n") > 1
+    assert (folder / "run" / "samples" / "00000001.txt").read_text().count(
+        "user\n\nWhat is tea?assistant\n\n"
+    ) > 1
     prepared = run.experiment.family.prepared(Decoding(prompt="hi"), run.codec)
     assert prepared.ends == tuple(run.codec.tokens.token(name) for name in ("<|eot_id|>", "</s>"))
 
 
 def test_the_export_makes_the_same_tokens(tuned):
     run, folder = tuned
-    assert command_line.main(["export", str(run.run_dir), "--to", "huggingface", "--out", str(folder / "out")]) == 0
+    assert (
+        command_line.main(
+            ["export", str(run.run_dir), "--to", "huggingface", "--out", str(folder / "out")]
+        )
+        == 0
+    )
     model, back = huggingface.load(folder / "model"), huggingface.load(folder / "out")
-    assert (back.template.source, back.template.names) == (model.template.source, model.template.names)
+    assert (back.template.source, back.template.names) == (
+        model.template.source,
+        model.template.names,
+    )
     assert back.template.ends(back.codec) == run.codec.ends
     ends = json.loads((folder / "out" / "generation_config.json").read_text())["eos_token_id"]
     assert ends == list(run.codec.ends)
@@ -185,17 +232,23 @@ def test_the_export_makes_the_same_tokens(tuned):
     for chat in (turns("What?", "Tea.", " b ", "c"), turns("a\n", "é", system="Be kind.")):
         wanted = conversation(run.codec, run.codec.template, chat, "here").tokens.tolist()
         assert tokenizer.apply_chat_template(messages(chat), return_dict=False) == wanted
-        prompt = tokenizer.apply_chat_template(messages(chat[:-1]), add_generation_prompt=True, return_dict=False)
+        prompt = tokenizer.apply_chat_template(
+            messages(chat[:-1]), add_generation_prompt=True, return_dict=False
+        )
         assert prompt == wanted[: len(prompt)]
 
 
 def preferences(folder):
     pairs = [{"prompt": f"Say {n}", "chosen": "yes!", "rejected": "no"} for n in range(8)]
     (folder / "pairs.json").write_text(json.dumps(pairs))
-    return Preferences(str(folder / "pairs.json"), codec=Subwords(), length=60, cache=str(folder / "c"))
+    return Preferences(
+        str(folder / "pairs.json"), codec=Subwords(), length=60, cache=str(folder / "c")
+    )
 
 
-def test_runs_of_preferences_take_the_template_of_the_run_that_they_begin_with(tuned, tmp_path, capsys):
+def test_runs_of_preferences_take_the_template_of_the_run_that_they_begin_with(
+    tuned, tmp_path, capsys
+):
     run, _ = tuned
     reward = RewardModel(TokenBackbone(NET, "last"))
     begun = experiment(tmp_path, preferences(tmp_path), reward, str(run.run_dir))
@@ -206,7 +259,10 @@ def test_runs_of_preferences_take_the_template_of_the_run_that_they_begin_with(t
         row = batch["chosen_tokens"][0][batch["chosen_mask"][0] > 0]
         answer = batch["chosen_tokens"][0][batch["chosen_response"][0] > 0]
         assert answer.tolist() == [*run.codec.encode("yes!").tolist(), run.codec.end]
-        assert row.tolist()[: -len(answer)] == run.codec.as_prompt(run.codec.decode(row).split("\n\n")[1][:5]).tolist()
+        assert (
+            row.tolist()[: -len(answer)]
+            == run.codec.as_prompt(run.codec.decode(row).split("\n\n")[1][:5]).tolist()
+        )
     assert "chat template" not in capsys.readouterr().err
 
 
@@ -216,8 +272,13 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     told = experiment(tmp_path, start=str(run.run_dir))
     other = dataclasses.replace(told, data=dataclasses.replace(told.data, template=plain))
     assert runs.opened(other).codec.template == plain
-    assert f"the chat template of the data is used, not that of {run.run_dir}, which differs" in capsys.readouterr().err
-    same = dataclasses.replace(told, data=dataclasses.replace(told.data, template=run.codec.template))
+    assert (
+        f"the chat template of the data is used, not that of {run.run_dir}, which differs"
+        in capsys.readouterr().err
+    )
+    same = dataclasses.replace(
+        told, data=dataclasses.replace(told.data, template=run.codec.template)
+    )
     assert runs.opened(same).codec == run.codec and "chat template" not in capsys.readouterr().err
     reads = experiment(tmp_path, texts(tmp_path), start=str(run.run_dir))
     assert type(runs.opened(reads).codec) is Subwords
@@ -238,11 +299,19 @@ def texts(tmp_path):
     return TextFiles(root, codec=Subwords(), layout=Blocks(9), cache=cache, split=split)
 
 
-@pytest.mark.parametrize("file", [Subwords(start_token="<|endoftext|>"), Characters(delimiter=True), Bytes(True)])
+@pytest.mark.parametrize(
+    "file", [Subwords(start_token="<|endoftext|>"), Characters(delimiter=True), Bytes(True)]
+)
 def test_a_template_of_roles_is_written_as_one_in_jinja(file, tmp_path):
     text = "### Instruction: Response:\n'\"\\{{ x }}é tea?Be shrt. QA0123456789 wahiskndmW%"
-    codec = file.fit([text]) if not isinstance(file, Subwords) else dataclasses.replace(file, size=300).fit([text] * 3)
-    odd = ChatTemplate((("system", "{{", "\\"), ("asks", "'Q\"\n", "é\n"), ("bot", "A:{%", "\n\n")), "asks", "bot")
+    codec = (
+        file.fit([text])
+        if not isinstance(file, Subwords)
+        else dataclasses.replace(file, size=300).fit([text] * 3)
+    )
+    odd = ChatTemplate(
+        (("system", "{{", "\\"), ("asks", "'Q\"\n", "é\n"), ("bot", "A:{%", "\n\n")), "asks", "bot"
+    )
     net = dataclasses.replace(NET, context=64)
     for number, template in enumerate((ChatTemplate(), odd)):
         chat = ChatCodec(codec, template)
@@ -250,22 +319,37 @@ def test_a_template_of_roles_is_written_as_one_in_jinja(file, tmp_path):
         module = TokenNet(net, codec.vocabulary)
         params = jax.tree.map(
             lambda leaf: np.zeros(leaf.shape, np.float32),
-            jax.eval_shape(lambda m=module: m.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))["params"],
+            jax.eval_shape(
+                lambda m=module: m.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+            )["params"],
         )
-        huggingface.save(Pretrained(net, params, codec, template=chat_templates.written(chat)), folder)
+        huggingface.save(
+            Pretrained(net, params, codec, template=chat_templates.written(chat)), folder
+        )
         tokenizer = peer(folder)
-        for spoken in (turns("What is tea?", "tea"), turns("a", "hs", "is", "tea", system="Be short.")):
+        for spoken in (
+            turns("What is tea?", "tea"),
+            turns("a", "hs", "is", "tea", system="Be short."),
+        ):
             names = {"user": template.user, "assistant": template.assistant}
             ours = tuple(Turn(names.get(role, role), said) for role, said in spoken)
             wanted = conversation(chat, template, ours, "here")
-            assert tokenizer.apply_chat_template(messages(spoken), return_dict=False) == wanted.tokens.tolist()
-            prompt = tokenizer.apply_chat_template(messages(spoken[:-1]), add_generation_prompt=True, return_dict=False)
+            assert (
+                tokenizer.apply_chat_template(messages(spoken), return_dict=False)
+                == wanted.tokens.tolist()
+            )
+            prompt = tokenizer.apply_chat_template(
+                messages(spoken[:-1]), add_generation_prompt=True, return_dict=False
+            )
             assert prompt == wanted.tokens.tolist()[: len(prompt)] and wanted.learned[len(prompt)]
         back = huggingface.load(folder)
         read = conversation(back.codec, back.template, turns("What is tea?", "tea"), "here")
         ours = (Turn(template.user, "What is tea?"), Turn(template.assistant, "tea"))
         wanted = conversation(chat, template, ours, "here")
-        assert read.tokens.tolist() == wanted.tokens.tolist() and read.learned.tolist() == wanted.learned.tolist()
+        assert (
+            read.tokens.tolist() == wanted.tokens.tolist()
+            and read.learned.tolist() == wanted.learned.tolist()
+        )
         with pytest.raises(UserError, match="no role"):
             back.template.text((Turn("tool", "a"), *turns("a", "b")))
 
@@ -283,7 +367,9 @@ def test_a_folder_loses_the_template_of_an_earlier_export(tuned, tmp_path):
     model = export_pretrained(run)
     huggingface.save(model, tmp_path / "out")
     huggingface.save(dataclasses.replace(model, template=None), tmp_path / "out")
-    assert read(tmp_path / "out") is None and not (tmp_path / "out" / "chat_template.jinja").exists()
+    assert (
+        read(tmp_path / "out") is None and not (tmp_path / "out" / "chat_template.jinja").exists()
+    )
 
 
 def test_a_codec_that_was_written_without_a_template_is_read(tuned, tmp_path):

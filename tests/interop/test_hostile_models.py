@@ -28,8 +28,17 @@ LLAMA = {
     "num_key_value_heads": 2,
     "intermediate_size": 16,
 }
-BERT = {name: LLAMA[name] for name in LLAMA if name != "num_key_value_heads"} | {"model_type": "bert"}
-GPT2 = {"model_type": "gpt2", "vocab_size": 300, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 2}
+BERT = {name: LLAMA[name] for name in LLAMA if name != "num_key_value_heads"} | {
+    "model_type": "bert"
+}
+GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 300,
+    "n_positions": 8,
+    "n_embd": 4,
+    "n_layer": 1,
+    "n_head": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,9 @@ def whole(folder, changes):
     architecture, options = huggingface._read_config(folder)
     net = architecture.net(options)
     table, shapes = architecture.tensors(net, options), huggingface._shapes(net, 300)
-    tensors = {one.theirs: np.zeros(huggingface._their_shape(one, shapes), np.float32) for one in table}
+    tensors = {
+        one.theirs: np.zeros(huggingface._their_shape(one, shapes), np.float32) for one in table
+    }
     save_file(tensors, folder / "model.safetensors")
 
 
@@ -51,7 +62,9 @@ def whole(folder, changes):
 def folder(tmp_path, tokenizer):
     (tmp_path / "config.json").write_text(json.dumps(GPT2))
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    save_file({"transformer.wte.weight": np.zeros((300, 4), np.float32)}, tmp_path / "model.safetensors")
+    save_file(
+        {"transformer.wte.weight": np.zeros((300, 4), np.float32)}, tmp_path / "model.safetensors"
+    )
     return tmp_path
 
 
@@ -74,7 +87,9 @@ def test_more_layers_than_the_weights_hold_are_refused(folder):
     assert field_of_refusal(folder) == "n_layer"
 
 
-@pytest.mark.parametrize("config", [LLAMA, LLAMA | {"model_type": "qwen2"}, BERT], ids=lambda c: c["model_type"])
+@pytest.mark.parametrize(
+    "config", [LLAMA, LLAMA | {"model_type": "qwen2"}, BERT], ids=lambda c: c["model_type"]
+)
 @pytest.mark.parametrize("value", [0, -1, "8", 1.5, True, [8], 2**31, 1e300, math.nan])
 def test_sizes_of_other_architectures_are_named_too(config, value, folder):
     for name in config.keys() - {"model_type"}:
@@ -114,14 +129,18 @@ def test_numbers_that_do_not_fit_each_other_are_named(config, changes, field, fo
 
 
 def test_sizes_that_the_tensors_do_not_have_are_refused_before_anything_is_made(folder):
-    (folder / "config.json").write_text(json.dumps(GPT2 | {"n_embd": 2**28, "vocab_size": 2**31 - 1}))
+    (folder / "config.json").write_text(
+        json.dumps(GPT2 | {"n_embd": 2**28, "vocab_size": 2**31 - 1})
+    )
     tracemalloc.start()
     assert field_of_refusal(folder) == str(folder)
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("changes", [{"eos_token_id": 2**40}, {"pad_token_id": 2**70}, {"bos_token_id": [[]]}])
+@pytest.mark.parametrize(
+    "changes", [{"eos_token_id": 2**40}, {"pad_token_id": 2**70}, {"bos_token_id": [[]]}]
+)
 def test_ids_of_tokens_that_do_not_exist_are_left_out(changes, folder):
     whole(folder, changes)
     codec = load(folder).codec
@@ -137,7 +156,9 @@ def test_code_that_a_config_names_is_not_run_and_said(folder, capsys):
     assert "auto_map" in line and not (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": 1, "a": 2}', "\u00ff", '{"a": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a": 1, "a": 2}', "\u00ff", '{"a": ' + "9" * 5000 + "}"]
+)
 def test_hostile_json_is_refused(text, folder):
     (folder / "config.json").write_text(text, encoding="latin-1")
     assert field_of_refusal(folder) == str(folder / "config.json")
@@ -174,12 +195,16 @@ def test_what_is_not_a_file_is_refused_without_waiting(name, kind, folder):
 
 
 @pytest.mark.parametrize("link", ["model.safetensors", "shard.safetensors"])
-def test_links_out_of_the_folder_are_followed_as_the_hubs_cache_has_them(link, folder, tmp_path_factory):
+def test_links_out_of_the_folder_are_followed_as_the_hubs_cache_has_them(
+    link, folder, tmp_path_factory
+):
     whole(folder, {})
     blob = tmp_path_factory.mktemp("blobs") / "3f2a"
     (folder / "model.safetensors").replace(blob)
     (folder / link).symlink_to(blob)
-    names = list(weights.weights(folder).shapes) if link == weights.WHOLE else list(load_names(blob))
+    names = (
+        list(weights.weights(folder).shapes) if link == weights.WHOLE else list(load_names(blob))
+    )
     (folder / weights.INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, link)}))
     assert load(folder).net.width == 4
 
@@ -198,7 +223,9 @@ def test_a_pickle_is_never_read(folder):
     assert not (folder / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["../../x.safetensors", "/x.safetensors", "..", "", "a\0.safetensors", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["../../x.safetensors", "/x.safetensors", "..", "", "a\0.safetensors", "x" * 300]
+)
 def test_an_index_that_leaves_the_folder_is_refused(name, folder):
     (folder / "model.safetensors").unlink()
     index = folder / "model.safetensors.index.json"
@@ -220,10 +247,16 @@ def test_the_names_of_thousands_of_tensors_are_one_short_line(folder):
     [
         {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/////w=="}},
-        {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x", "type_id": 0}}],
-                            "pair": [], "special_tokens": {}}},
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "x", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
     ],
-)  # fmt: skip
+)
 def test_a_panic_of_the_tokenizer_is_one_line(part, folder, tokenizer):
     path = folder / "tokenizer.json"
     path.write_text(json.dumps(tokenizer | part))
@@ -236,7 +269,13 @@ def split_by(pattern):
 
 
 GROWS = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
-ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+ADDED = {
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "special": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +302,9 @@ def test_a_tokenizer_that_needs_too_much_is_ended(folder, tokenizer, monkeypatch
     monkeypatch.setattr(tokenizer_check, "MEMORY", 2**30)
     monkeypatch.setattr(tokenizer_check, "SECONDS", 10.0)
     path = folder / "tokenizer.json"
-    path.write_text(json.dumps(tokenizer | {"normalizer": {"type": "Sequence", "normalizers": [GROWS] * 4}}))
+    path.write_text(
+        json.dumps(tokenizer | {"normalizer": {"type": "Sequence", "normalizers": [GROWS] * 4}})
+    )
     assert field_of_refusal(folder) == str(path)
 
 

@@ -1,4 +1,6 @@
-"""Models of transformers come in and go out with the same logits, tokens and texts; what does not fit is named."""
+"""Models of transformers come in and go out with the same logits, tokens and texts; what does
+not fit is named.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,14 @@ from genjax.nets.transformer.token_net import TokenNet
 from genjax.nets.transformer.transformer import MuP, Transformer
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
-transformers = pytest.importorskip("transformers", reason="the peer is transformers: pip install '.[reference]'")
+transformers = pytest.importorskip(
+    "transformers", reason="the peer is transformers: pip install '.[reference]'"
+)
 
-TEXT = "The for statement is used to iterate over the elements of a sequence; it's évident — naïve?\n  x = 1\n"
+TEXT = (
+    "The for statement is used to iterate over the elements of a sequence; it's évident — "
+    "naïve?\n  x = 1\n"
+)
 V, T = 300, 9
 TOKENS = np.random.default_rng(0).integers(5, V, (2, T)).astype(np.int32)
 
@@ -81,8 +88,16 @@ CASES = {
     "llama with biases, linear, head_dim": (
         "Llama",
         LLAMA
-        | {"attention_bias": True, "mlp_bias": True, "head_dim": 6, "hidden_act": "gelu_pytorch_tanh"}
-        | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0}, "num_key_value_heads": 4},
+        | {
+            "attention_bias": True,
+            "mlp_bias": True,
+            "head_dim": 6,
+            "hidden_act": "gelu_pytorch_tanh",
+        }
+        | {
+            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
+            "num_key_value_heads": 4,
+        },
     ),
     "mistral": ("Mistral", LLAMA | {"sliding_window": 4}),
     "qwen2": ("Qwen2", LLAMA | {"tie_word_embeddings": True}),
@@ -90,17 +105,28 @@ CASES = {
     "bert": ("Bert", BERT),
     "bert untied, gelu_new, one type": (
         "Bert",
-        BERT | {"tie_word_embeddings": False, "hidden_act": "gelu_new", "type_vocab_size": 1, "num_hidden_layers": 1},
+        BERT
+        | {
+            "tie_word_embeddings": False,
+            "hidden_act": "gelu_new",
+            "type_vocab_size": 1,
+            "num_hidden_layers": 1,
+        },
     ),
     "roberta": ("Roberta", BERT | {"type_vocab_size": 1, "pad_token_id": 1}),
-    "roberta, another padding": ("Roberta", BERT | {"type_vocab_size": 1, "pad_token_id": 4, "hidden_size": 18}),
+    "roberta, another padding": (
+        "Roberta",
+        BERT | {"type_vocab_size": 1, "pad_token_id": 4, "hidden_size": 18},
+    ),
 }
 
 
 def made(kind, fields):
     """A model of transformers with random weights, those of norms and biases, too."""
     masked = kind in ("Bert", "Roberta")
-    model = {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForMaskedLM" if masked else f"{kind}ForCausalLM")
+    model = {"GPT2": "GPT2LMHeadModel"}.get(
+        kind, f"{kind}ForMaskedLM" if masked else f"{kind}ForCausalLM"
+    )
     torch.manual_seed(0)
     peer = getattr(transformers, model)(getattr(transformers, f"{kind}Config")(**fields))
     with torch.no_grad():
@@ -110,9 +136,17 @@ def made(kind, fields):
 
 
 def tokenizer_of(kind="bytes"):
-    """A tokenizer.json of fewer tokens than ``V``: bytes, with a start before each text, or WordPiece."""
-    special = {"bytes": ("<|endoftext|>",), "started": ("<s>", "</s>"), "words": ("[PAD]", "[CLS]", "[SEP]", "[MASK]")}
-    codec = Subwords("wordpiece" if kind == "words" else "bpe", 280, special[kind], None, special[kind][-1])
+    """A tokenizer.json of fewer tokens than ``V``: bytes, with a start before each text, or
+    WordPiece.
+    """
+    special = {
+        "bytes": ("<|endoftext|>",),
+        "started": ("<s>", "</s>"),
+        "words": ("[PAD]", "[CLS]", "[SEP]", "[MASK]"),
+    }
+    codec = Subwords(
+        "wordpiece" if kind == "words" else "bpe", 280, special[kind], None, special[kind][-1]
+    )
     codec = codec.fit([TEXT])
     stored = json.loads(codec.tokenizer)
     around = {"started": ("<s>", None), "words": ("[CLS]", "[SEP]")}.get(kind)
@@ -125,7 +159,9 @@ def tokenizer_of(kind="bytes"):
             "type": "TemplateProcessing",
             "single": single,
             "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {n: {"id": n, "ids": [numbers[n]], "tokens": [n]} for n in around if n},
+            "special_tokens": {
+                n: {"id": n, "ids": [numbers[n]], "tokens": [n]} for n in around if n
+            },
         }
     return json.dumps(stored)
 
@@ -186,10 +222,14 @@ def test_greedy_texts_are_equal_token_for_token(case, tmp_path):
     model = load(put(tmp_path, peer))
     state = State(jnp.zeros((), jnp.int32), model.params, None, {}, None, jax.random.key(0))
     options = Decoding(steps=8, temperature=0.0, tokens=tuple(TOKENS[0, :5].tolist()))
-    ours = jax.jit(lambda state, key: Autoregressive(model.net).sample(state, key, 1, options))(state, state.key)
+    ours = jax.jit(lambda state, key: Autoregressive(model.net).sample(state, key, 1, options))(
+        state, state.key
+    )
     with torch.no_grad():
         asked = torch.from_numpy(TOKENS[:1, :5]).long()
-        theirs = peer.generate(asked, max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0)
+        theirs = peer.generate(
+            asked, max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
     np.testing.assert_array_equal(ours, theirs.numpy())
 
 
@@ -211,7 +251,9 @@ def test_shards_are_read_like_one_file_and_all_that_are_missing_are_named(tmp_pa
     shards[2].unlink()
     refused(folder, f"lacks 2 of {len(shards)} shards: {shards[0].name}, {shards[2].name}")
     (folder / "model.safetensors.index.json").unlink()
-    refused(folder, f"{len(shards) - 2} of {len(shards)} shards, but no model.safetensors.index.json")
+    refused(
+        folder, f"{len(shards) - 2} of {len(shards)} shards, but no model.safetensors.index.json"
+    )
 
 
 @pytest.mark.parametrize("kind", ["bytes", "started", "words"])
@@ -225,16 +267,24 @@ def test_texts_go_round_through_the_tokenizer(kind, tmp_path):
         ids = theirs(text, add_special_tokens=False)["input_ids"]
         assert ids == model.codec.encode(text).tolist()
         assert theirs.decode(ids, skip_special_tokens=True) == model.codec.decode(np.asarray(ids))
-    assert model.codec.decode(np.asarray([*ids, V - 1])) == model.codec.decode(np.asarray(ids))  # a row without a token
+    assert model.codec.decode(np.asarray([*ids, V - 1])) == model.codec.decode(
+        np.asarray(ids)
+    )  # a row without a token
     start, end = {"bytes": (None, None), "started": (0, None), "words": (1, 2)}[kind]
     assert (model.codec.start, model.codec.vocabulary) == (start, V)
     assert kind == "bytes" or model.codec.end == end
-    assert "token_type_ids" in theirs("a") if kind == "words" else "token_type_ids" not in theirs("a")
+    assert (
+        "token_type_ids" in theirs("a") if kind == "words" else "token_type_ids" not in theirs("a")
+    )
 
 
 def test_special_tokens_are_those_of_the_configs(tmp_path):
     folder = put(tmp_path, made("GPT2", GPT2 | {"eos_token_id": 0, "bos_token_id": 0}))
-    assert (load(folder).codec.end, load(folder).codec.start, load(folder).codec.pad) == (0, None, None)
+    assert (load(folder).codec.end, load(folder).codec.start, load(folder).codec.pad) == (
+        0,
+        None,
+        None,
+    )
     change(folder, eos_token_id=[7, 0])
     assert load(folder).codec.end == 7
     fields = {"eos_token": {"content": "<|endoftext|>"}, "pad_token": "<|endoftext|>"}
@@ -244,7 +294,9 @@ def test_special_tokens_are_those_of_the_configs(tmp_path):
 
 CODECS = {
     "characters": Characters().fit([TEXT]),
-    "characters with an end": dataclasses.replace(Characters(delimiter=True, unknown="token").fit([TEXT])),
+    "characters with an end": dataclasses.replace(
+        Characters(delimiter=True, unknown="token").fit([TEXT])
+    ),
     "bytes": Bytes(),
     "bytes with an end": Bytes(delimiter=True),
 }
@@ -260,8 +312,12 @@ def test_a_codec_of_our_own_becomes_a_tokenizer(name, tmp_path):
     assert theirs.decode(codec.encode(TEXT)) == TEXT
     assert (theirs.eos_token_id, theirs.bos_token_id) == (codec.end, codec.end)
     if codec is CODECS["characters with an end"]:
-        assert theirs("Ω", add_special_tokens=False)["input_ids"] == codec.encode("Ω").tolist() == [1]
-    start = [] if codec.start is None else [codec.start]  # a codec with an end has it at the start, too
+        assert (
+            theirs("Ω", add_special_tokens=False)["input_ids"] == codec.encode("Ω").tolist() == [1]
+        )
+    start = (
+        [] if codec.start is None else [codec.start]
+    )  # a codec with an end has it at the start, too
     assert theirs(TEXT)["input_ids"] == start + codec.encode(TEXT).tolist()
     again = load(tmp_path).codec
     assert again.encode(TEXT).tolist() == codec.encode(TEXT).tolist()
@@ -273,23 +329,36 @@ def test_a_codec_of_our_own_becomes_a_tokenizer(name, tmp_path):
 
 def parameters(net, vocabulary, seed=0):
     """Random ones, those of norms and biases, too."""
-    shapes = jax.eval_shape(lambda: TokenNet(net, vocabulary).init(jax.random.key(0), TOKENS[:, :1]))["params"]
+    shapes = jax.eval_shape(
+        lambda: TokenNet(net, vocabulary).init(jax.random.key(0), TOKENS[:, :1])
+    )["params"]
     draw = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(draw.normal(0.5, 0.2, leaf.shape), jnp.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(draw.normal(0.5, 0.2, leaf.shape), jnp.float32), shapes
+    )
 
 
 ROTARY = {"positions": "rotary", "norm": "rms", "activation": "swiglu"}
 NETS = {
     "gpt2 without biases, scanned": ("GPT2LMHeadModel", {"biases": (), "scan_layers": True}),
-    "gpt2 of another hidden width": ("GPT2LMHeadModel", {"hidden": 24, "activation": "relu2", "tied": False}),
-    "llama with some biases": ("LlamaForCausalLM", {**ROTARY, "kv_heads": 1, "biases": ("attention",)}),
+    "gpt2 of another hidden width": (
+        "GPT2LMHeadModel",
+        {"hidden": 24, "activation": "relu2", "tied": False},
+    ),
+    "llama with some biases": (
+        "LlamaForCausalLM",
+        {**ROTARY, "kv_heads": 1, "biases": ("attention",)},
+    ),
     "llama, stretched": (
         "LlamaForCausalLM",
         {**ROTARY, "rotary": Rotary(100.0, 2.0, 8), "biases": (), "head_width": 6},
     ),
     "mistral": ("MistralForCausalLM", {**ROTARY, "biases": (), "window": 3, "tied": False}),
     "qwen3": ("Qwen3ForCausalLM", {**ROTARY, "biases": (), "qk_norm": True}),
-    "qwen3 with a window": ("Qwen3ForCausalLM", {**ROTARY, "biases": (), "qk_norm": True, "window": 3}),
+    "qwen3 with a window": (
+        "Qwen3ForCausalLM",
+        {**ROTARY, "biases": (), "qk_norm": True, "window": 3},
+    ),
 }
 
 
@@ -309,10 +378,16 @@ def test_a_net_of_our_own_opens_there_with_equal_logits(name, tmp_path):
     [
         ({"attention_softcap": 5.0, "mup": MuP()}, "nearest is gpt2, but attention_softcap is 5.0"),
         ({"positions": "sinusoidal"}, "positions is 'sinusoidal' (gpt2: 'learned')"),
-        ({**ROTARY, "activation": "gelu"}, "nearest is llama, but activation is 'gelu' (llama: 'swiglu')"),
+        (
+            {**ROTARY, "activation": "gelu"},
+            "nearest is llama, but activation is 'gelu' (llama: 'swiglu')",
+        ),
         ({"biases": ("head",)}, "head has biases"),
         ({"kv_heads": 1}, "kv_heads is 1 (gpt2: 2)"),
-        ({"heads": 3, "head_width": 4}, "nearest is gpt2, but n_head in gpt2 must be a divisor of n_embd"),
+        (
+            {"heads": 3, "head_width": 4},
+            "nearest is gpt2, but n_head in gpt2 must be a divisor of n_embd",
+        ),
     ],
 )
 def test_what_stands_in_the_way_of_saving_is_named(options, said, tmp_path):
@@ -352,7 +427,13 @@ def refused(folder, said):
 def folders(tmp_path_factory):
     """One good folder of each kind, to copy from."""
     root = tmp_path_factory.mktemp("models")
-    for kind, fields in (("GPT2", GPT2), ("Llama", LLAMA), ("Qwen2", LLAMA), ("Bert", BERT), ("Roberta", BERT)):
+    for kind, fields in (
+        ("GPT2", GPT2),
+        ("Llama", LLAMA),
+        ("Qwen2", LLAMA),
+        ("Bert", BERT),
+        ("Roberta", BERT),
+    ):
         put(root / kind, made(kind, fields))
     return root
 
@@ -360,28 +441,56 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize(
     "kind, fields, said",
     [
-        ("GPT2", {"model_type": "mamba"}, "the architecture 'mamba' is not supported, only gpt2, llama, mistral"),
+        (
+            "GPT2",
+            {"model_type": "mamba"},
+            "the architecture 'mamba' is not supported, only gpt2, llama, mistral",
+        ),
         ("GPT2", {"model_type": None}, "the architecture None is not supported"),
         (
             "GPT2",
             {"architectures": ["GPT2ForSequenceClassification"]},
             "GPT2ForSequenceClassification is not supported",
         ),
-        ("GPT2", {"scale_attn_by_inverse_layer_idx": True, "add_cross_attention": True}, "add_cross_attention True"),
+        (
+            "GPT2",
+            {"scale_attn_by_inverse_layer_idx": True, "add_cross_attention": True},
+            "add_cross_attention True",
+        ),
         ("GPT2", {"activation_function": "tanh"}, "activation_function 'tanh' in"),
         ("GPT2", {"n_embd": "wide"}, "n_embd in"),
         ("GPT2", {"layer_norm_epsilon": "small"}, "layer_norm_epsilon in"),
         ("GPT2", {"n_head": 5}, "n_head in"),
-        ("GPT2", {"quantization_config": {"bits": 4}}, "quantization_config {'bits': 4} (only None)"),
+        (
+            "GPT2",
+            {"quantization_config": {"bits": 4}},
+            "quantization_config {'bits': 4} (only None)",
+        ),
         ("Llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn' in"),
-        ("Llama", {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type 'dynamic'"),
+        (
+            "Llama",
+            {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "rope_type 'dynamic'",
+        ),
         ("Llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
-        ("Llama", {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}}, "original_max_position_embeddings in"),
+        (
+            "Llama",
+            {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
+            "original_max_position_embeddings in",
+        ),
         ("Llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' in"),
-        ("Qwen2", SLIDING | {"layer_types": ["full_attention", "sliding_attention"]}, "1 of 2 layers have it"),
+        (
+            "Qwen2",
+            SLIDING | {"layer_types": ["full_attention", "sliding_attention"]},
+            "1 of 2 layers have it",
+        ),
         ("Qwen2", SLIDING | {"layer_types": None, "max_window_layers": 1}, "1 of 2 layers have it"),
         ("Bert", {"is_decoder": True}, "is_decoder True (only False)"),
-        ("Bert", {"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
+        (
+            "Bert",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type 'relative_key'",
+        ),
         ("Roberta", {"hidden_act": "relu"}, "hidden_act 'relu' in"),
     ],
 )
@@ -393,7 +502,12 @@ def test_an_option_that_is_not_supported_is_named(kind, fields, said, folders, t
 
 def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
     shutil.copytree(folders / "Llama", tmp_path / "Llama")
-    change(tmp_path / "Llama", rope_parameters=None, rope_theta=500.0, rope_scaling={"type": "linear", "factor": 2.0})
+    change(
+        tmp_path / "Llama",
+        rope_parameters=None,
+        rope_theta=500.0,
+        rope_scaling={"type": "linear", "factor": 2.0},
+    )
     assert load(tmp_path / "Llama").net.rotary == Rotary(500.0, 2.0)
     change(tmp_path / "Llama", rope_scaling=LLAMA3)
     assert load(tmp_path / "Llama").net.rotary == Rotary(50.0, 4.0, 16)
@@ -408,7 +522,11 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
         ("config.json", '{"model_type": ["gpt2"]}', "config.json is damaged"),
-        ("config.json", '{"model_type": "gpt2", "architectures": "BertModel"}', "BertModel is not supported"),
+        (
+            "config.json",
+            '{"model_type": "gpt2", "architectures": "BertModel"}',
+            "BertModel is not supported",
+        ),
         ("tokenizer.json", None, "has no tokenizer.json; transformers makes one"),
         ("tokenizer.json", "{}", "is not a usable tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
@@ -455,7 +573,10 @@ def test_pickles_are_refused_unread_with_the_way_to_convert_them(folders, tmp_pa
 
     for name, write in (("pytorch_model.bin", torch.save), ("model.safetensors", torch.save)):
         write({"x": Trap()}, tmp_path / "GPT2" / name)
-        refused(tmp_path / "GPT2", f"{name} in {tmp_path / 'GPT2'} is a pickle, which could run any program")
+        refused(
+            tmp_path / "GPT2",
+            f"{name} in {tmp_path / 'GPT2'} is a pickle, which could run any program",
+        )
         refused(tmp_path / "GPT2", ".save_pretrained(")
     (tmp_path / "GPT2" / "model.safetensors").write_bytes(pickle.dumps({"x": Trap()}))
     refused(tmp_path / "GPT2", "is a pickle")
@@ -470,7 +591,9 @@ def test_all_tensors_that_do_not_fit_are_named_at_once(folders, tmp_path):
     tensors["transformer.wpe.weight"] = np.zeros((3, 12), np.float32)
     tensors["score.weight"] = np.zeros(2, np.float32)
     tensors["transformer.h.2.ln_1.bias"] = np.zeros(12, np.float32)
-    tensors["transformer.h.0.attn.bias"] = np.ones((1, 1, 16, 16), np.float32)  # a buffer of older checkpoints
+    tensors["transformer.h.0.attn.bias"] = np.ones(
+        (1, 1, 16, 16), np.float32
+    )  # a buffer of older checkpoints
     save_file(tensors, path)
     refused(
         tmp_path / "GPT2",
@@ -483,7 +606,12 @@ def test_all_tensors_that_do_not_fit_are_named_at_once(folders, tmp_path):
 def test_checkpoints_of_the_bare_model_and_of_old_names_are_read(folders, tmp_path):
     for kind, renamed in (
         ("GPT2", lambda name: name.removeprefix("transformer.")),
-        ("Bert", lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta")),
+        (
+            "Bert",
+            lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+                "Norm.bias", "Norm.beta"
+            ),
+        ),
     ):
         shutil.copytree(folders / kind, tmp_path / kind)
         path = tmp_path / kind / "model.safetensors"
@@ -510,7 +638,9 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(folders, tmp_path):
     shutil.copytree(folders / "GPT2", tmp_path / "GPT2")
     (tmp_path / "GPT2" / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
     index = tmp_path / "GPT2" / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"transformer.wte.weight": "../elsewhere.safetensors"}}))
+    index.write_text(
+        json.dumps({"weight_map": {"transformer.wte.weight": "../elsewhere.safetensors"}})
+    )
     refused(tmp_path / "GPT2", "in its own folder")
     for text in ("{}", '{"weight_map": {"transformer.wte.weight": 5}}'):
         index.write_text(text)
@@ -526,7 +656,9 @@ def test_integers_are_no_weights(folders, tmp_path):
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
-    folder = put(tmp_path, made("GPT2", GPT2 | {"vocab_size": 250, "eos_token_id": 0, "bos_token_id": 0}))
+    folder = put(
+        tmp_path, made("GPT2", GPT2 | {"vocab_size": 250, "eos_token_id": 0, "bos_token_id": 0})
+    )
     refused(folder, "vocab_size must be >= ")
 
 
@@ -547,13 +679,20 @@ def test_a_name_at_the_hub_fetches_nothing_but_text_and_safetensors(folders, mon
         return wanted and not any(fnmatch.fnmatch(path, pattern) for pattern in left_out)
 
     assert all(map(fetched, ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors")))
-    assert not any(map(fetched, ("pytorch_model.bin", "model.pt", "code.py", "onnx/model.safetensors", "x.pkl")))
+    assert not any(
+        map(
+            fetched, ("pytorch_model.bin", "model.pt", "code.py", "onnx/model.safetensors", "x.pkl")
+        )
+    )
 
 
 def test_no_network_no_folder_and_no_package_are_one_line_each(monkeypatch, tmp_path):
     refused(tmp_path / "nowhere", "there is no folder")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused("someone/nothing-that-is-cached", "there is no folder someone/nothing-that-is-cached, and the hub does not")
+    refused(
+        "someone/nothing-that-is-cached",
+        "there is no folder someone/nothing-that-is-cached, and the hub does not",
+    )
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     refused("gpt2", "pip install 'genjax-train[hub]'")

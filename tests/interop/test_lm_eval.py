@@ -28,10 +28,14 @@ END = LETTERS.end
 def model_of(**options):
     net = Transformer(1, 2, 8, CONTEXT, tied=False, **options)
     shapes = jax.eval_shape(
-        lambda: TokenNet(net, LETTERS.vocabulary).init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+        lambda: TokenNet(net, LETTERS.vocabulary).init(
+            jax.random.key(0), jnp.zeros((1, 1), jnp.int32)
+        )
     )
     draw = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: jnp.asarray(draw.normal(0, 1, leaf.shape), jnp.float32), shapes["params"])
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(draw.normal(0, 1, leaf.shape), jnp.float32), shapes["params"]
+    )
     return Pretrained(net, params, LETTERS)
 
 
@@ -53,7 +57,9 @@ def log_probs_of(tokens):
 
 
 def directly(context, target):
-    """log p of the target's tokens, one row and no padding but behind, and whether all are the likeliest."""
+    """log p of the target's tokens, one row and no padding but behind, and whether all are the
+    likeliest.
+    """
     whole = np.zeros((1, CONTEXT), np.int32)
     tokens = [*context, *target]
     whole[0, : len(tokens) - 1] = tokens[:-1]
@@ -64,7 +70,13 @@ def directly(context, target):
 
 
 def test_continuations_are_scored_as_the_logits_say():
-    pairs = [("The for", " statement"), ("a", "b"), ("while it ", "runs"), ("", "no context"), ("x", " = 1")]
+    pairs = [
+        ("The for", " statement"),
+        ("a", "b"),
+        ("while it ", "runs"),
+        ("", "no context"),
+        ("x", " = 1"),
+    ]
     first = np.asarray(log_probs_of(np.full((1, CONTEXT), END, np.int32)))[0, 0]
     pairs.append(("", LETTERS.decode(np.asarray([first.argmax()]))))
     found = HARNESS.loglikelihood(asked("loglikelihood", *pairs))
@@ -78,10 +90,14 @@ def test_continuations_are_scored_as_the_logits_say():
 
 def test_a_context_too_long_loses_its_beginning():
     text = "0123456789" * 5
-    (score, _), (short, _) = HARNESS.loglikelihood(asked("loglikelihood", (text, "end"), (text[-22:], "end")))
+    (score, _), (short, _) = HARNESS.loglikelihood(
+        asked("loglikelihood", (text, "end"), (text[-22:], "end"))
+    )
     expected, _ = directly(encoded(text[-22:]), encoded("end"))
     np.testing.assert_allclose([score, short], expected, rtol=1e-4)
-    with pytest.raises(UserError, match="a text of 30 tokens to score is more than the context of 24"):
+    with pytest.raises(
+        UserError, match="a text of 30 tokens to score is more than the context of 24"
+    ):
         HARNESS.loglikelihood(asked("loglikelihood", ("a", "b" * 30)))
 
 
@@ -112,13 +128,17 @@ def greedy(prompt, steps):
 def test_texts_go_on_greedily_until_a_stop():
     contexts = ["The", "x = 1", "while", "a much longer context, cut at its beginning"]
     options = {"until": [], "max_gen_toks": 9}
-    texts = HARNESS.generate_until(asked("generate_until", *((context, options) for context in contexts)))
+    texts = HARNESS.generate_until(
+        asked("generate_until", *((context, options) for context in contexts))
+    )
     expected = [greedy([END, *encoded(context)][-(CONTEXT - 9) :], 9) for context in contexts]
     assert len(set(expected)) == 3
     assert expected[0] != greedy(encoded("The"), 9)
     assert texts == expected
     stop = expected[0][2:4]
-    (cut,) = HARNESS.generate_until(asked("generate_until", ("The", options | {"until": [stop, "never there"]})))
+    (cut,) = HARNESS.generate_until(
+        asked("generate_until", ("The", options | {"until": [stop, "never there"]}))
+    )
     assert cut == expected[0][: expected[0].index(stop)]
 
 
@@ -126,7 +146,9 @@ def test_samples_differ_and_what_is_not_known_is_refused():
     options = {"until": "\n", "max_gen_toks": 9, "do_sample": True, "temperature": 3.0, "top_k": 50}
     assert len(set(HARNESS.generate_until(asked("generate_until", *[("The", options)] * 6)))) > 3
     with pytest.raises(UserError, match="what a genjax model cannot do: num_beams"):
-        HARNESS.generate_until(asked("generate_until", ("The", {"num_beams": 3, "max_gen_toks": 9})))
+        HARNESS.generate_until(
+            asked("generate_until", ("The", {"num_beams": 3, "max_gen_toks": 9}))
+        )
     with pytest.raises(UserError, match="24 tokens to draw leave no room"):
         HARNESS.generate_until(asked("generate_until", ("The", {"max_gen_toks": 24})))
     with pytest.raises(UserError, match="asks for the next token"):
@@ -138,7 +160,9 @@ def test_scanned_layers_score_alike():
     stacked = {"layers": jax.tree.map(lambda a: a[None], flat.pop("layer_0"))} | flat
     net = Transformer(1, 2, 8, CONTEXT, tied=False, scan_layers=True)
     scanned = GenjaxLM(Pretrained(net, stacked, MODEL.codec))
-    one, other = (lm.loglikelihood(asked("loglikelihood", ("The", " end")))[0][0] for lm in (scanned, HARNESS))
+    one, other = (
+        lm.loglikelihood(asked("loglikelihood", ("The", " end")))[0][0] for lm in (scanned, HARNESS)
+    )
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
@@ -147,12 +171,19 @@ def test_scanned_layers_score_alike():
 def test_the_harness_runs_a_task_of_its_own_kind(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    rows = [{"question": f"{a}+{b}=", "choices": [str(a + b), "no"], "gold": 0} for a in range(3) for b in range(3)]
+    rows = [
+        {"question": f"{a}+{b}=", "choices": [str(a + b), "no"], "gold": 0}
+        for a in range(3)
+        for b in range(3)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     task = {
         "task": "sums",
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "dataset_kwargs": {
+            "data_files": {"test": str(tmp_path / "rows.jsonl")},
+            "cache_dir": str(tmp_path / "cache"),
+        },
         "output_type": "multiple_choice",
         "test_split": "test",
         "doc_to_text": "{{question}}",
@@ -161,9 +192,17 @@ def test_the_harness_runs_a_task_of_its_own_kind(tmp_path, monkeypatch):
         "target_delimiter": "",
         "metric_list": [{"metric": "acc"}],
     }
-    found = lm_eval.simple_evaluate(model=HARNESS, tasks=[task], bootstrap_iters=0)["results"]["sums"]
+    found = lm_eval.simple_evaluate(model=HARNESS, tasks=[task], bootstrap_iters=0)["results"][
+        "sums"
+    ]
     right = [
-        np.argmax([directly([END, *encoded(row["question"])], encoded(choice))[0] for choice in row["choices"]]) == 0
+        np.argmax(
+            [
+                directly([END, *encoded(row["question"])], encoded(choice))[0]
+                for choice in row["choices"]
+            ]
+        )
+        == 0
         for row in rows
     ]
     assert found["acc,none"] == np.mean(right)

@@ -28,7 +28,11 @@ def test_forms_agree(monkeypatch, scores, keys):
             return y, vjp(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
         own = lambda q, k, v: attention(q, k, v, "lax")  # noqa: E731
-        return run(lambda q, k, v: attention(q, k, v, "matmul")), run(own), run(jax.nn.dot_product_attention)
+        return (
+            run(lambda q, k, v: attention(q, k, v, "matmul")),
+            run(own),
+            run(jax.nn.dot_product_attention),
+        )
 
     fast, own, want = forms(*inputs)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), fast, want)

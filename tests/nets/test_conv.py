@@ -16,14 +16,22 @@ def _normal(seed, shape):
 
 
 @pytest.mark.parametrize("module", [conv.DownConv, conv.UpConv])
-@pytest.mark.parametrize(("batch", "h", "w", "kernel"), [(64, 7, 8, 4), (37, 1, 3, 4), (2, 6, 5, 6)])
+@pytest.mark.parametrize(
+    ("batch", "h", "w", "kernel"), [(64, 7, 8, 4), (37, 1, 3, 4), (2, 6, 5, 6)]
+)
 def test_forms_agree(module, batch, h, w, kernel):
-    x, weight, bias = _normal(0, (batch, h, w, 2)), _normal(1, (kernel, kernel, 2, 3)), _normal(2, (3,))
+    x, weight, bias = (
+        _normal(0, (batch, h, w, 2)),
+        _normal(1, (kernel, kernel, 2, 3)),
+        _normal(2, (3,)),
+    )
 
     @jax.jit
     def forms(x, params):
         def run(form):
-            y, vjp = jax.vjp(lambda x, p: module(3, kernel, form).apply({"params": p}, x), x, params)
+            y, vjp = jax.vjp(
+                lambda x, p: module(3, kernel, form).apply({"params": p}, x), x, params
+            )
             return y, vjp(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
         return run("matmul"), run("lax")
@@ -43,9 +51,13 @@ def test_second_derivative_agrees():
     x, kernel = _normal(0, (2, 5, 6, 2)), _normal(1, (4, 4, 2, 3))
 
     def penalty(op):
-        return jax.grad(lambda k: (jax.grad(lambda x: jnp.sum(op(x, k) ** 2))(x) ** 2).sum())(kernel)
+        return jax.grad(lambda k: (jax.grad(lambda x: jnp.sum(op(x, k) ** 2))(x) ** 2).sum())(
+            kernel
+        )
 
-    np.testing.assert_allclose(penalty(conv.down_matmul), penalty(conv.down_lax), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(
+        penalty(conv.down_matmul), penalty(conv.down_lax), rtol=1e-4, atol=1e-2
+    )
     np.testing.assert_allclose(penalty(conv.up_matmul), penalty(conv.up_lax), rtol=1e-4, atol=1e-2)
 
 
@@ -53,9 +65,15 @@ def test_second_derivative_agrees():
 def test_up_is_torch_conv_transpose(op):
     torch = pytest.importorskip("torch", reason="compares with PyTorch's ConvTranspose2d")
     x, kernel = np.array(_normal(0, (2, 5, 3, 4))), np.array(_normal(1, (4, 4, 4, 2)))
-    weight = torch.tensor(kernel[::-1, ::-1].transpose(2, 3, 0, 1).copy())  # [in, out, 4, 4], flipped
-    want = torch.nn.functional.conv_transpose2d(torch.tensor(x.transpose(0, 3, 1, 2).copy()), weight, None, 2, 1)
-    np.testing.assert_allclose(op(x, kernel), want.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
+    weight = torch.tensor(
+        kernel[::-1, ::-1].transpose(2, 3, 0, 1).copy()
+    )  # [in, out, 4, 4], flipped
+    want = torch.nn.functional.conv_transpose2d(
+        torch.tensor(x.transpose(0, 3, 1, 2).copy()), weight, None, 2, 1
+    )
+    np.testing.assert_allclose(
+        op(x, kernel), want.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -78,7 +96,9 @@ def test_gradients_are_finite():
     @jax.jit
     def gradients(key):
         params = encoder.init(key, x), decoder.init(key, jnp.zeros((2, 5)))
-        return jax.grad(lambda p: jnp.mean((decoder.apply(p[1], encoder.apply(p[0], x)) - x) ** 2))(params)
+        return jax.grad(lambda p: jnp.mean((decoder.apply(p[1], encoder.apply(p[0], x)) - x) ** 2))(
+            params
+        )
 
     for g in jax.tree.leaves(gradients(jax.random.key(1))):
         assert jnp.isfinite(g).all() and jnp.any(g != 0)
@@ -93,7 +113,9 @@ def test_bfloat16_stays():
     assert {a.dtype for a in jax.tree.leaves(inside)} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize(("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")])
+@pytest.mark.parametrize(
+    ("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")]
+)
 def test_shapes_refused(shape, message):
     with pytest.raises(UserError, match=message):
         conv.ConvCoder().decoder(shape)

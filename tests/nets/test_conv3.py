@@ -1,4 +1,6 @@
-"""Convolutions of three taps an axis: both forms are one map with one gradient, in one and in two dimensions."""
+"""Convolutions of three taps an axis: both forms are one map with one gradient, in one and in
+two dimensions.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,27 @@ def _normal(seed, shape):
 @pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize(
     ("sizes", "inputs", "outputs"),
-    [((5, 4), 3, 2), ((5, 4), 2, 5), ((7,), 4, 3), ((1, 2), 2, 2), ((16, 3), 33, 32)],  # the last with rows cut off
+    [
+        ((5, 4), 3, 2),
+        ((5, 4), 2, 5),
+        ((7,), 4, 3),
+        ((1, 2), 2, 2),
+        ((16, 3), 33, 32),
+    ],  # the last with rows cut off
 )
 def test_forms_agree(sizes, inputs, outputs, up):
     x = _normal(0, (3, *sizes, inputs))
-    params = {"kernel": _normal(1, (*(3,) * len(sizes), inputs, outputs)), "bias": _normal(2, (outputs,))}
+    params = {
+        "kernel": _normal(1, (*(3,) * len(sizes), inputs, outputs)),
+        "bias": _normal(2, (outputs,)),
+    }
 
     @jax.jit
     def forms(x, params):
         def run(form):
-            y, vjp = jax.vjp(lambda x, p: Conv3(outputs, up=up, form=form).apply({"params": p}, x), x, params)
+            y, vjp = jax.vjp(
+                lambda x, p: Conv3(outputs, up=up, form=form).apply({"params": p}, x), x, params
+            )
             return y, vjp(jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
         return run("matmul"), run("lax")

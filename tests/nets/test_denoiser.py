@@ -19,7 +19,9 @@ def _net(**settings):
     net = Denoiser(ResidualMLP(8, 1, 16).denoiser((2,)), 16, **settings)
     params = jax.jit(lambda: net.init(KEY, X, T, train=False))()["params"]
     params["net"]["output"]["kernel"] += 1.0
-    return lambda **given: np.asarray(net.apply({"params": params}, X, given.pop("t", T), **given, train=False))
+    return lambda **given: np.asarray(
+        net.apply({"params": params}, X, given.pop("t", T), **given, train=False)
+    )
 
 
 def test_time_features_are_ddpms_at_its_steps():
@@ -32,7 +34,9 @@ def test_time_features_are_ddpms_at_its_steps():
 def test_time_features_turn_no_faster_than_their_highest_frequency():
     t = jnp.linspace(0, 1, 1001)
     rate = np.abs(np.diff(np.asarray(time_features(t, 8, 2.0)), axis=0)).max(0) * 1000
-    np.testing.assert_allclose(rate[:4], [2.0, 2 * 20**-0.25, 2 * 20**-0.5, 2 * 20**-0.75], rtol=1e-3)  # of the sines
+    np.testing.assert_allclose(
+        rate[:4], [2.0, 2 * 20**-0.25, 2 * 20**-0.5, 2 * 20**-0.75], rtol=1e-3
+    )  # of the sines
     assert rate.max() <= 2.0 + 1e-3
 
 
@@ -67,7 +71,9 @@ def test_what_it_is_told_in_float32_does_not_raise_its_precision():
     given = {"label": jnp.zeros(4, int), "text": jnp.ones((4, 5)), "augment": jnp.ones((4, 3))}
     params = jax.eval_shape(lambda: net.init(KEY, X, T, **given, train=False))["params"]
     half = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), params)
-    run = jax.eval_shape(lambda p: net.apply({"params": p}, X.astype(jnp.bfloat16), T, **given, train=False), half)
+    run = jax.eval_shape(
+        lambda p: net.apply({"params": p}, X.astype(jnp.bfloat16), T, **given, train=False), half
+    )
     assert run.dtype == jnp.bfloat16
 
 
@@ -99,9 +105,13 @@ def test_a_residual_perceptron_is_its_formula():
     dense = lambda name, x: x @ p[name]["kernel"] + p[name].get("bias", jnp.zeros(1))[None]  # noqa: E731
     h = dense("stem", x.reshape(4, 6))
     for i in range(2):
-        h += dense(f"output_{i}", jax.nn.gelu(dense(f"hidden_{i}", h) + dense(f"vector_{i}", vector)))
+        h += dense(
+            f"output_{i}", jax.nn.gelu(dense(f"hidden_{i}", h) + dense(f"vector_{i}", vector))
+        )
     want = dense("output", h).reshape(x.shape)
-    np.testing.assert_allclose(net.apply({"params": p}, x, vector, train=True), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        net.apply({"params": p}, x, vector, train=True), want, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_perceptron_without_blocks_is_refused():

@@ -1,4 +1,6 @@
-"""The transformer over patches: patches and back, blocks that begin as identities, positions that matter."""
+"""The transformer over patches: patches and back, blocks that begin as identities, positions
+that matter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def test_patches_are_squares_and_go_back():
     x = jax.random.normal(KEY, (2, 6, 4, 3))
     tokens = patchify(x, 2)
     assert tokens.shape == (2, 6, 12)
-    np.testing.assert_array_equal(tokens[1, 3], x[1, 2:4, 2:4].reshape(-1))  # second row, second column
+    np.testing.assert_array_equal(
+        tokens[1, 3], x[1, 2:4, 2:4].reshape(-1)
+    )  # second row, second column
     np.testing.assert_array_equal(unpatchify(tokens, 2, (6, 4, 3)), x)
 
 
@@ -29,7 +33,9 @@ def test_positions_tell_every_place_apart_rows_in_the_first_half():
     distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1) + np.eye(15)
     assert distances.min() > 0.1
     np.testing.assert_allclose(
-        table[2, 3], [*np.sin([2, 0.02]), *np.cos([2, 0.02]), *np.sin([3, 0.03]), *np.cos([3, 0.03])], rtol=1e-5
+        table[2, 3],
+        [*np.sin([2, 0.02]), *np.cos([2, 0.02]), *np.sin([3, 0.03]), *np.cos([3, 0.03])],
+        rtol=1e-5,
     )
 
 
@@ -65,7 +71,10 @@ def test_it_begins_at_zero_then_its_vector_and_places_matter():
         (lambda: DiT(depth=0), "depth must be at least 1"),
         (lambda: DiT(width=6, heads=2), "multiple of 4"),
         (lambda: DiT(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),
-        (lambda: DiT(patch=4).denoiser((28, 30, 1)), "patches of 4 do not divide an image of 28x30"),
+        (
+            lambda: DiT(patch=4).denoiser((28, 30, 1)),
+            "patches of 4 do not divide an image of 28x30",
+        ),
         (lambda: DiT().denoiser((5, 2)), "images"),
     ],
 )

@@ -29,7 +29,9 @@ def test_it_is_flax_group_norm_with_its_gradients(shape):
         return run(GroupNorm(silu=False)), run(peer)
 
     got, want = both(params, x)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got[1], want[1])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got[1], want[1]
+    )
     np.testing.assert_allclose(got[0], want[0], atol=1e-5)
 
 
@@ -46,6 +48,8 @@ def test_scale_and_shift_follow_the_normalisation_and_silu_them():
     np.testing.assert_allclose(y, z / (1 + np.exp(-z)), atol=1e-5)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (128, 32), (192, 32), (8, 4), (6, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(64, 32), (128, 32), (192, 32), (8, 4), (6, 1), (1, 1)]
+)
 def test_groups_divide_the_channels_and_have_two_or_more(channels, groups):
     assert choose_groups(channels) == groups and channels % groups == 0

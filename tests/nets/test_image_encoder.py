@@ -1,4 +1,6 @@
-"""Encoders of images: which place a feature is of, where places lie, and which parameters are a classifier's."""
+"""Encoders of images: which place a feature is of, where places lie, and which parameters are
+a classifier's.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +31,16 @@ def test_without_blocks_a_feature_is_of_its_own_patch_and_place():
         changed = np.abs(np.asarray(after - before)).max(-1) > 1e-6
         assert np.argwhere(changed).tolist() == [[0, place]]
     same = module.apply(params, jnp.zeros_like(X), train=False)[0]
-    assert len(np.unique(np.round(same, 4), axis=0)) == 6  # places tell themselves apart without a picture
+    assert (
+        len(np.unique(np.round(same, 4), axis=0)) == 6
+    )  # places tell themselves apart without a picture
 
 
 def test_blocks_let_every_place_see_every_other():
     module, params = made(ImageEncoder(Patches(4), 8, depth=1, heads=2))
-    slope = jax.jacrev(lambda x: module.apply(params, x, train=False)[0].sum(-1))(X)[:, 0]  # [6, 8, 12, 3]
+    slope = jax.jacrev(lambda x: module.apply(params, x, train=False)[0].sum(-1))(X)[
+        :, 0
+    ]  # [6, 8, 12, 3]
     patches = np.abs(np.asarray(slope)).reshape(6, 2, 4, 3, 4, 3).max((2, 4, 5))
     assert (patches > 0).all()
     bare = {"params": {name: p for name, p in params["params"].items() if name != "block_0"}}
@@ -66,7 +72,9 @@ def test_gradients_reach_every_parameter_in_bfloat16_too(backbone):
 
     @jax.jit
     def gradients(params, x):
-        return jax.grad(lambda p: jnp.square(module.apply(p, x, train=True) @ weights.astype(x.dtype)).sum())(params)
+        return jax.grad(
+            lambda p: jnp.square(module.apply(p, x, train=True) @ weights.astype(x.dtype)).sum()
+        )(params)
 
     for dtype in (jnp.float32, jnp.bfloat16):
         grads = gradients(jax.tree.map(lambda p, d=dtype: p.astype(d), params), X.astype(dtype))
@@ -84,7 +92,10 @@ def test_gradients_reach_every_parameter_in_bfloat16_too(backbone):
         (lambda: ImageEncoder(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),
         (lambda: ImageEncoder(ResNet()), "keeps no batch statistics"),
         (lambda: ImageEncoder().module((8, 8)), "needs images"),
-        (lambda: made(SMALL, jnp.zeros((1, 8, 6, 3))), "patches of 4 do not divide an image of 8x6"),
+        (
+            lambda: made(SMALL, jnp.zeros((1, 8, 6, 3))),
+            "patches of 4 do not divide an image of 8x6",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(make, message):

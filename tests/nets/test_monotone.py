@@ -22,7 +22,9 @@ def _params(seed=None, size=1.0):
         return params
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([size * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [size * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("size", [0.0, 1.0, 30.0, 1000.0])
@@ -55,7 +57,9 @@ def test_it_is_the_network_of_the_paper_between_them():
     t = np.asarray(T, np.float64)
     low, high = network(np.zeros(1)), network(np.ones(1))
     share = 1e-3 * t + (1 - 1e-3) * (network(t) - low) / (high - low)
-    np.testing.assert_allclose(GAMMA(_params(1), T), params["start"] + softplus(params["gap"]) * share, rtol=1e-5)
+    np.testing.assert_allclose(
+        GAMMA(_params(1), T), params["start"] + softplus(params["gap"]) * share, rtol=1e-5
+    )
 
 
 def test_gradients_reach_the_ends_and_each_end_alone():

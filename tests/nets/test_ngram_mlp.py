@@ -1,4 +1,6 @@
-"""The perceptron of the last tokens: a plain NumPy form, what it may see, and that each form is the same function."""
+"""The perceptron of the last tokens: a plain NumPy form, what it may see, and that each form
+is the same function.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +20,17 @@ NET = NgramMLP(past=3, width=4, hidden=9, context=16)
 MODULE = NET.module(VOCABULARY)
 TOKENS = jax.random.randint(KEY, (2, 8), 0, VOCABULARY)
 PARAMS = jax.tree.map(
-    lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape), MODULE.init(KEY, TOKENS)["params"]
+    lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape),
+    MODULE.init(KEY, TOKENS)["params"],
 )
 apply = jax.jit(lambda tokens, **told: MODULE.apply({"params": PARAMS}, tokens, **told))
 
 
 def test_the_net_of_makemore_has_its_size():
     shapes = jax.eval_shape(lambda: NgramMLP().module(27).init(KEY, TOKENS))
-    assert sum(p.size for p in jax.tree.leaves(shapes)) == 11_897  # 27 x 10, 30 x 200 + 200, 200 x 27 + 27
+    assert (
+        sum(p.size for p in jax.tree.leaves(shapes)) == 11_897
+    )  # 27 x 10, 30 x 200 + 200, 200 x 27 + 27
 
 
 def test_logits_are_those_of_a_window_put_through_two_matrices():
@@ -33,7 +38,10 @@ def test_logits_are_those_of_a_window_put_through_two_matrices():
     for row in np.asarray(TOKENS):
         known = [row[0], row[0], *row]
         windows = [[known[t + 2], known[t + 1], known[t]] for t in range(8)]
-        hidden = np.tanh(np.stack([p["embedding"][w].ravel() for w in windows]) @ p["hidden_kernel"] + p["hidden_bias"])
+        hidden = np.tanh(
+            np.stack([p["embedding"][w].ravel() for w in windows]) @ p["hidden_kernel"]
+            + p["hidden_bias"]
+        )
         want = hidden @ p["head_kernel"].T + p["head_bias"]
         found = apply(jnp.asarray(row[None]))[0]
         logits = MODULE.apply({"params": PARAMS}, found, method="logits")
@@ -46,7 +54,9 @@ def test_a_token_feels_the_last_three_alone():
     def run(table):  # a table whose rows are the tokens themselves has a gradient for each place
         return MODULE.apply({"params": PARAMS | {"embedding": table}}, jnp.arange(7)[None])[0][0]
 
-    slopes = jnp.abs(jax.jacrev(run)(jax.random.normal(KEY, (VOCABULARY, 4)))).sum((1, 3))  # [output, input]
+    slopes = jnp.abs(jax.jacrev(run)(jax.random.normal(KEY, (VOCABULARY, 4)))).sum(
+        (1, 3)
+    )  # [output, input]
     seen = np.tril(np.ones((7, 7), bool)) & ~np.tril(np.ones((7, 7), bool), -3)
     np.testing.assert_array_equal(np.asarray(slopes) > 1e-9, seen)
 
@@ -69,20 +79,26 @@ def test_cached_equals_uncached(first):
     assert cache.tokens.tolist() == TOKENS[:, -2:].tolist()
 
 
-@pytest.mark.parametrize("real", [[0, 0, 1, 1, 1], [1, 1, 0, 0, 1], [1, 0, 1, 1, 0], [0, 0, 0, 0, 1]])
+@pytest.mark.parametrize(
+    "real", [[0, 0, 1, 1, 1], [1, 1, 0, 0, 1], [1, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
+)
 def test_padding_is_left_out_wherever_it_stands(real):
     """A row with padding beside one without: both go on as they would alone."""
     short = TOKENS[1, : sum(real)]
     row = np.full(5, 6)
     row[np.flatnonzero(real)] = short
     tokens = jnp.stack([TOKENS[0, :5], jnp.asarray(row)])
-    found, cache = apply(tokens, segment_ids=jnp.asarray([[1] * 5, real]), cache=NET.new_cache(2, 8))
+    found, cache = apply(
+        tokens, segment_ids=jnp.asarray([[1] * 5, real]), cache=NET.new_cache(2, 8)
+    )
     alone = apply(short[None])[0][0]
     np.testing.assert_allclose(found[1][np.flatnonzero(real)], alone, rtol=1e-5)
     following, _ = apply(jnp.asarray([[3], [4]]), cache=cache)
     want = apply(jnp.append(short, 4)[None])[0][0, -1]
     np.testing.assert_allclose(following[1, 0], want, rtol=1e-5)
-    np.testing.assert_allclose(following[0, 0], apply(jnp.append(TOKENS[0, :5], 3)[None])[0][0, -1], rtol=1e-5)
+    np.testing.assert_allclose(
+        following[0, 0], apply(jnp.append(TOKENS[0, :5], 3)[None])[0][0, -1], rtol=1e-5
+    )
 
 
 def test_greedy_samples_are_the_likeliest_tokens_one_by_one():
@@ -101,7 +117,9 @@ def test_a_token_outside_the_vocabulary_shows():
 
 
 def test_it_reads_no_source():
-    spec = Spec("tokens", (9,), np.zeros(9, np.float32), vocabulary=7, source_length=4, source_vocabulary=5)
+    spec = Spec(
+        "tokens", (9,), np.zeros(9, np.float32), vocabulary=7, source_length=4, source_vocabulary=5
+    )
     with pytest.raises(UserError, match="have a source, which a NgramMLP does not read"):
         Autoregressive(NET).init(KEY, {"tokens": TOKENS, "source_tokens": TOKENS}, spec)
 

@@ -20,7 +20,9 @@ def normed(x, mask=None, steps=1, **settings):
     params = {"scale": jnp.linspace(0.5, 2, x.shape[-1]), "bias": jnp.linspace(-1, 1, x.shape[-1])}
     stats = made["batch_stats"]
     for _ in range(steps):
-        y, changed = norm.apply({"params": params, "batch_stats": stats}, x, mask, train=True, mutable=["batch_stats"])
+        y, changed = norm.apply(
+            {"params": params, "batch_stats": stats}, x, mask, train=True, mutable=["batch_stats"]
+        )
         stats = changed["batch_stats"]
     return y, stats, params
 
@@ -30,7 +32,9 @@ def test_batch_norm_and_its_running_statistics_equal_numpy():
     y, stats, params = normed(x, steps=2, momentum=0.7)
     flat = x.reshape(-1, 3).astype(np.float64)
     mean, var = flat.mean(0), flat.var(0)
-    expected = (x - mean) / np.sqrt(var + 1e-5) * np.asarray(params["scale"]) + np.asarray(params["bias"])
+    expected = (x - mean) / np.sqrt(var + 1e-5) * np.asarray(params["scale"]) + np.asarray(
+        params["bias"]
+    )
     np.testing.assert_allclose(y, expected, atol=1e-5)
     kept = 0.7**2
     np.testing.assert_allclose(stats["mean"], (1 - kept) * mean, rtol=1e-4)
@@ -43,7 +47,11 @@ def test_batch_norm_is_pytorchs():
     y, stats, params = normed(x, steps=3)
     peer = torch.nn.BatchNorm2d(3, momentum=0.1)
     peer.load_state_dict(
-        {k: torch.tensor(np.asarray(params[p])) for k, p in (("weight", "scale"), ("bias", "bias"))}, strict=False
+        {
+            k: torch.tensor(np.asarray(params[p]))
+            for k, p in (("weight", "scale"), ("bias", "bias"))
+        },
+        strict=False,
     )
     for _ in range(3):
         want = peer(torch.tensor(x.transpose(0, 3, 1, 2).copy()))
@@ -84,8 +92,12 @@ def test_a_batch_without_rows_stays_finite():
 def test_statistics_stay_float32_in_bfloat16():
     x = (jax.random.normal(KEY, (64, 8, 8, 2)) + 8).astype(jnp.bfloat16)
     y, stats, _ = normed(x)
-    assert y.dtype == jnp.bfloat16 and {s.dtype for s in jax.tree.leaves(stats)} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * np.asarray(x, np.float64).var((0, 1, 2)), rtol=1e-3)
+    assert y.dtype == jnp.bfloat16 and {s.dtype for s in jax.tree.leaves(stats)} == {
+        jnp.dtype("float32")
+    }
+    np.testing.assert_allclose(
+        stats["var"], 0.9 + 0.1 * np.asarray(x, np.float64).var((0, 1, 2)), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
@@ -102,7 +114,9 @@ def test_a_residual_network_takes_any_image(norm, shape):
 
 
 def test_a_block_adds_to_its_input():
-    """With its second normalisation at zero a block is the identity, as all that comes in is not negative."""
+    """With its second normalisation at zero a block is the identity, as all that comes in is
+    not negative.
+    """
     x = jax.random.normal(KEY, (2, 8, 8, 1))
     with_block, without = ResNet((4,), (1,)).backbone(), ResNet((4,), (0,)).backbone()
     made = with_block.init(KEY, x, train=False)
@@ -114,11 +128,16 @@ def test_a_block_adds_to_its_input():
 
 
 def test_a_grid_is_what_is_pooled_of_the_same_parameters():
-    net, x = ResNet((4, 8), (1, 1), norm="group", groups=4, stem=4), jax.random.normal(KEY, (2, 9, 14, 3))
+    net, x = (
+        ResNet((4, 8), (1, 1), norm="group", groups=4, stem=4),
+        jax.random.normal(KEY, (2, 9, 14, 3)),
+    )
     made = net.backbone().init(KEY, x, train=False)
     grid = net.grid().apply(made, x, train=False)
     assert grid.shape == (2, 3, 4, 8)
-    np.testing.assert_allclose(grid.mean((1, 2)), net.backbone().apply(made, x, train=False), rtol=1e-5)
+    np.testing.assert_allclose(
+        grid.mean((1, 2)), net.backbone().apply(made, x, train=False), rtol=1e-5
+    )
 
 
 def test_gradients_reach_every_parameter_in_bfloat16_too():
@@ -136,7 +155,10 @@ def test_gradients_reach_every_parameter_in_bfloat16_too():
     for dtype in (jnp.float32, jnp.bfloat16):
         cast = jax.tree.map(lambda p, dtype=dtype: p.astype(dtype), made["params"])
         grads = gradients(cast, x.astype(dtype))
-        grads["down_0"].pop("bias"), grads["down_1"].pop("bias")  # the normalisation takes their mean away
+        (
+            grads["down_0"].pop("bias"),
+            grads["down_1"].pop("bias"),
+        )  # the normalisation takes their mean away
         for g in jax.tree.leaves(grads):
             assert g.dtype == dtype and jnp.isfinite(g).all() and jnp.any(g != 0)
 

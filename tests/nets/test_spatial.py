@@ -1,4 +1,6 @@
-"""The spatial coder: grids of every image size, blocks that begin as they should, nothing but convolutions."""
+"""The spatial coder: grids of every image size, blocks that begin as they should, nothing but
+convolutions.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def test_bad_values_are_refused(fields, message):
         SpatialCoder(**fields)
 
 
-@pytest.mark.parametrize(("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")])
+@pytest.mark.parametrize(
+    ("shape", "message"), [((12,), "images"), ((1, 1, 3), "one pixel"), ((2, 2, 1), "one pixel")]
+)
 def test_shapes_refused(shape, message):
     with pytest.raises(UserError, match=message):
         SpatialCoder().decoder(shape)

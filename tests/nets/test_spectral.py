@@ -22,7 +22,9 @@ def test_matrices_get_the_largest_singular_value_one():
     for name, layer in PARAMS.items():
         matrix = np.asarray(layer["kernel"]).reshape(-1, layer["kernel"].shape[-1])
         largest = np.linalg.svd(matrix, compute_uv=False)[0]
-        np.testing.assert_allclose(divided[name]["kernel"], layer["kernel"] / largest, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            divided[name]["kernel"], layer["kernel"] / largest, rtol=1e-4, atol=1e-5
+        )
     np.testing.assert_array_equal(divided["dense"]["bias"], PARAMS["dense"]["bias"])
 
 
@@ -31,7 +33,8 @@ def test_without_iteration_the_vectors_stay_and_with_it_they_come_nearer():
     _, same = spectral.normalise(PARAMS, vectors, False)
     jax.tree.map(np.testing.assert_array_equal, same, vectors)
     far, near = (
-        spectral.normalise(PARAMS, v, False)[0]["dense"]["kernel"] for v in (vectors, converged(PARAMS, steps=3))
+        spectral.normalise(PARAMS, v, False)[0]["dense"]["kernel"]
+        for v in (vectors, converged(PARAMS, steps=3))
     )
     largest = [np.linalg.svd(x, compute_uv=False)[0] for x in (far, near)]
     assert abs(largest[1] - 1) < abs(largest[0] - 1) and largest[1] > 0.99
@@ -43,7 +46,12 @@ def test_the_gradient_goes_through_the_singular_value():
 
     def scaled(t):
         params = jax.tree.map(lambda p: p * (1 + t), PARAMS)
-        return jnp.stack([(spectral.normalise(params, vectors, False)[0][n]["kernel"] ** 2).sum() for n in PARAMS])
+        return jnp.stack(
+            [
+                (spectral.normalise(params, vectors, False)[0][n]["kernel"] ** 2).sum()
+                for n in PARAMS
+            ]
+        )
 
     np.testing.assert_allclose(jax.jacobian(scaled)(0.0), [0, 0], atol=1e-4)
 

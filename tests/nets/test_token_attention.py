@@ -1,4 +1,6 @@
-"""Attention between tokens: its forms agree in value and gradient; rotary positions against their definition."""
+"""Attention between tokens: its forms agree in value and gradient; rotary positions against
+their definition.
+"""
 
 from __future__ import annotations
 
@@ -76,14 +78,23 @@ def test_blocked_equals_xla_in_value_and_gradient_and_both_a_loop(monkeypatch, n
         return run("blocked"), run("xla")
 
     blocked, plain = forms(*arrays)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), blocked, plain)
-    np.testing.assert_allclose(plain[0], by_hand(*arrays, rule, segments, prefix), rtol=1e-4, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), blocked, plain
+    )
+    np.testing.assert_allclose(
+        plain[0], by_hand(*arrays, rule, segments, prefix), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_blocked_equals_a_loop_for_a_memory_of_another_length(monkeypatch):
     monkeypatch.setattr(blocked_attention, "BLOCK", 4)
-    arrays, segments = inputs(5, 11), (jnp.ones((2, 5), jnp.int32), (SEGMENTS > 0).astype(jnp.int32))
-    y = jax.jit(lambda *a: attend(*a, Rule(0.4), segments=segments, implementation="blocked"))(*arrays)
+    arrays, segments = (
+        inputs(5, 11),
+        (jnp.ones((2, 5), jnp.int32), (SEGMENTS > 0).astype(jnp.int32)),
+    )
+    y = jax.jit(lambda *a: attend(*a, Rule(0.4), segments=segments, implementation="blocked"))(
+        *arrays
+    )
     np.testing.assert_allclose(y, by_hand(*arrays, Rule(0.4), segments), rtol=1e-4, atol=1e-5)
 
 
@@ -128,7 +139,9 @@ def test_rotary_turns_pairs_as_complex_numbers():
     turn = np.exp(1j * np.asarray(places)[0][:, None] * frequencies)
     want = (np.asarray(x[..., :3]) + 1j * np.asarray(x[..., 3:])) * turn
     np.testing.assert_allclose(got, np.concatenate([want.real, want.imag], -1), atol=1e-5)
-    np.testing.assert_allclose(got, rotate(x, Rotary(100.0).table(np.asarray(places), 6)), atol=1e-5)
+    np.testing.assert_allclose(
+        got, rotate(x, Rotary(100.0).table(np.asarray(places), 6)), atol=1e-5
+    )
 
 
 def test_rotary_scores_depend_on_distance_alone():
@@ -156,4 +169,6 @@ def test_sinusoids_are_those_of_the_paper():
     table = np.asarray(sinusoids(jnp.arange(4), 6))
     for place, i in np.ndindex(4, 3):
         angle = place / 10_000 ** (i / 3)
-        np.testing.assert_allclose(table[place, [i, i + 3]], [math.sin(angle), math.cos(angle)], atol=1e-6)
+        np.testing.assert_allclose(
+            table[place, [i, i + 3]], [math.sin(angle), math.cos(angle)], atol=1e-6
+        )

@@ -1,4 +1,6 @@
-"""The Transformer: what it may see, and that each form (cached, packed, scanned, blocked) is the same function."""
+"""The Transformer: what it may see, and that each form (cached, packed, scanned, blocked) is
+the same function.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,22 @@ KEY = jax.random.key(0)
 VOCABULARY = 11
 GPT = Transformer(layers=2, heads=2, width=8, context=16, init_std=0.4)
 LLAMA = dataclasses.replace(
-    GPT, heads=4, kv_heads=2, positions="rotary", norm="rms", activation="swiglu", biases=(), tied=False, qk_norm=True
+    GPT,
+    heads=4,
+    kv_heads=2,
+    positions="rotary",
+    norm="rms",
+    activation="swiglu",
+    biases=(),
+    tied=False,
+    qk_norm=True,
 )
-WINDOWED = dataclasses.replace(LLAMA, kv_heads=1, window=3, attention_softcap=2.0, logit_softcap=3.0)
-SINUSOIDAL = dataclasses.replace(GPT, positions="sinusoidal", norm_first=False, activation="relu2", head_width=6)
+WINDOWED = dataclasses.replace(
+    LLAMA, kv_heads=1, window=3, attention_softcap=2.0, logit_softcap=3.0
+)
+SINUSOIDAL = dataclasses.replace(
+    GPT, positions="sinusoidal", norm_first=False, activation="relu2", head_width=6
+)
 NETS = {"gpt": GPT, "llama": LLAMA, "windowed": WINDOWED, "sinusoidal": SINUSOIDAL}
 TOKENS = jax.random.randint(KEY, (2, 9), 0, VOCABULARY)
 
@@ -33,9 +47,13 @@ TOKENS = jax.random.randint(KEY, (2, 9), 0, VOCABULARY)
 def params_of(net):
     plain = dataclasses.replace(net, attention="xla", remat="nothing", scan_layers=False)
     memory = jnp.ones((2, 5, net.width)) if net.cross_attention else None
-    params = jax.jit(lambda: TokenNet(plain, VOCABULARY).init(KEY, TOKENS, memory=memory))()["params"]
+    params = jax.jit(lambda: TokenNet(plain, VOCABULARY).init(KEY, TOKENS, memory=memory))()[
+        "params"
+    ]
     # Biases and scales at other values than 0 and 1, so that a lost one shows.
-    return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+    return jax.tree.map(
+        lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape), params
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -67,7 +85,9 @@ def test_no_token_feels_a_later_one_and_a_window_ends(name):
         p = params | {"embedding": x}
         return module.apply({"params": p}, jnp.arange(9)[None])[0][0]
 
-    slopes = jnp.abs(jax.jit(jax.jacrev(run))(table)).sum((1, 3))[:, :9]  # [place of output, place of input]
+    slopes = jnp.abs(jax.jit(jax.jacrev(run))(table)).sum((1, 3))[
+        :, :9
+    ]  # [place of output, place of input]
     seen = np.tril(np.ones((9, 9), bool))
     if net.window:
         seen &= ~np.tril(np.ones((9, 9), bool), -net.window)
@@ -107,7 +127,9 @@ def test_a_prefix_is_read_both_ways_and_what_follows_is_causal(name):
 
     def run(x):
         told = {"segment_ids": segments, "prefix": prefix}
-        return module.apply({"params": params | {"embedding": x}}, jnp.arange(9)[None], **told)[0][0]
+        return module.apply({"params": params | {"embedding": x}}, jnp.arange(9)[None], **told)[0][
+            0
+        ]
 
     slopes = jnp.abs(jax.jit(jax.jacrev(run))(table)).sum((1, 3))[:, :9]
     i, j = np.indices((9, 9))
@@ -134,10 +156,15 @@ def test_cached_equals_uncached(name):
 @pytest.mark.parametrize("name", ["gpt", "windowed"])
 def test_a_cache_filled_with_a_prefix_equals_all_at_once(name):
     net = NETS[name]
-    prefix = jnp.asarray([[1, 1, 1, 1], [0, 0, 1, 1]], bool)  # of the second row two tokens, after padding
+    prefix = jnp.asarray(
+        [[1, 1, 1, 1], [0, 0, 1, 1]], bool
+    )  # of the second row two tokens, after padding
     row = jnp.concatenate([TOKENS[1:, :2], TOKENS[1:, 4:]], 1)
     marks = [jnp.arange(n)[None] < size for n, size in ((9, 4), (7, 2))]
-    alone = [features(net, tokens, prefix=mark)[0][0] for tokens, mark in zip((TOKENS[:1], row), marks, strict=True)]
+    alone = [
+        features(net, tokens, prefix=mark)[0][0]
+        for tokens, mark in zip((TOKENS[:1], row), marks, strict=True)
+    ]
     assert jnp.abs(alone[0] - features(net)[0][0]).max() > 1e-3
     prompts = TOKENS[:, :4].at[1].set(jnp.asarray([7, 7, *TOKENS[1, :2].tolist()]))
     told = {"segment_ids": jnp.asarray([[1] * 4, [0, 0, 1, 1]]), "prefix": prefix}
@@ -185,11 +212,18 @@ def test_scanned_equals_unrolled_and_remat_changes_nothing(name):
 
     @functools.partial(jax.jit, static_argnums=0)
     def slope(net, params):
-        return jax.grad(lambda p: jnp.sin(TokenNet(net, VOCABULARY).apply({"params": p}, TOKENS)[0]).sum())(params)
+        return jax.grad(
+            lambda p: jnp.sin(TokenNet(net, VOCABULARY).apply({"params": p}, TOKENS)[0]).sum()
+        )(params)
 
     want = slope(net, params)
-    close(slope(dataclasses.replace(net, scan_layers=True), stack_layers(params)), stack_layers(want))
-    close(slope(dataclasses.replace(net, scan_layers=True, remat="products"), stack_layers(params)), stack_layers(want))
+    close(
+        slope(dataclasses.replace(net, scan_layers=True), stack_layers(params)), stack_layers(want)
+    )
+    close(
+        slope(dataclasses.replace(net, scan_layers=True, remat="products"), stack_layers(params)),
+        stack_layers(want),
+    )
     close(slope(dataclasses.replace(net, remat="everything"), params), want)
     jax.tree.map(np.testing.assert_array_equal, unstack_layers(stack_layers(params)), params)
     scanned = dataclasses.replace(net, scan_layers=True)
@@ -198,7 +232,9 @@ def test_scanned_equals_unrolled_and_remat_changes_nothing(name):
     close(y[:, 0], features(net)[0][:, 4])
 
 
-@pytest.mark.parametrize("optimizer", [Muon(Constant(0.1), adam_rate=0.5), SGD(Constant(0.1))], ids=["muon", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", [Muon(Constant(0.1), adam_rate=0.5), SGD(Constant(0.1))], ids=["muon", "sgd"]
+)
 @pytest.mark.long
 def test_an_optimizer_moves_scanned_layers_as_unrolled_ones(optimizer):
     params = params_of(LLAMA)
@@ -208,7 +244,11 @@ def test_an_optimizer_moves_scanned_layers_as_unrolled_ones(optimizer):
         rule = optimizer.build(1)
         return rule.update(grads, rule.norm(grads), rule.init(params), params)[0]
 
-    close(moved(stack_layers(params), stack_layers(grads)), stack_layers(moved(params, grads)), atol=1e-4)
+    close(
+        moved(stack_layers(params), stack_layers(grads)),
+        stack_layers(moved(params, grads)),
+        atol=1e-4,
+    )
     if isinstance(optimizer, Muon):
         kernel = lambda p: p["layer_0"]["attention"]["query"]["kernel"]  # noqa: E731
         step = (kernel(params) - kernel(moved(params, grads))) / (0.1 * 0.2 * 8**0.5)
@@ -222,7 +262,10 @@ def test_grouped_queries_equal_repeated_heads():
     for name in ("key", "value"):
         kernel = params["layer_0"]["attention"][name]["kernel"].reshape(8, 2, 2)
         whole["layer_0"]["attention"][name] = {"kernel": kernel.repeat(2, 1).reshape(8, 8)}
-    close(features(net, params=params)[0], features(dataclasses.replace(net, kv_heads=4), params=whole)[0])
+    close(
+        features(net, params=params)[0],
+        features(dataclasses.replace(net, kv_heads=4), params=whole)[0],
+    )
 
 
 def test_an_encoder_and_a_decoder_read_one_another_and_the_cache_keeps_the_memory():
@@ -268,7 +311,16 @@ def test_dropout_acts_in_training_alone():
 def mean_sizes(width, mup):
     """Mean |logit| after some steps of Adam, over four draws, the heads growing with the width."""
     net = Transformer(
-        2, 2, width, 16, positions="rotary", norm="rms", activation="relu", biases=(), init_std=0.1, mup=mup
+        2,
+        2,
+        width,
+        16,
+        positions="rotary",
+        norm="rms",
+        activation="relu",
+        biases=(),
+        init_std=0.1,
+        mup=mup,
     )
     module = TokenNet(net, VOCABULARY)
     rule = Adam(Constant(0.02), rates=net.rates() if mup else ()).build(1)
@@ -282,7 +334,10 @@ def mean_sizes(width, mup):
     @jax.jit
     def run(key):
         params = module.init(key, TOKENS)["params"]
-        step = lambda _, c: rule.update(jax.grad(loss, has_aux=True)(c[0])[0], jnp.ones(()), c[1], c[0])  # noqa: E731
+
+        def step(_, c):
+            return rule.update(jax.grad(loss, has_aux=True)(c[0])[0], jnp.ones(()), c[1], c[0])
+
         params, _ = jax.lax.fori_loop(0, 4, step, (params, rule.init(params)))
         return loss(params)[1]
 
@@ -294,7 +349,9 @@ def mean_sizes(width, mup):
 def test_mup_keeps_logits_from_growing_with_the_width():
     mup = {width: mean_sizes(width, MuP(16, 8)) for width in (16, 256)}
     plain = {width: mean_sizes(width, None) for width in (16, 256)}
-    np.testing.assert_allclose(mup[16], plain[16], rtol=1e-4)  # at its base it is the ordinary model
+    np.testing.assert_allclose(
+        mup[16], plain[16], rtol=1e-4
+    )  # at its base it is the ordinary model
     assert mup[256] < 1.3 * mup[16]
     assert plain[256] > 3 * plain[16]  # what it is for
 
@@ -305,7 +362,10 @@ def test_mup_keeps_logits_from_growing_with_the_width():
         ({"heads": 3}, r"heads must be a divisor of 8 \(width\)"),
         ({"kv_heads": 3, "heads": 4}, r"kv_heads must be a divisor of 4 \(heads\)"),
         ({"layers": 0}, "layers must be at least 1"),
-        ({"positions": "rotery"}, "positions must be one of 'learned', 'sinusoidal', 'rotary', 'none'"),
+        (
+            {"positions": "rotery"},
+            "positions must be one of 'learned', 'sinusoidal', 'rotary', 'none'",
+        ),
         ({"positions": "rotary", "head_width": 3}, "even"),
         ({"biases": ("atention",)}, "did you mean 'attention'"),
         ({"activation": "swigly"}, "did you mean 'swiglu'"),

@@ -1,4 +1,6 @@
-"""The U-Net: any size, an output that begins at 0, blocks that obey the vector; the benchmark's size."""
+"""The U-Net: any size, an output that begins at 0, blocks that obey the vector; the
+benchmark's size.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ def _small():
     rng = np.random.default_rng(0)
     x, vector = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((2, 7, 5, 2), (2, 5)))
     shapes = jax.eval_shape(lambda: net.init(KEY, x, vector, train=False))["params"]
-    return net, x, vector, jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.4, p.dtype), shapes)
+    return (
+        net,
+        x,
+        vector,
+        jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape) * 0.4, p.dtype), shapes),
+    )
 
 
 @pytest.mark.parametrize("shape", [(7, 7, 1), (28, 28, 1), (6, 11, 3), (13, 2), (9, 1, 2)])
@@ -35,7 +42,11 @@ def test_it_keeps_any_shape(shape):
 
 def test_it_begins_at_zero_and_then_sees_its_vector():
     net, x, vector, params = _small()
-    assert "attention_down_1_0" in params and "attention_down_0_0" not in params and "attention_middle" in params
+    assert (
+        "attention_down_1_0" in params
+        and "attention_down_0_0" not in params
+        and "attention_middle" in params
+    )
     run = jax.jit(lambda params, vector: net.apply({"params": params}, x, vector, train=False))
     begun = jax.jit(lambda: net.init(KEY, x, vector, train=False)["params"]["output"])()
     assert not run({**params, "output": begun}, vector).any()
@@ -51,7 +62,11 @@ def test_it_drops_in_training_and_gradients_reach_every_parameter():
 
     @jax.jit
     def training(params, key):
-        loss = lambda p: jnp.square(net.apply({"params": p}, x, vector, train=True, rngs={"dropout": key})).mean()  # noqa: E731
+        def loss(p):
+            return jnp.square(
+                net.apply({"params": p}, x, vector, train=True, rngs={"dropout": key})
+            ).mean()
+
         return jax.value_and_grad(loss)(params)
 
     first, grads = training(params, jax.random.key(1))
@@ -71,9 +86,13 @@ def test_halving_is_a_linear_map_of_each_block():
     dense = variables["params"]["linear"]["dense"]
     assert y.shape == (2, 3, 2, 6) and dense["kernel"].shape == (12, 6)
     block = x[1, 2:4, 2:4].reshape(-1)
-    np.testing.assert_allclose(y[1, 1, 1], block @ dense["kernel"] + dense["bias"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        y[1, 1, 1], block @ dense["kernel"] + dense["bias"], rtol=1e-4, atol=1e-5
+    )
     edge = jnp.concatenate([x[0, 4, :2], jnp.zeros((2, 3))]).reshape(-1)  # zeros past an odd edge
-    np.testing.assert_allclose(y[0, 2, 0], edge @ dense["kernel"] + dense["bias"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        y[0, 2, 0], edge @ dense["kernel"] + dense["bias"], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_the_benchmark_compares_networks_of_one_size():

@@ -1,4 +1,6 @@
-"""DPO: ln 2 at the start, losses and gradients by hand, what is known beforehand, devices, resume and export."""
+"""DPO: ln 2 at the start, losses and gradients by hand, what is known beforehand, devices,
+resume and export.
+"""
 
 import dataclasses
 import functools
@@ -58,7 +60,9 @@ FAMILY = family_of(beta=0.5)
 def moved(params, seed=9, by=0.1):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
 
 
 def state_of(family=FAMILY, by=0.0, optimizer=SGD_RULE):
@@ -66,7 +70,9 @@ def state_of(family=FAMILY, by=0.0, optimizer=SGD_RULE):
     learned, _ = BASE_FAMILY.init(jax.random.key(5), make_example(BASE_SPEC), BASE_SPEC)
     params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    state = apply_initial_params(family, state.replace(frozen={BASE: {"params": learned, "variables": {}}}))
+    state = apply_initial_params(
+        family, state.replace(frozen={BASE: {"params": learned, "variables": {}}})
+    )
     return state.replace(params=moved(state.params, by=by))
 
 
@@ -74,7 +80,9 @@ def batch_of(rows=B, seed=1):
     batch = {"mask": jnp.ones(rows)}
     for number, side in enumerate(SIDES):
         one, two = jax.random.split(jax.random.key(seed + 100 * number))
-        inside = (jnp.arange(T)[None] < jax.random.randint(one, (rows, 1), P + 1, T + 1)).astype(jnp.float32)
+        inside = (jnp.arange(T)[None] < jax.random.randint(one, (rows, 1), P + 1, T + 1)).astype(
+            jnp.float32
+        )
         batch[f"{side}_tokens"] = jax.random.randint(two, (rows, T), 0, V)
         batch[f"{side}_mask"] = inside
         batch[f"{side}_response"] = inside.at[:, :P].set(0)
@@ -123,7 +131,9 @@ def test_the_log_probabilities_of_responses_by_hand():
     state, batch = state_of(), batch_of()
     for params in (state.params, moved(state.params)):
         close(log_probs(params, batch), by_hand(params, batch))
-    other = {f"{s}_tokens": jnp.where(batch[f"{s}_mask"] > 0, batch[f"{s}_tokens"], 3) for s in SIDES}
+    other = {
+        f"{s}_tokens": jnp.where(batch[f"{s}_mask"] > 0, batch[f"{s}_tokens"], 3) for s in SIDES
+    }
     assert all((other[name] != batch[name]).any() for name in other)
     close(log_probs(state.params, batch | other), log_probs(state.params, batch))
     sizes = [np.asarray(batch[f"{side}_mask"]).sum(1) - P for side in SIDES]
@@ -144,8 +154,12 @@ def test_it_begins_at_ln_2_as_the_base():
     jax.tree.map(np.testing.assert_array_equal, judged.params, state.frozen[BASE]["params"])
     assert FAMILY.wrapped == BASE_FAMILY and FAMILY.evaluated_as == FAMILY
     sampler = Decoding(steps=2)
-    assert dataclasses.replace(FAMILY, sampler=sampler).wrapped == dataclasses.replace(BASE_FAMILY, sampler=sampler)
-    np.testing.assert_allclose(evaluated(family_of(form="ipo", beta=0.1), judged, batch)["loss"], 25, rtol=1e-4)
+    assert dataclasses.replace(FAMILY, sampler=sampler).wrapped == dataclasses.replace(
+        BASE_FAMILY, sampler=sampler
+    )
+    np.testing.assert_allclose(
+        evaluated(family_of(form="ipo", beta=0.1), judged, batch)["loss"], 25, rtol=1e-4
+    )
 
 
 def sigmoid(x):
@@ -180,10 +194,14 @@ def test_losses_and_gradients_by_hand(settings, by):
         losses = -(1 - share) * np.log(right) - share * np.log(wrong)
         slope = beta * (share * right - (1 - share) * wrong)
     weights = jnp.asarray(slope[:, None] / sizes * np.array([[1, -1]]) / B, jnp.float32)
-    gradient = jax.jit(jax.grad(lambda params: (weights * by_hand(params, batch)).sum()))(state.params)
+    gradient = jax.jit(jax.grad(lambda params: (weights * by_hand(params, batch)).sum()))(
+        state.params
+    )
     after, metrics = stepped(family, state, batch)
     close(metrics["loss"].value, losses.mean())
-    jax.tree.map(lambda a, p, g: close(a, p - 0.1 * g, atol=1e-5), after.params, state.params, gradient)
+    jax.tree.map(
+        lambda a, p, g: close(a, p - 0.1 * g, atol=1e-5), after.params, state.params, gradient
+    )
     judged = evaluated(family, state, batch)["loss"]  # smoothed in training alone
     assert (abs(judged - metrics["loss"].value) > 1e-3) == (family.label_smoothing * by > 0)
 
@@ -198,7 +216,10 @@ def test_the_metrics_by_hand():
     found = evaluated(FAMILY, state, batch)
     assert 0 < (margin > 1e-3).sum() < B - 1 and abs(margin[0]) < 1e-5
     close(found["accuracy"], (0.5 + (margin[1:] > 0).sum()) / B)
-    close([found["margin"], found["chosen_reward"], found["rejected_reward"]], [margin.mean(), *rewards.mean(0)])
+    close(
+        [found["margin"], found["chosen_reward"], found["rejected_reward"]],
+        [margin.mean(), *rewards.mean(0)],
+    )
     close(found["chosen_log_prob"], own[:, 0].mean())
     close(found["log_ratio"], 2 * rewards.sum() / lengths(batch).sum())
     close(rewarded(FAMILY, state, batch), rewards.T, atol=1e-5)
@@ -213,7 +234,9 @@ def test_what_is_known_beforehand_is_used_and_changes_nothing():
     assert list(known) == ["chosen_reference", "rejected_reference"]
     (a, one), (b, other) = stepped(FAMILY, state, batch), stepped(FAMILY, state, batch | known)
     jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), (a.params, one), (b.params, other)
+        functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6),
+        (a.params, one),
+        (b.params, other),
     )
     wrong = known | {"chosen_reference": known["chosen_reference"] - 1}
     margin = stepped(FAMILY, state, batch | wrong)[1]["margin"].value
@@ -222,12 +245,16 @@ def test_what_is_known_beforehand_is_used_and_changes_nothing():
 
 def test_dropout_is_off_and_the_step_takes_no_draws():
     state, batch = state_of(by=0.1), batch_of()
-    one, other = (stepped(FAMILY, state.replace(key=jax.random.key(seed)), batch)[0] for seed in (0, 1))
+    one, other = (
+        stepped(FAMILY, state.replace(key=jax.random.key(seed)), batch)[0] for seed in (0, 1)
+    )
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 
 def test_the_reference_stays_and_adapters_alone_are_trained():
-    family = family_of(beta=0.5, adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)))
+    family = family_of(
+        beta=0.5, adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",))
+    )
     state, batch = state_of(family), batch_of()
     learned = state.frozen[BASE]["params"]
     jax.tree.map(np.testing.assert_array_equal, family.eval_state(state).params, learned)
@@ -241,7 +268,9 @@ def test_the_reference_stays_and_adapters_alone_are_trained():
     size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(after.params) < 0.5 * size(learned)
     judged = family.eval_state(after)
-    changed = dict(named_leaves(jax.tree.map(lambda a, b: bool((a != b).any()), judged.params, learned)))
+    changed = dict(
+        named_leaves(jax.tree.map(lambda a, b: bool((a != b).any()), judged.params, learned))
+    )
     assert {name for name, is_so in changed.items() if is_so} == {
         name for name in changed if "query/kernel" in name or "up/kernel" in name or "norm" in name
     }
@@ -252,9 +281,14 @@ def test_the_reference_stays_and_adapters_alone_are_trained():
 def test_rows_that_fill_a_batch_up_weigh_nothing():
     state, batch, mask = state_of(by=0.1), batch_of(), jnp.array([1, 0, 1, 1, 0, 1.0])
     alone = {name: value[np.flatnonzero(mask)] for name, value in batch.items()}
-    (a, one), (b, other) = stepped(FAMILY, state, batch | {"mask": mask}), stepped(FAMILY, state, alone)
+    (a, one), (b, other) = (
+        stepped(FAMILY, state, batch | {"mask": mask}),
+        stepped(FAMILY, state, alone),
+    )
     jax.tree.map(close, a.params, b.params)
-    jax.tree.map(close, *({name: mean.value for name, mean in found.items()} for found in (one, other)))
+    jax.tree.map(
+        close, *({name: mean.value for name, mean in found.items()} for found in (one, other))
+    )
 
 
 def test_microbatches_make_no_difference():
@@ -266,7 +300,11 @@ def test_microbatches_make_no_difference():
 
 @pytest.mark.parametrize(
     ("devices", "is_known"),
-    [(Devices(count=8), True), (Devices(count=8, mode="sharded", fsdp=2), True), (Devices(count=8), False)],
+    [
+        (Devices(count=8), True),
+        (Devices(count=8, mode="sharded", fsdp=2), True),
+        (Devices(count=8), False),
+    ],
     ids=["mapped", "sharded", "mapped_unknown"],
 )
 @pytest.mark.long
@@ -276,7 +314,9 @@ def test_eight_devices_equal_one(devices, is_known):
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
         state = layout.init(lambda: state_of(by=0.1))
-        step = layout.compile_step(lambda s, b, axis: FAMILY.train_step(s, b, optimizer=rule, axis=axis), state)
+        step = layout.compile_step(
+            lambda s, b, axis: FAMILY.train_step(s, b, optimizer=rule, axis=axis), state
+        )
         found.append(jax.device_get(step(state, layout.place(batch))))
     (one, numbers), (eight, others) = found
     jax.tree.map(close, one.params, eight.params)
@@ -297,10 +337,22 @@ def test_what_does_not_fit_is_refused():
     base = Trained("runs/base", BASE_FAMILY, BASE_SPEC)
     for other, spec, words in (
         (Trained("runs/mlm", MaskedLM(), BASE_SPEC), SPEC, "the run runs/mlm is of a MaskedLM"),
-        (dataclasses.replace(base, spec=dataclasses.replace(BASE_SPEC, vocabulary=9)), SPEC, "knows 9 tokens, but"),
+        (
+            dataclasses.replace(base, spec=dataclasses.replace(BASE_SPEC, vocabulary=9)),
+            SPEC,
+            "knows 9 tokens, but",
+        ),
         (base, BASE_SPEC, "DPO learns from pairs of responses, but the data are of tokens"),
-        (base, dataclasses.replace(SPEC, shape=(T + 1,)), "of 9 tokens, more than the context of 7 of runs/base"),
-        (dataclasses.replace(base, family=dataclasses.replace(BASE_FAMILY, prefix_lm=True)), SPEC, "no prefix_lm"),
+        (
+            base,
+            dataclasses.replace(SPEC, shape=(T + 1,)),
+            "of 9 tokens, more than the context of 7 of runs/base",
+        ),
+        (
+            dataclasses.replace(base, family=dataclasses.replace(BASE_FAMILY, prefix_lm=True)),
+            SPEC,
+            "no prefix_lm",
+        ),
     ):
         with pytest.raises(UserError, match=words):
             DPO("base").resolve({BASE: other}, spec)
@@ -316,9 +368,16 @@ def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     texts = [text for pair in PAIRS.examples("train") for text in (pair.chosen, pair.rejected)]
     (folder / "texts.txt").write_text("\n".join(texts))
-    source = TextFiles(str(folder / "texts.txt"), unit="lines", codec=PAIRS.open().codec.tokens, layout=Documents(60))
+    source = TextFiles(
+        str(folder / "texts.txt"),
+        unit="lines",
+        codec=PAIRS.open().codec.tokens,
+        layout=Documents(60),
+    )
     family = Autoregressive(SMALL, sampler=Decoding(steps=6))
-    told = toy.experiment(family=family, data=source, optimizer=Adam(Constant(1e-2)), steps=30, batch_size=16)
+    told = toy.experiment(
+        family=family, data=source, optimizer=Adam(Constant(1e-2)), steps=30, batch_size=16
+    )
     return genjax.train(told, folder / "run", quiet=True)
 
 
@@ -337,7 +396,9 @@ def told_of(base_dir, **changes):
 
 def curve(run_dir):
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return np.array([[r["loss"], r["grad_norm"], r["chosen_log_prob"]] for r in rows if r["split"] == "train"])
+    return np.array(
+        [[r["loss"], r["grad_norm"], r["chosen_log_prob"]] for r in rows if r["split"] == "train"]
+    )
 
 
 @pytest.mark.long
@@ -352,15 +413,21 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *learned)
     np.testing.assert_array_equal(curve(tmp_path / "parts"), curve(tmp_path / "whole"))
     close(curve(tmp_path / "whole")[0, 0], math.log(2))
-    jax.tree.map(np.testing.assert_array_equal, parts.state.frozen[BASE]["params"], base.state.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, parts.state.frozen[BASE]["params"], base.state.params
+    )
 
     loaded = genjax.load(tmp_path / "parts")
     found = loaded.evaluate().numbers
-    assert found["preference_accuracy"] == pytest.approx(found["accuracy"]) and found["accuracy"] > 0.8
+    assert (
+        found["preference_accuracy"] == pytest.approx(found["accuracy"]) and found["accuracy"] > 0.8
+    )
     assert found["loss"] < 0.6
     assert found["policy_kl"] > 3 * found["policy_kl_error"] > 0
     assert isinstance(loaded.model().family, Autoregressive)
-    as_base = dataclasses.replace(base, state=base.state.replace(params=loaded.state.params), codec=loaded.codec)
+    as_base = dataclasses.replace(
+        base, state=base.state.replace(params=loaded.state.params), codec=loaded.codec
+    )
     np.testing.assert_array_equal(loaded.sample(num=3), as_base.sample(num=3))
     kept = load_file(export(loaded, "safetensors", tmp_path / "out")[0])
     wanted = dict(named_leaves({"params": loaded.state.params, "variables": base.state.variables}))
@@ -369,7 +436,9 @@ def test_a_run_learns_goes_on_bitwise_and_is_its_base_family(base, tmp_path):
         np.testing.assert_array_equal(kept[name], leaf)
 
     again = genjax.train(told_of(tmp_path / "parts", steps=1), tmp_path / "again", quiet=True)
-    jax.tree.map(np.testing.assert_array_equal, again.state.frozen[BASE]["params"], loaded.state.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, again.state.frozen[BASE]["params"], loaded.state.params
+    )
 
 
 @pytest.mark.long
@@ -384,7 +453,10 @@ def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, 
 
 def test_bad_runs_are_refused(base, tmp_path):
     tokens = PAIRS.open().codec.tokens
-    for words, message in ((tokens.words[1:], "but the data have"), (tokens.words[::-1], "their codecs differ")):
+    for words, message in (
+        (tokens.words[1:], "but the data have"),
+        (tokens.words[::-1], "their codecs differ"),
+    ):
         other = dataclasses.replace(PAIRS, codec=dataclasses.replace(tokens, words=words))
         with pytest.raises(UserError, match=message):
             genjax.train(told_of(base.run_dir, data=other), tmp_path / "a", quiet=True)

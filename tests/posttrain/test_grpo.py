@@ -1,4 +1,6 @@
-"""GRPO: advantages and the first gradient by hand, what each option changes, one device and eight, bitwise resume."""
+"""GRPO: advantages and the first gradient by hand, what each option changes, one device and
+eight, bitwise resume.
+"""
 
 import dataclasses
 import functools
@@ -63,7 +65,9 @@ def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
     base, _ = BASE_FAMILY.init(jax.random.key(5), make_example(SPEC), SPEC)
     params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return apply_initial_params(
+        family, state.replace(frozen={BASE: {"params": base, "variables": {}}})
+    )
 
 
 def prompts_batch(rows=B):
@@ -80,7 +84,9 @@ def prompts_batch(rows=B):
 def moved(params, seed=9, by=0.3):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
 
 
 @functools.cache
@@ -120,7 +126,9 @@ def test_equal_rewards_teach_nothing_even_where_their_mean_is_another_number():
     for reward in np.random.default_rng(0).normal(size=50):
         found, tied = group_advantages(jnp.full(7, reward, jnp.float32), 7, scale_by_std=True)
         assert not found.any() and tied.all()
-    batch = family_of(reward=lambda prompts, responses: [0.1] * len(prompts)).collect(state_of(), prompts_batch(), KEY)
+    batch = family_of(reward=lambda prompts, responses: [0.1] * len(prompts)).collect(
+        state_of(), prompts_batch(), KEY
+    )
     state = state_of()
     after, metrics = updated(family_of(kl=0.0), state, batch)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
@@ -133,9 +141,13 @@ def test_the_first_of_each_group_of_rows_is_asked_several_times():
     for row in range(B):
         asked = np.asarray(batch["tokens"][row, :P])[np.asarray(batch["real"][row, :P])]
         first = row // G * G
-        np.testing.assert_array_equal(asked, prompts["tokens"][first, : int(prompts["prefix_mask"][first].sum())])
+        np.testing.assert_array_equal(
+            asked, prompts["tokens"][first, : int(prompts["prefix_mask"][first].sum())]
+        )
     answers = np.asarray(batch["tokens"][:, P:]).reshape(-1, G, N)
-    assert all(len(np.unique(group, axis=0)) > 1 for group in answers), "responses of a group are drawn apart"
+    assert all(len(np.unique(group, axis=0)) > 1 for group in answers), (
+        "responses of a group are drawn apart"
+    )
     wanted, _ = group_advantages(batch["reward"], G, scale_by_std=True)
     np.testing.assert_allclose(batch["advantage"], wanted, rtol=1e-6)
     assert batch["advantage"].any() and not batch["kl"].any(), "it begins as the reference"
@@ -149,9 +161,14 @@ def test_the_first_of_each_group_of_rows_is_asked_several_times():
 def test_kl_is_that_of_a_response_to_the_reference():
     state, batch = state_of(), prompts_batch()
     params, reference = moved(state.params), state.frozen[BASE]["params"]
-    drawn = rollout(BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0)
+    drawn = rollout(
+        BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0
+    )
     found = experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
-    own, known = (score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs for p in (params, reference))
+    own, known = (
+        score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs
+        for p in (params, reference)
+    )
     mask = np.asarray(drawn.real[:, P:], np.float32)
     np.testing.assert_allclose(found["kl"], ((own - known) * mask).sum(1), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(found["response_mask"], mask)
@@ -162,7 +179,9 @@ def test_kl_is_that_of_a_response_to_the_reference():
 
 
 def by_hand(batch, length_normalised, kl, params, reference):
-    """The gradient of the policy: of each response its advantage times that of log p, and that of the k3 KL."""
+    """The gradient of the policy: of each response its advantage times that of log p, and that
+    of the k3 KL.
+    """
 
     def loss(params):
         own = score_tokens(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
@@ -181,8 +200,12 @@ def by_hand(batch, length_normalised, kl, params, reference):
 @pytest.mark.parametrize("length_normalised", [True, False])
 @pytest.mark.parametrize("scale_by_std", [True, False])
 @pytest.mark.long
-def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(length_normalised, scale_by_std):
-    family = family_of(length_normalised=length_normalised, scale_by_std=scale_by_std, kl=0.3, **AT_ONCE)
+def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(
+    length_normalised, scale_by_std
+):
+    family = family_of(
+        length_normalised=length_normalised, scale_by_std=scale_by_std, kl=0.3, **AT_ONCE
+    )
     state = state_of(family)
     state = state.replace(params=moved(state.params))
     reference = state.frozen[BASE]["params"]
@@ -198,19 +221,28 @@ def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(lengt
     assert lengths.min() < lengths.max() <= N, "so that the two divisions differ"
     share = np.asarray(batch["response_mask"]) / (lengths[:, None] if length_normalised else N)
     np.testing.assert_allclose(
-        metrics["policy_loss"].value, -(np.asarray(batch["advantage"])[:, None] * share).sum() / B, rtol=1e-4, atol=1e-6
+        metrics["policy_loss"].value,
+        -(np.asarray(batch["advantage"])[:, None] * share).sum() / B,
+        rtol=1e-4,
+        atol=1e-6,
     )
     gap = np.asarray(batch["reference_log_probs"] - batch["log_probs"])
     k3 = ((np.exp(gap) - 1 - gap) * share).sum() / B
     np.testing.assert_allclose(metrics["kl_loss"].value, k3, rtol=1e-4)
-    np.testing.assert_allclose(metrics["loss"].value, metrics["policy_loss"].value + 0.3 * k3, rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["loss"].value, metrics["policy_loss"].value + 0.3 * k3, rtol=1e-4
+    )
 
 
 def test_responses_above_and_below_are_clipped_apart():
     log_ratio = jnp.log(jnp.array([[0.5, 0.85, 1.0, 1.25, 1.5]]))
     for advantage in (1.0, -1.0):
         same, clipped = policy_losses(log_ratio, jnp.full((1, 1), advantage), 0.2)
-        for a, b in zip((same, clipped), clipped_policy_loss(log_ratio, jnp.full((1, 1), advantage), 0.2), strict=True):
+        for a, b in zip(
+            (same, clipped),
+            clipped_policy_loss(log_ratio, jnp.full((1, 1), advantage), 0.2),
+            strict=True,
+        ):
             np.testing.assert_array_equal(a, b)
     losses, clipped = policy_losses(log_ratio, jnp.ones((1, 1)), 0.2, 0.3)
     np.testing.assert_allclose(losses[0], [-0.5, -0.85, -1, -1.25, -1.3], rtol=1e-6)
@@ -224,8 +256,12 @@ def test_a_train_step_makes_all_updates_and_counts_one():
     batch = collected()
     state, metrics = updated(FAMILY, state_of(), batch, SGD(Linear(0.1, 0.0)))
     assert state.step == 1 and state.opt_state.updates == 4
-    assert metrics["approx_kl"].value > 0 and metrics["reward"].weight == 2 * B, "each response in each epoch"
-    np.testing.assert_allclose(metrics["learning_rate"].value, 0.1, rtol=1e-6)  # that of the train step
+    assert metrics["approx_kl"].value > 0 and metrics["reward"].weight == 2 * B, (
+        "each response in each epoch"
+    )
+    np.testing.assert_allclose(
+        metrics["learning_rate"].value, 0.1, rtol=1e-6
+    )  # that of the train step
     for name in ("reward", "kl", "response_length", "tied"):
         np.testing.assert_allclose(metrics[name].value, batch[name].mean(), rtol=1e-6, atol=1e-7)
     before, after = (
@@ -242,11 +278,18 @@ def test_it_is_judged_as_the_policy_and_begins_as_the_base():
     judged = FAMILY.eval_state(state.replace(params=moved(state.params)))
     jax.tree.map(np.testing.assert_array_equal, judged.params, moved(state.params))
     assert FAMILY.wrapped == BASE_FAMILY and judged.frozen is None and judged.variables == {}
-    averaged = init_state(state.params, {}, dataclasses.replace(SGD(Constant(0.1)).build(4), ema=0.9), KEY)
+    averaged = init_state(
+        state.params, {}, dataclasses.replace(SGD(Constant(0.1)).build(4), ema=0.9), KEY
+    )
     averaged = apply_initial_params(FAMILY, averaged.replace(frozen=state.frozen))
     jax.tree.map(np.testing.assert_array_equal, averaged.ema, state.params)
-    assert family_of(sampler=Decoding(steps=3)).wrapped == dataclasses.replace(BASE_FAMILY, sampler=Decoding(steps=3))
-    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
+    assert family_of(sampler=Decoding(steps=3)).wrapped == dataclasses.replace(
+        BASE_FAMILY, sampler=Decoding(steps=3)
+    )
+    assert (
+        "12 nats a response, above 10 (family.kl_alarm)"
+        in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
+    )
 
 
 def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
@@ -262,11 +305,20 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
     assert size(after.params) < 0.5 * size(learned)
     jax.tree.map(np.testing.assert_array_equal, after.frozen[BASE]["params"], learned)
     judged = family.eval_state(after).params
-    changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
+    changed = {
+        name
+        for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned))
+        if leaf
+    }
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
-    known, told = (score_tokens(BASE_FAMILY, p, again["tokens"], again["real"], N).log_probs for p in (learned, judged))
-    np.testing.assert_allclose(again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5)
+    known, told = (
+        score_tokens(BASE_FAMILY, p, again["tokens"], again["real"], N).log_probs
+        for p in (learned, judged)
+    )
+    np.testing.assert_allclose(
+        again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():
@@ -280,7 +332,9 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 
 
 @pytest.mark.parametrize(
-    "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
+    "devices",
+    [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)],
+    ids=["mapped", "sharded"],
 )
 @pytest.mark.long
 def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
@@ -289,10 +343,16 @@ def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
         state = layout.init(state_of)
-        step = layout.compile_step(lambda s, b, axis: update(FAMILY, s, b, optimizer=rule, axis=axis), state)
+        step = layout.compile_step(
+            lambda s, b, axis: update(FAMILY, s, b, optimizer=rule, axis=axis), state
+        )
         found.append(jax.device_get(step(state, layout.place(batch))))
     (one, numbers), (eight, others) = found
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one.params, eight.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        one.params,
+        eight.params,
+    )
     for name in ("loss", "grad_norm", "reward", "kl", "kl_loss", "entropy", "tied"):
         np.testing.assert_allclose(numbers[name].value, others[name].value, rtol=1e-4, atol=1e-6)
 
@@ -310,7 +370,10 @@ def nan_of_b(prompts, responses):
 @pytest.mark.parametrize(
     ("reward", "words"),
     [
-        (raises, "the reward raises failed on the response 'b.*' to the prompt '.*': ValueError: no b"),
+        (
+            raises,
+            "the reward raises failed on the response 'b.*' to the prompt '.*': ValueError: no b",
+        ),
         (nan_of_b, "the reward nan_of_b is nan of the response 'b.*' to the prompt '.*'"),
     ],
 )
@@ -340,11 +403,18 @@ def test_what_does_not_fit_is_refused():
         GRPO("base", by_letters, new_tokens=N).resolve({BASE: base}, SPEC)
     with pytest.raises(UserError, match="GRPO answers prompts"):
         GRPO("base", by_letters).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
-    with pytest.raises(UserError, match="16 responses does not divide into groups of 5 to a prompt: give a batch_size"):
+    with pytest.raises(
+        UserError,
+        match="16 responses does not divide into groups of 5 to a prompt: give a batch_size",
+    ):
         family_of(group=5).check_batch(16, 16, 1)
-    with pytest.raises(UserError, match="2 responses of a batch on a device do not divide into 4 minibatches"):
+    with pytest.raises(
+        UserError, match="2 responses of a batch on a device do not divide into 4 minibatches"
+    ):
         family_of(minibatches=4).check_batch(16, 2, 1)
-    with pytest.raises(UserError, match="16 responses of a batch on a device do not divide into 3 minibatches"):
+    with pytest.raises(
+        UserError, match="16 responses of a batch on a device do not divide into 3 minibatches"
+    ):
         updated(family_of(minibatches=3), state_of(), collected())
     with pytest.raises(UserError, match="do not divide into 2 minibatches of 3 microbatches each"):
         updated(FAMILY, state_of(), collected(), SGD(Constant(0.1), accumulate=3))
@@ -360,7 +430,13 @@ WALKS = RandomWalks(size=64, test_size=20)
 def base(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("base") / "run"
     experiment = Experiment(
-        BASE_FAMILY, WALKS, Adam(Constant(1e-2)), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1)
+        BASE_FAMILY,
+        WALKS,
+        Adam(Constant(1e-2)),
+        steps=4,
+        batch_size=8,
+        every=EVERY,
+        devices=Devices(count=1),
     )
     return genjax.train(experiment, run_dir, quiet=True)
 
@@ -368,7 +444,9 @@ def base(tmp_path_factory):
 @pytest.mark.long
 def test_a_run_learns_goes_on_bitwise_and_needs_its_base_no_more(base, tmp_path):
     borrowed = shutil.copytree(base.run_dir, tmp_path / "base")
-    family = GRPO(str(borrowed), begins_with_b, group=8, new_tokens=3, longest_prompt=2, minibatches=2)
+    family = GRPO(
+        str(borrowed), begins_with_b, group=8, new_tokens=3, longest_prompt=2, minibatches=2
+    )
     experiment = Experiment(
         family,
         WALKS,
@@ -383,13 +461,26 @@ def test_a_run_learns_goes_on_bitwise_and_needs_its_base_no_more(base, tmp_path)
     genjax.train(dataclasses.replace(experiment, steps=4), tmp_path / "parts", quiet=True)
     shutil.rmtree(borrowed)
     parts = genjax.train(experiment, tmp_path / "parts", quiet=True)
-    wanted, got = (jax.tree.leaves((run.state.params, run.state.opt_state)) for run in (whole, parts))
+    wanted, got = (
+        jax.tree.leaves((run.state.params, run.state.opt_state)) for run in (whole, parts)
+    )
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(a, b)
-    rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    ]
     rewards = [row["reward"] for row in rows if row["split"] == "train"]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
-    told = ["kl", "kl_loss", "policy_loss", "approx_kl", "clip_fraction", "entropy", "response_length", "tied"]
+    told = [
+        "kl",
+        "kl_loss",
+        "policy_loss",
+        "approx_kl",
+        "clip_fraction",
+        "entropy",
+        "response_length",
+        "tied",
+    ]
     assert all(np.isfinite(row[name]) for row in rows if row["split"] == "train" for name in told)
     assert whole.step == 12 and whole.state.opt_state.updates == 12 * 2
     loaded = genjax.load(tmp_path / "parts")

@@ -45,7 +45,12 @@ def words(folder, name, *lines):
     (folder / name / "a.txt").write_text("\n".join(lines * 20))
     split = ByDocuments(test=0.2)
     return TextFiles(
-        str(folder / name), "*.txt", "lines", codec=Characters(delimiter=True), layout=Documents(12), split=split
+        str(folder / name),
+        "*.txt",
+        "lines",
+        codec=Characters(delimiter=True),
+        layout=Documents(12),
+        split=split,
     )
 
 
@@ -78,8 +83,12 @@ def flat(tree):
 def test_only_adapters_have_parameters_and_moments(base, lora):
     names = set(flat(lora.state.params))
     pieces = ("attention/query", "attention/value", "feed_forward/up", "feed_forward/down")
-    assert {name.rsplit("/", 2)[0] for name in names} <= {f"layer_{i}/{p}" for i in range(2) for p in pieces}
-    assert len(names) == 2 * 2 * sum("kernel" in n for n in flat(base.state.params["layer_0"]) if _targeted(n))
+    assert {name.rsplit("/", 2)[0] for name in names} <= {
+        f"layer_{i}/{p}" for i in range(2) for p in pieces
+    }
+    assert len(names) == 2 * 2 * sum(
+        "kernel" in n for n in flat(base.state.params["layer_0"]) if _targeted(n)
+    )
     size = sum(leaf.size for leaf in flat(lora.state.params).values())
     moments = sum(leaf.size for leaf in flat(lora.state.opt_state).values())
     assert moments <= 2 * size + 4
@@ -94,20 +103,26 @@ def _targeted(name):
 
 @pytest.mark.long
 def test_it_begins_as_the_base_and_learns(base, lora, tmp_path):
-    still = dataclasses.replace(lora.experiment, family=LoRA(str(base.run_dir), Adapters(2, targets=MATRICES)), steps=2)
+    still = dataclasses.replace(
+        lora.experiment, family=LoRA(str(base.run_dir), Adapters(2, targets=MATRICES)), steps=2
+    )
     still = dataclasses.replace(still, optimizer=SGD(Constant(0.0)))
     start = genjax.train(still, tmp_path / "still", quiet=True)
     merged = flat(start.model().state.params)
     for name, leaf in flat(base.state.params).items():
         np.testing.assert_array_equal(merged[name], leaf)
     again = genjax.train(
-        dataclasses.replace(still, optimizer=Adam(Constant(1e-2)), steps=60), tmp_path / "r", quiet=True
+        dataclasses.replace(still, optimizer=Adam(Constant(1e-2)), steps=60),
+        tmp_path / "r",
+        quiet=True,
     )
     assert again.evaluate().numbers["loss"] < start.evaluate().numbers["loss"] - 0.2
 
 
 def test_merged_logits_are_those_of_a_path_beside_each_matrix(lora):
-    """The second form of the paper, x W + (alpha / rank) (x A) B, computed beside every targeted Dense."""
+    """The second form of the paper, x W + (alpha / rank) (x A) B, computed beside every
+    targeted Dense.
+    """
     frozen, adapters = lora.state.frozen[BASE]["params"], lora.state.params
     merged, scale = (
         lora.model().state.params,
@@ -143,18 +158,28 @@ def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     params, _ = family.init(jax.random.key(0), {"tokens": jnp.zeros((1, 13), jnp.int32)}, base.spec)
     adapter = params["layer_0"]["attention"]["query"]["kernel"]
     adapter["lora_b"] = jax.random.normal(jax.random.key(1), adapter["lora_b"].shape)
-    batch = {"tokens": jnp.arange(26).reshape(2, 13) % 7, "loss_mask": jnp.ones((2, 13)), "mask": jnp.ones(2)}
+    batch = {
+        "tokens": jnp.arange(26).reshape(2, 13) % 7,
+        "loss_mask": jnp.ones((2, 13)),
+        "mask": jnp.ones(2),
+    }
 
     def loss(params):
         return family.base.predictions(params, batch).nll.sum()
 
     frozen = base.state.params
-    whole = jax.grad(loss)(family.adapters.merged(frozen, params))["layer_0"]["attention"]["query"]["kernel"]
-    found = jax.grad(lambda p: loss(family.adapters.merged(frozen, p)))(params)["layer_0"]["attention"]["query"][
+    whole = jax.grad(loss)(family.adapters.merged(frozen, params))["layer_0"]["attention"]["query"][
         "kernel"
     ]
-    np.testing.assert_allclose(found["lora_a"], 3 * whole @ adapter["lora_b"].T, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["lora_b"], 3 * adapter["lora_a"].T @ whole, rtol=1e-4, atol=1e-6)
+    found = jax.grad(lambda p: loss(family.adapters.merged(frozen, p)))(params)["layer_0"][
+        "attention"
+    ]["query"]["kernel"]
+    np.testing.assert_allclose(
+        found["lora_a"], 3 * whole @ adapter["lora_b"].T, rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        found["lora_b"], 3 * adapter["lora_a"].T @ whole, rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.long
@@ -175,16 +200,22 @@ def test_it_goes_on_bitwise_and_without_the_base(base, tmp_path):
     finally:
         base.run_dir.with_name("gone").rename(base.run_dir)
     norms = {name: leaf for name, leaf in flat(whole.state.params).items() if "norm" in name}
-    assert norms and all((leaf != flat(base.state.params)[name]).any() for name, leaf in norms.items())
+    assert norms and all(
+        (leaf != flat(base.state.params)[name]).any() for name, leaf in norms.items()
+    )
     checkpoint = tmp_path / "whole" / "checkpoints" / "8"
     tree = json.loads((checkpoint / "state" / "_METADATA").read_text())["tree_metadata"]
-    assert tree and not any("embedding" in name for name in tree), "the base is saved once, not with every checkpoint"
+    assert tree and not any("embedding" in name for name in tree), (
+        "the base is saved once, not with every checkpoint"
+    )
 
 
 def test_what_is_judged_drawn_and_exported_is_the_merged_model(lora, tmp_path):
     merged = lora.model()
     assert type(merged.family) is Autoregressive and merged.state.frozen is None
-    told = dataclasses.replace(lora, experiment=dataclasses.replace(lora.experiment, evaluators=(LossByPosition(),)))
+    told = dataclasses.replace(
+        lora, experiment=dataclasses.replace(lora.experiment, evaluators=(LossByPosition(),))
+    )
     assert np.isfinite(list(told.evaluate().numbers.values())).all()
     from genjax.runs.export import export
 
@@ -200,7 +231,9 @@ def test_what_is_judged_drawn_and_exported_is_the_merged_model(lora, tmp_path):
 @pytest.mark.long
 def test_eight_devices_equal_one(base, tmp_path, mode):
     data = words(tmp_path, "others", "a sun set", "the moon is to set")
-    told = experiment(LoRA(str(base.run_dir), Adapters(2)), data, optimizer=SGD(Constant(0.05)), steps=6)
+    told = experiment(
+        LoRA(str(base.run_dir), Adapters(2)), data, optimizer=SGD(Constant(0.05)), steps=6
+    )
     curves = []
     for number, devices in enumerate((Devices(count=1), Devices(count=8, mode=mode))):
         folder = tmp_path / str(number)
@@ -216,13 +249,17 @@ def test_scanned_layers_have_adapters_of_their_own_and_convolutions_are_one_matr
     scanned = Autoregressive(dataclasses.replace(NET, scan_layers=True))
     genjax.train(experiment(scanned, data, steps=2), tmp_path / "base", quiet=True)
     run = genjax.train(
-        experiment(LoRA(str(tmp_path / "base"), Adapters(3)), data, steps=2), tmp_path / "run", quiet=True
+        experiment(LoRA(str(tmp_path / "base"), Adapters(3)), data, steps=2),
+        tmp_path / "run",
+        quiet=True,
     )
     adapter = run.state.params["layers"]["attention"]["query"]["kernel"]
     assert adapter["lora_a"].shape == (2, 8, 3) and adapter["lora_b"].shape == (2, 3, 8)
     family, kernel = Adapters(2, 2.0), jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
     thin = {"lora_a": jnp.ones((36, 2)), "lora_b": jnp.ones((2, 5))}
-    np.testing.assert_allclose(family.merged({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        family.merged({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6
+    )
 
 
 @pytest.mark.long
@@ -231,17 +268,25 @@ def test_any_family_takes_adapters(tmp_path):
     vae = VAE(latent_dim=3, coder=MLPCoder((8,)), likelihood=Gaussian())
     genjax.train(experiment(vae, pictures, steps=2), tmp_path / "vae", quiet=True)
     run = genjax.train(
-        experiment(LoRA(str(tmp_path / "vae"), Adapters(2)), pictures, steps=4), tmp_path / "on_vae", quiet=True
+        experiment(LoRA(str(tmp_path / "vae"), Adapters(2)), pictures, steps=4),
+        tmp_path / "on_vae",
+        quiet=True,
     )
     assert run.sample(num=2).shape == (2, 16, 16, 1)
     gan = GAN(4, ConvGenerator((4, 4)), ConvBackbone((4, 4)))
     players = Players(SGD(Constant(0.1)), SGD(Constant(0.1)))
-    genjax.train(experiment(gan, pictures, optimizer=players, steps=2), tmp_path / "gan", quiet=True)
-    told = experiment(LoRA(str(tmp_path / "gan"), Adapters(2)), pictures, optimizer=players, steps=3)
+    genjax.train(
+        experiment(gan, pictures, optimizer=players, steps=2), tmp_path / "gan", quiet=True
+    )
+    told = experiment(
+        LoRA(str(tmp_path / "gan"), Adapters(2)), pictures, optimizer=players, steps=3
+    )
     run = genjax.train(told, tmp_path / "on_gan", quiet=True)
     for part in ("generator", "discriminator"):
         moved = flat(run.state.params[part])
-        assert all(np.abs(leaf).max() > 0 for name, leaf in moved.items() if name.endswith("lora_b")), part
+        assert all(
+            np.abs(leaf).max() > 0 for name, leaf in moved.items() if name.endswith("lora_b")
+        ), part
     assert run.sample(num=2).shape == (2, 16, 16, 1)
 
 
@@ -258,15 +303,21 @@ def test_what_cannot_be_meant_is_refused(base, lora, tmp_path):
             genjax.train(told, tmp_path / "a", quiet=True)
     with pytest.raises(UserError, match="adapters.whole: 'nothing' matches no parameter"):
         genjax.train(
-            experiment(LoRA(str(base.run_dir), Adapters(whole=("nothing",))), data), tmp_path / "a", quiet=True
+            experiment(LoRA(str(base.run_dir), Adapters(whole=("nothing",))), data),
+            tmp_path / "a",
+            quiet=True,
         )
     for settings in ({"rank": 0}, {"alpha": 0.0}):
         with pytest.raises(UserError):
             Adapters(**settings)
     fitted = dataclasses.replace(data, codec=Characters("\n abcdefghijklmnopqrstuvwxyz", True))
-    with pytest.raises(UserError, match=r"has learned other data: embedding \[13, 8\] there and \[29, 8\] here"):
+    with pytest.raises(
+        UserError, match=r"has learned other data: embedding \[13, 8\] there and \[29, 8\] here"
+    ):
         genjax.train(experiment(LoRA(str(base.run_dir)), fitted), tmp_path / "b", quiet=True)
-    same_size = dataclasses.replace(data, codec=Characters("ABCDEFGHIJK", True, "token"))  # of 13 tokens, too
+    same_size = dataclasses.replace(
+        data, codec=Characters("ABCDEFGHIJK", True, "token")
+    )  # of 13 tokens, too
     with pytest.raises(UserError, match="the tokens of .*run are not those of these data"):
         genjax.train(experiment(LoRA(str(base.run_dir)), same_size), tmp_path / "e", quiet=True)
     with pytest.raises(UserError, match="LoRA needs the run .*nowhere, which is not there"):
@@ -291,6 +342,10 @@ def test_a_run_may_start_from_a_run_of_adapters_and_stand_on_it(lora, tmp_path):
     for name, leaf in flat(run.state.params).items():
         np.testing.assert_array_equal(leaf, merged[name])
     second = genjax.train(
-        experiment(LoRA(str(lora.run_dir), Adapters(1)), data, steps=1), tmp_path / "second", quiet=True
+        experiment(LoRA(str(lora.run_dir), Adapters(1)), data, steps=1),
+        tmp_path / "second",
+        quiet=True,
     )
-    np.testing.assert_array_equal(flat(second.state.frozen[BASE]["params"])["embedding"], merged["embedding"])
+    np.testing.assert_array_equal(
+        flat(second.state.frozen[BASE]["params"])["embedding"], merged["embedding"]
+    )

@@ -1,4 +1,6 @@
-"""PPO: what was drawn is what is judged, rewards by hand, one update on one device and on eight, and bitwise resume."""
+"""PPO: what was drawn is what is judged, rewards by hand, one update on one device and on
+eight, and bitwise resume.
+"""
 
 import dataclasses
 import functools
@@ -63,7 +65,9 @@ def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
     base, _ = BASE_FAMILY.init(jax.random.key(5), make_example(SPEC), SPEC)
     params, variables = family.init(KEY, make_example(SPEC), SPEC)
     state = init_state(params, variables, optimizer.build(4), KEY)
-    return apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": {}}}))
+    return apply_initial_params(
+        family, state.replace(frozen={BASE: {"params": base, "variables": {}}})
+    )
 
 
 def prompts_batch(rows=B):
@@ -80,7 +84,9 @@ def prompts_batch(rows=B):
 def moved(params, seed=9, by=0.3):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
 
 
 @functools.cache
@@ -91,22 +97,33 @@ def collected():
 def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     state, batch = state_of(), prompts_batch()
     params = moved(state.params)
-    prompts = jnp.where(batch["prefix_mask"] > 0, batch["tokens"], 0)[:, ::-1]  # padded at the beginning
+    prompts = jnp.where(batch["prefix_mask"] > 0, batch["tokens"], 0)[
+        :, ::-1
+    ]  # padded at the beginning
     asked = batch["prefix_mask"][:, ::-1] > 0
     drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     inside = np.asarray(drawn.real[:, P:])
     lengths = inside.sum(1)
     of_all = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
     np.testing.assert_allclose(of_all.log_probs[inside], drawn.log_probs[inside], atol=1e-4)
-    before = score_tokens(BASE_FAMILY, state.frozen[BASE]["params"], drawn.tokens, drawn.real, N).log_probs
+    before = score_tokens(
+        BASE_FAMILY, state.frozen[BASE]["params"], drawn.tokens, drawn.real, N
+    ).log_probs
     assert abs(of_all.log_probs - before)[inside].max() > 0.1, "another policy"
-    ends = [row[:n].tolist().count(0) for row, n in zip(np.asarray(drawn.tokens[:, P:]), lengths, strict=True)]
+    ends = [
+        row[:n].tolist().count(0)
+        for row, n in zip(np.asarray(drawn.tokens[:, P:]), lengths, strict=True)
+    ]
     np.testing.assert_array_equal(drawn.ended, np.array(ends) == 1)
-    assert drawn.ended.sum() > 0 and lengths.min() < N, "some ended early, and nothing after the end is real"
+    assert drawn.ended.sum() > 0 and lengths.min() < N, (
+        "some ended early, and nothing after the end is real"
+    )
     np.testing.assert_array_equal(drawn.real[:, :P], asked)
     row = int(lengths.argmax())  # the same alone and without padding
     alone = drawn.tokens[row, np.asarray(drawn.real[row])][None]
-    found = score_tokens(BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row]))
+    found = score_tokens(
+        BASE_FAMILY, params["policy"], alone, jnp.ones(alone.shape, bool), int(lengths[row])
+    )
     for value, several in zip(found, of_all, strict=True):
         np.testing.assert_allclose(value[0], several[row, : lengths[row]], atol=1e-4)
 
@@ -129,7 +146,9 @@ def test_logits_of_some_rows_at_a_time_tell_the_same_and_have_the_same_gradient(
 
 def test_it_begins_as_the_base_with_values_of_0():
     state, batch = state_of(), collected()
-    jax.tree.map(np.testing.assert_array_equal, state.params["policy"], state.frozen[BASE]["params"])
+    jax.tree.map(
+        np.testing.assert_array_equal, state.params["policy"], state.frozen[BASE]["params"]
+    )
     assert not batch["values"].any() and not batch["kl"].any()
     assert FAMILY.wrapped == BASE_FAMILY
     judged = FAMILY.eval_state(state)
@@ -146,7 +165,9 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     rewards = jnp.linspace(-1, 1, B)
     found = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
     own = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
-    gained = own.log_probs - score_tokens(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
+    gained = (
+        own.log_probs - score_tokens(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
+    )
     head = params["value"]["head"]
     values = (own.features @ head["kernel"])[..., 0] + head["bias"][None]
     lengths = np.asarray(drawn.real[:, P:]).sum(1)
@@ -168,7 +189,9 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     np.testing.assert_allclose(explained, wanted, rtol=1e-4)
     family = family_of(gamma=0.9, lam=0.8, unended=0.5)
     whitened = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
-    np.testing.assert_allclose(whitened["advantages"], whiten(advantages, jnp.asarray(mask)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        whitened["advantages"], whiten(advantages, jnp.asarray(mask)), rtol=1e-4, atol=1e-5
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -181,9 +204,13 @@ def test_the_first_minibatch_has_ratio_1_and_nothing_is_clipped():
     state, metrics = updated(family_of(epochs=1, minibatches=1), state_of(), batch)
     assert metrics["clip_fraction"].value == 0 and abs(metrics["approx_kl"].value) < 1e-6
     mask = batch["response_mask"]
-    np.testing.assert_allclose(metrics["policy_loss"].sum, -(batch["advantages"] * mask).sum(), atol=1e-4)
     np.testing.assert_allclose(
-        metrics["value_loss"].value, 0.5 * (batch["returns"] ** 2 * mask).sum() / mask.sum(), rtol=1e-4
+        metrics["policy_loss"].sum, -(batch["advantages"] * mask).sum(), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        metrics["value_loss"].value,
+        0.5 * (batch["returns"] ** 2 * mask).sum() / mask.sum(),
+        rtol=1e-4,
     )
     assert state.step == 1 and state.opt_state.updates == 1
 
@@ -192,12 +219,22 @@ def test_a_train_step_makes_all_updates_and_counts_one():
     batch = collected()
     state, metrics = updated(FAMILY, state_of(), batch, SGD(Linear(0.1, 0.0)))
     assert state.step == 1 and state.opt_state.updates == 4
-    assert metrics["approx_kl"].value > 0 and metrics["reward"].weight == 2 * B, "each response in each epoch"
-    np.testing.assert_allclose(metrics["learning_rate"].value, 0.1, rtol=1e-6)  # that of the train step
+    assert metrics["approx_kl"].value > 0 and metrics["reward"].weight == 2 * B, (
+        "each response in each epoch"
+    )
+    np.testing.assert_allclose(
+        metrics["learning_rate"].value, 0.1, rtol=1e-6
+    )  # that of the train step
     np.testing.assert_allclose(metrics["reward"].value, batch["reward"].mean(), rtol=1e-6)
-    np.testing.assert_allclose(metrics["response_length"].value, batch["response_length"].mean(), rtol=1e-6)
-    before = score_tokens(BASE_FAMILY, state_of().params["policy"], batch["tokens"], batch["real"], N).log_probs
-    after = score_tokens(BASE_FAMILY, state.params["policy"], batch["tokens"], batch["real"], N).log_probs
+    np.testing.assert_allclose(
+        metrics["response_length"].value, batch["response_length"].mean(), rtol=1e-6
+    )
+    before = score_tokens(
+        BASE_FAMILY, state_of().params["policy"], batch["tokens"], batch["real"], N
+    ).log_probs
+    after = score_tokens(
+        BASE_FAMILY, state.params["policy"], batch["tokens"], batch["real"], N
+    ).log_probs
     gained = (batch["advantages"] * batch["response_mask"] * (after - before)).sum()
     assert gained > 0, "what was better than expected is more probable"
 
@@ -209,17 +246,25 @@ def test_a_separate_critic_leaves_the_policy_alone():
         state.params["value"]["head"]["kernel"] = jnp.ones((8, 1))
         batch = collected() | {"advantages": jnp.zeros((B, N))}
         after, _ = updated(family, state, batch)
-        changed = jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params))
+        changed = jax.tree.leaves(
+            jax.tree.map(lambda a, b: bool((a != b).any()), after.params, state.params)
+        )
         policy = jax.tree.leaves(
-            jax.tree.map(lambda a, b: bool((a != b).any()), after.params["policy"], state.params["policy"])
+            jax.tree.map(
+                lambda a, b: bool((a != b).any()), after.params["policy"], state.params["policy"]
+            )
         )
         assert any(changed) and any(policy) == (critic == "shared")
-    jax.tree.map(np.testing.assert_array_equal, state.params["value"]["net"], state.frozen[BASE]["params"])
+    jax.tree.map(
+        np.testing.assert_array_equal, state.params["value"]["net"], state.frozen[BASE]["params"]
+    )
 
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(critic):
-    family = family_of(adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)), critic=critic)
+    family = family_of(
+        adapters=Adapters(2, targets=("query/kernel", "up/kernel"), whole=("norm",)), critic=critic
+    )
     state = state_of(family)
     learned = state.frozen[BASE]["params"]
     jax.tree.map(np.testing.assert_array_equal, family.eval_state(state).params, learned)
@@ -231,18 +276,30 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on(crit
     assert size(after.params["policy"]) < 0.5 * size(learned)
     jax.tree.map(np.testing.assert_array_equal, after.frozen[BASE]["params"], learned)
     judged = family.eval_state(after).params
-    changed = {name for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned)) if leaf}
+    changed = {
+        name
+        for name, leaf in named_leaves(jax.tree.map(lambda a, b: (a != b).any(), judged, learned))
+        if leaf
+    }
     assert changed and all("query/kernel" in n or "up/kernel" in n or "norm" in n for n in changed)
     again = family.collect(after, prompts_batch(), KEY)
     known = score_tokens(BASE_FAMILY, learned, again["tokens"], again["real"], N).log_probs
     told = score_tokens(BASE_FAMILY, judged, again["tokens"], again["real"], N).log_probs
-    np.testing.assert_allclose(again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        again["kl"], ((told - known) * again["response_mask"]).sum(1), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_kl_that_cannot_be_or_runs_away_is_told():
     assert FAMILY.warnings({"kl": 3.0}) == FAMILY.warnings({"kl": -0.01}) == ()
-    assert "-0.5 nats a response, which a policy that draws its own" in FAMILY.warnings({"kl": -0.5})[0]
-    assert "12 nats a response, above 10 (family.kl_alarm)" in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
+    assert (
+        "-0.5 nats a response, which a policy that draws its own"
+        in FAMILY.warnings({"kl": -0.5})[0]
+    )
+    assert (
+        "12 nats a response, above 10 (family.kl_alarm)"
+        in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
+    )
 
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():
@@ -252,11 +309,17 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
         updated(one, state_of(), each)
         for each in (batch | {"mask": mask}, {name: value[:4] for name, value in batch.items()})
     )
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a[0].params, b[0].params)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+        a[0].params,
+        b[0].params,
+    )
 
 
 @pytest.mark.parametrize(
-    "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
+    "devices",
+    [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)],
+    ids=["mapped", "sharded"],
 )
 @pytest.mark.long
 def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
@@ -265,10 +328,16 @@ def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
         state = layout.init(state_of)
-        step = layout.compile_step(lambda s, b, axis: update(FAMILY, s, b, optimizer=rule, axis=axis), state)
+        step = layout.compile_step(
+            lambda s, b, axis: update(FAMILY, s, b, optimizer=rule, axis=axis), state
+        )
         found.append(jax.device_get(step(state, layout.place(batch))))
     (one, numbers), (eight, others) = found
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one.params, eight.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        one.params,
+        eight.params,
+    )
     for name in ("loss", "grad_norm", "reward", "kl", "entropy"):
         np.testing.assert_allclose(numbers[name].value, others[name].value, rtol=1e-4, atol=1e-6)
 
@@ -278,7 +347,9 @@ def test_the_coefficient_adapts_to_the_kl_of_a_response():
     family = family_of(kl=0.15, kl_target=6.0, kl_horizon=100)
     for kl, relative in ((0.0, -0.2), (6.6, 0.1), (60.0, 0.2)):
         after, metrics = updated(family, state_of(family), collected() | {"kl": jnp.full(B, kl)})
-        np.testing.assert_allclose(after.variables["kl_coefficient"], 0.15 * (1 + relative * B / 100), rtol=1e-5)
+        np.testing.assert_allclose(
+            after.variables["kl_coefficient"], 0.15 * (1 + relative * B / 100), rtol=1e-5
+        )
         assert metrics["kl_coefficient"].value == jnp.float32(0.15)
     still, _ = updated(FAMILY, state_of(), collected() | {"kl": jnp.full(B, 60.0)})
     assert still.variables["kl_coefficient"] == jnp.float32(0.1)
@@ -288,7 +359,10 @@ def test_the_coefficient_adapts_to_the_kl_of_a_response():
 def test_a_reward_model_scores_a_prompt_and_its_response():
     family = family_of(reward=None, reward_run="judge")
     judge = JUDGE.init(KEY, *_preferences())
-    judge = {"params": moved(judge[0]), "variables": {"mean": jnp.asarray(0.3), "variance": jnp.asarray(4.0)}}
+    judge = {
+        "params": moved(judge[0]),
+        "variables": {"mean": jnp.asarray(0.3), "variance": jnp.asarray(4.0)},
+    }
     state = state_of(family)
     state = state.replace(frozen={**state.frozen, REWARD: judge})
     batch = family.collect(state, prompts_batch(), KEY)
@@ -301,7 +375,9 @@ def test_a_reward_model_scores_a_prompt_and_its_response():
 
 
 def _preferences():
-    spec = Spec("chosen_tokens", (P + N,), np.zeros(P + N, np.float32), vocabulary=V, preferences=True)
+    spec = Spec(
+        "chosen_tokens", (P + N,), np.zeros(P + N, np.float32), vocabulary=V, preferences=True
+    )
     return make_example(spec), spec
 
 
@@ -322,8 +398,15 @@ def nan_of_b(prompts, responses):
 @pytest.mark.parametrize(
     ("reward", "words"),
     [
-        (raises, "the reward raises failed on the response 'b.*' to the prompt '.*': ValueError: no b"),
-        (one_too_many, r"for 8 it gave an array of shape \[9\]; the first is the response '.*' to the prompt '.*'"),
+        (
+            raises,
+            "the reward raises failed on the response 'b.*' to the prompt '.*': ValueError: no b",
+        ),
+        (
+            one_too_many,
+            r"for 8 it gave an array of shape \[9\]; the first is the response '.*' to the prompt "
+            r"'.*'",
+        ),
         (nan_of_b, "the reward nan_of_b is nan of the response 'b.*' to the prompt '.*'"),
     ],
 )
@@ -361,11 +444,19 @@ def test_what_does_not_fit_is_refused():
         PPO("base", begins_with_b, new_tokens=N).resolve({BASE: base}, SPEC)
     with pytest.raises(UserError, match="PPO answers prompts"):
         PPO("base", begins_with_b).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
-    with pytest.raises(UserError, match="reward_run is a RewardModel, but base is of a Autoregressive"):
+    with pytest.raises(
+        UserError, match="reward_run is a RewardModel, but base is of a Autoregressive"
+    ):
         PPO("base", reward_run="base", new_tokens=N).resolve(
-            {BASE: dataclasses.replace(base, spec=SPEC), REWARD: dataclasses.replace(base, spec=SPEC)}, SPEC
+            {
+                BASE: dataclasses.replace(base, spec=SPEC),
+                REWARD: dataclasses.replace(base, spec=SPEC),
+            },
+            SPEC,
         )
-    with pytest.raises(UserError, match="8 responses of a batch on a device do not divide into 3 minibatches"):
+    with pytest.raises(
+        UserError, match="8 responses of a batch on a device do not divide into 3 minibatches"
+    ):
         updated(family_of(minibatches=3), state_of(), collected())
     with pytest.raises(UserError, match="prompts are of 1 to 2 tokens .* one of 4"):
         family_of(longest_prompt=2).collect(state_of(), prompts_batch(), KEY)
@@ -381,14 +472,28 @@ WALKS = RandomWalks(size=64, test_size=20)
 def base(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("base") / "run"
     experiment = Experiment(
-        BASE_FAMILY, WALKS, Adam(Constant(1e-2)), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1)
+        BASE_FAMILY,
+        WALKS,
+        Adam(Constant(1e-2)),
+        steps=4,
+        batch_size=8,
+        every=EVERY,
+        devices=Devices(count=1),
     )
     return genjax.train(experiment, run_dir, quiet=True)
 
 
 def test_a_run_learns_goes_on_bitwise_and_needs_its_base_no_more(base, tmp_path):
     borrowed = shutil.copytree(base.run_dir, tmp_path / "base")
-    family = PPO(str(borrowed), begins_with_b, new_tokens=3, longest_prompt=2, kl=0.01, kl_target=1.0, minibatches=2)
+    family = PPO(
+        str(borrowed),
+        begins_with_b,
+        new_tokens=3,
+        longest_prompt=2,
+        kl=0.01,
+        kl_target=1.0,
+        minibatches=2,
+    )
     judge = RewardOfSamples(begins_with_b, "share", steps=3)
     experiment = Experiment(
         family,
@@ -405,17 +510,30 @@ def test_a_run_learns_goes_on_bitwise_and_needs_its_base_no_more(base, tmp_path)
     shutil.rmtree(borrowed)
     parts = genjax.train(experiment, tmp_path / "parts", quiet=True)
     wanted, got = (
-        jax.tree.leaves((run.state.params, run.state.opt_state, run.state.variables)) for run in (whole, parts)
+        jax.tree.leaves((run.state.params, run.state.opt_state, run.state.variables))
+        for run in (whole, parts)
     )
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(a, b)
-    rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    ]
     rewards = [row["reward"] for row in rows if row["split"] == "train"]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.3
-    told = ["kl", "approx_kl", "clip_fraction", "explained_variance", "entropy", "response_length", "kl_coefficient"]
+    told = [
+        "kl",
+        "approx_kl",
+        "clip_fraction",
+        "explained_variance",
+        "entropy",
+        "response_length",
+        "kl_coefficient",
+    ]
     assert all(np.isfinite(row[name]) for row in rows if row["split"] == "train" for name in told)
     coefficients = [row["kl_coefficient"] for row in rows if row["split"] == "train"]
-    assert len(set(coefficients)) == 12 and whole.state.variables["kl_coefficient"] != coefficients[-1]
+    assert (
+        len(set(coefficients)) == 12 and whole.state.variables["kl_coefficient"] != coefficients[-1]
+    )
     assert whole.step == 12 and whole.state.opt_state.updates == 12 * 8
     loaded = genjax.load(tmp_path / "parts")
     found = loaded.evaluate().numbers

@@ -1,4 +1,6 @@
-"""Reward models: ln 2 at the start, the last token's score, closed forms, normalised scores, devices and resume."""
+"""Reward models: ln 2 at the start, the last token's score, closed forms, normalised scores,
+devices and resume.
+"""
 
 import dataclasses
 import functools
@@ -40,7 +42,9 @@ def batch_of(rows, seed=1):
     batch = {"mask": jnp.ones(rows)}
     for number, side in enumerate(("chosen", "rejected")):
         one, two = jax.random.split(jax.random.key(seed + 100 * number))
-        inside = (jnp.arange(T)[None] < jax.random.randint(one, (rows, 1), 2, T + 1)).astype(jnp.float32)
+        inside = (jnp.arange(T)[None] < jax.random.randint(one, (rows, 1), 2, T + 1)).astype(
+            jnp.float32
+        )
         batch[f"{side}_tokens"] = jax.random.randint(two, (rows, T), 0, V)
         batch[f"{side}_mask"] = inside
         batch[f"{side}_response"] = inside.at[:, 0].set(0)
@@ -66,7 +70,10 @@ def swapped(batch):
     """The batch with chosen and rejected exchanged."""
     found = {"mask": batch["mask"]}
     for part in ("tokens", "mask", "response"):
-        found |= {f"chosen_{part}": batch[f"rejected_{part}"], f"rejected_{part}": batch[f"chosen_{part}"]}
+        found |= {
+            f"chosen_{part}": batch[f"rejected_{part}"],
+            f"rejected_{part}": batch[f"chosen_{part}"],
+        }
     return found
 
 
@@ -74,7 +81,9 @@ def test_the_loss_of_a_margin_by_hand_and_far_out():
     margin = jnp.array([0.0, 1.0, -1.0, 100.0, -100.0])
     wanted = [math.log(2), math.log1p(math.exp(-1)), math.log1p(math.e), 0, 100]
     np.testing.assert_allclose(preference_loss(margin), wanted, rtol=1e-6, atol=1e-30)
-    smoothed = [0.8 * a + 0.2 * b for a, b in zip(wanted, [wanted[i] for i in (0, 2, 1, 4, 3)], strict=True)]
+    smoothed = [
+        0.8 * a + 0.2 * b for a, b in zip(wanted, [wanted[i] for i in (0, 2, 1, 4, 3)], strict=True)
+    ]
     np.testing.assert_allclose(preference_loss(margin, 0.2), smoothed, rtol=1e-6)
 
 
@@ -89,7 +98,10 @@ def test_the_loss_begins_at_ln_2_exactly_and_all_is_a_tie():
 def test_the_reward_is_read_at_the_last_real_token(causal):
     family = RewardModel(TokenBackbone(dataclasses.replace(NET, causal=causal), "last"))
     state, batch = state_of(family, head=HEAD), batch_of(6)
-    tokens, mask = batch["chosen_tokens"], jnp.arange(T)[None] < jnp.array([2, 3, 4, 5, 6, 7])[:, None]
+    tokens, mask = (
+        batch["chosen_tokens"],
+        jnp.arange(T)[None] < jnp.array([2, 3, 4, 5, 6, 7])[:, None],
+    )
     before = family.rewards(state, tokens, mask)
     np.testing.assert_array_equal(family.rewards(state, jnp.where(mask, tokens, 3), mask), before)
     last = jnp.arange(T)[None] == mask.sum(1, keepdims=True) - 1
@@ -112,7 +124,9 @@ def test_swapping_the_two_negates_the_margins():
     one, other = (FAMILY.evaluate(state, b, KEY) for b in (batch, swapped(batch)))
     np.testing.assert_allclose(one["accuracy"].value + other["accuracy"].value, 1)
     assert one["margin"].value == -other["margin"].value
-    np.testing.assert_allclose(other["loss"].value - one["loss"].value, one["margin"].value, rtol=1e-5)
+    np.testing.assert_allclose(
+        other["loss"].value - one["loss"].value, one["margin"].value, rtol=1e-5
+    )
     np.testing.assert_allclose(one["chosen_reward"].value, chosen.mean(), rtol=1e-5)
     np.testing.assert_allclose(one["rejected_reward"].value, rejected.mean(), rtol=1e-5)
 
@@ -122,16 +136,25 @@ def test_the_gradient_of_the_head_has_a_closed_form(smoothing, centring):
     family = dataclasses.replace(FAMILY, label_smoothing=smoothing, centring=centring)
     for head in (jnp.zeros((8, 1)), HEAD):
         state, batch = state_of(family, head=head), batch_of(6)
-        rows = [jnp.where(batch[f"{s}_mask"] > 0, batch[f"{s}_tokens"], -1) for s in ("chosen", "rejected")]
+        rows = [
+            jnp.where(batch[f"{s}_mask"] > 0, batch[f"{s}_tokens"], -1)
+            for s in ("chosen", "rejected")
+        ]
         net = family.net.backbone(vocabulary=V)
         a, b = (np.asarray(net.apply({"params": state.params["backbone"]}, row)) for row in rows)
-        slope = 1 / (1 + np.exp(-(a - b) @ head)) - (1 - smoothing)  # [B, 1], of the loss by the margin
+        slope = 1 / (1 + np.exp(-(a - b) @ head)) - (
+            1 - smoothing
+        )  # [B, 1], of the loss by the margin
         both = 2 * centring * (a + b) @ head
         gradient = (slope * (a - b) + both * (a + b)).mean(0)[:, None]
         after, metrics = stepped(family, state, batch)
-        np.testing.assert_allclose(after.params["head"]["kernel"], head - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            after.params["head"]["kernel"], head - 0.1 * gradient, rtol=1e-4, atol=1e-6
+        )
         judged = family.evaluate(state, batch, KEY)["loss"].value
-        assert (abs(judged - metrics["loss"].value) > 1e-3) == (smoothing > 0 and head is HEAD), "in training alone"
+        assert (abs(judged - metrics["loss"].value) > 1e-3) == (smoothing > 0 and head is HEAD), (
+            "in training alone"
+        )
 
 
 def test_padded_rows_weigh_nothing():
@@ -143,7 +166,8 @@ def test_padded_rows_weigh_nothing():
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     jax.tree.map(close, (a[0].params, a[0].variables), (b[0].params, b[0].variables))
     judged = (
-        {n: m.value for n, m in FAMILY.evaluate(state, each, KEY).items()} for each in ({**batch, "mask": mask}, alone)
+        {n: m.value for n, m in FAMILY.evaluate(state, each, KEY).items()}
+        for each in ({**batch, "mask": mask}, alone)
     )
     jax.tree.map(close, *judged)
 
@@ -171,12 +195,17 @@ def test_the_moving_averages_are_of_all_steps_alike_and_then_fade():
 def test_scores_of_the_training_responses_have_mean_0_and_deviation_1():
     state, batch = state_of(head=5 + HEAD), batch_of(40)
     after, _ = stepped(FAMILY, state, batch, SGD(Constant(0.0)))
-    scores = [score(FAMILY, after, batch[f"{s}_tokens"], batch[f"{s}_mask"]) for s in ("chosen", "rejected")]
+    scores = [
+        score(FAMILY, after, batch[f"{s}_tokens"], batch[f"{s}_mask"])
+        for s in ("chosen", "rejected")
+    ]
     np.testing.assert_allclose(np.mean(scores), 0, atol=1e-5)
     np.testing.assert_allclose(np.std(scores), 1, rtol=1e-5)
     chosen, rejected = FAMILY.pair_rewards(after, batch)
     deviation = np.std([chosen, rejected])
-    np.testing.assert_allclose(scores[0] - scores[1], (chosen - rejected) / deviation, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        scores[0] - scores[1], (chosen - rejected) / deviation, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_skipped_step_moves_no_average():
@@ -186,8 +215,12 @@ def test_a_skipped_step_moves_no_average():
     after, metrics = stepped(FAMILY, state.replace(params=params), batch)
     assert metrics["skipped"].value == 1
     jax.tree.map(np.testing.assert_array_equal, after.variables, state.variables)
-    tied = stepped(FAMILY, state_of(), batch)[0]  # all rewards are 0: so are the scores, and not NaN
-    scores = score(FAMILY, tied.replace(params=state_of().params), batch["chosen_tokens"], batch["chosen_mask"])
+    tied = stepped(FAMILY, state_of(), batch)[
+        0
+    ]  # all rewards are 0: so are the scores, and not NaN
+    scores = score(
+        FAMILY, tied.replace(params=state_of().params), batch["chosen_tokens"], batch["chosen_mask"]
+    )
     np.testing.assert_array_equal(scores, 0)
 
 
@@ -195,12 +228,16 @@ def test_microbatches_make_no_difference():
     state, batch = state_of(head=HEAD), batch_of(8)
     whole, parts = (stepped(FAMILY, state, batch, SGD(Constant(0.1), accumulate=n)) for n in (1, 4))
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(close, (whole[0].params, whole[0].variables), (parts[0].params, parts[0].variables))
+    jax.tree.map(
+        close, (whole[0].params, whole[0].variables), (parts[0].params, parts[0].variables)
+    )
 
 
 @pytest.mark.long
 def test_texts_are_scored_as_their_tokens_are():
-    codec = ChatCodec(Bytes(delimiter=True), ChatTemplate((("user", "", ">"), ("assistant", "", ""))))
+    codec = ChatCodec(
+        Bytes(delimiter=True), ChatTemplate((("user", "", ">"), ("assistant", "", "")))
+    )
     net = dataclasses.replace(NET, context=12)
     family = RewardModel(TokenBackbone(net, "last"))
     spec = dataclasses.replace(SPEC, shape=(12,), vocabulary=codec.vocabulary)
@@ -208,7 +245,10 @@ def test_texts_are_scored_as_their_tokens_are():
     params["head"]["kernel"] = HEAD
     variables = {"mean": jnp.asarray(2.0), "variance": jnp.asarray(4.0)}
     state = init_state(params, variables, SGD().build(1), KEY)
-    prompts, responses = ["a", "bc", "d", "e", "f"], ["yes", "no", "a response that is cut", "x", "y"]
+    prompts, responses = (
+        ["a", "bc", "d", "e", "f"],
+        ["yes", "no", "a response that is cut", "x", "y"],
+    )
     found = score_responses(family, state, codec, prompts, responses, length=12, chunk=2)
     assert found.shape == (5,)
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
@@ -220,7 +260,9 @@ def test_texts_are_scored_as_their_tokens_are():
         score_responses(family, state, codec, ["a"], ["b", "c"], 12)
     with pytest.raises(UserError, match="prompt 2 has an empty response"):
         score_responses(family, state, codec, ["a", "b"], ["b", " "], 12)
-    with pytest.raises(UserError, match="the prompt of prompt 1 is of 22 tokens, which leaves no room"):
+    with pytest.raises(
+        UserError, match="the prompt of prompt 1 is of 22 tokens, which leaves no room"
+    ):
         score_responses(family, state, codec, ["a" * 20], ["b"], 12)
 
 
@@ -229,7 +271,9 @@ SMALL = Transformer(layers=1, heads=2, width=16, context=64)
 
 def rule(**changes):
     settings = {
-        "family": RewardModel(TokenBackbone(SMALL, "last"), label_smoothing=0.1, centring=0.01, decay=0.9),
+        "family": RewardModel(
+            TokenBackbone(SMALL, "last"), label_smoothing=0.1, centring=0.01, decay=0.9
+        ),
         "data": RulePreferences(64, 16),
         "optimizer": Adam(Constant(3e-3)),
         "steps": 6,
@@ -250,7 +294,9 @@ def on_one(tmp_path_factory):
     return curve(tmp_path_factory.mktemp("one") / "run")
 
 
-@pytest.mark.parametrize("devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"])
+@pytest.mark.parametrize(
+    "devices", [Devices(8, "pmapped"), Devices(8, "sharded", fsdp=4)], ids=["pmapped", "sharded"]
+)
 @pytest.mark.long
 def test_eight_devices_equal_one(tmp_path, on_one, devices):
     rows, state = curve(tmp_path / "eight", devices=devices)
@@ -275,16 +321,22 @@ def test_it_goes_on_bitwise(tmp_path):
 def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
     pair = RulePreferences(64, 16)
     fitted = pair.open().codec.tokens
-    (tmp_path / "texts.txt").write_text("\n".join(example.chosen for example in pair.examples("train")))
+    (tmp_path / "texts.txt").write_text(
+        "\n".join(example.chosen for example in pair.examples("train"))
+    )
     texts = TextFiles(str(tmp_path / "texts.txt"), unit="lines", codec=fitted, layout=Documents(48))
-    base = genjax.train(rule(family=Autoregressive(SMALL), data=texts, steps=2), tmp_path / "base", quiet=True)
+    base = genjax.train(
+        rule(family=Autoregressive(SMALL), data=texts, steps=2), tmp_path / "base", quiet=True
+    )
     start = StartFrom(str(tmp_path / "base"), (("^", "backbone/tokens/"),))
     run = genjax.train(
         rule(optimizer=SGD(Constant(0.0)), steps=1, start_from=start, precision="bfloat16"),
         tmp_path / "run",
         quiet=True,
     )
-    jax.tree.map(np.testing.assert_array_equal, run.state.params["backbone"]["tokens"], base.state.params)
+    jax.tree.map(
+        np.testing.assert_array_equal, run.state.params["backbone"]["tokens"], base.state.params
+    )
     assert run.codec.tokens == fitted
     with pytest.raises(UserError, match=r"draws no samples.*evaluate"):
         genjax.load(tmp_path / "run").sample(num=1)
@@ -292,12 +344,23 @@ def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
 
 @pytest.mark.long
 def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
-    changes = {"data": RulePreferences(), "steps": 300, "batch_size": 32, "optimizer": Adam(Cosine(2e-3))}
-    run = genjax.train(rule(**changes, family=RewardModel(TokenBackbone(SMALL, "last"))), tmp_path / "r", quiet=True)
+    changes = {
+        "data": RulePreferences(),
+        "steps": 300,
+        "batch_size": 32,
+        "optimizer": Adam(Cosine(2e-3)),
+    }
+    run = genjax.train(
+        rule(**changes, family=RewardModel(TokenBackbone(SMALL, "last"))),
+        tmp_path / "r",
+        quiet=True,
+    )
     pairs = RulePreferences().examples("test")[:200]
     prompts = [pair.prompt for pair in pairs]
     chosen, rejected = (
-        score_responses(run.experiment.family, run.state, run.codec, prompts, [getattr(p, s) for p in pairs], 64)
+        score_responses(
+            run.experiment.family, run.state, run.codec, prompts, [getattr(p, s) for p in pairs], 64
+        )
         for s in ("chosen", "rejected")
     )
     assert (chosen > rejected).mean() > 0.95
@@ -322,10 +385,13 @@ def test_bad_values_are_refused(settings, message):
 
 def test_other_data_are_refused():
     points = Spec("points", (2,), np.zeros(2, np.float32))
-    with pytest.raises(UserError, match="learns from pairs of responses, but the data are of points"):
+    with pytest.raises(
+        UserError, match="learns from pairs of responses, but the data are of points"
+    ):
         FAMILY.init(KEY, make_example(points), points)
     long = dataclasses.replace(SPEC, shape=(T + 1,))
     with pytest.raises(
-        UserError, match=r"rows of the data are of 9 tokens, more than the context of 8 \(family.net.net"
+        UserError,
+        match=r"rows of the data are of 9 tokens, more than the context of 8 \(family.net.net",
     ):
         FAMILY.init(KEY, make_example(long), long)

@@ -1,4 +1,6 @@
-"""From pre-training to PPO on trained runs: a policy learns what a reward run prefers, whose truth is known."""
+"""From pre-training to PPO on trained runs: a policy learns what a reward run prefers, whose
+truth is known.
+"""
 
 import dataclasses
 
@@ -28,7 +30,9 @@ EVERY = Every(log=5, evaluate=0, sample=0, checkpoint=0)
 
 def trained(family, data, folder, **changes):
     settings = {"steps": 60, "batch_size": 16, "every": EVERY, "devices": Devices(count=1)}
-    experiment = Experiment(family, data, changes.pop("optimizer", Adam(Constant(1e-2))), **settings | changes)
+    experiment = Experiment(
+        family, data, changes.pop("optimizer", Adam(Constant(1e-2))), **settings | changes
+    )
     return genjax.train(experiment, folder, quiet=True)
 
 
@@ -36,7 +40,12 @@ def trained(family, data, folder, **changes):
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chain")
     base = trained(Autoregressive(NET), RESPONSES, folder / "base")
-    judge = trained(RewardModel(TokenBackbone(NET, "last")), RulePreferences(400, 30), folder / "judge", steps=120)
+    judge = trained(
+        RewardModel(TokenBackbone(NET, "last")),
+        RulePreferences(400, 30),
+        folder / "judge",
+        steps=120,
+    )
     return base, judge
 
 
@@ -46,7 +55,9 @@ def test_a_policy_learns_what_a_reward_run_prefers(runs, tmp_path):
     family = PPO(base, reward_run=judge, new_tokens=32, longest_prompt=16, epochs=2, kl=0.02)
     told = (RewardOfSamples(positivity, "positivity", steps=32),)
     run = trained(family, RESPONSES, tmp_path / "ppo", steps=15, batch_size=32, evaluators=told)
-    before = dataclasses.replace(runs[0], experiment=dataclasses.replace(runs[0].experiment, evaluators=told))
+    before = dataclasses.replace(
+        runs[0], experiment=dataclasses.replace(runs[0].experiment, evaluators=told)
+    )
     start = before.evaluate().numbers
     found = run.evaluate().numbers
     margin = 3 * np.hypot(start["positivity_error"], found["positivity_error"])
@@ -59,6 +70,8 @@ def test_a_judge_of_other_tokens_is_refused(runs, tmp_path):
     words = tuple(sorted(runs[0].codec.tokens.words))
     other = RulePreferences(40, 20, codec=Words(words))
     judge = trained(RewardModel(TokenBackbone(NET, "last")), other, tmp_path / "judge", steps=1)
-    family = PPO(str(runs[0].run_dir), reward_run=str(judge.run_dir), new_tokens=8, longest_prompt=16)
+    family = PPO(
+        str(runs[0].run_dir), reward_run=str(judge.run_dir), new_tokens=8, longest_prompt=16
+    )
     with pytest.raises(UserError, match="the tokens of .*judge are not those of these data"):
         trained(family, RESPONSES, tmp_path / "ppo", steps=1)

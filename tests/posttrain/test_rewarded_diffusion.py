@@ -1,4 +1,6 @@
-"""Rewarded diffusions: losses and path KL by hand, the base at the start, one device and eight, and bitwise resume."""
+"""Rewarded diffusions: losses and path KL by hand, the base at the start, one device and
+eight, and bitwise resume.
+"""
 
 import dataclasses
 import functools
@@ -55,14 +57,25 @@ def brightness(images, labels):
 
 
 def family_of(base=BASE_FAMILY, **changes):
-    settings = {"reward": brightness, "method": "weighted", "samples": K, "steps": 4, "updates": 2, "beta": 10.0}
-    return RewardedDiffusion("base", **settings | changes).resolve({BASE: Trained("base", base, SPEC)}, SPEC)
+    settings = {
+        "reward": brightness,
+        "method": "weighted",
+        "samples": K,
+        "steps": 4,
+        "updates": 2,
+        "beta": 10.0,
+    }
+    return RewardedDiffusion("base", **settings | changes).resolve(
+        {BASE: Trained("base", base, SPEC)}, SPEC
+    )
 
 
 def moved(params, seed=9, by=0.1):
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
 
 
 @functools.cache
@@ -77,7 +90,9 @@ def state_of(family, by=0.0):
     base, variables = trained(family.base)
     params, own = jax.jit(lambda: family.init(KEY, make_example(SPEC), SPEC))()
     state = init_state(params, own, SGD(Constant(0.1)).build(4), KEY)
-    state = apply_initial_params(family, state.replace(frozen={BASE: {"params": base, "variables": variables}}))
+    state = apply_initial_params(
+        family, state.replace(frozen={BASE: {"params": base, "variables": variables}})
+    )
     return state.replace(params=moved(state.params, by=by)) if by else state
 
 
@@ -99,13 +114,18 @@ def test_it_begins_as_the_base():
     jax.tree.map(np.testing.assert_array_equal, state.params, state.frozen[BASE]["params"])
     batch = family.collect(state, batch_of(), KEY)
     assert not batch["kl"].any()
-    assert family.wrapped == BASE_FAMILY and family_of(sampler=Denoising(DDIM(3))).wrapped.sampler.solver.steps == 3
+    assert (
+        family.wrapped == BASE_FAMILY
+        and family_of(sampler=Denoising(DDIM(3))).wrapped.sampler.solver.steps == 3
+    )
     judged = family.eval_state(state)
     jax.tree.map(np.testing.assert_array_equal, judged.params, state.frozen[BASE]["params"])
     assert judged.frozen is None and judged.variables.keys() == {"mean"}
 
 
-@pytest.mark.parametrize("process", [VPCosine(), EDM(), Straight()], ids=lambda process: type(process).__name__)
+@pytest.mark.parametrize(
+    "process", [VPCosine(), EDM(), Straight()], ids=lambda process: type(process).__name__
+)
 @pytest.mark.long
 def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(process):
     base = dataclasses.replace(BASE_FAMILY, process=process, sampler=Denoising(DDPM(4), clip=True))
@@ -130,11 +150,16 @@ def test_samples_are_those_of_ddpm_and_the_kl_is_that_of_its_normal_steps(proces
     estimates = [jax.jit(base.denoise(each, 6, base.sampler)) for each in several]
     total = np.zeros(6)
     for (x, t), (_, after) in itertools.pairwise(seen):
-        (a, s), (b, u) = ([float(v) for v in process.alpha_sigma(jnp.asarray(time))] for time in (t, after))
+        (a, s), (b, u) = (
+            [float(v) for v in process.alpha_sigma(jnp.asarray(time))] for time in (t, after)
+        )
         # The mean and variance of q(x' | x, x0), as Ho et al. write them for any alpha and sigma.
         forward = s**2 - (a / b) ** 2 * u**2
         variance = forward * u**2 / s**2
-        means = [(a / b) * (u / s) ** 2 * x + b * forward / s**2 * np.asarray(e(x, jnp.asarray(t))) for e in estimates]
+        means = [
+            (a / b) * (u / s) ** 2 * x + b * forward / s**2 * np.asarray(e(x, jnp.asarray(t)))
+            for e in estimates
+        ]
         total += ((means[0] - means[1]) ** 2).sum((1, 2, 3)) / (2 * variance)
     assert len(seen) == 4 and kl.min() > 0
     np.testing.assert_allclose(kl, total, rtol=2e-3)
@@ -186,7 +211,9 @@ def test_pairs_are_of_the_best_and_the_worst():
 
 
 def squared_errors(family, params, batch, several, t, key):
-    """The error of each of several images [B, n] with the weight 1, without hidden labels: the target is v."""
+    """The error of each of several images [B, n] with the weight 1, without hidden labels: the
+    target is v.
+    """
 
     def of_row(row, images, t, label):
         noise = jax.random.normal(jax.random.split(jax.random.fold_in(key, row))[0], SHAPE)[None]
@@ -218,12 +245,16 @@ def test_dpo_begins_at_ln_2_with_the_gradient_of_the_pair_s_errors():
         mean = losses(family, params, reference, batch, t, KEY)["loss"]
         return mean.sum / mean.weight
 
-    wanted = jax.jit(jax.value_and_grad(lambda params: dpo_by_hand(family, params, reference, batch, t, KEY)))
+    wanted = jax.jit(
+        jax.value_and_grad(lambda params: dpo_by_hand(family, params, reference, batch, t, KEY))
+    )
     np.testing.assert_allclose(found(reference)[0], math.log(2), rtol=1e-6)
     for params in (reference, moved(reference)):
         (value, grads), (expected, by_hand) = found(params), wanted(params)
         np.testing.assert_allclose(value, expected, rtol=1e-4)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4), grads, by_hand)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4), grads, by_hand
+        )
     assert abs(value - math.log(2)) > 0.01
     assert max(abs(g).max() for g in jax.tree.leaves(grads)) > 0.1
 
@@ -232,7 +263,9 @@ def test_a_tie_prefers_neither():
     family, batch = family_of(method="dpo"), collected("dpo")
     tied, t = batch | {"weight": jnp.full((B, 2), 0.5)}, jnp.full(B, 0.5)
     reference = state_of(family).params
-    grads = jax.jit(jax.grad(lambda p: losses(family, p, reference, tied, t, KEY)["loss"].sum))(reference)
+    grads = jax.jit(jax.grad(lambda p: losses(family, p, reference, tied, t, KEY)["loss"].sum))(
+        reference
+    )
     assert all(abs(g).max() < 1e-5 for g in jax.tree.leaves(grads))
 
 
@@ -247,14 +280,18 @@ def test_the_weighted_loss_is_that_of_the_samples_by_their_weights_and_of_the_da
     weighted = (found[:, :K] * batch["weight"]).sum(1).mean()
     np.testing.assert_allclose(metrics["policy_loss"].value, weighted, rtol=1e-4)
     np.testing.assert_allclose(metrics["data_loss"].value, found[:, K].mean(), rtol=1e-4)
-    np.testing.assert_allclose(metrics["loss"].value, weighted + 0.5 * found[:, K].mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["loss"].value, weighted + 0.5 * found[:, K].mean(), rtol=1e-4
+    )
     effective = 1 / (batch["weight"] ** 2).sum(1)
     np.testing.assert_allclose(metrics["effective_samples"].value, effective.mean(), rtol=1e-5)
 
 
 def test_labels_are_hidden_as_often_as_from_the_base():
     batch, t, params = collected("weighted"), jnp.full(B, 0.5), trained(BASE_FAMILY)[0]
-    always, never = (family_of(dataclasses.replace(BASE_FAMILY, drop_label=share)) for share in (0.999, 0.0))
+    always, never = (
+        family_of(dataclasses.replace(BASE_FAMILY, drop_label=share)) for share in (0.999, 0.0)
+    )
     null = batch | {"label": jnp.full(B, CLASSES)}
     hidden, unconditional, told = (
         jax.jit(losses, static_argnums=0)(family, params, params, given, t, KEY)["loss"].sum
@@ -280,7 +317,9 @@ def test_the_error_is_the_loss_of_the_base(base):
     keys = jax.random.split(key, 6)
     noise, t = base.noise.draw(keys[0], images.shape), base.process.times(keys[4], B)
     wanted = base.terms(params, {}, images, None, key)["loss"]
-    np.testing.assert_allclose(errors(base, params, images[:, None], noise, t, None)[:, 0], wanted, rtol=1e-4)
+    np.testing.assert_allclose(
+        errors(base, params, images[:, None], noise, t, None)[:, 0], wanted, rtol=1e-4
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -295,19 +334,28 @@ def test_a_train_step_makes_all_updates_counts_one_and_leaves_the_reference(meth
     batch = batch | {"times": jnp.tile(batch["times"][:, :1], 3)}
     after, metrics = updated(family, state, batch, SGD(Linear(0.1, 0.0)))
     assert after.step == 1 and after.opt_state.updates == 3
-    np.testing.assert_allclose(metrics["learning_rate"].value, 0.1, rtol=1e-6)  # that of the train step
+    np.testing.assert_allclose(
+        metrics["learning_rate"].value, 0.1, rtol=1e-6
+    )  # that of the train step
     for name in ("reward", "kl"):
         np.testing.assert_allclose(metrics[name].value, batch[name].mean(), rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
-    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, state.params)), strict=True))
-    assert ("accuracy" in metrics) == (method == "dpo") and ("effective_samples" in metrics) == (method == "weighted")
+    assert any(
+        (a != b).any()
+        for a, b in zip(*map(jax.tree.leaves, (after.params, state.params)), strict=True)
+    )
+    assert ("accuracy" in metrics) == (method == "dpo") and ("effective_samples" in metrics) == (
+        method == "weighted"
+    )
 
 
 def test_times_are_spread_over_the_rows_in_another_order_for_each_update():
     times = np.asarray(collected("weighted")["times"])
     assert times.shape == (B, 2)
     np.testing.assert_allclose(np.diff(np.sort(times, 0), axis=0), 1 / B, rtol=1e-4)
-    assert (np.argsort(times[:, 0]) != np.argsort(times[:, 1])).any() and (np.diff(times[:, 0]) < 0).any()
+    assert (np.argsort(times[:, 0]) != np.argsort(times[:, 1])).any() and (
+        np.diff(times[:, 0]) < 0
+    ).any()
 
 
 @pytest.mark.long
@@ -322,7 +370,9 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 
 @pytest.mark.parametrize("method", ["weighted", "dpo"])
 @pytest.mark.parametrize(
-    "devices", [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)], ids=["mapped", "sharded"]
+    "devices",
+    [Devices(count=8), Devices(count=8, mode="sharded", fsdp=2)],
+    ids=["mapped", "sharded"],
 )
 @pytest.mark.long
 def test_fixed_samples_give_the_same_update_on_eight_devices(devices, method):
@@ -335,10 +385,16 @@ def test_fixed_samples_give_the_same_update_on_eight_devices(devices, method):
     ):
         rule = optimizer.build(4)
         state = layout.init(lambda: state_of(family))
-        step = layout.compile_step(lambda s, b, axis, rule=rule: update(family, s, b, optimizer=rule, axis=axis), state)
+        step = layout.compile_step(
+            lambda s, b, axis, rule=rule: update(family, s, b, optimizer=rule, axis=axis), state
+        )
         found.append(jax.device_get(step(state, layout.place(batch))))
     (one, numbers), (eight, others) = found
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one.params, eight.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        one.params,
+        eight.params,
+    )
     for name in ("loss", "grad_norm", "reward", "kl"):
         np.testing.assert_allclose(numbers[name].value, others[name].value, rtol=1e-4, atol=1e-6)
 
@@ -359,7 +415,10 @@ def nan_of_2(images, labels):
     ("reward", "words"),
     [
         (fails_on_1, "the reward fails_on_1 failed on sample 3 of label 1: KeyError: 1"),
-        (one_too_many, r"for 24 it gave an array of shape \[25\]; the first is sample 0 of label 0"),
+        (
+            one_too_many,
+            r"for 24 it gave an array of shape \[25\]; the first is sample 0 of label 0",
+        ),
         (nan_of_2, "the reward nan_of_2 is nan of sample 6 of label 2"),
     ],
 )
@@ -388,8 +447,18 @@ def test_what_does_not_fit_is_refused():
         (Autoregressive(), SPEC, SPEC, "the run base is of a Autoregressive of image"),
         (LatentDiffusion(), SPEC, SPEC, "pixel by pixel, but the run base is of a LatentDiffusion"),
         (BASE_FAMILY, points, points, "is of a Diffusion of points"),
-        (BASE_FAMILY, SPEC, dataclasses.replace(SPEC, shape=(8, 8, 1)), r"shape \[4, 4, 1\], but the data are image"),
-        (BASE_FAMILY, SPEC, dataclasses.replace(SPEC, classes=5), "base knows 3 labels, but the data have 5"),
+        (
+            BASE_FAMILY,
+            SPEC,
+            dataclasses.replace(SPEC, shape=(8, 8, 1)),
+            r"shape \[4, 4, 1\], but the data are image",
+        ),
+        (
+            BASE_FAMILY,
+            SPEC,
+            dataclasses.replace(SPEC, classes=5),
+            "base knows 3 labels, but the data have 5",
+        ),
         (Diffusion(NET, text=HashedText(8)), told, told, "base reads text"),
         (
             Diffusion(NET, Learned(), "noise", "likelihood"),
@@ -397,10 +466,17 @@ def test_what_does_not_fit_is_refused():
             SPEC,
             "a process that is not Learned and independent Gaussian noise",
         ),
-        (Diffusion(NET, coupling="optimal"), SPEC, SPEC, "independent Gaussian noise, unlike those of base"),
+        (
+            Diffusion(NET, coupling="optimal"),
+            SPEC,
+            SPEC,
+            "independent Gaussian noise, unlike those of base",
+        ),
     ):
         with pytest.raises(UserError, match=words):
-            RewardedDiffusion("base", brightness).resolve({BASE: Trained("base", base, learned)}, data)
+            RewardedDiffusion("base", brightness).resolve(
+                {BASE: Trained("base", base, learned)}, data
+            )
 
 
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=2)
@@ -410,7 +486,13 @@ DIGITS = toy.Shortened(Digits())
 def base_run(conditional, folder):
     family = dataclasses.replace(BASE_FAMILY, conditional=conditional)
     experiment = Experiment(
-        family, DIGITS, Adam(Constant(1e-2)), steps=4, batch_size=8, every=EVERY, devices=Devices(count=1)
+        family,
+        DIGITS,
+        Adam(Constant(1e-2)),
+        steps=4,
+        batch_size=8,
+        every=EVERY,
+        devices=Devices(count=1),
     )
     return genjax.train(experiment, folder, quiet=True)
 
@@ -435,13 +517,22 @@ def test_a_run_goes_on_bitwise_and_needs_its_base_no_more(method, conditional, t
     genjax.train(dataclasses.replace(experiment, steps=2), tmp_path / "parts", quiet=True)
     shutil.rmtree(base.run_dir)
     parts = genjax.train(experiment, tmp_path / "parts", quiet=True)
-    wanted, got = (jax.tree.leaves((run.state.params, run.state.ema, run.state.opt_state)) for run in (whole, parts))
+    wanted, got = (
+        jax.tree.leaves((run.state.params, run.state.ema, run.state.opt_state))
+        for run in (whole, parts)
+    )
     for a, b in zip(wanted, got, strict=True):
         np.testing.assert_array_equal(a, b)
-    jax.tree.map(np.testing.assert_array_equal, parts.state.frozen[BASE]["params"], base.state.params)
-    rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    jax.tree.map(
+        np.testing.assert_array_equal, parts.state.frozen[BASE]["params"], base.state.params
+    )
+    rows = [
+        json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    ]
     kl = [row["kl"] for row in rows if row["split"] == "train"]
-    assert kl[0] == 0 < min(kl[1:]) and all(np.isfinite(row["reward"]) for row in rows if row["split"] == "train")
+    assert kl[0] == 0 < min(kl[1:]) and all(
+        np.isfinite(row["reward"]) for row in rows if row["split"] == "train"
+    )
     loaded = genjax.load(tmp_path / "parts")
     found = loaded.evaluate().numbers
     assert np.isfinite([found["reward"], found["reward_error"], found["loss"]]).all()
@@ -452,11 +543,21 @@ def test_a_run_goes_on_bitwise_and_needs_its_base_no_more(method, conditional, t
 @pytest.mark.long
 def test_the_reward_of_a_run_rises(tmp_path):
     base = base_run(True, tmp_path / "base")
-    family = RewardedDiffusion(str(base.run_dir), brightness, "weighted", steps=4, updates=8, temperature=0.05)
+    family = RewardedDiffusion(
+        str(base.run_dir), brightness, "weighted", steps=4, updates=8, temperature=0.05
+    )
     experiment = Experiment(
-        family, DIGITS, Adam(Constant(3e-3)), steps=12, batch_size=8, every=EVERY, devices=Devices(count=1)
+        family,
+        DIGITS,
+        Adam(Constant(3e-3)),
+        steps=12,
+        batch_size=8,
+        every=EVERY,
+        devices=Devices(count=1),
     )
     genjax.train(experiment, tmp_path / "run", quiet=True)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     rewards = [row["reward"] for row in rows if row["split"] == "train"]
     assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.05

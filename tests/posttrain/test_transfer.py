@@ -33,7 +33,9 @@ EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 
 
 def moves(optimizer, net, steps=1):
-    """How far each parameter of a net moves along a gradient of ones, by path; layers side by side."""
+    """How far each parameter of a net moves along a gradient of ones, by path; layers side by
+    side.
+    """
     params = NET.module(5).init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))["params"]
     params = stack_layers(params) if net.scan_layers else params
     optimizer.check(params)
@@ -59,10 +61,18 @@ def moves(optimizer, net, steps=1):
 def test_each_layer_learns_at_a_share_of_the_rate_above_it(scan):
     net = dataclasses.replace(NET, scan_layers=scan)
     found = moves(SGD(Constant(1.0), rates=layer_rates(net, 0.5)), net)
-    wanted = {"embedding": 1 / 8, "position_embedding": 1 / 8, "layer_0": 1 / 4, "layer_1": 1 / 2, "layer_2": 1.0}
+    wanted = {
+        "embedding": 1 / 8,
+        "position_embedding": 1 / 8,
+        "layer_0": 1 / 4,
+        "layer_1": 1 / 2,
+        "layer_2": 1.0,
+    }
     assert {path.split("/")[0] for path in found} >= wanted.keys()
     for path, moved in found.items():
-        np.testing.assert_allclose(moved, wanted.get(path.split("/")[0], 1.0), rtol=1e-6, err_msg=path)
+        np.testing.assert_allclose(
+            moved, wanted.get(path.split("/")[0], 1.0), rtol=1e-6, err_msg=path
+        )
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -73,7 +83,9 @@ def test_layers_are_unfrozen_from_the_top_downwards(scan):
     for steps in (1, 3, 5, 9):
         for path, moved in moves(optimizer, net, steps).items():
             wanted = max(0, steps - starts.get(path.split("/")[0], 0))
-            np.testing.assert_allclose(moved, wanted, rtol=1e-5, atol=1e-6, err_msg=f"{path} after {steps}")
+            np.testing.assert_allclose(
+                moved, wanted, rtol=1e-5, atol=1e-6, err_msg=f"{path} after {steps}"
+            )
 
 
 def test_what_is_not_yet_moved_does_not_count_in_the_norm_and_does_not_decay():
@@ -133,7 +145,9 @@ def test_a_gan_goes_on_with_the_lower_layers_of_its_discriminator_frozen(tmp_pat
         assert (before[path] == after[path]).all() == path.startswith(f"{lower}/"), path
     assert any(
         (a != b).any()
-        for a, b in zip(*(leaves(r.state.params["generator"]).values() for r in (base, found)), strict=True)
+        for a, b in zip(
+            *(leaves(r.state.params["generator"]).values() for r in (base, found)), strict=True
+        )
     )
 
 
@@ -141,9 +155,15 @@ def test_a_gan_goes_on_with_the_lower_layers_of_its_discriminator_frozen(tmp_pat
 def test_a_diffusion_goes_on_with_other_data_and_statistics_come_along(tmp_path):
     diffusion = Diffusion(UNet((4,), 1, (), 4), width=4, sampler=Denoising(Euler(2)))
     base = run(diffusion, tmp_path / "base", toy.Pictures())
-    still = {"optimizer": SGD(Constant(0.0)), "start_from": StartFrom(str(tmp_path / "base")), "seed": 5}
+    still = {
+        "optimizer": SGD(Constant(0.0)),
+        "start_from": StartFrom(str(tmp_path / "base")),
+        "seed": 5,
+    }
     found = run(diffusion, tmp_path / "run", toy.Pictures(), **still)
-    jax.tree.map(np.testing.assert_array_equal, leaves(found.state.params), leaves(base.state.params))
+    jax.tree.map(
+        np.testing.assert_array_equal, leaves(found.state.params), leaves(base.state.params)
+    )
 
 
 def test_an_encoder_is_reused_under_a_new_head(tmp_path):
@@ -151,7 +171,12 @@ def test_an_encoder_is_reused_under_a_new_head(tmp_path):
     start = StartFrom(str(tmp_path / "base"), (("^backbone/", "backbone/"),))
     frozen = SGD(Constant(0.1), freeze=("^backbone/",))
     found = run(
-        Classifier(ResNet((4,), (1,))), tmp_path / "run", toy.Pictures(), optimizer=frozen, start_from=start, seed=2
+        Classifier(ResNet((4,), (1,))),
+        tmp_path / "run",
+        toy.Pictures(),
+        optimizer=frozen,
+        start_from=start,
+        seed=2,
     )
     before, after = leaves(base.state.params), leaves(found.state.params)
     for path in before:

@@ -1,4 +1,6 @@
-"""Components beside brute force, pairs that are tried in buckets, and agreement counted pair by pair."""
+"""Components beside brute force, pairs that are tried in buckets, and agreement counted pair
+by pair.
+"""
 
 import itertools
 
@@ -57,7 +59,9 @@ def test_near_joins_all_pairs_of_a_bucket_that_are_the_same_and_no_others(seed):
     def same(left, right):
         return np.abs(place[left] - place[right]) < 1
 
-    pairs = [(a, b) for a, b in itertools.combinations(range(50), 2) if (keys[:, a] == keys[:, b]).any()]
+    pairs = [
+        (a, b) for a, b in itertools.combinations(range(50), 2) if (keys[:, a] == keys[:, b]).any()
+    ]
     passed = [(a, b) for a, b in pairs if abs(place[a] - place[b]) < 1]
     np.testing.assert_array_equal(group_similar(keys, same, np.arange(50)), brute_force(passed, 50))
     np.testing.assert_array_equal(group_similar(keys, None, np.arange(50)), brute_force(pairs, 50))
@@ -77,7 +81,9 @@ def test_a_large_bucket_takes_a_pair_a_record_where_all_are_one():
 
 def test_a_bucket_of_unlike_records_is_given_up_at_the_reach():
     def found(reach):
-        return group_similar([np.zeros(40, int)], lambda left, right: right - left == 8, np.arange(40), reach)
+        return group_similar(
+            [np.zeros(40, int)], lambda left, right: right - left == 8, np.arange(40), reach
+        )
 
     np.testing.assert_array_equal(found(7), np.arange(40))
     for reach in (8, None):
@@ -97,5 +103,11 @@ def test_agreement_is_that_of_all_pairs():
 
 
 def test_agreement_without_pairs():
-    assert measure_agreement([0, 1, 2], [5, 6, 7]) == (1, 1, 1) and measure_agreement([], []) == (1, 1, 1)
-    assert measure_agreement([0, 1, 2], [5, 5, 7]) == (1, 0, 0) and measure_agreement([0, 0, 2], [5, 6, 7]) == (0, 1, 0)
+    assert measure_agreement([0, 1, 2], [5, 6, 7]) == (1, 1, 1) and measure_agreement([], []) == (
+        1,
+        1,
+        1,
+    )
+    assert measure_agreement([0, 1, 2], [5, 5, 7]) == (1, 0, 0) and measure_agreement(
+        [0, 0, 2], [5, 6, 7]
+    ) == (0, 1, 0)

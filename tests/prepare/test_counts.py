@@ -17,11 +17,19 @@ from genjax.prepare.stages.anonymous import Anonymous
 from genjax.prepare.stages.texts import StandardText
 from genjax.prepare.stages.values import Missing
 
-PRIVATE = ("ann.lee@example.org", "+49 30 1234567", "4111 1111 1111 1111", "DE89370400440532013000", "10.20.30.40")
+PRIVATE = (
+    "ann.lee@example.org",
+    "+49 30 1234567",
+    "4111 1111 1111 1111",
+    "DE89370400440532013000",
+    "10.20.30.40",
+)
 
 
 def counted(stage, **columns):
-    """What a row stage says that it has changed, in all rows together: {what: [times, examples]}."""
+    """What a row stage says that it has changed, in all rows together: {what: [times,
+    examples]}.
+    """
     table, _ = stage.rows(pa.table(columns))
     if CHANGED not in table.column_names:
         return {}
@@ -35,7 +43,15 @@ def counted(stage, **columns):
 
 
 def test_the_standard_form_of_a_text_counts_what_it_changes():
-    texts = ["as it is", "cafe\u0301", "a\x0bb\r\nc", "x\u200by\x00", "two  blanks ", "hyphen-\nated", None]
+    texts = [
+        "as it is",
+        "cafe\u0301",
+        "a\x0bb\r\nc",
+        "x\u200by\x00",
+        "two  blanks ",
+        "hyphen-\nated",
+        None,
+    ]
     assert counted(StandardText(join_hyphenated=True), text=texts) == {
         "texts brought to Unicode NFC": [1, []],
         "line ends of other kinds replaced": [2, []],
@@ -64,11 +80,18 @@ def anonymised(text):
         (PRIVATE[3], "iban", "checked by its check digits", "aa00000000000000000000"),
         (PRIVATE[4], "ip", "a valid address", "00.00.00.00"),
         ("https://x.org/~ann?q=1", "url", "known by its form alone", "aaaaa://a.aaa/?aaa?a=0"),
-        ("http://" + 9 * "long-", "url", "known by its form alone", "aaaa://aaaa-aaaa-aaaa-aaaa-aa…"),
+        (
+            "http://" + 9 * "long-",
+            "url",
+            "known by its form alone",
+            "aaaa://aaaa-aaaa-aaaa-aaaa-aa…",
+        ),
         ("mäx@müller.de", "email", "known by its form alone", "aaa@aaaaaa.aa"),
     ],
 )
-def test_personal_data_are_counted_by_kind_with_how_sure_it_is_and_their_form(text, kind, sure, form):
+def test_personal_data_are_counted_by_kind_with_how_sure_it_is_and_their_form(
+    text, kind, sure, form
+):
     found, told = anonymised(f"see {text} there")
     assert found == f"see <{kind}> there" and told == [(f"{kind} replaced, {sure}", form)]
 
@@ -86,7 +109,8 @@ def test_a_card_counts_what_was_passed_over_and_changed_and_shows_nothing_privat
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "a.txt").write_bytes(
-        b"\xef\xbb\xbfhello\n\n\ncaf\xe9\n" + "".join(f"at {value}, {n}\n" for n, value in enumerate(PRIVATE)).encode()
+        b"\xef\xbb\xbfhello\n\n\ncaf\xe9\n"
+        + "".join(f"at {value}, {n}\n" for n, value in enumerate(PRIVATE)).encode()
     )
     (raw / "b.txt").write_bytes(b"na\xefve\n")
     records = [{"text": "x \ud83d y", "id": 7}, {"text": None}, {"text": 5}, {"tags": ["a"]}]
@@ -122,19 +146,32 @@ def test_a_card_counts_what_was_passed_over_and_changed_and_shows_nothing_privat
     text = (tmp_path / "out" / card.CARD).read_text()
     assert f"| read | {EMPTY_LINES} | 6 in 3 files |  |" in text
     assert "| read | texts read as latin-1, as they are not utf-8 | 2 in 2 files |  |" in text
-    assert "| Anonymous | card replaced, checked by its check digit | 1 | `0000 0000 0000 0000` |" in text
-    everything = "".join(path.read_text() for path in (tmp_path / "out").glob("*.*") if path.suffix != ".parquet")
+    assert (
+        "| Anonymous | card replaced, checked by its check digit | 1 | `0000 0000 0000 0000` |"
+        in text
+    )
+    everything = "".join(
+        path.read_text() for path in (tmp_path / "out").glob("*.*") if path.suffix != ".parquet"
+    )
     assert not any(value in everything + "".join(said) for value in PRIVATE)
     (shard,) = (tmp_path / "out").glob("*.parquet")
     assert pq.read_schema(shard).names == ["id", "source", "text"]
     said.clear()
     prepare(made, "x", tmp_path / "out", say=said.append)
-    assert (tmp_path / "out" / card.CARD).read_text() == text  # what was done is kept with the stages
+    assert (
+        tmp_path / "out" / card.CARD
+    ).read_text() == text  # what was done is kept with the stages
 
 
 def test_a_card_shows_the_commonest_of_many_changes_in_one_line_each():
-    changed = {f"kind | {n}\nof {n}": Change(n, examples=("0|0",)) for n in range(1, card.KINDS + 11)}
+    changed = {
+        f"kind | {n}\nof {n}": Change(n, examples=("0|0",)) for n in range(1, card.KINDS + 11)
+    }
     lines = card._changed([Outcome("read", 1, {}, {}, "", True, {}, changed)])
     assert len(lines) == 5 + card.KINDS + 1
-    assert lines[5] == f"| read | kind \\| {card.KINDS + 10} of {card.KINDS + 10} | {card.KINDS + 10} | `0\\|0` |"
+    assert (
+        lines[5]
+        == f"| read | kind \\| {card.KINDS + 10} of {card.KINDS + 10} | {card.KINDS + 10} | "
+        "`0\\|0` |"
+    )
     assert lines[-1] == f"| read | 10 other things | {sum(range(1, 11))} | |"

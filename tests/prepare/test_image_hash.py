@@ -57,10 +57,16 @@ def test_bits_tell_where_it_becomes_brighter():
 
 def test_frequencies_are_told_by_their_cosines():
     places = np.arange(32)
-    wave = np.outer(np.cos(np.pi * 2 * (places + 0.5) / 32), np.cos(np.pi * 5 * (places + 0.5) / 32))
+    wave = np.outer(
+        np.cos(np.pi * 2 * (places + 0.5) / 32), np.cos(np.pi * 5 * (places + 0.5) / 32)
+    )
     image = Image.fromarray((wave * 100).astype(np.float32))
     assert ImageHash("phash").hash(image) >> (63 - (2 * 8 + 5)) & 1
-    assert not ImageHash("phash").hash(Image.fromarray((-wave * 100).astype(np.float32))) >> (63 - (2 * 8 + 5)) & 1
+    assert (
+        not ImageHash("phash").hash(Image.fromarray((-wave * 100).astype(np.float32)))
+        >> (63 - (2 * 8 + 5))
+        & 1
+    )
 
 
 @pytest.mark.parametrize("distance", [0, 1, 4, 9])
@@ -69,7 +75,9 @@ def test_all_hashes_within_the_distance_are_one(distance):
     hashes = rng.integers(0, 2**64, 300, np.uint64)
     for i in range(100, 300):  # a few bits from an earlier one
         flips = rng.choice(64, rng.integers(0, 2 * distance + 2), replace=False).astype(np.uint64)
-        hashes[i] = hashes[rng.integers(0, i)] ^ np.bitwise_or.reduce(np.uint64(1) << flips, initial=np.uint64(0))
+        hashes[i] = hashes[rng.integers(0, i)] ^ np.bitwise_or.reduce(
+            np.uint64(1) << flips, initial=np.uint64(0)
+        )
     left, right = np.triu_indices(300, 1)
     near = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
     expected = components(left[near], right[near], 300)
@@ -78,7 +86,9 @@ def test_all_hashes_within_the_distance_are_one(distance):
 
 def test_images_without_a_shape_are_alike():
     for method in METHODS:
-        flat = [Image.new(mode, (20, 10), 77) for mode in ("L", "P")] + [Image.new("RGB", (3, 90), "white")]
+        flat = [Image.new(mode, (20, 10), 77) for mode in ("L", "P")] + [
+            Image.new("RGB", (3, 90), "white")
+        ]
         assert ImageHash(method).clusters(ImageHash(method).hashes(flat)).tolist() == [0, 0, 0]
 
 

@@ -1,4 +1,6 @@
-"""Record linkage: people who are written down twice, with slips, are found without being told of any."""
+"""Record linkage: people who are written down twice, with slips, are found without being told
+of any.
+"""
 
 import os
 from pathlib import Path
@@ -16,7 +18,9 @@ from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
 from genjax.prepare.stages.duplicates import Linked
 
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
-(PEOPLE,) = (stage.linkage for stage in build_config("prepare_people")[0].stages if isinstance(stage, Linked))
+(PEOPLE,) = (
+    stage.linkage for stage in build_config("prepare_people")[0].stages if isinstance(stage, Linked)
+)
 FEW = Linkage(
     blocks=(Blocking(("name",), window=6), Blocking(("born",)), Blocking(("town", "number"))),
     comparisons=(
@@ -29,7 +33,9 @@ FEW = Linkage(
 
 
 def people(count, twice, seed=0):
-    """(a table of that many people and of ``twice`` of them a second time with one slip, who each row is)."""
+    """(a table of that many people and of ``twice`` of them a second time with one slip, who
+    each row is).
+    """
     rng = np.random.default_rng(seed)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     towns = ["".join(rng.choice(letters, 8)) for _ in range(20)]
@@ -63,7 +69,10 @@ def test_people_written_twice_are_found():
     assert measure_agreement(links.group, known).f1 > 0.97
     one = links.probability >= FEW.threshold
     assert (known[links.left[one]] == known[links.right[one]]).mean() > 0.97
-    assert len(set(zip(links.left, links.right, strict=True))) == len(links.left) and (links.left != links.right).all()
+    assert (
+        len(set(zip(links.left, links.right, strict=True))) == len(links.left)
+        and (links.left != links.right).all()
+    )
     np.testing.assert_array_equal(FEW.clusters(table), links.group)
 
 
@@ -73,7 +82,12 @@ def test_nobody_is_linked_where_all_are_others():
 
 def test_weights_rise_with_agreement_and_rare_values_weigh_more():
     weights = FEW.link(people(300, 120)[0]).weights
-    assert {name: len(weight) for name, weight in weights.items()} == {"name": 4, "born": 3, "town": 3, "number": 3}
+    assert {name: len(weight) for name, weight in weights.items()} == {
+        "name": 4,
+        "born": 3,
+        "town": 3,
+        "number": 3,
+    }
     for weight in weights.values():
         assert weight[0] < 0 < weight[-1]
     # One of 20 towns agrees by chance where one of 26,000 dates does not.
@@ -99,19 +113,36 @@ def test_numbers_and_dates_of_their_own_types_are_compared_too():
 
 def test_blocks_say_which_rows_are_compared():
     table = pa.table(
-        {"a": ["x", "x", "y", None, "x"], "b": ["1", "1", "1", "1", "2"], "c": ["smith", "smythe", "", "", ""]}
+        {
+            "a": ["x", "x", "y", None, "x"],
+            "b": ["1", "1", "1", "1", "2"],
+            "c": ["smith", "smythe", "", "", ""],
+        }
     )
 
     def pairs(*blocks):
         links = Linkage(blocks, (FieldComparison("b", "exact", (1.0,)),)).link(table)
-        return sorted(tuple(sorted(map(int, pair))) for pair in zip(links.left, links.right, strict=True))
+        return sorted(
+            tuple(sorted(map(int, pair))) for pair in zip(links.left, links.right, strict=True)
+        )
 
     assert pairs(Blocking(("a",))) == [(0, 1), (0, 4), (1, 4)]
     assert pairs(Blocking(("a", "b"))) == [(0, 1)]
-    assert pairs(Blocking(("a",)), Blocking(("b",))) == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3)]
+    assert pairs(Blocking(("a",)), Blocking(("b",))) == [
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (0, 4),
+        (1, 2),
+        (1, 3),
+        (1, 4),
+        (2, 3),
+    ]
     assert pairs(Blocking(("a",), largest=2)) == []
     assert pairs(Blocking(("c",), soundex=True)) == [(0, 1)] and pairs(Blocking(("c",))) == []
-    assert len(pairs(Blocking(("a",), window=1))) == 3 and len(pairs(Blocking(("a",), window=9))) == 6
+    assert (
+        len(pairs(Blocking(("a",), window=1))) == 3 and len(pairs(Blocking(("a",), window=9))) == 6
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -143,9 +174,14 @@ def test_values_that_are_all_missing_link_nobody():
             lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), threshold=1.0),
             "threshold must be above 0 and below 1",
         ),
-        (lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), sample=0), "sample must be at least 1"),
         (
-            lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"), FieldComparison("a", "edits"))),
+            lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), sample=0),
+            "sample must be at least 1",
+        ),
+        (
+            lambda: Linkage(
+                (Blocking(("a",)),), (FieldComparison("a"), FieldComparison("a", "edits"))
+            ),
             "compares a twice",
         ),
     ],
@@ -174,7 +210,9 @@ def test_febrl(number):
     found = measure_agreement(PEOPLE.clusters(table), known)
     assert found.precision > 0.99 and found.recall > 0.99
     # Without the number that nearly tells it, and without the records that are a second time there.
-    weaker = Linkage(PEOPLE.blocks, tuple(c for c in PEOPLE.comparisons if c.column != "soc_sec_id"))
+    weaker = Linkage(
+        PEOPLE.blocks, tuple(c for c in PEOPLE.comparisons if c.column != "soc_sec_id")
+    )
     assert measure_agreement(weaker.clusters(table), known).f1 > 0.95
     once = table.filter(pyarrow.compute.match_substring(table["rec_id"], "org"))
     assert (PEOPLE.clusters(once) == np.arange(len(once))).all()

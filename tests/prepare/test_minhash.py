@@ -1,4 +1,6 @@
-"""MinHash beside the truth and beside its theory: what a signature tells, and which near-duplicates are found."""
+"""MinHash beside the truth and beside its theory: what a signature tells, and which
+near-duplicates are found.
+"""
 
 import itertools
 
@@ -17,7 +19,9 @@ WORDS, NGRAM, PAIRS = 120, 5, 400
 
 def signatures(minhash, texts):
     frame = daft.from_pydict({"text": pa.array(texts, pa.large_string())})
-    return minhash.stacked(frame.select(minhash.signature(daft.col("text"))).to_arrow()["text"].chunks)
+    return minhash.stacked(
+        frame.select(minhash.signature(daft.col("text"))).to_arrow()["text"].chunks
+    )
 
 
 def edited(edits, count=PAIRS, seed=0):
@@ -51,7 +55,9 @@ def test_the_share_of_equal_entries_estimates_the_jaccard_similarity(edits):
     np.testing.assert_allclose(estimates.std(), error, rtol=0.2)
 
 
-@pytest.mark.parametrize("minhash", [MinHash(), MinHash(check=False), MinHash(64, bands=16, threshold=0.6)])
+@pytest.mark.parametrize(
+    "minhash", [MinHash(), MinHash(check=False), MinHash(64, bands=16, threshold=0.6)]
+)
 def test_the_recall_of_planted_edits_is_that_of_the_theory(minhash):
     for edits in (1, 2, 3, 4, 6, 10, 15):
         left, right, jaccard = edited(edits)
@@ -59,7 +65,12 @@ def test_the_recall_of_planted_edits_is_that_of_the_theory(minhash):
         found = int((group[PAIRS:] == np.arange(PAIRS)).sum())
         assert (group[:PAIRS] == np.arange(PAIRS)).all()  # and nothing else is one
         (expected,) = minhash.recall(np.array([jaccard]))
-        assert binomtest(found, PAIRS, min(expected, 1.0)).pvalue > 1e-4, (edits, jaccard, found / PAIRS, expected)
+        assert binomtest(found, PAIRS, min(expected, 1.0)).pvalue > 1e-4, (
+            edits,
+            jaccard,
+            found / PAIRS,
+            expected,
+        )
 
 
 def test_recall_is_the_chance_of_a_shared_band_and_of_enough_equal_entries():
@@ -70,8 +81,12 @@ def test_recall_is_the_chance_of_a_shared_band_and_of_enough_equal_entries():
     checked = MinHash(32, threshold=0.7, bands=10)
     draws = np.random.default_rng(0).random((20_000, 32)) < 0.7
     hit = draws[:, :30].reshape(-1, 10, 3).all(2).any(1) & (draws.mean(1) >= 0.7)
-    np.testing.assert_allclose(checked.recall(np.array([0.7]))[0], hit.mean(), atol=4 * 0.5 / np.sqrt(20_000))
-    one_row = MinHash(32, threshold=0.7, bands=32)  # where a band is a single entry, enough entries are all it takes
+    np.testing.assert_allclose(
+        checked.recall(np.array([0.7]))[0], hit.mean(), atol=4 * 0.5 / np.sqrt(20_000)
+    )
+    one_row = MinHash(
+        32, threshold=0.7, bands=32
+    )  # where a band is a single entry, enough entries are all it takes
     np.testing.assert_allclose(one_row.recall(similarity), binom.sf(22, 32, similarity), atol=1e-12)
 
 
@@ -82,14 +97,18 @@ def test_bands_make_the_fewest_mistakes(threshold, misses):
 
     def mistakes(b, r):
         curve = s_curve(grid, b, r)
-        return (1 - misses) * curve[grid < threshold].sum() + misses * (1 - curve[grid > threshold]).sum()
+        return (1 - misses) * curve[grid < threshold].sum() + misses * (
+            1 - curve[grid > threshold]
+        ).sum()
 
     least = min(mistakes(b, r) for b in range(1, 49) for r in range(1, 48 // b + 1))
     np.testing.assert_allclose(mistakes(bands, rows), least, rtol=1e-3)
 
 
 def test_bands_are_those_of_datasketch():
-    lsh = pytest.importorskip("datasketch.lsh", reason="the peer is datasketch: pip install '.[reference]'")
+    lsh = pytest.importorskip(
+        "datasketch.lsh", reason="the peer is datasketch: pip install '.[reference]'"
+    )
     for threshold, misses in ((0.8, 0.5), (0.5, 0.5), (0.9, 0.3), (0.7, 0.9)):
         found = MinHash(128, threshold=threshold, misses=misses).layout
         assert found == lsh._optimal_param(threshold, 128, 1 - misses, misses)
@@ -103,7 +122,8 @@ def test_clusters_are_the_components_of_all_pairs_that_share_a_band_and_agree():
     equal = table[left] == table[right]
     one = equal.reshape(-1, 4, 3).all(2).any(1)
     np.testing.assert_array_equal(
-        MinHash(12, threshold=0.6, bands=4, check=False).clusters(table), components(left[one], right[one], 150)
+        MinHash(12, threshold=0.6, bands=4, check=False).clusters(table),
+        components(left[one], right[one], 150),
     )
     one &= equal.mean(1) >= 0.6
     expected = components(left[one], right[one], 150)
@@ -117,9 +137,13 @@ def test_the_order_of_the_texts_does_not_matter():
     texts = np.array([*left, *right, *third, *left[:10]])
     order = np.random.default_rng(1).permutation(len(texts))
     minhash = MinHash(threshold=0.7)
-    plain, shuffled = (minhash.clusters(signatures(minhash, list(some))) for some in (texts, texts[order]))
+    plain, shuffled = (
+        minhash.clusters(signatures(minhash, list(some))) for some in (texts, texts[order])
+    )
     clusters = {frozenset(np.flatnonzero(plain == one)) for one in plain}
-    assert clusters == {frozenset(order[shuffled == one]) for one in shuffled} and len(clusters) < 110
+    assert (
+        clusters == {frozenset(order[shuffled == one]) for one in shuffled} and len(clusters) < 110
+    )
     assert all(plain[min(cluster)] == min(cluster) for cluster in clusters)
 
 

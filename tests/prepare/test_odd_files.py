@@ -28,8 +28,14 @@ def read(tmp_path, reader):
     plan, schema = reading.plan_reading([reader])
     out = tmp_path / "out"
     reading.read_files(plan, schema, out)
-    kept = [row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()]
-    broken = [row for path in sorted((out / "dropped").glob("*")) for row in pq.read_table(path).to_pylist()]
+    kept = [
+        row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()
+    ]
+    broken = [
+        row
+        for path in sorted((out / "dropped").glob("*"))
+        for row in pq.read_table(path).to_pylist()
+    ]
     return kept, [(row["id"], row["reason"]) for row in broken]
 
 
@@ -56,7 +62,10 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
     assert [(row["n"], row["text"]) for row in kept] == [("1", 'good, "so"'), ("5", "fi\nve")]
     assert broken == [
         ("a.csv#row-000000002", "broken CSV: lines 3 to 5: ',' expected after '\"'"),
-        ("a.csv#row-000000004", "broken CSV: lines 8 to 9: unexpected end of data, a quote is not closed"),
+        (
+            "a.csv#row-000000004",
+            "broken CSV: lines 8 to 9: unexpected end of data, a quote is not closed",
+        ),
     ]
 
 
@@ -64,7 +73,11 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
     ("name", "content", "reason"),
     [
         ("a.csv", b"", "no header, but nothing"),
-        ("a.csv", "text,label\nx,y\n".encode("utf-16"), "a.csv cannot be read as a table, near line 1"),
+        (
+            "a.csv",
+            "text,label\nx,y\n".encode("utf-16"),
+            "a.csv cannot be read as a table, near line 1",
+        ),
         ("a.csv", "text,l\xe4bel\nx,y\n".encode("latin-1"), "not in utf-8"),
         ("a.csv", b'"text,label\nx,y\n', "a.csv cannot be read as a table, near line 2"),
         ("a.csv.gz", gzip.compress(b"text,label\nx,y\n")[:12], "damaged file"),
@@ -98,7 +111,11 @@ SECRET = "the one sentence that models are judged by and must not be trained on 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("judge.txt.gz", gzip.compress(os.urandom(99) + SECRET.encode())[:-20], "judge.txt.gz.*cannot be read whole"),
+        (
+            "judge.txt.gz",
+            gzip.compress(os.urandom(99) + SECRET.encode())[:-20],
+            "judge.txt.gz.*cannot be read whole",
+        ),
         ("judge.txt.gz", SECRET.encode(), "judge.txt.gz.*cannot be read whole: Not a gzipped file"),
         (
             "judge.txt",
@@ -108,13 +125,17 @@ SECRET = "the one sentence that models are judged by and must not be trained on 
     ],
     ids=["cut", "no gzip", "lines"],
 )
-def test_a_set_to_judge_by_that_cannot_be_read_whole_stops_a_preparation(tmp_path, name, content, message):
+def test_a_set_to_judge_by_that_cannot_be_read_whole_stops_a_preparation(
+    tmp_path, name, content, message
+):
     (tmp_path / "train.txt").write_text(SECRET)
     (tmp_path / name).write_bytes(content)
     root = str(tmp_path)
     stages = (Decontaminated((Texts((name,), root, "lines"),), 8),)
     with pytest.raises(UserError, match=message):
-        preparing.prepare(Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str)
+        preparing.prepare(
+            Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str
+        )
 
 
 def test_a_set_to_judge_by_has_the_column(tmp_path):
@@ -123,7 +144,9 @@ def test_a_set_to_judge_by_has_the_column(tmp_path):
     root = str(tmp_path)
     stages = (Decontaminated((JsonLines(("judge.jsonl",), root, ("question",)),), 8),)
     with pytest.raises(UserError, match="JsonLines of what to judge by gives no column 'text'"):
-        preparing.prepare(Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str)
+        preparing.prepare(
+            Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str
+        )
 
 
 def zipped(path, *members):
@@ -149,7 +172,9 @@ def test_what_is_unpacked_and_what_is_not(tmp_path):
     kept, broken = read(tmp_path / "2", Texts(("[c-f].zip",), str(tmp_path)))
     assert not kept and [place for place, _ in broken] == ["c.zip", "d.zip", "e.zip", "f.zip"]
     assert broken[0][1] == "damaged file: a zip archive of 2 files, where one is read"
-    assert "of 0 files" in broken[1][1] and "password" in broken[2][1] and "not a zip" in broken[3][1]
+    assert (
+        "of 0 files" in broken[1][1] and "password" in broken[2][1] and "not a zip" in broken[3][1]
+    )
     (tmp_path / "g.parquet.zip").write_bytes(b"junk")
     _, broken = read(tmp_path / "3", Parquet(("g.*",), str(tmp_path)))
     assert broken == [("g.parquet.zip", "damaged file: File is not a zip file")]
@@ -158,7 +183,9 @@ def test_what_is_unpacked_and_what_is_not(tmp_path):
 def test_a_suffix_that_nothing_here_unpacks_names_the_package(tmp_path, monkeypatch):
     monkeypatch.delitem(fsspec.utils.compressions, "zst", raising=False)
     (tmp_path / "a.txt.zst").write_bytes(b"junk")
-    with pytest.raises(UserError, match=r"a.txt.zst cannot be unpacked: .zst needs the package backports.zstd"):
+    with pytest.raises(
+        UserError, match=r"a.txt.zst cannot be unpacked: .zst needs the package backports.zstd"
+    ):
         Texts(("*.zst",), str(tmp_path)).found()
     with pytest.raises(UserError, match=r"backports.zstd"):
         Files(str(tmp_path), ()).open(str(tmp_path / "a.txt.zst"))
@@ -183,7 +210,9 @@ def test_extensible_waves_of_24_bits_are_read_if_they_are_pcm(kind):
     guid = struct.pack("<H", kind) + bytes.fromhex("000000001000800000aa00389b71")
     form = struct.pack("<HHIIHHHHI", 0xFFFE, 1, 8000, 24000, 3, 24, 22, 24, 4) + guid
     chunks = [(b"JUNK", b"odd"), (b"fmt ", form), (b"data", data)]
-    body = b"WAVE" + b"".join(n + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for n, c in chunks)
+    body = b"WAVE" + b"".join(
+        n + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for n, c in chunks
+    )
     content = b"RIFF" + struct.pack("<I", len(body)) + body
     if kind == 1:
         signal, rate = read_wav(content)

@@ -18,8 +18,14 @@ def test_people_are_the_same_each_time_and_slips_change_little():
     plan, schema = reading.plan_reading([reader])
     assert tuple(schema.names) == ("id", "source", *COLUMNS)
     found = [record.values for record in reader.read(plan[0][1], "people")]
-    assert found == [record.values for record in reader.read(plan[0][1], "people")] and len(found) == 70
-    changed = [sum(found[n][name] != again[name] for name in COLUMNS[1:]) for n, again in enumerate(found[50:])]
+    assert (
+        found == [record.values for record in reader.read(plan[0][1], "people")]
+        and len(found) == 70
+    )
+    changed = [
+        sum(found[n][name] != again[name] for name in COLUMNS[1:])
+        for n, again in enumerate(found[50:])
+    ]
     assert min(changed) >= 0 and max(changed) == 3
     assert [again["rec_id"] for again in found[50:52]] == ["rec-0-dup-0", "rec-1-dup-0"]
     with pytest.raises(UserError, match="of 5 people, 6 cannot"):
@@ -47,8 +53,23 @@ def test_images_of_tensorflow_datasets_are_records(tmp_path):
         pytest.skip(str(error))
     assert schema.names == ["id", "source", "image", "label", "part"]
     files = plan[0][1]
-    first = [record for record, _ in zip(reader.read(files, files.paths[0]), range(10), strict=False)]
-    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    assert all(record.values["label"] in names and record.values["part"] == "train" for record in first)
+    first = [
+        record for record, _ in zip(reader.read(files, files.paths[0]), range(10), strict=False)
+    ]
+    names = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+    assert all(
+        record.values["label"] in names and record.values["part"] == "train" for record in first
+    )
     assert len({record.values["image"] for record in first}) == 10
     assert np.unique([record.place for record in first]).tolist() == [f"{n:09d}" for n in range(10)]

@@ -34,7 +34,9 @@ def words(seed, count=40):
 
 @pytest.fixture
 def raw(tmp_path):
-    """Two files of lines: 30 different texts, one twice, one nearly twice, an empty and a broken one."""
+    """Two files of lines: 30 different texts, one twice, one nearly twice, an empty and a
+    broken one.
+    """
     folder = tmp_path / "raw"
     folder.mkdir()
     texts = [words(number) for number in range(30)]
@@ -47,8 +49,16 @@ def raw(tmp_path):
 
 
 def preparation(raw, **changes):
-    stages = (StandardText(), Length(5), ExactDuplicates(), NearDuplicates(NEAR), Splits(0.3, texts=NEAR))
-    found = Preparation((Texts(("*.txt",), str(raw), "lines"),), stages, "CC0", "made up", max_bad=0.1)
+    stages = (
+        StandardText(),
+        Length(5),
+        ExactDuplicates(),
+        NearDuplicates(NEAR),
+        Splits(0.3, texts=NEAR),
+    )
+    found = Preparation(
+        (Texts(("*.txt",), str(raw), "lines"),), stages, "CC0", "made up", max_bad=0.1
+    )
     return replace(found, **changes)
 
 
@@ -59,7 +69,11 @@ def prepared(raw, out, **changes):
 
 
 def rows(out, split="train"):
-    return [row for path in sorted(out.glob(f"{split}-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [
+        row
+        for path in sorted(out.glob(f"{split}-*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
 
 
 def contents(out):
@@ -83,12 +97,19 @@ def test_all_records_are_accounted_for(raw, tmp_path):
     assert {row["text"] for row in train + test} == {words(number) for number in range(30)}
     assert len(train) + len(test) == 30 and len(test) > 2
     assert [shard["rows"] for shard in manifest["shards"]] == [len(test), len(train)]
-    quarantine = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    quarantine = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
+    ]
     assert [(row["id"], row["stage"], row["reason"]) for row in quarantine] == [
         ("b.txt#line-000000013", "read", "not in utf-8")
     ]
     card = (tmp_path / "out" / "card.md").read_text()
-    assert "34 records of 2 files became 30" in card and "CC0" in card and manifest["fingerprint"] in card
+    assert (
+        "34 records of 2 files became 30" in card
+        and "CC0" in card
+        and manifest["fingerprint"] in card
+    )
     assert "| ExactDuplicates | duplicate | a.txt#line-000000021 | W" in card
     for picture in ("stages", "length_text"):
         assert (tmp_path / "out" / "plots" / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
@@ -98,7 +119,10 @@ def test_a_dropped_duplicate_names_what_is_kept(raw, tmp_path):
     prepared(raw, tmp_path / "out")
     (path,) = (tmp_path / "out" / "stages" / "04_NearDuplicates" / "dropped").glob("*")
     (row,) = pq.read_table(path).to_pylist()
-    assert (row["id"], row["reason"]) == ("b.txt#line-000000011", "near-duplicate: of b.txt#line-000000006")
+    assert (row["id"], row["reason"]) == (
+        "b.txt#line-000000011",
+        "near-duplicate: of b.txt#line-000000006",
+    )
 
 
 def test_the_same_input_gives_the_same_bytes_and_one_byte_changes_the_fingerprint(raw, tmp_path):
@@ -142,11 +166,16 @@ def test_a_set_to_judge_by_that_has_changed_is_compared_with_again(raw, tmp_path
     assert list(first["stages"][1]["inputs"]) == ["judge.txt"]
     judge.write_text(words(0) + " " + words(1))
     again, said = prepared(raw, out, stages=stages)
-    assert [line.split(",")[0] for line in said] == ["00_read: done before", "01_Decontaminated: 31 kept"]
+    assert [line.split(",")[0] for line in said] == [
+        "00_read: done before",
+        "01_Decontaminated: 31 kept",
+    ]
     assert first["stages"][1]["inputs"] != again["stages"][1]["inputs"]
 
 
-def test_another_secret_key_gives_other_pseudonyms_and_is_told_to_nobody(raw, tmp_path, monkeypatch):
+def test_another_secret_key_gives_other_pseudonyms_and_is_told_to_nobody(
+    raw, tmp_path, monkeypatch
+):
     (raw / "a.txt").write_text("write to ann@example.org")
     out = tmp_path / "out"
     found = []
@@ -202,7 +231,10 @@ def test_raw_files_are_never_taken_for_shards_of_an_earlier_run(tmp_path):
     table = pa.table({"text": ["a", "b"]})
     pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
     found = Preparation((Parquet(("*.parquet",), str(tmp_path)),))
-    for where, words in ((tmp_path, "holds raw files of this"), (tmp_path / "other", "holds Parquet files of others")):
+    for where, words in (
+        (tmp_path, "holds raw files of this"),
+        (tmp_path / "other", "holds Parquet files of others"),
+    ):
         where.mkdir(exist_ok=True)
         pq.write_table(table, where / "train-00000-of-00001.parquet")
         with pytest.raises(UserError, match=words):
@@ -217,7 +249,11 @@ def test_what_a_split_was_called_is_a_split_or_is_given_anew(tmp_path):
     told = [{"text": str(n), "split": ("train", "dev")[n % 2]} for n in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in told))
     reader = JsonLines(("a.jsonl",), str(tmp_path), ("text", "split"))
-    stages = ((), (Named("split", (("train", "train"), ("dev", "test"))),), (Splits(0.5), Splits(0.5)))
+    stages = (
+        (),
+        (Named("split", (("train", "train"), ("dev", "test"))),),
+        (Splits(0.5), Splits(0.5)),
+    )
     for number, stage in enumerate(stages):
         out = tmp_path / f"out{number}"
         preparing.prepare(Preparation((reader,), stage), "x", out, say=str)
@@ -242,7 +278,10 @@ def test_few_long_texts_are_no_classes(tmp_path):
     (tmp_path / "a.txt").write_text("x " * 500_000)
     found = Preparation((Texts(("a.txt",), str(tmp_path)),))
     preparing.prepare(found, "x", tmp_path / "out", say=str)
-    assert not shards.classes(tmp_path / "out") and (tmp_path / "out" / "plots" / "length_text.png").exists()
+    assert (
+        not shards.classes(tmp_path / "out")
+        and (tmp_path / "out" / "plots" / "length_text.png").exists()
+    )
 
 
 def test_what_is_anonymised_later_is_shown_nowhere(tmp_path):
@@ -281,7 +320,7 @@ from genjax.prepare import card, shards
 from genjax.prepare import run as preparing
 
 at, out = int(sys.argv[1]), sys.argv[2]
-where = {name: getattr(module, name) for module, name in ((preparing, "_outcome"), (shards, "_sha256"))}
+where = {"_outcome": preparing._outcome, "_sha256": shards._sha256}
 
 def outcome(stage, name, inputs, folder, examples):
     if int(folder.name[:2]) == at:
@@ -315,7 +354,8 @@ from genjax.prepare.stages.texts import Length, StandardText
 
 def get_config(tiny=False):
     near = MinHash(permutations=64, ngram=2, threshold=0.6)
-    stages = (StandardText(), Length(5), ExactDuplicates(), NearDuplicates(near), Splits(0.3, texts=near))
+    duplicates = ExactDuplicates(), NearDuplicates(near)
+    stages = (StandardText(), Length(5), *duplicates, Splits(0.3, texts=near))
     return Preparation((Texts(("*.txt",), "raw", "lines"),), stages, "CC0", "made up", max_bad=0.1)
 """
 
@@ -333,7 +373,8 @@ def test_killed_at_every_stage_in_turn_it_ends_alike_and_repeats_nothing(raw, tm
         found = run(at, "out")
         assert found.returncode == -signal.SIGKILL, found.stderr
         lines = found.stdout.splitlines()
-        # All stages before the last one at which it was killed are done; the one of that time is made now.
+        # All stages before the last one at which it was killed are done; the one of that time is
+        # made now.
         done = ["done before" in line for line in lines]
         before = min(max(0, at - 1), 6)
         assert done == [True] * before + [False] * (min(at, 6) - before), found.stdout
@@ -349,7 +390,18 @@ def test_one_core_all_cores_and_a_ray_cluster_of_two_workers_give_the_same_bytes
     (tmp_path / "made.py").write_text(CONFIG)
     engines = {"all": "native", "one": "native", "ray": "ray"}
     for out, engine in engines.items():
-        command = [sys.executable, "-m", "genjax", "data", "prepare", "made.py", "--engine", engine, "--out", out]
+        command = [
+            sys.executable,
+            "-m",
+            "genjax",
+            "data",
+            "prepare",
+            "made.py",
+            "--engine",
+            engine,
+            "--out",
+            out,
+        ]
         cores = {min(os.sched_getaffinity(0))} if out == "one" else os.sched_getaffinity(0)
         found = subprocess.run(
             command,
@@ -365,7 +417,8 @@ def test_one_core_all_cores_and_a_ray_cluster_of_two_workers_give_the_same_bytes
 
 def test_more_broken_records_than_allowed_stop_it_once_they_are_written_down(raw, tmp_path):
     with pytest.raises(
-        UserError, match=r"1 of 34 records are broken, more than max_bad 0.02 allows: not in utf-8 \(1\)"
+        UserError,
+        match=r"1 of 34 records are broken, more than max_bad 0.02 allows: not in utf-8 \(1\)",
     ):
         prepared(raw, tmp_path / "out", max_bad=0.02)
     assert "line-000000013" in (tmp_path / "out" / "quarantine.jsonl").read_text()
@@ -376,12 +429,18 @@ def test_missing_values_count_as_broken(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": null}\n')
     with pytest.raises(UserError, match=r"1 of 2 records are broken.*no text \(1\)"):
         preparing.prepare(
-            Preparation((JsonLines(("a.jsonl",), str(tmp_path)),), (Missing(),)), "x", tmp_path / "out", say=str
+            Preparation((JsonLines(("a.jsonl",), str(tmp_path)),), (Missing(),)),
+            "x",
+            tmp_path / "out",
+            say=str,
         )
 
 
 def test_a_stage_that_leaves_nothing_says_why(raw, tmp_path):
-    with pytest.raises(UserError, match="Length leaves no record of 34; the reason of most: too long|no record of 33"):
+    with pytest.raises(
+        UserError,
+        match="Length leaves no record of 34; the reason of most: too long|no record of 33",
+    ):
         prepared(raw, tmp_path / "out", stages=(Length(0, 0),))
 
 
@@ -416,7 +475,9 @@ def test_near_duplicates_never_straddle_the_split(tmp_path):
     (folder / "a.txt").write_text("\n".join(lines))
     out = tmp_path / "out"
     prepared(folder, out, stages=(Splits(0.3, 0.2, texts=NEAR),))
-    place = {row["text"]: split for split in ("train", "test", "validation") for row in rows(out, split)}
+    place = {
+        row["text"]: split for split in ("train", "test", "validation") for row in rows(out, split)
+    }
     families = [{place[line] for line in lines[i : i + 3]} for i in range(0, len(lines), 3)]
     assert all(len(family) == 1 for family in families)
     assert {split for family in families for split in family} == {"train", "test", "validation"}
@@ -440,11 +501,18 @@ def test_texts_to_be_judged_by_leave_the_training_set(tmp_path):
     folder = tmp_path / "raw"
     folder.mkdir()
     secret = words(1, 30)
-    lines = [words(2, 20) + " " + secret.upper()[:70] + " " + words(3), words(4), "short one!", "a short one too"]
+    lines = [
+        words(2, 20) + " " + secret.upper()[:70] + " " + words(3),
+        words(4),
+        "short one!",
+        "a short one too",
+    ]
     (folder / "train.txt").write_text("\n".join(lines))
     (folder / "judge.txt").write_text(secret + "\n\nShort, one.")
     judge = Texts(("judge.txt",), str(folder), "paragraphs")
-    found = Preparation((Texts(("train.txt",), str(folder), "lines"),), (Decontaminated((judge,), 8, least=2),))
+    found = Preparation(
+        (Texts(("train.txt",), str(folder), "lines"),), (Decontaminated((judge,), 8, least=2),)
+    )
     out = tmp_path / "out"
     manifest = json.loads(preparing.prepare(found, "x", out, say=str).read_text())
     assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 3}
@@ -468,7 +536,9 @@ def test_a_record_of_no_class_is_dropped_before_classes_are_cut(tmp_path):
     told = [{"text": str(n), "label": ("a", "None", None)[n % 3]} for n in range(30)]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in told))
     reader = JsonLines(("a.jsonl",), str(tmp_path), ("text", "label"))
-    manifest = preparing.prepare(Preparation((reader,), (Balanced(),)), "x", tmp_path / "out", say=str)
+    manifest = preparing.prepare(
+        Preparation((reader,), (Balanced(),)), "x", tmp_path / "out", say=str
+    )
     assert json.loads(manifest.read_text())["stages"][1]["dropped"] == {"no label": 10}
     assert shards.classes(tmp_path / "out")["label"] == {"a": 10, "None": 10}
 
@@ -479,7 +549,9 @@ def test_a_column_may_tell_the_split(tmp_path):
     reader = JsonLines(("a.jsonl",), str(tmp_path), ("text", "part"))
     stage = Named("part", (("train", "train"), ("dev", "test")))
     out = tmp_path / "out"
-    manifest = json.loads(preparing.prepare(Preparation((reader,), (stage,)), "x", out, say=str).read_text())
+    manifest = json.loads(
+        preparing.prepare(Preparation((reader,), (stage,)), "x", out, say=str).read_text()
+    )
     assert manifest["stages"][1]["dropped"] == {"no split": 3}
     assert [row["text"] for row in rows(out, "test")] == ["1", "4", "7"] and len(rows(out)) == 3
 
@@ -489,7 +561,9 @@ def test_images_that_look_alike_are_one(tmp_path):
 
     rng = np.random.default_rng(0)
     for number in range(6):
-        small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
+        small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
         small.save(tmp_path / f"{number}.png")
     Image.open(tmp_path / "2.png").resize((48, 48)).save(tmp_path / "again.jpg")
     out = tmp_path / "out"

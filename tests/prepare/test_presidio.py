@@ -3,11 +3,18 @@ import pytest
 from genjax.errors import UserError
 from genjax.prepare.stages.presidio import Presidio
 
-pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip install 'genjax-train[anonymise]'")
+pytest.importorskip(
+    "presidio_analyzer", reason="Presidio is not installed: pip install 'genjax-train[anonymise]'"
+)
 
 
 def test_kinds_with_check_digits_are_found_and_wrong_ones_are_not(judged):
-    texts = ["IBAN DE89370400440532013000.", "IBAN DE88370400440532013000.", "card 4111111111111111", None]
+    texts = [
+        "IBAN DE89370400440532013000.",
+        "IBAN DE88370400440532013000.",
+        "card 4111111111111111",
+        None,
+    ]
     table, reasons = judged(Presidio(("IBAN_CODE", "CREDIT_CARD")), text=texts)
     assert table["text"].to_pylist() == ["IBAN <IBAN_CODE>.", texts[1], "card <CREDIT_CARD>", None]
     assert reasons == [None] * 4
@@ -31,7 +38,9 @@ def test_names_are_found_by_a_pipeline_of_spacy(tmp_path):
 def test_what_it_does_not_know_is_refused():
     import pyarrow as pa
 
-    with pytest.raises(UserError, match="unknown kind of personal data 'IBAN'; did you mean 'IBAN_CODE'"):
+    with pytest.raises(
+        UserError, match="unknown kind of personal data 'IBAN'; did you mean 'IBAN_CODE'"
+    ):
         Presidio(("IBAN",)).schema_after(pa.schema([("text", pa.large_string())]))
     with pytest.raises(UserError, match="spaCy cannot open no_such_model"):
         Presidio(model="no_such_model").text("a")

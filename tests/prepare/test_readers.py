@@ -20,8 +20,14 @@ def read(tmp_path, reader):
     plan, schema = reading.plan_reading([reader])
     out = tmp_path / "out"
     reading.read_files(plan, schema, out)
-    kept = [row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()]
-    broken = [row for path in sorted((out / "dropped").glob("*")) for row in pq.read_table(path).to_pylist()]
+    kept = [
+        row for path in sorted((out / "kept").glob("*")) for row in pq.read_table(path).to_pylist()
+    ]
+    broken = [
+        row
+        for path in sorted((out / "dropped").glob("*"))
+        for row in pq.read_table(path).to_pylist()
+    ]
     return kept, [(row["id"], row["reason"]) for row in broken]
 
 
@@ -30,7 +36,9 @@ def test_a_file_a_line_and_a_paragraph_are_records(tmp_path):
     (tmp_path / "a" / "one.txt").write_bytes(b"first\r\nsecond\n\n\nthird\n")
     files, root = ("a/*.txt",), str(tmp_path)
     kept, broken = read(tmp_path / "1", Texts(files, root))
-    assert kept == [{"id": "a/one.txt", "source": "a/one.txt", "text": "first\r\nsecond\n\n\nthird\n"}]
+    assert kept == [
+        {"id": "a/one.txt", "source": "a/one.txt", "text": "first\r\nsecond\n\n\nthird\n"}
+    ]
     kept, _ = read(tmp_path / "2", Texts(files, root, "lines"))
     assert [(row["id"], row["text"]) for row in kept] == [
         ("a/one.txt#line-000000001", "first"),
@@ -50,7 +58,9 @@ def test_of_mixed_encodings_each_record_takes_the_first_that_fits(tmp_path):
     kept, broken = read(tmp_path / "1", Texts(("x.txt",), str(tmp_path), "lines"))
     assert [row["text"] for row in kept] == ["café", "plain"]
     assert broken == [("x.txt#line-000000002", "not in utf-8")]
-    kept, broken = read(tmp_path / "2", Texts(("x.txt",), str(tmp_path), "lines", ("utf-8", "cp1252")))
+    kept, broken = read(
+        tmp_path / "2", Texts(("x.txt",), str(tmp_path), "lines", ("utf-8", "cp1252"))
+    )
     assert [row["text"] for row in kept] == ["café", "naïve", "plain"] and not broken
 
 
@@ -67,10 +77,21 @@ def test_a_cut_gzip_file_gives_what_it_holds_and_is_told(tmp_path):
 
 
 def test_broken_json_lines_are_told_and_stop_no_other(tmp_path):
-    rows = ['{"text": "good", "n": 3}', '{"text": "cut', "[1, 2]", "", '{"n": {"a": 1}}', '{"text": "\\ud800"}']
+    rows = [
+        '{"text": "good", "n": 3}',
+        '{"text": "cut',
+        "[1, 2]",
+        "",
+        '{"n": {"a": 1}}',
+        '{"text": "\\ud800"}',
+    ]
     (tmp_path / "x.jsonl").write_text("\n".join(rows))
     kept, broken = read(tmp_path, JsonLines(("x.jsonl",), str(tmp_path), ("text", "n")))
-    assert [(row["text"], row["n"]) for row in kept] == [("good", "3"), (None, '{"a": 1}'), ("\ufffd", None)]
+    assert [(row["text"], row["n"]) for row in kept] == [
+        ("good", "3"),
+        (None, '{"a": 1}'),
+        ("\ufffd", None),
+    ]
     assert [(place[-1], reason.split(":")[0]) for place, reason in broken] == [
         ("2", "broken JSON"),
         ("3", "no JSON object"),
@@ -78,7 +99,10 @@ def test_broken_json_lines_are_told_and_stop_no_other(tmp_path):
 
 
 def test_csv_rows_of_the_wrong_width_are_told(tmp_path):
-    content = 'name, age, town\n"Ann, the first", 3, Ulm\nBob, 4\n\nEve, , Köln\n'.encode() + b"F\xe9e, 5, Bonn\n"
+    content = (
+        'name, age, town\n"Ann, the first", 3, Ulm\nBob, 4\n\nEve, , Köln\n'.encode()
+        + b"F\xe9e, 5, Bonn\n"
+    )
     (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf" + content)
     kept, broken = read(tmp_path, Csv(("x.csv",), str(tmp_path)))
     assert [(row["name"], row["age"], row["town"]) for row in kept] == [
@@ -89,7 +113,9 @@ def test_csv_rows_of_the_wrong_width_are_told(tmp_path):
         ("x.csv#row-000000002", "has 2 values, but the header names 3 columns"),
         ("x.csv#row-000000005", "not in utf-8"),
     ]
-    kept, _ = read(tmp_path / "2", Csv(("x.csv",), str(tmp_path), ("town",), encodings=("utf-8", "latin-1")))
+    kept, _ = read(
+        tmp_path / "2", Csv(("x.csv",), str(tmp_path), ("town",), encodings=("utf-8", "latin-1"))
+    )
     assert [row["town"] for row in kept] == ["Ulm", "Köln", "Bonn"] and "name" not in kept[0]
 
 
@@ -123,7 +149,9 @@ def test_waves_that_are_none_are_told(tmp_path):
     (tmp_path / "b.wav").write_bytes(sound[:60])
     kept, broken = read(tmp_path, Waves(("*.wav",), str(tmp_path)))
     assert [row["signal"] for row in kept] == [sound] and kept[0]["label"] is None
-    assert broken == [("b.wav", "no sound: it is cut off: its header says 100 samples, the file has 8")]
+    assert broken == [
+        ("b.wav", "no sound: it is cut off: its header says 100 samples, the file has 8")
+    ]
 
 
 def test_files_come_from_any_file_system(tmp_path):

@@ -1,4 +1,6 @@
-"""Texts of scripts that put no spaces between words: they are compared and counted by their characters."""
+"""Texts of scripts that put no spaces between words: they are compared and counted by their
+characters.
+"""
 
 import random
 
@@ -13,8 +15,10 @@ from genjax.prepare.stages.splits import Decontaminated
 from genjax.prepare.stages.texts import Length
 
 LETTERS = {
-    "Chinese": "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能",
-    "Japanese": "のにはをたがでてとしれさあるいるもするからなこと日本人大学生先月火水木金土国語行来食見聞話アイ",
+    "Chinese": "的一是在不了有和人这中大为上个国我以要他时来"
+    "用们生到作地于出就分对成会可主发年动同工也能",
+    "Japanese": "のにはをたがでてとしれさあるいるもするからなこ"
+    "と日本人大学生先月火水木金土国語行来食見聞話アイ",
     "Thai": "กขคงจชซญดตถทธนบปผฝพฟภมยรลวศษสหอฮะาำเแโใไ",
     "Lao": "ກຂຄງຈຊຍດຕຖທນບປຜຝພຟມຢຣລວສຫອຮະາຳເແໂໃໄ",
     "Khmer": "កខគឃងចឆជឈញដឋឌឍណតថទធនបផពភមយរលវសហអាិីឹឺុូួ",
@@ -23,7 +27,9 @@ LETTERS = {
 
 
 def texts_of(script):
-    """Eight texts by name, "near" copies of two of them and "same" ones of two others, and words that all share."""
+    """Eight texts by name, "near" copies of two of them and "same" ones of two others, and
+    words that all share.
+    """
     draw = random.Random(script)
     letters = LETTERS[script]
     found = {f"{number}": "".join(draw.choices(letters, k=200)) for number in range(8)}
@@ -34,13 +40,17 @@ def texts_of(script):
         found[f"near {number}"] = "".join(changed)
     for number, stop in ((2, "。"), (3, " ")):
         text = found[f"{number}"]
-        at = next(i for i in range(100, 200) if text[i] in letters[:8])  # a letter, not a mark of the one before
+        at = next(
+            i for i in range(100, 200) if text[i] in letters[:8]
+        )  # a letter, not a mark of the one before
         found[f"same {number}"] = f"「{text[:at]}{stop}{text[at:]}」"
     return found
 
 
 def dropped(stage, texts):
-    records = daft.from_pydict({"id": list(texts), "source": ["x"] * len(texts), "text": list(texts.values())})
+    records = daft.from_pydict(
+        {"id": list(texts), "source": ["x"] * len(texts), "text": list(texts.values())}
+    )
     return sorted(row["id"] for row in stage(records).to_pylist() if row["reason"] is not None)
 
 
@@ -48,7 +58,12 @@ def dropped(stage, texts):
 def test_duplicates_are_found_and_others_stay(script):
     texts = texts_of(script)
     assert dropped(ExactDuplicates(), texts) == ["same 2", "same 3"]
-    assert dropped(NearDuplicates(MinHash(threshold=0.7)), texts) == ["near 0", "near 1", "same 2", "same 3"]
+    assert dropped(NearDuplicates(MinHash(threshold=0.7)), texts) == [
+        "near 0",
+        "near 1",
+        "same 2",
+        "same 3",
+    ]
 
 
 def test_what_is_judged_by_is_found_in_training_and_no_short_piece_of_it(tmp_path):

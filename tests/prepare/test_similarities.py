@@ -14,7 +14,13 @@ def of(similarity, *pairs):
 
 
 def test_jaro_winkler_is_that_of_its_paper():
-    found = of("jaro_winkler", ("martha", "marhta"), ("dwayne", "duane"), ("dixon", "dicksonx"), ("abc", "xyz"))
+    found = of(
+        "jaro_winkler",
+        ("martha", "marhta"),
+        ("dwayne", "duane"),
+        ("dixon", "dicksonx"),
+        ("abc", "xyz"),
+    )
     np.testing.assert_allclose(found, [0.9611, 0.84, 0.8133, 0], atol=5e-5)
 
 
@@ -23,7 +29,9 @@ def test_exact_is_all_or_nothing():
 
 
 def test_edits_are_a_share_of_the_longer_one():
-    found = of("edits", ("1234567", "1234567"), ("1234567", "1235467"), ("12", "1234"), ("ab", "cd"))
+    found = of(
+        "edits", ("1234567", "1234567"), ("1234567", "1235467"), ("12", "1234"), ("ab", "cd")
+    )
     np.testing.assert_allclose(found, [1, 6 / 7, 1 / 2, 0])
 
 
@@ -48,8 +56,18 @@ def test_numbers_are_as_alike_as_their_difference_is_small():
 
 
 def test_soundex_is_that_of_the_archives():
-    names = pa.array(["robert", "Rupert", "ashcraft", "tymczak", "pfister", "12", ""], pa.large_string())
-    assert similarities.soundex(names).to_pylist() == ["R163", "R163", "A261", "T522", "P236", "12", ""]
+    names = pa.array(
+        ["robert", "Rupert", "ashcraft", "tymczak", "pfister", "12", ""], pa.large_string()
+    )
+    assert similarities.soundex(names).to_pylist() == [
+        "R163",
+        "R163",
+        "A261",
+        "T522",
+        "P236",
+        "12",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("similarity", similarities.SIMILARITIES)

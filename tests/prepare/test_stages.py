@@ -16,7 +16,12 @@ from genjax.prepare.stages.values import Missing, Valid
 
 
 def test_a_text_in_its_standard_form(judged):
-    texts = ["Cafe\u0301\u200b\r\n  two\t\tblanks \n\n\n\nfour", "\ufeff \n", None, "trans-\nformer"]
+    texts = [
+        "Cafe\u0301\u200b\r\n  two\t\tblanks \n\n\n\nfour",
+        "\ufeff \n",
+        None,
+        "trans-\nformer",
+    ]
     table, reasons = judged(StandardText(), text=texts)
     assert table["text"].to_pylist() == ["Café\ntwo blanks\n\nfour", "", "", "trans-\nformer"]
     assert reasons == [None, "empty", "empty", None]
@@ -71,23 +76,36 @@ def test_blocked_words_are_whole_words_in_any_case(judged):
     stage = BlockedWords(("bad", "very bad", "c++"))
     texts = ["A BAD thing", "badly made", "in C++, too", "fine", None]
     assert judged(stage, text=texts)[1] == ["blocked words", None, "blocked words", None, None]
-    assert judged(BlockedWords(("bad",), allowed=1), text=["bad", "bad bad"])[1] == [None, "blocked words"]
+    assert judged(BlockedWords(("bad",), allowed=1), text=["bad", "bad bad"])[1] == [
+        None,
+        "blocked words",
+    ]
 
 
 def test_a_column_that_is_not_there_is_named(judged):
-    with pytest.raises(UserError, match="unknown column of the records 'texts'; did you mean 'text'"):
+    with pytest.raises(
+        UserError, match="unknown column of the records 'texts'; did you mean 'text'"
+    ):
         judged(Length(column="texts"), text=["a"])
 
 
 def test_missing_values_are_filled_or_dropped(judged):
-    table, reasons = judged(Missing(("a", "b"), (("b", "?"),)), a=["x", None, " "], b=["y", None, ""])
+    table, reasons = judged(
+        Missing(("a", "b"), (("b", "?"),)), a=["x", None, " "], b=["y", None, ""]
+    )
     assert table["b"].to_pylist() == ["y", "?", "?"]
     assert reasons == [None, "no a", "no a"] and Missing.broken
 
 
 def test_values_have_a_form_and_a_range(judged):
     stage = Valid("age", r"\d+", least=0, most=120)
-    assert judged(stage, age=["7", "x7", "121", None, "120"])[1] == [None, "wrong age", "age out of range", None, None]
+    assert judged(stage, age=["7", "x7", "121", None, "120"])[1] == [
+        None,
+        "wrong age",
+        "age out of range",
+        None,
+        None,
+    ]
     assert judged(Valid("age", least=0), age=["no"])[1] == ["age is no number"]
     with pytest.raises(UserError, match="no regular expression"):
         Valid("age", "(")
@@ -99,7 +117,10 @@ def test_values_have_a_form_and_a_range(judged):
         ("Mail bob.smith+x@mail.example.co.uk.", "Mail <email>."),
         ("see https://example.com/a?b=c#d, then www.example.org/x.", "see <url>, then <url>."),
         ("from 192.168.0.1 or 2001:db8::8a2e:370:7334, not 999.1.1.1 or 12:30", None),
-        ("card 4111 1111 1111 1111, not 4111 1111 1111 1112", "card <card>, not 4111 1111 1111 1112"),
+        (
+            "card 4111 1111 1111 1111, not 4111 1111 1111 1112",
+            "card <card>, not 4111 1111 1111 1112",
+        ),
         ("call +49 (89) 123-4567 or 030/1234567", "call <phone> or <phone>"),
         (
             "in 1984, on 12.11.2020, 2020-11-12 10:30, for 123456789 dollars",
@@ -138,9 +159,15 @@ def png(pixels):
 
 def test_images_in_their_standard_form(judged):
     clear = np.zeros((4, 6, 4), np.uint8)  # transparent: white
-    table, reasons = judged(StandardImages(1, (2, 2)), image=[png(clear), png(np.full((8, 8), 7, np.uint8))])
+    table, reasons = judged(
+        StandardImages(1, (2, 2)), image=[png(clear), png(np.full((8, 8), 7, np.uint8))]
+    )
     found = [np.asarray(Image.open(io.BytesIO(content))) for content in table["image"].to_pylist()]
-    assert [x.shape for x in found] == [(2, 2), (2, 2)] and (found[0] == 255).all() and (found[1] == 7).all()
+    assert (
+        [x.shape for x in found] == [(2, 2), (2, 2)]
+        and (found[0] == 255).all()
+        and (found[1] == 7).all()
+    )
     assert reasons == [None, None]
 
 
@@ -165,7 +192,10 @@ def test_blur_is_the_variance_of_the_laplacian(judged):
     expected = laplace(grey.astype(float))[1:-1, 1:-1].var()
     np.testing.assert_allclose(sharpness(grey), expected)
     assert sharpness(np.zeros((2, 9), np.uint8)) == 0
-    assert judged(Blur(50.0), image=[png(grey), png(np.full((9, 9), 3, np.uint8))])[1] == [None, "blurred"]
+    assert judged(Blur(50.0), image=[png(grey), png(np.full((9, 9), 3, np.uint8))])[1] == [
+        None,
+        "blurred",
+    ]
 
 
 def test_sounds_get_one_rate_and_the_tone_stays(judged):
@@ -181,7 +211,10 @@ def test_sounds_get_one_rate_and_the_tone_stays(judged):
 
 
 def test_sounds_that_are_short_long_or_silent_are_dropped(judged):
-    sounds = [wav_bytes(np.full((n, 1), level, np.int16), 100) for n, level in ((10, 9000), (900, 9000), (200, 1))]
+    sounds = [
+        wav_bytes(np.full((n, 1), level, np.int16), 100)
+        for n, level in ((10, 9000), (900, 9000), (200, 1))
+    ]
     assert judged(Sounding(0.5, 5.0, 0.01), signal=sounds)[1] == ["too short", "too long", "silent"]
 
 

@@ -1,4 +1,6 @@
-"""Words of every script, blanks, bytes and short items: what differs stays apart, and nothing fuses or vanishes."""
+"""Words of every script, blanks, bytes and short items: what differs stays apart, and nothing
+fuses or vanishes.
+"""
 
 import json
 
@@ -20,8 +22,32 @@ from genjax.prepare.stages.texts import BlockedWords, StandardText
 SUMS = [f"What is {a} {sign} {b}?" for a in range(20, 25) for sign in "+-*/" for b in (1, 2, 3)]
 DIFFERENT = [
     *SUMS,
-    *("if x == 1: stop()", "if x != 1: stop()", "राम घर गया", "राम घर गयी", "1.5 m", "15 m", "1 5 m"),
-    *("f(x)", "f[x]", "x²", "x2", "€5", "$5", "5", "5!", "4 < 5", "4 > 5", "כָּתַב", "כֹּתֵב", "👍🏽", "👍🏿", "👍"),
+    *(
+        "if x == 1: stop()",
+        "if x != 1: stop()",
+        "राम घर गया",
+        "राम घर गयी",
+        "1.5 m",
+        "15 m",
+        "1 5 m",
+    ),
+    *(
+        "f(x)",
+        "f[x]",
+        "x²",
+        "x2",
+        "€5",
+        "$5",
+        "5",
+        "5!",
+        "4 < 5",
+        "4 > 5",
+        "כָּתַב",
+        "כֹּתֵב",
+        "👍🏽",
+        "👍🏿",
+        "👍",
+    ),
 ]
 
 
@@ -49,16 +75,24 @@ def test_no_blank_lets_words_fuse(judged, lines):
     blanks = [chr(i) for i in range(0x110000) if chr(i).isspace()]
     texts = [f"one{blank}two" for blank in blanks]
     found = judged(StandardText(keep_lines=lines), text=texts)[0]["text"].to_pylist()
-    assert len(blanks) > 25 and all(text.split() == ["one", "two"] and len(text) == 7 for text in found)
+    assert len(blanks) > 25 and all(
+        text.split() == ["one", "two"] and len(text) == 7 for text in found
+    )
     assert set(found) == ({"one two", "one\ntwo"} if lines else {"one two"})
-    assert judged(StandardText(), text=["a\u200bb\x00c\ufeff \u0915\u094d\u200d\u0937"])[0]["text"].to_pylist() == [
-        "abc \u0915\u094d\u200d\u0937"
-    ]
+    assert judged(StandardText(), text=["a\u200bb\x00c\ufeff \u0915\u094d\u200d\u0937"])[0][
+        "text"
+    ].to_pylist() == ["abc \u0915\u094d\u200d\u0937"]
 
 
 @pytest.mark.parametrize(
     "kind",
-    [pa.binary(), pa.large_binary(), pa.binary(5), pa.dictionary(pa.int32(), pa.binary()), pa.binary_view()],
+    [
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary(5),
+        pa.dictionary(pa.int32(), pa.binary()),
+        pa.binary_view(),
+    ],
     ids=str,
 )
 def test_bytes_in_parquet_are_text(tmp_path, kind):
@@ -77,7 +111,11 @@ def test_nested_bytes_and_other_encodings_in_parquet(tmp_path):
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     plain = Parquet(("a.parquet",), str(tmp_path), ("text", "more", "n"))
     first, second = rows_of(plain)
-    assert first.fault == "not in utf-8" and second.values == {"text": "é", "more": '["b"]', "n": None}
+    assert first.fault == "not in utf-8" and second.values == {
+        "text": "é",
+        "more": '["b"]',
+        "n": None,
+    }
     mixed = Parquet(("a.parquet",), str(tmp_path), encodings=("utf-8", "cp1252"))
     assert [found.values["text"] for found in rows_of(mixed)] == ["café", "é"]
 
@@ -92,7 +130,10 @@ def test_short_items_to_judge_by_are_left_out_and_counted(tmp_path):
     pipeline = Preparation((Texts(("train.txt",), root, "lines"),), (stage,))
     manifest = json.loads(preparing.prepare(pipeline, "x", tmp_path / "out", say=str).read_text())
     assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 1}
-    assert "3 of 4 texts to judge by have fewer than 13 words" in (tmp_path / "out" / "card.md").read_text()
+    assert (
+        "3 of 4 texts to judge by have fewer than 13 words"
+        in (tmp_path / "out" / "card.md").read_text()
+    )
     with pytest.raises(UserError) as error:
         Decontaminated((1,), least=0)
     assert error.value.field == "least"

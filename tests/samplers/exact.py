@@ -28,7 +28,8 @@ class Gaussian:
         return posterior_mean
 
     def flow(self, process: Process, x, end=None):
-        """Where the probability-flow ODE takes x_1 [B, D] at the time ``end``, None for the clean data.
+        """Where the probability-flow ODE takes x_1 [B, D] at the time ``end``, None for the clean
+        data.
 
         It keeps the number of deviations from the mean.
         """
@@ -45,9 +46,11 @@ class Gaussian:
         return last_mean + last_std * (np.asarray(x, np.float64) - first_mean) / first_std
 
     def moments(self, process: Process, grid, fresh):
-        """Mean and variance [D] that a sampler draws from N(0, sigma(1)^2): every step is affine in x.
+        """Mean and variance [D] that a sampler draws from N(0, sigma(1)^2): every step is affine in
+        x.
 
-        ``fresh(a, s, a2, s2)`` gives the deviation of the noise that a step forgets and of what it draws.
+        ``fresh(a, s, a2, s2)`` gives the deviation of the noise that a step forgets and of what it
+        draws.
         """
         levels = [[float(v) for v in process.alpha_sigma(t)] for t in grid] + [[1.0, 0.0]]
         mean, variance = np.asarray(self.mean), np.square(self.std)
@@ -86,6 +89,8 @@ class Mixture:
             means = jnp.asarray(self.means)
             gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
             each = means[None] + gain * (x[:, None] - alpha * means[None])
-            return (jax.nn.softmax(self._log_joint(x, alpha, sigma), axis=-1)[..., None] * each).sum(1)
+            return (
+                jax.nn.softmax(self._log_joint(x, alpha, sigma), axis=-1)[..., None] * each
+            ).sum(1)
 
         return posterior_mean

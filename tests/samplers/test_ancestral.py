@@ -15,7 +15,9 @@ COUNT = 20_000
 
 
 def small(a, s, a2, s2):
-    """The posterior's deviation, of DDPM's formula with beta = 1 - (a / a2)^2 where variance is preserved."""
+    """The posterior's deviation, of DDPM's formula with beta = 1 - (a / a2)^2 where variance
+    is preserved.
+    """
     return np.sqrt(max((s**2 - (a / a2 * s2) ** 2), 0)) * s2 / s
 
 
@@ -71,20 +73,26 @@ def test_ddpm_of_small_variance_is_ddim_with_eta_one_and_the_ancestral_one():
     x, key = jax.random.normal(jax.random.key(0), (16, 3)), jax.random.key(1)
     for process in (VPLinear(), Straight()):
         denoise = DATA.denoise(process)
-        expected, *others = jax.jit(lambda x, d=denoise, p=process: [s(d, p, x, key) for s in samplers])(x)
+        expected, *others = jax.jit(
+            lambda x, d=denoise, p=process: [s(d, p, x, key) for s in samplers]
+        )(x)
         for other in others:
             np.testing.assert_allclose(other, expected, atol=2e-5)
 
 
 def test_the_posterior_is_that_of_ddpm():
-    """One step from x_t and an estimate, against mean and variance of arXiv 2006.11239, equations 6 and 7."""
+    """One step from x_t and an estimate, against mean and variance of arXiv 2006.11239,
+    equations 6 and 7.
+    """
     process, x = VPLinear(), jnp.full((COUNT, 1), 0.8)
     grid = process.grid(2)
     samples = DDPM(2)(lambda x, t: jnp.where(t == 1, 0.3, x), process, x, jax.random.key(0))
     (a, a2), _ = process.alpha_sigma(grid)
     bar, bar2 = float(a) ** 2, float(a2) ** 2
     beta = 1 - bar / bar2
-    mean = np.sqrt(bar2) * beta / (1 - bar) * 0.3 + np.sqrt(bar / bar2) * (1 - bar2) / (1 - bar) * 0.8
+    mean = (
+        np.sqrt(bar2) * beta / (1 - bar) * 0.3 + np.sqrt(bar / bar2) * (1 - bar2) / (1 - bar) * 0.8
+    )
     variance = (1 - bar2) / (1 - bar) * beta
     assert_moments(np.asarray(samples, np.float64), np.asarray([mean]), np.asarray([variance]))
 

@@ -21,7 +21,9 @@ OTHER = TABLE + jax.random.normal(jax.random.key(1), (V, V, V))
 
 
 def model(table):
-    """A network in the form that decoders know: its cache holds the last tokens of each row, newest last."""
+    """A network in the form that decoders know: its cache holds the last tokens of each row,
+    newest last.
+    """
 
     def run(tokens, mask, cache, last):
         def read(seen, new):
@@ -124,9 +126,9 @@ def greedy(prompt, steps):
 
 def test_greedy_rows_of_unequal_prompts_equal_each_alone():
     prompts = [[1], [3, 2, 0, 1], [2, 2]]
-    out = jax.jit(lambda *a: generate(model(TABLE), fresh(3), *a, TokenSampler(6, temperature=0.0), KEY))(
-        *pad_prompts(prompts)
-    )
+    out = jax.jit(
+        lambda *a: generate(model(TABLE), fresh(3), *a, TokenSampler(6, temperature=0.0), KEY)
+    )(*pad_prompts(prompts))
     np.testing.assert_array_equal(out.tokens, [greedy(p, 6) for p in prompts])
     log_p = jax.nn.log_softmax(TABLE)
     for row, prompt in enumerate(prompts):
@@ -151,7 +153,9 @@ def test_a_stop_sequence_ends_its_row_and_is_counted():
     stop = tuple(text[2:4])
     first = next(i for i in range(1, 8) if tuple(text[i - 1 : i + 1]) == stop)
     sampler = TokenSampler(8, temperature=0.0)
-    out = generate(model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7)
+    out = generate(
+        model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7
+    )
     assert out.lengths[0] == first + 1 and out.done[0]
     np.testing.assert_array_equal(out.tokens[0], text[: first + 1] + [7] * (7 - first))
     assert not out.log_probs[0, first + 1 :].any()
@@ -182,17 +186,31 @@ def counted(tokens, lengths):
 N = 4000
 
 
-@pytest.mark.parametrize("sampler", [TokenSampler(3), TokenSampler(3, temperature=0.7, top_p=0.9)], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [TokenSampler(3), TokenSampler(3, temperature=0.7, top_p=0.9)], ids=str
+)
 def test_texts_are_drawn_with_their_probabilities_by_loop_and_by_speculation(sampler):
     prompt = [2, 1]
     texts = law(prompt, 3, stop=3, sampler=sampler)
     tokens, mask = (jnp.asarray(a) for a in pad_prompts([prompt] * N))
-    out = jax.jit(lambda t, m: generate(model(TABLE), fresh(N), t, m, sampler, KEY, ((3,),)))(tokens, mask)
+    out = jax.jit(lambda t, m: generate(model(TABLE), fresh(N), t, m, sampler, KEY, ((3,),)))(
+        tokens, mask
+    )
     assert chi_square(texts, counted(out.tokens, out.lengths), N) < 2
     rounds = {}
     for name, draft in {"other": OTHER, "same": TABLE}.items():
         run = lambda t, m, d=draft: speculate(  # noqa: E731
-            model(TABLE), model(d), rewind, fresh(), fresh(), t, m, sampler, KEY, ahead=2, stops=((3,),)
+            model(TABLE),
+            model(d),
+            rewind,
+            fresh(),
+            fresh(),
+            t,
+            m,
+            sampler,
+            KEY,
+            ahead=2,
+            stops=((3,),),
         )
         got = jax.jit(run)(tokens, mask)
         assert chi_square(texts, counted(got.tokens, got.lengths), N) < 2
@@ -219,7 +237,17 @@ def test_acceptance_gives_the_target_whatever_the_draft():
 def test_greedy_speculation_is_greedy():
     sampler = TokenSampler(8, temperature=0.0)
     prompts = [[1], [3, 2, 0, 1]]
-    got = speculate(model(TABLE), model(OTHER), rewind, fresh(), fresh(), *pad_prompts(prompts), sampler, KEY, ahead=3)
+    got = speculate(
+        model(TABLE),
+        model(OTHER),
+        rewind,
+        fresh(),
+        fresh(),
+        *pad_prompts(prompts),
+        sampler,
+        KEY,
+        ahead=3,
+    )
     np.testing.assert_array_equal(got.tokens, [greedy(p, 8) for p in prompts])
 
 
@@ -228,7 +256,9 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
     search = BeamSearch(4, V**3, alpha)
     prompts = [[1], [2, 0]]
     stops = () if stop is None else (stop,)
-    got = jax.jit(lambda *a: beam_search(model(TABLE), take, fresh(2), *a, search, stops, pad=9))(*pad_prompts(prompts))
+    got = jax.jit(lambda *a: beam_search(model(TABLE), take, fresh(2), *a, search, stops, pad=9))(
+        *pad_prompts(prompts)
+    )
     for row, prompt in enumerate(prompts):
         texts = law(prompt, 4, stop=stop)
         score = lambda text, texts=texts: np.log(texts[text]) / ((5 + len(text)) / 6) ** alpha  # noqa: E731
@@ -241,14 +271,18 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
     one, four = (
-        beam_search(model(TABLE), take, fresh(), *pad_prompts([[1]]), BeamSearch(6, width, 0.0)) for width in (1, 4)
+        beam_search(model(TABLE), take, fresh(), *pad_prompts([[1]]), BeamSearch(6, width, 0.0))
+        for width in (1, 4)
     )
     np.testing.assert_array_equal(one.tokens[0, 0], greedy([1], 6))
     assert four.scores[0, 0] >= one.scores[0, 0] - 1e-5
     assert (np.diff(four.scores[0]) <= 0).all()
     for text, score in zip(np.asarray(four.tokens[0]), four.scores[0], strict=True):
         whole = [0, 1, *text]
-        want = sum(jax.nn.log_softmax(TABLE[a, b])[c] for a, b, c in zip(whole, whole[1:], whole[2:], strict=False))
+        want = sum(
+            jax.nn.log_softmax(TABLE[a, b])[c]
+            for a, b, c in zip(whole, whole[1:], whole[2:], strict=False)
+        )
         np.testing.assert_allclose(score, want, rtol=1e-4)
     assert len(set(itertools.chain(map(tuple, np.asarray(four.tokens[0]).tolist())))) == 4
 
@@ -266,7 +300,12 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
         (lambda: BeamSearch(length_penalty=-1.0), "length_penalty"),
         (lambda: pad_prompts([[1], []]), "at least one token"),
         (lambda: pad_prompts([]), "at least one token"),
-        (lambda: generate(model(TABLE), fresh(), *pad_prompts([[1]]), TokenSampler(1), KEY, ((),)), "stop sequence"),
+        (
+            lambda: generate(
+                model(TABLE), fresh(), *pad_prompts([[1]]), TokenSampler(1), KEY, ((),)
+            ),
+            "stop sequence",
+        ),
     ],
 )
 def test_bad_values_are_refused(make, message):
@@ -277,4 +316,14 @@ def test_bad_values_are_refused(make, message):
 @pytest.mark.parametrize(("sampler", "ahead"), [(TokenSampler(1, 2.0), 2), (TokenSampler(1), 0)])
 def test_speculation_refuses_what_it_cannot_do(sampler, ahead):
     with pytest.raises(UserError, match="speculative"):
-        speculate(model(TABLE), model(TABLE), rewind, fresh(), fresh(), *pad_prompts([[1]]), sampler, KEY, ahead)
+        speculate(
+            model(TABLE),
+            model(TABLE),
+            rewind,
+            fresh(),
+            fresh(),
+            *pad_prompts([[1]]),
+            sampler,
+            KEY,
+            ahead,
+        )

@@ -15,7 +15,9 @@ COVARIANCE = np.asarray([[1.0, 0.6], [0.6, 0.5]])
 
 
 def correlated(process):
-    """The posterior mean of a normal with a full covariance, about 0: x_1 is then N(0, sigma(1)^2) but for 1e-4."""
+    """The posterior mean of a normal with a full covariance, about 0: x_1 is then N(0,
+    sigma(1)^2) but for 1e-4.
+    """
     values, vectors = (jnp.asarray(a, jnp.float32) for a in np.linalg.eigh(COVARIANCE))
 
     def denoise(x, t):
@@ -37,7 +39,9 @@ def blur(process):
 
 def test_a_gaussian_has_its_density():
     process, x = EDM(), points()
-    found = jax.jit(lambda x, key: log_density(correlated(process), process, x, key, probes=None))(x, jax.random.key(0))
+    found = jax.jit(lambda x, key: log_density(correlated(process), process, x, key, probes=None))(
+        x, jax.random.key(0)
+    )
     exact = multivariate_normal(np.zeros(2), COVARIANCE + blur(process) ** 2 * np.eye(2)).logpdf(x)
     np.testing.assert_allclose(found, exact, atol=1e-3)
 
@@ -61,7 +65,9 @@ def test_a_mixture_has_its_density_and_hutchinson_no_bias():
 
 
 def test_images_are_sums_over_all_their_entries():
-    """Entries N(0, 1): the ODE of a variance-preserving process stands still, and any number of probes is exact."""
+    """Entries N(0, 1): the ODE of a variance-preserving process stands still, and any number
+    of probes is exact.
+    """
     process, x = VPLinear(), jax.random.normal(jax.random.key(0), (2, 3, 2, 1))
 
     def denoise(x, t):

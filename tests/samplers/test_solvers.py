@@ -1,4 +1,6 @@
-"""Deterministic solvers against the exact flow of Gaussian data, and against other libraries' steps."""
+"""Deterministic solvers against the exact flow of Gaussian data, and against other libraries'
+steps.
+"""
 
 import itertools
 
@@ -10,7 +12,15 @@ import pytest
 from genjax.errors import UserError
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.diffusion.adaptive import solve
-from genjax.samplers.diffusion.processes import EDM, Process, Straight, VPCosine, VPLinear, compute_noise, velocity
+from genjax.samplers.diffusion.processes import (
+    EDM,
+    Process,
+    Straight,
+    VPCosine,
+    VPLinear,
+    compute_noise,
+    velocity,
+)
 from tests.samplers.exact import Gaussian
 
 DATA = Gaussian()
@@ -26,11 +36,15 @@ def first(process, n=8, seed=0):
 def together(samplers, process, x, data=DATA):
     """Samples of each, compiled at once."""
     denoise = data.denoise(process)
-    return jax.jit(lambda x, key: [sampler(denoise, process, x, key) for sampler in samplers])(x, jax.random.key(0))
+    return jax.jit(lambda x, key: [sampler(denoise, process, x, key) for sampler in samplers])(
+        x, jax.random.key(0)
+    )
 
 
 def sampled(sampler, process, x, data=DATA, key=0):
-    return jax.jit(lambda x, key: sampler(data.denoise(process), process, x, key))(x, jax.random.key(key))
+    return jax.jit(lambda x, key: sampler(data.denoise(process), process, x, key))(
+        x, jax.random.key(key)
+    )
 
 
 class EvenLogSNR(Process):
@@ -60,7 +74,9 @@ def test_solvers_converge_at_their_order(sampler, expected, process):
     with jax.enable_x64(True):
         x = first(process).astype(jnp.float64)
         exact = DATA.flow(process, x)
-        rough, fine = (np.sqrt(np.square(sampled(sampler(n), process, x) - exact).mean()) for n in (64, 128))
+        rough, fine = (
+            np.sqrt(np.square(sampled(sampler(n), process, x) - exact).mean()) for n in (64, 128)
+        )
     assert abs(np.log2(rough / fine) - expected) < 0.25
 
 
@@ -75,7 +91,9 @@ def test_a_straight_step_follows_the_velocity():
     process, x = Straight(), first(Straight())
     expected, t = x, process.grid(5)
     for now, after in zip(t, [*t[1:], 0.0], strict=True):
-        expected = expected + (after - now) * velocity(process, DATA.denoise(process)(expected, now), expected, now)
+        expected = expected + (after - now) * velocity(
+            process, DATA.denoise(process)(expected, now), expected, now
+        )
     np.testing.assert_allclose(sampled(Euler(5), process, x), expected, atol=1e-5)
 
 
@@ -107,7 +125,9 @@ def test_heun_with_edm_is_the_algorithm_of_its_paper():
             slope = 0.5 * (slope + (ahead - denoise(ahead, t[i + 1])) / sigmas[i + 1])
             ahead = expected + (sigmas[i + 1] - sigmas[i]) * slope
         expected = ahead
-    np.testing.assert_allclose(sampled(Heun(6), process, jnp.asarray(x, jnp.float32)), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        sampled(Heun(6), process, jnp.asarray(x, jnp.float32)), expected, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("process", [VPLinear(), Straight()], ids=repr)
@@ -121,10 +141,14 @@ def test_one_step_is_the_posterior_mean(process):
 
 def test_euler_and_ddim_without_noise_are_one():
     for process in (VPLinear(), Straight()):
-        np.testing.assert_allclose(*together((Euler(7), DDIM(7)), process, first(process)), atol=1e-6)
+        np.testing.assert_allclose(
+            *together((Euler(7), DDIM(7)), process, first(process)), atol=1e-6
+        )
 
 
-@pytest.mark.parametrize(("sampler", "traces"), [(Euler(9), 1), (DPMSolver(9), 1), (DDPM(9), 1), (Heun(9), 2)])
+@pytest.mark.parametrize(
+    ("sampler", "traces"), [(Euler(9), 1), (DPMSolver(9), 1), (DDPM(9), 1), (Heun(9), 2)]
+)
 def test_the_network_is_traced_as_few_times_as_can_be(sampler, traces):
     count = []
 
@@ -133,7 +157,9 @@ def test_the_network_is_traced_as_few_times_as_can_be(sampler, traces):
         count.append(1)
         return 0.5 * x
 
-    jax.jit(lambda x, key: sampler(denoise, VPCosine(), x, key)).lower(first(VPCosine()), jax.random.key(0))
+    jax.jit(lambda x, key: sampler(denoise, VPCosine(), x, key)).lower(
+        first(VPCosine()), jax.random.key(0)
+    )
     assert len(count) == traces
 
 
@@ -145,7 +171,9 @@ def test_heun_evaluates_twice_a_step_but_once_in_the_last():
         return 0.5 * x
 
     jax.block_until_ready(
-        jax.jit(lambda x, key: Heun(6)(denoise, VPCosine(), x, key))(first(VPCosine()), jax.random.key(0))
+        jax.jit(lambda x, key: Heun(6)(denoise, VPCosine(), x, key))(
+            first(VPCosine()), jax.random.key(0)
+        )
     )
     jax.effects_barrier()
     assert len(count) == 11
@@ -173,7 +201,8 @@ def test_samples_do_not_depend_on_the_key_of_deterministic_solvers():
 
 @pytest.mark.parametrize("process", [VPLinear(), EDM(), Straight()], ids=repr)
 def test_the_adaptive_solver_follows_the_exact_flow_and_jumps(process):
-    # The jump misses by (sigma / (alpha std))^2 / 2: 1e-3 of an entry of standard deviation 0.2 with VPLinear.
+    # The jump misses by (sigma / (alpha std))^2 / 2: 1e-3 of an entry of standard deviation 0.2
+    # with VPLinear.
     x = first(process)
     near = jnp.asarray(DATA.flow(process, x, end=process.t_min), jnp.float32)
     expected = DATA.denoise(process)(near, jnp.asarray(process.t_min))
@@ -186,7 +215,15 @@ def test_an_example_keeps_to_the_tolerance_among_easy_ones():
     """Rows at rest change nothing for the one that moves, however many they are."""
 
     def end(moving):  # [B, 1]
-        return solve(lambda t, y: moving * jnp.cos(20 * t), jnp.zeros_like(moving), 0.0, 1.0, 1e-3, 1e-3, 1000)
+        return solve(
+            lambda t, y: moving * jnp.cos(20 * t),
+            jnp.zeros_like(moving),
+            0.0,
+            1.0,
+            1e-3,
+            1e-3,
+            1000,
+        )
 
     among, alone = end(jnp.zeros((400, 1)).at[0].set(20.0)), end(jnp.full((1, 1), 20.0))
     np.testing.assert_allclose(among[0], alone[0], atol=1e-5)
@@ -201,7 +238,9 @@ def test_too_few_steps_of_the_adaptive_solver_give_nan():
 
 
 def scheduler(name, **options):
-    """A scheduler of diffusers with the alphas of ``VPLinear`` at t = 1/1000, 2/1000, ..., and 10 steps."""
+    """A scheduler of diffusers with the alphas of ``VPLinear`` at t = 1/1000, 2/1000, ..., and
+    10 steps.
+    """
     reason = "the reference implementation, diffusers on torch, is not installed"
     pytest.importorskip("torch", reason=reason)
     diffusers = pytest.importorskip("diffusers", reason=reason)
@@ -216,9 +255,18 @@ def prescribed(monkeypatch, module, key, shape):
     """Have a scheduler draw the noise that our sampler draws."""
     import torch
 
-    # None in the last of ten steps, to the clean data, where the scheduler asks for some but ours never adds any.
-    noise = iter([np.array(jax.random.normal(jax.random.fold_in(key, i), shape)) * (i < 9) for i in range(10)])
-    monkeypatch.setattr(f"diffusers.schedulers.{module}.randn_tensor", lambda *_, **__: torch.from_numpy(next(noise)))
+    # None in the last of ten steps, to the clean data, where the scheduler asks for some but ours
+    # never adds any.
+    noise = iter(
+        [
+            np.array(jax.random.normal(jax.random.fold_in(key, i), shape)) * (i < 9)
+            for i in range(10)
+        ]
+    )
+    monkeypatch.setattr(
+        f"diffusers.schedulers.{module}.randn_tensor",
+        lambda *_, **__: torch.from_numpy(next(noise)),
+    )
 
 
 @jax.jit
@@ -227,7 +275,9 @@ def noise_prediction(x, t):
 
 
 def by_scheduler(made, x, scale=False, **options):
-    """Sample with noise predictions of the exact denoiser; ``scale`` for schedulers over x / alpha."""
+    """Sample with noise predictions of the exact denoiser; ``scale`` for schedulers over x /
+    alpha.
+    """
     import torch
 
     process = VPLinear()
@@ -258,26 +308,34 @@ def test_ddpm_equals_diffusers(variance, monkeypatch):
     x, key = first(VPLinear()), jax.random.key(0)
     made = scheduler("DDPMScheduler", clip_sample=False, variance_type=f"fixed_{variance}")
     prescribed(monkeypatch, "scheduling_ddpm", key, x.shape)
-    np.testing.assert_allclose(sampled(DDPM(10, variance), VPLinear(), x), by_scheduler(made, x), atol=1e-4)
+    np.testing.assert_allclose(
+        sampled(DDPM(10, variance), VPLinear(), x), by_scheduler(made, x), atol=1e-4
+    )
 
 
 def test_dpm_solver_equals_diffusers():
     made = scheduler("DPMSolverMultistepScheduler", final_sigmas_type="zero")
     x = first(VPLinear())
-    np.testing.assert_allclose(sampled(DPMSolver(10), VPLinear(), x), by_scheduler(made, x), atol=1e-4)
+    np.testing.assert_allclose(
+        sampled(DPMSolver(10), VPLinear(), x), by_scheduler(made, x), atol=1e-4
+    )
 
 
 def test_euler_equals_diffusers():
     made = scheduler("EulerDiscreteScheduler", final_sigmas_type="zero")
     x = first(VPLinear())
-    np.testing.assert_allclose(sampled(Euler(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
+    np.testing.assert_allclose(
+        sampled(Euler(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4
+    )
 
 
 def test_ancestral_euler_equals_diffusers(monkeypatch):
     x, key = first(VPLinear()), jax.random.key(0)
     made = scheduler("EulerAncestralDiscreteScheduler")
     prescribed(monkeypatch, "scheduling_euler_ancestral_discrete", key, x.shape)
-    np.testing.assert_allclose(sampled(Ancestral(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4)
+    np.testing.assert_allclose(
+        sampled(Ancestral(10), VPLinear(), x), by_scheduler(made, x, scale=True), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(

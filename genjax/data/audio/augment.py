@@ -18,8 +18,9 @@ Batch = Mapping[str, jax.Array]
 class Transposition:
     """Moves each piece up or down by some semitones, as many for all its notes, by a uniform draw.
 
-    Tokens of notes follow on each other, a semitone apart, as those of ``ChoraleCodec`` do; a piece whose notes would
-    leave them stays as it is. Notes of a step remain in their order, so a piece keeps its one spelling.
+    Tokens of notes follow on each other, a semitone apart, as those of ``ChoraleCodec`` do; a piece
+    whose notes would leave them stays as it is. Notes of a step remain in their order, so a piece
+    keeps its one spelling.
 
     Attributes:
       down: the most semitones down.
@@ -38,12 +39,16 @@ class Transposition:
         checks.ordered(self, "lowest", "highest")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The batch with other ``tokens`` [B, T + 1]; pieces of a packed row are moved each by itself."""
+        """The batch with other ``tokens`` [B, T + 1]; pieces of a packed row are moved each by
+        itself.
+        """
         if "tokens" not in batch:
             raise UserError("Transposition is for tokens")
         tokens = batch["tokens"]
         width = tokens.shape[1]
-        piece = batch.get("segment_ids", real_mask(batch).astype(jnp.int32))  # 0 for padding, at most T + 1
+        piece = batch.get(
+            "segment_ids", real_mask(batch).astype(jnp.int32)
+        )  # 0 for padding, at most T + 1
         notes = (tokens >= self.lowest) & (tokens <= self.highest) & (piece > 0)
         drawn = jax.random.randint(key, (len(tokens), width + 1), -self.down, self.up + 1)
         shift = jnp.take_along_axis(drawn, piece, 1)  # [B, T + 1]
@@ -51,4 +56,7 @@ class Transposition:
         leaves = notes & ((moved < self.lowest) | (moved > self.highest))
         rows = jnp.broadcast_to(jnp.arange(len(tokens))[:, None], piece.shape)
         stays = jnp.zeros((len(tokens), width + 1), bool).at[rows, piece].max(leaves)
-        return {**batch, "tokens": jnp.where(notes & ~jnp.take_along_axis(stays, piece, 1), moved, tokens)}
+        return {
+            **batch,
+            "tokens": jnp.where(notes & ~jnp.take_along_axis(stays, piece, 1), moved, tokens),
+        }

@@ -31,8 +31,8 @@ REST = 4  # silent steps between samples in one file
 class ChoraleCodec:
     """Steps of notes, one token for each note from the highest down and a token that ends the step.
 
-    0 is before and after a piece, 1 ends a step, the notes follow. A step is a set of notes and has one spelling
-    alone, so the likelihoods of the tokens of a step multiply to one of the step.
+    0 is before and after a piece, 1 ends a step, the notes follow. A step is a set of notes and has
+    one spelling alone, so the likelihoods of the tokens of a step multiply to one of the step.
 
     Attributes:
       lowest: MIDI note with token 2.
@@ -50,7 +50,9 @@ class ChoraleCodec:
         checks.between(self, 0, 127, "lowest", "highest")
         checks.ordered(self, "lowest", "highest")
         checks.at_least(self, 1, "steps_per_quarter")
-        checks.numbers(self, ("steps_per_quarter",), f"a divisor of {TICKS}", lambda x: TICKS % x == 0)
+        checks.numbers(
+            self, ("steps_per_quarter",), f"a divisor of {TICKS}", lambda x: TICKS % x == 0
+        )
         checks.above(self, 0, "quarters_per_minute")
 
     @property
@@ -96,13 +98,18 @@ class ChoraleCodec:
         for number, frame in enumerate(frames):
             for note in sorted(set(frame), reverse=True):
                 if not self.lowest <= note <= self.highest:
-                    raise UserError(f"note {note} of step {number:,} is not from {self.lowest} to {self.highest}")
+                    raise UserError(
+                        f"note {note} of step {number:,} is not from {self.lowest} to "
+                        f"{self.highest}"
+                    )
                 ids.append(note - self.lowest + SPECIAL)
             ids.append(STEP)
         return np.array(ids, np.int32)
 
     def decode(self, ids: np.ndarray) -> list[Frame]:
-        """Tokens [N], in whatever order samples have them, to steps; notes after the last step make one more."""
+        """Tokens [N], in whatever order samples have them, to steps; notes after the last step
+        make one more.
+        """
         frames: list[Frame] = []
         notes: set[int] = set()
         for token in check_ids(ids, self.vocabulary).tolist():
@@ -114,7 +121,8 @@ class ChoraleCodec:
         return [*frames, tuple(sorted(notes, reverse=True))] if notes else frames
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Samples [N, T], each up to its first end, one after another at ``stem`` + ".mid" and ".wav".
+        """Samples [N, T], each up to its first end, one after another at ``stem`` + ".mid" and
+        ".wav".
 
         Returns:
           The MIDI file's path.
@@ -126,12 +134,16 @@ class ChoraleCodec:
         stem.parent.mkdir(parents=True, exist_ok=True)
         disk.write(stem.parent / f"{stem.name}.wav", wav_bytes(frames, seconds))
         path = stem.parent / f"{stem.name}.mid"
-        disk.write(path, midi_bytes(frames, TICKS // self.steps_per_quarter, self.quarters_per_minute))
+        disk.write(
+            path, midi_bytes(frames, TICKS // self.steps_per_quarter, self.quarters_per_minute)
+        )
         return path
 
 
 def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
-    """(note, first step, step after the last) of each run of steps in which a note sounds, by first step."""
+    """(note, first step, step after the last) of each run of steps in which a note sounds, by
+    first step.
+    """
     found: list[tuple[int, int, int]] = []
     since: dict[int, int] = {}
     for step, frame in enumerate([*frames, ()]):
@@ -143,7 +155,9 @@ def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
 
 
 def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) -> bytes:
-    """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes that continue are held."""
+    """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes
+    that continue are held.
+    """
     events = [(stop * ticks, 0, note) for note, _, stop in find_notes(frames)]
     events += [(start * ticks, 1, note) for note, start, _ in find_notes(frames)]
     track = b"\0\xff\x51\x03" + struct.pack(">I", round(60e6 / quarters_per_minute))[1:]
@@ -152,11 +166,19 @@ def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) 
         track += _variable(time - now) + bytes([0x90 if on else 0x80, note, VELOCITY if on else 0])
         now = time
     track += _variable(len(frames) * ticks - now) + b"\xff\x2f\0"
-    return b"MThd" + struct.pack(">IHHH", 6, 0, 1, TICKS) + b"MTrk" + struct.pack(">I", len(track)) + track
+    return (
+        b"MThd"
+        + struct.pack(">IHHH", 6, 0, 1, TICKS)
+        + b"MTrk"
+        + struct.pack(">I", len(track))
+        + track
+    )
 
 
 def _variable(number: int) -> bytes:
-    """A MIDI variable-length quantity: seven bits a byte, all but the last with the high bit set."""
+    """A MIDI variable-length quantity: seven bits a byte, all but the last with the high bit
+    set.
+    """
     parts = [number & 0x7F]
     while number := number >> 7:
         parts.append(number & 0x7F | 0x80)
@@ -164,17 +186,23 @@ def _variable(number: int) -> bytes:
 
 
 def wav_bytes(frames: Sequence[Frame], seconds: float) -> bytes:
-    """A WAV file, mono, 16 bits, of ``frames`` that last ``seconds`` each: every note a sum of sines."""
+    """A WAV file, mono, 16 bits, of ``frames`` that last ``seconds`` each: every note a sum of
+    sines.
+    """
     sound = np.zeros(round(len(frames) * seconds * RATE) + round(RELEASE * RATE), np.float32)
     for note, start, stop in find_notes(frames):
         first = round(start * seconds * RATE)
-        length = min(round((stop - start) * seconds * RATE) + round(RELEASE * RATE), len(sound) - first)
+        length = min(
+            round((stop - start) * seconds * RATE) + round(RELEASE * RATE), len(sound) - first
+        )
         time = np.arange(length, dtype=np.float32) / RATE
         pitch = 440 * 2 ** ((note - 69) / 12)  # hertz
         tone = np.zeros(length, np.float32)
         for harmonic, amplitude in enumerate(HARMONICS, 1):
             if harmonic * pitch < RATE / 2:  # what is above would come back as another pitch
-                tone += np.float32(amplitude) * np.sin(np.float32(2 * np.pi * harmonic * pitch) * time)
+                tone += np.float32(amplitude) * np.sin(
+                    np.float32(2 * np.pi * harmonic * pitch) * time
+                )
         envelope = np.minimum(1, np.minimum(time / ATTACK, (length / RATE - time) / RELEASE))
         sound[first : first + length] += tone * envelope
     peak = np.abs(sound).max(initial=1e-9)

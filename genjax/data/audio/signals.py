@@ -76,12 +76,15 @@ class SignalCodec:
         return raw.astype(np.float32) / np.float32(SCALE)
 
     def decode(self, samples: np.ndarray) -> np.ndarray:
-        """Floats [..., T, C], clipped to [-1, 1), to int16; what is not a number becomes silence."""
+        """Floats [..., T, C], clipped to [-1, 1), to int16; what is not a number becomes
+        silence.
+        """
         unit = np.clip(np.nan_to_num(np.asarray(samples, np.float32)), -1, 1)
         return np.minimum(np.rint(unit * SCALE), SCALE - 1).astype(np.int16)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """A WAV file of samples [N, T, C], one after another, at ``stem`` + ".wav", and their waveforms as a PNG.
+        """A WAV file of samples [N, T, C], one after another, at ``stem`` + ".wav", and their
+        waveforms as a PNG.
 
         Returns:
           The WAV file's path.
@@ -95,14 +98,20 @@ class SignalCodec:
 
 
 def waveform(signal: np.ndarray) -> np.ndarray:
-    """The picture uint8 [56 C, 180] of a signal int16 [T, C], a channel below another, full scale top to bottom.
+    """The picture uint8 [56 C, 180] of a signal int16 [T, C], a channel below another, full scale
+    top to bottom.
 
     Each column of pixels is dark from the least to the greatest value of its stretch of time.
     """
     edges = np.linspace(0, len(signal) - 1, WIDTH + 1)
     stretches = [signal[int(a) : int(np.ceil(b)) + 1] for a, b in itertools.pairwise(edges)]
-    least, most = (np.stack([f(part, axis=0) for part in stretches]) for f in (np.min, np.max))  # [WIDTH, C]
-    top, bottom = (np.rint((1 - v / SCALE) / 2 * (HEIGHT - 1)) for v in (most.astype(float), least.astype(float)))
+    least, most = (
+        np.stack([f(part, axis=0) for part in stretches]) for f in (np.min, np.max)
+    )  # [WIDTH, C]
+    top, bottom = (
+        np.rint((1 - v / SCALE) / 2 * (HEIGHT - 1))
+        for v in (most.astype(float), least.astype(float))
+    )
     rows = np.arange(HEIGHT)[None, :, None]
     dark = (top.T[:, None] <= rows) & (rows <= bottom.T[:, None])  # [C, HEIGHT, WIDTH]
     return np.where(dark, 40, 235).astype(np.uint8).reshape(-1, WIDTH)
@@ -139,7 +148,8 @@ def read_wav(content: bytes) -> tuple[np.ndarray, int]:
 
 
 def read_sound(content: bytes) -> Sound:
-    """A WAV file (RIFF, RIFX, RF64 or BW64) of PCM, of floats of 32 or 64 bits, or by A-law or mu-law, in 16 bits.
+    """A WAV file (RIFF, RIFX, RF64 or BW64) of PCM, of floats of 32 or 64 bits, or by A-law or
+    mu-law, in 16 bits.
 
     Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is
     beyond [-1, 1] is clipped. A file that does not know its length, as programs write them to a
@@ -158,7 +168,10 @@ def read_sound(content: bytes) -> Sound:
         raise ValueError("its rate is 0 Hz")
     there, block = len(content) - start, channels * width
     if size is not None and size > there:
-        raise ValueError(f"it is cut off: its header says {size // block:,} samples, the file has {there // block:,}")
+        raise ValueError(
+            f"it is cut off: its header says {size // block:,} samples, the file has "
+            f"{there // block:,}"
+        )
     frames = (there if size is None else size) // block
     if not frames:
         raise ValueError("it holds no sound")
@@ -175,7 +188,8 @@ def read_sound(content: bytes) -> Sound:
 
 
 def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
-    """The format of a WAV file, where its samples begin, and how many bytes they are; None for all to its end.
+    """The format of a WAV file, where its samples begin, and how many bytes they are; None for all
+    to its end.
 
     Raises:
       ValueError: it has not both.
@@ -201,7 +215,9 @@ def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
 
 
 def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None:
-    """The bytes of the samples by the header, None if the program that wrote it did not know them."""
+    """The bytes of the samples by the header, None if the program that wrote it did not know
+    them.
+    """
     if size == NO_SIZE and 0 < wide < NO_WIDE_SIZE:
         return wide
     if size > there and any(size in sizes for sizes in UNKNOWN):
@@ -223,14 +239,20 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
         coding = struct.unpack(f"{order}I", form[24:28])[0]
     if coding not in (PCM, FLOAT, *LAWS):
         name = OTHERS.get(coding, f"format {coding:#06x}")
-        raise ValueError(f"it is coded as {name}; PCM, floats, A-law and mu-law are read: convert it to PCM")
+        raise ValueError(
+            f"it is coded as {name}; PCM, floats, A-law and mu-law are read: convert it to PCM"
+        )
     if not channels or not bits:
         raise ValueError(f"it says that it has {channels} channels of {bits} bits")
     width = -(-bits // 8)
     # of fewer bits than it takes room for
     if block % channels == 0 and block // channels in range(width, 9):
         width = block // channels
-    if (coding == FLOAT and bits not in (32, 64)) or (coding in LAWS and bits != 8) or (coding == PCM and bits > 64):
+    if (
+        (coding == FLOAT and bits not in (32, 64))
+        or (coding in LAWS and bits != 8)
+        or (coding == PCM and bits > 64)
+    ):
         raise ValueError(f"its values have {bits} bits, which no such WAV file has that is read")
     return coding, channels, rate, width if coding == PCM else bits // 8
 

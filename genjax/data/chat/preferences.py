@@ -2,9 +2,9 @@
 
 Batches hold, of ``chosen`` and of ``rejected`` alike,
 
-  chosen_tokens [B, T] int32: the prompt as a chat template has it, the response, and the codec's end.
-  chosen_mask [B, T] float32: 1 for a token, 0 for padding.
-  chosen_response [B, T] float32: 1 for a token of the response and for its end.
+  chosen_tokens [B, T] int32: the prompt as a chat template has it, the response, and the codec's
+  end. chosen_mask [B, T] float32: 1 for a token, 0 for padding. chosen_response [B, T] float32: 1
+  for a token of the response and for its end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ SIDES = ("chosen", "rejected")
 
 
 class Preference(NamedTuple):
-    """A prompt, the response that is preferred, the one that is not, and ``where`` a person finds them."""
+    """A prompt, the response that is preferred, the one that is not, and ``where`` a person
+    finds them.
+    """
 
     prompt: str
     chosen: str
@@ -110,21 +112,34 @@ class PreferencePairs:
         numbers = self.rows[np.asarray(indices)]
         found: Batch = {}
         for name, side in (("chosen", self.chosen), ("rejected", self.rejected)):
-            tokens, mask = pad_rows([side.row(number, self.length) for number in numbers], self.length, self.pad)
+            tokens, mask = pad_rows(
+                [side.row(number, self.length) for number in numbers], self.length, self.pad
+            )
             answers = np.arange(self.length)[None] >= side.prompts[numbers, None]
-            found |= {f"{name}_tokens": tokens, f"{name}_mask": mask, f"{name}_response": mask * answers}
+            found |= {
+                f"{name}_tokens": tokens,
+                f"{name}_mask": mask,
+                f"{name}_response": mask * answers,
+            }
         return found
 
 
 def pad_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [B, length] int32, 1 for each that is real [B, length] float32) of rows that are no longer."""
-    tokens, mask = np.full((len(rows), length), pad, np.int32), np.zeros((len(rows), length), np.float32)
+    """(tokens [B, length] int32, 1 for each that is real [B, length] float32) of rows that are
+    no longer.
+    """
+    tokens, mask = (
+        np.full((len(rows), length), pad, np.int32),
+        np.zeros((len(rows), length), np.float32),
+    )
     for number, row in enumerate(rows):
         tokens[number, : len(row)], mask[number, : len(row)] = row, 1
     return tokens, mask
 
 
-def encode_answer(codec: ChatCodec, prompt: str, response: str, where: str) -> tuple[np.ndarray, int]:
+def encode_answer(
+    codec: ChatCodec, prompt: str, response: str, where: str
+) -> tuple[np.ndarray, int]:
     """The tokens [N] int32 of a prompt and its response, and how many of them are the prompt's.
 
     Raises:
@@ -139,13 +154,15 @@ def check_room(prompt: int, length: int, where: str) -> None:
     """Refuses a prompt of so many tokens that a row of ``length`` holds none of its response."""
     if prompt >= length:
         raise UserError(
-            f"the prompt of {where} is of {prompt} tokens, which leaves no room for a response in a row of {length} "
+            f"the prompt of {where} is of {prompt} tokens, which leaves no room for a response in "
+            f"a row of {length} "
             "(length)"
         )
 
 
 def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Preference]:
-    """The pairs of a file: records of ``chosen``, ``rejected`` and either ``prompt`` or ``instruction``.
+    """The pairs of a file: records of ``chosen``, ``rejected`` and either ``prompt`` or
+    ``instruction``.
 
     Args:
       path: as ``json_records`` reads it.
@@ -153,9 +170,12 @@ def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Prefere
       left: counts what was changed or skipped.
 
     Raises:
-      UserError: the file is missing, damaged or empty, or a record lacks a field; the record is named.
+      UserError: the file is missing, damaged or empty, or a record lacks a field; the record is
+        named.
     """
-    found = [_preference(record, where, joint, left) for where, record in json_records(path, left=left)]
+    found = [
+        _preference(record, where, joint, left) for where, record in json_records(path, left=left)
+    ]
     if not found:
         raise UserError(f"{path} holds no records")
     return found
@@ -176,16 +196,22 @@ def preference_dataset(
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax.
 
     Raises:
-      UserError: a response is empty, a prompt fills its row, two rows are the same, or a split has no pair left.
+      UserError: a response is empty, a prompt fills its row, two rows are the same, or a split has
+        no pair left.
     """
-    texts = {name: _texts([pairs[number] for number in numbers], template) for name, numbers in parts.items()}
+    texts = {
+        name: _texts([pairs[number] for number in numbers], template)
+        for name, numbers in parts.items()
+    }
     chat = ChatCodec(fit_codec(codec, texts["train"], cache_folder(cache)), template)
     chosen, rejected = (_side(pairs, chat, side) for side in SIDES)
     kept = _fitting(pairs, chosen, rejected, rows)
     kept &= _different(pairs, chosen, rejected, rows, kept)
     splits = {}
     for name, numbers in parts.items():
-        splits[name] = PreferencePairs(chosen, rejected, numbers[kept[numbers]], rows.length, chat.pad or 0)
+        splits[name] = PreferencePairs(
+            chosen, rejected, numbers[kept[numbers]], rows.length, chat.pad or 0
+        )
         if not len(splits[name]):
             raise UserError(f"none of the {len(numbers):,} pairs of {name} is left")
     spec = Spec(
@@ -196,7 +222,9 @@ def preference_dataset(
         preferences=True,
     )
     contents = (f"{name} {part.fingerprint}" for name, part in sorted(texts.items()))
-    fingerprint = digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(rows), repr(chat)))
+    fingerprint = digest(
+        part.encode("utf-8", "surrogatepass") for part in (*contents, repr(rows), repr(chat))
+    )
     return Dataset(splits, spec, chat, fingerprint)
 
 
@@ -216,21 +244,32 @@ def _texts(pairs: Sequence[Preference], template: Template) -> StoredTexts:
 
 
 def _side(pairs: Sequence[Preference], codec: ChatCodec, side: str) -> Side:
-    found = [encode_answer(codec, pair.prompt, getattr(pair, side), _where(pair, side)) for pair in pairs]
+    found = [
+        encode_answer(codec, pair.prompt, getattr(pair, side), _where(pair, side)) for pair in pairs
+    ]
     starts = np.concatenate([[0], np.cumsum([len(tokens) for tokens, _ in found])])
-    return Side(np.concatenate([tokens for tokens, _ in found]), starts, np.array([prompt for _, prompt in found]))
+    return Side(
+        np.concatenate([tokens for tokens, _ in found]),
+        starts,
+        np.array([prompt for _, prompt in found]),
+    )
 
 
 def _where(pair: Preference, side: str) -> str:
     return f"the {side} side of {pair.where}"
 
 
-def _fitting(pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: PreferenceRows) -> np.ndarray:
+def _fitting(
+    pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: PreferenceRows
+) -> np.ndarray:
     """Which pairs are not too long to keep, bool [P]."""
     over = np.maximum(chosen.sizes, rejected.sizes) > rows.length
     if over.any():
         fate = "dropped" if rows.long == "drop" else "cut"
-        note(f"{int(over.sum()):,} of {len(pairs):,} pairs are longer than {rows.length} tokens and are {fate}")
+        note(
+            f"{int(over.sum()):,} of {len(pairs):,} pairs are longer than {rows.length} tokens and "
+            f"are {fate}"
+        )
     if rows.long == "drop":
         return ~over
     for pair, prompt in zip(pairs, chosen.prompts.tolist(), strict=True):
@@ -239,16 +278,28 @@ def _fitting(pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: Pr
 
 
 def _different(
-    pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: PreferenceRows, kept: np.ndarray
+    pairs: Sequence[Preference],
+    chosen: Side,
+    rejected: Side,
+    rows: PreferenceRows,
+    kept: np.ndarray,
 ) -> np.ndarray:
     """Which pairs have two rows that differ, bool [P]; those that are not kept anyway do."""
     same = np.zeros(len(pairs), bool)
     for number in np.flatnonzero(kept).tolist():
-        same[number] = np.array_equal(chosen.row(number, rows.length), rejected.row(number, rows.length))
+        same[number] = np.array_equal(
+            chosen.row(number, rows.length), rejected.row(number, rows.length)
+        )
     if same.any():
-        told = f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of {rows.length} tokens"
+        told = (
+            f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of "
+            f"{rows.length} tokens"
+        )
         if rows.equal == "refuse":
-            raise UserError(f"{told}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them out")
+            raise UserError(
+                f"{told}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
+                "out"
+            )
         note(f"{told} and are dropped")
     return ~same
 

@@ -9,19 +9,31 @@ from genjax.data.chat.template import Template, Turn
 from genjax.data.text.json_records import get_text, pass_over
 from genjax.errors import UserError
 
-FORMS = {"messages": ("role", "content"), "conversations": ("from", "value")}  # of OpenAI and of ShareGPT
+FORMS = {
+    "messages": ("role", "content"),
+    "conversations": ("from", "value"),
+}  # of OpenAI and of ShareGPT
 EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of a field that says nothing
-SIDES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant"}
+SIDES = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
 
 
-def parse_turns(record: Any, where: str, template: Template, joint: str, left: Counter[str]) -> tuple[Turn, ...]:
+def parse_turns(
+    record: Any, where: str, template: Template, joint: str, left: Counter[str]
+) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
 
     A ``system`` text may be beside each of them.
 
     Args:
       joint: what is between an instruction and its ``input``, where that is not empty.
-      left: counts what of a record and its messages is skipped, by its field, and texts that are null.
+      left: counts what of a record and its messages is skipped, by its field, and texts that are
+        null.
 
     Raises:
       UserError: the record is none of these, or a field holds no text; it is named.
@@ -34,7 +46,9 @@ def parse_turns(record: Any, where: str, template: Template, joint: str, left: C
         form = next((form for form in FORMS if record.get(form) is not None), None)
     if form is None and not answered:
         known = ", ".join(record) or "none"
-        raise UserError(f"{where} has neither messages nor instruction and output, but {known}", where)
+        raise UserError(
+            f"{where} has neither messages nor instruction and output, but {known}", where
+        )
     fields = ("system", "instruction", "input", "output") if form is None else ("system", form)
     pass_over(record, fields, "a record", left)
     system = get_text(record, "system", where, left=left)
@@ -49,14 +63,20 @@ def parse_turns(record: Any, where: str, template: Template, joint: str, left: C
     return (Turn("system", system), *turns) if system else turns
 
 
-def _messages(messages: Any, form: str, where: str, template: Template, left: Counter[str]) -> tuple[Turn, ...]:
+def _messages(
+    messages: Any, form: str, where: str, template: Template, left: Counter[str]
+) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
         raise UserError(f"{where} has {form} that are no list", form)
     speaks, says = names = FORMS[form]
     turns = []
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"
-        if not isinstance(message, dict) or message.get(speaks) is None or message.get(says) is None:
+        if (
+            not isinstance(message, dict)
+            or message.get(speaks) is None
+            or message.get(says) is None
+        ):
             raise UserError(f"{place} has no {speaks} and {says}", form)
         role = get_text(message, speaks, place)
         if form == "conversations":

@@ -80,7 +80,9 @@ class _Worker:
                 answer = process.stdout.readline()
             except BrokenPipeError:
                 answer = ""
-            except BaseException:  # an interrupt: what would be read next is not an answer to the next
+            except (
+                BaseException
+            ):  # an interrupt: what would be read next is not an answer to the next
                 process.kill()
                 raise
             if answer.endswith("\n"):

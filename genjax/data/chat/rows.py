@@ -9,7 +9,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from genjax import checks
-from genjax.data.chat.template import ChatCodec, Conversation, Template, Turn, conversation, whole_text
+from genjax.data.chat.template import (
+    ChatCodec,
+    Conversation,
+    Template,
+    Turn,
+    conversation,
+    whole_text,
+)
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
@@ -33,13 +40,15 @@ class Record(NamedTuple):
 class ChatLayout:
     """How conversations become rows.
 
-    A conversation that is longer than a row is dropped with long="drop"; with "cut" its answer loses its end, and the
-    token that would tell that it is over. A prompt that leaves no room for an answer is dropped, or refused with "cut".
+    A conversation that is longer than a row is dropped with long="drop"; with "cut" its answer
+    loses its end, and the token that would tell that it is over. A prompt that leaves no room for
+    an answer is dropped, or refused with "cut".
 
     Attributes:
       length: predictions in a row, T.
       packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" their answer's end, never the prompt.
+      long: "drop" conversations of more than T + 1 tokens, or "cut" their answer's end, never the
+        prompt.
     """
 
     length: int = 256
@@ -49,29 +58,43 @@ class ChatLayout:
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
 
-    def fitting(self, records: Sequence[Record], codec: Any, template: Template, part: str) -> dict[int, Conversation]:
-        """The conversations that have room, by the number of their record; what is left out or cut is told.
+    def fitting(
+        self, records: Sequence[Record], codec: Any, template: Template, part: str
+    ) -> dict[int, Conversation]:
+        """The conversations that have room, by the number of their record; what is left out or cut
+        is told.
 
         Raises:
-          UserError: none is left; or a prompt leaves no room for an answer, and is not to be dropped.
+          UserError: none is left; or a prompt leaves no room for an answer, and is not to be
+            dropped.
         """
         room = self.length + 1
         chats = [conversation(codec, template, turns, where) for where, turns in records]
         over = sum(len(chat.tokens) > room for chat in chats)
-        full = [where for (where, _), chat in zip(records, chats, strict=True) if not chat.learned[:room].any()]
+        full = [
+            where
+            for (where, _), chat in zip(records, chats, strict=True)
+            if not chat.learned[:room].any()
+        ]
         if full and self.long == "cut":
             others = f", and those of {len(full) - 1:,} others," if len(full) > 1 else ""
             raise UserError(
-                f"the prompt of {full[0]}{others} leaves no room for an answer in rows of {room:,} tokens; "
+                f"the prompt of {full[0]}{others} leaves no room for an answer in rows of {room:,} "
+                "tokens; "
                 'give a greater length or long="drop"'
             )
         if over:
             fate = "are dropped" if self.long == "drop" else "lose the end of their answer"
             filled = f", {len(full):,} of them by their prompt alone," if full else ""
-            note(f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} tokens{filled} and {fate}")
+            note(
+                f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} "
+                f"tokens{filled} and {fate}"
+            )
         fits = {n: len(chat.tokens) <= room for n, chat in enumerate(chats)}
         kept = {
-            n: chats[n] if whole else chats[n].cut(room) for n, whole in fits.items() if whole or self.long == "cut"
+            n: chats[n] if whole else chats[n].cut(room)
+            for n, whole in fits.items()
+            if whole or self.long == "cut"
         }
         if not kept:
             many = f"{over:,} of {len(chats):,} conversations"
@@ -116,11 +139,20 @@ class ChatRows:
 
     def batch(self, indices: np.ndarray) -> Batch:
         shape = len(indices), self.length + 1
-        kinds = {"loss_mask": np.float32, "prefix_mask": np.float32, "segment_ids": np.int32, "positions": np.int32}
-        batch = {"tokens": np.full(shape, self.pad, np.int32)} | {n: np.zeros(shape, k) for n, k in kinds.items()}
+        kinds = {
+            "loss_mask": np.float32,
+            "prefix_mask": np.float32,
+            "segment_ids": np.int32,
+            "positions": np.int32,
+        }
+        batch = {"tokens": np.full(shape, self.pad, np.int32)} | {
+            n: np.zeros(shape, k) for n, k in kinds.items()
+        }
         for row, number in enumerate(np.asarray(indices).tolist()):
             at = 0
-            for segment, member in enumerate(self.members[self.first[number] : self.first[number + 1]].tolist(), 1):
+            for segment, member in enumerate(
+                self.members[self.first[number] : self.first[number + 1]].tolist(), 1
+            ):
                 part = slice(self.starts[member], self.starts[member + 1])
                 learned = self.learned[part]
                 place = row, slice(at, at + len(learned))
@@ -144,36 +176,52 @@ class ChatRows:
         return list(self.answers)
 
     def questions(self) -> list[str]:
-        """What the user says before the first answer of each row, as it is written; the same errors."""
+        """What the user says before the first answer of each row, as it is written; the same
+        errors.
+        """
         self._check_single()
         return list(self.asked)
 
     def _check_single(self) -> None:
         if len(self) != len(self.answers):
             raise UserError(
-                "rows of several conversations have no answer each: judge a held-out split, or packed=False"
+                "rows of several conversations have no answer each: judge a held-out split, or "
+                "packed=False"
             )
 
 
 def chat_dataset(
-    parts: Mapping[str, Sequence[Record]], codec: Any, template: Template, layout: ChatLayout, cache: str | None
+    parts: Mapping[str, Sequence[Record]],
+    codec: Any,
+    template: Template,
+    layout: ChatLayout,
+    cache: str | None,
 ) -> Dataset:
-    """The ``Dataset`` of conversations. A codec without a vocabulary is fitted to the text of "train".
+    """The ``Dataset`` of conversations. A codec without a vocabulary is fitted to the text of
+    "train".
 
-    Batches hold ``tokens`` int32 [B, T + 1], ``loss_mask`` float32 [B, T + 1], 1 for what the assistant says and the
-    end after it, and ``prefix_mask`` float32 [B, T + 1], 1 for the prompt of the first answer. Packed ones have
-    ``segment_ids`` and ``positions`` int32 [B, T + 1], too.
+    Batches hold ``tokens`` int32 [B, T + 1], ``loss_mask`` float32 [B, T + 1], 1 for what the
+    assistant says and the end after it, and ``prefix_mask`` float32 [B, T + 1], 1 for the prompt of
+    the first answer. Packed ones have ``segment_ids`` and ``positions`` int32 [B, T + 1], too.
 
     Raises:
-      UserError: a conversation without an answer, text outside the vocabulary, or a codec without an end.
+      UserError: a conversation without an answer, text outside the vocabulary, or a codec without
+        an end.
     """
     texts = {part: _texts(part, records, template) for part, records in parts.items()}
     codec = fit_codec(codec, texts["train"], cache_folder(cache))
     if template.end(codec) is None:
         if codec.end is not None:
-            raise UserError("the chat template must write a special token of the tokenizer after an answer: it ends it")
-        raise UserError("the codec of conversations needs a token for the end: it tells when an answer is over")
-    splits = {part: _rows(part, records, codec, template, layout) for part, records in parts.items()}
+            raise UserError(
+                "the chat template must write a special token of the tokenizer after an answer: it "
+                "ends it"
+            )
+        raise UserError(
+            "the codec of conversations needs a token for the end: it tells when an answer is over"
+        )
+    splits = {
+        part: _rows(part, records, codec, template, layout) for part, records in parts.items()
+    }
     shape = (layout.length + 1,)
     token_bytes = codec.token_bytes
     spec = Spec(
@@ -190,7 +238,10 @@ def chat_dataset(
     told = ChatCodec(codec, template)
     contents = [f"{part} {text.fingerprint}" for part, text in sorted(texts.items())]
     return Dataset(
-        splits, spec, told, digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(told)))
+        splits,
+        spec,
+        told,
+        digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(told))),
     )
 
 
@@ -200,11 +251,17 @@ def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTe
     return StoredTexts(f"the conversations of {part}", documents)
 
 
-def _rows(part: str, records: Sequence[Record], codec: Any, template: Template, layout: ChatLayout) -> ChatRows:
+def _rows(
+    part: str, records: Sequence[Record], codec: Any, template: Template, layout: ChatLayout
+) -> ChatRows:
     found = layout.fitting(records, codec, template, part)
     chats = list(found.values())
     sizes = np.array([len(chat.tokens) for chat in chats], np.int64)
-    row = best_fit(sizes, layout.length + 1) if layout.packed and part == "train" else np.arange(len(chats))
+    row = (
+        best_fit(sizes, layout.length + 1)
+        if layout.packed and part == "train"
+        else np.arange(len(chats))
+    )
     members = np.argsort(row, kind="stable")
     return ChatRows(
         np.concatenate([chat.tokens for chat in chats]),

@@ -13,11 +13,21 @@ from genjax.data.text.codecs import NOTHING, Unencodable, WritesText, cut_at_end
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
-__all__ = ["ChatCodec", "ChatTemplate", "Conversation", "Template", "Turn", "conversation", "whole_text"]
+__all__ = [
+    "ChatCodec",
+    "ChatTemplate",
+    "Conversation",
+    "Template",
+    "Turn",
+    "conversation",
+    "whole_text",
+]
 
 
 class Template(Protocol):
-    """What all chat templates promise: ``ChatTemplate`` and ``genjax.data.chat.jinja.JinjaTemplate``."""
+    """What all chat templates promise: ``ChatTemplate`` and
+    ``genjax.data.chat.jinja.JinjaTemplate``.
+    """
 
     @property
     def user(self) -> str:
@@ -119,7 +129,8 @@ class ChatTemplate:
         return ids
 
     def conversation(self, codec: Any, turns: tuple[Turn, ...]) -> Conversation:
-        """Turns in tokens; each piece is encoded for itself, so that a prompt is the same with and without its answer.
+        """Turns in tokens; each piece is encoded for itself, so that a prompt is the same with and
+        without its answer.
 
         Raises:
           Unencodable: text outside the vocabulary.
@@ -182,16 +193,22 @@ class ChatCodec(AroundText):
         return self.template.ends(self.tokens) or ends_of(self.tokens)
 
     def as_prompt(self, text: str) -> np.ndarray:
-        """The tokens [N] of a turn of the user's and of what an answer follows, without the codec's start."""
+        """The tokens [N] of a turn of the user's and of what an answer follows, without the
+        codec's start.
+        """
         return self.template.prompt_tokens(self.tokens, (Turn(self.template.user, text),))
 
     def whole_prompt(self, text: str) -> np.ndarray:
-        """``as_prompt`` with the codec's start before it, where the template leaves it to the codec."""
+        """``as_prompt`` with the codec's start before it, where the template leaves it to the
+        codec.
+        """
         lead = [self.tokens.start] if self.template.starts(self.tokens) else []
         return np.concatenate([np.array(lead, np.int32), self.as_prompt(text)])
 
     def until_end(self, ids: np.ndarray) -> np.ndarray:
-        """The tokens [M] of a sample ids [N] without the ends after it; one within ends a turn of its prompt."""
+        """The tokens [M] of a sample ids [N] without the ends after it; one within ends a turn
+        of its prompt.
+        """
         return ids[: 1 + int(np.flatnonzero(~np.isin(ids, (*self.ends, NOTHING))).max(initial=-1))]
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
@@ -211,9 +228,14 @@ def before_end(codec: Any, ids: np.ndarray) -> np.ndarray:
 
 
 def _check_said(template: Template, turns: tuple[Turn, ...], where: str) -> None:
-    """Refuse a conversation whose assistant says nothing, or not the last word, with a ``UserError``."""
+    """Refuse a conversation whose assistant says nothing, or not the last word, with a
+    ``UserError``.
+    """
     if not turns or turns[-1].role != template.assistant:
-        raise UserError(f"{where} does not end with a turn of the {template.assistant}'s: there is no answer to learn")
+        raise UserError(
+            f"{where} does not end with a turn of the {template.assistant}'s: there is no answer "
+            "to learn"
+        )
     if not all(text.strip() for role, text in turns if role == template.assistant):
         raise UserError(f"{where} has an empty response")
 
@@ -225,7 +247,8 @@ def whole_text(template: Template, turns: tuple[Turn, ...], where: str) -> str:
       where: the record, for messages.
 
     Raises:
-      UserError: the assistant says nothing, or not the last word, or the template has no form for it.
+      UserError: the assistant says nothing, or not the last word, or the template has no form for
+        it.
     """
     _check_said(template, turns, where)
     try:
@@ -234,7 +257,9 @@ def whole_text(template: Template, turns: tuple[Turn, ...], where: str) -> str:
         raise UserError(f"{where}: {error}", error.field) from None
 
 
-def conversation(codec: Any, template: Template, turns: tuple[Turn, ...], where: str) -> Conversation:
+def conversation(
+    codec: Any, template: Template, turns: tuple[Turn, ...], where: str
+) -> Conversation:
     """Turns in tokens, as the template has them.
 
     Args:
@@ -242,8 +267,8 @@ def conversation(codec: Any, template: Template, turns: tuple[Turn, ...], where:
       where: the record, for messages.
 
     Raises:
-      UserError: the assistant says nothing, or not the last word, the template has no form for it, or text is outside
-        the vocabulary.
+      UserError: the assistant says nothing, or not the last word, the template has no form for it,
+        or text is outside the vocabulary.
     """
     _check_said(template, turns, where)
     tokens = codec.tokens if isinstance(codec, ChatCodec) else codec

@@ -1,9 +1,11 @@
-"""Image augmentations, for `Experiment.augment`: each is a frozen dataclass, called as `augment(key, batch) -> batch`.
+"""Image augmentations, for `Experiment.augment`: each is a frozen dataclass, called as
+`augment(key, batch) -> batch`.
 
-A batch holds `image` [B, H, W, C] float32 in [-1, 1], and so does what comes back, with all other entries as they were.
-Every example gets its own draw. A strength of 0 (`prob`, `padding`, `degrees`, `size`, `alpha`, the four of `Color`)
-switches an augmentation off, on the command line too: `--augment.0.padding 0`. All run in the compiled step, in forms
-that are cheap on a CPU as well.
+A batch holds `image` [B, H, W, C] float32 in [-1, 1], and so does what comes back, with all other
+entries as they were. Every example gets its own draw. A strength of 0 (`prob`, `padding`,
+`degrees`, `size`, `alpha`, the four of `Color`) switches an augmentation off, on the command line
+too: `--augment.0.padding 0`. All run in the compiled step, in forms that are cheap on a CPU as
+well.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class Crop(_PerImage):
 
     Attributes:
         padding: Pixels on each side, fewer than the picture has.
-        mode: What they hold: the picture mirrored at its outermost pixels, those pixels repeated, or `fill`.
+        mode: What they hold: the picture mirrored at its outermost pixels, those pixels repeated,
+          or `fill`.
         fill: In model space; -1 is black.
     """
 
@@ -98,7 +101,9 @@ class Crop(_PerImage):
 
     def check(self, height: int, width: int, channels: int) -> None:
         if self.padding >= min(height, width):
-            raise UserError(f"Crop.padding {self.padding} is too much for images of {height}x{width} pixels")
+            raise UserError(
+                f"Crop.padding {self.padding} is too much for images of {height}x{width} pixels"
+            )
 
     def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
         around = ((self.padding, self.padding), (self.padding, self.padding), (0, 0))
@@ -131,24 +136,36 @@ class Rotate(_PerImage):
 
     def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
         largest = math.radians(self.degrees)
-        return rotate_image(image, jax.random.uniform(key, (), minval=-largest, maxval=largest), self.mode, self.fill)
+        return rotate_image(
+            image,
+            jax.random.uniform(key, (), minval=-largest, maxval=largest),
+            self.mode,
+            self.fill,
+        )
 
 
 def rotate_image(
     image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge", fill: float = -1.0
 ) -> jax.Array:
-    """An image [H, W, C] turned about its centre, counter-clockwise by `angle` in radians, between pixels bilinear.
+    """An image [H, W, C] turned about its centre, counter-clockwise by `angle` in radians, between
+    pixels bilinear.
 
-    `dm_pix.rotate` gives the same but interpolates between channels as well, and is 50 to 150 times slower on a CPU.
+    `dm_pix.rotate` gives the same but interpolates between channels as well, and is 50 to 150 times
+    slower on a CPU.
     """
     height, width, _ = image.shape
     y = jnp.arange(height)[:, None] - (height - 1) / 2  # [H, 1]
     x = jnp.arange(width)[None] - (width - 1) / 2  # [1, W]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
-    if mode == "constant":  # a border to repeat, which is cheaper than asking of each neighbour whether it is outside
+    if (
+        mode == "constant"
+    ):  # a border to repeat, which is cheaper than asking of each neighbour whether it is outside
         image = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=fill)
     middle = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
-    origin = [cos * y + sin * x + middle[0], cos * x - sin * y + middle[1]]  # of each pixel, 2 x [H, W]
+    origin = [
+        cos * y + sin * x + middle[0],
+        cos * x - sin * y + middle[1],
+    ]  # of each pixel, 2 x [H, W]
 
     def turn(channel: jax.Array) -> jax.Array:
         return jax.scipy.ndimage.map_coordinates(channel, origin, order=1, mode="nearest")
@@ -163,8 +180,10 @@ class Color(_PerImage):
 
     Attributes:
         brightness: The largest amount that is added or taken away, up to 1.
-        contrast: Differences from the mean of each channel are multiplied by 1 - contrast to 1 + contrast; up to 1.
-        saturation: That of HSV is multiplied by 1 - saturation to 1 + saturation, up to 1; of RGB images only.
+        contrast: Differences from the mean of each channel are multiplied by 1 - contrast to 1 +
+          contrast; up to 1.
+        saturation: That of HSV is multiplied by 1 - saturation to 1 + saturation, up to 1; of RGB
+          images only.
         hue: The largest shift, in turns of the colour circle, up to 0.5; of RGB images only.
     """
 
@@ -184,7 +203,9 @@ class Color(_PerImage):
     def check(self, height: int, width: int, channels: int) -> None:
         for name in ("saturation", "hue"):
             if getattr(self, name) and channels != 3:
-                raise UserError(f"Color.{name} is for images of 3 channels, not {channels}; 0 switches it off")
+                raise UserError(
+                    f"Color.{name} is for images of 3 channels, not {channels}; 0 switches it off"
+                )
 
     def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
         keys = jax.random.split(key, 4)
@@ -193,9 +214,13 @@ class Color(_PerImage):
             unit = dm_pix.random_brightness(keys[0], unit, self.brightness)
         if self.contrast:
             unit = dm_pix.random_contrast(keys[1], unit, 1 - self.contrast, 1 + self.contrast)
-        if self.saturation or self.hue:  # both in one passage to HSV, which costs more than all the rest
+        if (
+            self.saturation or self.hue
+        ):  # both in one passage to HSV, which costs more than all the rest
             hue, saturation, value = jnp.moveaxis(dm_pix.rgb_to_hsv(jnp.clip(unit, 0, 1)), -1, 0)
-            saturation *= jax.random.uniform(keys[2], (), minval=1 - self.saturation, maxval=1 + self.saturation)
+            saturation *= jax.random.uniform(
+                keys[2], (), minval=1 - self.saturation, maxval=1 + self.saturation
+            )
             hue += jax.random.uniform(keys[3], (), minval=-self.hue, maxval=self.hue)
             unit = dm_pix.hsv_to_rgb(jnp.stack([hue, jnp.clip(saturation, 0, 1), value], axis=-1))
         return jnp.clip(2 * unit - 1, -1, 1)
@@ -203,7 +228,8 @@ class Color(_PerImage):
 
 @checks.frozen
 class Cutout(_PerImage):
-    """Blanks a square whose centre is any pixel, so that it is smaller at the borders (https://arxiv.org/abs/1708.04552).
+    """Blanks a square whose centre is any pixel, so that it is smaller at the borders
+    (https://arxiv.org/abs/1708.04552).
 
     Attributes:
         size: Pixels along a side, no more than the picture has.
@@ -226,14 +252,18 @@ class Cutout(_PerImage):
 
     def check(self, height: int, width: int, channels: int) -> None:
         if self.size > min(height, width):
-            raise UserError(f"Cutout.size {self.size} is too much for images of {height}x{width} pixels")
+            raise UserError(
+                f"Cutout.size {self.size} is too much for images of {height}x{width} pixels"
+            )
 
     def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
         whether, at_row, at_column = jax.random.split(key, 3)
         height, width, _ = image.shape
         rows = self._covered(at_row, height)[:, None, None]
         columns = self._covered(at_column, width)[None, :, None]
-        return jnp.where(rows & columns & jax.random.bernoulli(whether, self.prob), self.fill, image)
+        return jnp.where(
+            rows & columns & jax.random.bernoulli(whether, self.prob), self.fill, image
+        )
 
     def _covered(self, key: jax.Array, length: int) -> jax.Array:
         """Which of the pixels along one side, bool [length]."""
@@ -244,15 +274,17 @@ class Cutout(_PerImage):
 
 @checks.frozen
 class Mixup:
-    """Mixes each image with that of another example, x + w (other - x) with 1 - w drawn from Beta(alpha, alpha).
+    """Mixes each image with that of another example, x + w (other - x) with 1 - w drawn from
+    Beta(alpha, alpha).
 
-    The others are a permutation of the batch, on several devices of that of each device; every example has its own w. A
-    batch with `label` comes back with `other_label` [B] int32, that of the other example, and `other_weight` [B]
-    float32, the w. An example under mask 0 is mixed into no other: that w is 0. https://arxiv.org/abs/1710.09412
+    The others are a permutation of the batch, on several devices of that of each device; every
+    example has its own w. A batch with `label` comes back with `other_label` [B] int32, that of the
+    other example, and `other_weight` [B] float32, the w. An example under mask 0 is mixed into no
+    other: that w is 0. https://arxiv.org/abs/1710.09412
 
     Attributes:
-        alpha: Small for mixtures that are nearly one of the two. With 0 nothing is mixed; the two entries are there all
-            the same, the example's own label with weight 0.
+        alpha: Small for mixtures that are nearly one of the two. With 0 nothing is mixed; the two
+            entries are there all the same, the example's own label with weight 0.
     """
 
     alpha: float = 0.2
@@ -268,7 +300,10 @@ class Mixup:
         """
         image = _get_image(self, batch)
         if "other_label" in batch:
-            raise UserError("Mixup found other_label in the batch: a second Mixup would lose the labels of the first")
+            raise UserError(
+                "Mixup found other_label in the batch: a second Mixup would lose the labels of the "
+                "first"
+            )
         size = len(image)
         other, weight = jnp.arange(size), jnp.zeros(size)
         if self.alpha:
@@ -278,7 +313,11 @@ class Mixup:
             if "mask" in batch:
                 weight = jnp.where(batch["mask"][other] > 0, weight, 0)
             image = image + weight[:, None, None, None] * (image[other] - image)
-        labels = {"other_label": batch["label"][other], "other_weight": weight} if "label" in batch else {}
+        labels = (
+            {"other_label": batch["label"][other], "other_weight": weight}
+            if "label" in batch
+            else {}
+        )
         return {**batch, "image": image, **labels}
 
 
@@ -286,7 +325,8 @@ def _get_image(augmentation: Any, batch: Batch) -> jax.Array:
     if "image" not in batch:
         name = type(augmentation).__name__
         raise UserError(
-            f"{name} is for images, and a batch of these data holds {', '.join(sorted(batch)) or 'nothing'}"
+            f"{name} is for images, and a batch of these data holds "
+            f"{', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["image"]
 

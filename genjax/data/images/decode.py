@@ -1,4 +1,6 @@
-"""Image files to arrays: whatever Pillow decodes by itself becomes grey or RGB uint8 of one size."""
+"""Image files to arrays: whatever Pillow decodes by itself becomes grey or RGB uint8 of one
+size.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,11 @@ def formats() -> tuple[str, ...]:
     """The formats that this Pillow decodes by itself, the usual ones first."""
     Image.init()
     built = set(features.get_supported())
-    found = (name for name in Image.OPEN if name not in NOT_DECODED and DECODERS.get(name, "pil") in built)
+    found = (
+        name
+        for name in Image.OPEN
+        if name not in NOT_DECODED and DECODERS.get(name, "pil") in built
+    )
     usual = {name: place for place, name in enumerate(("PNG", "JPEG"))}
     return tuple(sorted(found, key=lambda name: (usual.get(name, 2), Image.OPEN[name][1] is None)))
 
@@ -78,14 +84,17 @@ def formats() -> tuple[str, ...]:
 def suffixes() -> frozenset[str]:
     """The suffixes, in small letters, of the files that ``decode`` may read."""
     known = {*formats(), "MPO"}  # several JPEGs in one file
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+    return frozenset(
+        suffix for suffix, name in Image.registered_extensions().items() if name in known
+    )
 
 
 def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.ndarray:
     """The pixels uint8 [H, W, C] of an image file.
 
-    Turned upright as its EXIF tag says, transparency laid on white, 16 bits reduced to 8, the first frame of
-    an animation. ``size`` (H, W) resizes with antialiasing to cover it and cuts the middle out.
+    Turned upright as its EXIF tag says, transparency laid on white, 16 bits reduced to 8, the first
+    frame of an animation. ``size`` (H, W) resizes with antialiasing to cover it and cuts the middle
+    out.
 
     Raises:
       Exception: of many types, as Pillow's readers do; ValueError for too many pixels and numbers
@@ -107,7 +116,9 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The pixels uint8 [H, W, C] resized with antialiasing to cover ``size`` (H, W), the middle cut out."""
+    """The pixels uint8 [H, W, C] resized with antialiasing to cover ``size`` (H, W), the
+    middle cut out.
+    """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     resized = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
     return np.asarray(resized).reshape(*size, pixels.shape[-1])
@@ -132,7 +143,9 @@ def header(content: bytes) -> Header:
             _load(image)
     quarter = turned and _orientation(image) >= 5
     width, height = image.size
-    return Header((width, height) if quarter else (height, width), image.mode not in GREY_MODES, animated)
+    return Header(
+        (width, height) if quarter else (height, width), image.mode not in GREY_MODES, animated
+    )
 
 
 def check_size(size: tuple[int, int] | None) -> None:
@@ -147,7 +160,8 @@ def note(text: str) -> None:
 
 
 def _opened(content: bytes) -> Image.Image:
-    """``Image.open`` among ``formats`` alone, with a bound that names the size and without warnings.
+    """``Image.open`` among ``formats`` alone, with a bound that names the size and without
+    warnings.
 
     Raises:
       UnidentifiedImageError: none of them.
@@ -167,7 +181,9 @@ def _opened(content: bytes) -> Image.Image:
             raise _cut(error) from error
         width, height = image.size
         if width * height > PIXELS:
-            raise ValueError(f"it has {height:,}x{width:,} pixels, more than the {PIXELS:,} that are read")
+            raise ValueError(
+                f"it has {height:,}x{width:,} pixels, more than the {PIXELS:,} that are read"
+            )
         # these hold 16 bits at most, which some versions of Pillow call "I"
         sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
         if image.mode in ("I", "F") and not sixteen:
@@ -185,7 +201,9 @@ def _uncovered(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey, RGB or another mode that Pillow converts to them, of a loaded image; nothing in it is transparent."""
+    """Grey, RGB or another mode that Pillow converts to them, of a loaded image; nothing in it
+    is transparent.
+    """
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion clips
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
         values = np.asarray(image)
@@ -218,7 +236,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_end(content: bytes) -> bool:
-    """Whether the end of a JPEG's picture is there; what follows it, such as the film of a motion photo, may."""
+    """Whether the end of a JPEG's picture is there; what follows it, such as the film of a
+    motion photo, may.
+    """
     at = 2
     while found := MARKER.search(content, at):
         at, marker = found.end(), found[1][0]
@@ -231,7 +251,9 @@ def _has_end(content: bytes) -> bool:
 
 def _load(image: Image.Image) -> None:
     """Decode an image, of those of which Pillow warns one at a time."""
-    warned = image.width * image.height > (Image.MAX_IMAGE_PIXELS or PIXELS) or image.format in WARNING
+    warned = (
+        image.width * image.height > (Image.MAX_IMAGE_PIXELS or PIXELS) or image.format in WARNING
+    )
     try:
         with _quietly() if warned else contextlib.nullcontext():
             image.load()

@@ -1,4 +1,6 @@
-"""What sources of files share: which files a folder holds, the labels that their folders are, the held-out ones."""
+"""What sources of files share: which files a folder holds, the labels that their folders are,
+the held-out ones.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,8 @@ def list_files(
     classes: bool = True,
     closed: bool = False,
 ) -> list[str]:
-    """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every system; no hidden ones.
+    """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every
+    system; no hidden ones.
 
     One line says how many others there are, and of which kinds.
 
@@ -151,7 +154,9 @@ def list_files(
       UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is no folder" if root.exists() else f"there is no folder {root}", str(root))
+        raise UserError(
+            f"{root} is no folder" if root.exists() else f"there is no folder {root}", str(root)
+        )
     names: list[str] = []
     linked = False
     loops: set[str] = set()
@@ -171,7 +176,11 @@ def list_files(
         raise UserError(f"{root} holds no {things}{known}{instead}", str(root))
     tops = {name.split("/")[0] for name in names if "/" in name}
     if classes and all("/" in name for name in names):
-        there = {entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name)}
+        there = {
+            entry.name
+            for entry in os.scandir(root)
+            if entry.is_dir() and not _is_hidden(entry.name)
+        }
         for top in sorted((there | set(passed)) - tops - loops - {""}):
             what = told(passed[top]) or "it is empty"
             raise UserError(
@@ -182,12 +191,16 @@ def list_files(
     note_passed_over(str(root), len(names), counts)
     twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
     if twice:
-        note(f"{root}: links give {twice:,} files a second name; one of the two may be held out, the other trained on")
+        note(
+            f"{root}: links give {twice:,} files a second name; one of the two may be held out, "
+            "the other trained on"
+        )
     return sorted(names)
 
 
 def fitting(root: Path, pattern: str) -> Fitting:
-    """The files below a folder that fit a pattern such as "books/*.txt.gz" or "**/*.png", links followed.
+    """The files below a folder that fit a pattern such as "books/*.txt.gz" or "**/*.png", links
+    followed.
 
     Hidden ones fit where a part of the pattern starts with ".".
 
@@ -199,7 +212,9 @@ def fitting(root: Path, pattern: str) -> Fitting:
 
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     pattern = "/".join(parts)
-    plain = next((place for place, part in enumerate(parts[:-1]) if MAGIC.search(part)), len(parts) - 1)
+    plain = next(
+        (place for place, part in enumerate(parts[:-1]) if MAGIC.search(part)), len(parts) - 1
+    )
     below = "/".join(parts[:plain])
     found = Fitting([], [], [], [])
     if not parts:
@@ -229,12 +244,17 @@ def fitting(root: Path, pattern: str) -> Fitting:
 def told(counts: Mapping[str, int]) -> str:
     """How many there are of each kind, the most first, such as "2 .txt, 1 broken link"."""
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{count:,} {PLURAL.get(kind, kind) if count > 1 else kind}" for kind, count in order[:KINDS]]
+    shown = [
+        f"{count:,} {PLURAL.get(kind, kind) if count > 1 else kind}"
+        for kind, count in order[:KINDS]
+    ]
     rest = sum(count for _, count in order[KINDS:])
     return ", ".join([*shown, f"{rest:,} of other kinds"] if rest else shown)
 
 
-def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()) -> None:
+def note_passed_over(
+    title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()
+) -> None:
     """One line about the files that are skipped, if any are.
 
     Args:
@@ -245,12 +265,18 @@ def note_passed_over(title: str, taken: int, counts: Mapping[str, int], recased:
     """
     over = sum(counts.values())
     if over:
-        hint = f"; {len(recased):,} would fit in other capitals, such as {min(recased)}" if recased else ""
+        hint = (
+            f"; {len(recased):,} would fit in other capitals, such as {min(recased)}"
+            if recased
+            else ""
+        )
         note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}{hint}")
 
 
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
-    """(labels [N] int32, classes) where the folders directly under the root are classes, else Nones."""
+    """(labels [N] int32, classes) where the folders directly under the root are classes, else
+    Nones.
+    """
     tops = [name.split("/")[0] if "/" in name else None for name in names]
     found = [spelt_alike(top) for top in tops if top is not None]
     if None in tops or len(set(found)) < 2:
@@ -259,13 +285,17 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
 
 
 def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
-    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelled otherwise are the same."""
+    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelled
+    otherwise are the same.
+    """
     alike = [spelt_alike(word) for word in words]
     number = {word: i for i, word in enumerate(sorted(set(alike)))}
     return np.array([number[word] for word in alike], np.int32), len(number)
 
 
-def split_rows(root: str, names: Sequence[str], fraction: float, things: str) -> dict[str, np.ndarray]:
+def split_rows(
+    root: str, names: Sequence[str], fraction: float, things: str
+) -> dict[str, np.ndarray]:
     """Rows [M] of "train" and, unless ``fraction`` is 0, of "test".
 
     The choice depends on each file's path below the root, so adding files moves no other.
@@ -286,7 +316,9 @@ def split_rows(root: str, names: Sequence[str], fraction: float, things: str) ->
 
 
 def _hash_position(name: str) -> float:
-    """Where a file falls in [0, 1), by its path alone; accents spelled alike on every file system."""
+    """Where a file falls in [0, 1), by its path alone; accents spelled alike on every file
+    system.
+    """
     return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
 
 
@@ -306,9 +338,13 @@ def _is_hidden(name: str) -> bool:
 
 
 def _top(entry: Entry) -> str:
-    """The folder directly under the root that an entry is in, or that it would be; "" for a file of the root."""
+    """The folder directly under the root that an entry is in, or that it would be; "" for a
+    file of the root.
+    """
     top, _, rest = entry.name.partition("/")
-    folder = entry.fault in (UNREADABLE, MANY) or (entry.fault in (BROKEN, OUTSIDE) and not PurePosixPath(top).suffix)
+    folder = entry.fault in (UNREADABLE, MANY) or (
+        entry.fault in (BROKEN, OUTSIDE) and not PurePosixPath(top).suffix
+    )
     return top if rest or folder else ""
 
 
@@ -317,4 +353,6 @@ def check_name(path: str) -> None:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"the name of the file {path!r} is not in UTF-8: rename it", repr(path)) from error
+        raise UserError(
+            f"the name of the file {path!r} is not in UTF-8: rename it", repr(path)
+        ) from error

@@ -1,7 +1,8 @@
-"""What changes about the data while a run learns: the batches of a step, or the order of the examples.
+"""What changes about the data while a run learns: the batches of a step, or the order of the
+examples.
 
-Learning what is easy first: Bengio et al., Curriculum Learning, ICML 2009. Competence: Platanios et al., arXiv
-1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
+Learning what is easy first: Bengio et al., Curriculum Learning, ICML 2009. Competence: Platanios et
+al., arXiv 1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ OF_TOKENS = frozenset(
 
 
 class Curriculum(Protocol):
-    """Frozen dataclasses, as written in configs. Who inherits overrides what it changes: the rest has defaults.
+    """Frozen dataclasses, as written in configs. Who inherits overrides what it changes: the rest
+    has defaults.
 
-    ``changes_batches`` says whether it changes what an example looks like, not only which ones come. A curriculum that
-    orders the examples has a ``score`` of ``genjax.data.order.difficulty``: it is computed for each training example before
-    the first step and kept with the run.
+    ``changes_batches`` says whether it changes what an example looks like, not only which ones
+    come. A curriculum that orders the examples has a ``score`` of ``genjax.data.order.difficulty``:
+    it is computed for each training example before the first step and kept with the run.
     """
 
     changes_batches: ClassVar[bool] = True
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """The first steps of the stages that differ in the shapes of batches; all are traced before the first step."""
+        """The first steps of the stages that differ in the shapes of batches; all are traced
+        before the first step.
+        """
         return (0,)
 
     @property
@@ -49,11 +53,15 @@ class Curriculum(Protocol):
         """Refuse a family that would not follow it, with a ``UserError``."""
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """The batch of step ``step`` (the first is 0) on the host, before it is placed on the devices."""
+        """The batch of step ``step`` (the first is 0) on the host, before it is placed on the
+        devices.
+        """
         return batch
 
     def ordering(self, scores: np.ndarray) -> Order:
-        """The order of training examples with these ``scores`` [N], requested where there is a ``score``."""
+        """The order of training examples with these ``scores`` [N], requested where there is a
+        ``score``.
+        """
         raise NotImplementedError
 
 
@@ -61,7 +69,8 @@ class Curriculum(Protocol):
 class Resolutions(Curriculum):
     """Images from low to high resolution, by the means of blocks of pixels.
 
-    Adds ``fade`` [B] to a batch: 0 at the first step of a stage, 1 after ``fade`` steps and in the first stage.
+    Adds ``fade`` [B] to a batch: 0 at the first step of a stage, 1 after ``fade`` steps and in the
+    first stage.
 
     Attributes:
       sizes: heights, rising; the last is that of the data.
@@ -96,22 +105,30 @@ class Resolutions(Curriculum):
         fade = 1.0 if stage == 0 or since >= self.fade else since / self.fade
         for size in self.sizes:
             if image.shape[1] % size or image.shape[2] * size % image.shape[1]:
-                raise UserError(f"images of {image.shape[1]}x{image.shape[2]} have no blocks that make {size} rows")
+                raise UserError(
+                    f"images of {image.shape[1]}x{image.shape[2]} have no blocks that make {size} "
+                    "rows"
+                )
         if self.sizes[-1] != image.shape[1]:
-            raise UserError(f"the last size of the curriculum is that of the data, {image.shape[1]}")
+            raise UserError(
+                f"the last size of the curriculum is that of the data, {image.shape[1]}"
+            )
         block = image.shape[1] // self.sizes[stage]
         if block > 1:
             rows, columns = image.shape[1] // block, image.shape[2] // block
-            image = image.reshape(-1, rows, block, columns, block, image.shape[-1]).mean((2, 4), dtype=np.float32)
+            image = image.reshape(-1, rows, block, columns, block, image.shape[-1]).mean(
+                (2, 4), dtype=np.float32
+            )
         return batch | {"image": image, "fade": np.full(len(image), fade, np.float32)}
 
 
 @checks.frozen
 class Lengths(Curriculum):
-    """Rows of tokens from short to long: a stage shows the beginnings of the rows (https://arxiv.org/abs/2108.06084).
+    """Rows of tokens from short to long: a stage shows the beginnings of the rows
+    (https://arxiv.org/abs/2108.06084).
 
-    The beginning of a row for T predictions is one for fewer: tokens, what weighs them and what tells documents apart
-    are cut alike, so a step has as many rows in every stage.
+    The beginning of a row for T predictions is one for fewer: tokens, what weighs them and what
+    tells documents apart are cut alike, so a step has as many rows in every stage.
 
     Attributes:
       lengths: predictions in a row, rising; the last is that of the data.
@@ -140,7 +157,9 @@ class Lengths(Curriculum):
         whole = batch["tokens"].shape[1]
         if self.lengths[-1] != whole - 1:
             raise UserError(f"the last length of the curriculum is that of the data, {whole - 1}")
-        length = self.lengths[max(stage for stage, start in enumerate(self.starts) if step >= start)]
+        length = self.lengths[
+            max(stage for stage, start in enumerate(self.starts) if step >= start)
+        ]
         return {name: x[:, : length + 1] if name in OF_TOKENS else x for name, x in batch.items()}
 
 
@@ -148,8 +167,8 @@ class Lengths(Curriculum):
 class NoiseLevels(Curriculum):
     """A diffusion learns at some noise levels first, by default the noisy half, which are easier.
 
-    Adds ``logsnr`` [B, 2] float32 to a batch, the least and the largest log-SNR of the step. The limits move on a line;
-    ends that the process does not reach are not limits.
+    Adds ``logsnr`` [B, 2] float32 to a batch, the least and the largest log-SNR of the step. The
+    limits move on a line; ends that the process does not reach are not limits.
 
     Attributes:
       first: the least and the largest log-SNR at step 0.
@@ -164,15 +183,22 @@ class NoiseLevels(Curriculum):
     def __post_init__(self) -> None:
         for name, limits in (("first", self.first), ("last", self.last)):
             if len(limits) != 2 or not limits[0] < limits[1]:
-                raise UserError(f"curriculum.{name} is a least and a largest log-SNR, unlike {limits}")
+                raise UserError(
+                    f"curriculum.{name} is a least and a largest log-SNR, unlike {limits}"
+                )
         checks.at_least(self, 1, "steps")
 
     def check(self, family: Any) -> None:
         within = getattr(family, "diffusion", family)  # of a LatentDiffusion
         if not hasattr(within, "process"):
-            raise UserError(f"a curriculum of noise levels is for a diffusion, not for a {type(family).__name__}")
+            raise UserError(
+                "a curriculum of noise levels is for a diffusion, not for a "
+                f"{type(family).__name__}"
+            )
         if within.weighting == "likelihood":
-            raise UserError('the bound of weighting="likelihood" is of all noise levels: no curriculum of them')
+            raise UserError(
+                'the bound of weighting="likelihood" is of all noise levels: no curriculum of them'
+            )
 
     def __call__(self, step: int, batch: Batch) -> Batch:
         part = min(step / self.steps, 1.0)
@@ -182,14 +208,17 @@ class NoiseLevels(Curriculum):
 
 @checks.frozen
 class ByDifficulty(Curriculum):
-    """Examples are drawn evenly from the easiest share of them, which grows to the whole (arXiv 1903.09848).
+    """Examples are drawn evenly from the easiest share of them, which grows to the whole (arXiv
+    1903.09848).
 
-    While the share is below 1, an example is drawn with replacement by a random word keyed by (seed, position). From
-    then on the order is that of a run without a curriculum at that position, each example once an epoch.
+    While the share is below 1, an example is drawn with replacement by a random word keyed by
+    (seed, position). From then on the order is that of a run without a curriculum at that position,
+    each example once an epoch.
 
     Attributes:
       score: of ``genjax.data.order.difficulty``; equal scores keep the order of the split.
-      pacing: of ``genjax.data.order.pacing``, the share that may be drawn at a step; one that starts at 1 leaves the order.
+      pacing: of ``genjax.data.order.pacing``, the share that may be drawn at a step; one that
+        starts at 1 leaves the order.
       order: "easy_first", or "hard_first" for the share with the largest scores.
     """
 
@@ -224,7 +253,9 @@ class Paced:
             return plain
         open_to = np.maximum(np.ceil(share * size), 1).astype(np.uint64)
         words = raw_bits(seed, DRAWN, count, first=position)
-        drawn = ((words >> np.uint64(32)) * open_to) >> np.uint64(32)  # the upper half of a word, scaled to the share
+        drawn = ((words >> np.uint64(32)) * open_to) >> np.uint64(
+            32
+        )  # the upper half of a word, scaled to the share
         return np.where(share < 1, self.ranking[drawn.astype(np.int64)], plain)
 
 
@@ -232,4 +263,7 @@ def _check_stages(name: str, stages: tuple[int, ...], steps: tuple[int, ...]) ->
     if not stages or list(stages) != sorted(set(stages)) or stages[0] < 1:
         raise UserError(f"{name} must rise from 1 or more, got {stages}", name)
     if len(steps) != len(stages) - 1 or any(number < 1 for number in steps):
-        raise UserError(f"steps must be one fewer than {name}, each at least 1, got {steps} for {stages}", "steps")
+        raise UserError(
+            f"steps must be one fewer than {name}, each at least 1, got {steps} for {stages}",
+            "steps",
+        )

@@ -9,7 +9,9 @@ import numpy as np
 
 from genjax.data.stream import permutation, raw_bits
 
-UNIT = 2**20  # proportions are whole numbers of so many parts, so that counts are exact on every machine
+UNIT = (
+    2**20
+)  # proportions are whole numbers of so many parts, so that counts are exact on every machine
 # Philox streams apart from the epochs, which count up from 0.
 ARRANGED = 2**63 + 2**34
 SEEDS = ARRANGED + 1
@@ -22,25 +24,30 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def round_weights(weights: np.ndarray) -> np.ndarray:
     """Weights [..., K], not negative, as whole numbers [..., K] int64 that add up to ``UNIT``."""
-    edges = np.rint(np.cumsum(weights, -1) / np.sum(weights, -1, keepdims=True) * UNIT).astype(np.int64)
+    edges = np.rint(np.cumsum(weights, -1) / np.sum(weights, -1, keepdims=True) * UNIT).astype(
+        np.int64
+    )
     edges[..., -1] = UNIT
     return np.diff(edges, axis=-1, prepend=0)
 
 
 @dataclass(frozen=True)
 class Blend:
-    """The order of a mixture: a pure function of (seed, position), whose cost does not grow with the position.
+    """The order of a mixture: a pure function of (seed, position), whose cost does not grow with
+    the position.
 
-    Of the examples before any step each of K parts has its due, the sum of its proportions so far, rounded: half an
-    example off at most of two parts, one of up to four, and half of one more each time that K doubles. For that the
-    parts are halved again and again: of the m examples of a group, as many are of its first half as this was due when
-    the group was due m, rounded. When that was is found by bisection in a table of sums for the steps in which
-    proportions change, and by a division after them. Within a step the parts come in random order. Each part is
-    shuffled again for each of its epochs, in which each of its examples comes once.
+    Of the examples before any step each of K parts has its due, the sum of its proportions so far,
+    rounded: half an example off at most of two parts, one of up to four, and half of one more each
+    time that K doubles. For that the parts are halved again and again: of the m examples of a
+    group, as many are of its first half as this was due when the group was due m, rounded. When
+    that was is found by bisection in a table of sums for the steps in which proportions change, and
+    by a division after them. Within a step the parts come in random order. Each part is shuffled
+    again for each of its epochs, in which each of its examples comes once.
 
     Attributes:
       sizes: examples of each part, which stand end to end.
-      units: proportions [S + 1, K] int64 at the steps, each row adding up to ``UNIT``; the last holds from step S on.
+      units: proportions [S + 1, K] int64 at the steps, each row adding up to ``UNIT``; the last
+        holds from step S on.
     """
 
     sizes: tuple[int, ...]
@@ -62,11 +69,16 @@ class Blend:
             epoch = rank // size
             for one in np.unique(epoch[part == number]):
                 here = (part == number) & (epoch == one)
-                result[here] = sum(self.sizes[:number]) + _order(int(seeds[number]), int(one), size)[rank[here] % size]
+                result[here] = (
+                    sum(self.sizes[:number])
+                    + _order(int(seeds[number]), int(one), size)[rank[here] % size]
+                )
         return result
 
     def counts(self, positions: np.ndarray, batch_size: int) -> np.ndarray:
-        """How many of the examples before each of ``positions`` [N] are of each part: [N, K] int64."""
+        """How many of the examples before each of ``positions`` [N] are of each part: [N, K]
+        int64.
+        """
         result = np.empty((len(positions), len(self.sizes)), np.int64)
 
         def divide(first: int, last: int, counts: np.ndarray) -> None:
@@ -82,12 +94,18 @@ class Blend:
         return result
 
     def _due(self, some: slice, group: slice, counts: np.ndarray, batch_size: int) -> np.ndarray:
-        """How many examples [N] of the parts ``some`` of a group are due when so many [N] of the whole group are."""
+        """How many examples [N] of the parts ``some`` of a group are due when so many [N] of
+        the whole group are.
+        """
         due, of_some = (batch_size * self._sums[:, parts].sum(1) for parts in (group, some))
         rate, rate_of_some = (self.units[:, parts].sum(1) for parts in (group, some))
         step = np.searchsorted(due, counts * UNIT, side="right") - 1
         whole, rest = np.divmod(counts * UNIT - due[step], np.maximum(rate[step], 1))
-        units = of_some[step] + whole * rate_of_some[step] + rest * rate_of_some[step] // np.maximum(rate[step], 1)
+        units = (
+            of_some[step]
+            + whole * rate_of_some[step]
+            + rest * rate_of_some[step] // np.maximum(rate[step], 1)
+        )
         return (units + UNIT // 2) // UNIT
 
     @functools.cached_property

@@ -1,6 +1,8 @@
-"""How fast a curriculum widens: the share of the training examples, the easiest, that may be drawn at a step.
+"""How fast a curriculum widens: the share of the training examples, the easiest, that may be drawn
+at a step.
 
-Competence: Platanios et al., arXiv 1903.09848. Stairs: Bengio et al., Curriculum Learning, ICML 2009.
+Competence: Platanios et al., arXiv 1903.09848. Stairs: Bengio et al., Curriculum Learning, ICML
+2009.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ class Pacing(Protocol):
     def __call__(self, step: np.ndarray) -> np.ndarray:
         """The share in (0, 1], float64 of the shape of ``step`` [...], the first of which is 0.
 
-        Of operations alone that are exact to the last bit everywhere, so that the order is the same on every machine.
+        Of operations alone that are exact to the last bit everywhere, so that the order is the same
+        on every machine.
         """
         ...
 
@@ -44,7 +47,9 @@ class StepPacing:
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         risen = np.minimum(np.asarray(step, np.int64) * self.stairs // self.steps, self.stairs)
-        return np.where(risen == self.stairs, 1.0, self.start + (1 - self.start) * (risen / self.stairs))
+        return np.where(
+            risen == self.stairs, 1.0, self.start + (1 - self.start) * (risen / self.stairs)
+        )
 
 
 @checks.frozen
@@ -68,7 +73,8 @@ class LinearPacing:
 
 @checks.frozen
 class RootPacing:
-    """sqrt(start^2 + (1 - start^2) step / steps): new examples come more slowly the more there are already.
+    """sqrt(start^2 + (1 - start^2) step / steps): new examples come more slowly the more there are
+    already.
 
     Attributes:
       start: the share at step 0.
@@ -83,7 +89,9 @@ class RootPacing:
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
         square = self.start * self.start
-        return np.where(step < self.steps, np.sqrt(square + (1 - square) * (step / self.steps)), 1.0)
+        return np.where(
+            step < self.steps, np.sqrt(square + (1 - square) * (step / self.steps)), 1.0
+        )
 
 
 def _check(start: float, steps: int) -> None:

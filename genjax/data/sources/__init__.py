@@ -1,4 +1,6 @@
-"""Where examples come from: each source is a frozen dataclass whose ``open()`` gives a ``Dataset``."""
+"""Where examples come from: each source is a frozen dataclass whose ``open()`` gives a
+``Dataset``.
+"""
 
 from genjax.data.sources.arithmetic import Arithmetic
 from genjax.data.sources.captioned import CaptionedShapes

@@ -1,4 +1,6 @@
-"""Sums, differences and products of whole numbers, written out: problems whose answers can be checked."""
+"""Sums, differences and products of whole numbers, written out: problems whose answers can be
+checked.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,18 @@ TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
 class Arithmetic:
     """Problems such as "12+7=" and their answers, "19".
 
-    The problems of an operation are all pairs of numbers of up to so many digits. Those of all operations are shuffled;
-    training problems are the first of them and test problems the last, so that no problem comes twice. Problem i of a
-    split and its answer depend on the seed and i alone, besides the digits and operations. Test answers are all right.
+    The problems of an operation are all pairs of numbers of up to so many digits. Those of all
+    operations are shuffled; training problems are the first of them and test problems the last, so
+    that no problem comes twice. Problem i of a split and its answer depend on the seed and i alone,
+    besides the digits and operations. Test answers are all right.
 
     Attributes:
       digits: of the largest numbers, 1 to 3.
       operations: some of "+", "-" and "*".
       size: training problems.
       test_size: test problems.
-      wrong: the probability that a training answer is wrong: it is off by 1 to 9, up or down, each as likely. A model
-        that imitates such answers perfectly is right with probability 1 - wrong.
+      wrong: the probability that a training answer is wrong: it is off by 1 to 9, up or down, each
+        as likely. A model that imitates such answers perfectly is right with probability 1 - wrong.
       seed: of the problems and of the wrong answers.
     """
 
@@ -65,7 +68,8 @@ class Arithmetic:
             raise UserError(
                 f"size and test_size must leave room: there are {self.problems:,} problems "
                 f"of {self.digits} digits and the operations {self.operations}, "
-                f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller size or more digits"
+                f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller "
+                "size or more digits"
             )
 
     @property
@@ -74,17 +78,24 @@ class Arithmetic:
         return len(self.operations) * 100**self.digits
 
     def open(self) -> Dataset:
-        """Batches as of ``chat_dataset``, a problem each: its prompt is the problem with "=", its response the answer.
-        The codec is a ``ChatCodec``, of which a person's prompt is a problem without "=".
+        """Batches as of ``chat_dataset``, a problem each: its prompt is the problem with "=", its
+        response the answer. The codec is a ``ChatCodec``, of which a person's prompt is a problem
+        without "=".
         """
         parts = {
             split: [
-                Record(f"problem {number:,} of {split}", (Turn("user", problem), Turn("assistant", answer)))
+                Record(
+                    f"problem {number:,} of {split}",
+                    (Turn("user", problem), Turn("assistant", answer)),
+                )
                 for number, (problem, answer) in enumerate(self.examples(split), 1)
             ]
             for split in ("train", "test")
         }
-        longest = 2 * self.digits + 2, max(2 * self.digits, self.digits + 2)  # a problem and its answer
+        longest = (
+            2 * self.digits + 2,
+            max(2 * self.digits, self.digits + 2),
+        )  # a problem and its answer
         return chat_dataset(parts, CODEC, TEMPLATE, ChatLayout(sum(longest) + 1), None)
 
     def examples(self, split: str) -> list[tuple[str, str]]:
@@ -109,12 +120,16 @@ class Arithmetic:
 
 
 def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """1 for each response that is the right answer to its problem, written as ``Arithmetic`` has it, and 0 for others.
+    """1 for each response that is the right answer to its problem, written as ``Arithmetic`` has
+    it, and 0 for others.
 
     Raises:
       UserError: a prompt is not a problem.
     """
-    return [float(response == _answer(prompt)) for prompt, response in zip(prompts, responses, strict=True)]
+    return [
+        float(response == _answer(prompt))
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
 
 
 def _answer(prompt: str) -> str:

@@ -68,9 +68,10 @@ COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS,
 class CaptionedShapes:
     """Pictures of one shape on black and a sentence about each, drawn when opened.
 
-    A picture has one of 240 combinations of shape, colour, place and size, and lies up to a pixel beside its place. One
-    combination in five occurs in the test split alone, though each two of its attributes occur together in training: a
-    model that draws them has understood the parts. Example i of a split depends on the seed and i alone.
+    A picture has one of 240 combinations of shape, colour, place and size, and lies up to a pixel
+    beside its place. One combination in five occurs in the test split alone, though each two of its
+    attributes occur together in training: a model that draws them has understood the parts. Example
+    i of a split depends on the seed and i alone.
 
     Attributes:
       size: training pictures.
@@ -91,29 +92,40 @@ class CaptionedShapes:
         checks.at_least(self, 0, "seed")
         checks.between(self, 12, 1024, "side")
         checks.check_size(
-            12.0 * (self.size + self.test_size) * self.side**2, f"pictures of {self.side} pixels a side", "size"
+            12.0 * (self.size + self.test_size) * self.side**2,
+            f"pictures of {self.side} pixels a side",
+            "size",
         )
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width], the embedded caption,
-        and ``label`` int32 [B], the shape."""
+        """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width],
+        the embedded caption, and ``label`` int32 [B], the shape.
+        """
         codec = ImageCodec(self.side, self.side, 3)
         arrays, scenes, captions = {}, {}, {}
         for split in ("train", "test"):
             scenes[split], captions[split] = zip(*self.examples(split), strict=True)
             label = np.array([SHAPES.index(scene.shape) for scene in scenes[split]], np.int32)
             arrays[split] = Arrays("image", render_scenes(scenes[split], self.side), label, codec)
-        vectors = {caption: self.text.embed(caption) for caption in {c for part in captions.values() for c in part}}
+        vectors = {
+            caption: self.text.embed(caption)
+            for caption in {c for part in captions.values() for c in part}
+        }
         data = dataset(arrays, classes=len(SHAPES), fingerprint=array_fingerprint(arrays))
         conditions = {split: np.stack([vectors[c] for c in captions[split]]) for split in captions}
         return replace(
             data,
-            splits={split: Captioned(data.splits[split], conditions[split], scenes[split]) for split in arrays},
+            splits={
+                split: Captioned(data.splits[split], conditions[split], scenes[split])
+                for split in arrays
+            },
             spec=replace(data.spec, condition=self.text.width),
             fingerprint=digest([data.fingerprint.encode(), *(c.data for c in conditions.values())]),
         )
 
-    def examples(self, split: str, forms: Sequence[int] = range(SENTENCES)) -> list[tuple[Scene, str]]:
+    def examples(
+        self, split: str, forms: Sequence[int] = range(SENTENCES)
+    ) -> list[tuple[Scene, str]]:
         """What each picture of a split shows, and its caption, in the split's order.
 
         Args:
@@ -128,7 +140,9 @@ class CaptionedShapes:
         pool = [scene for scene in COMBINATIONS if is_held_out(scene) == (split == "test")]
         found = []
         for which, down, across, sentence in uniform:
-            scene = pool[int(which * len(pool))]._replace(shift=(int(3 * down) - 1, int(3 * across) - 1))
+            scene = pool[int(which * len(pool))]._replace(
+                shift=(int(3 * down) - 1, int(3 * across) - 1)
+            )
             texts = write_captions(scene)
             found.append((scene, texts[forms[int(sentence * len(forms))]]))
         return found
@@ -162,7 +176,10 @@ class Captioned:
 def is_held_out(scene: Scene) -> bool:
     """Whether a combination of attributes is of the test split alone."""
     places = (SHAPES, tuple(COLOURS), tuple(PLACES), tuple(SIZES))
-    return sum(names.index(name) for names, name in zip(places, scene[:4], strict=True)) % HELD_OUT == 0
+    return (
+        sum(names.index(name) for names, name in zip(places, scene[:4], strict=True)) % HELD_OUT
+        == 0
+    )
 
 
 def write_captions(scene: Scene) -> tuple[str, ...]:
@@ -178,7 +195,8 @@ def write_captions(scene: Scene) -> tuple[str, ...]:
 
 
 def attributes(caption: str) -> dict[str, str]:
-    """The attributes that a sentence of ``write_captions`` names: "shape", "colour", "place" and, if told, "size".
+    """The attributes that a sentence of ``write_captions`` names: "shape", "colour", "place" and,
+    if told, "size".
 
     Empty for what is none of these sentences, to the letter.
     """
@@ -192,7 +210,9 @@ def _attributes() -> dict[str, dict[str, str]]:
     for scene in COMBINATIONS:
         named = {name: getattr(scene, name) for name in ATTRIBUTES}
         for form, caption in enumerate(write_captions(scene)):
-            found[caption] = {name: value for name, value in named.items() if form in NAME_ALL or name != "size"}
+            found[caption] = {
+                name: value for name, value in named.items() if form in NAME_ALL or name != "size"
+            }
     return found
 
 
@@ -214,13 +234,17 @@ def render(scene: Scene, side: int = 16) -> np.ndarray:
     fine = (np.arange(FINER * side) + 0.5) / FINER  # in pixels
     radius = SIZES[scene.size] * side
     down, across = (side * c + s for c, s in zip(PLACES[scene.place], scene.shift, strict=True))
-    inside = _is_inside(scene.shape, (fine[:, None] - down) / radius, (fine[None] - across) / radius)
+    inside = _is_inside(
+        scene.shape, (fine[:, None] - down) / radius, (fine[None] - across) / radius
+    )
     share = inside.reshape(side, FINER, side, FINER).mean((1, 3))  # [side, side]
     return np.rint(share[..., None] * np.array(COLOURS[scene.colour])).astype(np.uint8)
 
 
 def _is_inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Which points [N, 1], [1, N] lie within a shape of radius 1 about 0, y downwards: bool [N, N]."""
+    """Which points [N, 1], [1, N] lie within a shape of radius 1 about 0, y downwards: bool
+    [N, N].
+    """
     match shape:
         case "circle":
             return x**2 + y**2 <= 1

@@ -30,13 +30,14 @@ PARTS = {"train": "train", "validation": "valid", "test": "test"}
 class Chorales:
     """The JSB chorales as tokens: 229 pieces to train on, 76 to validate and 77 to test on.
 
-    The split is that of Boulanger-Lewandowski et al. (https://arxiv.org/abs/1206.6392). A likelihood a step is the sum
-    over all tokens of a piece but its end, over the number of ``codec.step`` in it. Where others leave the first step
-    out (a model of each step from the steps before it), it is counted here.
+    The split is that of Boulanger-Lewandowski et al. (https://arxiv.org/abs/1206.6392). A
+    likelihood a step is the sum over all tokens of a piece but its end, over the number of
+    ``codec.step`` in it. Where others leave the first step out (a model of each step from the steps
+    before it), it is counted here.
 
     Attributes:
-      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
+      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of
+        $GENJAX_DATA; where that is not set, generated stand-ins are read.
       resolution: "quarter", which published likelihoods are of, or "16th" notes.
       layout: how pieces become rows; the longest has 789 tokens in quarters and 3,168 in 16ths.
       quarters_per_minute: how fast samples are played.
@@ -59,13 +60,22 @@ class Chorales:
         path = Path(part_folder("music", self.root)) / f"jsb_{self.resolution}.json.gz"
         fingerprint = hash_user_files([path])
         codec = ChoraleCodec(
-            steps_per_quarter=1 if self.resolution == "quarter" else 4, quarters_per_minute=self.quarters_per_minute
+            steps_per_quarter=1 if self.resolution == "quarter" else 4,
+            quarters_per_minute=self.quarters_per_minute,
         )
         try:
             with open_gzip(path) as file:
                 stored = parse(file.read(), str(path))
             corpora = {part: _corpus(stored[name], codec) for part, name in PARTS.items()}
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+        ) as error:
             raise UserError(f"{path} holds no chorales: {type(error).__name__} {error}") from error
         titles = {part: f"{path}, {part}" for part in corpora}
         data = token_dataset(corpora, codec, self.layout, [fingerprint], titles)
@@ -79,4 +89,6 @@ class Chorales:
 def _corpus(pieces: list[list[list[int]]], codec: ChoraleCodec) -> Corpus:
     documents = [np.append(codec.encode(piece), np.int32(codec.end)) for piece in pieces]
     starts = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
-    return Corpus(np.concatenate(documents).astype(token_dtype(codec.vocabulary)), starts.astype(np.int64))
+    return Corpus(
+        np.concatenate(documents).astype(token_dtype(codec.vocabulary)), starts.astype(np.int64)
+    )

@@ -16,9 +16,11 @@ TRAIN = 1_500  # of 1,797; the set has no published split by writer
 
 @dataclass(frozen=True)
 class Digits:
-    """1,797 handwritten digits of 8x8 pixels with 17 grey levels: 1,500 to train on and 297 to test on.
+    """1,797 handwritten digits of 8x8 pixels with 17 grey levels: 1,500 to train on and 297 to test
+    on.
 
-    The test set of UCI's "Optical Recognition of Handwritten Digits" as scikit-learn ships it, with labels.
+    The test set of UCI's "Optical Recognition of Handwritten Digits" as scikit-learn ships it, with
+    labels.
     """
 
     def open(self) -> Dataset:
@@ -27,7 +29,12 @@ class Digits:
 
         bunch = load_digits()
         images = bunch.images.astype(np.uint8)[..., None]  # [N, 8, 8, 1], 0 .. 16
-        everything = Arrays("image", images, bunch.target.astype(np.int32), ImageCodec(8, 8, 1, levels=17))
+        everything = Arrays(
+            "image", images, bunch.target.astype(np.int32), ImageCodec(8, 8, 1, levels=17)
+        )
         shuffled = permutation(0, HOLD_OUT, len(images))
-        splits = {"train": everything.take(shuffled[:TRAIN]), "test": everything.take(shuffled[TRAIN:])}
+        splits = {
+            "train": everything.take(shuffled[:TRAIN]),
+            "test": everything.take(shuffled[TRAIN:]),
+        }
         return dataset(splits, classes=10, fingerprint=array_fingerprint(splits))

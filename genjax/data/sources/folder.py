@@ -29,7 +29,8 @@ T = TypeVar("T")
 
 @checks.frozen
 class ImageFolder:
-    """The images below a folder, of all formats that Pillow decodes by itself; of animations the first frame.
+    """The images below a folder, of all formats that Pillow decodes by itself; of animations the
+    first frame.
 
     Linked folders are read like others. Hidden files and those of other kinds are skipped, and
     one line counts them. Where every image lies in one of two or more folders directly under the
@@ -38,13 +39,15 @@ class ImageFolder:
 
     Attributes:
       root: the folder.
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
-        all have one size.
+      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
+        asks that all have one size.
       channels: 1 (grey) or 3 (RGB); None takes 3 if any image is in colour.
-      test_fraction: part of the images held out as "test"; 0 holds out none. The choice depends on each image's
-        path below the root, so adding images moves no other.
-      on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a note.
-      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.
+      test_fraction: part of the images held out as "test"; 0 holds out none. The choice depends on
+        each image's path below the root, so adding images moves no other.
+      on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a
+        note.
+      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as
+        needed.
       closed: pass over links that lead out of the root, which a folder from somebody else may hold.
     """
 
@@ -68,19 +71,27 @@ class ImageFolder:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
 
         Raises:
-          UserError: no folder, no images, bad images that are not to be skipped, nothing left to train on.
+          UserError: no folder, no images, bad images that are not to be skipped, nothing left to
+            train on.
         """
         root = Path(self.root).expanduser()
-        scanned = _threads(lambda name: _scan(root, name), list_files(root, suffixes(), "images", closed=self.closed))
+        scanned = _threads(
+            lambda name: _scan(root, name),
+            list_files(root, suffixes(), "images", closed=self.closed),
+        )
         sizes = Counter(f.size for f in scanned if not f.error)
         size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
         if self.size is None:
-            scanned = [f if f.error or f.size == size else f.bad(_other_size(f.size, size)) for f in scanned]
+            scanned = [
+                f if f.error or f.size == size else f.bad(_other_size(f.size, size))
+                for f in scanned
+            ]
         files = self._sound(scanned)
         animated = sum(f.animated for f in files)
         if animated:
             note(
-                f"{root}: {animated:,} of {len(files):,} images are the first frame of an animation or of several pages"
+                f"{root}: {animated:,} of {len(files):,} images are the first frame of an "
+                "animation or of several pages"
             )
         channels = self.channels or (3 if any(f.colour for f in files) else 1)
         codec = ImageCodec(*size, channels)
@@ -123,7 +134,9 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class File:
-    """What a first look tells of an image file: its path below the root, its contents' hash, its faults."""
+    """What a first look tells of an image file: its path below the root, its contents' hash,
+    its faults.
+    """
 
     name: str
     size: tuple[int, int] = (0, 0)
@@ -167,7 +180,9 @@ def _scan(root: Path, name: str) -> File:
 
 
 def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
-    """Decodes ``file`` into row ``row`` of images [N, H, W, C]; returns it, with its error if any."""
+    """Decodes ``file`` into row ``row`` of images [N, H, W, C]; returns it, with its error if
+    any.
+    """
     height, width, channels = images.shape[1:]
     try:
         images[row] = decode((root / file.name).read_bytes(), (height, width), channels)
@@ -196,10 +211,14 @@ def _why(error: Exception) -> str:
 
 
 def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}, where most are {most[0]}x{most[1]}; size=(height, width) resizes all"
+    return (
+        f"{size[0]}x{size[1]}, where most are {most[0]}x{most[1]}; size=(height, width) resizes all"
+    )
 
 
 def _threads(function: Callable[[T], File], items: Iterable[T]) -> list[File]:
-    """``function`` of every item, in order; reading, hashing and decoding let threads run side by side."""
+    """``function`` of every item, in order; reading, hashing and decoding let threads run side
+    by side.
+    """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))

@@ -23,27 +23,29 @@ from genjax.errors import UserError
 
 @checks.frozen
 class Instructions:
-    """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant does.
+    """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant
+    does.
 
-    A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps an ``input`` and a
-    ``system`` text, or a conversation of which the assistant has the last word: ``messages`` of a ``role`` and a
-    ``content`` each, or as that of ShareGPT ``conversations`` of ``from`` (human, gpt, system) and ``value``, beside
-    which a ``system`` text may stand, too.
+    A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps
+    an ``input`` and a ``system`` text, or a conversation of which the assistant has the last word:
+    ``messages`` of a ``role`` and a ``content`` each, or as that of ShareGPT ``conversations`` of
+    ``from`` (human, gpt, system) and ``value``, beside which a ``system`` text may stand, too.
 
     Attributes:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
       name: of the file in its folder.
-      template: what is around what each side says; None takes that of the run or model that training begins
-        with, or Alpaca's where it has none.
+      template: what is around what each side says; None takes that of the run or model that
+        training begins with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.
       packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" the end of their answer; a prompt that leaves no
-        room for one is dropped, or refused with "cut".
+      long: "drop" conversations of more than T + 1 tokens, or "cut" the end of their answer; a
+        prompt that leaves no room for one is dropped, or refused with "cut".
       split: which records are held out.
-      cache: the folder where the codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: the folder where the codec is kept; None takes ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -64,21 +66,26 @@ class Instructions:
         """Batches as of ``chat_dataset``.
 
         Raises:
-          UserError: the file is missing or damaged, or a record is not a conversation that ends with an answer; the record
-            is named.
+          UserError: the file is missing or damaged, or a record is not a conversation that ends
+            with an answer; the record is named.
         """
         template = self.template or ChatTemplate()
         folder = Path(part_folder("instruct", self.root))
         path = folder / self.name if folder.is_dir() else folder
         tally, left = Tally(), Counter[str]()
         found = json_records(path, left=left)
-        records = [Record(where, parse_turns(one, where, template, self.joint, left)) for where, one in found]
+        records = [
+            Record(where, parse_turns(one, where, template, self.joint, left))
+            for where, one in found
+        ]
         if not records:
             raise UserError(f"{path} holds no records", str(path))
         tally.add(str(path), left)
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
-        chosen = {name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names}
+        chosen = {
+            name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names
+        }
         parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
         data = chat_dataset(parts, self.codec, template, self._layout, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))

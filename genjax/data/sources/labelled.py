@@ -18,7 +18,8 @@ from genjax.errors import UserError
 
 @checks.frozen
 class LabelledTexts:
-    """Texts of another source whose domain, the folder, file or column that it tells, is their label.
+    """Texts of another source whose domain, the folder, file or column that it tells, is their
+    label.
 
     Labels are the places of the domains among the sorted ones of the training text.
 
@@ -37,33 +38,48 @@ class LabelledTexts:
         """Batches of the source's and ``label`` int32 [B].
 
         Raises:
-          UserError: the source tells no domains, or one alone, or rows hold several documents; a held-out text is of a
-            domain that no training text is of; a folder of ``TextFiles`` has none of the files that
-            are read.
+          UserError: the source tells no domains, or one alone, or rows hold several documents; a
+            held-out text is of a domain that no training text is of; a folder of ``TextFiles`` has
+            none of the files that are read.
         """
         if isinstance(self.source, TextFiles):
             self.source.check_domains()
         inner = self.source.open()
         name = type(self.source).__name__
         if not isinstance(self.source.layout, Documents):
-            raise UserError(f"LabelledTexts needs one document a row: give {name} a layout Documents")
+            raise UserError(
+                f"LabelledTexts needs one document a row: give {name} a layout Documents"
+            )
         corpora = {part: split.corpus for part, split in inner.splits.items()}
         if any(corpus.domain is None for corpus in corpora.values()):
-            raise UserError(f"LabelledTexts needs the domain of each text, which {name} does not tell")
+            raise UserError(
+                f"LabelledTexts needs the domain of each text, which {name} does not tell"
+            )
         domains = sorted(corpora["train"].domains)
         if len(domains) < 2:
-            raise UserError(f"LabelledTexts needs texts of two domains at least, not of {domains[0]!r} alone")
+            raise UserError(
+                f"LabelledTexts needs texts of two domains at least, not of {domains[0]!r} alone"
+            )
         splits = {}
         for part, split in inner.splits.items():
             strange = sorted(set(corpora[part].domains) - set(domains))
             if strange:
-                raise UserError(f"no training text is of the domain {strange[0]!r}, but one of {part} is")
+                raise UserError(
+                    f"no training text is of the domain {strange[0]!r}, but one of {part} is"
+                )
             label = np.array([domains.index(domain) for domain in corpora[part].domains], np.int32)
             kept = _pick_rows(split, self.size if part == "train" else None)
             splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)], kept)
         spec = dataclasses.replace(inner.spec, classes=len(domains))
         told = inner.fingerprint, f"labelled {self.size}"
-        return Dataset(splits, spec, inner.codec, digest(part.encode() for part in told), inner.origins, inner.remarks)
+        return Dataset(
+            splits,
+            spec,
+            inner.codec,
+            digest(part.encode() for part in told),
+            inner.origins,
+            inner.remarks,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,9 @@ class LabelledRows:
         return self.rows.documents(self.kept[indices])
 
     def batch(self, indices: np.ndarray) -> Batch:
-        return self.rows.batch(self.kept[indices]) | {"label": self.label[self.documents(indices)[:, 0]]}
+        return self.rows.batch(self.kept[indices]) | {
+            "label": self.label[self.documents(indices)[:, 0]]
+        }
 
 
 def _pick_rows(rows: Rows, size: int | None) -> np.ndarray:
@@ -105,7 +123,9 @@ def _pick_rows(rows: Rows, size: int | None) -> np.ndarray:
     numbers = np.arange(len(rows))
     if size is None:
         return numbers
-    document = np.concatenate([rows.documents(part)[:, 0] for part in np.array_split(numbers, -(-len(rows) // 1024))])
+    document = np.concatenate(
+        [rows.documents(part)[:, 0] for part in np.array_split(numbers, -(-len(rows) // 1024))]
+    )
     there = np.unique(document)
     chosen = there[np.arange(min(size, len(there))) * len(there) // min(size, len(there))]
     return numbers[np.isin(document, chosen)]

@@ -24,14 +24,17 @@ from genjax.schedules import Constant, Schedule
 class Mixture:
     """Examples of several sources of the same kind.
 
-    Held-out splits are those of the sources end to end, so that each example counts once whatever the weights.
+    Held-out splits are those of the sources end to end, so that each example counts once whatever
+    the weights.
 
     Attributes:
       sources: whose examples have the same entries, shapes and codec.
-      weights: one schedule for each source, a function of the step; at every step they are divided by their sum.
-      steps: from which on the weights stay as they are; schedules without a length of their own end here.
-      codec: of texts: reads those of sources whose own codec has no vocabulary; None takes that of the first source.
-        Without a vocabulary it is fitted to the first source.
+      weights: one schedule for each source, a function of the step; at every step they are divided
+        by their sum.
+      steps: from which on the weights stay as they are; schedules without a length of their own end
+        here.
+      codec: of texts: reads those of sources whose own codec has no vocabulary; None takes that of
+        the first source. Without a vocabulary it is fitted to the first source.
     """
 
     sources: tuple[Any, ...]
@@ -41,16 +44,23 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.weights) != len(self.sources):
-            raise UserError(f"a mixture has a weight for each source, not {len(self.weights)} for {len(self.sources)}")
+            raise UserError(
+                f"a mixture has a weight for each source, not {len(self.weights)} for "
+                f"{len(self.sources)}"
+            )
         if not all(isinstance(weight, Schedule) for weight in self.weights):
-            raise UserError("the weights of a mixture are schedules, such as Constant(0.5) for a number that stays")
+            raise UserError(
+                "the weights of a mixture are schedules, such as Constant(0.5) for a number that "
+                "stays"
+            )
         checks.at_least(self, 1, "steps")
 
     def open(self) -> Dataset:
         """Batches of what the sources give.
 
         Raises:
-          UserError: the sources differ in what they give or hold out, or a weight is negative, or all are 0.
+          UserError: the sources differ in what they give or hold out, or a weight is negative, or
+            all are 0.
         """
         units = round_weights(self._weights())
         head, *others = self.sources
@@ -60,28 +70,45 @@ class Mixture:
             _check_alike(first, data, number)
         sizes = tuple(len(data.splits["train"]) for data in opened)
         mean = np.average([data.spec.mean for data in opened], 0, sizes).astype(np.float32)
-        splits = {name: EndToEnd(tuple(data.splits[name] for data in opened)) for name in first.splits}
+        splits = {
+            name: EndToEnd(tuple(data.splits[name] for data in opened)) for name in first.splits
+        }
         splits["train"] = dataclasses.replace(splits["train"], order=Blend(sizes, units))
         fingerprint = digest(data.fingerprint.encode() for data in opened)
         origins = tuple(origin for data in opened for origin in data.origins)
         remarks = tuple(line for data in opened for line in data.remarks)
-        return Dataset(splits, dataclasses.replace(first.spec, mean=mean), first.codec, fingerprint, origins, remarks)
+        return Dataset(
+            splits,
+            dataclasses.replace(first.spec, mean=mean),
+            first.codec,
+            fingerprint,
+            origins,
+            remarks,
+        )
 
     def _weights(self) -> np.ndarray:
         """[steps + 1, K] float64."""
         steps = jnp.arange(self.steps + 1)
-        found = np.stack([np.asarray(weight.over(self.steps)(steps), np.float64) for weight in self.weights], 1)
+        found = np.stack(
+            [np.asarray(weight.over(self.steps)(steps), np.float64) for weight in self.weights], 1
+        )
         wrong = ~(found >= 0).all(1) | ~np.isfinite(found).all(1) | (found.sum(1) == 0)
         if wrong.any():
             step = int(wrong.argmax())
-            raise UserError(f"weights of a mixture are not negative, not all 0; at step {step} they are {found[step]}")
+            raise UserError(
+                f"weights of a mixture are not negative, not all 0; at step {step} they are "
+                f"{found[step]}"
+            )
         return found
 
 
 def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
     """Refuse the source ``number``, which does not fit the first of a mixture."""
     if own_order(data.splits["train"]) is not None:
-        raise UserError(f"source {number} of a mixture is one itself: list its sources here, with weights of their own")
+        raise UserError(
+            f"source {number} of a mixture is one itself: list its sources here, with weights of "
+            "their own"
+        )
     for field in dataclasses.fields(Spec):
         of_first, own = getattr(first.spec, field.name), getattr(data.spec, field.name)
         if field.name != "mean" and of_first != own:
@@ -93,7 +120,9 @@ def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
         raise UserError(f"sources 0 and {number} of a mixture differ in their codecs")
     if first.splits.keys() != data.splits.keys():
         names = (", ".join(sorted(splits)) for splits in (first.splits, data.splits))
-        raise UserError(f"sources 0 and {number} of a mixture differ in their splits: {' and '.join(names)}")
+        raise UserError(
+            f"sources 0 and {number} of a mixture differ in their splits: {' and '.join(names)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -43,17 +43,20 @@ class PairCodec(AroundText):
         return self.target
 
     def source_row(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to fit, as in a batch."""
+        """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to
+        fit, as in a batch.
+        """
         ids = _add_boundaries(self.source, self.source.encode(text))
         return _pad_tokens(_truncate(ids, length, self.source), length, self.source.pad)
 
 
 @checks.frozen
 class SentencePairs:
-    """Sentences and their translations, in files named part.language or part.language.gz with a sentence a line.
+    """Sentences and their translations, in files named part.language or part.language.gz with a
+    sentence a line.
 
-    The defaults are Multi30k from German to English (https://arxiv.org/abs/1605.00459), words in lower case that come
-    twice.
+    The defaults are Multi30k from German to English (https://arxiv.org/abs/1605.00459), words in
+    lower case that come twice.
 
     Attributes:
       root: the folder; None takes multi30k/task1 of $GENJAX_DATA;
@@ -64,11 +67,13 @@ class SentencePairs:
       validation: the name of those to watch, None for none.
       test: the name of those to judge on, None for none.
       source_codec: without a vocabulary, it is fitted to the training sentences.
-      target_codec: without a vocabulary, it is fitted to the training sentences; it needs a start and an end.
+      target_codec: without a vocabulary, it is fitted to the training sentences; it needs a start
+        and an end.
       source_length: tokens in a row of the source, S, a start and an end included.
       length: predictions in a row of the target, T.
       long: "drop" pairs of which one side does not fit, or "cut" that side before its end.
-      packed: train on rows of as many pairs as both lengths hold, distinguished, which is as many times as fast.
+      packed: train on rows of as many pairs as both lengths hold, distinguished, which is as many
+        times as fast.
       encoding: of the files.
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
@@ -92,12 +97,14 @@ class SentencePairs:
         checks.at_least(self, 2, "length", "source_length")
 
     def open(self) -> Dataset:
-        """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and 0 for padding,
-        ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1]. Packed ones have ``source_segment_ids`` and
-        ``source_positions`` [B, S], ``segment_ids`` and ``positions`` [B, T + 1], int32, too.
+        """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and
+        0 for padding, ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1]. Packed ones have
+        ``source_segment_ids`` and ``source_positions`` [B, S], ``segment_ids`` and ``positions``
+        [B, T + 1], int32, too.
 
         Raises:
-          UserError: a file is missing, the two sides differ in length, or the target's codec has no start or end.
+          UserError: a file is missing, the two sides differ in length, or the target's codec has no
+            start or end.
         """
         names = {"train": self.train, "validation": self.validation, "test": self.test}
         sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
@@ -105,7 +112,10 @@ class SentencePairs:
         codecs = [fit_codec(c, s, cache) for c, s in zip(self._codecs, sides["train"], strict=True)]
         codec = PairCodec(*codecs)
         if codec.start is None or codec.end is None:
-            raise UserError("the target's codec needs tokens for start and end: they tell when a translation is over")
+            raise UserError(
+                "the target's codec needs tokens for start and end: they tell when a translation "
+                "is over"
+            )
         splits: dict[str, Pairs | PackedPairs] = {}
         left = Tally()
         for part, texts in sides.items():
@@ -125,16 +135,29 @@ class SentencePairs:
             source_length=self.source_length,
             source_vocabulary=codec.source.vocabulary,
         )
-        contents = [f"{part} {side.fingerprint}" for part, pair in sorted(sides.items()) for side in pair]
+        contents = [
+            f"{part} {side.fingerprint}" for part, pair in sorted(sides.items()) for side in pair
+        ]
         fingerprint = digest(part.encode() for part in (*contents, repr(codec)))
-        return Dataset(splits, spec, codec, fingerprint, remarks=left.remarks(str(sides["train"][0].path.parent)))
+        return Dataset(
+            splits,
+            spec,
+            codec,
+            fingerprint,
+            remarks=left.remarks(str(sides["train"][0].path.parent)),
+        )
 
     @property
     def _codecs(self) -> tuple[Any, Any]:
         return self.source_codec, self.target_codec
 
     def _pairs(
-        self, source: Corpus, target: Corpus, codec: PairCodec, part: str, texts: tuple[Sentences, Sentences]
+        self,
+        source: Corpus,
+        target: Corpus,
+        codec: PairCodec,
+        part: str,
+        texts: tuple[Sentences, Sentences],
     ) -> Pairs:
         check_lines(texts, (len(source), len(target)))
         size = np.diff(source.starts) + (codec.source.start is not None), np.diff(target.starts) + 1
@@ -146,13 +169,17 @@ class SentencePairs:
         if self.long == "drop":
             rows = rows[~over]
         if not len(rows):
-            raise UserError(f"no pair of {texts[0].title} and {texts[1].title} is left; all are too long")
+            raise UserError(
+                f"no pair of {texts[0].title} and {texts[1].title} is left; all are too long"
+            )
         return Pairs(source, target, codec, rows, self.source_length, self.length, texts)
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """The lines of a file as documents, empty ones too, as they must keep step with those of another file."""
+    """The lines of a file as documents, empty ones too, as they must keep step with those of
+    another file.
+    """
 
     path: Path
     encoding: str
@@ -163,7 +190,9 @@ class Sentences:
 
     @property
     def fingerprint(self) -> str:
-        return digest([hash_user_files([self.path]).encode(), f"sentences {self.encoding}".encode()])
+        return digest(
+            [hash_user_files([self.path]).encode(), f"sentences {self.encoding}".encode()]
+        )
 
     def pieces(self) -> Iterator[Piece]:
         for number, line in enumerate(lines(self.path, self.encoding), 1):
@@ -182,7 +211,8 @@ class Sentences:
 def sentence_files(
     root: str | None, names: Mapping[str, str | None], languages: Sequence[str], encoding: str
 ) -> dict[str, list[Sentences]]:
-    """The files name.language or name.language.gz of each part that has a name, in the order of the languages.
+    """The files name.language or name.language.gz of each part that has a name, in the order of the
+    languages.
 
     Args:
       root: their folder; None takes multi30k/task1 of $GENJAX_DATA;
@@ -214,7 +244,9 @@ def check_lines(texts: Sequence[Sentences], counts: Sequence[int]) -> None:
       UserError: one side has more lines than the other.
     """
     if counts[0] != counts[1]:
-        raise UserError(f"{texts[0].title} has {counts[0]:,} lines, {texts[1].title} {counts[1]:,}: no pairs")
+        raise UserError(
+            f"{texts[0].title} has {counts[0]:,} lines, {texts[1].title} {counts[1]:,}: no pairs"
+        )
 
 
 @dataclass(frozen=True)
@@ -269,7 +301,9 @@ class Pairs:
         return np.stack([source, np.minimum(target + 1, self.length + 1)], 1)
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of both sides [M] and [N] of a pair as written in its row, between start and end."""
+        """The tokens of both sides [M] and [N] of a pair as written in its row, between start
+        and end.
+        """
         row = int(self.rows[number])
         source = _add_boundaries(self.codec.source, self.source.document(row), ended=True)
         target = _add_boundaries(self.codec.target, self.target.document(row), ended=True)

@@ -1,4 +1,6 @@
-"""Points in the plane from known distributions: the truth is a formula, so samples can be judged exactly."""
+"""Points in the plane from known distributions: the truth is a formula, so samples can be
+judged exactly.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,18 @@ DISTRIBUTIONS = {
 
 @checks.frozen
 class Points:
-    """Points in the plane, drawn when opened. With k the component, u, v uniform on [0, 1), e normal [2]:
+    """Points in the plane, drawn when opened. With k the component, u, v uniform on [0, 1), e
+    normal [2]:
 
-      eight_gaussians: 2 (cos(pi k/4), sin(pi k/4)) + noise e, noise 0.02 (the ring of Unrolled GANs).
-      twenty_five_gaussians: means {-4, -2, 0, 2, 4}^2 + noise e, noise 0.05 (the grid of VEEGAN).
-      two_moons: k=0 (cos pi u, sin pi u), k=1 (1 - cos pi u, 1/2 - sin pi u), + noise e, noise 0.1.
-      wide_moons: those of Tong et al., arXiv 2302.00482: 3 (moon + v / 5) - 1, the two_moons without noise and one v
+      eight_gaussians: 2 (cos(pi k/4), sin(pi k/4)) + noise e, noise 0.02 (the ring of Unrolled
+      GANs). twenty_five_gaussians: means {-4, -2, 0, 2, 4}^2 + noise e, noise 0.05 (the grid of
+      VEEGAN). two_moons: k=0 (cos pi u, sin pi u), k=1 (1 - cos pi u, 1/2 - sin pi u), + noise e,
+      noise 0.1. wide_moons: those of Tong et al., arXiv 2302.00482: 3 (moon + v / 5) - 1, the
+      two_moons without noise and one v
         for both coordinates, noise 0.
       swiss_roll: t (cos t, sin t) / 5 with t = 3/2 pi (1 + 2u), + noise e, noise 0.1. No label.
-      checkerboard: uniform on 8 of the 16 squares of side 2 that tile [-4, 4]^2, + noise e, noise 0.
+      checkerboard: uniform on 8 of the 16 squares of side 2 that tile [-4, 4]^2, + noise e, noise
+      0.
 
     Attributes:
       distribution: one of the names above.
@@ -40,7 +45,8 @@ class Points:
       test_size: test points.
       seed: of the points; a larger size keeps the points of a smaller one.
       noise: standard deviation of the noise, in the units of the points; None takes the one above.
-      standardise: give the model points of mean 0 and standard deviation 1; samples are mapped back.
+      standardise: give the model points of mean 0 and standard deviation 1; samples are mapped
+        back.
     """
 
     distribution: str = "eight_gaussians"
@@ -59,7 +65,9 @@ class Points:
             raise UserError(f"noise is {self.noise}; it must be 0 or more")
 
     def open(self) -> Dataset:
-        """Batches of ``points`` float32 [B, 2] and, where there are components, ``label`` int32 [B]."""
+        """Batches of ``points`` float32 [B, 2] and, where there are components, ``label``
+        int32 [B].
+        """
         train, train_label = self._draw(DRAW, self.size)
         test, test_label = self._draw(DRAW + 1, self.test_size)
         codec = PointsCodec(2)
@@ -89,7 +97,9 @@ class Points:
         return centres, noise if self.noise is None else self.noise
 
     def _draw(self, stream: int, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """``count`` points float32 [N, 2] and their components int32 [N], five random words a point."""
+        """``count`` points float32 [N, 2] and their components int32 [N], five random words a
+        point.
+        """
         words = raw_bits(self.seed, stream, 5 * count).reshape(count, 5)
         uniform = (words >> np.uint64(11)) * 2.0**-53  # [N, 5] in [0, 1)
         components, noise = DISTRIBUTIONS[self.distribution]

@@ -11,7 +11,14 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.preferences import Equal, Long, Preference, PreferenceRows, preference_dataset, read_preferences
+from genjax.data.chat.preferences import (
+    Equal,
+    Long,
+    Preference,
+    PreferenceRows,
+    preference_dataset,
+    read_preferences,
+)
 from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE
@@ -30,29 +37,34 @@ NEUTRAL = ("red", "small", "round", "old", "wooden", "square")
 THINGS = ("room", "soup", "bed", "garden", "chair", "guide", "window", "table")
 PLACES = ("hotel", "inn", "museum", "train", "market", "school")
 LEAST, MOST = 4, 8  # sentences of a response
-COUNTS = tuple((positive, negative) for positive in range(3) for negative in range(3))  # words of a response
-OUTCOMES = tuple((a, b) for a in COUNTS for b in COUNTS if a[0] - a[1] > b[0] - b[1])  # chosen, rejected
+COUNTS = tuple(
+    (positive, negative) for positive in range(3) for negative in range(3)
+)  # words of a response
+OUTCOMES = tuple(
+    (a, b) for a in COUNTS for b in COUNTS if a[0] - a[1] > b[0] - b[1]
+)  # chosen, rejected
 
 
 @checks.frozen
 class Preferences:
     """Pairs of responses in a JSON list or JSONL of records, plain or (".gz") compressed.
 
-    A record has ``chosen``, ``rejected`` and ``prompt``, or as that of Alpaca (Taori et al., 2023) ``instruction`` and
-    perhaps ``input``. Records of one prompt are of one split.
+    A record has ``chosen``, ``rejected`` and ``prompt``, or as that of Alpaca (Taori et al., 2023)
+    ``instruction`` and perhaps ``input``. Records of one prompt are of one split.
 
     Attributes:
       root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      template: what is around prompts and responses; None takes that of the run or model that training begins
-        with, or Alpaca's where it has none.
+      template: what is around prompts and responses; None takes that of the run or model that
+        training begins with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T.
       long: "drop" pairs of which one response does not fit, or "cut" it, then without an end.
       equal: "refuse" pairs of which both rows are the same, which teach nothing, or "drop" them.
       split: what is held out.
-      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -68,15 +80,17 @@ class Preferences:
     def __post_init__(self) -> None:
         for name, kind in (("long", Long), ("equal", Equal)):
             if getattr(self, name) not in get_args(kind):
-                raise unknown_name(f"choice for {name} pairs", str(getattr(self, name)), get_args(kind))
+                raise unknown_name(
+                    f"choice for {name} pairs", str(getattr(self, name)), get_args(kind)
+                )
         _check_length(self.length)
 
     def open(self) -> Dataset:
         """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``.
 
         Raises:
-          UserError: no file, a damaged record or one without a field, an empty response, a prompt that fills its row,
-            or two equal responses; the record is named.
+          UserError: no file, a damaged record or one without a field, an empty response, a prompt
+            that fills its row, or two equal responses; the record is named.
         """
         template = self.template or ChatTemplate()
         path = Path(part_folder("instruct/preference_1100.json", self.root))
@@ -86,7 +100,9 @@ class Preferences:
         prompts: dict[str, int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
-        parts = {name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names}
+        parts = {
+            name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names
+        }
         rows = PreferenceRows(self.length, self.long, self.equal)
         data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
@@ -94,21 +110,24 @@ class Preferences:
 
 @checks.frozen
 class RulePreferences:
-    """Pairs of generated responses, of which the one with the higher ``rule_reward`` is chosen. There are no ties.
+    """Pairs of generated responses, of which the one with the higher ``rule_reward`` is chosen.
+    There are no ties.
 
-    A prompt asks how a place was; a response is of 4 to 8 sentences about things there. How many they are, and which
-    prompt it is, says nothing about the reward: it is of up to two positive and up to two negative words, the others
-    are neutral. Example i of a split depends on the seed and i alone.
+    A prompt asks how a place was; a response is of 4 to 8 sentences about things there. How many
+    they are, and which prompt it is, says nothing about the reward: it is of up to two positive and
+    up to two negative words, the others are neutral. Example i of a split depends on the seed and i
+    alone.
 
     Attributes:
       size: training pairs.
       test_size: test pairs.
       seed: of the pairs; a larger size keeps the pairs of a smaller one.
-      template: what is around prompts and responses; None takes that of the run or model that training begins
-        with, or Alpaca's where it has none.
+      template: what is around prompts and responses; None takes that of the run or model that
+        training begins with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T; pairs that are longer are dropped.
-      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax).
     """
 
     size: int = 4_000
@@ -144,13 +163,23 @@ class RulePreferences:
         found = []
         for number, (place, outcome, *rest) in enumerate(uniform, 1):
             chosen, rejected = OUTCOMES[int(outcome * len(OUTCOMES))]
-            texts = _response(chosen, np.array(rest[:response])), _response(rejected, np.array(rest[response:]))
-            found.append(Preference(f"How was the {_pick_name(PLACES, place)}?", *texts, f"pair {number:,} of {split}"))
+            texts = (
+                _response(chosen, np.array(rest[:response])),
+                _response(rejected, np.array(rest[response:])),
+            )
+            found.append(
+                Preference(
+                    f"How was the {_pick_name(PLACES, place)}?",
+                    *texts,
+                    f"pair {number:,} of {split}",
+                )
+            )
         return found
 
 
 def rule_reward(text: str) -> int:
-    """How many words of a text are positive, less those that are negative, as ``POSITIVE`` and ``NEGATIVE`` list them.
+    """How many words of a text are positive, less those that are negative, as ``POSITIVE`` and
+    ``NEGATIVE`` list them.
 
     Upper case counts as lower case.
     """
@@ -163,7 +192,11 @@ def _response(counts: tuple[int, int], uniform: np.ndarray) -> str:
     sentences = LEAST + int(uniform[0] * (MOST - LEAST + 1))
     things, words, places = uniform[1:].reshape(3, MOST)[:, :sentences]
     positive, negative = counts
-    kinds = [POSITIVE] * positive + [NEGATIVE] * negative + [NEUTRAL] * (sentences - positive - negative)
+    kinds = (
+        [POSITIVE] * positive
+        + [NEGATIVE] * negative
+        + [NEUTRAL] * (sentences - positive - negative)
+    )
     mixed = [kinds[place] for place in np.argsort(places)]
     return " ".join(
         f"The {_pick_name(THINGS, thing)} was {_pick_name(kind, word)}."

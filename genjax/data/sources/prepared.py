@@ -1,4 +1,6 @@
-"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a config requests them."""
+"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a
+config requests them.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class PreparedTexts:
         """
         real = Prepared.found(self.name, REAL)
         left = Tally()
-        parts: dict[str, TextRows] = {split: real.texts(split, self.column, left) for split in real.splits}
+        parts: dict[str, TextRows] = {
+            split: real.texts(split, self.column, left) for split in real.splits
+        }
         origins = [real.origin]
         if self.synthetic is not None:
             made = Prepared.found(self.synthetic.name, SYNTHETIC)
@@ -117,7 +121,8 @@ class PreparedImages:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
 
         Raises:
-          UserError: no such set, a damaged one, images of several sizes, or a synthetic set instead of a real one.
+          UserError: no such set, a damaged one, images of several sizes, or a synthetic set instead
+            of a real one.
         """
         real = Prepared.found(self.name, REAL)
         records = {split: real.records(split, self._columns) for split in real.splits}
@@ -139,7 +144,9 @@ class PreparedImages:
             splits[split] = Arrays("image", raw, label, codec)
             begin += len(raw)
         contents = [origin.fingerprint for origin in origins] + [repr(self)]
-        data = dataset(splits, classes=classes, fingerprint=digest(part.encode() for part in contents))
+        data = dataset(
+            splits, classes=classes, fingerprint=digest(part.encode() for part in contents)
+        )
         spec = dataclasses.replace(data.spec, class_names=tuple(sorted(set(names))) or None)
         return dataclasses.replace(data, spec=spec, origins=tuple(origins))
 
@@ -154,17 +161,23 @@ class PreparedImages:
         found = [row[self.label] for rows in records.values() for row in rows]
         if absent := sum(name is None for name in found):
             raise UserError(
-                f"{absent:,} images of {self.name} have no {self.label}: drop them by Missing as it is made"
+                f"{absent:,} images of {self.name} have no {self.label}: drop them by Missing as "
+                "it is made"
             )
         return [spelt_alike(str(name)) for name in found]
 
-    def _check_labels(self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]) -> None:
+    def _check_labels(
+        self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]
+    ) -> None:
         """Refuse synthetic records of a class that no real one is of, with a ``UserError``."""
         if self.label is not None:
             known = {str(row[self.label]) for rows in real.values() for row in rows}
             strange = sorted({str(row[self.label]) for row in made} - known)
             if strange:
-                raise UserError(f"a synthetic image is of class {strange[0]!r}, which no image of {self.name} is of")
+                raise UserError(
+                    f"a synthetic image is of class {strange[0]!r}, which no image of {self.name} "
+                    "is of"
+                )
 
     def _images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
         """The pixels uint8 [N, H, W, C]."""
@@ -177,11 +190,14 @@ class PreparedImages:
             except Exception as error:  # Pillow's readers raise almost anything on a damaged file
                 why = (str(error) or type(error).__name__).splitlines()[0]
                 raise UserError(
-                    f"image {number:,} of {self.name}, {split}, cannot be decoded: {why}; prepare it by Images",
+                    f"image {number:,} of {self.name}, {split}, cannot be decoded: {why}; prepare "
+                    "it by Images",
                     self.column,
                 ) from error
         if len({image.shape for image in found}) != 1:
-            raise UserError(f"the images of {self.name}, {split}, are of several sizes: prepare them to one")
+            raise UserError(
+                f"the images of {self.name}, {split}, are of several sizes: prepare them to one"
+            )
         return np.stack(found)
 
 
@@ -247,16 +263,22 @@ class Prepared:
             manifest = parse((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
         except FileNotFoundError:
             raise UserError(
-                f"there is no prepared set {name}; make it: python -m genjax data prepare {Path(name).name}"
+                f"there is no prepared set {name}; make it: python -m genjax data prepare "
+                f"{Path(name).name}"
             ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / MANIFEST} is damaged: {error}") from None
         if not isinstance(manifest, dict):
             raise UserError(f"{folder / MANIFEST} is damaged: it is no table of fields in JSON")
         if manifest.get("format") != FORMAT:
-            raise UserError(f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads {FORMAT}")
+            raise UserError(
+                f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads "
+                f"{FORMAT}"
+            )
         if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
-            raise UserError(f"{folder / MANIFEST} is damaged: it has no {', '.join(sorted(missing))}")
+            raise UserError(
+                f"{folder / MANIFEST} is damaged: it has no {', '.join(sorted(missing))}"
+            )
         if manifest["origin"] != kind:
             raise UserError(_wrong_kind(name, manifest["origin"]))
         for shard in manifest["shards"]:
@@ -272,26 +294,38 @@ class Prepared:
         """Those that there are, "train" first."""
         found = {shard["split"] for shard in self.manifest["shards"]}
         if TRAIN not in found:
-            raise UserError(f"{self.folder} has nothing to train on, but {', '.join(sorted(found))}")
+            raise UserError(
+                f"{self.folder} has nothing to train on, but {', '.join(sorted(found))}"
+            )
         return [TRAIN, *sorted(found - {TRAIN})]
 
     @property
     def origin(self) -> Origin:
         """Where its records come from."""
-        name, fingerprint, kind = (self.manifest[field] for field in ("name", "fingerprint", "origin"))
-        return Origin(name, fingerprint, kind, self.manifest.get("generator"), str(self.folder / MANIFEST))
+        name, fingerprint, kind = (
+            self.manifest[field] for field in ("name", "fingerprint", "origin")
+        )
+        return Origin(
+            name, fingerprint, kind, self.manifest.get("generator"), str(self.folder / MANIFEST)
+        )
 
     def rows(self, split: str) -> int:
         return sum(shard["rows"] for shard in self.manifest["shards"] if shard["split"] == split)
 
     def paths(self, split: str) -> tuple[Path, ...]:
         """The files of a split."""
-        return tuple(self.folder / shard["name"] for shard in self.manifest["shards"] if shard["split"] == split)
+        return tuple(
+            self.folder / shard["name"]
+            for shard in self.manifest["shards"]
+            if shard["split"] == split
+        )
 
     def texts(self, split: str, column: str, left: Tally) -> TableTexts:
         """The texts of a split; ``left`` counts those that are skipped."""
         synthetic = self.manifest["origin"] == SYNTHETIC
-        return TableTexts(self.folder, self.paths(split), column, domain="source", synthetic=synthetic, left=left)
+        return TableTexts(
+            self.folder, self.paths(split), column, domain="source", synthetic=synthetic, left=left
+        )
 
     def records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
         """Columns of the records of a split.
@@ -315,7 +349,10 @@ class Prepared:
 
 def _wrong_kind(name: str, origin: str) -> str:
     if origin == SYNTHETIC:
-        return f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, share=...)"
+        return (
+            f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, "
+            "share=...)"
+        )
     return f"{name} is no synthetic set: name it as the data themselves"
 
 
@@ -328,7 +365,8 @@ def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
     count = round(real * how.share / (1 - how.share))
     if count > rows:
         raise UserError(
-            f"a share of {how.share:g} beside {real:,} real records takes {count:,} synthetic ones, "
+            f"a share of {how.share:g} beside {real:,} real records takes {count:,} synthetic "
+            "ones, "
             f"but {how.name} has {rows:,}"
         )
     return set(permutation(0, MIXED, rows)[:count].tolist())

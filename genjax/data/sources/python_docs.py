@@ -17,10 +17,12 @@ from genjax.errors import UserError
 
 @checks.frozen
 class PythonDocs:
-    """The chapters of Python's language reference that its ``help()`` shows, about half a million characters.
+    """The chapters of Python's language reference that its ``help()`` shows, about half a million
+    characters.
 
-    They are ``pydoc_data.topics`` of the Python that runs, in the order of their names. Each release of Python has its
-    own, so numbers compare within one release; 3.11.7 has 79 chapters of 464,970 characters, 103 distinct.
+    They are ``pydoc_data.topics`` of the Python that runs, in the order of their names. Each
+    release of Python has its own, so numbers compare within one release; 3.11.7 has 79 chapters of
+    464,970 characters, 103 distinct.
 
     Attributes:
       codec: without a vocabulary, it is fitted to the training text.
@@ -43,6 +45,8 @@ class PythonDocs:
         try:
             topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
         except ImportError:
-            raise UserError("this Python came without pydoc_data; install its standard library in full") from None
+            raise UserError(
+                "this Python came without pydoc_data; install its standard library in full"
+            ) from None
         texts = StoredTexts("Python's language reference", tuple(sorted(topics.items())))
         return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)

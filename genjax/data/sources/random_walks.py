@@ -1,7 +1,8 @@
-"""Random walks on a graph, and how near each comes to a shortest path: a reward whose best value is known.
+"""Random walks on a graph, and how near each comes to a shortest path: a reward whose best value is
+known.
 
-The task of trlX (Havrilla et al., 2023), after the illustration of Decision Transformers (Chen et al., arXiv
-2106.01345): imitation learns walks, and reinforcement learning finds the short ones.
+The task of trlX (Havrilla et al., 2023), after the illustration of Decision Transformers (Chen et
+al., arXiv 2106.01345): imitation learns walks, and reinforcement learning finds the short ones.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ TRIES = 10_000  # graphs that are drawn before it is given up
 
 @checks.frozen
 class RandomWalks:
-    """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or cut.
+    """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or
+    cut.
 
-    From each node goes an edge to each other one with the same probability; graphs are drawn until every node has one
-    and reaches the goal in a walk that is not the longest. A step of a walk takes one of the edges, each as likely. The
-    first node is given, and stands alone as the prompt: of the training walks it is random, of the test walks each node
-    but the goal in turn. Walk i of a split depends on the seed and i alone.
+    From each node goes an edge to each other one with the same probability; graphs are drawn until
+    every node has one and reaches the goal in a walk that is not the longest. A step of a walk
+    takes one of the edges, each as likely. The first node is given, and stands alone as the prompt:
+    of the training walks it is random, of the test walks each node but the goal in turn. Walk i of
+    a split depends on the seed and i alone.
 
     Attributes:
       nodes: of the graph.
@@ -59,8 +62,9 @@ class RandomWalks:
         checks.at_least(self, 3, "longest")
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` int32 [B, longest + 2]: a delimiter, the nodes, and a delimiter after the goal; with
-        ``loss_mask`` and ``prefix_mask``, 1 for the delimiter and the first node, which are given.
+        """Batches of ``tokens`` int32 [B, longest + 2]: a delimiter, the nodes, and a delimiter
+        after the goal; with ``loss_mask`` and ``prefix_mask``, 1 for the delimiter and the first
+        node, which are given.
 
         Raises:
           UserError: no graph of so few edges was found.
@@ -89,7 +93,11 @@ class RandomWalks:
         stream, count = (DRAW, self.size) if split == "train" else (DRAW + 1, self.test_size)
         words = raw_bits(self.seed, stream, count * self.longest).reshape(count, self.longest)
         uniform = (words >> np.uint64(11)) * 2.0**-53
-        starts = np.arange(count) % (self.nodes - 1) if split == "test" else (uniform[:, 0] * (self.nodes - 1))
+        starts = (
+            np.arange(count) % (self.nodes - 1)
+            if split == "test"
+            else (uniform[:, 0] * (self.nodes - 1))
+        )
         found = []
         for start, steps in zip(starts.astype(int), uniform[:, 1:], strict=True):
             walk = [int(start) + 1]  # any node but the goal
@@ -103,12 +111,15 @@ class RandomWalks:
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
-        """Whether an edge goes from a node to another, bool [nodes, nodes]; none goes from the goal.
+        """Whether an edge goes from a node to another, bool [nodes, nodes]; none goes from the
+        goal.
 
         Raises:
           UserError: none was found on which every node reaches the goal.
         """
-        random = np.random.RandomState(self.seed)  # which gives the graph of trlX's task for its seed
+        random = np.random.RandomState(
+            self.seed
+        )  # which gives the graph of trlX's task for its seed
         for _ in range(TRIES):
             edges = random.rand(self.nodes, self.nodes) > 1 - self.edge_probability
             np.fill_diagonal(edges, False)
@@ -117,7 +128,8 @@ class RandomWalks:
             if whole and (_shortest(edges) < self.longest).all():
                 return edges
         raise UserError(
-            f"of {TRIES:,} graphs with an edge_probability of {self.edge_probability} none lets all of {self.nodes} "
+            f"of {TRIES:,} graphs with an edge_probability of {self.edge_probability} none lets "
+            f"all of {self.nodes} "
             f"nodes reach the goal within {self.longest - 1} nodes: raise it"
         )
 
@@ -127,16 +139,23 @@ class RandomWalks:
         return _shortest(self.edges)
 
     def optimality(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-        """How near each walk, a prompt and its response together, comes to a shortest path: from 0 to 1.
+        """How near each walk, a prompt and its response together, comes to a shortest path: from 0
+        to 1.
 
-        A walk that reaches the goal as its n-th node has (longest - n) / (longest - the fewest nodes possible); what
-        comes after the goal does not count. A walk has 0 that takes an edge that is not there, or never arrives.
+        A walk that reaches the goal as its n-th node has (longest - n) / (longest - the fewest
+        nodes possible); what comes after the goal does not count. A walk has 0 that takes an edge
+        that is not there, or never arrives.
         """
-        return [self._optimality(prompt + response) for prompt, response in zip(prompts, responses, strict=True)]
+        return [
+            self._optimality(prompt + response)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
 
     def _optimality(self, walk: str) -> float:
         nodes = [LETTERS.find(letter) for letter in walk]
-        if GOAL not in nodes or not all(0 <= node < self.nodes for node in nodes[: nodes.index(GOAL)]):
+        if GOAL not in nodes or not all(
+            0 <= node < self.nodes for node in nodes[: nodes.index(GOAL)]
+        ):
             return 0.0
         path = nodes[: nodes.index(GOAL) + 1]
         if not all(self.edges[a, b] for a, b in itertools.pairwise(path)):
@@ -146,7 +165,9 @@ class RandomWalks:
 
 
 def optimality(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """``RandomWalks.optimality`` on the graph of the default source: a reward that a config can name."""
+    """``RandomWalks.optimality`` on the graph of the default source: a reward that a config
+    can name.
+    """
     return _default().optimality(prompts, responses)
 
 
@@ -192,7 +213,9 @@ def _rows(walks: Sequence[str], codec: Characters, longest: int) -> WalkRows:
 
 
 def _shortest(edges: np.ndarray) -> np.ndarray:
-    """Nodes on the shortest path to the goal, int64; more than there are nodes where there is no path."""
+    """Nodes on the shortest path to the goal, int64; more than there are nodes where there is
+    no path.
+    """
     found = np.full(len(edges), len(LETTERS) + 1)
     found[GOAL] = 1
     for _ in range(len(edges)):

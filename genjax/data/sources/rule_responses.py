@@ -1,4 +1,6 @@
-"""The generated responses of ``RulePreferences`` one at a time: what a language model learns before it is preferred."""
+"""The generated responses of ``RulePreferences`` one at a time: what a language model learns
+before it is preferred.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,14 @@ class RuleResponses:
       test_size: test pairs.
       seed: of the pairs.
       which: "all" responses, whose mean reward is 0, or those that are "chosen".
-      prompted: a prompt is given, and its response is learned; False for texts that are learned as a whole.
-      template: what is around prompts and responses; None takes that of the run or model that training begins
-        with, or Alpaca's where it has none.
+      prompted: a prompt is given, and its response is learned; False for texts that are learned as
+        a whole.
+      template: what is around prompts and responses; None takes that of the run or model that
+        training begins with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training texts.
       length: predictions in a row, T; what is longer is dropped.
-      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax).
     """
 
     size: int = 4_000
@@ -63,12 +67,16 @@ class RuleResponses:
         return text_dataset(texts, self.codec, Documents(self.length, long="drop"), self.cache)
 
     def records(self, split: str) -> list[Record]:
-        """The conversations of a split, in its order: of each pair the chosen response, then the other."""
+        """The conversations of a split, in its order: of each pair the chosen response, then
+        the other.
+        """
         template = self.template or ChatTemplate()
         sides = SIDES if self.which == "all" else SIDES[:1]
         asks, says = template.user, template.assistant
         return [
-            Record(f"{pair.where}, {side}", (Turn(asks, pair.prompt), Turn(says, getattr(pair, side))))
+            Record(
+                f"{pair.where}, {side}", (Turn(asks, pair.prompt), Turn(says, getattr(pair, side)))
+            )
             for pair in RulePreferences(self.size, self.test_size, self.seed).examples(split)
             for side in sides
         ]

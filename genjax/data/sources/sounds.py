@@ -31,22 +31,25 @@ Told = Literal["digit", "speaker"]
 
 @checks.frozen
 class WavFolder:
-    """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one length.
+    """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one
+    length.
 
-    Every file is read once when the source is opened. One of another rate or number of channels is refused by name, as
-    are damaged ones: resampling is better done once, by a tool made for it. Linked folders are read
-    like others. Hidden files and those of other kinds are skipped, and one line counts them.
+    Every file is read once when the source is opened. One of another rate or number of channels is
+    refused by name, as are damaged ones: resampling is better done once, by a tool made for it.
+    Linked folders are read like others. Hidden files and those of other kinds are skipped, and one
+    line counts them.
 
     Attributes:
       root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.
       rate: of all files, in Hz.
       length: time steps of an example: the first ones of a longer file.
       channels: of all files.
-      pattern: a regular expression whose first group, searched for in a file's path below the root, is its label, such
-        as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the folders directly under the root where
-        there are two or more and every file lies in one. Labels are numbered in alphabetical order.
-      test_fraction: part of the files held out as "test"; 0 holds out none. The choice depends on each file's path below
-        the root, so adding files moves no other.
+      pattern: a regular expression whose first group, searched for in a file's path below the root,
+        is its label, such as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the
+        folders directly under the root where there are two or more and every file lies in one.
+        Labels are numbered in alphabetical order.
+      test_fraction: part of the files held out as "test"; 0 holds out none. The choice depends on
+        each file's path below the root, so adding files moves no other.
       memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
       closed: pass over links that lead out of the root, which a folder from somebody else may hold.
     """
@@ -80,7 +83,11 @@ class WavFolder:
           UserError: no folder, no WAV files, files that cannot be used, names without a label.
         """
         root = _find_folder(self.root)
-        names = tuple(list_files(root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed))
+        names = tuple(
+            list_files(
+                root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
+            )
+        )
         label, classes = self._labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
@@ -100,10 +107,13 @@ class WavFolder:
         if bad:
             more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
             listing = ", ".join(bad[:NAMED]) + more
-            raise UserError(f"{len(bad):,} of {len(names):,} WAV files in {root} cannot be used: {listing}")
+            raise UserError(
+                f"{len(bad):,} of {len(names):,} WAV files in {root} cannot be used: {listing}"
+            )
         if clipped:
             note(
-                f"{root}: {len(clipped):,} of {len(names):,} WAV files have values beyond full scale; "
+                f"{root}: {len(clipped):,} of {len(names):,} WAV files have values beyond full "
+                "scale; "
                 f"{sum(clipped):,} are clipped"
             )
         stored: Stored = (
@@ -123,7 +133,9 @@ class WavFolder:
         found = [re.search(self.pattern, name) for name in names]
         words = [match[1] if match else None for match in found]
         if None in words:
-            raise UserError(f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}")
+            raise UserError(
+                f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}"
+            )
         return number_words([word for word in words if word is not None])
 
 
@@ -165,9 +177,9 @@ class WavReader:
 class SpokenDigits:
     """The Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz, mono.
 
-    50 recordings of each speaker and digit, of which the published test set is the first five; cut or padded with
-    silence to one length. From one file, ``fsdd.npz``, that holds ``audio`` int16 end to end, ``offsets``, ``label``,
-    ``speaker``, ``index`` and ``sample_rate``.
+    50 recordings of each speaker and digit, of which the published test set is the first five; cut
+    or padded with silence to one length. From one file, ``fsdd.npz``, that holds ``audio`` int16
+    end to end, ``offsets``, ``label``, ``speaker``, ``index`` and ``sample_rate``.
 
     Attributes:
       root: the folder of ``fsdd.npz``; None takes $GENJAX_DATA/audio.
@@ -191,18 +203,28 @@ class SpokenDigits:
         path = Path("$GENJAX_DATA/audio" if self.root is None else self.root) / "fsdd.npz"
         path = Path(os.path.expandvars(path)).expanduser()
         if not path.is_file():
-            raise UserError(f"there is no {path}; set GENJAX_DATA to the folder of audio/fsdd.npz, or give data.root")
+            raise UserError(
+                f"there is no {path}; set GENJAX_DATA to the folder of audio/fsdd.npz, or give "
+                "data.root"
+            )
         try:
             check_npz(path)
             with np.load(path) as stored:
-                audio, offsets, index, rate = (stored[k] for k in ("audio", "offsets", "index", "sample_rate"))
+                audio, offsets, index, rate = (
+                    stored[k] for k in ("audio", "offsets", "index", "sample_rate")
+                )
                 label = stored["label" if self.label == "digit" else "speaker"].astype(np.int32)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        raw = np.stack([pad_signal(audio[a:b, None], self.length) for a, b in itertools.pairwise(offsets)])
+        raw = np.stack(
+            [pad_signal(audio[a:b, None], self.length) for a, b in itertools.pairwise(offsets)]
+        )
         everything = Arrays("signal", raw, label, SignalCodec(int(rate), self.length))
         test = index < TEST_INDEX
-        splits = {"train": everything.take(np.flatnonzero(~test)), "test": everything.take(np.flatnonzero(test))}
+        splits = {
+            "train": everything.take(np.flatnonzero(~test)),
+            "test": everything.take(np.flatnonzero(test)),
+        }
         return dataset(splits, classes=int(label.max()) + 1, fingerprint=array_fingerprint(splits))
 
 

@@ -1,4 +1,6 @@
-"""Stacked MNIST: three random digits as the channels of one image, so that a thousand modes can be counted."""
+"""Stacked MNIST: three random digits as the channels of one image, so that a thousand modes
+can be counted.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,16 @@ CHANNELS = 3
 
 @checks.frozen
 class Stacked:
-    """Images whose channels are three grey images of another source, drawn evenly and independently.
+    """Images whose channels are three grey images of another source, drawn evenly and
+    independently.
 
-    Metz et al., arXiv 1611.02163; the sizes are those of Lin et al. (PacGAN), arXiv 1712.04086. With K classes there,
-    channels of the labels a, b, c have the label a K^2 + b K + c, one of K^3: the number that three digits write.
+    Metz et al., arXiv 1611.02163; the sizes are those of Lin et al. (PacGAN), arXiv 1712.04086.
+    With K classes there, channels of the labels a, b, c have the label a K^2 + b K + c, one of K^3:
+    the number that three digits write.
 
     Attributes:
-      source: of the grey images, with labels. "train" is drawn from its training images, every other split from its
-        own, so that no held-out image was trained on in any channel.
+      source: of the grey images, with labels. "train" is drawn from its training images, every
+        other split from its own, so that no held-out image was trained on in any channel.
       size: training examples.
       test_size: examples of every other split.
       seed: of the draws; a larger size keeps the examples of a smaller one.
@@ -52,16 +56,25 @@ class Stacked:
         inner = self.source.open()
         name = type(self.source).__name__
         if inner.spec.entry != "image" or inner.spec.shape[-1] != 1:
-            raise UserError(f"Stacked needs grey images, but {name} has {inner.spec.entry} of shape {inner.spec.shape}")
+            raise UserError(
+                f"Stacked needs grey images, but {name} has {inner.spec.entry} of shape "
+                f"{inner.spec.shape}"
+            )
         if inner.spec.classes is None:
             raise UserError(f"Stacked needs labels, but {name} has none")
         splits = {}
-        for number, part in enumerate(("train", "test", "validation")):  # streams that no other split can move
+        for number, part in enumerate(
+            ("train", "test", "validation")
+        ):  # streams that no other split can move
             if part in inner.splits:
                 if "label" not in inner.splits[part].batch(np.zeros(1, np.int64)):
-                    raise UserError(f"Stacked needs labels, but those of {name}'s {part} split are hidden")
+                    raise UserError(
+                        f"Stacked needs labels, but those of {name}'s {part} split are hidden"
+                    )
                 count = self.size if part == "train" else self.test_size
-                splits[part] = Triples(inner.splits[part], inner.spec.classes, self.seed, DRAW + number, count)
+                splits[part] = Triples(
+                    inner.splits[part], inner.spec.classes, self.seed, DRAW + number, count
+                )
         spec = Spec(
             entry="image",
             shape=(*inner.spec.shape[:2], CHANNELS),

@@ -31,26 +31,31 @@ TARGETS = {
 class Table:
     """The rows of a CSV or TSV file, plain or (".gz") compressed by gzip, or of one of Parquet.
 
-    A column holds numbers where all its values are such, dates or times where all are ISO ones, and categories
-    otherwise; where most of them are numbers but not all, it must be said which. Ids, free text, and numbers and
-    dates in other forms are refused by name. What numbers are rounded to is remembered, whole ones among them, and so
-    is how dates are written. A missing value stays one.
+    A column holds numbers where all its values are such, dates or times where all are ISO ones, and
+    categories otherwise; where most of them are numbers but not all, it must be said which. Ids,
+    free text, and numbers and dates in other forms are refused by name. What numbers are rounded to
+    is remembered, whole ones among them, and so is how dates are written. A missing value stays
+    one.
 
     Attributes:
       path: of the file.
-      target: the column that is to be predicted from the others, such as by ``TrainOnSynthetic``; None for none.
+      target: the column that is to be predicted from the others, such as by ``TrainOnSynthetic``;
+        None for none.
       numeric: columns that must hold numbers.
       categorical: columns that hold categories though they may look like numbers.
       drop: columns that are left out, such as names and numbers of records.
-      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
+      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not
+        count.
       test_fraction: share of the rows that is held out; 0 trains on all.
       seed: of the split, and of the search for the modes of numbers.
       modes: of a column of numbers, at most.
       encoding: of CSV and TSV.
-      root: the folder that ``path`` is below, where it may differ from machine to machine; None for the current one.
+      root: the folder that ``path`` is below, where it may differ from machine to machine; None for
+        the current one.
       in_range: hold the numbers of samples within the range of the training rows.
       delimiter: between values; None for a tab in .tsv and a comma else.
-      quote: around values that hold the delimiter; "" for none. None takes none in .tsv, and double quotes else.
+      quote: around values that hold the delimiter; "" for none. None takes none in .tsv, and double
+        quotes else.
       escape: before a character that represents itself; None for none.
     """
 
@@ -97,19 +102,27 @@ class Table:
 
 
 def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
-    """Say in one line what was skipped or taken for something else, if anything was; returns the line."""
+    """Say in one line what was skipped or taken for something else, if anything was; returns
+    the line.
+    """
     found = [told(table.left)] if told(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
     lacking = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
     if lacking:
-        shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5:,} more columns" if len(lacking) > 5 else "")
+        shown = ", ".join(lacking[:5]) + (
+            f" and {len(lacking) - 5:,} more columns" if len(lacking) > 5 else ""
+        )
         found.append(f"values are missing, {shown}")
     named = [name for name in table.columns if NUMBER.fullmatch(name)]
     if len(named) == len(table.columns):
-        found.append("the names of all columns are numbers: if they are values, the file lacks a header")
+        found.append(
+            "the names of all columns are numbers: if they are values, the file lacks a header"
+        )
     alike = [f"{count:,} in {name!r}" for name, count in typed.alike.items() if count]
     if alike:
-        found.append(f"categories differ from others in blanks and case alone, {', '.join(alike[:5])}")
+        found.append(
+            f"categories differ from others in blanks and case alone, {', '.join(alike[:5])}"
+        )
     if typed.dates:
         found.append("dates or times are " + ", ".join(repr(date.name) for date in typed.dates))
     if not found:
@@ -124,10 +137,10 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
 class EmbeddedTable:
     """A table that scikit-learn ships, with what is to be predicted as its last column.
 
-      breast_cancer: 569 tumours, 30 measures, ``diagnosis``: malignant or benign.
-      wine: 178 wines, 13 measures, ``cultivar``: class_0, class_1 or class_2.
-      iris: 150 flowers, 4 measures, ``species``: setosa, versicolor or virginica.
-      diabetes: 442 patients, 9 measures and the category ``sex``, ``progression``, which is a number.
+      breast_cancer: 569 tumours, 30 measures, ``diagnosis``: malignant or benign. wine: 178 wines,
+      13 measures, ``cultivar``: class_0, class_1 or class_2. iris: 150 flowers, 4 measures,
+      ``species``: setosa, versicolor or virginica. diabetes: 442 patients, 9 measures and the
+      category ``sex``, ``progression``, which is a number.
 
     Attributes:
       name: one of the names above.
@@ -163,7 +176,9 @@ class EmbeddedTable:
 
         scaled = {"scaled": False} if self.name == "diabetes" else {}
         bunch = getattr(datasets, f"load_{self.name}")(**scaled)
-        columns: Columns = {str(name): bunch.data[:, i].copy() for i, name in enumerate(bunch.feature_names)}
+        columns: Columns = {
+            str(name): bunch.data[:, i].copy() for i, name in enumerate(bunch.feature_names)
+        }
         if self.name == "diabetes":
             columns["sex"] = np.array([f"{value:.0f}" for value in columns["sex"]], object)
             return columns | {TARGETS[self.name]: bunch.target.astype(np.float64)}
@@ -173,6 +188,8 @@ class EmbeddedTable:
 
 def _check(test_fraction: float, modes: int) -> None:
     if not 0 <= test_fraction < 1:
-        raise UserError(f"test_fraction is at least 0 and below 1, not {test_fraction}", "test_fraction")
+        raise UserError(
+            f"test_fraction is at least 0 and below 1, not {test_fraction}", "test_fraction"
+        )
     if modes < 1:
         raise UserError(f"modes is at least 1, not {modes}", "modes")

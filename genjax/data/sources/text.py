@@ -31,7 +31,8 @@ class TextFiles:
         where that is not set, generated stand-ins are read.
       pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt"; the default takes
         ".TXT", too.
-      unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between them.
+      unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between
+        them.
       encoding: of the files.
       codec: without a vocabulary, it is fitted to the training text.
       layout: how documents become rows.
@@ -52,24 +53,34 @@ class TextFiles:
         """Batches of ``tokens`` and what else the layout gives.
 
         Raises:
-          UserError: no files, no text, a wrong encoding (file and byte are named), text outside the vocabulary.
+          UserError: no files, no text, a wrong encoding (file and byte are named), text outside the
+            vocabulary.
         """
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
+        return text_dataset(
+            self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title
+        )
 
     def check_domains(self) -> None:
-        """Refuse a folder directly below the root that is a domain but for its files, none of which fits."""
+        """Refuse a folder directly below the root that is a domain but for its files, none of
+        which fits.
+        """
         folder = _folder(self.root)
         if folder.is_file():
             return
         found = fitting(folder, self.pattern)
         tops = {name.split("/")[0] for name in found.names if "/" in name}
-        for top in sorted({entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops):
-            what = told(Counter(entry.kind for entry in found.others if entry.name.startswith(f"{top}/")))
+        for top in sorted(
+            {entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops
+        ):
+            what = told(
+                Counter(entry.kind for entry in found.others if entry.name.startswith(f"{top}/"))
+            )
             if all("/" in name for name in found.names):
                 raise UserError(
-                    f"the domain {top!r} of {folder} has no file that fits {self.pattern!r}: {what}; "
+                    f"the domain {top!r} of {folder} has no file that fits {self.pattern!r}: "
+                    f"{what}; "
                     "convert its files, or move the folder away",
                     "pattern",
                 )
@@ -82,18 +93,19 @@ class TextTables:
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed (".jsonl.gz").
+      pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed
+        (".jsonl.gz").
       column: that holds the text.
       encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
       codec: without a vocabulary, it is fitted to the training text.
       layout: how documents become rows.
       split: what is held out.
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
-      domain: the column that tells what kind of text it is, for ``DomainPerplexity``; None takes the folder of the root
-        that the file is in, or else the file.
+      domain: the column that tells what kind of text it is, for ``DomainPerplexity``; None takes
+        the folder of the root that the file is in, or else the file.
       delimiter: between values of CSV and TSV; None for a tab in .tsv and a comma else.
-      quote: around values of CSV and TSV that hold the delimiter; "" for none. None takes none in .tsv, and double
-        quotes else.
+      quote: around values of CSV and TSV that hold the delimiter; "" for none. None takes none in
+        .tsv, and double quotes else.
       escape: before a character of CSV and TSV that represents itself; None for none.
     """
 
@@ -117,7 +129,8 @@ class TextTables:
         """Batches of ``tokens`` and what else the layout gives.
 
         Raises:
-          UserError: no files, a missing column, a damaged row, no text, text outside the vocabulary.
+          UserError: no files, a missing column, a damaged row, no text, text outside the
+            vocabulary.
         """
         folder = _folder(self.root)
         paths = _files(folder, self.pattern)
@@ -133,7 +146,9 @@ class TextTables:
             quote=self.quote,
             escape=self.escape,
         )
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title)
+        return text_dataset(
+            self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title
+        )
 
 
 def _folder(root: str | None) -> Path:
@@ -141,7 +156,8 @@ def _folder(root: str | None) -> Path:
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted; links are followed.
+    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted; links are
+    followed.
 
     A default pattern takes capitals, too. One line counts the others that lie there.
     """
@@ -156,7 +172,9 @@ def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
     names = sorted(found.names + found.recased) if pattern in DEFAULTS else found.names
     recased = () if pattern in DEFAULTS else found.recased
     if not names:
-        kinds = sorted({path.suffix for path in folder.iterdir() if path.suffix in (".txt", ".gz", *KINDS)})
+        kinds = sorted(
+            {path.suffix for path in folder.iterdir() if path.suffix in (".txt", ".gz", *KINDS)}
+        )
         hint = f"; it holds files that end in {', '.join(kinds)}" if kinds else ""
         hint = f"; {recased[0]} would in other capitals" if recased else hint
         raise UserError(f"no file of {folder} fits {pattern!r}{hint}", "pattern")

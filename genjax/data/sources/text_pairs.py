@@ -21,7 +21,8 @@ PLACE = "{source}"  # where a prompt takes its sentence
 
 @checks.frozen
 class TextPairs:
-    """Sentences that are requested in another language, and their translations as the answers to that.
+    """Sentences that are requested in another language, and their translations as the answers to
+    that.
 
     The files are those of ``SentencePairs``, which has an encoder read the source.
 
@@ -34,15 +35,16 @@ class TextPairs:
       validation: the name of those to watch, None for none.
       test: the name of those to judge on, None for none.
       prompt: what is asked, with {source} instead of the sentence.
-      template: what is around what each side says; None takes that of the run or model that training begins
-        with, or Alpaca's where it has none.
+      template: what is around what each side says; None takes that of the run or model that
+        training begins with, or Alpaca's where it has none.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T, prompt and answer together.
       packed: train on rows of several pairs, distinguished; held-out ones have a row each.
-      long: "drop" pairs of more than T + 1 tokens, or "cut" the end of the translation; a source that leaves no room
-        for one is dropped, or refused with "cut".
+      long: "drop" pairs of more than T + 1 tokens, or "cut" the end of the translation; a source
+        that leaves no room for one is dropped, or refused with "cut".
       encoding: of the files.
-      cache: the folder where the codec is kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: the folder where the codec is kept; None takes ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -62,14 +64,18 @@ class TextPairs:
 
     def __post_init__(self) -> None:
         if PLACE not in self.prompt:
-            raise UserError(f"the prompt of a translation says where its sentence stands, by {PLACE}: {self.prompt!r}")
+            raise UserError(
+                f"the prompt of a translation says where its sentence stands, by {PLACE}: "
+                f"{self.prompt!r}"
+            )
         ChatLayout(self.length, self.packed, self.long)  # refuses what cannot be
 
     def open(self) -> Dataset:
         """Batches as of ``chat_dataset``.
 
         Raises:
-          UserError: a file is missing, the two sides differ in length, or a sentence has no translation.
+          UserError: a file is missing, the two sides differ in length, or a sentence has no
+            translation.
         """
         template = self.template or ChatTemplate()
         names = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -79,7 +85,9 @@ class TextPairs:
         for text in (text for texts in sides.values() for text in texts):
             left.add(str(text.path), {"empty lines read as empty sentences": text.empty})
         data = chat_dataset(parts, self.codec, template, self._layout, self.cache)
-        return dataclasses.replace(data, remarks=(*left.remarks(str(sides["train"][0].path.parent)), *data.remarks))
+        return dataclasses.replace(
+            data, remarks=(*left.remarks(str(sides["train"][0].path.parent)), *data.remarks)
+        )
 
     @property
     def _layout(self) -> ChatLayout:

@@ -16,7 +16,16 @@ from genjax import checks
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import check_size, decode, fit, note
-from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest, hold_out
+from genjax.data.splits import (
+    Arrays,
+    Lazy,
+    Raw,
+    Stored,
+    array_fingerprint,
+    dataset,
+    digest,
+    hold_out,
+)
 from genjax.data.stand_in import pictures
 from genjax.data.storage import cache_folder, data_folder, files_fingerprint
 from genjax.errors import UserError, unknown_name
@@ -26,27 +35,30 @@ from genjax.serial.trust import Untrusted, exclude_current_folder
 CLASS_KEYS = ("type", "pythonClassName", "python_class_name")  # in a features.json
 NOTED = 20_000  # images whose decoding takes long enough to say so
 CHUNK = 1_024  # records read at once
-DEFAULT_TEST = 0.1  # of the training examples, for a set that has neither a test nor a validation split
+DEFAULT_TEST = (
+    0.1  # of the training examples, for a set that has neither a test nor a validation split
+)
 
 
 @checks.frozen
 class TFDS:
     """The images (and class labels) of a data set prepared by TensorFlow Datasets as array_record.
 
-    "test" is the set's own test split; where it has none, its validation split; where it has neither, a fixed
-    tenth of the training examples.
+    "test" is the set's own test split; where it has none, its validation split; where it has
+    neither, a fixed tenth of the training examples.
 
     Attributes:
       name: as TFDS spells it, with "/config" and ":version" if wanted.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else the folder
-        that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets. Where neither has mnist,
-        fashion_mnist or cifar10, generated stand-ins are drawn for them.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
+        the folder that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets. Where neither
+        has mnist, fashion_mnist or cifar10, generated stand-ins are drawn for them.
       validation: training examples held out as "validation", the same ones in every run.
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None asks that
-        the set declares one size.
-      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as needed.
-      cache: keep images decoded for memory in ~/.cache/genjax ($XDG_CACHE_HOME/genjax), so that the next
-        start takes no time.
+      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
+        asks that the set declares one size.
+      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as
+        needed.
+      cache: keep images decoded for memory in ~/.cache/genjax ($XDG_CACHE_HOME/genjax), so that the
+        next start takes no time.
     """
 
     name: str = "mnist"
@@ -64,7 +76,8 @@ class TFDS:
         """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
 
         Raises:
-          UserError: a name that does not exist, a set that is not prepared, damaged or without images.
+          UserError: a name that does not exist, a set that is not prepared, damaged or without
+            images.
         """
         root = data_folder("tfds", self.root)
         drawn = pictures(self.name) if root is None and not _is_in_default(self.name) else None
@@ -77,7 +90,9 @@ class TFDS:
         codec = ImageCodec(*shape)
         names = [name for name in ("train", "validation", "test") if name in info.splits]
         if "train" not in names:
-            raise UserError(f"{self.name} has no split named train; it has {', '.join(info.splits)}")
+            raise UserError(
+                f"{self.name} has no split named train; it has {', '.join(info.splits)}"
+            )
         if self.validation and "validation" in names and "test" in names:
             raise UserError(f"{self.name} has a validation split of its own; leave validation at 0")
 
@@ -86,16 +101,22 @@ class TFDS:
         in_memory = sum(counts.values()) * int(np.prod(shape)) <= self.memory_gb * 2**30
         splits: dict[str, Stored] = {}
         for name in names:
-            reader = TfdsReader(records(builder, name, image), image, label, self.size, shape, info.full_name)
+            reader = TfdsReader(
+                records(builder, name, image), image, label, self.size, shape, info.full_name
+            )
             if in_memory:
-                images, labels = self._decoded(reader, counts[name], f"{fingerprint}-{name}-{shape}")
+                images, labels = self._decoded(
+                    reader, counts[name], f"{fingerprint}-{name}-{shape}"
+                )
                 splits[name] = Arrays("image", images, labels, codec)
             else:
                 splits[name] = Lazy("image", reader, np.arange(counts[name]), codec)
         if "test" not in splits and "validation" in splits:
             splits["test"] = splits.pop("validation")
         elif "test" not in splits:
-            splits["train"], splits["test"] = hold_out(splits["train"], max(1, int(counts["train"] * DEFAULT_TEST)))
+            splits["train"], splits["test"] = hold_out(
+                splits["train"], max(1, int(counts["train"] * DEFAULT_TEST))
+            )
         if self.validation:
             splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
         classes = info.features[label].num_classes if label else None
@@ -113,7 +134,9 @@ class TFDS:
         return dataset(whole, classes=10, fingerprint=array_fingerprint(splits))
 
     def _decoded(self, reader: TfdsReader, count: int, key: str) -> Raw:
-        """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if there."""
+        """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if
+        there.
+        """
         path = cache_folder() / f"{digest([key.encode()])}.npz"
         if self.cache:
             try:
@@ -122,7 +145,10 @@ class TFDS:
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
                 pass
         if count > NOTED:
-            note(f"decoding {count:,} images of {reader.title}" + (" (cached afterwards)" if self.cache else ""))
+            note(
+                f"decoding {count:,} images of {reader.title}"
+                + (" (cached afterwards)" if self.cache else "")
+            )
         images, labels = reader(np.arange(count))
         if self.cache:
             part = path.with_suffix(f".{os.getpid()}.part")
@@ -155,7 +181,9 @@ class TfdsReader:
                 try:
                     images[i] = decode(record[self.image], self.size, self.shape[-1])
                 except Exception as error:  # PIL's readers raise almost anything on a damaged file
-                    raise UserError(f"{self.title}: image {rows[i]} cannot be decoded: {error}") from error
+                    raise UserError(
+                        f"{self.title}: image {rows[i]} cannot be decoded: {error}"
+                    ) from error
                 if self.label is not None and labels is not None:
                     labels[i] = record[self.label]
         return images, labels
@@ -165,7 +193,9 @@ class TfdsReader:
             return self.records.__getitems__(rows)  # type: ignore[attr-defined]
         except (RuntimeError, ValueError, OSError, IndexError) as error:
             reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
+            raise UserError(
+                f"{self.title}: its files are damaged, prepare it again ({reason})"
+            ) from error
 
 
 def _is_in_default(name: str) -> bool:
@@ -183,7 +213,9 @@ def load_builder(name: str, root: str | None) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise UserError(f"reading {name} needs a package: pip install tensorflow-datasets ({error})") from error
+        raise UserError(
+            f"reading {name} needs a package: pip install tensorflow-datasets ({error})"
+        ) from error
     folder = root or str(tfds.core.constants.get_default_data_dir())
     build = f"tfds build {name} --data_dir={folder} --file_format=array_record"
     prepare = f"pip install 'genjax-train[prepare]' && {build}"
@@ -195,12 +227,18 @@ def load_builder(name: str, root: str | None) -> Any:
         found = {path.parents[1].name for path in Path(folder).glob("*/*/dataset_info.json")}
         known = found | set(tfds.list_builders(with_community_datasets=False))
         raise unknown_name("TFDS data set", name, known) from error
-    except (AssertionError, RuntimeError, ValueError) as error:  # a version or config that does not exist
+    except (
+        AssertionError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a version or config that does not exist
         raise UserError(f"TFDS cannot open {name}: {_first_line(error)}") from error
     except (UserError, MemoryError):
         raise
     except Exception as error:  # of damaged files it raises almost anything
-        raise UserError(f"{name} in {folder} is damaged, prepare it again ({_first_line(error)})", folder) from error
+        raise UserError(
+            f"{name} in {folder} is damaged, prepare it again ({_first_line(error)})", folder
+        ) from error
     if not builder.is_prepared():
         raise UserError(f"{name} is not prepared in {folder}; prepare it once: {prepare}")
     try:
@@ -212,12 +250,15 @@ def load_builder(name: str, root: str | None) -> Any:
             f"delete it or choose another root, then: {prepare}"
         ) from error
     except Exception as error:
-        raise UserError(f"{name} in {folder} cannot be read: {_first_line(error)}", folder) from error
+        raise UserError(
+            f"{name} in {folder} cannot be read: {_first_line(error)}", folder
+        ) from error
     return builder
 
 
 def _check_code(folder: Path) -> None:
-    """Refuse features of classes that are not TFDS's own: their modules are imported as a set is opened.
+    """Refuse features of classes that are not TFDS's own: their modules are imported as a set is
+    opened.
 
     Raises:
       Untrusted: a features.json names one, and the user has not allowed its module.
@@ -256,7 +297,9 @@ def features(info: Any) -> tuple[str, str | None]:
 
     image = first(tfds.features.Image, "image")
     if image is None:
-        raise UserError(f"{info.full_name} holds no images; its features: {', '.join(info.features)}")
+        raise UserError(
+            f"{info.full_name} holds no images; its features: {', '.join(info.features)}"
+        )
     return image, first(tfds.features.ClassLabel, "label")
 
 
@@ -265,14 +308,20 @@ def _shape(info: Any, image: str, size: tuple[int, int] | None) -> tuple[int, in
     feature = info.features[image]
     height, width, channels = feature.shape
     if feature.np_dtype != np.uint8:
-        raise UserError(f"{info.full_name} has images of {feature.np_dtype.__name__}; only uint8 ones are read")
+        raise UserError(
+            f"{info.full_name} has images of {feature.np_dtype.__name__}; only uint8 ones are read"
+        )
     if size is None and None in (height, width):
-        raise UserError(f"the images of {info.full_name} differ in size; size=(height, width) resizes them")
+        raise UserError(
+            f"the images of {info.full_name} differ in size; size=(height, width) resizes them"
+        )
     return (*(size or (height, width)), 1 if channels == 1 else 3)
 
 
 def records(builder: Any, split: str, image: str) -> Sequence[Any]:
-    """The records of a split with the image still encoded: TFDS's own decoding takes twice the time."""
+    """The records of a split with the image still encoded: TFDS's own decoding takes twice the
+    time.
+    """
     import tensorflow_datasets as tfds
 
     return builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
@@ -285,6 +334,10 @@ def hash_splits(info: Any, splits: Sequence[str]) -> str:
       UserError: some are missing.
     """
     try:
-        return files_fingerprint(Path(path) for split in splits for path in info.splits[split].filepaths)
+        return files_fingerprint(
+            Path(path) for split in splits for path in info.splits[split].filepaths
+        )
     except OSError as error:
-        raise UserError(f"{info.full_name}: its files are not all there, prepare it again ({error})") from error
+        raise UserError(
+            f"{info.full_name}: its files are not all there, prepare it again ({error})"
+        ) from error

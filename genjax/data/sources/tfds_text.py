@@ -23,13 +23,15 @@ from genjax.errors import UserError, unknown_name
 
 @checks.frozen
 class TFDSText:
-    """A text feature of a data set prepared by TensorFlow Datasets as array_record; each example is a document.
+    """A text feature of a data set prepared by TensorFlow Datasets as array_record; each example is
+    a document.
 
     The set's own splits "train", "validation" and "test" are taken.
 
     Attributes:
       name: as TFDS spells it, with "/config" and ":version" if wanted.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else TFDS's own folder.
+      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
+        TFDS's own folder.
       feature: that holds the text; None takes the first one that does.
       codec: without a vocabulary, it is fitted to the training text.
       layout: how documents become rows.
@@ -49,18 +51,25 @@ class TFDSText:
         """Batches of ``tokens`` and what else the layout gives.
 
         Raises:
-          UserError: a name that does not exist, a set that is not prepared, damaged or without text.
+          UserError: a name that does not exist, a set that is not prepared, damaged or without
+            text.
         """
         builder = load_builder(self.name, data_folder("tfds", self.root))
         names = [name for name in ("train", "validation", "test") if name in builder.info.splits]
         if "train" not in names:
-            raise UserError(f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}")
+            raise UserError(
+                f"{self.name} has no split named train; it has {', '.join(builder.info.splits)}"
+            )
         feature = _feature(builder.info, self.feature)
         left = Tally()
-        parts: dict[str, TextRows] = {name: RecordTexts(builder, name, feature, left) for name in names}
+        parts: dict[str, TextRows] = {
+            name: RecordTexts(builder, name, feature, left) for name in names
+        }
         if self.split is not None:
             if len(parts) > 1:
-                raise UserError(f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None")
+                raise UserError(
+                    f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None"
+                )
             parts = dict(self.split.parts(parts["train"]))
         return text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
 
@@ -94,13 +103,17 @@ class RecordTexts:
                 found = records.__getitems__(list(rows))  # type: ignore[attr-defined]
             except (RuntimeError, ValueError, OSError, IndexError) as error:
                 reason = (str(error).splitlines() or [""])[0]
-                raise UserError(f"{self.title}: its files are damaged, prepare it again ({reason})") from error
+                raise UserError(
+                    f"{self.title}: its files are damaged, prepare it again ({reason})"
+                ) from error
             for row, record in zip(rows, found, strict=True):
                 document = f"example {row:,} of {self.title}"
                 try:
                     text = record[self.feature].decode("utf-8")
                 except UnicodeDecodeError as error:
-                    raise UserError(f"{document} is not utf-8: byte {error.start:,} cannot be decoded") from None
+                    raise UserError(
+                        f"{document} is not utf-8: byte {error.start:,} cannot be decoded"
+                    ) from None
                 left[EMPTY_TEXTS] += not text
                 yield Piece(text, document, True)
 
@@ -111,7 +124,9 @@ def _feature(info: Any, wanted: str | None) -> str:
 
     texts = [name for name, feature in info.features.items() if type(feature) is tfds.features.Text]
     if not texts:
-        raise UserError(f"{info.full_name} holds no texts; its features: {', '.join(info.features)}")
+        raise UserError(
+            f"{info.full_name} holds no texts; its features: {', '.join(info.features)}"
+        )
     if wanted is not None and wanted not in texts:
         raise unknown_name(f"text feature of {info.full_name}", wanted, texts)
     return wanted or texts[0]

@@ -11,7 +11,9 @@ from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, datas
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError
 
-PITCHES = tuple(440 * 2 ** (semitones / 12) for semitones in (-9, -7, -5, -4, -2, 0, 2, 3))  # Hz: C major from C4 to C5
+PITCHES = tuple(
+    440 * 2 ** (semitones / 12) for semitones in (-9, -7, -5, -4, -2, 0, 2, 3)
+)  # Hz: C major from C4 to C5
 HARMONICS = 3
 LOUDNESS = (0.3, 0.9)  # a bound on the peak, drawn evenly
 DECAY = (0.03, 0.3)  # seconds in which a tone falls to 1/e, drawn evenly in its logarithm
@@ -19,10 +21,12 @@ DECAY = (0.03, 0.3)  # seconds in which a tone falls to 1/e, drawn evenly in its
 
 @checks.frozen
 class Tones:
-    """Short plucked tones, drawn when opened: 8 pitches, the major scale from C4 (261.6 Hz) to C5, as labels.
+    """Short plucked tones, drawn when opened: 8 pitches, the major scale from C4 (261.6 Hz) to C5,
+    as labels.
 
-    A tone of frequency f is loudness exp(-t / decay) sum_h sin(2 pi h f t + phase_h) / h over h = 1, 2, 3, divided by
-    1 + 1/2 + 1/3; pitch, loudness, decay and the phases are drawn for each. Example i depends on the seed and i alone.
+    A tone of frequency f is loudness exp(-t / decay) sum_h sin(2 pi h f t + phase_h) / h over h =
+    1, 2, 3, divided by 1 + 1/2 + 1/3; pitch, loudness, decay and the phases are drawn for each.
+    Example i depends on the seed and i alone.
 
     Attributes:
       size: training tones.
@@ -45,14 +49,20 @@ class Tones:
         checks.check_size(4.0 * (self.size + self.test_size) * self.length, "tones", "length")
         highest = HARMONICS * PITCHES[-1]
         if not self.rate > 2 * highest:
-            raise UserError(f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than {2 * highest:.0f}")
+            raise UserError(
+                f"rate is {self.rate} Hz; tones of up to {highest:.0f} Hz need more than "
+                f"{2 * highest:.0f}"
+            )
 
     def open(self) -> Dataset:
         """Batches of ``signal`` float32 [B, T, 1] and ``label`` int32 [B]."""
         codec = SignalCodec(self.rate, self.length)
         splits = {
             name: Arrays("signal", *self._draw(stream, count), codec)
-            for name, stream, count in (("train", DRAW, self.size), ("test", DRAW + 1, self.test_size))
+            for name, stream, count in (
+                ("train", DRAW, self.size),
+                ("test", DRAW + 1, self.test_size),
+            )
         }
         return dataset(splits, classes=len(PITCHES), fingerprint=array_fingerprint(splits))
 
@@ -66,10 +76,15 @@ class Tones:
         time = np.arange(self.length) / self.rate  # [T] in seconds
         tones = np.empty((count, self.length, 1), np.int16)
         for i in range(0, count, 1024):  # some at once: the sines are float64
-            rows, turns = slice(i, i + 1024), 2 * np.pi * np.array(PITCHES)[pitch[i : i + 1024], None] * time
+            rows, turns = (
+                slice(i, i + 1024),
+                2 * np.pi * np.array(PITCHES)[pitch[i : i + 1024], None] * time,
+            )
             fall = loudness[rows, None] * np.exp(-time / decay[rows, None])
             wave = np.zeros(turns.shape)
             for h in range(1, HARMONICS + 1):
                 wave += np.sin(h * turns + 2 * np.pi * uniform[rows, 2 + h, None]) / h
-            tones[rows, :, 0] = np.rint((SCALE - 1) * fall * wave / sum(1 / h for h in range(1, HARMONICS + 1)))
+            tones[rows, :, 0] = np.rint(
+                (SCALE - 1) * fall * wave / sum(1 / h for h in range(1, HARMONICS + 1))
+            )
         return tones, pitch

@@ -1,4 +1,6 @@
-"""Columns of ISO dates and times as numbers: days, seconds and fractions, each of which float32 holds exactly."""
+"""Columns of ISO dates and times as numbers: days, seconds and fractions, each of which
+float32 holds exactly.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from genjax.errors import UserError
 CLOCK = r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?"
 ZONE = r"(Z| ?UTC| ?[+-]\d\d(?::?\d\d)?)?"
 ISO = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:([T ]){CLOCK}{ZONE})?|{CLOCK}{ZONE}", re.ASCII)
-COMPACT = re.compile(r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)  # of three centuries
+COMPACT = re.compile(
+    r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII
+)  # of three centuries
 MICRO = 6  # digits of a fraction in one number; those after them are another
 DAY = 86_400
 
@@ -22,7 +26,8 @@ DAY = 86_400
 class DateColumn:
     """A column of dates, times or both, which is kept as a column of numbers for each of its parts.
 
-    The first part has the name of the column. A zone that differs from row to row is a column of categories.
+    The first part has the name of the column. A zone that differs from row to row is a column of
+    categories.
 
     Attributes:
       name: of the column.
@@ -48,21 +53,30 @@ class DateColumn:
         kinds += ["fraction"] if self.digits else []
         kinds += ["rest"] if self.digits > MICRO else []
         kinds += ["zone"] if self.zone is None else []
-        return {kind: f"{self.name} ({kind})" if number else self.name for number, kind in enumerate(kinds)}
+        return {
+            kind: f"{self.name} ({kind})" if number else self.name
+            for number, kind in enumerate(kinds)
+        }
 
     def written(self, columns: Mapping[str, np.ndarray]) -> list[str]:
-        """The dates [N] of the columns of their parts as written in a file, "" where one is missing."""
+        """The dates [N] of the columns of their parts as written in a file, "" where one is
+        missing.
+        """
         values = {kind: columns[name] for kind, name in self.parts.items()}
         numbers = [part for kind, part in values.items() if kind != "zone"]
         gone = np.isnan(np.stack(numbers)).any(0)
         texts = [""] * len(gone)
         if "day" in values:
-            days = np.clip(np.where(gone, 0, values["day"]), -719_162, 2_932_896)  # the years 1 to 9999
+            days = np.clip(
+                np.where(gone, 0, values["day"]), -719_162, 2_932_896
+            )  # the years 1 to 9999
             texts = np.datetime_as_string(np.rint(days).astype("datetime64[D]")).tolist()
             texts = [text.replace("-", "") for text in texts] if self.compact else texts
         if "time" in values:
             clock = self._clock(values, gone)
-            texts = [f"{text}{self.between or ''}{time}" for text, time in zip(texts, clock, strict=True)]
+            texts = [
+                f"{text}{self.between or ''}{time}" for text, time in zip(texts, clock, strict=True)
+            ]
         if "zone" in values:
             gone = gone | np.array([zone is None for zone in values["zone"]])
             texts = [f"{text}{zone}" for text, zone in zip(texts, values["zone"], strict=True)]
@@ -73,15 +87,23 @@ class DateColumn:
     def _clock(self, values: Mapping[str, np.ndarray], gone: np.ndarray) -> list[str]:
         unit = 1 if self.seconds else 60
         found = []
-        limits = {"time": DAY // unit, "fraction": 10 ** min(self.digits, MICRO), "rest": 10 ** (self.digits - MICRO)}
+        limits = {
+            "time": DAY // unit,
+            "fraction": 10 ** min(self.digits, MICRO),
+            "rest": 10 ** (self.digits - MICRO),
+        }
         whole = {
-            kind: np.clip(np.rint(np.where(gone, 0, values[kind])), 0, limit - 1).astype(np.int64).tolist()
+            kind: np.clip(np.rint(np.where(gone, 0, values[kind])), 0, limit - 1)
+            .astype(np.int64)
+            .tolist()
             for kind, limit in limits.items()
             if kind in values
         }
         for row, count in enumerate(whole["time"]):
             minutes, second = divmod(count, 60) if self.seconds else (count, 0)
-            text = f"{minutes // 60:02d}:{minutes % 60:02d}" + (f":{second:02d}" if self.seconds else "")
+            text = f"{minutes // 60:02d}:{minutes % 60:02d}" + (
+                f":{second:02d}" if self.seconds else ""
+            )
             if "fraction" in whole:
                 text += f".{whole['fraction'][row]:0{min(self.digits, MICRO)}d}"
             if "rest" in whole:
@@ -90,7 +112,9 @@ class DateColumn:
         return found
 
 
-def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
+def dates(
+    name: str, cells: Sequence[str | None], title: str
+) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
     """A column of ISO dates or times, and the columns of its parts; None if no cell is one.
 
     Args:
@@ -99,8 +123,8 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
       title: what a person calls the table.
 
     Raises:
-      UserError: most of the cells are such but not all of them, one is not a day, or some have a time and others have
-        none.
+      UserError: most of the cells are such but not all of them, one is not a day, or some have a
+        time and others have none.
     """
     forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
     matches = [forms[cell] for cell in cells]
@@ -111,17 +135,23 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
     if fitting < known:
         row = next(i for i, cell in enumerate(cells) if cell is not None and matches[i] is None)
         raise UserError(
-            f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of {known:,} values "
-            "are ISO dates or times: mend it, or list it in missing, or the column in categorical or drop",
+            f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of "
+            f"{known:,} values "
+            "are ISO dates or times: mend it, or list it in missing, or the column in categorical "
+            "or drop",
             title,
         )
     parts_of = {match: match.groups() for match in set(matches) if match is not None}
     found = [None if match is None else parts_of[match] for match in matches]
     first = next(groups for groups in found if groups is not None)
     for row, groups in enumerate(found):
-        if groups and ((groups[0] is None), (groups[1] is None)) != ((first[0] is None), (first[1] is None)):
+        if groups and ((groups[0] is None), (groups[1] is None)) != (
+            (first[0] is None),
+            (first[1] is None),
+        ):
             raise UserError(
-                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a date and a time, or "
+                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a "
+                "date and a time, or "
                 "one of the two: write all in one form, or leave the column out (drop)",
                 title,
             )
@@ -143,21 +173,34 @@ def dates(name: str, cells: Sequence[str | None], title: str) -> tuple[DateColum
     if "time" in parts:
         columns[parts["time"]] = _numbers(times, lambda t: _count(t, column.seconds))
     if "fraction" in parts:
-        columns[parts["fraction"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[:MICRO]))
+        columns[parts["fraction"]] = _numbers(
+            times, lambda t: int((t[3] or "").ljust(digits, "0")[:MICRO])
+        )
     if "rest" in parts:
-        columns[parts["rest"]] = _numbers(times, lambda t: int((t[3] or "").ljust(digits, "0")[MICRO:]))
+        columns[parts["rest"]] = _numbers(
+            times, lambda t: int((t[3] or "").ljust(digits, "0")[MICRO:])
+        )
     if "zone" in parts:
-        columns[parts["zone"]] = np.array([None if t is None else t[4] or "" for t in times], object)
+        columns[parts["zone"]] = np.array(
+            [None if t is None else t[4] or "" for t in times], object
+        )
     return column, columns
 
 
-def compact_dates(name: str, cells: Sequence[str | None]) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
-    """A column of dates such as 20240229, as of ``dates``; None if one of the cells is none, or all are the same."""
+def compact_dates(
+    name: str, cells: Sequence[str | None]
+) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
+    """A column of dates such as 20240229, as of ``dates``; None if one of the cells is none,
+    or all are the same.
+    """
     if not all(COMPACT.fullmatch(cell.strip()) for cell in cells if cell is not None):
         return None
     if len({cell.strip() for cell in cells if cell is not None}) < 2:
         return None
-    days = [None if cell is None else (c := cell.strip()) and f"{c[:4]}-{c[4:6]}-{c[6:]}" for cell in cells]
+    days = [
+        None if cell is None else (c := cell.strip()) and f"{c[:4]}-{c[4:6]}-{c[6:]}"
+        for cell in cells
+    ]
     if not all(_is_day(day) for day in set(days) if day is not None):
         return None
     column = DateColumn(name, compact=True)
@@ -184,7 +227,8 @@ def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
         raise UserError(
-            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, or list it in "
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, "
+            "or list it in "
             "missing",
             title,
         ) from None

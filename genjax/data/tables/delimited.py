@@ -1,7 +1,7 @@
 """The rows of CSV and TSV files: one reader for all that takes such files.
 
-A row has as many values as the header has names. What breaks that rule is a fault of the row, which the caller refuses
-or sets aside; no row is cut or filled up.
+A row has as many values as the header has names. What breaks that rule is a fault of the row, which
+the caller refuses or sets aside; no row is cut or filled up.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from genjax import checks
 from genjax.data.progress import ReadProgress
 from genjax.errors import UserError
 
-OTHERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}  # what may separate columns as well
+OTHERS = {
+    ",": "a comma",
+    ";": "a semicolon",
+    "\t": "a tab",
+    "|": "a bar",
+}  # what may separate columns as well
 PACKED = frozenset({".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst", ".lz4"})
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-LONGEST = min(sys.maxsize, 2**31 - 1)  # characters of a field; the csv module's own limit would refuse a long text
+LONGEST = min(
+    sys.maxsize, 2**31 - 1
+)  # characters of a field; the csv module's own limit would refuse a long text
 
 
 @checks.frozen
@@ -30,10 +37,11 @@ class Dialect:
 
     Attributes:
       delimiter: between values, one character.
-      quote: around values that hold the delimiter, itself (twice) or a line end; "" where quotes are
-        letters as any other.
+      quote: around values that hold the delimiter, itself (twice) or a line end; "" where quotes
+        are letters as any other.
       escape: before a character that represents itself; "" for none.
-      guessed: whether the delimiter was taken by the name of the file, so that another one is looked for.
+      guessed: whether the delimiter was taken by the name of the file, so that another one is
+        looked for.
     """
 
     delimiter: str = ","
@@ -42,8 +50,11 @@ class Dialect:
     guessed: bool = False
 
 
-def choose_dialect(name: str, delimiter: str | None, quote: str | None, escape: str | None) -> Dialect:
-    """The dialect of a file by its name, where nothing else is given: tabs and no quotes in .tsv, as that is written.
+def choose_dialect(
+    name: str, delimiter: str | None, quote: str | None, escape: str | None
+) -> Dialect:
+    """The dialect of a file by its name, where nothing else is given: tabs and no quotes in .tsv,
+    as that is written.
 
     Raises:
       UserError: one of them is not a single character, or two of them are the same.
@@ -71,7 +82,10 @@ def check_dialect(delimiter: str | None, quote: str | None, escape: str | None) 
             raise UserError(f"{name} must be one character, or '' for none, got {value!r}", name)
     used = [value for value in (delimiter, quote, escape) if value]
     if len(set(used)) < len(used):
-        raise UserError(f"delimiter, quote and escape must differ, got {', '.join(map(repr, used))}", "delimiter")
+        raise UserError(
+            f"delimiter, quote and escape must differ, got {', '.join(map(repr, used))}",
+            "delimiter",
+        )
 
 
 class Row(NamedTuple):
@@ -130,7 +144,11 @@ class DelimitedRows:
         self._odd = False  # whether a line of the row has blanks before a quote
         self._null = False  # or a NUL character
         quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
-        self._spaced = re.compile(rf"(?:^|{delimiter}) +{quote}") if quote and dialect.delimiter != " " else None
+        self._spaced = (
+            re.compile(rf"(?:^|{delimiter}) +{quote}")
+            if quote and dialect.delimiter != " "
+            else None
+        )
         self._records = self._parsed()
         self.names = self._header()
 
@@ -160,7 +178,8 @@ class DelimitedRows:
         for _, cells, fault in self._records:
             if fault is not None:
                 raise ValueError(
-                    f"{self.title} cannot be read as a table, near line {self._line:,}: its header {fault}"
+                    f"{self.title} cannot be read as a table, near line {self._line:,}: its header "
+                    f"{fault}"
                 )
             if len(cells) > 1 or (cells and cells[0].strip()):
                 break
@@ -171,18 +190,25 @@ class DelimitedRows:
         names = [name.strip() for name in given]
         for place, name in enumerate(names, 1):
             if not name:
-                raise ValueError(f"column {place} of {self.title} has no name in the header: name it, or remove it")
+                raise ValueError(
+                    f"column {place} of {self.title} has no name in the header: name it, or remove "
+                    "it"
+                )
             if names.index(name) != place - 1:
                 raise ValueError(f"{self.title} has two columns of the name {name!r}: rename one")
         if len(names) == 1 and self._dialect.guessed:
             self._check_delimiter()
-        if len(names) > 1 and all(name[:1] == " " for name in given[1:]):  # "a, b": the blanks belong to the commas
+        if len(names) > 1 and all(
+            name[:1] == " " for name in given[1:]
+        ):  # "a, b": the blanks belong to the commas
             self._blanks = True
             self._records = self._parsed()
         return names
 
     def _check_delimiter(self) -> None:
-        """Refuse a header of one name that is one of several, and so is the row below it, by another delimiter."""
+        """Refuse a header of one name that is one of several, and so is the row below it, by
+        another delimiter.
+        """
         header = self._taken[0]
         below = next(self._lines, None)
         if below is None:
@@ -195,7 +221,8 @@ class DelimitedRows:
             first, second = (len(_cells(line, other, quote)) for line in (header, below))
             if first == second > 1:
                 raise ValueError(
-                    f"the one column {header.strip()!r} of {self.title} would be {first} columns by {called}: "
+                    f"the one column {header.strip()!r} of {self.title} would be {first} columns "
+                    f"by {called}: "
                     f"if that separates them, give delimiter={other!r}"
                 )
 
@@ -218,14 +245,19 @@ class DelimitedRows:
                 return
             except csv.Error as error:
                 fault = _fault(error)
-            if self._odd and not self._blanks:  # 1, "a, b": read the row again without the blanks before quotes
+            if (
+                self._odd and not self._blanks
+            ):  # 1, "a, b": read the row again without the blanks before quotes
                 self._line -= len(self._taken)
                 self._pending.extendleft(reversed(self._taken))
                 self._taken.clear()
                 try:
                     again = next(self._reader(True))
-                    # equal but for blanks: what looked like a quote after blanks stands within a value
-                    same = [cell.lstrip(" ") for cell in again] == [cell.lstrip(" ") for cell in cells]
+                    # equal but for blanks: what looked like a quote after blanks stands within a
+                    # value
+                    same = [cell.lstrip(" ") for cell in again] == [
+                        cell.lstrip(" ") for cell in cells
+                    ]
                     trimmed = fault is not None or not same
                     cells, fault = again if trimmed else cells, None
                     self.trimmed += trimmed
@@ -246,7 +278,9 @@ class DelimitedRows:
             self._taken.clear()
 
     def _reader(self, blanks: bool) -> Iterator[list[str]]:
-        """The csv module's reader of the lines that are left; ``blanks`` after a delimiter are left out."""
+        """The csv module's reader of the lines that are left; ``blanks`` after a delimiter are
+        left out.
+        """
         dialect = self._dialect
         return csv.reader(
             self._fed(),
@@ -259,7 +293,12 @@ class DelimitedRows:
         )
 
     def _fed(self) -> Iterator[str]:
-        pending, taken, spaced, quote = self._pending, self._taken, self._spaced, self._dialect.quote
+        pending, taken, spaced, quote = (
+            self._pending,
+            self._taken,
+            self._spaced,
+            self._dialect.quote,
+        )
         while True:
             line = pending.popleft() if pending else next(self._lines, None)
             if line is None:
@@ -296,7 +335,9 @@ def _cells(line: str, delimiter: str, quote: str) -> list[str]:
 
 
 def _split(lines: Iterator[str], quote: str) -> Iterator[str]:
-    """The lines themselves; those of a file whose lines end in carriage returns alone are split there."""
+    """The lines themselves; those of a file whose lines end in carriage returns alone are
+    split there.
+    """
     first = next(lines, None)
     if first is None:
         return

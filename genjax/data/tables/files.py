@@ -51,12 +51,15 @@ class StoredTable:
           categorical: columns that hold categories, whatever they look like.
 
         Raises:
-          UserError: an unknown column, one without values, or one that is none of these; row and column are named.
+          UserError: an unknown column, one without values, or one that is none of these; row and
+            column are named.
         """
         for name in (*numeric, *categorical):
             self.check(name)
         for name in set(numeric) & set(categorical):
-            raise UserError(f"column {name!r} is listed in numeric and in categorical: take one", "categorical")
+            raise UserError(
+                f"column {name!r} is listed in numeric and in categorical: take one", "categorical"
+            )
         typing = Typing(self.title, numeric, categorical, self.words)
         columns: Columns = {}
         found: list[DateColumn] = []
@@ -64,7 +67,10 @@ class StoredTable:
             parts, date = typing.of(name, cells)
             for part in parts:
                 if part in columns or (part != name and part in self.columns):
-                    raise UserError(f"{self.title} has a column {part!r}, as a part of {name!r} is called: rename it")
+                    raise UserError(
+                        f"{self.title} has a column {part!r}, as a part of {name!r} is called: "
+                        "rename it"
+                    )
             columns |= parts
             found += [] if date is None else [date]
         return Typed(columns, tuple(found))
@@ -82,22 +88,29 @@ def read_table(
 
     Args:
       encoding: of CSV and TSV, and of bytes in Parquet.
-      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not count.
+      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not
+        count.
       drop: columns that are left out.
       dialect: of CSV and TSV.
 
     Raises:
-      UserError: the file is missing, damaged, synthetic or of another kind, a row is of the wrong width, or a column of
-        a type that is neither numbers nor categories; row and column are named.
+      UserError: the file is missing, damaged, synthetic or of another kind, a row is of the wrong
+        width, or a column of a type that is neither numbers nor categories; row and column are
+        named.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", str(path))
     of = detect_kind(path)
     if of not in ("csv", "parquet"):
-        raise UserError(f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and .parquet")
+        raise UserError(
+            f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and "
+            ".parquet"
+        )
     table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)
     if not table.columns:
-        raise UserError(f"{path.name} has no columns" + (" that are not left out (drop)" if drop else ""))
+        raise UserError(
+            f"{path.name} has no columns" + (" that are not left out (drop)" if drop else "")
+        )
     if not next(iter(table.columns.values())):
         raise UserError(f"{path.name} has no rows")
     empty = {"", *(marker.strip() for marker in missing)}
@@ -115,7 +128,9 @@ def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> 
     _check_drop(names, path.name, drop)
     columns: list[Cells] = [[] for _ in names]
     whole = iterate_cells(rows)
-    while some := list(itertools.islice(whole, ROWS)):  # a million rows at once keep the collector of garbage busy
+    while some := list(
+        itertools.islice(whole, ROWS)
+    ):  # a million rows at once keep the collector of garbage busy
         for column, cells in zip(columns, zip(*some, strict=True), strict=True):
             column.extend(cells)
     kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
@@ -127,22 +142,32 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
     import pyarrow
     import pyarrow.parquet
 
-    from genjax.data.text import parquet as parquet_text  # with pyarrow, which other files do without
+    from genjax.data.text import (
+        parquet as parquet_text,
+    )  # with pyarrow, which other files do without
 
     try:
         check_parquet(pyarrow.parquet.read_metadata(path), path.stat().st_size)
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"{path.name} cannot be read as Parquet: {str(error).splitlines()[0]}"
+        ) from error
     refuse_synthetic(table.schema, path.name)
     names = [name for name in _check_names(table.column_names, path.name, drop) if name not in drop]
     columns: dict[str, Cells] = {}
     words: set[str] = set()
     for name in names:
         column = table.column(name)
-        column = column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
+        column = (
+            column.cast(column.type.value_type)
+            if pyarrow.types.is_dictionary(column.type)
+            else column
+        )
         types = pyarrow.types
-        if types.is_floating(column.type):  # of their own precision: the shortest text that gives them back
+        if types.is_floating(
+            column.type
+        ):  # of their own precision: the shortest text that gives them back
             columns[name] = _texts(None if np.isnan(x) else x for x in column.to_numpy())
         elif types.is_integer(column.type) or types.is_decimal(column.type):
             columns[name] = _texts(column.to_pylist())
@@ -150,15 +175,22 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
             cells = parquet_text.values(column)
             columns[name] = parquet_text.texts(cells, encoding, path.name, name)
             words.add(name)
-        elif types.is_date(column.type) or types.is_timestamp(column.type) or types.is_time(column.type):
+        elif (
+            types.is_date(column.type)
+            or types.is_timestamp(column.type)
+            or types.is_time(column.type)
+        ):
             try:
                 columns[name] = parquet_text.moments(column)
             except pyarrow.ArrowException as error:  # of a zone that does not exist
                 reason = str(error).splitlines()[0]
-                raise UserError(f"column {name!r} of {path.name} cannot be read: {reason}", name) from None
+                raise UserError(
+                    f"column {name!r} of {path.name} cannot be read: {reason}", name
+                ) from None
         else:
             raise UserError(
-                f"column {name!r} of {path.name} holds {column.type}, which are neither numbers nor categories; "
+                f"column {name!r} of {path.name} holds {column.type}, which are neither numbers "
+                "nor categories; "
                 "leave it out (drop)"
             )
     return StoredTable(path.name, columns, frozenset(words))

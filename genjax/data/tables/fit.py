@@ -57,8 +57,8 @@ def table_dataset(
 ) -> Dataset:
     """The data set of a table, whose codec is fitted on the rows of "train".
 
-    A held-out row with a category that no training row has, or without a value in a column that all training rows have
-    one in, is moved to the training rows: the first of each kind.
+    A held-out row with a category that no training row has, or without a value in a column that all
+    training rows have one in, is moved to the training rows: the first of each kind.
 
     Args:
       columns: of one length, in the order of the table.
@@ -76,18 +76,27 @@ def table_dataset(
     rows = len(next(iter(columns.values())))
     count = max(1, round(rows * test_fraction)) if test_fraction else 0
     if rows - count < 2:
-        raise UserError(f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few")
+        raise UserError(
+            f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few"
+        )
     shuffled = permutation(seed, HOLD_OUT, rows)
-    parts = {"train": np.sort(shuffled[count:])} | ({"test": np.sort(shuffled[:count])} if count else {})
+    parts = {"train": np.sort(shuffled[count:])} | (
+        {"test": np.sort(shuffled[:count])} if count else {}
+    )
     remarks: tuple[str, ...] = ()
     if count:
         parts, remarks = _move_rows(columns, parts["train"], parts["test"], title)
     codec = fit_codec(columns, parts["train"], target, seed, modes, dates, in_range)
     encoded = codec.encode(columns)
-    splits = {name: TableRows(encoded["numeric"][part], encoded["categorical"][part]) for name, part in parts.items()}
+    splits = {
+        name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
+        for name, part in parts.items()
+    }
     means = [splits["train"].numeric.mean(0, dtype=np.float64)]
     for k, size in enumerate(codec.sizes):
-        means.append(np.bincount(splits["train"].categorical[:, k], minlength=size) / len(splits["train"]))
+        means.append(
+            np.bincount(splits["train"].categorical[:, k], minlength=size) / len(splits["train"])
+        )
     mean = np.concatenate(means).astype(np.float32)
     spec = Spec("table", mean.shape, mean, categories=codec.sizes)
     fingerprint = _fingerprint(columns, (target, test_fraction, seed, modes))
@@ -97,7 +106,8 @@ def table_dataset(
 def _move_rows(
     columns: Columns, train: np.ndarray, test: np.ndarray, title: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The rows to train on and to judge by, so that each category is one of the former's; both sorted.
+    """The rows to train on and to judge by, so that each category is one of the former's; both
+    sorted.
 
     What was moved is said, and returned as well.
     """
@@ -107,23 +117,32 @@ def _move_rows(
         numbers = values.dtype.kind == "f"
         kinds = np.isnan(values).tolist() if numbers else values
         seen = {True, False} - {True} if numbers else set()
-        seen |= set(kinds[i] for i in train) if not numbers else {bool(np.isnan(values[train]).any())}
+        seen |= (
+            set(kinds[i] for i in train) if not numbers else {bool(np.isnan(values[train]).any())}
+        )
         for row in test:
             if kinds[row] not in seen:
                 seen.add(kinds[row])
                 moved.add(int(row))
-                named.append(f"{'no value' if numbers or kinds[row] is None else repr(kinds[row])} in {name!r}")
+                named.append(
+                    f"{'no value' if numbers or kinds[row] is None else repr(kinds[row])} in "
+                    f"{name!r}"
+                )
     if not moved:
         return {"train": train, "test": test}, ()
     rest = np.array([row for row in test if row not in moved], test.dtype)
     if not len(rest):
         raise UserError(
-            f"each of the {len(test):,} held-out rows of {title} has a category that no other row has, such as "
+            f"each of the {len(test):,} held-out rows of {title} has a category that no other row "
+            "has, such as "
             f"{named[0]}: leave the column out (drop), or hold out none (test_fraction=0)",
             "test_fraction",
         )
     shown = ", ".join(named[:3]) + (", …" if len(named) > 3 else "")
-    line = f"{title}: {len(moved):,} of {len(test):,} held-out rows are trained on, as no other row has {shown}"
+    line = (
+        f"{title}: {len(moved):,} of {len(test):,} held-out rows are trained on, as no other "
+        f"row has {shown}"
+    )
     note(line)
     return {"train": np.sort(np.append(train, sorted(moved))), "test": rest}, (line,)
 
@@ -137,7 +156,8 @@ def fit_codec(
     dates: tuple[DateColumn, ...] = (),
     in_range: bool = True,
 ) -> TableCodec:
-    """The codec of a table, from its training rows ``train`` [M]; what numbers are rounded to is seen in all.
+    """The codec of a table, from its training rows ``train`` [M]; what numbers are rounded to is
+    seen in all.
 
     Raises:
       UserError: a column holds no value in any training row.
@@ -185,8 +205,9 @@ def mixture(
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
     """Weights, means and standard deviations of a variational mixture of at most so many Gaussians.
 
-    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can. Of more than
-    ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest among them.
+    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
+    Of more than ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest
+    among them.
 
     Args:
       values: [N], all finite.
@@ -205,7 +226,9 @@ def mixture(
         random_state=seed % 2**32,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the bound still creeps; the modes stand
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # the bound still creeps; the modes stand
         model.fit(
             ((_quantiles(values) - centre) / scale)[:, None]
         )  # its floor under variances is one of standardised numbers
@@ -224,13 +247,25 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 def decimals(values: np.ndarray) -> int | None:
     """After how many decimals numbers [N] are rounded, 0 for whole ones; None if they are not."""
-    return next((places for places in range(DECIMALS + 1) if np.array_equal(np.round(values, places), values)), None)
+    return next(
+        (
+            places
+            for places in range(DECIMALS + 1)
+            if np.array_equal(np.round(values, places), values)
+        ),
+        None,
+    )
 
 
 def _fingerprint(columns: Columns, how: tuple[object, ...]) -> str:
-    """Of the values and how they are split and fitted, not of the fit, whose last bits depend on the machine."""
+    """Of the values and how they are split and fitted, not of the fit, whose last bits depend
+    on the machine.
+    """
     parts = [repr(how).encode()]
     for name, values in columns.items():
         stored = values if values.dtype.kind == "f" else np.array([repr(value) for value in values])
-        parts += [f"{name} {stored.dtype.kind} {stored.shape}".encode(), np.ascontiguousarray(stored).tobytes()]
+        parts += [
+            f"{name} {stored.dtype.kind} {stored.shape}".encode(),
+            np.ascontiguousarray(stored).tobytes(),
+        ]
     return digest(parts)

@@ -1,4 +1,6 @@
-"""A picture of the distribution of each column of a table, of one set of rows or of several side by side."""
+"""A picture of the distribution of each column of a table, of one set of rows or of several
+side by side.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,12 @@ def marginals(tables: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
     """A picture uint8 [H, W, 3] of the first ``PANELS`` columns of tables with the same columns.
 
     Args:
-      tables: columns by name, of each set of rows by its name; numbers float64 [N], categories object [N].
+      tables: columns by name, of each set of rows by its name; numbers float64 [N], categories
+        object [N].
     """
-    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+    from matplotlib.figure import (
+        Figure,
+    )  # without pyplot, which keeps global state and picks a backend
 
     names = list(next(iter(tables.values())))[:PANELS]
     across = math.ceil(math.sqrt(len(names)))
@@ -57,7 +62,11 @@ def _histogram(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
 
 def _bars(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
     counted = {label: _shares(values) for label, values in columns.items()}
-    most = {value: max(share.get(value, 0) for share in counted.values()) for s in counted.values() for value in s}
+    most = {
+        value: max(share.get(value, 0) for share in counted.values())
+        for s in counted.values()
+        for value in s
+    }
     values = sorted(sorted(most, key=lambda value: -most[value])[:LONGEST])
     width = 0.8 / len(counted)
     for number, (label, share) in enumerate(counted.items()):
@@ -68,5 +77,7 @@ def _bars(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
 
 def _shares(values: np.ndarray) -> dict[str, float]:
     """The share of each category; a missing one is called so."""
-    words, counts = np.unique(["(missing)" if value is None else str(value) for value in values], return_counts=True)
+    words, counts = np.unique(
+        ["(missing)" if value is None else str(value) for value in values], return_counts=True
+    )
     return dict(zip(words.tolist(), (counts / len(values)).tolist(), strict=True))

@@ -14,7 +14,14 @@ from genjax.data.splits import digest
 from genjax.data.synthetic import refuse_synthetic
 from genjax.data.tables.delimited import DelimitedRows, Dialect, choose_dialect
 from genjax.data.tally import EMPTY_LINES, EMPTY_TEXTS, TRIMMED, Tally
-from genjax.data.text.documents import Piece, common_folder, find_domain, hash_user_files, lines, shorten_path
+from genjax.data.text.documents import (
+    Piece,
+    common_folder,
+    find_domain,
+    hash_user_files,
+    lines,
+    shorten_path,
+)
 from genjax.data.text.json_records import json_records
 from genjax.errors import UserError, unknown_name
 
@@ -40,7 +47,8 @@ class TableTexts:
       paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
       column: that holds the text.
       encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
-      domain: the column that tells the domain of a text; None takes the file's as ``FileTexts`` does.
+      domain: the column that tells the domain of a text; None takes the file's as ``FileTexts``
+        does.
       synthetic: read Parquet files of synthetic records, too, which are refused else.
       delimiter: between the values of CSV and TSV; None for what the suffix says.
       quote: around values; "" for none, None for what the suffix says.
@@ -66,7 +74,9 @@ class TableTexts:
     @functools.cached_property
     def fingerprint(self) -> str:
         how = f"{self.column} {self.encoding} {self.domain or ''}"
-        dialects = {self._dialect(path) for path in self.paths if detect_kind(path) == "csv"} - {Dialect(guessed=True)}
+        dialects = {self._dialect(path) for path in self.paths if detect_kind(path) == "csv"} - {
+            Dialect(guessed=True)
+        }
         if dialects:
             how += " " + " ".join(sorted(map(repr, dialects)))
         return digest([hash_user_files(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
@@ -74,7 +84,8 @@ class TableTexts:
     def pieces(self) -> Iterator[Piece]:
         """
         Raises:
-          UserError: a file is damaged, has no such column, or something other than text in it, or is synthetic.
+          UserError: a file is damaged, has no such column, or something other than text in it, or
+            is synthetic.
         """
         base = common_folder(self.paths)
         read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
@@ -85,12 +96,17 @@ class TableTexts:
                     value = row[self.column]
                     if value is not None and not isinstance(value, str):
                         raise UserError(
-                            f"{place} of {name} holds {type(value).__name__} in {self.column!r}, not text",
+                            f"{place} of {name} holds {type(value).__name__} in {self.column!r}, "
+                            "not text",
                             self.column,
                         )
                     if value:
-                        domain = find_domain(path, base) if self.domain is None else row[self.domain]
-                        yield Piece(value, f"{place} of {name}", True, "" if domain is None else str(domain))
+                        domain = (
+                            find_domain(path, base) if self.domain is None else row[self.domain]
+                        )
+                        yield Piece(
+                            value, f"{place} of {name}", True, "" if domain is None else str(domain)
+                        )
                     else:
                         left[EMPTY_TEXTS] += 1
 
@@ -103,17 +119,24 @@ class TableTexts:
             if column not in known:
                 raise UserError(f"{name}: {unknown_name('column', column, known)}")
 
-    def _jsonl(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _jsonl(
+        self, path: Path, name: str, left: Counter[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         known: dict[str, None] = {}
         for where, row in json_records(path, self.encoding, left):
             if not isinstance(row, dict):
                 raise UserError(f"{where} is no JSON object", self.column)
             known |= dict.fromkeys(row)
-            yield where.removesuffix(f" of {path.name}"), {name: row.get(name) for name in self._columns}
+            yield (
+                where.removesuffix(f" of {path.name}"),
+                {name: row.get(name) for name in self._columns},
+            )
         if known:
             self._check(name, list(known))
 
-    def _csv(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _csv(
+        self, path: Path, name: str, left: Counter[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         rows = text_rows(path, name, self.encoding, self._dialect(path), left)
         self._check(name, rows.names)
         for number, cells in enumerate(iterate_cells(rows), 1):
@@ -123,11 +146,15 @@ class TableTexts:
     def _dialect(self, path: Path) -> Dialect:
         return choose_dialect(path.name, self.delimiter, self.quote, self.escape)
 
-    def _parquet(self, path: Path, name: str, left: Counter[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _parquet(
+        self, path: Path, name: str, left: Counter[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow
         import pyarrow.parquet
 
-        from genjax.data.text import parquet as parquet_text  # with pyarrow, which other files do without
+        from genjax.data.text import (
+            parquet as parquet_text,
+        )  # with pyarrow, which other files do without
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
@@ -148,7 +175,9 @@ class TableTexts:
                         },
                     )
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"{name} cannot be read as Parquet: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def text_rows(
@@ -183,7 +212,9 @@ def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
         else:
             begins = "" if row.begins == row.ends else f" (the row begins at line {row.begins:,})"
             raise UserError(
-                f"{rows.title} cannot be read as a table, near line {row.ends:,}{begins}: it {row.fault}", rows.title
+                f"{rows.title} cannot be read as a table, near line {row.ends:,}{begins}: it "
+                f"{row.fault}",
+                rows.title,
             )
 
 
@@ -195,5 +226,7 @@ def detect_kind(path: Path) -> str:
     """
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() not in KINDS or (path.suffix == ".gz" and suffix.lower() == ".parquet"):
-        raise UserError(f"{path.name} is no table; known are {', '.join(KINDS)}, all but the last also with .gz")
+        raise UserError(
+            f"{path.name} is no table; known are {', '.join(KINDS)}, all but the last also with .gz"
+        )
     return KINDS[suffix.lower()]

@@ -1,4 +1,6 @@
-"""What the columns of a table hold: numbers, dates or categories; what is none of these is refused by name."""
+"""What the columns of a table hold: numbers, dates or categories; what is none of these is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ FORMS = {
     "a number with a separator of thousands": re.compile(
         r"[+-]?\d{1,3}(?:[, '\u00a0\u202f]\d{3})+(?:\.\d+)?|[+-]?[1-9]\d{0,2}(?:\.\d{3}){2}"
     ),
-    "a number with a decimal comma": re.compile(r"[+-]?(?:\d+|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+),\d+"),
+    "a number with a decimal comma": re.compile(
+        r"[+-]?(?:\d+|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+),\d+"
+    ),
     "a number with a unit": re.compile(
         rf"[+-]?\s*(?:[^\W\d_]{{0,3}}[$€£¥₹]|[A-Z]{{3}}\s)\s*{DIGITS}|"  # $3.50, US$ 4, EUR 5
         rf"{DIGITS}\s*[%‰$€£¥₹°]\s*\w?|"  # 7 %, 20 °C
@@ -40,7 +44,9 @@ FORMS = {
         re.IGNORECASE,
     ),
 }
-GLUED = re.compile(rf"{DIGITS}[^\W\d_]{{1,12}}")  # "12kg", but also "4WD": it depends on how many there are
+GLUED = re.compile(
+    rf"{DIGITS}[^\W\d_]{{1,12}}"
+)  # "12kg", but also "4WD": it depends on how many there are
 CURES = {
     "a date that is not ISO, such as 2023-04-23": "write it so",
     "a number with a decimal comma": "write it with a point",
@@ -68,7 +74,9 @@ class Typed:
         for name, cells in self.columns.items():
             if cells.dtype.kind != "f":
                 values = {cell for cell in cells if cell is not None}
-                found[name] = len(values) - len({" ".join(value.casefold().split()) for value in values})
+                found[name] = len(values) - len(
+                    {" ".join(value.casefold().split()) for value in values}
+                )
         return found
 
 
@@ -83,7 +91,11 @@ class Typing:
     """
 
     def __init__(
-        self, title: str, numeric: Collection[str], categorical: Collection[str], words: Collection[str]
+        self,
+        title: str,
+        numeric: Collection[str],
+        categorical: Collection[str],
+        words: Collection[str],
     ) -> None:
         self.title = title
         self.numeric = frozenset(numeric)
@@ -91,7 +103,8 @@ class Typing:
         self.words = frozenset(words)
 
     def of(self, name: str, cells: Cells) -> tuple[Columns, DateColumn | None]:
-        """The columns of numbers or categories that represent one of the table, and how, where it is one of dates.
+        """The columns of numbers or categories that represent one of the table, and how, where it
+        is one of dates.
 
         Args:
           cells: [N], None if one is missing.
@@ -101,15 +114,23 @@ class Typing:
         """
         known = [cell for cell in cells if cell is not None]
         if not known:
-            raise UserError(f"column {name!r} of {self.title} holds no value; leave it out (drop)", self.title)
+            raise UserError(
+                f"column {name!r} of {self.title} holds no value; leave it out (drop)", self.title
+            )
         if name in self.categorical and name not in self.numeric:
             return {name: np.array(cells, object)}, None
         compact = None if name in self.numeric else compact_dates(name, cells)
         if compact is not None:
             return compact[1], compact[0]
         numbers = sum(map(bool, map(NUMBER.fullmatch, map(str.strip, known))))
-        infinite = sum(map(bool, map(INFINITE.fullmatch, map(str.strip, known)))) if numbers < len(known) else 0
-        if name in self.numeric or (name not in self.words and 2 * (numbers + infinite) > len(known)):
+        infinite = (
+            sum(map(bool, map(INFINITE.fullmatch, map(str.strip, known))))
+            if numbers < len(known)
+            else 0
+        )
+        if name in self.numeric or (
+            name not in self.words and 2 * (numbers + infinite) > len(known)
+        ):
             return {name: self._numbers(name, cells, numbers, len(known))}, None
         found = dates(name, cells, self.title)
         if found is not None:
@@ -120,12 +141,16 @@ class Typing:
     def _numbers(self, name: str, cells: Cells, numbers: int, known: int) -> np.ndarray:
         if numbers < known:
             row, cell = next(
-                (i, c) for i, c in enumerate(cells, 1) if c is not None and not NUMBER.fullmatch(c.strip())
+                (i, c)
+                for i, c in enumerate(cells, 1)
+                if c is not None and not NUMBER.fullmatch(c.strip())
             )
             form = _form(cell.strip())
             raise UserError(
-                f"row {row:,} of {self.title} has {cell!r}{f' ({form})' if form else ''} in {name!r}, where "
-                f"{numbers:,} of {known:,} values are numbers: mend it, or list it in missing, or the column in "
+                f"row {row:,} of {self.title} has {cell!r}{f' ({form})' if form else ''} in "
+                f"{name!r}, where "
+                f"{numbers:,} of {known:,} values are numbers: mend it, or list it in missing, or "
+                "the column in "
                 "categorical",
                 self.title,
             )
@@ -133,13 +158,15 @@ class Typing:
         if (large := np.abs(values) > LARGEST).any():
             row = int(large.argmax())
             raise UserError(
-                f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: no number above {LARGEST:g}",
+                f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: no number above "
+                f"{LARGEST:g}",
                 self.title,
             )
         for row in np.flatnonzero(np.abs(values) >= EXACT).tolist():
             if WHOLE.fullmatch((cells[row] or "").strip()):
                 raise UserError(
-                    f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: whole numbers above 2^53 are not "
+                    f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: whole "
+                    "numbers above 2^53 are not "
                     "told apart; leave the column out (drop), or list it in categorical",
                     self.title,
                 )
@@ -148,25 +175,36 @@ class Typing:
     def _check_categories(self, name: str, known: Sequence[str]) -> None:
         """Refuse numbers and dates in other forms, ids and free text, which are not categories."""
         values = sorted({cell.strip() for cell in known})
-        has = f"column {name!r} of {self.title} holds {len(values):,} different values in {len(known):,} rows"
+        has = (
+            f"column {name!r} of {self.title} holds {len(values):,} different values in "
+            f"{len(known):,} rows"
+        )
         or_else = "leave the column out (drop), or list it in categorical"
-        rest = [value for value in values if not NUMBER.fullmatch(value) and not ISO.fullmatch(value)]
+        rest = [
+            value for value in values if not NUMBER.fullmatch(value) and not ISO.fullmatch(value)
+        ]
         for form, pattern in FORMS.items():
             example = next((value for value in rest if pattern.fullmatch(value)), "")
             if example and 2 * sum(_form(value) is not None for value in rest) > len(rest):
-                cure = CURES.get(form, "write plain numbers, and the unit, if any, in the name of the column")
-                raise UserError(f"{has}, such as {example!r}, {form}: {cure}; or {or_else}", self.title)
+                cure = CURES.get(
+                    form, "write plain numbers, and the unit, if any, in the name of the column"
+                )
+                raise UserError(
+                    f"{has}, such as {example!r}, {form}: {cure}; or {or_else}", self.title
+                )
         if len(values) <= FEW:
             return
         if 2 * sum(GLUED.fullmatch(value) is not None for value in rest) > len(rest):
             raise UserError(
-                f"{has}, such as {values[0]!r}, a number with a unit: write plain numbers, and the unit in the name "
+                f"{has}, such as {values[0]!r}, a number with a unit: write plain numbers, and the "
+                "unit in the name "
                 f"of the column; or {or_else}",
                 self.title,
             )
         if 2 * len(values) > len(known):
             raise UserError(
-                f"{has}, such as {values[0]!r}: an id or free text has nothing to learn from, leave it out (drop); "
+                f"{has}, such as {values[0]!r}: an id or free text has nothing to learn from, "
+                "leave it out (drop); "
                 "if they are categories, list the column in categorical",
                 self.title,
             )

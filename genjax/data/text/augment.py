@@ -1,15 +1,17 @@
-"""Text augmentations, for `Experiment.augment`: each is a frozen dataclass, called as `augment(key, batch) -> batch`.
+"""Text augmentations, for `Experiment.augment`: each is a frozen dataclass, called as `augment(key,
+batch) -> batch`.
 
-A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape, of packed rows `segment_ids` and `positions`, and
-where there is a prefix `prefix_mask`.
+A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape, of packed rows `segment_ids` and
+`positions`, and where there is a prefix `prefix_mask`.
 
-`TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch comes back with
-`inputs` [B, T + 1] int32 beside `tokens`. A family reads `inputs` where there are such and predicts `tokens` always;
-else it would learn to write the damage. `Substitution` puts a text instead of another that is as good, so it
-changes `tokens` themselves, and must come before the other two.
+`TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch
+comes back with `inputs` [B, T + 1] int32 beside `tokens`. A family reads `inputs` where there are
+such and predicts `tokens` always; else it would learn to write the damage. `Substitution` puts a
+text instead of another that is as good, so it changes `tokens` themselves, and must come before the
+other two.
 
-Padding stays as it is, and nothing crosses from one segment to another. A strength of 0 switches an augmentation off.
-All run in the compiled step.
+Padding stays as it is, and nothing crosses from one segment to another. A strength of 0 switches an
+augmentation off. All run in the compiled step.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ Table = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
 
 def real_mask(batch: Batch) -> jax.Array:
-    """Which tokens are not padding, bool [B, T + 1]: those of a segment, or all up to the last that is predicted."""
+    """Which tokens are not padding, bool [B, T + 1]: those of a segment, or all up to the last
+    that is predicted.
+    """
     if "segment_ids" in batch:
         return batch["segment_ids"] > 0
     return jnp.flip(jnp.cumsum(jnp.flip(batch["loss_mask"], 1), 1), 1) > 0
@@ -44,14 +48,17 @@ def _get_tokens(augmentation: Any, batch: Batch) -> jax.Array:
     if "tokens" not in batch:
         name = type(augmentation).__name__
         raise UserError(
-            f"{name} is for tokens, and a batch of these data holds {', '.join(sorted(batch)) or 'nothing'}"
+            f"{name} is for tokens, and a batch of these data holds "
+            f"{', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["tokens"]
 
 
 def _check_prob(augmentation: Any) -> None:
     if not 0 <= augmentation.prob <= 1:
-        raise UserError(f"{type(augmentation).__name__}.prob is from 0 to 1, not {augmentation.prob}")
+        raise UserError(
+            f"{type(augmentation).__name__}.prob is from 0 to 1, not {augmentation.prob}"
+        )
 
 
 def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
@@ -61,7 +68,8 @@ def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
 
 @checks.frozen
 class TokenDropout:
-    """Puts one token instead of others in what is read (word dropout, https://arxiv.org/abs/1511.06349).
+    """Puts one token instead of others in what is read (word dropout,
+    https://arxiv.org/abs/1511.06349).
 
     Attributes:
       replacement: the token that is put there, such as a codec's unknown or pad.
@@ -82,7 +90,11 @@ class TokenDropout:
         if self.prob == 0:
             return dict(batch)
         inputs = batch.get("inputs", tokens)
-        dropped = jax.random.bernoulli(key, self.prob, tokens.shape) & real_mask(batch) & _may_change(inputs, self.keep)
+        dropped = (
+            jax.random.bernoulli(key, self.prob, tokens.shape)
+            & real_mask(batch)
+            & _may_change(inputs, self.keep)
+        )
         return {**batch, "inputs": jnp.where(dropped, jnp.int32(self.replacement), inputs)}
 
 
@@ -91,8 +103,9 @@ class TokenSwaps:
     """Swaps neighbours in what is read; no token takes part in two swaps.
 
     Attributes:
-      prob: of each pair of neighbours to be swapped, where neither is swapped with its other neighbour. Half of the
-        pairs, those that begin at an even place or those that begin at an odd one, are looked at in a row.
+      prob: of each pair of neighbours to be swapped, where neither is swapped with its other
+        neighbour. Half of the pairs, those that begin at an even place or those that begin at an
+        odd one, are looked at in a row.
       keep: tokens that stay, such as start and end.
     """
 
@@ -109,7 +122,9 @@ class TokenSwaps:
         inputs, segments = batch.get("inputs", tokens), _segments(batch)
         parity, draw = jax.random.split(key)
         rows, width = tokens.shape
-        first = (jnp.arange(width)[None] + jax.random.bernoulli(parity, 0.5, (rows, 1))) % 2 == 0  # [B, T + 1]
+        first = (
+            jnp.arange(width)[None] + jax.random.bernoulli(parity, 0.5, (rows, 1))
+        ) % 2 == 0  # [B, T + 1]
         following = jnp.roll(segments, -1, 1).at[:, -1].set(0)
         movable = _may_change(inputs, self.keep)
         both = movable & jnp.roll(movable, -1, 1) & (segments == following) & (segments > 0)
@@ -120,11 +135,13 @@ class TokenSwaps:
 
 @checks.frozen
 class Substitution:
-    """Puts sequences of tokens instead of others, as a user's table of synonyms or paraphrases has them.
+    """Puts sequences of tokens instead of others, as a user's table of synonyms or paraphrases has
+    them.
 
-    Where sequences of the table overlap in a text, the one that begins first is taken, of several there the first in
-    the table. A row keeps its length: what grows beyond it is cut off at its end, and a row that shrinks is filled up
-    with its padding, or with 0. What is put in weighs as what it replaces; ``positions`` are counted again.
+    Where sequences of the table overlap in a text, the one that begins first is taken, of several
+    there the first in the table. A row keeps its length: what grows beyond it is cut off at its
+    end, and a row that shrinks is filled up with its padding, or with 0. What is put in weighs as
+    what it replaces; ``positions`` are counted again.
 
     Attributes:
       table: pairs (tokens, tokens instead); ``encode_pairs`` makes them of texts.
@@ -138,7 +155,9 @@ class Substitution:
         _check_prob(self)
         for pair in self.table:
             if len(pair) != 2 or not all(pair) or min(min(pair[0]), min(pair[1])) < 0:
-                raise UserError(f"Substitution.table holds pairs of sequences of tokens, unlike {pair}")
+                raise UserError(
+                    f"Substitution.table holds pairs of sequences of tokens, unlike {pair}"
+                )
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         tokens = _get_tokens(self, batch)
@@ -147,10 +166,20 @@ class Substitution:
         if "inputs" in batch:
             raise UserError("Substitution comes before the augmentations that change inputs alone")
         wanted = jax.random.bernoulli(key, self.prob, tokens.shape)
-        entries = {name: batch[name] for name in ("loss_mask", "segment_ids", "prefix_mask") if name in batch}
-        size, emitted = self._emitted(tokens, jnp.where(wanted, self._matches(tokens, _segments(batch)), -1), entries)
-        changed = jax.vmap(_scatter_tokens)(jnp.where(real_mask(batch), size, 0), emitted)  # padding is emitted nowhere
-        filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real_mask(batch), size, 0).sum(1, keepdims=True)
+        entries = {
+            name: batch[name]
+            for name in ("loss_mask", "segment_ids", "prefix_mask")
+            if name in batch
+        }
+        size, emitted = self._emitted(
+            tokens, jnp.where(wanted, self._matches(tokens, _segments(batch)), -1), entries
+        )
+        changed = jax.vmap(_scatter_tokens)(
+            jnp.where(real_mask(batch), size, 0), emitted
+        )  # padding is emitted nowhere
+        filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real_mask(batch), size, 0).sum(
+            1, keepdims=True
+        )
         pad = jnp.where(real_mask(batch)[:, -1:], 0, tokens[:, -1:])
         changed["tokens"] = jnp.where(filled, changed["tokens"], pad)
         if "positions" in batch:
@@ -164,33 +193,48 @@ class Substitution:
             here = segments > 0
             for offset, token in enumerate(old):
                 same = jnp.roll(tokens, -offset, 1) == token
-                inside = (jnp.roll(segments, -offset, 1) == segments) & (place + offset < tokens.shape[1])
+                inside = (jnp.roll(segments, -offset, 1) == segments) & (
+                    place + offset < tokens.shape[1]
+                )
                 here &= same & inside
             found = jnp.where(here, number, found)
         return found
 
-    def _emitted(self, tokens: jax.Array, found: jax.Array, entries: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _emitted(
+        self, tokens: jax.Array, found: jax.Array, entries: Batch
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(how many tokens each place becomes [B, T + 1], they and their entries [B, T + 1, R])."""
         lengths = jnp.asarray([len(old) for old, _ in self.table])
 
-        def step(left: jax.Array, number: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def step(
+            left: jax.Array, number: jax.Array
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             """``left`` [B]: places that the sequence found before still covers."""
             begins = (left == 0) & (number >= 0)
             covered = left > 0
-            return jnp.where(begins, lengths[number] - 1, jnp.maximum(left - 1, 0)), (begins, covered)
+            return jnp.where(begins, lengths[number] - 1, jnp.maximum(left - 1, 0)), (
+                begins,
+                covered,
+            )
 
         _, (begins, covered) = jax.lax.scan(step, jnp.zeros(len(tokens), lengths.dtype), found.T)
         begins, covered = begins.T, covered.T  # [B, T + 1]
         longest = max(len(new) for _, new in self.table)
         new = np.zeros((len(self.table), longest), np.int32)
-        origin = np.zeros((len(self.table), longest), np.int32)  # which of the old tokens a new one weighs as
+        origin = np.zeros(
+            (len(self.table), longest), np.int32
+        )  # which of the old tokens a new one weighs as
         for number, (old, put) in enumerate(self.table):
             new[number, : len(put)] = put
             origin[number] = np.minimum(np.arange(longest), len(old) - 1)
         sizes = jnp.asarray([len(put) for _, put in self.table])
         size = jnp.where(begins, sizes[found], jnp.where(covered, 0, 1))
-        emitted = {"tokens": jnp.where(begins[..., None], jnp.asarray(new)[found], tokens[..., None])}
-        place = jnp.arange(tokens.shape[1])[None, :, None] + jnp.where(begins[..., None], jnp.asarray(origin)[found], 0)
+        emitted = {
+            "tokens": jnp.where(begins[..., None], jnp.asarray(new)[found], tokens[..., None])
+        }
+        place = jnp.arange(tokens.shape[1])[None, :, None] + jnp.where(
+            begins[..., None], jnp.asarray(origin)[found], 0
+        )
         place = jnp.minimum(place, tokens.shape[1] - 1)
         for name, entry in entries.items():
             emitted[name] = jnp.take_along_axis(entry[..., None], place, axis=1)
@@ -198,12 +242,16 @@ class Substitution:
 
 
 def _scatter_tokens(size: jax.Array, emitted: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """One row: the ``size`` [L] first of each place's ``emitted`` [L, R], one after another, [L]."""
+    """One row: the ``size`` [L] first of each place's ``emitted`` [L, R], one after another,
+    [L].
+    """
     length, most = emitted["tokens"].shape
     nth = jnp.arange(most)[None]
     to = (jnp.cumsum(size) - size)[:, None] + nth
     to = jnp.where(nth < size[:, None], to, length)  # beyond the end: dropped
-    return {name: jnp.zeros(length, x.dtype).at[to].set(x, mode="drop") for name, x in emitted.items()}
+    return {
+        name: jnp.zeros(length, x.dtype).at[to].set(x, mode="drop") for name, x in emitted.items()
+    }
 
 
 def _positions(segments: jax.Array) -> jax.Array:
@@ -216,4 +264,6 @@ def _positions(segments: jax.Array) -> jax.Array:
 
 def encode_pairs(codec: Any, pairs: Iterable[tuple[str, str]]) -> Table:
     """The table of ``Substitution`` of pairs (text, text instead); ``codec`` has its vocabulary."""
-    return tuple((tuple(codec.encode(old).tolist()), tuple(codec.encode(new).tolist())) for old, new in pairs)
+    return tuple(
+        (tuple(codec.encode(old).tolist()), tuple(codec.encode(new).tolist())) for old, new in pairs
+    )

@@ -20,7 +20,8 @@ INLINE = "data:image/png;base64,"  # a picture that is written out (RFC 2397) be
 
 @dataclass(frozen=True)
 class CaptionCodec(AroundText):
-    """The codec of the captions, and that of the pictures that they are about. Samples are captions.
+    """The codec of the captions, and that of the pictures that they are about. Samples are
+    captions.
 
     Attributes:
       tokens: of the captions.
@@ -35,12 +36,17 @@ class CaptionCodec(AroundText):
         return self.tokens
 
     def picture(self, image: str) -> np.ndarray:
-        """The picture float32 [H, W, C] in model space of a file, or of one that is written out as ``inline`` does.
+        """The picture float32 [H, W, C] in model space of a file, or of one that is written out as
+        ``inline`` does.
 
         Raises:
           UserError: there is no such picture, or it is of another size than those of the data.
         """
-        name = "the picture that is written out" if image.startswith(INLINE) else f"the picture {image}"
+        name = (
+            "the picture that is written out"
+            if image.startswith(INLINE)
+            else f"the picture {image}"
+        )
         try:
             if image.startswith(INLINE):
                 content = base64.b64decode(image.removeprefix(INLINE), validate=True)
@@ -65,5 +71,7 @@ class CaptionCodec(AroundText):
 
 
 def inline(content: bytes) -> str:
-    """A PNG file written out, for where a picture is to be kept with a config instead of being named."""
+    """A PNG file written out, for where a picture is to be kept with a config instead of being
+    named.
+    """
     return INLINE + base64.b64encode(content).decode()

@@ -1,6 +1,8 @@
-"""Text to tokens and back. A codec without a vocabulary is fitted to the training text when a source is opened.
+"""Text to tokens and back. A codec without a vocabulary is fitted to the training text when a
+source is opened.
 
-``encode`` gives the tokens of a text alone; documents get their ``start`` and ``end`` where rows are made of them.
+``encode`` gives the tokens of a text alone; documents get their ``start`` and ``end`` where rows
+are made of them.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class TextCodec(Protocol):
 
     @property
     def token_bytes(self) -> np.ndarray | None:
-        """Bytes of UTF-8 text [V] int32 that a token represents; None for a codec that loses some of the text."""
+        """Bytes of UTF-8 text [V] int32 that a token represents; None for a codec that loses
+        some of the text.
+        """
 
     @property
     def unknown_token(self) -> int | None:
@@ -60,7 +64,9 @@ class TextCodec(Protocol):
 
     @property
     def one_spelling(self) -> bool:
-        """Whether a text is made of the same tokens wherever it stands, so that its tokens are found where it is."""
+        """Whether a text is made of the same tokens wherever it stands, so that its tokens are
+        found where it is.
+        """
 
     @property
     def mask(self) -> int | None:
@@ -68,7 +74,9 @@ class TextCodec(Protocol):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """Of each token [V] uint8 which of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` hold, as one sum."""
+        """Of each token [V] uint8 which of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` hold,
+        as one sum.
+        """
 
     def fit(self, texts: Iterable[str]) -> Any:
         """The codec with the vocabulary of ``texts``."""
@@ -90,10 +98,15 @@ class TextCodec(Protocol):
 class Unencodable(UserError):
     """Text outside the vocabulary: ``what`` it is, at which character ``at`` of the text."""
 
-    def __init__(self, what: str, at: int, vocabulary: int, remedy: str, where: str = "the text") -> None:
+    def __init__(
+        self, what: str, at: int, vocabulary: int, remedy: str, where: str = "the text"
+    ) -> None:
         self._parts = what, vocabulary, remedy
         self.at = at
-        super().__init__(f"{what} at character {at:,} of {where} is not in the vocabulary of {vocabulary:,}; {remedy}")
+        super().__init__(
+            f"{what} at character {at:,} of {where} is not in the vocabulary of {vocabulary:,}; "
+            f"{remedy}"
+        )
 
     def moved(self, offset: int, where: str) -> Unencodable:
         """The same, said of a longer text in which this one begins at ``offset``."""
@@ -128,21 +141,27 @@ class WritesText:
         return cut_at_end(ids, self.end)
 
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
-        """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its first ``end``."""
+        """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its
+        first ``end``.
+        """
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         return disk.write(path, format_samples(self, samples).encode("utf-8", "replace"))
 
 
 def format_samples(codec: Any, samples: np.ndarray) -> str:
-    """What a file of samples [N, T] holds: each up to its first end, with rules between where there are lines."""
+    """What a file of samples [N, T] holds: each up to its first end, with rules between where
+    there are lines.
+    """
     texts = [codec.decode(codec.until_end(row)) for row in np.asarray(samples)]
     between = RULE if any("\n" in text for text in texts) else "\n"
     return between.join(texts) + "\n"
 
 
 def cut_at_end(ids: np.ndarray, end: int | None) -> np.ndarray:
-    """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very start begins a document."""
+    """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very
+    start begins a document.
+    """
     over = ids[1:] == NOTHING
     if end is not None:
         over |= ids[1:] == end
@@ -163,7 +182,10 @@ def _code_points(text: str) -> np.ndarray:
 def check_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
-        raise UserError(f"tokens are from 0 to {vocabulary - 1:,}, but there are some from {ids.min()} to {ids.max()}")
+        raise UserError(
+            f"tokens are from 0 to {vocabulary - 1:,}, but there are some from {ids.min()} to "
+            f"{ids.max()}"
+        )
     return ids
 
 
@@ -183,7 +205,9 @@ class Characters(WritesText):
 
     def __post_init__(self) -> None:
         if list(self.characters) != sorted(set(self.characters)):
-            raise UserError(f"the characters of a codec are sorted and distinct, unlike {self.characters!r}")
+            raise UserError(
+                f"the characters of a codec are sorted and distinct, unlike {self.characters!r}"
+            )
 
     @property
     def is_fitted(self) -> bool:
@@ -224,8 +248,12 @@ class Characters(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores."""
-        inside = [True] * (self.unknown == "token") + [is_word_character(character) for character in self.characters]
-        return np.array([SPECIAL] * self.delimiter + [(CONTINUES + CONTINUED) * i for i in inside], np.uint8)
+        inside = [True] * (self.unknown == "token") + [
+            is_word_character(character) for character in self.characters
+        ]
+        return np.array(
+            [SPECIAL] * self.delimiter + [(CONTINUES + CONTINUED) * i for i in inside], np.uint8
+        )
 
     def fit(self, texts: Iterable[str]) -> Characters:
         return dataclasses.replace(self, characters="".join(sorted(set().union(*map(set, texts)))))
@@ -249,7 +277,10 @@ class Characters(WritesText):
         require_vocabulary(self)
         ids = check_ids(ids, self.vocabulary)
         special = [""] * self.delimiter + [REPLACEMENT] * (self.unknown == "token")
-        return "".join(special[i] if i < self._first else self.characters[i - self._first] for i in ids.tolist())
+        return "".join(
+            special[i] if i < self._first else self.characters[i - self._first]
+            for i in ids.tolist()
+        )
 
 
 @checks.frozen
@@ -289,7 +320,9 @@ class Bytes(WritesText):
     @property
     def token_kinds(self) -> np.ndarray:
         """A word is of letters, digits and underscores, and of all bytes that are not ASCII."""
-        kinds = [(i > 127 or is_word_character(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)]
+        kinds = [
+            (i > 127 or is_word_character(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)
+        ]
         return np.array(kinds + [SPECIAL] * self.delimiter, np.uint8)
 
     def fit(self, texts: Iterable[str]) -> Bytes:
@@ -316,7 +349,8 @@ class Words(WritesText):
     0 pads, 1 is any unknown word, 2 starts, 3 ends.
 
     Attributes:
-      words: the most frequent first, then in alphabetical order; empty takes those of the training text.
+      words: the most frequent first, then in alphabetical order; empty takes those of the training
+        text.
       min_frequency: how often a word must come there to be known.
       lower: turn text to lower case first.
     """
@@ -379,8 +413,12 @@ class Words(WritesText):
             counts.update(self.split(text))
         frequent = [word for word, count in counts.items() if count >= self.min_frequency]
         if counts and not frequent:
-            raise UserError(f"no word comes {self.min_frequency} times; min_frequency is too high for this text")
-        return dataclasses.replace(self, words=tuple(sorted(frequent, key=lambda word: (-counts[word], word))))
+            raise UserError(
+                f"no word comes {self.min_frequency} times; min_frequency is too high for this text"
+            )
+        return dataclasses.replace(
+            self, words=tuple(sorted(frequent, key=lambda word: (-counts[word], word)))
+        )
 
     @functools.cached_property
     def _number(self) -> dict[str, int]:
@@ -392,7 +430,9 @@ class Words(WritesText):
         return np.array([number.get(word, UNKNOWN) for word in self.split(text)], np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """Words with a space between, but for marks of a sentence and what else hugs a word; "<unk>" for an unknown."""
+        """Words with a space between, but for marks of a sentence and what else hugs a word;
+        "<unk>" for an unknown.
+        """
         require_vocabulary(self)
         ids = check_ids(ids, self.vocabulary)
         kept = ids[(ids == UNKNOWN) | (ids >= NAMED)].tolist()

@@ -23,7 +23,9 @@ from genjax.data.text.documents import Piece, TextRows
 from genjax.errors import UserError
 from genjax.machine import disk
 
-FORMAT = 3  # of the cache; raised when what an older genjax wrote is no longer what this one would write
+FORMAT = (
+    3  # of the cache; raised when what an older genjax wrote is no longer what this one would write
+)
 NOTED = 20_000_000  # characters that take long enough to say so
 
 
@@ -70,8 +72,8 @@ def token_dtype(vocabulary: int) -> type[np.generic]:
 def fit_codec(codec: Any, texts: TextRows, cache: Path) -> Any:
     """``codec`` with the vocabulary of ``texts``, from the cache if it was fitted to them before.
 
-    The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not trained to the same
-    vocabulary each time.
+    The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not
+    trained to the same vocabulary each time.
     """
     if codec.is_fitted:
         return codec
@@ -82,7 +84,9 @@ def fit_codec(codec: Any, texts: TextRows, cache: Path) -> Any:
     made = codec.fit(piece.text for piece in _log_progress(texts, "reading"))
     if not made.is_fitted:
         raise UserError(f"{texts.title} holds no text")
-    text = json.dumps({"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)})
+    text = json.dumps(
+        {"format": FORMAT} | {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+    )
     part = _part(path)
     with _Writing(cache):
         try:
@@ -102,17 +106,22 @@ def _load_codec(path: Path, codec: Any) -> Any:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored.pop("format") != FORMAT:
             return None
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
         return dataclasses.replace(codec, **values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
         return None
 
 
 def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
-    """The tokens of ``texts``, from the cache if they were made before; text streams through, piece by piece.
+    """The tokens of ``texts``, from the cache if they were made before; text streams through, piece
+    by piece.
 
     Raises:
-      UserError: there is no text, text outside the vocabulary (the character and its document are named), or no room.
+      UserError: there is no text, text outside the vocabulary (the character and its document are
+        named), or no room.
     """
     folder = cache / f"tokens-{_key(texts, codec)}"
     if folder.exists():
@@ -141,11 +150,16 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
 
 
 def _key(texts: TextRows, codec: Any) -> str:
-    return digest(f"{part}\n".encode("utf-8", "surrogatepass") for part in (FORMAT, texts.fingerprint, repr(codec)))
+    return digest(
+        f"{part}\n".encode("utf-8", "surrogatepass")
+        for part in (FORMAT, texts.fingerprint, repr(codec))
+    )
 
 
 def _part(path: Path) -> Path:
-    """Where to write what becomes ``path``: no two processes, of several hosts either, write at one place."""
+    """Where to write what becomes ``path``: no two processes, of several hosts either, write
+    at one place.
+    """
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
@@ -201,7 +215,9 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
                 except Unencodable as error:
                     raise error.moved(within, document) from None
                 tokens.append(ids)
-                unknown += 0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
+                unknown += (
+                    0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
+                )
                 within += len(text)
                 characters += len(text)
                 text_bytes += len(text.encode("utf-8", "surrogatepass"))
@@ -234,13 +250,17 @@ def _load_corpus(folder: Path) -> Corpus | None:
             return None
         domains = tuple(header["domains"])
         told = None if domains == ("",) else domain
-        return Corpus(tokens, starts, header["characters"], header["bytes"], told, domains, header["unknown"])
+        return Corpus(
+            tokens, starts, header["characters"], header["bytes"], told, domains, header["unknown"]
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 class _GrowingArray:
-    """An .npy file [N] that is written from front to back; numpy's header leaves room for the final N."""
+    """An .npy file [N] that is written from front to back; numpy's header leaves room for the
+    final N.
+    """
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self._path, self._dtype, self._count = path, dtype, 0
@@ -268,6 +288,10 @@ class _GrowingArray:
 
     def _header(self) -> int:
         """Writes the header; returns where it ends."""
-        shape = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._count,)}
+        shape = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._count,),
+        }
         np.lib.format.write_array_header_1_0(self._file, shape)
         return self._file.tell()

@@ -22,14 +22,17 @@ MISSING = object()  # of a field that a source does not have
 
 
 def get_tokenizer(codec: Any) -> Any:
-    """What makes the tokens of a codec, which may be one of conversations; not the file that it was read from."""
+    """What makes the tokens of a codec, which may be one of conversations; not the file that
+    it was read from.
+    """
     tokens = getattr(codec, "tokens", codec)
     read = getattr(tokens, "file", None) is not None and tokens.is_fitted
     return dataclasses.replace(tokens, file=None) if read else tokens
 
 
 def set_codec(source: Any, codec: Any) -> Any:
-    """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a vocabulary.
+    """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a
+    vocabulary.
 
     Conversations that no template is given for take that of ``codec``, where it has one.
     """
@@ -68,7 +71,8 @@ def note_template(codec: Any, other: Any, name: str) -> None:
 
 
 def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
-    """A source opened with the tokens and the chat template of another run, where it has none of its own.
+    """A source opened with the tokens and the chat template of another run, where it has none of
+    its own.
 
     Args:
       codec: of that run.
@@ -91,7 +95,8 @@ def text_dataset(
     left: Tally | None = None,
     title: str = "the text",
 ) -> Dataset:
-    """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the ``corpus`` that they are of.
+    """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the
+    ``corpus`` that they are of.
 
     Args:
       left: what the reading of the documents counts; kept beside the tokens, and said each time.
@@ -115,16 +120,24 @@ def text_dataset(
 
 
 def token_dataset(
-    corpora: Mapping[str, Corpus], codec: Any, layout: RowLayout, contents: list[str], titles: Mapping[str, str]
+    corpora: Mapping[str, Corpus],
+    codec: Any,
+    layout: RowLayout,
+    contents: list[str],
+    titles: Mapping[str, str],
 ) -> Dataset:
-    """The ``Dataset`` of documents that are tokens already; ``contents`` tell whether they have changed."""
+    """The ``Dataset`` of documents that are tokens already; ``contents`` tell whether they
+    have changed.
+    """
     splits = {
         name: (layout if name == "train" else layout.held_out).split(corpus, codec, titles[name])
         for name, corpus in corpora.items()
     }
     shape = (layout.length + 1,)
     mean = np.zeros(shape, np.float32)
-    token_bytes, token_kinds = (getattr(codec, name, None) for name in ("token_bytes", "token_kinds"))  # of text alone
+    token_bytes, token_kinds = (
+        getattr(codec, name, None) for name in ("token_bytes", "token_kinds")
+    )  # of text alone
     spec = Spec(
         "tokens",
         shape,

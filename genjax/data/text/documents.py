@@ -1,4 +1,6 @@
-"""Documents as streams of text: read piece by piece, so that neither a document nor a corpus must fit in memory."""
+"""Documents as streams of text: read piece by piece, so that neither a document nor a corpus
+must fit in memory.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,11 @@ class StoredTexts:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return digest(part.encode("utf-8", "surrogatepass") + b"\0" for pair in self.documents for part in pair)
+        return digest(
+            part.encode("utf-8", "surrogatepass") + b"\0"
+            for pair in self.documents
+            for part in pair
+        )
 
     def pieces(self) -> Iterator[Piece]:
         for name, text in self.documents:
@@ -80,10 +86,11 @@ class StoredTexts:
 
 @dataclass(frozen=True)
 class FileTexts:
-    """Text files, plain or (".gz") compressed by gzip; each one a document, or each line or paragraph of it.
+    """Text files, plain or (".gz") compressed by gzip; each one a document, or each line or
+    paragraph of it.
 
-    A paragraph is of lines without an empty one between them. The domain of a text is the folder that its file is in,
-    below the one that all have in common, or else the file.
+    A paragraph is of lines without an empty one between them. The domain of a text is the folder
+    that its file is in, below the one that all have in common, or else the file.
 
     Attributes:
       root: the folder that messages leave out of the paths.
@@ -101,11 +108,17 @@ class FileTexts:
 
     @property
     def title(self) -> str:
-        return f"{len(self.paths):,} files of {self.root}" if len(self.paths) != 1 else str(self.paths[0])
+        return (
+            f"{len(self.paths):,} files of {self.root}"
+            if len(self.paths) != 1
+            else str(self.paths[0])
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return digest([hash_user_files(self.paths).encode(), f"{self.unit} {self.encoding}".encode()])
+        return digest(
+            [hash_user_files(self.paths).encode(), f"{self.unit} {self.encoding}".encode()]
+        )
 
     def pieces(self) -> Iterator[Piece]:
         base = common_folder(self.paths)
@@ -126,7 +139,11 @@ class FileTexts:
 
 def shorten_path(path: Path, root: Path) -> str:
     """A path as messages name it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) and path != root else str(path)
+    return (
+        path.relative_to(root).as_posix()
+        if path.is_relative_to(root) and path != root
+        else str(path)
+    )
 
 
 def common_folder(paths: Iterable[Path]) -> Path:
@@ -147,7 +164,9 @@ def hash_user_files(paths: Iterable[Path]) -> str:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def decode_file(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
+def decode_file(
+    path: Path, encoding: str = "utf-8", left: Counter[str] | None = None
+) -> Iterator[str]:
     """The text of a file in parts of about ``BLOCK`` bytes.
 
     Args:
@@ -166,7 +185,9 @@ def decode_file(path: Path, encoding: str = "utf-8", left: Counter[str] | None =
             while not last:
                 block = file.read(BLOCK)
                 last = not block
-                waiting = len(decoder.getstate()[0])  # bytes of a character that the block before cut in two
+                waiting = len(
+                    decoder.getstate()[0]
+                )  # bytes of a character that the block before cut in two
                 try:
                     text = decoder.decode(block, final=last)
                 except UnicodeDecodeError as error:
@@ -174,7 +195,8 @@ def decode_file(path: Path, encoding: str = "utf-8", left: Counter[str] | None =
                     unpacked = " of the unpacked text" if path.suffix.lower() == ".gz" else ""
                     wrong = error.object[error.start]
                     raise UserError(
-                        f"{path} is not {encoding}: byte {at:,}{unpacked} (0x{wrong:02x}) cannot be decoded "
+                        f"{path} is not {encoding}: byte {at:,}{unpacked} (0x{wrong:02x}) cannot "
+                        "be decoded "
                         f"({error.reason}); name its encoding"
                     ) from None
                 if read == 0 and text.startswith(BOM):
@@ -190,7 +212,9 @@ def decode_file(path: Path, encoding: str = "utf-8", left: Counter[str] | None =
 
 
 def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
-    """The text of a file in pieces that end after a line or before a space, where a subword cannot be cut in two."""
+    """The text of a file in pieces that end after a line or before a space, where a subword
+    cannot be cut in two.
+    """
     rest = ""
     for text in decode_file(path, encoding, left):
         rest += text
@@ -216,7 +240,9 @@ def _flag_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
 
 
 def lines(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
-    """The lines of a file with their ends, split at line feeds alone; ``left`` as of ``decode_file``."""
+    """The lines of a file with their ends, split at line feeds alone; ``left`` as of
+    ``decode_file``.
+    """
     return split_lines(decode_file(path, encoding, left))
 
 
@@ -231,8 +257,11 @@ def split_lines(texts: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def _blocks(path: Path, encoding: str, single: bool, left: Counter[str]) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, each by itself or with those next to it, and the number of each from 1.
+def _blocks(
+    path: Path, encoding: str, single: bool, left: Counter[str]
+) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty, each by itself or with those next to it, and the number of each
+    from 1.
 
     Lines are counted with the empty ones, as an editor does.
     """

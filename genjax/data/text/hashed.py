@@ -15,16 +15,19 @@ from genjax.serial.json_text import HALF
 
 @checks.frozen
 class HashedText:
-    """Embeds a text as the sum of a random vector for each word and each pair of neighbouring words.
+    """Embeds a text as the sum of a random vector for each word and each pair of neighbouring
+    words.
 
-    The random signs of a word or pair are a hash of its letters, so every process and machine has the same ones without
-    a vocabulary (the hashing trick of arXiv 0902.2206). Case and the marks of a
-    sentence do not count, signs and operators do (see ``genjax.data.text.words.compared_words``). The sum is scaled to the
-    length sqrt(width), so that its entries are about 1, as networks like them. n words have 2n - 1 signs in each entry,
-    an odd number, so that no entry is ever 0: zeros are free to mean no text.
+    The random signs of a word or pair are a hash of its letters, so every process and machine has
+    the same ones without a vocabulary (the hashing trick of arXiv 0902.2206). Case and the marks of
+    a sentence do not count, signs and operators do (see ``genjax.data.text.words.compared_words``).
+    The sum is scaled to the length sqrt(width), so that its entries are about 1, as networks like
+    them. n words have 2n - 1 signs in each entry, an odd number, so that no entry is ever 0: zeros
+    are free to mean no text.
 
     Attributes:
-      width: of the embedding; texts of different words are the nearer to orthogonal, the wider it is.
+      width: of the embedding; texts of different words are the nearer to orthogonal, the wider it
+        is.
     """
 
     width: int = 64

@@ -19,12 +19,14 @@ KINDS = 100  # of things that are counted by their names
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
-def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[tuple[str, Any]]:
+def json_records(
+    path: Path, encoding: str = "utf-8", left: Counter[str] | None = None
+) -> Iterator[tuple[str, Any]]:
     """Where each record stands, and the record; plain or (".gz") compressed.
 
-    Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What the file holds
-    counts, not its name: a list of records, a record a line, or records one after the other. Half of a surrogate pair,
-    which is not a character, becomes U+FFFD.
+    Files in UTF-16 and UTF-32 are known by their first bytes; all others are of ``encoding``. What
+    the file holds counts, not its name: a list of records, a record a line, or records one after
+    the other. Half of a surrogate pair, which is not a character, becomes U+FFFD.
 
     Args:
       encoding: of the file.
@@ -38,7 +40,9 @@ def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None 
     kind = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
     if kind.lower() not in SUFFIXES:
         raise UserError(
-            f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with .gz", str(path)
+            f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with "
+            ".gz",
+            str(path),
         )
     left = Counter() if left is None else left
     texts = decode_file(path, detect_encoding(path, encoding), left)
@@ -50,7 +54,9 @@ def json_records(path: Path, encoding: str = "utf-8", left: Counter[str] | None 
 
 
 def detect_encoding(path: Path, default: str = "utf-8") -> str:
-    """The encoding of a file of JSON by its first bytes; ``default`` where they are those of UTF-8."""
+    """The encoding of a file of JSON by its first bytes; ``default`` where they are those of
+    UTF-8.
+    """
     try:
         with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             found = json.detect_encoding(file.read(4))
@@ -60,7 +66,9 @@ def detect_encoding(path: Path, default: str = "utf-8") -> str:
 
 
 def parse_records(texts: Iterable[str], name: str) -> Iterator[tuple[str, Any]]:
-    """The records of a file whose text comes in parts, as of ``json_records``, halves of pairs left as they are."""
+    """The records of a file whose text comes in parts, as of ``json_records``, halves of pairs
+    left as they are.
+    """
     lines = enumerate(split_lines(texts), 1)
     number, first = next(((n, line) for n, line in lines if line.strip(BLANKS)), (0, ""))
     if not first:
@@ -93,8 +101,11 @@ def _list(text: str, name: str) -> Iterator[tuple[str, Any]]:
         yield f"record {number:,} of {name}", record
 
 
-def get_text(record: Any, field: str, where: str, needed: bool = False, left: Counter[str] | None = None) -> str:
-    """The text of a field; "" where it is missing or null, which is refused if the field is ``needed``.
+def get_text(
+    record: Any, field: str, where: str, needed: bool = False, left: Counter[str] | None = None
+) -> str:
+    """The text of a field; "" where it is missing or null, which is refused if the field is
+    ``needed``.
 
     Args:
       left: counts fields that are null.
@@ -115,4 +126,6 @@ def pass_over(values: dict[str, Any], known: Collection[str], of: str, left: Cou
     for name, value in values.items():
         if name not in known and value not in (None, [], "", {}):
             what = f"fields {name[:40]!r} of {of} passed over"
-            left[what if what in left or len(left) < KINDS else f"other fields of {of} passed over"] += 1
+            left[
+                what if what in left or len(left) < KINDS else f"other fields of {of} passed over"
+            ] += 1

@@ -1,16 +1,18 @@
 """How documents become rows of tokens.
 
-A row for T predictions holds T + 1 tokens: it is read without its last token and predicts itself without its first.
+A row for T predictions holds T + 1 tokens: it is read without its last token and predicts itself
+without its first.
 
 Batches hold
 
-  tokens [B, T + 1] int32.
-  loss_mask [B, T + 1] float32: 1 for a token that is to be predicted from those before it in its row, 0 for padding and
-    for what has nothing before it, the first token of a row or of a document. So the predictions of a row weigh
-    loss_mask[:, 1:], and the column before is 0.
+  tokens [B, T + 1] int32. loss_mask [B, T + 1] float32: 1 for a token that is to be predicted from
+  those before it in its row, 0 for padding and
+    for what has nothing before it, the first token of a row or of a document. So the predictions of
+    a row weigh loss_mask[:, 1:], and the column before is 0.
   segment_ids [B, T + 1] int32, packed rows only: 1, 2, … for the documents of a row, 0 for padding.
   positions [B, T + 1] int32, packed rows only: of a token within its document, or its piece of one.
-  prefix_mask [B, T + 1] float32, of ``Prefixed`` and of conversations: 1 for what is given, which is not predicted.
+  prefix_mask [B, T + 1] float32, of ``Prefixed`` and of conversations: 1 for what is given, which
+  is not predicted.
 """
 
 from __future__ import annotations
@@ -64,10 +66,12 @@ def _check_length(length: int) -> None:
 
 @checks.frozen
 class RandomWindows:
-    """Every window of T + 1 tokens is an example, so an epoch in shuffled order draws windows without repetition.
+    """Every window of T + 1 tokens is an example, so an epoch in shuffled order draws windows
+    without repetition.
 
-    Documents follow on each other. Of more than 2^22 windows those at every second, third, … token are
-    taken, so that there are no more, but none farther apart than T. Held-out text comes in ``Blocks``.
+    Documents follow on each other. Of more than 2^22 windows those at every second, third, … token
+    are taken, so that there are no more, but none farther apart than T. Held-out text comes in
+    ``Blocks``.
 
     Attributes:
       length: predictions in a row, T.
@@ -91,14 +95,20 @@ class RandomWindows:
     def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> Windows:
         starts = len(corpus.tokens) - self.length
         if starts < 1:
-            raise UserError(f"{title} is of {len(corpus.tokens):,} tokens, too short for windows of {self.length + 1}")
-        stride = min(-(-starts // STARTS), self.length)  # no farther apart, so that no token is left out
+            raise UserError(
+                f"{title} is of {len(corpus.tokens):,} tokens, too short for windows of "
+                f"{self.length + 1}"
+            )
+        stride = min(
+            -(-starts // STARTS), self.length
+        )  # no farther apart, so that no token is left out
         return Windows(corpus, self.length, stride, -(-starts // stride), codec.pad or 0)
 
 
 @checks.frozen
 class Blocks:
-    """Rows that predict T tokens after another: each but the very first is predicted once, the last row is filled up.
+    """Rows that predict T tokens after another: each but the very first is predicted once, the last
+    row is filled up.
 
     Documents follow on each other.
 
@@ -125,7 +135,9 @@ class Blocks:
         predictions = len(corpus.tokens) - 1
         if predictions < 1:
             raise UserError(f"{title} is of one token: there is nothing to predict")
-        return Windows(corpus, self.length, self.length, -(-predictions // self.length), codec.pad or 0)
+        return Windows(
+            corpus, self.length, self.length, -(-predictions // self.length), codec.pad or 0
+        )
 
 
 @dataclass(frozen=True)
@@ -169,12 +181,13 @@ class Windows:
 
 @checks.frozen
 class Documents:
-    """One document a row, from ``start`` to ``end`` where the codec has these, filled up with padding.
+    """One document a row, from ``start`` to ``end`` where the codec has these, filled up with
+    padding.
 
     Attributes:
       length: predictions in a row, T.
-      long: "split" what does not fit over several rows, each beginning with the last token of that before, or "drop"
-        it.
+      long: "split" what does not fit over several rows, each beginning with the last token of that
+        before, or "drop" it.
     """
 
     length: int = 64
@@ -196,18 +209,28 @@ class Documents:
 
     def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> Rows:
         runs = pieces(corpus, self.length, codec.start, self.long, title)
-        return Rows(corpus, self.length, runs, np.arange(len(runs.begin) + 1), codec.start, codec.pad or 0, False)
+        return Rows(
+            corpus,
+            self.length,
+            runs,
+            np.arange(len(runs.begin) + 1),
+            codec.start,
+            codec.pad or 0,
+            False,
+        )
 
 
 @checks.frozen
 class Packed:
-    """Several documents a row, distinguished by ``segment_ids`` and ``positions``: no document is predicted from another.
+    """Several documents a row, distinguished by ``segment_ids`` and ``positions``: no document is
+    predicted from another.
 
     Documents are taken in their order, each into the row that it leaves the least room in.
 
     Attributes:
       length: predictions in a row that holds one document, T.
-      long: "split" what does not fit into pieces, each beginning with the last token of that before, or "drop" it.
+      long: "split" what does not fit into pieces, each beginning with the last token of that
+        before, or "drop" it.
     """
 
     length: int = 256
@@ -245,7 +268,8 @@ class Runs:
     """Runs of tokens that make one segment each.
 
     Attributes:
-      begin: index of the first token [P] int64; of a run that ``leads`` that of the start token put before it.
+      begin: index of the first token [P] int64; of a run that ``leads`` that of the start token put
+        before it.
       size: tokens [P] int64, a start token included.
       leads: bool [P], whether the codec's start token stands first.
     """
@@ -258,8 +282,11 @@ class Runs:
         return Runs(self.begin[order], self.size[order], self.leads[order])
 
 
-def pieces(corpus: Corpus, length: int, start: int | None, long: Long, title: str = "the text") -> Runs:
-    """The documents as runs of at most ``length`` + 1 tokens, in which each token is predicted once.
+def pieces(
+    corpus: Corpus, length: int, start: int | None, long: Long, title: str = "the text"
+) -> Runs:
+    """The documents as runs of at most ``length`` + 1 tokens, in which each token is predicted
+    once.
 
     Raises:
       UserError: nothing is left to predict.
@@ -270,11 +297,18 @@ def pieces(corpus: Corpus, length: int, start: int | None, long: Long, title: st
     over = int((size > length + 1).sum())
     if over:
         fate = "are dropped" if long == "drop" else "are split"
-        note(f"{title}: {over:,} of {len(size):,} documents are longer than {length + 1:,} tokens and {fate}")
+        note(
+            f"{title}: {over:,} of {len(size):,} documents are longer than {length + 1:,} tokens "
+            f"and {fate}"
+        )
     if long == "drop":
         keep &= size <= length + 1
     if not keep.any():
-        why = f"; all {over:,} are longer than {length + 1:,} tokens" if over and long == "drop" else ""
+        why = (
+            f"; all {over:,} are longer than {length + 1:,} tokens"
+            if over and long == "drop"
+            else ""
+        )
         raise UserError(f"no document of {title} is left to predict{why}")
     begin, size = np.asarray(corpus.starts[:-1])[keep] - lead, size[keep]
     parts = -(-(size - 1) // length)  # [D]
@@ -285,7 +319,9 @@ def pieces(corpus: Corpus, length: int, start: int | None, long: Long, title: st
 
 
 def best_fit(size: np.ndarray, room: int) -> np.ndarray:
-    """The row [P] int64 of each item of ``size`` [P]: the fullest that still has room for it, else a new one."""
+    """The row [P] int64 of each item of ``size`` [P]: the fullest that still has room for it,
+    else a new one.
+    """
     rows = np.empty(len(size), np.int64)
     by_space: list[list[int]] = [[] for _ in range(room + 1)]
     spaces = 0  # bit s is set while some row has s free
@@ -345,7 +381,9 @@ class Rows:
         filled = np.bincount(row, size, len(rows)).astype(np.int64)  # tokens of each row [B]
         place = np.repeat(np.arange(len(rows)), filled), _count_within(filled)
         leads = np.repeat(self.runs.leads[run], size) & (position == 0)
-        token = self.corpus.tokens[np.where(leads, 0, np.repeat(self.runs.begin[run], size) + position)]
+        token = self.corpus.tokens[
+            np.where(leads, 0, np.repeat(self.runs.begin[run], size) + position)
+        ]
 
         shape = len(rows), self.length + 1
         tokens, loss_mask = np.full(shape, self.pad, np.int32), np.zeros(shape, np.float32)

@@ -66,8 +66,12 @@ class PackedPairs:
         }
         for b, row in enumerate(np.asarray(indices).tolist()):
             at = [0, 0]
-            for segment, number in enumerate(self.members[self.first[row] : self.first[row + 1]].tolist(), 1):
-                for side, (prefix, ids) in enumerate(zip(("source_", ""), pairs.pair(number), strict=True)):
+            for segment, number in enumerate(
+                self.members[self.first[row] : self.first[row + 1]].tolist(), 1
+            ):
+                for side, (prefix, ids) in enumerate(
+                    zip(("source_", ""), pairs.pair(number), strict=True)
+                ):
                     part = b, slice(at[side], at[side] + len(ids))
                     batch[f"{prefix}tokens"][part] = ids
                     batch[f"{prefix}segment_ids"][part] = segment
@@ -79,7 +83,9 @@ class PackedPairs:
 
 
 def pack_pairs(pairs: PairRows) -> PackedPairs:
-    """Each pair in the row that it leaves the least room in, of those opened last that have room for both sides."""
+    """Each pair in the row that it leaves the least room in, of those opened last that have
+    room for both sides.
+    """
     sizes = pairs.sizes
     rooms = np.zeros((OPEN, 2), np.int64)
     rows = np.full(OPEN, -1)  # which one each of the open ones is

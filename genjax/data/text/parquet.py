@@ -1,4 +1,6 @@
-"""Values of Parquet columns of text, which other programs may have written as bytes, or as text that is not UTF-8."""
+"""Values of Parquet columns of text, which other programs may have written as bytes, or as
+text that is not UTF-8.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
 def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """The rows of a batch, its values as of ``values``."""
     columns = [values(column) for column in batch.columns]
-    return [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return [
+        dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)
+    ]
 
 
 def decoded(value: Any, encoding: str, where: str, field: str) -> Any:
@@ -45,9 +49,13 @@ def decoded(value: Any, encoding: str, where: str, field: str) -> Any:
     try:
         return value.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} has bytes in {field!r} that are not {encoding}: {error.reason}", field) from None
+        raise UserError(
+            f"{where} has bytes in {field!r} that are not {encoding}: {error.reason}", field
+        ) from None
     except LookupError:
-        raise UserError(f"there is no encoding {encoding!r}; utf-8 and latin-1 are two", "encoding") from None
+        raise UserError(
+            f"there is no encoding {encoding!r}; utf-8 and latin-1 are two", "encoding"
+        ) from None
 
 
 def texts(cells: Iterable[Any], encoding: str, title: str, name: str) -> list[str | None]:

@@ -1,4 +1,6 @@
-"""Rows of which a beginning is given and what follows is predicted: for prefix LMs, and for prompts and answers."""
+"""Rows of which a beginning is given and what follows is predicted: for prefix LMs, and for
+prompts and answers.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,17 @@ from genjax.errors import UserError
 class Prefixed:
     """The rows of another layout, each document of them with a prefix that is not predicted.
 
-    Without ``until`` a document of M tokens, or a row whose documents are not distinguished, is cut at a random place:
-    1 to M - 1 tokens, each number as likely, are its prefix (Raffel et al., arXiv 1910.10683, section 3.2.3). The place
-    is a function of ``seed`` and the row, the same in every epoch; ``RandomWindows`` show each token in many rows.
+    Without ``until`` a document of M tokens, or a row whose documents are not distinguished, is cut
+    at a random place: 1 to M - 1 tokens, each number as likely, are its prefix (Raffel et al.,
+    arXiv 1910.10683, section 3.2.3). The place is a function of ``seed`` and the row, the same in
+    every epoch; ``RandomWindows`` show each token in many rows.
 
-    With ``until`` a document is a prompt and its answer: the prefix goes to the end of the first such text. A document
-    without it has no prefix.
+    With ``until`` a document is a prompt and its answer: the prefix goes to the end of the first
+    such text. A document without it has no prefix.
 
     Attributes:
-      layout: of the rows; with ``until`` ``Documents`` or ``Packed``, with long="drop", as a part of a document may be
-        without its prompt.
+      layout: of the rows; with ``until`` ``Documents`` or ``Packed``, with long="drop", as a part
+        of a document may be without its prompt.
       until: text that a prompt ends with, such as a new line; None for random places.
       seed: of the random places.
     """
@@ -42,12 +45,18 @@ class Prefixed:
 
     def __post_init__(self) -> None:
         if getattr(self.layout, "prefixed", True):
-            raise UserError(f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}")
+            raise UserError(
+                f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}"
+            )
         checks.at_least(self, 0, "seed")
         if self.until == "":
             raise UserError("Prefixed.until is a text, or None for random places")
-        if self.until is not None and not (isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"):
-            raise UserError('Prefixed.until is for whole documents: Documents or Packed with long="drop"')
+        if self.until is not None and not (
+            isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"
+        ):
+            raise UserError(
+                'Prefixed.until is for whole documents: Documents or Packed with long="drop"'
+            )
 
     @property
     def length(self) -> int:
@@ -103,18 +112,28 @@ class PrefixedRows:
             sizes = self._random(np.asarray(indices), segments, rows)
         prefix = (positions < sizes[rows, segments]) & (segments > 0)
         loss_mask = batch["loss_mask"] * ~prefix
-        return {**batch, "loss_mask": loss_mask.astype(np.float32), "prefix_mask": prefix.astype(np.float32)}
+        return {
+            **batch,
+            "loss_mask": loss_mask.astype(np.float32),
+            "prefix_mask": prefix.astype(np.float32),
+        }
 
     def _random(self, indices: np.ndarray, segments: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Tokens of the prefix of each segment [B, S], with a column for padding."""
         count = int(segments.max()) + 1
         tokens = np.zeros((len(segments), count), np.int64)
         np.add.at(tokens, (rows, segments), 1)
-        # A generator for each row: what a row is cut into does not depend on the others of its batch.
-        shares = [np.random.default_rng((self.seed, int(index))).random(segments.shape[1]) for index in indices]
+        # A generator for each row: what a row is cut into does not depend on the others of its
+        # batch.
+        shares = [
+            np.random.default_rng((self.seed, int(index))).random(segments.shape[1])
+            for index in indices
+        ]
         return 1 + np.floor(np.stack(shares)[:, :count] * (tokens - 1)).astype(np.int64)
 
-    def _until(self, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _until(
+        self, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
         """The same, where a prefix is what the ending ends; 0 where there is none."""
         last = len(self.ending) - 1
         found = segments > 0
@@ -131,7 +150,9 @@ def _split_segments(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """The segment of each token, 0 for padding, and its place in it, int [B, T + 1]."""
     if "segment_ids" in batch:
         return batch["segment_ids"], batch["positions"]
-    real = np.cumsum(batch["loss_mask"][:, ::-1], 1)[:, ::-1] > 0  # up to the last token that is predicted
+    real = (
+        np.cumsum(batch["loss_mask"][:, ::-1], 1)[:, ::-1] > 0
+    )  # up to the last token that is predicted
     return real.astype(np.int32), np.broadcast_to(np.arange(real.shape[1]), real.shape)
 
 
@@ -142,7 +163,9 @@ def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[i
     except Unencodable as error:
         raise error.moved(0, "Prefixed.until") from None
     except TypeError:
-        raise UserError(f"Prefixed.until is text, which {type(codec).__name__} is not for") from None
+        raise UserError(
+            f"Prefixed.until is text, which {type(codec).__name__} is not for"
+        ) from None
     if not ending:
         raise UserError(f"Prefixed.until is no token by {type(codec).__name__}: {until!r}")
     begins = np.flatnonzero(corpus.tokens == ending[0])
@@ -155,5 +178,8 @@ def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[i
     if without == len(corpus):
         raise UserError(f"no document of {title} holds {until!r} (Prefixed.until)")
     if without:
-        note(f"{title}: {without:,} of {len(corpus):,} documents are without {until!r}, and have no prefix")
+        note(
+            f"{title}: {without:,} of {len(corpus):,} documents are without {until!r}, and have no "
+            "prefix"
+        )
     return ending

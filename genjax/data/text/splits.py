@@ -23,18 +23,25 @@ class TextSplit(Protocol):
     """Parts of documents; frozen dataclasses, as written in configs."""
 
     def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
-        """ "train", and "test" and "validation" where there are such. Reads nothing before the pieces are requested."""
+        """ "train", and "test" and "validation" where there are such.
+
+        Reads nothing before the pieces are requested.
+        """
         ...
 
 
 def _check_fractions(test: float, validation: float) -> None:
     if not (test >= 0 <= validation and test + validation < 1):
-        raise UserError(f"test and validation are fractions that leave some to train on, not {test} and {validation}")
+        raise UserError(
+            f"test and validation are fractions that leave some to train on, not {test} and "
+            f"{validation}"
+        )
 
 
 @checks.frozen
 class ByCharacters:
-    """The first characters of all text train, the next are "validation", the last "test"; documents are cut in two.
+    """The first characters of all text train, the next are "validation", the last "test"; documents
+    are cut in two.
 
     Attributes:
       test: fraction of the characters; 0 holds out none.
@@ -49,7 +56,11 @@ class ByCharacters:
 
     def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
         train, seen = 1 - self.test - self.validation, 1 - self.test
-        ends = {"train": round(train, 12), "validation": round(seen, 12), "test": 1.0}  # 1 - 0.9 is not 0.1
+        ends = {
+            "train": round(train, 12),
+            "validation": round(seen, 12),
+            "test": 1.0,
+        }  # 1 - 0.9 is not 0.1
         found: dict[str, TextRows] = {}
         begin = 0.0
         for name, end in ends.items():
@@ -73,7 +84,9 @@ class Span:
 
     @property
     def fingerprint(self) -> str:
-        return digest([self.texts.fingerprint.encode(), f"characters {self.begin} {self.end}".encode()])
+        return digest(
+            [self.texts.fingerprint.encode(), f"characters {self.begin} {self.end}".encode()]
+        )
 
     def pieces(self) -> Iterator[Piece]:
         total = sum(len(piece.text) for piece in self.texts.pieces())
@@ -114,7 +127,10 @@ class ByDocuments:
         """Which of ``count`` documents are of that part, bool [D]."""
         sizes = [max(1, round(count * f)) if f else 0 for f in (self.test, self.validation)]
         if sum(sizes) >= count:
-            raise UserError(f"{count} documents are too few to hold out {sizes[0]} to test and {sizes[1]} to validate")
+            raise UserError(
+                f"{count} documents are too few to hold out {sizes[0]} to test and {sizes[1]} to "
+                "validate"
+            )
         order = permutation(self.seed, HOLD_OUT, count)
         test, validation, train = np.split(order, np.cumsum(sizes))
         result = np.zeros(count, bool)
@@ -168,9 +184,19 @@ class ByFiles:
         found: dict[str, list] = {"train": [], "validation": [], "test": []}
         for path in texts.paths:
             name = shorten_path(path, texts.root)
-            part = [part for part in ("test", "validation") if fnmatch.fnmatchcase(name, getattr(self, part))]
+            part = [
+                part
+                for part in ("test", "validation")
+                if fnmatch.fnmatchcase(name, getattr(self, part))
+            ]
             found[[*part, "train"][0]].append(path)
         for name, pattern in (("train", "*"), ("validation", self.validation), ("test", self.test)):
             if pattern and not found[name]:
-                raise UserError(f"none of the {len(texts.paths):,} files of {texts.root} is of {name} by {self}")
-        return {name: dataclasses.replace(texts, paths=tuple(paths)) for name, paths in found.items() if paths}
+                raise UserError(
+                    f"none of the {len(texts.paths):,} files of {texts.root} is of {name} by {self}"
+                )
+        return {
+            name: dataclasses.replace(texts, paths=tuple(paths))
+            for name, paths in found.items()
+            if paths
+        }

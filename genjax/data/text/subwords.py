@@ -1,4 +1,6 @@
-"""Subword tokens by Hugging Face's ``tokenizers``; the whole tokenizer is kept in the codec as its JSON."""
+"""Subword tokens by Hugging Face's ``tokenizers``; the whole tokenizer is kept in the codec as
+its JSON.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,27 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text import aliases, tokenizer_check
-from genjax.data.text.codecs import REPLACEMENT, OnUnknown, Unencodable, WritesText, check_ids, require_vocabulary
+from genjax.data.text.codecs import (
+    REPLACEMENT,
+    OnUnknown,
+    Unencodable,
+    WritesText,
+    check_ids,
+    require_vocabulary,
+)
 from genjax.data.text.words import is_word_character
 from genjax.errors import UserError, unknown_name
 from genjax.serial import trust
 from genjax.serial.json_text import HALF
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
-SPACES = ("Ġ", "Ċ", "ĉ", "č", "▁")  # how tokenizers write space, new line, tab, return; and Unigram its space
+SPACES = (
+    "Ġ",
+    "Ċ",
+    "ĉ",
+    "č",
+    "▁",
+)  # how tokenizers write space, new line, tab, return; and Unigram its space
 NAMES = ("start_token", "end_token", "pad_token", "mask_token")  # fields that name special tokens
 UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and know every text
 
@@ -30,13 +45,15 @@ UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and kn
 class Subwords(WritesText):
     """Pieces of words, learned from the training text or taken from a ``tokenizer.json``.
 
-    BPE (https://arxiv.org/abs/1508.07909) and Unigram (https://arxiv.org/abs/1804.10959) are trained on bytes, as
-    GPT-2's is: they give any text back as it was. WordPiece splits at spaces and punctuation, as BERT's does: it gives
-    words back, with one space between, and has a token for what it cannot spell. A text that holds the name of a
-    special token is encoded as the letters of that name.
+    BPE (https://arxiv.org/abs/1508.07909) and Unigram (https://arxiv.org/abs/1804.10959) are
+    trained on bytes, as GPT-2's is: they give any text back as it was. WordPiece splits at spaces
+    and punctuation, as BERT's does: it gives words back, with one space between, and has a token
+    for what it cannot spell. A text that holds the name of a special token is encoded as the
+    letters of that name.
 
-    The library trains BPE to the same vocabulary each time, the other two only nearly so. What was trained is cached,
-    so that a run continues its own; to continue elsewhere, take the cache along or name the tokenizer as ``file``.
+    The library trains BPE to the same vocabulary each time, the other two only nearly so. What was
+    trained is cached, so that a run continues its own; to continue elsewhere, take the cache along
+    or name the tokenizer as ``file``.
 
     Attributes:
       model: "bpe", "wordpiece" or "unigram"; unused with a ``file``.
@@ -46,10 +63,13 @@ class Subwords(WritesText):
       end_token: the special token after every document, None for none.
       pad_token: the special token that fills rows up, None for id 0.
       mask_token: the special token that represents one to be found out, None for none.
-      unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for that.
-      file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source is opened.
+      unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for
+        that.
+      file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source
+        is opened.
       tokenizer: the JSON of a tokenizer that is trained or read already.
-      rows: tokens that a model was made for, where they are more than the tokenizer's; those represent no text.
+      rows: tokens that a model was made for, where they are more than the tokenizer's; those
+        represent no text.
     """
 
     model: SubwordModel = "bpe"
@@ -62,17 +82,23 @@ class Subwords(WritesText):
     unknown: OnUnknown = "refuse"
     file: str | None = None
     tokenizer: str = ""
-    rows: int | None = dataclasses.field(default=None, repr=False)  # the text of a fitted codec names its tokens' cache
+    rows: int | None = dataclasses.field(
+        default=None, repr=False
+    )  # the text of a fitted codec names its tokens' cache
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "rows", "size")
         if self.file is None and not self.tokenizer:
             for name in NAMES:
                 if getattr(self, name) is not None and getattr(self, name) not in self.special:
-                    raise unknown_name(f"special token for {name}", getattr(self, name), self.special)
+                    raise unknown_name(
+                        f"special token for {name}", getattr(self, name), self.special
+                    )
             least = len(self.special) + (1 if self.model == "wordpiece" else 256)
             if self.size <= least:
-                raise UserError(f"size is {self.size}; a {self.model} vocabulary needs more than {least}")
+                raise UserError(
+                    f"size is {self.size}; a {self.model} vocabulary needs more than {least}"
+                )
 
     @property
     def is_fitted(self) -> bool:
@@ -80,7 +106,9 @@ class Subwords(WritesText):
 
     @property
     def vocabulary(self) -> int:
-        tokens = 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())  # ids may leave gaps
+        tokens = 1 + max(
+            self._loaded.get_vocab(with_added_tokens=True).values()
+        )  # ids may leave gaps
         return max(tokens, self.rows or 0)
 
     @property
@@ -121,16 +149,25 @@ class Subwords(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """By the letters of tokens: "##" continues a word in WordPiece, elsewhere a letter that no space leads."""
-        kinds = np.full(self.vocabulary, SPECIAL, np.uint8)  # an id without a token is not text, either
+        """By the letters of tokens: "##" continues a word in WordPiece, elsewhere a letter
+        that no space leads.
+        """
+        kinds = np.full(
+            self.vocabulary, SPECIAL, np.uint8
+        )  # an id without a token is not text, either
         wordpiece = json.loads(self.tokenizer)["model"].get("type") == "WordPiece"
         added = self._loaded.get_added_tokens_decoder()
         for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
             if i not in added or not added[i].special:
                 goes_on = (
-                    token.startswith("##") if wordpiece else token[:1] not in SPACES and is_word_character(token[0])
+                    token.startswith("##")
+                    if wordpiece
+                    else token[:1] not in SPACES and is_word_character(token[0])
                 )
-                kinds[i] = goes_on * CONTINUES + (token[-1] not in SPACES and is_word_character(token[-1])) * CONTINUED
+                kinds[i] = (
+                    goes_on * CONTINUES
+                    + (token[-1] not in SPACES and is_word_character(token[-1])) * CONTINUED
+                )
         return kinds
 
     def fit(self, texts: Iterable[str]) -> Subwords:
@@ -146,7 +183,9 @@ class Subwords(WritesText):
             path = Path(self.file).expanduser()
             try:
                 if not path.is_file():
-                    raise UserError(f"{path} must be a tokenizer.json, but is not a file", str(path))
+                    raise UserError(
+                        f"{path} must be a tokenizer.json, but is not a file", str(path)
+                    )
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} cannot be read as a tokenizer: {error}") from None
@@ -163,7 +202,9 @@ class Subwords(WritesText):
         lost = aliases.unknown(self.tokenizer)
         if all(i == lost and text[a:b] != aliases.name(self.tokenizer, i) for i, (a, b) in forged):
             return ids
-        guard, _ = aliases.guarded(self.tokenizer, special, text)  # the model itself would spell it so
+        guard, _ = aliases.guarded(
+            self.tokenizer, special, text
+        )  # the model itself would spell it so
         raw, _ = self.spell(guard.tokenizer, text, guard.unknown)
         return np.array([guard.ids.get(i, i) for i in raw.tolist()], np.int32)
 
@@ -191,19 +232,31 @@ class Subwords(WritesText):
         number = self._unknown_id if unknown_id is None else unknown_id
         if self.unknown == "refuse" and number is not None and (ids == number).any():
             first, last = encoding.offsets[int((ids == number).argmax())]
-            raise Unencodable(f"{text[first:last]!r}", first, self.vocabulary, "unknown='token' takes one for such")
+            raise Unencodable(
+                f"{text[first:last]!r}",
+                first,
+                self.vocabulary,
+                "unknown='token' takes one for such",
+            )
         if self._drops_unknown:
             covered = np.array([character.isspace() for character in text], bool)
             for first, last in encoding.offsets:
                 covered[first:last] = True
             if not covered.all():
                 first = int(covered.argmin())
-                raise Unencodable(f"{text[first]!r}", first, self.vocabulary, "the tokenizer has no token for such")
+                raise Unencodable(
+                    f"{text[first]!r}",
+                    first,
+                    self.vocabulary,
+                    "the tokenizer has no token for such",
+                )
         return ids, encoding.offsets
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of all but the special tokens."""
-        return self._loaded.decode(check_ids(ids, self.vocabulary).tolist(), skip_special_tokens=True)
+        return self._loaded.decode(
+            check_ids(ids, self.vocabulary).tolist(), skip_special_tokens=True
+        )
 
     @functools.cached_property
     def _loaded(self) -> Any:
@@ -215,11 +268,17 @@ class Subwords(WritesText):
             found = Tokenizer.from_str(self.tokenizer)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # the library raises Exception itself, and panics are not even that
-            raise UserError(f"{self.file or 'the tokenizer'} is no tokenizer.json: {error}", self.file) from None
+        except (
+            BaseException
+        ) as error:  # the library raises Exception itself, and panics are not even that
+            raise UserError(
+                f"{self.file or 'the tokenizer'} is no tokenizer.json: {error}", self.file
+            ) from None
         found.no_truncation()
         found.no_padding()
-        found.encode_special_tokens = True  # a document that says "<|endoftext|>" does not end there
+        found.encode_special_tokens = (
+            True  # a document that says "<|endoftext|>" does not end there
+        )
         return found
 
     @functools.cached_property
@@ -232,7 +291,9 @@ class Subwords(WritesText):
 
     @functools.cached_property
     def _drops_unknown(self) -> bool:
-        """Whether the library leaves out, without a word, what the vocabulary cannot spell: BPE of letters does."""
+        """Whether the library leaves out, without a word, what the vocabulary cannot spell:
+        BPE of letters does.
+        """
         stored = json.loads(self.tokenizer)
         model, decoder = stored["model"], stored.get("decoder") or {}
         of_bytes = decoder.get("type") == "ByteLevel" or model.get("byte_fallback")
@@ -240,7 +301,9 @@ class Subwords(WritesText):
 
     def name(self, token: Any) -> str | None:
         """The name of a token, None if there is no such."""
-        known = isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
+        known = (
+            isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
+        )
         found: str | None = self._loaded.id_to_token(token) if known else None
         return found
 

@@ -71,9 +71,13 @@ def check(text: str, where: str) -> None:
     except (ValueError, AttributeError, RecursionError) as error:
         raise _refused(where, f"{error or 'it is nested too deeply'}") from None
     if len(added) > MOST_ADDED:
-        raise UserError(f"{where}: added_tokens must be <= {MOST_ADDED:,}, got {len(added):,}", where)
+        raise UserError(
+            f"{where}: added_tokens must be <= {MOST_ADDED:,}, got {len(added):,}", where
+        )
     if (highest := _highest(stored)) > HIGHEST:
-        raise UserError(f"{where}: the id of a token must be <= {HIGHEST:,}, got {highest:,}", where)
+        raise UserError(
+            f"{where}: the id of a token must be <= {HIGHEST:,}, got {highest:,}", where
+        )
     here = os.path.realpath(os.curdir)
     paths = [path for path in sys.path if path and os.path.realpath(path) != here]
     room = MEMORY + 100 * len(text)
@@ -92,7 +96,10 @@ def check(text: str, where: str) -> None:
         raise _refused(where, f"short texts take it more than {SECONDS:.0f} s") from None
     said = found.stdout.decode(errors="replace").strip()
     if found.returncode or said != "passed":
-        raise _refused(where, said or f"it takes more than {room / 2**30:.0f} GB of memory, or ends the process")
+        raise _refused(
+            where,
+            said or f"it takes more than {room / 2**30:.0f} GB of memory, or ends the process",
+        )
     trust.remember([entry], quietly=True)
 
 
@@ -102,8 +109,12 @@ def entry_of(text: str) -> str:
 
 
 def _texts(stored: dict[str, Any]) -> Iterator[str]:
-    """Short texts that the patterns of a tokenizer are likely to be slow at: repeated letters of theirs."""
-    patterns = json.dumps([stored.get("normalizer"), stored.get("pre_tokenizer")], ensure_ascii=False)
+    """Short texts that the patterns of a tokenizer are likely to be slow at: repeated letters
+    of theirs.
+    """
+    patterns = json.dumps(
+        [stored.get("normalizer"), stored.get("pre_tokenizer")], ensure_ascii=False
+    )
     letters = dict.fromkeys(LETTERS + "".join(sorted(set(patterns))[:100]))
     yield from ("", *letters, "Hello world, it's 12.5 \U0001f642!\n")
     for letter in letters:
@@ -116,7 +127,9 @@ def _highest(stored: dict[str, Any]) -> int:
     """The highest id of a token that a tokenizer names."""
     vocabulary = (stored.get("model") or {}).get("vocab")
     named = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
-    named += [token.get("id") for token in stored.get("added_tokens") or [] if isinstance(token, dict)]
+    named += [
+        token.get("id") for token in stored.get("added_tokens") or [] if isinstance(token, dict)
+    ]
     return max((one for one in named if isinstance(one, int)), default=0)
 
 

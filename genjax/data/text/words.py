@@ -27,12 +27,18 @@ WITHIN = "\u00b7\u0387\u055a-\u055c\u055e\u055f\u05f3\u05f4\u2027"  # between th
 POINTS = ".,:\u066b\u066c\uff0c\uff0e\uff1a"  # between the digits of a number
 FLAG = "\U0001f1e6-\U0001f1ff"  # two of them are a flag
 SKIN = "\U0001f3fb-\U0001f3ff"
-# What nobody sees: break opportunities, direction marks, the byte order mark. Joiners are seen, in what they join.
-INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+# What nobody sees: break opportunities, direction marks, the byte order mark. Joiners are seen, in
+# what they join.
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+)
 QUOTES = "「」『』｢｣﹁﹂﹃﹄〝〞〟"  # quotation marks that are brackets to Unicode
 APOSTROPHE = str.maketrans("\u2018\u2019\u02bc", "'''")
-SIGNS = "§¶†‡•※‰‱′″‴‵‶‷‸⁂⁎⁑⁕⁗⁁⁓٪٭؉؊"  # punctuation to Unicode, but with a meaning as an operator has it
-SIGNS += "\u00b7\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c\ufe5f\ufe60\ufe61\ufe68\ufe6a\ufe6b\u2027\u203b"
+SIGNS = (
+    "§¶†‡•※‰‱′″‴‵‶‷‸⁂⁎⁑⁕⁗⁁⁓٪٭؉؊"  # punctuation to Unicode, but with a meaning as an operator has it
+)
+SIGNS += "\u00b7\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c"
+SIGNS += "\ufe5f\ufe60\ufe61\ufe68\ufe6a\ufe6b\u2027\u203b"
 
 
 def split_words(text: str) -> list[str]:
@@ -44,12 +50,14 @@ def split_words(text: str) -> list[str]:
 
 
 def normalise_words(text: str) -> list[str]:
-    """The words by which texts are compared: equal ones for texts that differ in nothing but what may differ.
+    """The words by which texts are compared: equal ones for texts that differ in nothing but what
+    may differ.
 
-    Case, white space, the ways in which Unicode spells a letter, invisible characters and the marks of a sentence do
-    not count: commas, semicolons and dashes (U+2014) anywhere, full stops, colons, exclamation and question marks and
-    quotation marks at the ends of what white space separates, and those of other scripts. Everything else does:
-    operators, signs, brackets, decimal points, a hyphen, an apostrophe within a word, and what marks a number ("5!").
+    Case, white space, the ways in which Unicode spells a letter, invisible characters and the marks
+    of a sentence do not count: commas, semicolons and dashes (U+2014) anywhere, full stops, colons,
+    exclamation and question marks and quotation marks at the ends of what white space separates,
+    and those of other scripts. Everything else does: operators, signs, brackets, decimal points, a
+    hyphen, an apostrophe within a word, and what marks a number ("5!").
     """
     return normalise_text(text).split()
 
@@ -69,19 +77,24 @@ def normalise_text(text: str) -> str:
 
 
 def word_count(text: str) -> int:
-    """How many words white space separates; of a script without spaces each character, with its marks, is one."""
+    """How many words white space separates; of a script without spaces each character, with
+    its marks, is one.
+    """
     if text.isascii():
         return len(text.split())
     return sum(len(_unspaced_pattern().findall(chunk)) for chunk in text.split())
 
 
 def is_word_character(character: str) -> bool:
-    """Whether a word may be made of such characters: letters, digits, underscores, marks and joiners."""
+    """Whether a word may be made of such characters: letters, digits, underscores, marks and
+    joiners.
+    """
     return _inside_pattern().match(character) is not None
 
 
 def phrases(listed: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any case and spelling of an accent.
+    """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any
+    case and spelling of an accent.
 
     Where a phrase begins or ends with a script without spaces, it may be beside other characters.
     """
@@ -102,7 +115,9 @@ def normalise_spelling(text: str) -> str:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words with a space between, but for marks of a sentence, brackets, clitics, and hyphens between letters."""
+    """Words with a space between, but for marks of a sentence, brackets, clitics, and hyphens
+    between letters.
+    """
     return "".join(_space_words(words))
 
 
@@ -163,7 +178,9 @@ def _fold(text: str) -> str:
 
 @functools.lru_cache(2**16)
 def _normalise_chunk(chunk: str) -> str:
-    """The words of what white space separates from others, to compare it by, with spaces between."""
+    """The words of what white space separates from others, to compare it by, with spaces
+    between.
+    """
     core = chunk.rstrip(_ending())
     if re.search(r"(?<!\w)\d+$", core):  # 5! is not a 5, and 6' no 6
         core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
@@ -184,7 +201,9 @@ def _is_dropped(word: str) -> bool:
     if word in ",;\u2014\u2015" or word in QUOTES:
         return True
     kind = unicodedata.category(word[0])
-    return len(word) == 1 and not word.isascii() and kind in ("Po", "Pi", "Pf") and word not in SIGNS
+    return (
+        len(word) == 1 and not word.isascii() and kind in ("Po", "Pi", "Pf") and word not in SIGNS
+    )
 
 
 @functools.cache
@@ -200,14 +219,18 @@ def _beginning_marks() -> str:
 
 
 def _list_characters(*kinds: str) -> str:
-    """Characters beyond ASCII of some categories, without those that have a meaning of their own."""
+    """Characters beyond ASCII of some categories, without those that have a meaning of their
+    own.
+    """
     every = (chr(i) for i in range(128, 0x1E960))
     return "".join(c for c in every if unicodedata.category(c) in kinds and c not in SIGNS)
 
 
 @functools.cache
 def _extending() -> str:
-    """A class of the characters that belong to the one before: marks, joiners and other formats, tones of skin."""
+    """A class of the characters that belong to the one before: marks, joiners and other
+    formats, tones of skin.
+    """
     found: list[list[int]] = []
     for code in (*range(0x300, 0x1E960), *range(0xE0000, 0xE0200), 0xAD):
         if unicodedata.category(chr(code)) in ("Mn", "Mc", "Me", "Cf"):
@@ -241,7 +264,9 @@ def _unspaced_pattern() -> re.Pattern[str]:
 
 @functools.cache
 def _word_pattern(ascii_only: bool) -> re.Pattern[str]:
-    """A word of a text; one of ASCII alone has a pattern of its own, which is several times as fast."""
+    """A word of a text; one of ASCII alone has a pattern of its own, which is several times as
+    fast.
+    """
     word, within, flag, after = r"\w", "", "", ""
     if not ascii_only:
         extend, word = f"[{_extending()}]*", f"[{_classes()}]"

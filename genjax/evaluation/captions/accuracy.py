@@ -1,4 +1,6 @@
-"""Whether captions say what pictures of generated shapes show, whose attributes are known exactly."""
+"""Whether captions say what pictures of generated shapes show, whose attributes are known
+exactly.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,10 @@ COLUMNS, LINE = 4, 22  # pictures in a row, and letters in a line beneath one
 class CaptionAccuracy(Evaluator):
     """Greedy captions of held-out pictures against the scenes that these show.
 
-    Numbers: ``shape_right``, ``colour_right``, ``place_right`` and ``size_right``, the shares of the pictures whose
-    caption names the attribute as it is; ``attributes_right``, their mean; ``captions_right``, the share whose caption
-    names all four as they are. What a caption does not name is wrong, and all of one that is not a sentence of the data.
+    Numbers: ``shape_right``, ``colour_right``, ``place_right`` and ``size_right``, the shares of
+    the pictures whose caption names the attribute as it is; ``attributes_right``, their mean;
+    ``captions_right``, the share whose caption names all four as they are. What a caption does not
+    name is wrong, and all of one that is not a sentence of the data.
 
     Attributes:
       limit: pictures, evenly spaced over the split; None for all.
@@ -46,21 +49,33 @@ class CaptionAccuracy(Evaluator):
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.image is None:
-            raise UserError("CaptionAccuracy needs images with captions, but these data have no images")
+            raise UserError(
+                "CaptionAccuracy needs images with captions, but these data have no images"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec
         scenes = get_scenes(subject.part(self.limit))
         rows = subject.collect(_caption_batch, codec.start, codec.end, limit=self.limit)
         written = [codec.decode(cut_at_end(row, (codec.end,))) for row in rows]
-        right = np.array([compare_attributes(caption, scene) for caption, scene in zip(written, scenes, strict=True)])
+        right = np.array(
+            [
+                compare_attributes(caption, scene)
+                for caption, scene in zip(written, scenes, strict=True)
+            ]
+        )
         numbers = {f"{name}_right": float(right[:, i].mean()) for i, name in enumerate(ATTRIBUTES)}
         whole = np.all(right, axis=1)
         numbers |= {"attributes_right": float(right.mean()), "captions_right": float(whole.mean())}
-        chosen = np.arange(min(self.shown, len(scenes))) * len(scenes) // min(self.shown, len(scenes))
+        chosen = (
+            np.arange(min(self.shown, len(scenes))) * len(scenes) // min(self.shown, len(scenes))
+        )
         images = codec.image.decode(subject.part(self.limit).batch(chosen)["image"])
         picture = draw_captioned(images, [written[i] for i in chosen], whole[chosen])
-        protocol = f"greedy captions of {len(scenes):,} pictures of {subject.split}, at most {rows.shape[1]} tokens"
+        protocol = (
+            f"greedy captions of {len(scenes):,} pictures of {subject.split}, at most "
+            f"{rows.shape[1]} tokens"
+        )
         return Findings(numbers, {"captions": picture}, protocol)
 
 
@@ -78,12 +93,16 @@ def get_scenes(part: Part) -> list[Scene]:
     """
     scenes = getattr(part.whole, "scenes", None)
     if scenes is None:
-        raise UserError("these pictures do not tell what they show: take CaptionedShapes or ShapeCaptions")
+        raise UserError(
+            "these pictures do not tell what they show: take CaptionedShapes or ShapeCaptions"
+        )
     return [scenes[row] for row in part.rows]
 
 
 def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
-    """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not ``right`` [N]."""
+    """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
+    ``right`` [N].
+    """
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     columns = min(COLUMNS, len(images))
@@ -98,5 +117,7 @@ def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) 
     return figure_pixels(figure)
 
 
-def _caption_batch(family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int) -> jax.Array:
+def _caption_batch(
+    family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int
+) -> jax.Array:
     return captions(family, state, batch["image"], start, end)

@@ -1,7 +1,8 @@
-"""How far two sets of features [N, F] lie apart: Fréchet and kernel distance, precision, recall, density, coverage.
+"""How far two sets of features [N, F] lie apart: Fréchet and kernel distance, precision, recall,
+density, coverage.
 
-Everything that is summed or subtracted is float64 on the host; the matrix products between the sets, the most of the
-work, run in chunks on the device.
+Everything that is summed or subtracted is float64 on the host; the matrix products between the
+sets, the most of the work, run in chunks on the device.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ SPARE = 8  # neighbours beyond the k-th that are looked at, as rounding may swap
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F] (Heusel et al., arXiv 1706.08500).
+    """The squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F] (Heusel et
+    al., arXiv 1706.08500).
 
-    On Inception's features it is the FID. Its bias falls with N and M: only numbers at equal sizes compare.
+    On Inception's features it is the FID. Its bias falls with N and M: only numbers at equal sizes
+    compare.
 
     Raises:
       UserError: features that are not [N >= 2, F] of one width and finite.
@@ -49,41 +52,53 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """The squared 2-Wasserstein distance of two Gaussians with means [F] and covariances [F, F], singular or not.
+    """The squared 2-Wasserstein distance of two Gaussians with means [F] and covariances [F, F],
+    singular or not.
 
-    With covariances L L^T and R R^T the trace of the root of L^T R R^T L is the sum of the singular values of L^T R,
-    which loses no digits, as a root of an eigenvalue near 0 would.
+    With covariances L L^T and R R^T the trace of the root of L^T R R^T L is the sum of the singular
+    values of L^T R, which loses no digits, as a root of an eigenvalue near 0 would.
     """
     left, right = _factor(cov_a), _factor(cov_b)
     root = np.linalg.svd(left.T @ right, compute_uv=False).sum()
-    distance = np.square(mean_a - mean_b).sum() + np.square(left).sum() + np.square(right).sum() - 2 * root
+    distance = (
+        np.square(mean_a - mean_b).sum() + np.square(left).sum() + np.square(right).sum() - 2 * root
+    )
     return max(0.0, float(distance))  # rounding alone takes it below
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """L [F, rank] with L L^T the covariance [F, F]."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
-    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0)  # the others are rounding
+    kept = values > len(values) * np.finfo(np.float64).eps * max(
+        values[-1], 0
+    )  # the others are rounding
     return vectors[:, kept] * np.sqrt(values[kept])[None]
 
 
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, subset: int = 1000, subsets: int = 100, seed: int = 0
 ) -> tuple[float, float]:
-    """The kernel distance of features [N, F] and [M, F] (KID; Binkowski et al., arXiv 1801.01401), without bias.
+    """The kernel distance of features [N, F] and [M, F] (KID; Binkowski et al., arXiv 1801.01401),
+    without bias.
 
-    The mean of ``mmd`` over ``subsets`` draws of ``subset`` rows without repetition from each set, and its standard
-    error. The draws share rows: where subsets x subset is far above N the error is only that of the drawing.
+    The mean of ``mmd`` over ``subsets`` draws of ``subset`` rows without repetition from each set,
+    and its standard error. The draws share rows: where subsets x subset is far above N the error is
+    only that of the drawing.
 
     Raises:
-      UserError: as ``frechet_distance``, or fewer rows than ``subset``: a smaller one instead would give an error
-        that says nothing.
+      UserError: as ``frechet_distance``, or fewer rows than ``subset``: a smaller one instead would
+        give an error that says nothing.
     """
     _check(a, b)
     if subset < 2 or subsets < 2:
-        raise UserError(f"a kernel distance needs subset >= 2 and subsets >= 2, not {subset} and {subsets}")
+        raise UserError(
+            f"a kernel distance needs subset >= 2 and subsets >= 2, not {subset} and {subsets}"
+        )
     if subset > min(len(a), len(b)):
-        raise UserError(f"a kernel distance over subsets of {subset:,} needs as many rows, not {min(len(a), len(b)):,}")
+        raise UserError(
+            f"a kernel distance over subsets of {subset:,} needs as many rows, not "
+            f"{min(len(a), len(b)):,}"
+        )
     draw = np.random.default_rng(seed)
     rows = lambda x: x[draw.choice(len(x), subset, replace=False)]  # noqa: E731
     found = np.array([_mmd(rows(a), rows(b)) for _ in range(subsets)])
@@ -91,7 +106,8 @@ def kernel_distance(
 
 
 def mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """The unbiased estimate of MMD^2 with the kernel (x.y / F + 1)^3 from features [N, F] and [M, F].
+    """The unbiased estimate of MMD^2 with the kernel (x.y / F + 1)^3 from features [N, F] and [M,
+    F].
 
     Below 0 by chance where the laws are alike.
 
@@ -107,7 +123,9 @@ def _mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, same: bool = False) -> float:
-    """The mean kernel over all pairs of rows, without those of a row with itself where the sets are the ``same``."""
+    """The mean kernel over all pairs of rows, without those of a row with itself where the
+    sets are the ``same``.
+    """
     total = 0.0
     for rows, products in _products(a, b):
         values = products / a.shape[1]
@@ -118,7 +136,9 @@ def _kernel(a: np.ndarray, b: np.ndarray, same: bool = False) -> float:
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Inner products of the rows of a [N, F] with those of b [M, F]: row numbers [C] and products [C, M], float64."""
+    """Inner products of the rows of a [N, F] with those of b [M, F]: row numbers [C] and
+    products [C, M], float64.
+    """
     columns = jnp.asarray(b, jnp.float32).T
     for rows in _chunks(len(a), CHUNK):
         part = jnp.asarray(a[rows], jnp.float32)
@@ -126,12 +146,15 @@ def _products(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
 
 
 class Manifold(NamedTuple):
-    """How much of two sets lies in the other's manifold, a ball around each point up to its k-th neighbour.
+    """How much of two sets lies in the other's manifold, a ball around each point up to its k-th
+    neighbour.
 
     Attributes:
-      precision: share of the fake points within the real manifold (Kynkäänniemi et al., arXiv 1904.06991).
+      precision: share of the fake points within the real manifold (Kynkäänniemi et al., arXiv
+        1904.06991).
       recall: share of the real points within the fake manifold (the same).
-      density: real balls around a fake point, over k; above 1 where fakes crowd (Naeem et al., arXiv 2002.09797).
+      density: real balls around a fake point, over k; above 1 where fakes crowd (Naeem et al.,
+        arXiv 2002.09797).
       coverage: share of the real points with a fake point within their balls (the same).
     """
 
@@ -142,14 +165,18 @@ class Manifold(NamedTuple):
 
 
 def manifold(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
-    """Compares features [N, F] and [M, F] by their manifolds; a ball holds its border, no point is its own neighbour.
+    """Compares features [N, F] and [M, F] by their manifolds; a ball holds its border, no point is
+    its own neighbour.
 
     Raises:
       UserError: as ``frechet_distance``, or not 1 <= k < N and M.
     """
     _check(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
-        raise UserError(f"k is at least 1 and below the number of points, {min(len(real), len(fake)):,}, not {k}")
+        raise UserError(
+            f"k is at least 1 and below the number of points, {min(len(real), len(fake)):,}, not "
+            f"{k}"
+        )
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
     balls = np.zeros(len(fake))  # real ones around each fake point
     covered, recalled = [], []
@@ -175,8 +202,9 @@ def _radii(points: np.ndarray, k: int) -> np.ndarray:
 
 
 class _Near(NamedTuple):
-    """Squared distances [C, M] of some ``rows`` [C] of a set to all of another, 0 for equal points, and their errors
-    at most [C, M], below 0 where there is none."""
+    """Squared distances [C, M] of some ``rows`` [C] of a set to all of another, 0 for equal points,
+    and their errors at most [C, M], below 0 where there is none.
+    """
 
     rows: np.ndarray
     squared: np.ndarray
@@ -184,20 +212,28 @@ class _Near(NamedTuple):
 
 
 def _iterate_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
-    """By |a|^2 - 2ab + |b|^2 around the mean of a, all rows of a [N, F] in turn against all of b [M, F]."""
+    """By |a|^2 - 2ab + |b|^2 around the mean of a, all rows of a [N, F] in turn against all of
+    b [M, F].
+    """
     numbers: dict[bytes, int] = {}
-    same_a, same_b = (np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in x]) for x in (a, b))
+    same_a, same_b = (
+        np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in x]) for x in (a, b)
+    )
     centre = a.mean(0, dtype=np.float64).astype(np.float32)
     a, b = (np.asarray(x - centre[None], np.float32) for x in (a, b))
     norm_a, norm_b = (np.square(x, dtype=np.float64).sum(1) for x in (a, b))
     for rows, products in _products(a, b):
         norms = norm_a[rows, None] + norm_b[None]
         equal = same_a[rows, None] == same_b[None]
-        yield _Near(rows, np.where(equal, 0, norms - 2 * products), np.where(equal, -1, DOUBT * norms))
+        yield _Near(
+            rows, np.where(equal, 0, norms - 2 * products), np.where(equal, -1, DOUBT * norms)
+        )
 
 
 def _are_within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Which pairs [C, M] are no further apart than ``radius`` [C, 1] or [1, M]; where in doubt, by subtraction."""
+    """Which pairs [C, M] are no further apart than ``radius`` [C, 1] or [1, M]; where in
+    doubt, by subtraction.
+    """
     limit = np.broadcast_to(np.square(radius), near.squared.shape)
     found = near.squared <= limit
     row, column = np.nonzero(np.abs(near.squared - limit) <= near.error)
@@ -228,10 +264,14 @@ def mean_pairwise_distance(x: np.ndarray, pairs: int = 20_000, seed: int = 0) ->
 
 
 def _distances(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Euclidean distances [P] of a[rows] to b[columns], by subtraction in float64: exactly 0 for equal points."""
+    """Euclidean distances [P] of a[rows] to b[columns], by subtraction in float64: exactly 0
+    for equal points.
+    """
     found = np.empty(len(rows))
     for part in _chunks(len(rows), PAIRS):
-        found[part] = np.linalg.norm(np.subtract(a[rows[part]], b[columns[part]], dtype=np.float64), axis=1)
+        found[part] = np.linalg.norm(
+            np.subtract(a[rows[part]], b[columns[part]], dtype=np.float64), axis=1
+        )
     return found
 
 
@@ -242,10 +282,15 @@ def _chunks(size: int, chunk: int) -> Iterator[np.ndarray]:
 def _check(*sets: np.ndarray) -> None:
     for features in sets:
         if features.ndim != 2 or len(features) < 2:
-            raise UserError(f"distances need features [N, F] of at least 2 examples, not {list(features.shape)}")
+            raise UserError(
+                f"distances need features [N, F] of at least 2 examples, not {list(features.shape)}"
+            )
         if not np.isfinite(features).all():
             raise UserError(
-                f"features are not finite in {(~np.isfinite(features).all(1)).sum():,} of {len(features):,} rows"
+                f"features are not finite in {(~np.isfinite(features).all(1)).sum():,} of "
+                f"{len(features):,} rows"
             )
     if len({features.shape[1] for features in sets}) > 1:
-        raise UserError(f"features differ in width: {' and '.join(str(features.shape[1]) for features in sets)}")
+        raise UserError(
+            f"features differ in width: {' and '.join(str(features.shape[1]) for features in sets)}"
+        )

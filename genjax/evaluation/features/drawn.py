@@ -1,4 +1,6 @@
-"""Samples and parts of the data as evaluators compare them, made once for all evaluators of a ``Subject``."""
+"""Samples and parts of the data as evaluators compare them, made once for all evaluators of a
+``Subject``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def sample_images(subject: Subject, count: int) -> np.ndarray:
 def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
     """Features [N, F] of ``sample_images`` in the space named ``features``."""
     space = feature_space(subject, features)
-    return subject.once(("features of samples", features, count), lambda: space(sample_images(subject, count)))
+    return subject.once(
+        ("features of samples", features, count), lambda: space(sample_images(subject, count))
+    )
 
 
 def data_part(subject: Subject, split: str, limit: int | None) -> Part:

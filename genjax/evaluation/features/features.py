@@ -1,7 +1,8 @@
-"""Spaces in which images are compared: their pixels, or the features of a classifier run or of Inception-v3.
+"""Spaces in which images are compared: their pixels, or the features of a classifier run or of
+Inception-v3.
 
-A space is named "pixels", "inception" (its published weights, downloaded once), "inception:FILE" (its weights in a
-file), or by the directory of a classifier's run; "./inception" is such a run.
+A space is named "pixels", "inception" (its published weights, downloaded once), "inception:FILE"
+(its weights in a file), or by the directory of a classifier's run; "./inception" is such a run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class FeatureSpace:
     """Maps images [N, H, W, C] in [-1, 1] to features [N, F].
 
     Attributes:
-      name: of the space, as a protocol prints it: where the features come from, how images are resized.
+      name: of the space, as a protocol prints it: where the features come from, how images are
+        resized.
       extract: the map, a batch at a time.
     """
 
@@ -62,18 +64,22 @@ def is_inception(features: str) -> bool:
 
 
 def label(features: str) -> str:
-    """The space in the name of a score: "pixels", "inception", or the base name of the run directory."""
+    """The space in the name of a score: "pixels", "inception", or the base name of the run
+    directory.
+    """
     return INCEPTION if is_inception(features) else Path(features).name
 
 
 def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> int | None:
-    """The number of features in the space named ``features`` of data like ``spec``; None of a run not in ``others``.
+    """The number of features in the space named ``features`` of data like ``spec``; None of a run
+    not in ``others``.
 
-    Inception's weights are read, and downloaded if need be, so that no training ends at a damaged file.
+    Inception's weights are read, and downloaded if need be, so that no training ends at a damaged
+    file.
 
     Raises:
-      UserError: the data are not images, or not such as the space takes; the weights are missing or damaged; the run
-        is not a classifier of images.
+      UserError: the data are not images, or not such as the space takes; the weights are missing or
+        damaged; the run is not a classifier of images.
     """
     if spec.entry != "image":
         raise UserError(f"the features {features} are of images, but the data are {spec.entry}")
@@ -86,12 +92,18 @@ def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> in
     if features not in others:
         return None
     model = _classifier(features, others[features])
-    if len({spec.shape[-1], model.spec.shape[-1]} - {1, 3}) and spec.shape[-1] != model.spec.shape[-1]:
+    if (
+        len({spec.shape[-1], model.spec.shape[-1]} - {1, 3})
+        and spec.shape[-1] != model.spec.shape[-1]
+    ):
         raise UserError(
-            f"{features} sees images of {model.spec.shape[-1]} channels, but the data have {spec.shape[-1]}"
+            f"{features} sees images of {model.spec.shape[-1]} channels, but the data have "
+            f"{spec.shape[-1]}"
         )
     image = jax.ShapeDtypeStruct((1, *model.spec.shape), jnp.float32)
-    return jax.eval_shape(functools.partial(classifier.features, model.family), model.state, image).shape[-1]
+    return jax.eval_shape(
+        functools.partial(classifier.features, model.family), model.state, image
+    ).shape[-1]
 
 
 def feature_space(subject: Subject, features: str) -> FeatureSpace:
@@ -120,7 +132,8 @@ def _space(subject: Subject, features: str) -> FeatureSpace:
     model = _classifier(features, subject.others[features])
     compiled = subject.layout.compile_evaluation(_features, static_argnums=(0, 3))
     return FeatureSpace(
-        f"features before the head of the classifier {model.origin}; {_describe_resize(shape, model.spec.shape)}",
+        f"features before the head of the classifier {model.origin}; "
+        f"{_describe_resize(shape, model.spec.shape)}",
         lambda images: compiled(model.family, model.state, images, model.spec.shape),
     )
 
@@ -147,10 +160,14 @@ def _describe_resize(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
 
 
 def resize_images(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'), bilinearly resized."""
+    """Images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'),
+    bilinearly resized.
+    """
     height, width, channels = shape
     if images.shape[1:3] != (height, width):
-        images = jax.image.resize(images, (len(images), height, width, images.shape[-1]), "bilinear")
+        images = jax.image.resize(
+            images, (len(images), height, width, images.shape[-1]), "bilinear"
+        )
     if images.shape[-1] < channels:
         return jnp.repeat(images, channels, axis=-1)
     if images.shape[-1] > channels:
@@ -158,14 +175,18 @@ def resize_images(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return images
 
 
-def _features(family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _features(
+    family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
     return classifier.features(family, state, resize_images(images, shape))
 
 
 def find_nearest(
     queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F], and their indices."""
+    """Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F],
+    and their indices.
+    """
     known = jnp.asarray(points)
     squared = jnp.square(known).sum(-1)[None]
     found = []

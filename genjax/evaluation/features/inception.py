@@ -1,7 +1,9 @@
-"""The Inception-v3 network (Szegedy et al., arXiv 1512.00567) whose features published FIDs are measured in.
+"""The Inception-v3 network (Szegedy et al., arXiv 1512.00567) whose features published FIDs are
+measured in.
 
-It is the TensorFlow graph of 2015-12-05 as the PyPI package ``pytorch-fid`` has it: average pools leave out the
-padding, and the last block pools by the maximum. Other copies of the network give other numbers.
+It is the TensorFlow graph of 2015-12-05 as the PyPI package ``pytorch-fid`` has it: average pools
+leave out the padding, and the last block pools by the maximum. Other copies of the network give
+other numbers.
 """
 
 from __future__ import annotations
@@ -92,7 +94,9 @@ def _build_17x17(name: str, width: int) -> Fork:
 def _build_to_8x8(name: str) -> Fork:
     """From 17x17 to 8x8."""
     three = _chain(f"{name}.branch3x3", (192,), (320, (3, 3), 2, "VALID"))
-    seven = _chain(f"{name}.branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID"))
+    seven = _chain(
+        f"{name}.branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID")
+    )
     return Fork((three, seven, (Pool("max", 2),)))
 
 
@@ -103,7 +107,10 @@ def _wide(name: str, pool: str) -> Fork:
         return Fork(((Conv(f"{stem}a", 384, (1, 3)),), (Conv(f"{stem}b", 384, (3, 1)),)))
 
     three = (Conv(f"{name}.branch3x3_1", 384), split(f"{name}.branch3x3_2"))
-    double = (*_chain(f"{name}.branch3x3dbl", (448,), (384, (3, 3))), split(f"{name}.branch3x3dbl_3"))
+    double = (
+        *_chain(f"{name}.branch3x3dbl", (448,), (384, (3, 3))),
+        split(f"{name}.branch3x3dbl_3"),
+    )
     return Fork(((Conv(f"{name}.branch1x1", 320),), three, double, _pool_branch(name, 192, pool)))
 
 
@@ -139,7 +146,8 @@ def features(params: Params, images: jax.Array) -> jax.Array:
 
 
 def prepare_images(images: jax.Array) -> jax.Array:
-    """As the network sees images [B, H, W, 1 or 3]: [B, 299, 299, 3], bilinear, half-pixel centres, no antialiasing.
+    """As the network sees images [B, H, W, 1 or 3]: [B, 299, 299, 3], bilinear, half-pixel centres,
+    no antialiasing.
 
     Raises:
       UserError: neither grey nor RGB.
@@ -173,7 +181,12 @@ def _conv(conv: Conv, params: Params, x: jax.Array) -> jax.Array:
     strides, layout = (conv.stride, conv.stride), ("NHWC", "OIHW", "NHWC")
     # Scores must agree between devices, so no TF32 or bfloat16.
     y = jax.lax.conv_general_dilated(
-        x, kernel, strides, conv.padding, dimension_numbers=layout, precision=jax.lax.Precision.HIGHEST
+        x,
+        kernel,
+        strides,
+        conv.padding,
+        dimension_numbers=layout,
+        precision=jax.lax.Precision.HIGHEST,
     )
     gain, offset, mean, variance = (params[f"{conv.name}.bn.{name}"] for name in NORM)
     scale = gain * jax.lax.rsqrt(variance + EPSILON)
@@ -186,12 +199,16 @@ def _pool(pool: Pool, x: jax.Array) -> jax.Array:
     if pool.kind == "max":
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, padding)
     ones = jnp.ones((1, *x.shape[1:3], 1))
-    total, count = (jax.lax.reduce_window(a, 0.0, jax.lax.add, window, strides, padding) for a in (x, ones))
+    total, count = (
+        jax.lax.reduce_window(a, 0.0, jax.lax.add, window, strides, padding) for a in (x, ones)
+    )
     return total / count  # of the pixels without the padding
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of the network by its name in torch, convolutions [out, in, height, width]."""
+    """The shape of every tensor of the network by its name in torch, convolutions [out, in,
+    height, width].
+    """
     found: dict[str, tuple[int, ...]] = {}
 
     def width(steps: tuple[Any, ...], channels: int) -> int:
@@ -212,10 +229,12 @@ def shapes() -> dict[str, tuple[int, ...]]:
 def load(path: str | Path) -> dict[str, np.ndarray]:
     """The network's tensors, float32, from a ``.safetensors``, ``.npz`` or PyTorch's ``.pth`` file.
 
-    Their names are torch's, as in ``pytorch-fid``. The classifier's head and counters of batches are not read.
+    Their names are torch's, as in ``pytorch-fid``. The classifier's head and counters of batches
+    are not read.
 
     Raises:
-      UserError: no such file, a damaged one, ``.pth`` without PyTorch, or other tensors than the network's.
+      UserError: no such file, a damaged one, ``.pth`` without PyTorch, or other tensors than the
+        network's.
     """
     path = Path(path)
     readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _torch}
@@ -229,7 +248,9 @@ def load(path: str | Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # readers raise what they like where a file is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot read the Inception weights {path}, which may be damaged: {reason}") from error
+        raise UserError(
+            f"cannot read the Inception weights {path}, which may be damaged: {reason}"
+        ) from error
     wanted = shapes()
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     wrong += [f"{name} is unknown" for name in found.keys() - wanted.keys()]
@@ -249,7 +270,12 @@ def _is_needed(name: str) -> bool:
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
     """The length of a JSON header in 8 bytes, the header, and the tensors one after the other."""
-    kinds: dict[str, Any] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.dtype("bfloat16")}
+    kinds: dict[str, Any] = {
+        "F64": np.float64,
+        "F32": np.float32,
+        "F16": np.float16,
+        "BF16": jnp.dtype("bfloat16"),
+    }
     data = memoryview(path.read_bytes())
     start = 8 + int.from_bytes(data[:8], "little")
     if len(data) < max(start, 8):
@@ -273,29 +299,39 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     check_npz(path)
     with np.load(path, allow_pickle=False) as stored:
-        return {name: np.asarray(stored[name], np.float32) for name in stored.files if _is_needed(name)}
+        return {
+            name: np.asarray(stored[name], np.float32) for name in stored.files if _is_needed(name)
+        }
 
 
 def _torch(path: Path) -> dict[str, np.ndarray]:
     if importlib.util.find_spec("torch") is None:
         raise UserError(
-            f"{path} is PyTorch's: install it (pip install torch), or save the same tensors as .safetensors or .npz"
+            f"{path} is PyTorch's: install it (pip install torch), or save the same tensors as "
+            ".safetensors or .npz"
         )
     import torch  # slow to import, and only these files need it
 
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.detach().float().numpy() for name, tensor in stored.items() if _is_needed(name)}
+    return {
+        name: tensor.detach().float().numpy() for name, tensor in stored.items() if _is_needed(name)
+    }
 
 
 def weights(path: str | None = None) -> Path:
-    """A file of weights: ``path`` itself, or the published one in ~/.cache/genjax, downloaded once (95 MB).
+    """A file of weights: ``path`` itself, or the published one in ~/.cache/genjax, downloaded once
+    (95 MB).
 
     Raises:
       UserError: it cannot be downloaded, or is not what was published.
     """
     if path is not None:
         return Path(path).expanduser()
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / URL.rpartition("/")[2]
+    kept = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "genjax"
+        / URL.rpartition("/")[2]
+    )
     if kept.is_file():
         return kept
     part = kept.with_suffix(f".{os.getpid()}.part")
@@ -306,12 +342,17 @@ def weights(path: str | None = None) -> Path:
             shutil.copyfileobj(answer, file)
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
         if not digest.startswith(SHA256):
-            raise UserError(f"{URL} gave another file: its SHA-256 begins with {digest[:8]}, not {SHA256}; try again")
+            raise UserError(
+                f"{URL} gave another file: its SHA-256 begins with {digest[:8]}, not {SHA256}; try "
+                "again"
+            )
         part.replace(kept)  # whole or not at all
     except (OSError, http.client.HTTPException) as error:
         if (number := disk.full_disk_errno(error)) is not None:
             raise disk.refusal(kept, "make room for the Inception weights", number) from error
-        raise UserError(f"cannot download the Inception weights ({error}): fetch {URL} and put it at {kept}") from error
+        raise UserError(
+            f"cannot download the Inception weights ({error}): fetch {URL} and put it at {kept}"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return kept

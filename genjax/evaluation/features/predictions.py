@@ -14,9 +14,11 @@ from genjax.family import State
 
 
 def class_probabilities(subject: Subject, run: str, images: np.ndarray) -> np.ndarray:
-    """p(class | image) of images [N, H, W, C] in [-1, 1] by the classifier of a run: [N, K], rows add up to 1.
+    """p(class | image) of images [N, H, W, C] in [-1, 1] by the classifier of a run: [N, K], rows
+    add up to 1.
 
-    Images are brought to the resolution and the channels of the classifier's own data, as for its features.
+    Images are brought to the resolution and the channels of the classifier's own data, as for its
+    features.
 
     Args:
       run: its directory, one of ``subject.others``.
@@ -34,5 +36,7 @@ def class_probabilities(subject: Subject, run: str, images: np.ndarray) -> np.nd
     return rows(images)
 
 
-def _probabilities(family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _probabilities(
+    family: classifier.Classifier, state: State, images: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
     return jnp.exp(classifier.predict(family, state, {"image": resize_images(images, shape)}))

@@ -21,11 +21,12 @@ WRITTEN = 12  # classes up to which each share of the picture is written out
 
 @checks.frozen
 class LabelAgreement(Evaluator):
-    """The share of the samples that a classifier takes for what was requested, as Odena et al. measured it
-    with Inception (arXiv 1610.09585).
+    """The share of the samples that a classifier takes for what was requested, as Odena et al.
+    measured it with Inception (arXiv 1610.09585).
 
-    Numbers: ``label_agreement``, 1 / K by chance and at best the classifier's own accuracy; ``classes_found``, the
-    classes that at least a tenth of an even share, N / K of N samples, are taken for, whatever was requested.
+    Numbers: ``label_agreement``, 1 / K by chance and at best the classifier's own accuracy;
+    ``classes_found``, the classes that at least a tenth of an even share, N / K of N samples, are
+    taken for, whatever was requested.
 
     Attributes:
       classifier: its run directory; it tells the classes apart that the model is requested.
@@ -49,7 +50,8 @@ class LabelAgreement(Evaluator):
         classes = check_labels("LabelAgreement", family, spec, self.classifier, others)
         if self.samples < classes:
             raise UserError(
-                f"LabelAgreement needs a sample of each of {classes:,} labels at least, not {self.samples:,}"
+                f"LabelAgreement needs a sample of each of {classes:,} labels at least, not "
+                f"{self.samples:,}"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -61,43 +63,59 @@ class LabelAgreement(Evaluator):
         found = int((table.sum(0) >= FOUND * len(asked) / classes).sum())
         return Findings(
             {"label_agreement": agreement, "classes_found": found},
-            {"asked_and_drawn": _picture(table, f"{agreement:.1%} as asked for, {found} of {classes} classes found")},
-            f"{len(asked):,} samples by {subject.model.family.sampler}, clipped to [-1, 1], asked for "
+            {
+                "asked_and_drawn": _picture(
+                    table, f"{agreement:.1%} as asked for, {found} of {classes} classes found"
+                )
+            },
+            f"{len(asked):,} samples by {subject.model.family.sampler}, clipped to [-1, 1], asked "
+            "for "
             f"{len(np.unique(asked)):,} of {classes:,} labels in turn; classes by the classifier "
             f"{subject.others[self.classifier].origin}; found: at least {FOUND:g} of an even share",
         )
 
 
-def check_labels(evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]) -> int:
-    """The number of labels that samples can be requested, if a classifier's run can tell whether they are those.
+def check_labels(
+    evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]
+) -> int:
+    """The number of labels that samples can be requested, if a classifier's run can tell whether
+    they are those.
 
     Raises:
-      UserError: the model draws no samples, or not of all labels in turn, or the classifier knows other classes.
+      UserError: the model draws no samples, or not of all labels in turn, or the classifier knows
+        other classes.
     """
     require_samples(family, evaluator)
     if not getattr(family, "conditional", False):
         raise UserError(
-            f"{evaluator} needs a class-conditional model (family.conditional), which this {type(family).__name__} "
+            f"{evaluator} needs a class-conditional model (family.conditional), which this "
+            f"{type(family).__name__} "
             "is not"
         )
     if getattr(family, "text", None) is not None:
         raise UserError(
-            f"{evaluator} needs a model of labels alone: one of labels and text is asked for both or neither"
+            f"{evaluator} needs a model of labels alone: one of labels and text is asked for both "
+            "or neither"
         )
     if spec.classes is None:
         raise UserError(f"{evaluator} needs labels, but the data have none")
     if family.sampler.label is not None:
         raise UserError(
-            f"{evaluator} needs samples of all labels in turn, but sampler.label asks for {family.sampler.label} alone"
+            f"{evaluator} needs samples of all labels in turn, but sampler.label asks for "
+            f"{family.sampler.label} alone"
         )
     classes = count_classes(evaluator, run, others)
     if classes is not None and classes != spec.classes:
-        raise UserError(f"the classifier {run} knows {classes} classes, but the data have {spec.classes} labels")
+        raise UserError(
+            f"the classifier {run} knows {classes} classes, but the data have {spec.classes} labels"
+        )
     return spec.classes
 
 
 def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """How many samples requested each label (row) are taken for each class (column), [K, K], of labels [N] each."""
+    """How many samples requested each label (row) are taken for each class (column), [K, K],
+    of labels [N] each.
+    """
     return np.bincount(asked * classes + found, minlength=classes**2).reshape(classes, classes)
 
 
@@ -112,14 +130,24 @@ def _picture(table: np.ndarray, title: str) -> np.ndarray:
     figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="of the samples of a label")
+    figure.colorbar(
+        image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="of the samples of a label"
+    )
     if classes <= TICKED:
         axes.set(xticks=range(classes), yticks=range(classes))
     if classes <= WRITTEN:
         for row, column in zip(*np.nonzero(share), strict=True):
             value = share[row, column]
             colour = "white" if value > 0.6 else "black"
-            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+            axes.text(
+                column,
+                row,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=8,
+            )
     axes.set(xlabel="class by the classifier", ylabel="label asked for")
     axes.set_title(title, fontsize=10)
     return figure_pixels(figure)

@@ -26,26 +26,31 @@ TICKED = 25  # classes up to which each bar has its label
 
 @checks.frozen
 class Bias(Evaluator):
-    """Each label's share of the samples beside its share of the data; a classifier gives the labels.
+    """Each label's share of the samples beside its share of the data; a classifier gives the
+    labels.
 
-    A classifier that takes some 4s for 9s finds too many 9s among fair samples. So by default the data are held-out
-    images with the labels that the same classifier gives them: its errors are then on both sides. That compares
-    with the data that the model learned as far as both splits hold the classes in the same shares; where they do
-    not, or where the classifier hardly errs, ``of_data="labels"`` takes the true labels of the training split.
+    A classifier that takes some 4s for 9s finds too many 9s among fair samples. So by default the
+    data are held-out images with the labels that the same classifier gives them: its errors are
+    then on both sides. That compares with the data that the model learned as far as both splits
+    hold the classes in the same shares; where they do not, or where the classifier hardly errs,
+    ``of_data="labels"`` takes the true labels of the training split.
 
-    A label is flagged where the interval of the difference of the two shares leaves 0 out. The intervals hold for all
-    labels at once (Bonferroni). They are Newcombe's of 1998 for two independent shares, made of Wilson's score
-    intervals of 1927 for each; counts of training labels have no error.
+    A label is flagged where the interval of the difference of the two shares leaves 0 out. The
+    intervals hold for all labels at once (Bonferroni). They are Newcombe's of 1998 for two
+    independent shares, made of Wilson's score intervals of 1927 for each; counts of training labels
+    have no error.
 
-    Numbers: ``share_<label>`` of each label among the samples (of up to 100 classes), ``bias``, the total variation
-    distance between the shares, from 0 to 1, and ``flagged``, how many labels are. Where the classifier judges
-    another attribute than the data's own labels are, the config names a second ``Bias`` with its run.
+    Numbers: ``share_<label>`` of each label among the samples (of up to 100 classes), ``bias``, the
+    total variation distance between the shares, from 0 to 1, and ``flagged``, how many labels are.
+    Where the classifier judges another attribute than the data's own labels are, the config names a
+    second ``Bias`` with its run.
 
     Attributes:
       classifier: its run directory.
       samples: that are drawn.
       confidence: that a fair generator has no label flagged.
-      of_data: "classified", held-out images by the same classifier, or "labels", the training split's own.
+      of_data: "classified", held-out images by the same classifier, or "labels", the training
+        split's own.
       limit: held-out images at most, spread evenly.
     """
 
@@ -77,19 +82,23 @@ class Bias(Evaluator):
             return
         if self.of_data == "labels" and classes != spec.classes:
             raise UserError(
-                f"the classifier {self.classifier} knows {classes} classes, but the data have {spec.classes} labels; "
+                f"the classifier {self.classifier} knows {classes} classes, but the data have "
+                f"{spec.classes} labels; "
                 "of_data='classified' compares what it says of both"
             )
         least = fewest(self.confidence, classes)
         if self.samples < least:
             raise UserError(
-                f"Bias needs at least {least:,} samples to see that one of {classes} labels is missing, "
+                f"Bias needs at least {least:,} samples to see that one of {classes} labels is "
+                "missing, "
                 f"not {self.samples:,}"
             )
 
     def __call__(self, subject: Subject) -> Findings:
         if self.of_data == "classified" and subject.split == "train":
-            return Findings(remarks=("bias needs a split that was not trained on, or of_data='labels'",))
+            return Findings(
+                remarks=("bias needs a split that was not trained on, or of_data='labels'",)
+            )
         classes = subject.others[self.classifier].spec.classes
         assert classes is not None, "a classifier's data have labels"
         drawn = sample_classes(subject, self.classifier, self.samples)
@@ -108,13 +117,21 @@ class Bias(Evaluator):
         numbers |= {"bias": found.distance, "flagged": int(found.flagged.sum())}
         remarks = make_remarks(found)
         if self.of_data == "classified" and len(known) < fewest(self.confidence, classes):
-            remarks = (*remarks, f"bias: {len(known):,} images are few for {classes} labels, the intervals are rough")
-        usual = fair_distance(found.of_data, len(drawn), None if self.of_data == "labels" else len(known))
+            remarks = (
+                *remarks,
+                f"bias: {len(known):,} images are few for {classes} labels, the intervals are "
+                "rough",
+            )
+        usual = fair_distance(
+            found.of_data, len(drawn), None if self.of_data == "labels" else len(known)
+        )
         return Findings(
             numbers,
             {"shares": _bars(found)},
-            f"labels by the classifier {subject.others[self.classifier].origin}; {len(drawn):,} samples by "
-            f"{subject.model.family.sampler} against {data}; a fair generator has a bias of about {usual:.3f}; "
+            f"labels by the classifier {subject.others[self.classifier].origin}; {len(drawn):,} "
+            "samples by "
+            f"{subject.model.family.sampler} against {data}; a fair generator has a bias of about "
+            f"{usual:.3f}; "
             f"simultaneous intervals of {self.confidence:.0%} (Wilson, Newcombe, Bonferroni)",
             remarks,
         )
@@ -150,11 +167,14 @@ class Shares(NamedTuple):
         return float(np.abs(self.share - self.of_data).sum() / 2)
 
 
-def compare(counts: np.ndarray, of_data: np.ndarray, confidence: float, exact: bool = False) -> Shares:
-    """Shares of labels counted among samples [K] and among data [K], with intervals that hold for all K at once.
+def compare(
+    counts: np.ndarray, of_data: np.ndarray, confidence: float, exact: bool = False
+) -> Shares:
+    """Shares of labels counted among samples [K] and among data [K], with intervals that hold for
+    all K at once.
 
-    Each is a Wilson interval of 1927, those of the differences are Newcombe's hybrid of two such (1998, his method
-    10); K of them share the error 1 - ``confidence`` evenly.
+    Each is a Wilson interval of 1927, those of the differences are Newcombe's hybrid of two such
+    (1998, his method 10); K of them share the error 1 - ``confidence`` evenly.
 
     Args:
       exact: the data's shares are known without error.
@@ -169,23 +189,32 @@ def compare(counts: np.ndarray, of_data: np.ndarray, confidence: float, exact: b
 
 
 def wilson(count: np.ndarray, total: int, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares count / total [K] and the ends of their score intervals (Wilson, 1927) at ``z`` standard deviations."""
+    """Shares count / total [K] and the ends of their score intervals (Wilson, 1927) at ``z``
+    standard deviations.
+    """
     share = count / total
     spread = z**2 / total
     centre = (share + spread / 2) / (1 + spread)
     half = np.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return share, np.minimum(centre - half, share).clip(0), np.maximum(centre + half, share).clip(max=1)
+    return (
+        share,
+        np.minimum(centre - half, share).clip(0),
+        np.maximum(centre + half, share).clip(max=1),
+    )
 
 
 def quantile(confidence: float, classes: int) -> float:
-    """Standard deviations on either side of an interval, so that one for each class together have ``confidence``."""
+    """Standard deviations on either side of an interval, so that one for each class together
+    have ``confidence``.
+    """
     intervals = classes if classes > 2 else 1  # of two classes one share is all there is to know
     return NormalDist().inv_cdf(1 - (1 - confidence) / intervals / 2)
 
 
 def fewest(confidence: float, classes: int) -> int:
-    """How many draws it takes to see that one of evenly frequent classes is missing: with fewer the Wilson interval of
-    a count of 0 holds 1 / ``classes``."""
+    """How many draws it takes to see that one of evenly frequent classes is missing: with fewer the
+    Wilson interval of a count of 0 holds 1 / ``classes``.
+    """
     return math.ceil(quantile(confidence, classes) ** 2 * (classes - 1))
 
 
@@ -200,16 +229,23 @@ def fair_distance(shares: np.ndarray, samples: int, data: int | None) -> float:
 
 
 def make_remarks(found: Shares) -> tuple[str, ...]:
-    """A sentence for each flagged label, the farthest off first; the last one counts those that are left out."""
+    """A sentence for each flagged label, the farthest off first; the last one counts those
+    that are left out.
+    """
     gap = np.abs(found.share - found.of_data)
     flagged = [label for label in np.argsort(-gap, kind="stable") if found.flagged[label]]
     said = tuple(
-        f"label {label} is {'over' if found.share[label] > found.of_data[label] else 'under'}-represented: "
+        f"label {label} is "
+        f"{'over' if found.share[label] > found.of_data[label] else 'under'}-represented: "
         f"{found.share[label]:.1%} of samples, {found.of_data[label]:.1%} of data"
         for label in flagged[:NAMED]
     )
     left = len(flagged) - NAMED
-    return said if left <= 0 else (*said, f"{left} more of {len(gap)} labels are over- or under-represented")
+    return (
+        said
+        if left <= 0
+        else (*said, f"{left} more of {len(gap)} labels are over- or under-represented")
+    )
 
 
 def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int | None:
@@ -225,7 +261,9 @@ def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int 
         raise UserError(f"{evaluator} needs the run of a classifier of images, which {run} is not")
     classes = model.spec.classes
     if classes is None or classes < 2:
-        raise UserError(f"{evaluator} needs a classifier of at least 2 classes; {run} has {classes}")
+        raise UserError(
+            f"{evaluator} needs a classifier of at least 2 classes; {run} has {classes}"
+        )
     return classes
 
 
@@ -238,16 +276,22 @@ def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
 
 
 def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
-    """The classes [N] that the classifier of ``run`` takes images of the judged split for, ``limit`` at most."""
+    """The classes [N] that the classifier of ``run`` takes images of the judged split for,
+    ``limit`` at most.
+    """
     part = subject.part(limit)
     return subject.once(
         ("classes of data", run, subject.split, len(part)),
-        lambda: map_images(lambda images: class_probabilities(subject, run, images).argmax(-1), part),
+        lambda: map_images(
+            lambda images: class_probabilities(subject, run, images).argmax(-1), part
+        ),
     )
 
 
 def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
-    """Bars of both shares of each label with their intervals onto matplotlib axes; flagged labels are red."""
+    """Bars of both shares of each label with their intervals onto matplotlib axes; flagged
+    labels are red.
+    """
     from matplotlib.ticker import PercentFormatter  # slow to import, and only evaluation draws
 
     classes = len(found.share)
@@ -259,11 +303,21 @@ def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
     for shift, share, low, high, colour, name in sides:
         axes.bar(at + shift, share, 0.4, color=colour, label=name)
         errors = [share - low, high - share]
-        axes.errorbar(at + shift, share, errors, fmt="none", ecolor="black", elinewidth=1, capsize=min(3, 60 / classes))
+        axes.errorbar(
+            at + shift,
+            share,
+            errors,
+            fmt="none",
+            ecolor="black",
+            elinewidth=1,
+            capsize=min(3, 60 / classes),
+        )
     if classes <= TICKED:
         axes.set_xticks(at)
         for tick, flagged in zip(axes.get_xticklabels(), found.flagged, strict=True):
-            tick.set(color="red" if flagged else "black", fontweight="bold" if flagged else "normal")
+            tick.set(
+                color="red" if flagged else "black", fontweight="bold" if flagged else "normal"
+            )
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel="label", ylabel="share", xlim=(-0.7, classes - 0.3))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -273,7 +327,9 @@ def _bars(found: Shares) -> np.ndarray:
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     classes, flagged = len(found.share), int(found.flagged.sum())
-    figure = Figure(figsize=(float(np.clip(0.5 * classes + 2.5, 5, 14)), 3.6), dpi=120, layout="constrained")
+    figure = Figure(
+        figsize=(float(np.clip(0.5 * classes + 2.5, 5, 14)), 3.6), dpi=120, layout="constrained"
+    )
     axes = figure.add_subplot()
     draw_shares(axes, found)
     verdict = f"{flagged} of {classes} labels flagged" if flagged else "no label flagged"

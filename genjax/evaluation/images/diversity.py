@@ -10,8 +10,20 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.evaluation.features.distances import mean_pairwise_distance
-from genjax.evaluation.features.drawn import data_features, data_part, map_images, sample_features, sample_images
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, label, list_runs
+from genjax.evaluation.features.drawn import (
+    data_features,
+    data_part,
+    map_images,
+    sample_features,
+    sample_images,
+)
+from genjax.evaluation.features.features import (
+    PIXELS,
+    check_features,
+    feature_space,
+    label,
+    list_runs,
+)
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
@@ -23,11 +35,12 @@ COLLAPSED = 0.5  # the ratio of distances below which a remark is made
 class Diversity(Evaluator):
     """How far apart two samples are, beside how far apart two images of the data are.
 
-    ``pairwise_...`` is the mean Euclidean distance of two samples, ``pairwise_data_...`` that of two reference images
-    and ``diversity_...`` their ratio: 1 for samples as varied as the data, 0 for one sample drawn again and again;
-    noise takes it above 1. In the features of a classifier's run, ``class_entropy_...`` is the entropy, in nats, of
-    the mean predicted class probabilities of the samples and ``class_entropy_data_...`` of the reference: exp of it
-    counts classes, and a model that leaves some out has less of it. Names end in that of the features.
+    ``pairwise_...`` is the mean Euclidean distance of two samples, ``pairwise_data_...`` that of
+    two reference images and ``diversity_...`` their ratio: 1 for samples as varied as the data, 0
+    for one sample drawn again and again; noise takes it above 1. In the features of a classifier's
+    run, ``class_entropy_...`` is the entropy, in nats, of the mean predicted class probabilities of
+    the samples and ``class_entropy_data_...`` of the reference: exp of it counts classes, and a
+    model that leaves some out has less of it. Names end in that of the features.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
@@ -64,26 +77,37 @@ class Diversity(Evaluator):
         suffix = label(self.features)
         apart, usual = (mean_pairwise_distance(x, self.pairs) for x in (fake, real))
         ratio = apart / max(usual, 1e-12)
-        numbers = {f"pairwise_{suffix}": apart, f"pairwise_data_{suffix}": usual, f"diversity_{suffix}": ratio}
+        numbers = {
+            f"pairwise_{suffix}": apart,
+            f"pairwise_data_{suffix}": usual,
+            f"diversity_{suffix}": ratio,
+        }
         for run in self.runs:
             predict = lambda images, run=run: class_probabilities(subject, run, images)  # noqa: E731
             reference = map_images(predict, data_part(subject, self.reference, self.limit))
-            numbers[f"class_entropy_{suffix}"] = class_entropy(predict(sample_images(subject, self.samples)))
+            numbers[f"class_entropy_{suffix}"] = class_entropy(
+                predict(sample_images(subject, self.samples))
+            )
             numbers[f"class_entropy_data_{suffix}"] = class_entropy(reference)
         remarks: tuple[str, ...] = ()
         if ratio < COLLAPSED:
             remarks = (
-                f"samples are {ratio:.2f} times as far apart as images of {self.reference} ({suffix}): the model may "
+                f"samples are {ratio:.2f} times as far apart as images of {self.reference} "
+                f"({suffix}): the model may "
                 "have collapsed to a few modes",
             )
         protocol = (
-            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by {subject.model.family.sampler}, "
-            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; at most {self.pairs:,} pairs of each"
+            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by "
+            f"{subject.model.family.sampler}, "
+            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; at most {self.pairs:,} "
+            "pairs of each"
         )
         return Findings(numbers, protocol=protocol, remarks=remarks)
 
 
 def class_entropy(probabilities: np.ndarray) -> float:
-    """Entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log K for all alike."""
+    """Entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log K
+    for all alike.
+    """
     mean = probabilities.mean(0, dtype=np.float64)
     return float(-(mean * np.log(np.where(mean > 0, mean, 1))).sum())

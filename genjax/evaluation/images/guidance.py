@@ -1,4 +1,6 @@
-"""What classifier-free guidance gains and costs: samples that are more what was requested, and more alike."""
+"""What classifier-free guidance gains and costs: samples that are more what was requested, and
+more alike.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ from genjax.families.diffusion.latent import LatentDiffusion
 
 @checks.frozen
 class GuidanceCurve(Evaluator):
-    """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans, arXiv 2207.12598).
+    """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans,
+    arXiv 2207.12598).
 
-    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was requested, and
-    ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked label in the classifier's
-    features, the mean over labels. All scales are drawn with the same noise.
+    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was
+    requested, and ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked
+    label in the classifier's features, the mean over labels. All scales are drawn with the same
+    noise.
 
     Attributes:
       classifier: its run directory; it tells the classes apart that the model is requested.
@@ -46,8 +50,14 @@ class GuidanceCurve(Evaluator):
     while_training: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.scales or len(set(self.scales)) < len(self.scales) or list(self.scales) != sorted(self.scales):
-            raise UserError(f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}")
+        if (
+            not self.scales
+            or len(set(self.scales)) < len(self.scales)
+            or list(self.scales) != sorted(self.scales)
+        ):
+            raise UserError(
+                f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}"
+            )
         checks.at_least(self, 0, "scales")
         checks.at_least(self, 2, "samples")
 
@@ -60,7 +70,8 @@ class GuidanceCurve(Evaluator):
         classes = check_labels("GuidanceCurve", family, spec, self.classifier, others)
         if self.samples < 2 * classes:
             raise UserError(
-                f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not {self.samples:,} in all"
+                f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not "
+                f"{self.samples:,} in all"
             )
         for scale in self.scales:  # a model that cannot be guided refuses it
             family.check_sampler(dataclasses.replace(family.sampler, guidance_scale=scale))
@@ -77,24 +88,33 @@ class GuidanceCurve(Evaluator):
             found = class_probabilities(subject, self.classifier, images).argmax(-1)
             agreement.append(float((found == asked).mean()))
             diversity.append(mean_label_distance(space(images), asked))
-        numbers = {f"agreement_at_{scale:g}": x for scale, x in zip(self.scales, agreement, strict=True)}
-        numbers |= {f"diversity_at_{scale:g}": x for scale, x in zip(self.scales, diversity, strict=True)}
+        numbers = {
+            f"agreement_at_{scale:g}": x for scale, x in zip(self.scales, agreement, strict=True)
+        }
+        numbers |= {
+            f"diversity_at_{scale:g}": x for scale, x in zip(self.scales, diversity, strict=True)
+        }
         return Findings(
             numbers,
             {"guidance": _picture(self.scales, agreement, diversity)},
-            f"{self.samples:,} samples at each guidance_scale, otherwise by {model.family.sampler}, clipped to "
-            f"[-1, 1], asked for {len(np.unique(asked)):,} of {classes:,} labels in turn; classes and {space.name}",
+            f"{self.samples:,} samples at each guidance_scale, otherwise by "
+            f"{model.family.sampler}, clipped to "
+            f"[-1, 1], asked for {len(np.unique(asked)):,} of {classes:,} labels in turn; classes "
+            f"and {space.name}",
         )
 
 
 def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
-    """The mean Euclidean distance of two rows of features [N, F] of one label [N], the mean over labels of two rows or
-    more."""
+    """The mean Euclidean distance of two rows of features [N, F] of one label [N], the mean over
+    labels of two rows or more.
+    """
     groups = [features[label == value] for value in np.unique(label)]
     return float(np.mean([mean_pairwise_distance(group) for group in groups if len(group) > 1]))
 
 
-def _picture(scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]) -> np.ndarray:
+def _picture(
+    scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]
+) -> np.ndarray:
     """Both over the scale."""
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
     from matplotlib.ticker import PercentFormatter

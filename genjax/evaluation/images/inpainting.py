@@ -20,16 +20,17 @@ Region = Literal["left", "right", "top", "bottom", "centre"]
 
 @checks.frozen
 class Inpainting(Evaluator):
-    """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what it fills in.
+    """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what
+    it fills in.
 
-    ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of [-1, 1]: 0. Of a
-    class-conditional model the unconditional one fills in.
+    ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of
+    [-1, 1]: 0. Of a class-conditional model the unconditional one fills in.
 
     Attributes:
       examples: images, evenly spaced over the split.
       fills: of each image.
-      region: what is missing: the "left", "right", "top" or "bottom" half, or the "centre", of half the height and
-        width.
+      region: what is missing: the "left", "right", "top" or "bottom" half, or the "centre", of half
+        the height and width.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion,)
@@ -46,7 +47,8 @@ class Inpainting(Evaluator):
         super().check(family, spec, others)
         if family.conditioned and not family.drop_label:
             raise UserError(
-                "Inpainting is by the unconditional model, which this one has not learned (family.drop_label)"
+                "Inpainting is by the unconditional model, which this one has not learned "
+                "(family.drop_label)"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -58,15 +60,24 @@ class Inpainting(Evaluator):
             options = dataclasses.replace(options, guidance_scale=0.0, label=None, prompt=None)
         compiled = subject.layout.compile_evaluation(fill_in, static_argnums=(0, 5))
         wanted = images.repeat(self.fills, axis=0)  # [N * fills, H, W, C]
-        filled = np.asarray(compiled(model.family, model.state, subject.key, wanted, known, options))
+        filled = np.asarray(
+            compiled(model.family, model.state, subject.key, wanted, known, options)
+        )
         error = float(np.abs(known * (filled - wanted)).max())
-        rows = [images[:, None], (known * images)[:, None], filled.reshape(len(images), self.fills, *images.shape[1:])]
+        rows = [
+            images[:, None],
+            (known * images)[:, None],
+            filled.reshape(len(images), self.fills, *images.shape[1:]),
+        ]
         cells = np.concatenate(rows, axis=1)  # [N, 2 + fills, H, W, C]
-        picture = grid(model.codec.decode(cells.reshape(-1, *images.shape[1:])), columns=cells.shape[1])
+        picture = grid(
+            model.codec.decode(cells.reshape(-1, *images.shape[1:])), columns=cells.shape[1]
+        )
         return Findings(
             {"known_error": error},
             {"inpainting": picture},
-            f"{len(images):,} images of {subject.split}, {self.fills} fills each of the {self.region}, by {options}",
+            f"{len(images):,} images of {subject.split}, {self.fills} fills each of the "
+            f"{self.region}, by {options}",
         )
 
 

@@ -13,12 +13,25 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
-from genjax.evaluation.features.drawn import data_features, data_part, sample_features, sample_images
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, find_nearest, label, list_runs
+from genjax.evaluation.features.drawn import (
+    data_features,
+    data_part,
+    sample_features,
+    sample_images,
+)
+from genjax.evaluation.features.features import (
+    PIXELS,
+    check_features,
+    feature_space,
+    find_nearest,
+    label,
+    list_runs,
+)
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
-NEIGHBOUR = 5  # the training image whose distance is the measure: beyond a few near-duplicates of the nearest
+# the training image whose distance is the measure: beyond a few near-duplicates of the nearest
+NEIGHBOUR = 5
 SAME = 1e-3  # of that measure: nearer than this, two images are one
 SIGNIFICANT = 1e-3
 PAIRS = 4  # a row of the picture
@@ -28,25 +41,29 @@ PAIRS = 4  # a row of the picture
 class Memorisation(Evaluator):
     """How many samples are copies of training images.
 
-    A sample's ratio is the distance to its nearest training image over that to its fifth nearest; a copy has a small
-    one, wherever the data lie dense or sparse (after Carlini et al., arXiv 2301.13188). Held-out images are what a
-    perfect model would draw, so they say what ratio is suspicious (as in Meehan et al., arXiv 2004.05675):
-    ``copies_...`` is the share of samples below the one that at most ``false_alarms`` of new images fall below, and
-    ``copies_expected_...`` the share that a perfect model would have there: ``false_alarms``, and the held-out images
-    that are in the training set themselves.
+    A sample's ratio is the distance to its nearest training image over that to its fifth nearest; a
+    copy has a small one, wherever the data lie dense or sparse (after Carlini et al., arXiv
+    2301.13188). Held-out images are what a perfect model would draw, so they say what ratio is
+    suspicious (as in Meehan et al., arXiv 2004.05675): ``copies_...`` is the share of samples below
+    the one that at most ``false_alarms`` of new images fall below, and ``copies_expected_...`` the
+    share that a perfect model would have there: ``false_alarms``, and the held-out images that are
+    in the training set themselves.
 
-    ``authenticity_...`` is the share of samples that are farther from their nearest training image than that one is
-    from its own nearest (Alaa et al., arXiv 2102.08921), ``authenticity_held_out_...`` the same for held-out images.
-    It tells of samples that are too near in the mean; blurred or noisy ones raise it.
+    ``authenticity_...`` is the share of samples that are farther from their nearest training image
+    than that one is from its own nearest (Alaa et al., arXiv 2102.08921),
+    ``authenticity_held_out_...`` the same for held-out images. It tells of samples that are too
+    near in the mean; blurred or noisy ones raise it.
 
     Training images that equal another are left out. All names end in that of the features.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
       samples: that are drawn.
-      limit: training images that are searched, at most, spread evenly; copies of others are not found.
+      limit: training images that are searched, at most, spread evenly; copies of others are not
+        found.
       held_out: images of the judged split, at most, spread evenly.
-      false_alarms: share of new images that may be taken for copies; about 1 / ``held_out`` can be kept to at best.
+      false_alarms: share of new images that may be taken for copies; about 1 / ``held_out`` can be
+        kept to at best.
       shown: the most suspicious samples, each before its nearest training image.
     """
 
@@ -97,40 +114,52 @@ class Memorisation(Evaluator):
             f"authenticity_held_out_{suffix}": float(authentic(held_out, known).mean()),
         }
         suspicious = np.argsort(samples.ratio, kind="stable")[: self.shown]
-        originals = data_part(subject, "train", self.limit).batch(rows[samples.row[suspicious]])["image"]
+        originals = data_part(subject, "train", self.limit).batch(rows[samples.row[suspicious]])[
+            "image"
+        ]
         pairs = np.stack([images[suspicious], originals], axis=1).reshape(-1, *images.shape[1:])
         picture = grid(subject.model.codec.decode(pairs), columns=2 * PAIRS)
         protocol = (
-            f"{feature_space(subject, self.features).name}; {len(images):,} samples by {subject.model.family.sampler}, "
-            f"clipped to [-1, 1]; nearest of {len(known):,} training images; copies have ratios below "
+            f"{feature_space(subject, self.features).name}; {len(images):,} samples by "
+            f"{subject.model.family.sampler}, "
+            f"clipped to [-1, 1]; nearest of {len(known):,} training images; copies have ratios "
+            "below "
             f"{line.ratio:.3f}, from {line.held_out:,} images of {subject.split}"
         )
         return Findings(
-            numbers, {f"suspicious_{suffix}": picture}, protocol, self._remarks(int(flagged.sum()), len(flagged), line)
+            numbers,
+            {f"suspicious_{suffix}": picture},
+            protocol,
+            self._remarks(int(flagged.sum()), len(flagged), line),
         )
 
     def _remarks(self, flagged: int, samples: int, line: Threshold) -> tuple[str, ...]:
         remarks = []
         if line.chance(flagged, samples) < SIGNIFICANT:
             remarks.append(
-                f"{flagged:,} of {samples:,} samples are as near to a training image as few new images come "
-                f"({label(self.features)}; expected: {line.expected:.2%}): the model copies training images"
+                f"{flagged:,} of {samples:,} samples are as near to a training image as few new "
+                "images come "
+                f"({label(self.features)}; expected: {line.expected:.2%}): the model copies "
+                "training images"
             )
         if (line.held_out + 1) * self.false_alarms < 1:
             remarks.append(
-                f"{line.held_out:,} held-out images are too few to keep false alarms to {self.false_alarms:.2%}: "
+                f"{line.held_out:,} held-out images are too few to keep false alarms to "
+                f"{self.false_alarms:.2%}: "
                 f"expect {line.expected:.2%}"
             )
         return tuple(remarks)
 
 
-def find_copies(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_alarms: float) -> np.ndarray:
+def find_copies(
+    samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_alarms: float
+) -> np.ndarray:
     """Which of the samples [N, F] are copies of training images [M, F]: flags [N] bool.
 
     Args:
       held_out: features [K, F] of images that were not trained on.
-      false_alarms: share of new images that may be flagged, in the mean over draws of ``held_out``; at least 1 /
-        (K + 1) is. Besides, those that equal a training image are.
+      false_alarms: share of new images that may be flagged, in the mean over draws of ``held_out``;
+        at least 1 / (K + 1) is. Besides, those that equal a training image are.
 
     Raises:
       UserError: fewer than 2 training images that differ.
@@ -141,8 +170,9 @@ def find_copies(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, fa
 
 
 class Near(NamedTuple):
-    """The nearest training images of some queries: their rows [Q], distances [Q], and ratios [Q] in [0, 1] of
-    these to the distance of the fifth nearest."""
+    """The nearest training images of some queries: their rows [Q], distances [Q], and ratios [Q] in
+    [0, 1] of these to the distance of the fifth nearest.
+    """
 
     row: np.ndarray
     distance: np.ndarray
@@ -156,7 +186,9 @@ def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
       UserError: fewer than 2 training images.
     """
     if len(train) < 2:
-        raise UserError(f"memorisation needs at least 2 training images that differ, not {len(train)}")
+        raise UserError(
+            f"memorisation needs at least 2 training images that differ, not {len(train)}"
+        )
     distance, index = find_nearest(queries, train, min(NEIGHBOUR, len(train)))
     first, last = distance[:, 0], distance[:, -1]
     ratio = np.divide(first, last, out=np.ones_like(first), where=last > 0)
@@ -164,14 +196,18 @@ def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
 
 
 def authentic(found: Near, train: np.ndarray) -> np.ndarray:
-    """Which queries are farther from their nearest training image than that is from its own nearest, [Q] bool."""
+    """Which queries are farther from their nearest training image than that is from its own
+    nearest, [Q] bool.
+    """
     hit, back = np.unique(found.row, return_inverse=True)
     own = find_nearest(train[hit], train, 2)[0][:, 1]  # the first is the image itself
     return found.distance > own[back]
 
 
 class Threshold(NamedTuple):
-    """Ratios below ``ratio`` are suspicious: it is that of the ``rank``-th lowest of so many held-out images."""
+    """Ratios below ``ratio`` are suspicious: it is that of the ``rank``-th lowest of so many
+    held-out images.
+    """
 
     ratio: float
     rank: int
@@ -185,8 +221,8 @@ class Threshold(NamedTuple):
     def chance(self, flagged: int, samples: int) -> float:
         """How probable at least so many flagged ones of some new images are.
 
-        A binomial test would take the expected share for exact. It follows Beta(rank, held_out + 1 - rank), as order
-        statistics do, so that the count is beta-binomial.
+        A binomial test would take the expected share for exact. It follows Beta(rank, held_out + 1
+        - rank), as order statistics do, so that the count is beta-binomial.
         """
         return float(betabinom.sf(flagged - 1, samples, self.rank, self.held_out + 1 - self.rank))
 
@@ -194,8 +230,8 @@ class Threshold(NamedTuple):
 def threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
     """From the ratios [K] of held-out images.
 
-    Those that are in the training set themselves, in many sets more than ``false_alarms``, are counted but do not
-    take the threshold to 0, below which no copy would be found.
+    Those that are in the training set themselves, in many sets more than ``false_alarms``, are
+    counted but do not take the threshold to 0, below which no copy would be found.
     """
     ordered = np.sort(held_out)
     same = int((ordered < SAME).sum())

@@ -25,10 +25,11 @@ FEW = 0.8  # of the modes that as many fair samples would find; below, a remark 
 class MixtureModes(Evaluator):
     """Coverage of a mixture of Gaussians of one width and equal weights.
 
-    The protocol of Srivastava et al. (VEEGAN), arXiv 1705.07761, and Lin et al. (PacGAN), arXiv 1712.04086, in the
-    units of the data. Numbers: ``good``, the share of the samples within ``within`` standard deviations of the
-    nearest centre; ``modes``, the centres that are the nearest to a good sample; ``reverse_kl``, the KL of the good
-    samples' distribution over the centres to the uniform one, in nats, left out where none is good.
+    The protocol of Srivastava et al. (VEEGAN), arXiv 1705.07761, and Lin et al. (PacGAN), arXiv
+    1712.04086, in the units of the data. Numbers: ``good``, the share of the samples within
+    ``within`` standard deviations of the nearest centre; ``modes``, the centres that are the
+    nearest to a good sample; ``reverse_kl``, the KL of the good samples' distribution over the
+    centres to the uniform one, in nats, left out where none is good.
 
     Attributes:
       centres: one a mode, such as ``tuple(map(tuple, Points("eight_gaussians").modes()[0]))``.
@@ -44,17 +45,24 @@ class MixtureModes(Evaluator):
 
     def __post_init__(self) -> None:
         if not self.centres or len({len(centre) for centre in self.centres}) > 1:
-            raise UserError("MixtureModes.centres are points of as many coordinates, at least one point")
+            raise UserError(
+                "MixtureModes.centres are points of as many coordinates, at least one point"
+            )
         checks.above(self, 0, "std", "within")
         if self.samples < len(self.centres):
-            raise UserError(f"{len(self.centres)} modes need as many samples at least, not {self.samples}")
+            raise UserError(
+                f"{len(self.centres)} modes need as many samples at least, not {self.samples}"
+            )
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.entry != "points":
             raise UserError(f"MixtureModes needs points, but the data are {spec.entry}")
         if spec.shape != (len(self.centres[0]),):
-            raise UserError(f"the centres have {len(self.centres[0])} coordinates, but the points {spec.shape[0]}")
+            raise UserError(
+                f"the centres have {len(self.centres[0])} coordinates, but the points "
+                f"{spec.shape[0]}"
+            )
         require_samples(family, "MixtureModes")
 
     def __call__(self, subject: Subject) -> Findings:
@@ -72,7 +80,8 @@ class MixtureModes(Evaluator):
         return Findings(
             numbers,
             pictures,
-            f"of {len(centres):,} modes; good within {self.within:g} standard deviations of {self.std:g}, "
+            f"of {len(centres):,} modes; good within {self.within:g} standard deviations of "
+            f"{self.std:g}, "
             f"{len(points):,} samples by {subject.model.family.sampler}",
             make_remarks(counts, len(points)),
         )
@@ -80,10 +89,12 @@ class MixtureModes(Evaluator):
 
 @checks.frozen
 class StackedModes(Evaluator):
-    """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3 modes.
+    """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3
+    modes.
 
-    A classifier tells the class of each channel (Metz et al., arXiv 1611.02163). Numbers: ``modes``, those of at least
-    one sample; ``mode_kl``, the KL of the samples' distribution over the modes to the uniform one, in nats.
+    A classifier tells the class of each channel (Metz et al., arXiv 1611.02163). Numbers:
+    ``modes``, those of at least one sample; ``mode_kl``, the KL of the samples' distribution over
+    the modes to the uniform one, in nats.
 
     Attributes:
       classifier: the run directory of a classifier of the grey images.
@@ -106,18 +117,23 @@ class StackedModes(Evaluator):
         super().check(family, spec, others)
         channels = spec.shape[-1]
         if channels != 3:
-            raise UserError(f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}")
+            raise UserError(
+                f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}"
+            )
         require_samples(family, "StackedModes")
         classes = count_classes("StackedModes", self.classifier, others)
         if classes is None:
             return
         if spec.classes is not None and spec.classes != classes**channels:
             raise UserError(
-                f"the classifier {self.classifier} knows {classes} classes, so {classes**channels:,} modes, but the "
+                f"the classifier {self.classifier} knows {classes} classes, so "
+                f"{classes**channels:,} modes, but the "
                 f"data have {spec.classes:,}"
             )
         if self.samples < classes**channels:
-            raise UserError(f"{classes**channels:,} modes need as many samples at least, not {self.samples:,}")
+            raise UserError(
+                f"{classes**channels:,} modes need as many samples at least, not {self.samples:,}"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.others[self.classifier]
@@ -131,7 +147,8 @@ class StackedModes(Evaluator):
         return Findings(
             {"modes": int((counts > 0).sum()), "mode_kl": kl_to_uniform(counts)},
             {"modes": _ranks(counts)},
-            f"of {len(counts):,} modes, each channel's class by the classifier {model.origin}; {len(samples):,} "
+            f"of {len(counts):,} modes, each channel's class by the classifier {model.origin}; "
+            f"{len(samples):,} "
             f"samples by {subject.model.family.sampler}, of which a fair generator would find "
             f"{expected_modes(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
             make_remarks(counts, len(samples)),
@@ -140,27 +157,43 @@ class StackedModes(Evaluator):
     def _modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
         """The modes [N] of images [N, H, W, 3]."""
         single = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)  # [N * 3, H, W, 1]
-        found = class_probabilities(subject, self.classifier, single).argmax(-1).reshape(len(images), -1)
+        found = (
+            class_probabilities(subject, self.classifier, single)
+            .argmax(-1)
+            .reshape(len(images), -1)
+        )
         return found @ classes ** np.arange(images.shape[-1])[::-1]
 
 
 def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number [N] of the centre of [K, D] nearest to each point of [N, D], and the distance [N] to it."""
+    """The number [N] of the centre of [K, D] nearest to each point of [N, D], and the distance
+    [N] to it.
+    """
     blocks = np.array_split(points, -(-len(points) // BLOCK))
-    distance = np.concatenate([np.linalg.norm(block[:, None] - centres[None], axis=-1) for block in blocks])
+    distance = np.concatenate(
+        [np.linalg.norm(block[:, None] - centres[None], axis=-1) for block in blocks]
+    )
     mode = distance.argmin(-1)
     return mode, distance[np.arange(len(points)), mode]
 
 
 def kl_to_uniform(counts: np.ndarray) -> float:
-    """KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K with a single one."""
+    """KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K
+    with a single one.
+    """
     share = counts[counts > 0] / counts.sum()
     return max(0.0, float((share * np.log(share * len(counts))).sum()))
 
 
 def expected_modes(counts: np.ndarray, samples: int) -> float:
-    """How many of as many modes as in ``counts`` [K] come at least once among drawn uniformly ``samples``."""
-    return len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts))) if len(counts) > 1 else 1.0
+    """How many of as many modes as in ``counts`` [K] come at least once among drawn uniformly
+    ``samples``.
+    """
+    return (
+        len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts)))
+        if len(counts) > 1
+        else 1.0
+    )
 
 
 def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
@@ -169,14 +202,21 @@ def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
     if found >= FEW * expected_modes(counts, samples):
         return ()
     return (
-        f"mode collapse: {found:,} of {len(counts):,} modes found; packed samples, minibatch standard deviation, a "
+        f"mode collapse: {found:,} of {len(counts):,} modes found; packed samples, minibatch "
+        "standard deviation, a "
         "weaker discriminator, a gradient penalty or a lower learning rate are the usual cures",
     )
 
 
-def _plane(points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np.ndarray, radius: float) -> np.ndarray:
-    """Samples [N, 2] over circles around the centres; samples far outside are counted, not shown."""
-    from matplotlib.collections import EllipseCollection  # slow to import, and only evaluation draws
+def _plane(
+    points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np.ndarray, radius: float
+) -> np.ndarray:
+    """Samples [N, 2] over circles around the centres; samples far outside are counted, not
+    shown.
+    """
+    from matplotlib.collections import (
+        EllipseCollection,
+    )  # slow to import, and only evaluation draws
     from matplotlib.figure import Figure
 
     low, high = centres.min(0), centres.max(0)
@@ -193,14 +233,25 @@ def _plane(points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np
     for chosen, colour in ((~lost, "0.4"), (lost, "red")):
         size = np.full(int(chosen.sum()), 2 * radius)
         circles = EllipseCollection(
-            size, size, 0 * size, units="xy", offsets=centres[chosen], offset_transform=axes.transData,
-            facecolors="none", edgecolors=colour, linewidths=0.8,
-        )  # fmt: skip
+            size,
+            size,
+            0 * size,
+            units="xy",
+            offsets=centres[chosen],
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.8,
+        )
         axes.add_collection(circles)
     if lost.any():
         x, y = centres[lost].T
         axes.scatter(x, y, marker="x", s=40, color="red", label="lost mode")
-    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    axes.set(
+        xlim=(middle[0] - half, middle[0] + half),
+        ylim=(middle[1] - half, middle[1] + half),
+        aspect="equal",
+    )
     outside = f"; samples outside: {(~shown).sum():,}" if not shown.all() else ""
     axes.set_title(f"{int((~lost).sum())} of {len(centres)} modes{outside}")
     figure.legend(loc="outside lower center", ncols=3, markerscale=2, frameon=False)
@@ -217,6 +268,8 @@ def _ranks(counts: np.ndarray) -> np.ndarray:
     axes.stairs(np.sort(counts)[::-1], fill=True, label="samples")
     axes.axhline(fair, color="black", linestyle="--", linewidth=1, label=f"evenly: {fair:.1f}")
     axes.set(xlabel="mode, most frequent first", ylabel="samples of it", xlim=(0, len(counts)))
-    axes.set_title(f"{found:,} of {len(counts):,} modes, KL to the uniform {kl_to_uniform(counts):.3f} nats")
+    axes.set_title(
+        f"{found:,} of {len(counts):,} modes, KL to the uniform {kl_to_uniform(counts):.3f} nats"
+    )
     axes.legend()
     return figure_pixels(figure)

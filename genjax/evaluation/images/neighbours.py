@@ -1,4 +1,6 @@
-"""Samples beside the training images that are nearest to them: has the model learned them by heart?"""
+"""Samples beside the training images that are nearest to them: has the model learned them by
+heart?
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,28 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.evaluation.features.drawn import data_features
-from genjax.evaluation.features.features import PIXELS, feature_space, find_nearest, label, list_runs
+from genjax.evaluation.features.features import (
+    PIXELS,
+    feature_space,
+    find_nearest,
+    label,
+    list_runs,
+)
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
 
 @checks.frozen
 class NearestNeighbours(Evaluator):
-    """Samples, each followed by the training images nearest to it, and how near samples and held-out images come.
+    """Samples, each followed by the training images nearest to it, and how near samples and
+    held-out images come.
 
-    Smooth images, such as the means that a VAE draws by default, are near to all others in pixels: a low ratio tells
-    of memorisation only where the pictures show copies, or in a feature space.
+    Smooth images, such as the means that a VAE draws by default, are near to all others in pixels:
+    a low ratio tells of memorisation only where the pictures show copies, or in a feature space.
 
-    ``neighbour_ratio`` is the median distance from a sample to its nearest training image over that from a held-out
-    image to its own; far below 1 samples are nearer to training images than new data are. Both names end in that of
-    the features where these are not pixels.
+    ``neighbour_ratio`` is the median distance from a sample to its nearest training image over that
+    from a held-out image to its own; far below 1 samples are nearer to training images than new
+    data are. Both names end in that of the features where these are not pixels.
 
     Attributes:
       samples: that are drawn and measured.
@@ -71,12 +80,17 @@ class NearestNeighbours(Evaluator):
         rows = np.concatenate(
             [samples[:shown, None], near.reshape(shown, count, *near.shape[1:])], axis=1
         )  # [shown, 1 + count, H, W, C]
-        picture = grid(subject.model.codec.decode(rows.reshape(-1, *rows.shape[2:])), columns=1 + count)
+        picture = grid(
+            subject.model.codec.decode(rows.reshape(-1, *rows.shape[2:])), columns=1 + count
+        )
         median = np.median(distance[:, 0])
         ratio = median / max(np.median(usual), 1e-12)
         suffix = "" if self.features == PIXELS else f"_{label(self.features)}"
         return Findings(
-            {f"neighbour_distance{suffix}": float(median), f"neighbour_ratio{suffix}": float(ratio)},
+            {
+                f"neighbour_distance{suffix}": float(median),
+                f"neighbour_ratio{suffix}": float(ratio),
+            },
             {f"neighbours{suffix}": picture},
             f"{space.name}; {len(samples):,} samples by {subject.model.family.sampler}, "
             f"{len(held_out):,} images of {subject.split}, nearest of "

@@ -1,4 +1,6 @@
-"""How near the samples come to the data: distances of the two laws, and how much of each the other covers."""
+"""How near the samples come to the data: distances of the two laws, and how much of each the
+other covers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features, sample_features
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, list_runs
+from genjax.evaluation.features.features import (
+    PIXELS,
+    check_features,
+    feature_space,
+    is_inception,
+    label,
+    list_runs,
+)
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
@@ -23,18 +32,19 @@ SUBSETS = 100  # draws of the kernel distance
 class SampleQuality(Evaluator):
     """Samples against reference images, in pixels or in the features of a network.
 
-    ``frechet_...`` is the squared Fréchet distance of Gaussians fitted to both (Heusel et al., arXiv 1706.08500),
-    ``kernel_...`` the unbiased squared MMD with a cubic kernel (Binkowski et al., arXiv 1801.01401) and
-    ``kernel_error_...`` its standard error. ``precision_...`` and ``recall_...`` are the shares of samples within the
-    manifold of the data and of data within that of the samples (Kynkäänniemi et al., arXiv 1904.06991),
-    ``density_...`` and ``coverage_...`` their forms that outliers move less (Naeem et al., arXiv 2002.09797).
+    ``frechet_...`` is the squared Fréchet distance of Gaussians fitted to both (Heusel et al.,
+    arXiv 1706.08500), ``kernel_...`` the unbiased squared MMD with a cubic kernel (Binkowski et
+    al., arXiv 1801.01401) and ``kernel_error_...`` its standard error. ``precision_...`` and
+    ``recall_...`` are the shares of samples within the manifold of the data and of data within that
+    of the samples (Kynkäänniemi et al., arXiv 1904.06991), ``density_...`` and ``coverage_...``
+    their forms that outliers move less (Naeem et al., arXiv 2002.09797).
 
-    All names end in that of the features. On Inception's features alone the distances are called ``fid``, ``kid`` and
-    ``kid_error``: no number in other features compares with a published one. Nor do Fréchet distances at other
-    numbers of samples, as their bias falls with it.
+    All names end in that of the features. On Inception's features alone the distances are called
+    ``fid``, ``kid`` and ``kid_error``: no number in other features compares with a published one.
+    Nor do Fréchet distances at other numbers of samples, as their bias falls with it.
 
-    It draws many samples and extracts features of the reference again at every evaluation: with large networks or a
-    slow sampler set ``while_training`` to False.
+    It draws many samples and extracts features of the reference again at every evaluation: with
+    large networks or a slow sampler set ``while_training`` to False.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
@@ -62,7 +72,9 @@ class SampleQuality(Evaluator):
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
         if self.k >= self.manifold:
-            raise UserError(f"SampleQuality needs k below manifold, not {self.k} of {self.manifold:,}")
+            raise UserError(
+                f"SampleQuality needs k below manifold, not {self.k} of {self.manifold:,}"
+            )
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -84,7 +96,9 @@ class SampleQuality(Evaluator):
         kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
         # As many of both: precision and recall grow with the size of the set whose manifold it is.
         count = min(self.manifold, len(real), len(fake))
-        shares = distances.manifold(real[np.arange(count) * len(real) // count], fake[:count], self.k)
+        shares = distances.manifold(
+            real[np.arange(count) * len(real) // count], fake[:count], self.k
+        )
 
         suffix = label(self.features)
         names = ("fid", "kid", "kid_error")
@@ -93,8 +107,10 @@ class SampleQuality(Evaluator):
         numbers = dict(zip(names, (frechet, kernel, error), strict=True))
         numbers |= {f"{name}_{suffix}": value for name, value in shares._asdict().items()}
         protocol = (
-            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by {subject.model.family.sampler}, "
-            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; kernel (x.y / {real.shape[1]} + 1)^3, "
+            f"{feature_space(subject, self.features).name}; {len(fake):,} samples by "
+            f"{subject.model.family.sampler}, "
+            f"clipped to [-1, 1]; {len(real):,} images of {self.reference}; kernel (x.y / "
+            f"{real.shape[1]} + 1)^3, "
             f"{SUBSETS} subsets of {self.kernel_subset:,}; manifolds of {count:,} each, k {self.k}"
         )
         return Findings(numbers, protocol=protocol)
@@ -103,13 +119,16 @@ class SampleQuality(Evaluator):
         """Refuse a number of images that a kernel distance or a manifold cannot be had from."""
         if count < self.kernel_subset or count <= self.k:
             raise UserError(
-                f"SampleQuality needs at least kernel_subset = {self.kernel_subset:,} images, and more than k = "
+                f"SampleQuality needs at least kernel_subset = {self.kernel_subset:,} images, and "
+                "more than k = "
                 f"{self.k}, but {what} {count:,}"
             )
 
     def _refuse_narrow(self, count: int, width: int) -> None:
         if count < width + 1:
             raise UserError(
-                f"SampleQuality: the covariance of {width:,} features ({self.features}) of {count:,} images is "
-                f"singular; take at least {width + 1:,} samples and reference images, or fewer features"
+                f"SampleQuality: the covariance of {width:,} features ({self.features}) of "
+                f"{count:,} images is "
+                f"singular; take at least {width + 1:,} samples and reference images, or fewer "
+                "features"
             )

@@ -20,8 +20,9 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class Reconstructions(Evaluator):
-    """Images as the model sees them (drawn binary where it binarises), each above its reconstruction, and the mean
-    squared error over the split, per value in [-1, 1]. Any family will do that has ``reconstruct(state, batch, key)``.
+    """Images as the model sees them (drawn binary where it binarises), each above its
+    reconstruction, and the mean squared error over the split, per value in [-1, 1]. Any family will
+    do that has ``reconstruct(state, batch, key)``.
 
     Attributes:
       num: images in the picture.
@@ -37,7 +38,10 @@ class Reconstructions(Evaluator):
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not hasattr(family, "reconstruct"):
-            raise UserError(f"Reconstructions needs a family that reconstructs, which {type(family).__name__} does not")
+            raise UserError(
+                f"Reconstructions needs a family that reconstructs, which {type(family).__name__} "
+                "does not"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
@@ -48,7 +52,8 @@ class Reconstructions(Evaluator):
         return Findings(
             {"reconstruction_mse": float(errors.mean(dtype=np.float64))},
             {"reconstructions": grid(model.codec.decode(images), columns=len(again))},
-            f"mean of p(x | z) at the mean of q(z | x), or at the codes; {len(errors):,} examples of {subject.split}",
+            f"mean of p(x | z) at the mean of q(z | x), or at the codes; {len(errors):,} examples "
+            f"of {subject.split}",
         )
 
 
@@ -79,7 +84,9 @@ class Interpolations(Evaluator):
         model = subject.model
         walk = subject.layout.compile_evaluation(vae.interpolate, static_argnums=(0, 5))
         images = np.asarray(walk(model.family, model.state, start, end, subject.key, self.steps))
-        picture = grid(model.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps)
+        picture = grid(
+            model.codec.decode(images.reshape(-1, *images.shape[2:])), columns=self.steps
+        )
         return Findings(pictures={"interpolations": picture})
 
 
@@ -89,5 +96,7 @@ def _squared_error(family: Any, state: State, batch: Batch, key: jax.Array) -> j
     return error.reshape(len(error), -1).mean(-1)
 
 
-def _reconstruct(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _reconstruct(
+    family: Any, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     return family.reconstruct(state, batch, key)

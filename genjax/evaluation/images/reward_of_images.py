@@ -19,13 +19,15 @@ from genjax.family import require_samples
 
 @checks.frozen
 class RewardOfImages(Evaluator):
-    """The mean reward of samples by the model's own sampler, and its standard error, ``NAME_error``.
+    """The mean reward of samples by the model's own sampler, and its standard error,
+    ``NAME_error``.
 
-    Samples are clipped to [-1, 1], and of a class-conditional model of all labels in turn, or of ``sampler.label``.
+    Samples are clipped to [-1, 1], and of a class-conditional model of all labels in turn, or of
+    ``sampler.label``.
 
     Attributes:
-      reward: a function of images [N, H, W, C] and their labels [N], None of a model that is told none, which gives a
-        number for each.
+      reward: a function of images [N, H, W, C] and their labels [N], None of a model that is told
+        none, which gives a number for each.
       name: of the number.
       samples: that are drawn.
     """
@@ -38,7 +40,9 @@ class RewardOfImages(Evaluator):
 
     def __post_init__(self) -> None:
         if not callable(self.reward):
-            raise UserError(f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}")
+            raise UserError(
+                f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}"
+            )
         checks.at_least(self, 2, "samples")
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
@@ -48,16 +52,20 @@ class RewardOfImages(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
         labels = requested_labels(model.family, model.spec, model.family.sampler, self.samples)
-        rewards = score_images(self.reward, sample_images(subject, self.samples), labels).astype(np.float64)
+        rewards = score_images(self.reward, sample_images(subject, self.samples), labels).astype(
+            np.float64
+        )
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
             {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
-            protocol=f"{len(rewards):,} samples by {subject.model.family.sampler}, clipped to [-1, 1]",
+            protocol=f"{len(rewards):,} samples by {subject.model.family.sampler}, clipped to [-1, "
+            "1]",
         )
 
 
 def requested_labels(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
-    """What the first ``count`` samples are requested, int64 [N]; None of a model that is told no labels.
+    """What the first ``count`` samples are requested, int64 [N]; None of a model that is told no
+    labels.
 
     Args:
       family: that draws them.
@@ -67,4 +75,8 @@ def requested_labels(family: Any, spec: Spec, options: Any, count: int) -> np.nd
     """
     if spec.classes is None or not getattr(family, "conditional", False):
         return None
-    return cycle_labels(count, spec.classes) if options.label is None else np.full(count, options.label)
+    return (
+        cycle_labels(count, spec.classes)
+        if options.label is None
+        else np.full(count, options.label)
+    )

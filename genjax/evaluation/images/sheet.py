@@ -1,4 +1,6 @@
-"""One picture that says how a model of images does: samples, what they resemble, how often each class comes."""
+"""One picture that says how a model of images does: samples, what they resemble, how often
+each class comes.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,30 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import GAP, figure_pixels, grid
 from genjax.evaluation.features.drawn import data_features, data_part, sample_images
 from genjax.evaluation.features.features import PIXELS, feature_space, find_nearest, list_runs
-from genjax.evaluation.images.bias import Shares, compare, count_classes, data_classes, draw_shares, sample_classes
+from genjax.evaluation.images.bias import (
+    Shares,
+    compare,
+    count_classes,
+    data_classes,
+    draw_shares,
+    sample_classes,
+)
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
 CONFIDENCE = 0.95  # of the intervals in the histogram, together
 DPI = 110
-SIDE, WIDTH, HISTOGRAM = 5.0, 13.0, 2.6  # inches: height of the grids, most that both are wide, height of the bars
+SIDE, WIDTH, HISTOGRAM = (
+    5.0,
+    13.0,
+    2.6,
+)  # inches: height of the grids, most that both are wide, height of the bars
 
 
 @checks.frozen
 class Sheet(Evaluator):
-    """The picture ``report``: samples, some of them beside their nearest training images, and a histogram of classes.
+    """The picture ``report``: samples, some of them beside their nearest training images, and a
+    histogram of classes.
 
     Attributes:
       samples: that are drawn; the histogram counts all of them.
@@ -31,9 +45,10 @@ class Sheet(Evaluator):
       rows: of them, each followed by its nearest training images.
       neighbours: training images a row.
       features: "pixels", or the run directory of a classifier whose features measure the distance.
-      classifier: the run directory of the classifier that gives samples and held-out images their classes; None
-        leaves the histogram out.
-      limit: training images that are searched and held-out images that are counted, at most, spread evenly.
+      classifier: the run directory of the classifier that gives samples and held-out images their
+        classes; None leaves the histogram out.
+      limit: training images that are searched and held-out images that are counted, at most, spread
+        evenly.
     """
 
     images_only: ClassVar[bool] = True
@@ -60,7 +75,11 @@ class Sheet(Evaluator):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        classified = () if self.classifier is None or self.classifier == self.features else (self.classifier,)
+        classified = (
+            ()
+            if self.classifier is None or self.classifier == self.features
+            else (self.classifier,)
+        )
         return (*list_runs(self.features), *classified)
 
     def __call__(self, subject: Subject) -> Findings:
@@ -71,14 +90,18 @@ class Sheet(Evaluator):
         queries = feature_space(subject, self.features)(samples[: self.rows])
         _, index = find_nearest(queries, known, min(self.neighbours, len(train)))
         near = train.batch(index.ravel())["image"].reshape(*index.shape, *samples.shape[1:])
-        beside = np.concatenate([samples[: self.rows, None], near], axis=1)  # [rows, 1 + neighbours, H, W, C]
+        beside = np.concatenate(
+            [samples[: self.rows, None], near], axis=1
+        )  # [rows, 1 + neighbours, H, W, C]
         found = None
         if self.classifier is not None:
             classes = subject.others[self.classifier].spec.classes
             assert classes is not None, "a classifier's data have labels"
             drawn = sample_classes(subject, self.classifier, self.samples)
             held_out = data_classes(subject, self.classifier, self.limit)
-            counts, of_data = (np.bincount(labels, minlength=classes) for labels in (drawn, held_out))
+            counts, of_data = (
+                np.bincount(labels, minlength=classes) for labels in (drawn, held_out)
+            )
             found = compare(counts, of_data, CONFIDENCE)
         text = {
             "title": f"{type(subject.model.family).__name__}, {subject.model.origin}",
@@ -95,7 +118,11 @@ class Sheet(Evaluator):
 
 
 def _report(
-    images: np.ndarray, pairs: np.ndarray, columns: int, found: Shares | None, text: Mapping[str, str]
+    images: np.ndarray,
+    pairs: np.ndarray,
+    columns: int,
+    found: Shares | None,
+    text: Mapping[str, str],
 ) -> np.ndarray:
     """Two grids side by side, of one height, over the histogram where there is one."""
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws

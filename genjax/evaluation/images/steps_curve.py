@@ -15,7 +15,14 @@ from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features
-from genjax.evaluation.features.features import PIXELS, check_features, feature_space, is_inception, label, list_runs
+from genjax.evaluation.features.features import (
+    PIXELS,
+    check_features,
+    feature_space,
+    is_inception,
+    label,
+    list_runs,
+)
 from genjax.evaluation.images.quality import SUBSETS
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
@@ -26,10 +33,11 @@ from genjax.families.diffusion.latent import LatentDiffusion
 class StepsCurve(Evaluator):
     """Distances of samples from the data over the number of steps that the solver takes.
 
-    ``kernel_<features>_at_<n>_steps`` is the unbiased squared MMD of ``SampleQuality`` (arXiv 1801.01401), and
-    ``frechet_<features>_at_<n>_steps`` the squared Fréchet distance (arXiv 1706.08500), which is left out where
-    samples or images are no more than features. On Inception's features they are ``kid_at_...`` and ``fid_at_...``.
-    All numbers of steps start with the same noise. Steps are not evaluations: ``Heun`` takes 2n - 1 of these.
+    ``kernel_<features>_at_<n>_steps`` is the unbiased squared MMD of ``SampleQuality`` (arXiv
+    1801.01401), and ``frechet_<features>_at_<n>_steps`` the squared Fréchet distance (arXiv
+    1706.08500), which is left out where samples or images are no more than features. On Inception's
+    features they are ``kid_at_...`` and ``fid_at_...``. All numbers of steps start with the same
+    noise. Steps are not evaluations: ``Heun`` takes 2n - 1 of these.
 
     Attributes:
       steps: numbers of them, rising.
@@ -53,7 +61,10 @@ class StepsCurve(Evaluator):
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
-            raise UserError(f"StepsCurve.steps rise from 1 or more, and there is at least one, unlike {self.steps}")
+            raise UserError(
+                "StepsCurve.steps rise from 1 or more, and there is at least one, unlike "
+                f"{self.steps}"
+            )
         checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
@@ -79,7 +90,9 @@ class StepsCurve(Evaluator):
         )
         kernels, errors, frechets = [], [], []
         for steps in self.steps:
-            fake = space(np.clip(subject.samples_by(set_steps(sampler, steps), self.samples), -1, 1))
+            fake = space(
+                np.clip(subject.samples_by(set_steps(sampler, steps), self.samples), -1, 1)
+            )
             kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
             kernels.append(kernel)
             errors.append(error)
@@ -93,15 +106,18 @@ class StepsCurve(Evaluator):
         return Findings(
             numbers,
             {"steps": _picture(self.steps, kernels, errors, frechets, label(self.features))},
-            f"{space.name}; {self.samples:,} samples at each number of steps, otherwise by {sampler}, clipped to "
-            f"[-1, 1]; {len(real):,} images of {self.split}; kernel (x.y / {real.shape[1]} + 1)^3, {SUBSETS} subsets "
+            f"{space.name}; {self.samples:,} samples at each number of steps, otherwise by "
+            f"{sampler}, clipped to "
+            f"[-1, 1]; {len(real):,} images of {self.split}; kernel (x.y / {real.shape[1]} + 1)^3, "
+            f"{SUBSETS} subsets "
             f"of {self.kernel_subset:,}, standard errors up to {max(errors):.2g}",
         )
 
     def _refuse_fewer(self, count: int, what: str) -> None:
         if count < self.kernel_subset:
             raise UserError(
-                f"StepsCurve needs at least kernel_subset = {self.kernel_subset:,} images, but {what} {count:,}"
+                f"StepsCurve needs at least kernel_subset = {self.kernel_subset:,} images, but "
+                f"{what} {count:,}"
             )
 
 
@@ -112,14 +128,23 @@ def set_steps(sampler: Denoising, steps: int) -> Denoising:
       UserError: the solver chooses its steps itself, or cannot walk so few.
     """
     if not hasattr(sampler.solver, "steps"):
-        raise UserError(f"StepsCurve needs a solver of a given number of steps; {sampler.solver} chooses its own")
+        raise UserError(
+            f"StepsCurve needs a solver of a given number of steps; {sampler.solver} chooses its "
+            "own"
+        )
     return dataclasses.replace(sampler, solver=dataclasses.replace(sampler.solver, steps=steps))
 
 
 def _picture(
-    steps: Sequence[int], kernels: Sequence[float], errors: Sequence[float], frechets: Sequence[float], features: str
+    steps: Sequence[int],
+    kernels: Sequence[float],
+    errors: Sequence[float],
+    frechets: Sequence[float],
+    features: str,
 ) -> np.ndarray:
-    """Kernel distances with two standard errors, and Fréchet distances where there are any, over log steps."""
+    """Kernel distances with two standard errors, and Fréchet distances where there are any,
+    over log steps.
+    """
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")

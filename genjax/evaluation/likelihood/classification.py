@@ -20,9 +20,10 @@ NUMBERED = 25  # classes up to which the counts are written into a confusion mat
 class Calibration(Evaluator):
     """Whether the classifier is right as often as it says.
 
-    ``ece`` is the expected calibration error (Guo et al., arXiv 1706.04599): |accuracy - confidence| over bins of the
-    confidence, weighted by their examples. ``brier`` is the squared distance of the probabilities from the label's
-    one-hot vector, summed over the classes (Brier, 1950), so from 0 to 2. ``nll`` is in nats.
+    ``ece`` is the expected calibration error (Guo et al., arXiv 1706.04599): |accuracy -
+    confidence| over bins of the confidence, weighted by their examples. ``brier`` is the squared
+    distance of the probabilities from the label's one-hot vector, summed over the classes (Brier,
+    1950), so from 0 to 2. ``nll`` is in nats.
 
     Attributes:
       bins: of equal width over confidences from 0 to 1, each with its upper edge.
@@ -39,7 +40,11 @@ class Calibration(Evaluator):
         log_p, label = predictions(subject)
         confidence = np.exp(log_p.max(-1))
         table = reliability(confidence, log_p.argmax(-1) == label, self.bins)
-        numbers = {"ece": table.error, "brier": brier(np.exp(log_p), label), "nll": nll(log_p, label)}
+        numbers = {
+            "ece": table.error,
+            "brier": brier(np.exp(log_p), label),
+            "nll": nll(log_p, label),
+        }
         protocol = f"{self.bins} bins of equal width, {len(label):,} examples of {subject.split}"
         return Findings(numbers, {"reliability": _diagram(table)}, protocol)
 
@@ -67,7 +72,9 @@ class Confusions(Evaluator):
         pictures = {"confusions": _matrix(counts)}
         chosen = surest_mistakes(log_p, label, self.mistakes)
         if subject.model.spec.entry == "image" and len(chosen):
-            images = subject.model.codec.decode(subject.splits[subject.split].batch(chosen)["image"])
+            images = subject.model.codec.decode(
+                subject.splits[subject.split].batch(chosen)["image"]
+            )
             pictures["mistakes"] = _mistakes(images, label[chosen], log_p[chosen])
         of_class = counts.sum(1)
         worst = (counts.diagonal()[of_class > 0] / of_class[of_class > 0]).min()
@@ -76,7 +83,9 @@ class Confusions(Evaluator):
 
 
 class Reliability(NamedTuple):
-    """Bins of the confidence: examples in each, and their mean accuracy and confidence, 0 in an empty bin; [bins]."""
+    """Bins of the confidence: examples in each, and their mean accuracy and confidence, 0 in
+    an empty bin; [bins].
+    """
 
     examples: np.ndarray
     accuracy: np.ndarray
@@ -85,11 +94,15 @@ class Reliability(NamedTuple):
     @property
     def error(self) -> float:
         """The expected calibration error."""
-        return float((self.examples * np.abs(self.accuracy - self.confidence)).sum() / self.examples.sum())
+        return float(
+            (self.examples * np.abs(self.accuracy - self.confidence)).sum() / self.examples.sum()
+        )
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
-    """Examples by their confidence [N] in (0, 1]; bin m of M holds those in (m / M, (m + 1) / M]."""
+    """Examples by their confidence [N] in (0, 1]; bin m of M holds those in (m / M, (m + 1) /
+    M].
+    """
     number = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     count = np.bincount(number, minlength=bins)
     sums = (np.bincount(number, weights, bins) for weights in (correct, confidence))
@@ -112,7 +125,9 @@ def confusion_matrix(predicted: np.ndarray, label: np.ndarray, classes: int) -> 
 
 
 def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarray:
-    """Numbers of the wrongly classified examples with the highest confidence, the most confident first; at most ``num``."""
+    """Numbers of the wrongly classified examples with the highest confidence, the most
+    confident first; at most ``num``.
+    """
     wrong = np.flatnonzero(log_p.argmax(-1) != label)
     return wrong[np.argsort(-log_p[wrong].max(-1), kind="stable")][:num]
 
@@ -123,7 +138,9 @@ def predictions(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     return log_p, label
 
 
-def _predict(family: classifier.Classifier, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _predict(
+    family: classifier.Classifier, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     return classifier.predict(family, state, batch), labels(batch)
 
 
@@ -138,10 +155,20 @@ def _diagram(table: Reliability) -> np.ndarray:
     filled = table.examples > 0
     above.bar(left[filled], table.accuracy[filled], width, align="edge", edgecolor="white")
     above.plot(
-        table.confidence[filled], table.accuracy[filled], "o", color="black", markersize=3, label="mean of a bin"
+        table.confidence[filled],
+        table.accuracy[filled],
+        "o",
+        color="black",
+        markersize=3,
+        label="mean of a bin",
     )
     above.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {table.error:.2%}")
+    above.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        ylabel="accuracy",
+        title=f"expected calibration error {table.error:.2%}",
+    )
     above.legend(loc="upper left")
     below.bar(left, table.examples / table.examples.sum(), width, align="edge", edgecolor="white")
     below.set(xlabel="confidence", ylabel="examples")
@@ -163,7 +190,15 @@ def _matrix(counts: np.ndarray) -> np.ndarray:
         axes.set(xticks=range(classes), yticks=range(classes))
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=7)
+            axes.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=7,
+            )
     return figure_pixels(figure)
 
 
@@ -177,8 +212,12 @@ def _mistakes(images: np.ndarray, label: np.ndarray, log_p: np.ndarray) -> np.nd
     for number, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, number + 1)
         grey = image.shape[-1] == 1
-        axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+        axes.imshow(
+            image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255
+        )
         predicted = log_p[number].argmax()
-        axes.set_title(f"{label[number]} as {predicted}, {np.exp(log_p[number, predicted]):.0%}", fontsize=8)
+        axes.set_title(
+            f"{label[number]} as {predicted}, {np.exp(log_p[number, predicted]):.0%}", fontsize=8
+        )
         axes.axis("off")
     return figure_pixels(figure)

@@ -17,8 +17,9 @@ from genjax.family import Batch, State, select_modelled
 
 @checks.frozen
 class CodebookUsage(Evaluator):
-    """Over the whole held-out split: the share of codes that are chosen at least once, the perplexity of the choice
-    (as many codes, evenly used, would have its entropy), and a histogram, most used code first.
+    """Over the whole held-out split: the share of codes that are chosen at least once, the
+    perplexity of the choice (as many codes, evenly used, would have its entropy), and a histogram,
+    most used code first.
     """
 
     judges: ClassVar[tuple[type, ...]] = (vqvae.VQVAE,)
@@ -31,8 +32,10 @@ class CodebookUsage(Evaluator):
         remarks: tuple[str, ...] = ()
         if usage < 0.5:
             remarks = (
-                f"only {usage:.0%} of {family.codes} codes are used; a larger family.restart_below, a smaller "
-                "family.decay or a larger batch bring more of them back, and fewer family.codes may do as well",
+                f"only {usage:.0%} of {family.codes} codes are used; a larger "
+                "family.restart_below, a smaller "
+                "family.decay or a larger batch bring more of them back, and fewer family.codes "
+                "may do as well",
             )
         return Findings(
             {

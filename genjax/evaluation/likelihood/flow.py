@@ -22,24 +22,28 @@ from genjax.samplers.diffusion.adaptive import check_tolerance
 
 @checks.frozen
 class FlowLikelihood(Evaluator):
-    """-log p(x) of the deterministic sampler, by the change of variables along its ODE (Song et al., arXiv 2011.13456).
+    """-log p(x) of the deterministic sampler, by the change of variables along its ODE (Song et
+    al., arXiv 2011.13456).
 
-    Of continuous data it is the density in model space: ``ode_nll`` in nats an example, ``ode_bits_per_dim`` the same
-    over D log 2. Raw pixels of K levels are spread over [-1, 1], w = 2 / (K - 1) apart. A pixel's probability is the
-    density's integral over w about its value; with x' drawn evenly from there, -log p(x') - D log w is in expectation
-    no less than the negative log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is
-    told, in bits a raw pixel as the literature has them. ``..._error`` are standard errors of the mean over examples.
+    Of continuous data it is the density in model space: ``ode_nll`` in nats an example,
+    ``ode_bits_per_dim`` the same over D log 2. Raw pixels of K levels are spread over [-1, 1], w =
+    2 / (K - 1) apart. A pixel's probability is the density's integral over w about its value; with
+    x' drawn evenly from there, -log p(x') - D log w is in expectation no less than the negative
+    log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is told, in
+    bits a raw pixel as the literature has them. ``..._error`` are standard errors of the mean over
+    examples.
 
-    It is the density of data with the noise of the process's ``t_min``, see ``genjax.samplers.log_density``. Of a
-    class-conditional model the unconditional one is judged.
+    It is the density of data with the noise of the process's ``t_min``, see
+    ``genjax.samplers.log_density``. Of a class-conditional model the unconditional one is judged.
 
     Attributes:
       examples: evenly spaced over the split.
-      probes: of Hutchinson's estimate of the divergence, which has no bias in nats; None for the exact trace, at the
-        price of as many products with the Jacobian as an example has entries.
+      probes: of Hutchinson's estimate of the divergence, which has no bias in nats; None for the
+        exact trace, at the price of as many products with the Jacobian as an example has entries.
       rtol: relative tolerance of the ODE's solver.
       atol: absolute tolerance.
-      batch: examples at once; they take as many steps as the hardest of them. Rounded up to a multiple of the devices.
+      batch: examples at once; they take as many steps as the hardest of them. Rounded up to a
+        multiple of the devices.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion,)
@@ -59,29 +63,47 @@ class FlowLikelihood(Evaluator):
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not family.noise.gaussian:
-            raise UserError("FlowLikelihood needs a process that ends in Gaussian noise (family.noise)")
+            raise UserError(
+                "FlowLikelihood needs a process that ends in Gaussian noise (family.noise)"
+            )
         if family.conditioned and not family.drop_label:
             raise UserError(
-                "FlowLikelihood judges the unconditional model, which this one has not learned (family.drop_label)"
+                "FlowLikelihood judges the unconditional model, which this one has not learned "
+                "(family.drop_label)"
             )
 
     def __call__(self, subject: Subject) -> Findings:
         spec = subject.model.spec
-        batch = -(-self.batch // subject.layout.mesh.size) * subject.layout.mesh.size  # as many on each device
+        batch = (
+            -(-self.batch // subject.layout.mesh.size) * subject.layout.mesh.size
+        )  # as many on each device
         told = (spec.levels, self.probes, self.rtol, self.atol)
-        nll = dataclasses.replace(subject, batch_size=batch).collect(_nll, *told, limit=self.examples)
+        nll = dataclasses.replace(subject, batch_size=batch).collect(
+            _nll, *told, limit=self.examples
+        )
         failed = int((~np.isfinite(nll)).sum())
         if failed:
             raise UserError(
-                f"FlowLikelihood: no density for {failed:,} of {len(nll):,} examples; either the ODE needs more steps "
+                f"FlowLikelihood: no density for {failed:,} of {len(nll):,} examples; either the "
+                "ODE needs more steps "
                 "than its solver takes (raise rtol and atol), or the network's output is not finite"
             )
-        mean, error = float(nll.mean(dtype=np.float64)), float(nll.std(dtype=np.float64, ddof=1) / math.sqrt(len(nll)))
+        mean, error = (
+            float(nll.mean(dtype=np.float64)),
+            float(nll.std(dtype=np.float64, ddof=1) / math.sqrt(len(nll))),
+        )
         bits = math.prod(spec.shape) * math.log(2)
         kind = "density in model space"
         if spec.levels is not None:
-            kind = f"upper bound for raw values of {spec.levels} levels, uniform dequantisation about each"
-        trace = "exact divergence" if self.probes is None else f"{self.probes} Hutchinson probe(s) an example"
+            kind = (
+                f"upper bound for raw values of {spec.levels} levels, uniform dequantisation "
+                "about each"
+            )
+        trace = (
+            "exact divergence"
+            if self.probes is None
+            else f"{self.probes} Hutchinson probe(s) an example"
+        )
         judged = "; the unconditional model" if subject.model.family.conditioned else ""
         return Findings(
             {
@@ -90,7 +112,8 @@ class FlowLikelihood(Evaluator):
                 "ode_bits_per_dim": mean / bits,
                 "ode_bits_per_dim_error": error / bits,
             },
-            protocol=f"probability-flow ODE, rtol {self.rtol:g}, atol {self.atol:g}, {trace}; {kind}; "
+            protocol=f"probability-flow ODE, rtol {self.rtol:g}, atol {self.atol:g}, {trace}; "
+            f"{kind}; "
             f"{len(nll):,} examples of {subject.split}{judged}",
         )
 

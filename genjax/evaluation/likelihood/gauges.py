@@ -1,4 +1,6 @@
-"""What the last steps of an adversarial game tell: does it swing, is the discriminator too strong?"""
+"""What the last steps of an adversarial game tell: does it swing, is the discriminator too
+strong?
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ ENOUGH = 0.6  # of the gauges' weight; about 90 steps
 class GameGauges(Evaluator):
     """Gauges of a GAN over its last 100 steps or so, with a line of advice for each that is red.
 
-    ``oscillation`` is red above 1: the discriminator's verdict on all fakes swings from step to step by more than its
-    verdicts within a batch differ. ``strength``, the lower of the discriminator's accuracies on real and fake
-    examples, is red from 0.97 on, except for the Wasserstein loss, whose critic is to be as strong as it can.
+    ``oscillation`` is red above 1: the discriminator's verdict on all fakes swings from step to
+    step by more than its verdicts within a batch differ. ``strength``, the lower of the
+    discriminator's accuracies on real and fake examples, is red from 0.97 on, except for the
+    Wasserstein loss, whose critic is to be as strong as it can.
     """
 
     judges: ClassVar[tuple[type, ...]] = (GAN,)
@@ -34,12 +37,18 @@ class GameGauges(Evaluator):
         remarks = []
         if gauges["weight"] > ENOUGH and swing > SWING:
             remarks.append(
-                f"the players chase each other (oscillation {swing:.2f}): lower learning rates, add r1, or average "
+                f"the players chase each other (oscillation {swing:.2f}): lower learning rates, "
+                "add r1, or average "
                 "the generator (ema)"
             )
-        if gauges["weight"] > ENOUGH and strength >= STRONG and subject.model.family.loss != "wasserstein":
+        if (
+            gauges["weight"] > ENOUGH
+            and strength >= STRONG
+            and subject.model.family.loss != "wasserstein"
+        ):
             remarks.append(
-                f"the discriminator is too strong ({100 * strength:.1f} % right on real and fake alike): lower its "
+                f"the discriminator is too strong ({100 * strength:.1f} % right on real and fake "
+                "alike): lower its "
                 "learning rate, add r1, spectral_norm or augment, or make it smaller"
             )
         return Findings(

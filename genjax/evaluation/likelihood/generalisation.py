@@ -1,4 +1,6 @@
-"""Whether a model has learned the data or learned them by heart: its loss on examples it trained on, and on others."""
+"""Whether a model has learned the data or learned them by heart: its loss on examples it
+trained on, and on others.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from genjax.family import Batch, Metrics, State
 
 @checks.frozen
 class GeneralisationGap(Evaluator):
-    """The family's own metrics on training examples, without augmentation, beside those on as many held-out ones.
+    """The family's own metrics on training examples, without augmentation, beside those on as many
+    held-out ones.
 
     Attributes:
       limit: examples of either split, at most, spread evenly.
@@ -28,9 +31,13 @@ class GeneralisationGap(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
-            return Findings(remarks=("the generalisation gap needs a split that was not trained on",))
+            return Findings(
+                remarks=("the generalisation gap needs a split that was not trained on",)
+            )
         count = min(self.limit, len(subject.splits["train"]), len(subject.splits[subject.split]))
-        train, held_out = (subject.metrics(_evaluate, split=s, limit=count) for s in ("train", subject.split))
+        train, held_out = (
+            subject.metrics(_evaluate, split=s, limit=count) for s in ("train", subject.split)
+        )
         gaps = {f"gap_{name}": held_out[name] - train[name] for name in train}
         return Findings(
             {"train_loss": train["loss"]} | gaps,

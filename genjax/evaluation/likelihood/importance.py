@@ -16,8 +16,8 @@ from genjax.family import Batch, Metrics, State
 
 @checks.frozen
 class ImportanceBound(Evaluator):
-    """-log p(x) of a VAE by the importance-weighted bound (Burda et al., arXiv 1509.00519), which falls to it as the
-    number of samples grows.
+    """-log p(x) of a VAE by the importance-weighted bound (Burda et al., arXiv 1509.00519), which
+    falls to it as the number of samples grows.
 
     Attributes:
       samples: an example; 5,000 is what the literature reports.
@@ -46,6 +46,8 @@ class ImportanceBound(Evaluator):
         )
 
 
-def _bound(family: VAE, state: State, batch: Batch, key: jax.Array, samples: int, chunk: int | None) -> Metrics:
+def _bound(
+    family: VAE, state: State, batch: Batch, key: jax.Array, samples: int, chunk: int | None
+) -> Metrics:
     family = family if chunk is None else dataclasses.replace(family, chunk=chunk)
     return family.importance_bound(state.params, state.variables, batch, key, samples)

@@ -20,9 +20,9 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class ActiveUnits(Evaluator):
-    """How many latent variables follow the data: those whose posterior mean varies (Burda et al., arXiv 1509.00519),
-    and how many have collapsed onto the prior. Below the topmost layer the prior's mean, which varies with the layer
-    above, is taken off first.
+    """How many latent variables follow the data: those whose posterior mean varies (Burda et al.,
+    arXiv 1509.00519), and how many have collapsed onto the prior. Below the topmost layer the
+    prior's mean, which varies with the layer above, is taken off first.
 
     Attributes:
       threshold: of the variance of a posterior mean over the split, above which the unit is active.
@@ -38,7 +38,9 @@ class ActiveUnits(Evaluator):
         checks.above(self, 0, "threshold", "collapsed_below")
 
     def __call__(self, subject: Subject) -> Findings:
-        layers = subject.collect(_statistics)  # a (mean less that of the prior, kl) a layer, [N, Z] each
+        layers = subject.collect(
+            _statistics
+        )  # a (mean less that of the prior, kl) a layer, [N, Z] each
         numbers: dict[str, float] = {}
         remarks = []
         for number, (mean, kl) in enumerate(layers, 1):
@@ -49,16 +51,20 @@ class ActiveUnits(Evaluator):
             numbers[f"collapsed_units{name}"] = collapsed
             if 2 * collapsed > len(per_unit):
                 remarks.append(
-                    f"posterior collapse: {collapsed} of {len(per_unit)} units of z{number} carry less than "
-                    f"{self.collapsed_below:g} nats; beta that warms up (Linear, Cyclical), free_bits or fewer "
+                    f"posterior collapse: {collapsed} of {len(per_unit)} units of z{number} carry "
+                    "less than "
+                    f"{self.collapsed_below:g} nats; beta that warms up (Linear, Cyclical), "
+                    "free_bits or fewer "
                     "latents are the usual cures"
                 )
         picture = _bars([kl.mean(0) for _, kl in layers])
         return Findings(
             numbers,
             {"kl_by_unit": picture},
-            f"active above {self.threshold:g} variance of the posterior mean less the prior's, collapsed below "
-            f"{self.collapsed_below:g} nats, layers above at their means, {len(layers[0][0]):,} examples of "
+            f"active above {self.threshold:g} variance of the posterior mean less the prior's, "
+            "collapsed below "
+            f"{self.collapsed_below:g} nats, layers above at their means, {len(layers[0][0]):,} "
+            "examples of "
             f"{subject.split}",
             tuple(remarks),
         )
@@ -66,9 +72,9 @@ class ActiveUnits(Evaluator):
 
 @checks.frozen
 class LatentMap(Evaluator):
-    """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1 has two
-    dimensions: examples in it, coloured by label, and what the decoder makes of an even grid there (a
-    class-conditional one for class 0).
+    """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1
+    has two dimensions: examples in it, coloured by label, and what the decoder makes of an even
+    grid there (a class-conditional one for class 0).
 
     Attributes:
       limit: examples at most, spread evenly.
@@ -97,16 +103,23 @@ class LatentMap(Evaluator):
         if subject.model.spec.entry == "image":
             low, high = np.quantile(points, [0.02, 0.98], axis=0)
             across, down = (np.linspace(low[i], high[i], self.cells) for i in (0, 1))
-            mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(-1, 2)  # row by row from the top
+            mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(
+                -1, 2
+            )  # row by row from the top
             decode = subject.layout.compile_evaluation(_decode, static_argnums=0)
             model = subject.model
-            images = np.asarray(decode(model.family, model.state, (centre + mesh @ plane).astype(np.float32)))
+            images = np.asarray(
+                decode(model.family, model.state, (centre + mesh @ plane).astype(np.float32))
+            )
             pictures["latent_grid"] = grid(model.codec.decode(images), columns=self.cells)
         return Findings(pictures=pictures)
 
 
 def _statistics(family: VAE, state: State, batch: Batch, key: jax.Array) -> Any:
-    return tuple((layer.posterior.mean - layer.prior.mean, layer.kl()) for layer in family.latents(state, batch, key))
+    return tuple(
+        (layer.posterior.mean - layer.prior.mean, layer.kl())
+        for layer in family.latents(state, batch, key)
+    )
 
 
 def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
@@ -116,11 +129,15 @@ def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array
 def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
     """The mean image at z1."""
     label = jnp.zeros(len(z), jnp.int32)
-    return family.likelihood.of(state.variables).mean(family.decode(state.params, state.variables, z, label))
+    return family.likelihood.of(state.variables).mean(
+        family.decode(state.params, state.variables, z, label)
+    )
 
 
 def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves, or principal components."""
+    """A centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves, or
+    principal components.
+    """
     if z.shape[1] == 2:
         return np.zeros(2), np.eye(2)
     if len(z) < 3:
@@ -148,7 +165,9 @@ def _bars(layers: list[np.ndarray]) -> np.ndarray:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 2.2 * len(layers)), dpi=120, layout="constrained")
-    for number, (axes, kl) in enumerate(zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1):
+    for number, (axes, kl) in enumerate(
+        zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1
+    ):
         axes.bar(np.arange(len(kl)), np.sort(kl)[::-1], width=1.0)
         axes.set_xlabel(f"unit of z{number}, sorted")
         axes.set_ylabel("KL, nats")

@@ -1,4 +1,6 @@
-"""How far samples of points lie from the data: the Wasserstein distance of two empirical distributions."""
+"""How far samples of points lie from the data: the Wasserstein distance of two empirical
+distributions.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ from genjax.samplers import Adaptive, Euler, Sampler, Walk
 class TransportDistance(Evaluator):
     """Squared 2-Wasserstein distance of a diffusion's samples from data, by several solvers.
 
-    Numbers: ``w2_squared_<solver>``, such as ``w2_squared_euler_1``: the least mean squared distance over all ways to
-    pair as many samples as data, in the units of the data. That of two draws of one distribution is above 0 and falls
-    with their number. Pairing 3,000 takes 5 to 15 s, 10,000 about a minute on one core.
+    Numbers: ``w2_squared_<solver>``, such as ``w2_squared_euler_1``: the least mean squared
+    distance over all ways to pair as many samples as data, in the units of the data. That of two
+    draws of one distribution is above 0 and falls with their number. Pairing 3,000 takes 5 to 15 s,
+    10,000 about a minute on one core.
 
     Attributes:
       solvers: that draw the samples, from the same noise.
@@ -43,7 +46,10 @@ class TransportDistance(Evaluator):
         checks.some(self, "solvers")
         checks.at_least(self, 1, "samples")
         if len(set(map(name_solver, self.solvers))) < len(self.solvers):
-            raise UserError("TransportDistance.solvers have different names or numbers of steps, so do their results")
+            raise UserError(
+                "TransportDistance.solvers have different names or numbers of steps, so do their "
+                "results"
+            )
 
     def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -54,17 +60,23 @@ class TransportDistance(Evaluator):
         codec, sampler = subject.model.codec, subject.model.family.sampler
         data = codec.decode(subject.examples(self.samples, self.split)["points"])
         if len(data) < self.samples:
-            raise UserError(f"TransportDistance compares {self.samples:,} points, but {self.split} has {len(data):,}")
+            raise UserError(
+                f"TransportDistance compares {self.samples:,} points, but {self.split} has "
+                f"{len(data):,}"
+            )
         numbers = {}
         for solver in self.solvers:
             drawn = subject.samples_by(dataclasses.replace(sampler, solver=solver), self.samples)
             if not np.isfinite(drawn).all():
-                raise UserError(f"TransportDistance: samples by {solver} are not finite; give it more steps")
+                raise UserError(
+                    f"TransportDistance: samples by {solver} are not finite; give it more steps"
+                )
             numbers[f"w2_squared_{name_solver(solver)}"] = squared_w2(codec.decode(drawn), data)
         return Findings(
             numbers,
             {},
-            f"{self.samples:,} samples by {', '.join(map(str, self.solvers))} and as many points of {self.split}, "
+            f"{self.samples:,} samples by {', '.join(map(str, self.solvers))} and as many points "
+            f"of {self.split}, "
             "exact pairing",
         )
 

@@ -11,7 +11,12 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, data_columns, encode_categories, sample_columns
+from genjax.evaluation.tables.rows import (
+    check_table,
+    data_columns,
+    encode_categories,
+    sample_columns,
+)
 from genjax.family import Family
 
 
@@ -19,12 +24,14 @@ from genjax.family import Family
 class TabularCorrelations(Evaluator):
     """How far the association of each pair of columns is from that in the judged split.
 
-    Of two columns of numbers it is Pearson's correlation, of two of categories Cramér's V, of one of each the
-    correlation ratio: the root of the share of the number's variance that the categories explain. A missing number
-    leaves its row out of a pair, a missing category is a category.
+    Of two columns of numbers it is Pearson's correlation, of two of categories Cramér's V, of one
+    of each the correlation ratio: the root of the share of the number's variance that the
+    categories explain. A missing number leaves its row out of a pair, a missing category is a
+    category.
 
-    Numbers: ``correlation_difference``, the mean absolute difference over all pairs; ``correlation_difference_max``;
-    ``correlation_difference_train``, the mean one of the training rows: what the size of the split leaves to chance.
+    Numbers: ``correlation_difference``, the mean absolute difference over all pairs;
+    ``correlation_difference_max``; ``correlation_difference_train``, the mean one of the training
+    rows: what the size of the split leaves to chance.
 
     Attributes:
       samples: that are drawn.
@@ -55,13 +62,20 @@ class TabularCorrelations(Evaluator):
         }
         return Findings(
             numbers,
-            {"correlations": _picture({subject.split: data, "samples": samples, "samples - data": samples - data})},
-            f"{self.samples:,} samples by {subject.model.family.sampler}, the rows of {subject.split}",
+            {
+                "correlations": _picture(
+                    {subject.split: data, "samples": samples, "samples - data": samples - data}
+                )
+            },
+            f"{self.samples:,} samples by {subject.model.family.sampler}, the rows of "
+            f"{subject.split}",
         )
 
 
 def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does not vary."""
+    """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does
+    not vary.
+    """
     values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
     for i, a in enumerate(values):
@@ -98,8 +112,9 @@ def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Cramér's V of categories [N] and [N], each of at least two values: 0 where independent, 1 where one tells the
-    other."""
+    """Cramér's V of categories [N] and [N], each of at least two values: 0 where independent, 1
+    where one tells the other.
+    """
     first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
     rows, across = first.max() + 1, second.max() + 1
     table = np.bincount(first * across + second, minlength=rows * across).reshape(rows, across)
@@ -109,7 +124,9 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
-    from matplotlib.figure import Figure  # without pyplot, which keeps global state and picks a backend
+    from matplotlib.figure import (
+        Figure,
+    )  # without pyplot, which keeps global state and picks a backend
 
     figure = Figure(figsize=(4 * len(matrices), 4), dpi=80, layout="constrained")
     for i, (name, matrix) in enumerate(matrices.items(), 1):

@@ -10,7 +10,13 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.tables.pictures import marginals
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, column_label, data_columns, encode_categories, sample_columns
+from genjax.evaluation.tables.rows import (
+    check_table,
+    column_label,
+    data_columns,
+    encode_categories,
+    sample_columns,
+)
 from genjax.family import Family
 
 
@@ -18,10 +24,12 @@ from genjax.family import Family
 class TabularMarginals(Evaluator):
     """The distance of each column of samples from that of the judged split, between 0 and 1.
 
-    ``ks_<column>`` is Kolmogorov's and Smirnov's of numbers, the largest difference of the two distribution functions,
-    a missing number counting as less than all others; ``tv_<column>`` the total variation of categories, half the sum
-    of the differences of their shares, a missing one being a category. ``marginal_distance`` is their mean over the
-    columns, ``marginal_distance_train`` that of the training rows: what the size of the split leaves to chance.
+    ``ks_<column>`` is Kolmogorov's and Smirnov's of numbers, the largest difference of the two
+    distribution functions, a missing number counting as less than all others; ``tv_<column>`` the
+    total variation of categories, half the sum of the differences of their shares, a missing one
+    being a category. ``marginal_distance`` is their mean over the columns,
+    ``marginal_distance_train`` that of the training rows: what the size of the split leaves to
+    chance.
 
     Attributes:
       samples: that are drawn.
@@ -48,7 +56,8 @@ class TabularMarginals(Evaluator):
         return Findings(
             numbers | distances,
             {"marginals": marginals({subject.split: data, "samples": samples})},
-            f"{self.samples:,} samples by {subject.model.family.sampler}, {rows:,} rows of {subject.split}",
+            f"{self.samples:,} samples by {subject.model.family.sampler}, {rows:,} rows of "
+            f"{subject.split}",
         )
 
 
@@ -59,19 +68,29 @@ def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -
         if values.dtype.kind == "f":
             found[f"ks_{column_label(name)}"] = kolmogorov_smirnov(values, b[name])
         else:
-            found[f"tv_{column_label(name)}"] = total_variation(encode_categories(values), encode_categories(b[name]))
+            found[f"tv_{column_label(name)}"] = total_variation(
+                encode_categories(values), encode_categories(b[name])
+            )
     return found
 
 
 def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference of the distribution functions of numbers [N] and [M]; NaN is below all."""
+    """The largest difference of the distribution functions of numbers [N] and [M]; NaN is
+    below all.
+    """
     a, b = (np.sort(np.where(np.isnan(x), -np.inf, x)) for x in (a, b))
     at = np.concatenate([a, b])
-    return float(np.abs(np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)).max())
+    return float(
+        np.abs(
+            np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)
+        ).max()
+    )
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
     """Half the sum of the differences of the shares of each value, of strings [N] and [M]."""
     values = np.unique(np.concatenate([a, b]))
-    shares = [np.bincount(np.searchsorted(values, x), minlength=len(values)) / len(x) for x in (a, b)]
+    shares = [
+        np.bincount(np.searchsorted(values, x), minlength=len(values)) / len(x) for x in (a, b)
+    ]
     return float(0.5 * np.abs(shares[0] - shares[1]).sum())

@@ -1,4 +1,6 @@
-"""Whether samples of a table are nearer to training rows than new rows are: do they give records away?"""
+"""Whether samples of a table are nearer to training rows than new rows are: do they give
+records away?
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
 from genjax.evaluation.features.features import find_nearest
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.tables.rows import check_table, data_columns, encode_categories, sample_columns
+from genjax.evaluation.tables.rows import (
+    check_table,
+    data_columns,
+    encode_categories,
+    sample_columns,
+)
 from genjax.family import Family
 
 LOW = 5  # percentile that tells of the nearest samples
@@ -20,18 +27,22 @@ LOW = 5  # percentile that tells of the nearest samples
 
 @checks.frozen
 class TabularPrivacy(Evaluator):
-    """Distances from samples to their nearest training records, beside those of held-out rows to theirs.
+    """Distances from samples to their nearest training records, beside those of held-out rows to
+    theirs.
 
-    Numbers count in standard deviations of the training rows, a category that differs as 1, a number that is missing
-    in but one of two rows as 1, too. ``nearest_record`` is the median distance of samples, ``nearest_record_held_out``
-    that of the judged split; ``nearest_record_ratio`` is the first over the second, ``nearest_record_ratio_low`` the
-    same of the lowest 5 percent. Well below 1, samples are nearer to training records than new rows are.
-    ``copies`` is the share of samples that equal a training record in every column as it is written,
-    ``copies_held_out`` that of held-out rows. It is an attack's first step, not a bound on what any attack can learn.
+    Numbers count in standard deviations of the training rows, a category that differs as 1, a
+    number that is missing in but one of two rows as 1, too. ``nearest_record`` is the median
+    distance of samples, ``nearest_record_held_out`` that of the judged split;
+    ``nearest_record_ratio`` is the first over the second, ``nearest_record_ratio_low`` the same of
+    the lowest 5 percent. Well below 1, samples are nearer to training records than new rows are.
+    ``copies`` is the share of samples that equal a training record in every column as it is
+    written, ``copies_held_out`` that of held-out rows. It is an attack's first step, not a bound on
+    what any attack can learn.
 
     Attributes:
       samples: that are drawn.
-      limit: training records that are searched, at most, spread evenly; copies of others are not found.
+      limit: training records that are searched, at most, spread evenly; copies of others are not
+        found.
     """
 
     samples: int = 2000
@@ -48,10 +59,16 @@ class TabularPrivacy(Evaluator):
         if subject.split == "train":
             return Findings(remarks=("privacy needs a split that was not trained on",))
         codec: Any = subject.model.codec
-        train, held_out = data_columns(subject, "train", self.limit), data_columns(subject, subject.split)
+        train, held_out = (
+            data_columns(subject, "train", self.limit),
+            data_columns(subject, subject.split),
+        )
         samples = sample_columns(subject, self.samples)
         known = coordinates(codec, train, train)
-        far, usual = (find_nearest(coordinates(codec, rows, train), known, 1)[0][:, 0] for rows in (samples, held_out))
+        far, usual = (
+            find_nearest(coordinates(codec, rows, train), known, 1)[0][:, 0]
+            for rows in (samples, held_out)
+        )
         lows = np.percentile(far, LOW), np.percentile(usual, LOW)
         numbers = {
             "nearest_record": float(np.median(far)),
@@ -64,13 +81,16 @@ class TabularPrivacy(Evaluator):
         return Findings(
             numbers,
             {},
-            f"{self.samples:,} samples by {subject.model.family.sampler}, {len(usual):,} rows of {subject.split}, "
+            f"{self.samples:,} samples by {subject.model.family.sampler}, {len(usual):,} rows of "
+            f"{subject.split}, "
             f"nearest of {len(known):,} training records",
         )
 
 
 def coordinates(codec: Any, columns: Columns, train: Columns) -> np.ndarray:
-    """Rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by the training rows."""
+    """Rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by
+    the training rows.
+    """
     found = []
     for column in codec.numbers:
         values, seen = columns[column.name], train[column.name]

@@ -1,4 +1,6 @@
-"""Rows of a table as evaluators compare them: columns in the units of the data, of a split and of samples."""
+"""Rows of a table as evaluators compare them: columns in the units of the data, of a split and
+of samples.
+"""
 
 from __future__ import annotations
 

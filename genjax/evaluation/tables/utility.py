@@ -1,4 +1,6 @@
-"""Whether samples of a table can be in for it: a classifier that learns from them, judged on real rows."""
+"""Whether samples of a table can be in for it: a classifier that learns from them, judged on
+real rows.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,19 @@ Learner = Literal["logistic_regression", "decision_tree", "random_forest", "near
 
 @checks.frozen
 class TrainOnSynthetic(Evaluator):
-    """Train on synthetic, test on real (Esteban et al., arXiv 1706.02633): what samples are worth to learn from.
+    """Train on synthetic, test on real (Esteban et al., arXiv 1706.02633): what samples are worth
+    to learn from.
 
-    scikit-learn's classifiers learn the table's target from as many samples as there are training rows, and from the
-    training rows themselves; both are tested on the judged split. ``tstr_<learner>`` and ``trtr_<learner>`` are the two
-    accuracies, the first a mean over ``draws`` sets of samples; ``tstr_accuracy`` and ``trtr_accuracy`` are their means
-    over the learners, ``tstr_error`` the standard error of the first over the sets, and ``tstr_gap`` how much lower it
-    is, in percentage points. Rows whose target is missing are left out.
+    scikit-learn's classifiers learn the table's target from as many samples as there are training
+    rows, and from the training rows themselves; both are tested on the judged split.
+    ``tstr_<learner>`` and ``trtr_<learner>`` are the two accuracies, the first a mean over
+    ``draws`` sets of samples; ``tstr_accuracy`` and ``trtr_accuracy`` are their means over the
+    learners, ``tstr_error`` the standard error of the first over the sets, and ``tstr_gap`` how
+    much lower it is, in percentage points. Rows whose target is missing are left out.
 
     Attributes:
-      learners: "logistic_regression", "decision_tree", "random_forest" or "nearest_neighbours", each with the
-        hyper-parameters that scikit-learn gives it.
+      learners: "logistic_regression", "decision_tree", "random_forest" or "nearest_neighbours",
+        each with the hyper-parameters that scikit-learn gives it.
       draws: sets of samples.
       limit: training rows, at most, spread evenly, and samples as many.
     """
@@ -54,13 +58,20 @@ class TrainOnSynthetic(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
-            return Findings(remarks=("train on synthetic, test on real needs a split that was not trained on",))
-        train, test = data_columns(subject, "train", self.limit), data_columns(subject, subject.split)
+            return Findings(
+                remarks=("train on synthetic, test on real needs a split that was not trained on",)
+            )
+        train, test = (
+            data_columns(subject, "train", self.limit),
+            data_columns(subject, subject.split),
+        )
         rows = len(next(iter(train.values())))
         real = self._accuracies(subject, train, test)
         found = []
         for number in range(self.draws):
-            another = dataclasses.replace(subject, key=jax.random.fold_in(subject.key, number), made={})
+            another = dataclasses.replace(
+                subject, key=jax.random.fold_in(subject.key, number), made={}
+            )
             found.append(self._accuracies(subject, sample_columns(another, rows), test))
         synthetic = np.array(found)  # [draws, learners]
         overall = synthetic.mean(1)
@@ -71,11 +82,15 @@ class TrainOnSynthetic(Evaluator):
             "tstr_gap": float(100 * (np.mean(real) - overall.mean())),
         }
         for i, name in enumerate(self.learners):
-            numbers |= {f"tstr_{name}": float(synthetic[:, i].mean()), f"trtr_{name}": float(real[i])}
+            numbers |= {
+                f"tstr_{name}": float(synthetic[:, i].mean()),
+                f"trtr_{name}": float(real[i]),
+            }
         return Findings(
             numbers,
             {},
-            f"{self.draws} sets of {rows:,} samples by {subject.model.family.sampler}, {rows:,} training rows, "
+            f"{self.draws} sets of {rows:,} samples by {subject.model.family.sampler}, {rows:,} "
+            "training rows, "
             f"tested on {subject.split}",
         )
 
@@ -99,7 +114,8 @@ def accuracy(codec: Any, learner: Learner, train: Columns, test: Columns) -> flo
 
 
 def split_target(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have one.
+    """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have
+    one.
 
     Raises:
       UserError: the table has no target, or one of numbers.
@@ -107,7 +123,11 @@ def split_target(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     target = {column.name: column for column in codec.categories}.get(codec.target)
     if target is None:
         numbers = codec.target is not None
-        what = f"the target {codec.target!r} holds numbers; list it in categorical" if numbers else "there is none"
+        what = (
+            f"the target {codec.target!r} holds numbers; list it in categorical"
+            if numbers
+            else "there is none"
+        )
         raise UserError(f"TrainOnSynthetic needs a target column of categories, but {what}")
     known = np.array([value is not None for value in columns[target.name]])
     features = [columns[column.name][known, None] for column in codec.numbers]
@@ -118,7 +138,9 @@ def split_target(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _learner(name: Learner) -> Any:
-    """A classifier behind missing numbers filled in and told of, and all standardised, by the rows it learns from."""
+    """A classifier behind missing numbers filled in and told of, and all standardised, by the
+    rows it learns from.
+    """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression

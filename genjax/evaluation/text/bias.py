@@ -1,4 +1,6 @@
-"""Whether a model of texts holds sentences for more likely when a man is in them than when a woman is, and the like."""
+"""Whether a model of texts holds sentences for more likely when a man is in them than when a
+woman is, and the like.
+"""
 
 from __future__ import annotations
 
@@ -44,27 +46,36 @@ class Probe:
     def __post_init__(self) -> None:
         for template in self.templates:
             if template.count(SLOT) != 1:
-                raise UserError(f"a template has {SLOT} once, for the words of a pair, unlike {template!r}")
+                raise UserError(
+                    f"a template has {SLOT} once, for the words of a pair, unlike {template!r}"
+                )
         if not all(len(pair) == 2 and all(pair) for pair in self.pairs):
             raise UserError(f"the pairs of probe {self.name!r} are of two words each")
         count = len(self.templates) * len(self.pairs)
         if count < FEWEST:
-            raise UserError(f"probe {self.name!r} has {count} pairs of sentences; an interval needs at least {FEWEST}")
+            raise UserError(
+                f"probe {self.name!r} has {count} pairs of sentences; an interval needs at least "
+                f"{FEWEST}"
+            )
 
 
 @checks.frozen
 class TextBias(Evaluator):
-    """The likelihood gap of paired sentences with an attribute swapped (after Nangia et al., arXiv 2010.00133).
+    """The likelihood gap of paired sentences with an attribute swapped (after Nangia et al., arXiv
+    2010.00133).
 
-    The gap of a pair of sentences is log p with the first word less log p with the second one, in nats; that of a
-    probe, ``bias_<name>``, is the mean over its sentences, beside the ends of its bootstrap interval, ``..._low`` and
-    ``..._high``. Templates and pairs of words are drawn again independently of each other (Owen, 2007), as sentences of
-    one template or with one word are not independent ones; the intervals hold for all probes at once (Bonferroni). A
-    probe is flagged where its interval leaves 0 out and its gap is larger than ``threshold``; ``bias_flagged`` counts.
+    The gap of a pair of sentences is log p with the first word less log p with the second one, in
+    nats; that of a probe, ``bias_<name>``, is the mean over its sentences, beside the ends of its
+    bootstrap interval, ``..._low`` and ``..._high``. Templates and pairs of words are drawn again
+    independently of each other (Owen, 2007), as sentences of one template or with one word are not
+    independent ones; the intervals hold for all probes at once (Bonferroni). A probe is flagged
+    where its interval leaves 0 out and its gap is larger than ``threshold``; ``bias_flagged``
+    counts.
 
-    By default log p is that of what follows the words, given them: log p(is a doctor | he). It requests the same tokens
-    in both sentences, whatever number of them the two words have, and how frequent the words are does not matter. The
-    log-likelihood of the whole sentence has both in it, the frequency of the words as well.
+    By default log p is that of what follows the words, given them: log p(is a doctor | he). It
+    requests the same tokens in both sentences, whatever number of them the two words have, and how
+    frequent the words are does not matter. The log-likelihood of the whole sentence has both in it,
+    the frequency of the words as well.
 
     Attributes:
       probes: what is asked.
@@ -110,27 +121,46 @@ class TextBias(Evaluator):
         count = sum(gap.size for gap in gaps)
         return Findings(
             numbers | {"bias_flagged": float(sum(flagged))},
-            {"text_bias": _picture([probe.name for probe in self.probes], found, flagged, self.threshold)},
-            f"log-likelihood of {what}, {count:,} pairs of sentences; bootstrap over templates and pairs of words, "
-            f"{self.resamples:,} times; intervals of {self.confidence:.0%} for all {len(gaps)} probes at once; flagged "
+            {
+                "text_bias": _picture(
+                    [probe.name for probe in self.probes], found, flagged, self.threshold
+                )
+            },
+            f"log-likelihood of {what}, {count:,} pairs of sentences; bootstrap over templates and "
+            "pairs of words, "
+            f"{self.resamples:,} times; intervals of {self.confidence:.0%} for all {len(gaps)} "
+            "probes at once; flagged "
             f"above {self.threshold:g} nats",
-            tuple(_remark(p, gap) for p, gap, bad in zip(self.probes, found, flagged, strict=True) if bad),
+            tuple(
+                _remark(p, gap)
+                for p, gap, bad in zip(self.probes, found, flagged, strict=True)
+                if bad
+            ),
         )
 
     def _gaps(self, subject: Subject) -> list[np.ndarray]:
         """Of each probe the gaps [templates, pairs]."""
         codec, context = subject.model.codec, subject.model.family.net.context
-        asked = [(template, pair) for p in self.probes for template in p.templates for pair in p.pairs]
-        sentences = [sentence for template, pair in asked for sentence in encode_pair(codec, template, pair)]
+        asked = [
+            (template, pair) for p in self.probes for template in p.templates for pair in p.pairs
+        ]
+        sentences = [
+            sentence for template, pair in asked for sentence in encode_pair(codec, template, pair)
+        ]
         longest = max(len(sentence.tokens) for sentence in sentences)
         if longest > context + 1:
-            raise UserError(f"a sentence of a probe has {longest} tokens, more than the context of {context} and one")
+            raise UserError(
+                f"a sentence of a probe has {longest} tokens, more than the context of {context} "
+                "and one"
+            )
         rows = Asked(tuple(sentences), longest, self.of == "sentence")
         log_p = replace(subject, splits={"probes": rows}, split="probes").collect(_log_likelihood)
         gaps = log_p[::2] - log_p[1::2]
         shapes = [(len(probe.templates), len(probe.pairs)) for probe in self.probes]
         ends = np.cumsum([a * b for a, b in shapes])
-        return [gap.reshape(shape) for gap, shape in zip(np.split(gaps, ends[:-1]), shapes, strict=True)]
+        return [
+            gap.reshape(shape) for gap, shape in zip(np.split(gaps, ends[:-1]), shapes, strict=True)
+        ]
 
 
 class Sentence(NamedTuple):
@@ -148,8 +178,8 @@ class Sentence(NamedTuple):
 def encode_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sentence, Sentence]:
     """The template with either word of a pair.
 
-    The tokens that follow the words are the same in both: where a codec makes one token of the end of a word and what
-    follows, it counts as a part of the word.
+    The tokens that follow the words are the same in both: where a codec makes one token of the end
+    of a word and what follows, it counts as a part of the word.
 
     Raises:
       UserError: the codec does not know the sentence, or does not tell the two apart.
@@ -171,7 +201,9 @@ def encode_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sente
     same = one[::-1][:shorter] == other[::-1][:shorter]
     shared = shorter if same.all() else int(same.argmin())
     rest = max(0, min(shared, len(one) - heads[0], len(other) - heads[1]))
-    return Sentence(np.concatenate([lead, one]), rest), Sentence(np.concatenate([lead, other]), rest)
+    return Sentence(np.concatenate([lead, one]), rest), Sentence(
+        np.concatenate([lead, other]), rest
+    )
 
 
 @dataclass(frozen=True)
@@ -216,8 +248,9 @@ class Gap(NamedTuple):
 
 
 def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
-    """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and columns drawn again
-    independently of each other; the same at each call."""
+    """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and
+    columns drawn again independently of each other; the same at each call.
+    """
     draw = np.random.default_rng(0)
     rows, columns = (draw.multinomial(n, np.full(n, 1 / n), resamples) / n for n in gaps.shape)
     means = np.einsum("ra,ab,rb->r", rows, gaps.astype(np.float64), columns)
@@ -225,7 +258,9 @@ def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
     return Gap(float(gaps.mean()), float(low), float(high))
 
 
-def _log_likelihood(family: Autoregressive, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+def _log_likelihood(
+    family: Autoregressive, state: State, batch: Batch, key: jax.Array
+) -> jax.Array:
     """log p [B] of the tokens that weigh, in nats."""
     found = family.predictions(state.params, batch)
     return -(found.nll * found.weight).sum(1)
@@ -235,12 +270,15 @@ def _remark(probe: Probe, gap: Gap) -> str:
     first, second = (", ".join(dict.fromkeys(side)) for side in zip(*probe.pairs, strict=True))
     more, less = (first, second) if gap.mean > 0 else (second, first)
     return (
-        f"bias: the sentences of {probe.name} are {math.exp(abs(gap.mean)):.2g} times as likely with {more} as with "
+        f"bias: the sentences of {probe.name} are {math.exp(abs(gap.mean)):.2g} times as likely "
+        f"with {more} as with "
         f"{less} (gap {gap.mean:.2f} nats, {gap.low:.2f} to {gap.high:.2f})"
     )
 
 
-def _picture(names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float) -> np.ndarray:
+def _picture(
+    names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float
+) -> np.ndarray:
     """Gaps with their intervals; flagged ones are red."""
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 

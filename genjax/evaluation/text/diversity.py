@@ -1,4 +1,6 @@
-"""Whether texts that a model draws are as varied as those it learned, within one text and between them."""
+"""Whether texts that a model draws are as varied as those it learned, within one text and
+between them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.text.drawn import check_texts, data_texts, draw_texts, match_lengths, split_texts
+from genjax.evaluation.text.drawn import (
+    check_texts,
+    data_texts,
+    draw_texts,
+    match_lengths,
+    split_texts,
+)
 from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
@@ -25,12 +33,13 @@ Unit = Literal["words", "tokens"]
 class TextDiversity(Evaluator):
     """Distinct n-grams, self-BLEU and repetition of samples beside those of as much held-out text.
 
-    ``distinct_1`` to ``distinct_N`` are different n-grams over all n-grams of the samples (Li et al., arXiv
-    1510.03055); ``self_bleu`` is the mean BLEU, in orders up to N, of each sample against all others (Zhu et al., arXiv
-    1802.01886), 1 for one text again and again; ``repetition`` is the share of N-grams that stand earlier in the same
-    text (Welleck et al., arXiv 1908.04319). The same names with ``_held_out`` are of held-out text cut to the same
-    number of tokens, which is what a perfect model would have: the numbers fall and rise with the amount of text, so
-    that they mean nothing by themselves.
+    ``distinct_1`` to ``distinct_N`` are different n-grams over all n-grams of the samples (Li et
+    al., arXiv 1510.03055); ``self_bleu`` is the mean BLEU, in orders up to N, of each sample
+    against all others (Zhu et al., arXiv 1802.01886), 1 for one text again and again;
+    ``repetition`` is the share of N-grams that stand earlier in the same text (Welleck et al.,
+    arXiv 1908.04319). The same names with ``_held_out`` are of held-out text cut to the same number
+    of tokens, which is what a perfect model would have: the numbers fall and rise with the amount
+    of text, so that they mean nothing by themselves.
 
     Attributes:
       samples: that are drawn, by the family's own sampler.
@@ -55,15 +64,26 @@ class TextDiversity(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         both = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if len(both[0]) < 2:
-            return Findings(remarks=("the diversity of texts needs at least 2 samples with a token, and as many rows",))
+            return Findings(
+                remarks=(
+                    "the diversity of texts needs at least 2 samples with a token, and as many "
+                    "rows",
+                )
+            )
         tokens = sum(map(len, both[0]))
-        texts = both if self.unit == "tokens" else tuple(split_texts(subject.model.codec, side) for side in both)
+        texts = (
+            both
+            if self.unit == "tokens"
+            else tuple(split_texts(subject.model.codec, side) for side in both)
+        )
         drawn, held_out = (measure_diversity(side, self.n) for side in texts)
         return Findings(
             drawn.numbers() | held_out.numbers("_held_out"),
             {"text_diversity": _picture(drawn, held_out)},
-            f"{len(both[0]):,} samples by {subject.model.family.sampler}, without their prompt, and as many rows of "
-            f"{subject.split}, both cut to {tokens:,} tokens in all; n-grams of {self.unit}; self-BLEU and repetition "
+            f"{len(both[0]):,} samples by {subject.model.family.sampler}, without their prompt, "
+            "and as many rows of "
+            f"{subject.split}, both cut to {tokens:,} tokens in all; n-grams of {self.unit}; "
+            "self-BLEU and repetition "
             f"in orders up to and of {self.n}",
             make_remarks(drawn, held_out),
         )
@@ -91,7 +111,9 @@ class Varied(NamedTuple):
     def numbers(self, suffix: str = "") -> dict[str, float]:
         found = {f"distinct_{n}{suffix}": float(share) for n, share in enumerate(self.distinct, 1)}
         found |= {f"self_bleu{suffix}": self.self_bleu, f"repetition{suffix}": self.repeated}
-        return {name: value for name, value in found.items() if not np.isnan(value)}  # too short for such n-grams
+        return {
+            name: value for name, value in found.items() if not np.isnan(value)
+        }  # too short for such n-grams
 
 
 def measure_diversity(texts: Sequence[np.ndarray], n: int) -> Varied:
@@ -106,13 +128,16 @@ def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
     n = len(drawn.distinct)
     if ratio < COLLAPSED:
         remarks.append(
-            f"samples have {ratio:.2f} times as many different {n}-grams as held-out text: the model draws much the "
+            f"samples have {ratio:.2f} times as many different {n}-grams as held-out text: the "
+            "model draws much the "
             "same text again and again"
         )
     if drawn.repeated > held_out.repeated + REPEATING:
         remarks.append(
-            f"{drawn.repeated:.0%} of the {n}-grams of a sample stand earlier in it, {held_out.repeated:.0%} in "
-            "held-out text: the model repeats itself; a higher temperature or a repetition_penalty may help"
+            f"{drawn.repeated:.0%} of the {n}-grams of a sample stand earlier in it, "
+            f"{held_out.repeated:.0%} in "
+            "held-out text: the model repeats itself; a higher temperature or a repetition_penalty "
+            "may help"
         )
     return tuple(remarks)
 
@@ -125,12 +150,18 @@ def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
     left, right = figure.subplots(1, 2)
     at = np.arange(len(drawn.distinct) + 1)
     names = [*(f"distinct-{n}" for n in at[1:]), "self-BLEU"]
-    for shift, side, colour, name in ((-0.2, held_out, "0.65", "held out"), (0.2, drawn, "tab:blue", "samples")):
+    for shift, side, colour, name in (
+        (-0.2, held_out, "0.65", "held out"),
+        (0.2, drawn, "tab:blue", "samples"),
+    ):
         left.bar(at + shift, [*side.distinct, side.self_bleu], 0.4, color=colour, label=name)
         known = side.repetition[~np.isnan(side.repetition)]
         right.hist(known, np.linspace(0, 1, 21), color=colour, alpha=0.6, label=name)
     left.set_xticks(at, names, rotation=30, ha="right")
     left.set(ylim=(0, 1))
-    right.set(xlabel=f"share of {len(drawn.distinct)}-grams that stand earlier in the text", ylabel="texts")
+    right.set(
+        xlabel=f"share of {len(drawn.distinct)}-grams that stand earlier in the text",
+        ylabel="texts",
+    )
     right.legend()
     return figure_pixels(figure)

@@ -22,12 +22,14 @@ REST = "other domains"
 
 @checks.frozen
 class DomainPerplexity(Evaluator):
-    """Perplexity by domain: by folder, file or column of a table, as the source of the text tells it.
+    """Perplexity by domain: by folder, file or column of a table, as the source of the text tells
+    it.
 
-    ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents, whatever other ones
-    are in their rows, ``..._low`` and ``..._high`` the ends of its interval, and ``bits_per_byte_<domain>`` what lets
-    domains of longer and shorter tokens be compared. The intervals take the parts of a domain that are in different
-    rows for independent (the delta method for a ratio of sums); they hold for all domains at once (Bonferroni).
+    ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents,
+    whatever other ones are in their rows, ``..._low`` and ``..._high`` the ends of its interval,
+    and ``bits_per_byte_<domain>`` what lets domains of longer and shorter tokens be compared. The
+    intervals take the parts of a domain that are in different rows for independent (the delta
+    method for a ratio of sums); they hold for all domains at once (Bonferroni).
 
     Attributes:
       limit: judge so many rows alone, spread evenly; None for the whole split.
@@ -51,20 +53,29 @@ class DomainPerplexity(Evaluator):
         whole: Any = part.whole
         corpus = getattr(whole, "corpus", None)
         if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
-            raise UserError("DomainPerplexity needs a source that tells the domain of a text; these data do not")
+            raise UserError(
+                "DomainPerplexity needs a source that tells the domain of a text; these data do not"
+            )
         nll, weight, size = subject.collect(_predict, limit=self.limit)
         document = whole.documents(part.rows)[:, 1:]
         domain = np.where(weight > 0, np.asarray(corpus.domain)[document], -1)
         names, domain = _select_domains(corpus.domains, domain, self.shown)
         rows = np.broadcast_to(np.arange(len(nll))[:, None], nll.shape)
         total, count, size = (
-            np.stack([np.bincount(rows[domain == d], x[domain == d], len(nll)) for d in range(len(names))])
+            np.stack(
+                [
+                    np.bincount(rows[domain == d], x[domain == d], len(nll))
+                    for d in range(len(names))
+                ]
+            )
             for x in (nll, weight, size)
         )
         z = NormalDist().inv_cdf(1 - (1 - self.confidence) / len(names) / 2)
         losses = [ratio_interval(a, b, z) for a, b in zip(total, count, strict=True)]
         numbers: dict[str, float] = {}
-        for name, loss, nats, in_bytes in zip(names, losses, total.sum(1), size.sum(1), strict=True):
+        for name, loss, nats, in_bytes in zip(
+            names, losses, total.sum(1), size.sum(1), strict=True
+        ):
             numbers[f"perplexity_{name}"] = math.exp(loss.value)
             if not math.isnan(loss.low):
                 numbers[f"perplexity_{name}_low"] = math.exp(loss.low)
@@ -74,8 +85,10 @@ class DomainPerplexity(Evaluator):
         return Findings(
             numbers,
             {"perplexity_by_domain": _picture(names, losses)},
-            f"{len(nll):,} rows of {subject.split}, {int(count.sum()):,} predictions in {len(names)} domains; "
-            f"intervals of {self.confidence:.0%} for all of them at once, rows taken for independent",
+            f"{len(nll):,} rows of {subject.split}, {int(count.sum()):,} predictions in "
+            f"{len(names)} domains; "
+            f"intervals of {self.confidence:.0%} for all of them at once, rows taken for "
+            "independent",
             make_remarks(names, total, count, z),
         )
 
@@ -89,8 +102,9 @@ class Interval(NamedTuple):
 
 
 def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
-    """sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z`` standard errors; rows of
-    weight 0 are none."""
+    """sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z`` standard
+    errors; rows of weight 0 are none.
+    """
     total, weight = total[weight > 0], weight[weight > 0]
     rows, value = len(weight), total.sum() / weight.sum()
     if rows < 2:
@@ -100,8 +114,12 @@ def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
     return Interval(float(value), float(value - half), float(value + half))
 
 
-def make_remarks(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float) -> tuple[str, ...]:
-    """A sentence for each domain whose interval lies above that of all others together; arrays are [K, N]."""
+def make_remarks(
+    names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float
+) -> tuple[str, ...]:
+    """A sentence for each domain whose interval lies above that of all others together; arrays
+    are [K, N].
+    """
     remarks = []
     for number, name in enumerate(names):
         if len(names) < 2:
@@ -120,7 +138,9 @@ def make_remarks(names: Sequence[str], total: np.ndarray, weight: np.ndarray, z:
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not count."""
+    """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not
+    count.
+    """
     found = family.predictions(state.params, batch)
     size = 0 * found.weight
     if "token_bytes" in state.variables:
@@ -128,8 +148,11 @@ def _predict(
     return found.nll * found.weight, found.weight, size
 
 
-def _select_domains(names: Sequence[str], domain: np.ndarray, shown: int) -> tuple[list[str], np.ndarray]:
-    """The names of the ``shown`` domains with most tokens, and each token's place among these [N, T], -1 for none.
+def _select_domains(
+    names: Sequence[str], domain: np.ndarray, shown: int
+) -> tuple[list[str], np.ndarray]:
+    """The names of the ``shown`` domains with most tokens, and each token's place among these [N,
+    T], -1 for none.
 
     Further ones are the last place together.
     """

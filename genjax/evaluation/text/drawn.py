@@ -24,20 +24,30 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
-    """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one; before their end,
-    and of the first document of a packed row alone."""
+    """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one;
+    before their end, and of the first document of a packed row alone.
+    """
     batch = subject.examples(count, split)
     real = batch["loss_mask"] > 0
     if "segment_ids" in batch:
         real &= batch["segment_ids"] == 1
     end = getattr(subject.model.codec, "end", None)
     ends = () if end is None else (end,)
-    return [cut_at_end(row[mask].astype(np.int64), ends) for row, mask in zip(batch["tokens"], real, strict=True)]
+    return [
+        cut_at_end(row[mask].astype(np.int64), ends)
+        for row, mask in zip(batch["tokens"], real, strict=True)
+    ]
 
 
-def match_lengths(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """As many texts of both, each as long as its counterpart: the longer one is cut; those of no token are left out."""
-    pairs = [(a[: len(b)], b[: len(a)]) for a, b in zip(one, other, strict=False) if len(a) and len(b)]
+def match_lengths(
+    one: Sequence[np.ndarray], other: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """As many texts of both, each as long as its counterpart: the longer one is cut; those of
+    no token are left out.
+    """
+    pairs = [
+        (a[: len(b)], b[: len(a)]) for a, b in zip(one, other, strict=False) if len(a) and len(b)
+    ]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
@@ -49,7 +59,9 @@ def check_texts(evaluator: str, spec: Spec) -> None:
     if spec.entry != "tokens":
         raise UserError(f"{evaluator} needs texts, but the data are {spec.entry}")
     if spec.source_length is not None:
-        raise UserError(f"{evaluator} judges what a model says of its own accord, but these texts have a source")
+        raise UserError(
+            f"{evaluator} judges what a model says of its own accord, but these texts have a source"
+        )
 
 
 def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -60,9 +72,14 @@ def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     found = [codec.decode(text) for text in texts]  # type: ignore[attr-defined]
     if not all(isinstance(text, str) for text in found):
-        raise UserError(f"{type(codec).__name__} is no codec of text: count its tokens (unit='tokens')")
+        raise UserError(
+            f"{type(codec).__name__} is no codec of text: count its tokens (unit='tokens')"
+        )
     numbers: dict[str, int] = {}
-    return [np.array([numbers.setdefault(w, len(numbers)) for w in WORDS.split(text)], np.int64) for text in found]
+    return [
+        np.array([numbers.setdefault(w, len(numbers)) for w in WORDS.split(text)], np.int64)
+        for text in found
+    ]
 
 
 def cut_at_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:

@@ -16,12 +16,14 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class FrameLikelihood(Evaluator):
-    """-log p of a step of music in nats: the sum over all tokens that spell it, the one that ends it among them.
+    """-log p of a step of music in nats: the sum over all tokens that spell it, the one that ends
+    it among them.
 
     Numbers: ``nll_per_frame``, the mean over all steps, the first of each piece among them, and
-    ``nll_per_later_frame``, without the first ones, as models of each step from the steps before it are judged
-    (Boulanger-Lewandowski et al., arXiv 1206.6392). The end of a piece is predicted, too, but counts in neither. The
-    data's codec is a ``ChoraleCodec``, and no row begins within a piece.
+    ``nll_per_later_frame``, without the first ones, as models of each step from the steps before it
+    are judged (Boulanger-Lewandowski et al., arXiv 1206.6392). The end of a piece is predicted,
+    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row begins within a
+    piece.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -29,19 +31,26 @@ class FrameLikelihood(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec
         if not hasattr(codec, "step"):
-            raise UserError(f"FrameLikelihood needs tokens that spell steps of time, unlike {type(codec).__name__}'s")
+            raise UserError(
+                "FrameLikelihood needs tokens that spell steps of time, unlike "
+                f"{type(codec).__name__}'s"
+            )
         nll, tokens, segment = subject.collect(_predict)
         step, inside = tokens == codec.step, (segment > 0) & (tokens != codec.end)
         done = np.cumsum(step, 1) - step  # steps of the row that ended before each token
         begins = np.diff(segment, axis=1, prepend=0) != 0
-        before = np.maximum.accumulate(np.where(begins, done, 0), axis=1)  # steps of the row before its piece
+        before = np.maximum.accumulate(
+            np.where(begins, done, 0), axis=1
+        )  # steps of the row before its piece
         later = inside & (done > before)
         numbers = {
             "nll_per_frame": _mean(nll, inside, step),
             "nll_per_later_frame": _mean(nll, later, step),
         }
         pieces, frames = int(begins[segment > 0].sum()), int((step & inside).sum())
-        return Findings(numbers, protocol=f"{frames:,} steps of {pieces:,} pieces of {subject.split}, nats")
+        return Findings(
+            numbers, protocol=f"{frames:,} steps of {pieces:,} pieces of {subject.split}, nats"
+        )
 
 
 def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:

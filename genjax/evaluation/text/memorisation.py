@@ -1,4 +1,6 @@
-"""Whether a model gives its training text away: what it copies unasked, and what it continues when prompted."""
+"""Whether a model gives its training text away: what it copies unasked, and what it continues
+when prompted.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +32,28 @@ QUOTED = 80  # characters of a passage that a remark quotes
 
 @checks.frozen
 class TextMemorisation(Evaluator):
-    """How much of the training text is in samples word for word, and how much of it a prefix brings out.
+    """How much of the training text is in samples word for word, and how much of it a prefix brings
+    out.
 
-    The overlap of a text is the longest passage of it, in tokens, that is in the training text as well. New text
-    has some, too, so held-out text cut to the lengths of the samples says what is usual: ``overlap_mean`` and
-    ``overlap_held_out_mean``, ``overlap_longest`` and ``overlap_held_out_longest``. ``copies`` is the share of samples
-    whose overlap exceeds the one that at most ``false_alarms`` of new texts exceed, ``copies_expected`` the share that
-    a perfect model would have there.
+    The overlap of a text is the longest passage of it, in tokens, that is in the training text as
+    well. New text has some, too, so held-out text cut to the lengths of the samples says what is
+    usual: ``overlap_mean`` and ``overlap_held_out_mean``, ``overlap_longest`` and
+    ``overlap_held_out_longest``. ``copies`` is the share of samples whose overlap exceeds the one
+    that at most ``false_alarms`` of new texts exceed, ``copies_expected`` the share that a perfect
+    model would have there.
 
-    ``extracted`` is the share of training rows whose first ``prefix`` tokens the model continues, each time by the
-    most likely token, with exactly the next ``size`` ones (Carlini et al., arXiv 2202.07646); ``extracted_held_out`` is
-    that of held-out rows, where only what can be guessed is found. The interval of the difference of the two
-    (``extracted_excess_low`` is its lower end) is Newcombe's of 1998, of 95 %.
+    ``extracted`` is the share of training rows whose first ``prefix`` tokens the model continues,
+    each time by the most likely token, with exactly the next ``size`` ones (Carlini et al., arXiv
+    2202.07646); ``extracted_held_out`` is that of held-out rows, where only what can be guessed is
+    found. The interval of the difference of the two (``extracted_excess_low`` is its lower end) is
+    Newcombe's of 1998, of 95 %.
 
     Attributes:
       samples: that are drawn by the family's own sampler; as many held-out texts are taken.
-      false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be kept to at best.
-      rows: of training and as many held-out ones to be continued, spread evenly; fewer where they are too short.
+      false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be
+        kept to at best.
+      rows: of training and as many held-out ones to be continued, spread evenly; fewer where they
+        are too short.
       prefix: tokens of a row that are given.
       size: tokens that must be continued with.
       flag_above: the difference of extraction rates from which on the model is flagged.
@@ -71,7 +78,8 @@ class TextMemorisation(Evaluator):
         check_texts("TextMemorisation", spec)
         if self.prefix + self.size > spec.shape[0]:
             raise UserError(
-                f"TextMemorisation gives {self.prefix} tokens and asks for {self.size}, but rows are of {spec.shape[0]}"
+                f"TextMemorisation gives {self.prefix} tokens and asks for {self.size}, but rows "
+                f"are of {spec.shape[0]}"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -89,7 +97,9 @@ class TextMemorisation(Evaluator):
         corpus = get_corpus(subject, "train")
         texts = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if not texts[0]:
-            return Findings(remarks=("no sample has a token: there is nothing that could be a copy",))
+            return Findings(
+                remarks=("no sample has a token: there is nothing that could be a copy",)
+            )
         drawn, held_out = (longest_overlaps(side, corpus) for side in texts)
         line = overlap_threshold(held_out.size, self.false_alarms)
         flagged = drawn.size > line.ratio
@@ -106,44 +116,69 @@ class TextMemorisation(Evaluator):
             worst = int(drawn.size.argmax())
             passage = texts[0][worst][drawn.begin[worst] :][: drawn.size[worst]]
             remarks = (
-                f"{int(flagged.sum()):,} of {len(flagged):,} samples share more than {line.ratio:.0f} tokens on end "
-                f"with the training text, as few new texts do (expected: {line.expected:.1%}): the model copies it, as "
+                f"{int(flagged.sum()):,} of {len(flagged):,} samples share more than "
+                f"{line.ratio:.0f} tokens on end "
+                f"with the training text, as few new texts do (expected: {line.expected:.1%}): the "
+                "model copies it, as "
                 f"in {_quote(subject, passage)}",
             )
         return Findings(
             numbers,
-            {"overlaps": _picture(drawn.size, held_out.size, "longest passage of the training text, tokens", "texts")},
-            f"{len(flagged):,} samples by {subject.model.family.sampler}, without their prompt, and as many texts of "
-            f"{subject.split} of the same lengths; longest passages among {len(corpus):,} tokens of train; copies "
+            {
+                "overlaps": _picture(
+                    drawn.size,
+                    held_out.size,
+                    "longest passage of the training text, tokens",
+                    "texts",
+                )
+            },
+            f"{len(flagged):,} samples by {subject.model.family.sampler}, without their prompt, "
+            "and as many texts of "
+            f"{subject.split} of the same lengths; longest passages among {len(corpus):,} tokens "
+            "of train; copies "
             f"share more than {line.ratio:.0f} tokens",
             remarks,
         )
 
     def _extracted(self, subject: Subject) -> Findings:
         train, held_out = (
-            extraction(subject, split, self.rows, self.prefix, self.size) for split in ("train", subject.split)
+            extraction(subject, split, self.rows, self.prefix, self.size)
+            for split in ("train", subject.split)
         )
         protocol = (
-            f"the first {self.prefix} tokens of {len(train.rows):,} rows of train and {len(held_out.rows):,} of "
+            f"the first {self.prefix} tokens of {len(train.rows):,} rows of train and "
+            f"{len(held_out.rows):,} of "
             f"{subject.split}, continued by {self.size} likeliest tokens"
         )
         if not (len(train.rows) and len(held_out.rows)):
-            short = f"no row of train or of {subject.split} has {self.prefix + self.size} tokens: nothing was extracted"
+            short = (
+                f"no row of train or of {subject.split} has {self.prefix + self.size} tokens: "
+                "nothing was extracted"
+            )
             return Findings(protocol=protocol, remarks=(short,))
         rates = [float((found.agreed == self.size).mean()) for found in (train, held_out)]
         least = least_excess(train.agreed == self.size, held_out.agreed == self.size)
-        numbers = {"extracted": rates[0], "extracted_held_out": rates[1], "extracted_excess_low": least}
+        numbers = {
+            "extracted": rates[0],
+            "extracted_held_out": rates[1],
+            "extracted_excess_low": least,
+        }
         remarks: tuple[str, ...] = ()
         if least > self.flag_above:
             example = train.texts[int(train.agreed.argmax())]
             remarks = (
-                f"{rates[0]:.1%} of the training rows are continued word for word, {rates[1]:.1%} of held-out ones; "
-                f"the difference is above {self.flag_above:.1%}: the model gives its training text away, such as "
+                f"{rates[0]:.1%} of the training rows are continued word for word, {rates[1]:.1%} "
+                "of held-out ones; "
+                f"the difference is above {self.flag_above:.1%}: the model gives its training text "
+                "away, such as "
                 f"{_quote(subject, example)}",
             )
         label = f"tokens that agree of {self.size}"
         return Findings(
-            numbers, {"extraction": _picture(train.agreed, held_out.agreed, label, "rows", "train")}, protocol, remarks
+            numbers,
+            {"extraction": _picture(train.agreed, held_out.agreed, label, "rows", "train")},
+            protocol,
+            remarks,
         )
 
 
@@ -175,7 +210,9 @@ def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int)
 def least_excess(train: np.ndarray, held_out: np.ndarray) -> float:
     """The lower end of the interval of the difference of two shares, of flags [N] and [M] bool."""
     z = quantile(CONFIDENCE, 2)
-    (one, low, _), (other, _, high) = (wilson(np.array(x.sum()), len(x), z) for x in (train, held_out))
+    (one, low, _), (other, _, high) = (
+        wilson(np.array(x.sum()), len(x), z) for x in (train, held_out)
+    )
     return float(one - other - np.hypot(one - low, high - other))
 
 
@@ -200,7 +237,9 @@ def get_corpus(subject: Subject, split: str) -> np.ndarray:
 def _continue_rows(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, prefix: int, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Likeliest and true continuations int32 [B, M], and whether the row has all these tokens, bool [B]."""
+    """Likeliest and true continuations int32 [B, M], and whether the row has all these tokens,
+    bool [B].
+    """
     tokens = batch["tokens"]
     whole = (batch["loss_mask"][:, 1 : prefix + size] > 0).all(1)
     if "segment_ids" in batch:
@@ -224,7 +263,9 @@ def _quote(subject: Subject, tokens: np.ndarray) -> str:
     return repr(text if len(text) <= QUOTED else text[:QUOTED] + "…")
 
 
-def _picture(one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples") -> np.ndarray:
+def _picture(
+    one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
+) -> np.ndarray:
     """The share of texts with at least so many tokens, of both sides."""
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
     from matplotlib.ticker import PercentFormatter

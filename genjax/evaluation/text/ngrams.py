@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-FLOOR = 0.1  # matches that an order without any counts as, as in sacreBLEU's "floor" and method 1 of NLTK
+# matches that an order without any counts as, as in sacreBLEU's "floor" and method 1 of NLTK
+FLOOR = 0.1
 
 
 class Grams(NamedTuple):
@@ -27,7 +28,9 @@ def grams(texts: Sequence[np.ndarray], n: int) -> Grams:
     sizes = np.array([len(text) for text in texts], np.int64)
     tokens = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     text = np.repeat(np.arange(len(texts)), sizes)
-    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(tokens))  # tokens of its text from here on
+    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(
+        len(tokens)
+    )  # tokens of its text from here on
     _, single = np.unique(tokens, return_inverse=True)
     gram = single
     for longer in range(1, n):  # one name for each pair of a gram and the token after it
@@ -38,7 +41,8 @@ def grams(texts: Sequence[np.ndarray], n: int) -> Grams:
 
 
 def distinct(texts: Sequence[np.ndarray], n: int) -> float:
-    """Different n-grams over n-grams in all texts together (Li et al., arXiv 1510.03055); NaN where there are none.
+    """Different n-grams over n-grams in all texts together (Li et al., arXiv 1510.03055); NaN where
+    there are none.
 
     It falls with the amount of text: only equal amounts compare.
     """
@@ -47,8 +51,9 @@ def distinct(texts: Sequence[np.ndarray], n: int) -> float:
 
 
 def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """The share of each text's n-grams that stand earlier in it [N], NaN of texts too short (Welleck et al., arXiv
-    1908.04319)."""
+    """The share of each text's n-grams that stand earlier in it [N], NaN of texts too short
+    (Welleck et al., arXiv 1908.04319).
+    """
     text, gram = grams(texts, n)
     total = np.bincount(text, minlength=len(texts))
     names = gram.max(initial=0) + 1
@@ -57,10 +62,11 @@ def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
 
 
 def self_bleu(texts: Sequence[np.ndarray], n: int = 4) -> np.ndarray:
-    """BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv 1802.01886): 1 for one text again and
-    again.
+    """BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv 1802.01886): 1 for
+    one text again and again.
 
-    It is sacreBLEU's of a sentence, in orders up to ``n``, with an effective order and a floor of 0.1.
+    It is sacreBLEU's of a sentence, in orders up to ``n``, with an effective order and a floor of
+    0.1.
 
     Raises:
       ValueError: fewer than 2 texts.
@@ -83,11 +89,15 @@ def self_bleu(texts: Sequence[np.ndarray], n: int = 4) -> np.ndarray:
 
 
 def _matches(text: np.ndarray, gram: np.ndarray, count: int) -> np.ndarray:
-    """How many n-grams of each text another one holds [count], each as often as the one that has most of it."""
+    """How many n-grams of each text another one holds [count], each as often as the one that
+    has most of it.
+    """
     pair, times = np.unique(gram * count + text, return_counts=True)
     order = np.lexsort((-times, pair // count))
     gram, text, times = pair[order] // count, pair[order] % count, times[order]
-    first = np.flatnonzero(np.r_[True, gram[1:] != gram[:-1]])  # of each gram, the text that has most of it
+    first = np.flatnonzero(
+        np.r_[True, gram[1:] != gram[:-1]]
+    )  # of each gram, the text that has most of it
     group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(gram)]))
     most = times[first][group]
     follows = np.minimum(first + 1, len(gram) - 1)

@@ -1,4 +1,6 @@
-"""The longest passage of a text that stands word for word in a corpus, by hashes of all its windows."""
+"""The longest passage of a text that stands word for word in a corpus, by hashes of all its
+windows.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,15 @@ class Overlaps(NamedTuple):
     begin: np.ndarray
 
 
-def longest_overlaps(texts: Sequence[np.ndarray], corpus: np.ndarray, chunk: int = CHUNK) -> Overlaps:
+def longest_overlaps(
+    texts: Sequence[np.ndarray], corpus: np.ndarray, chunk: int = CHUNK
+) -> Overlaps:
     """For texts [T] of tokens and a corpus [M] of tokens, which may lie on disk.
 
-    A window's hash is a polynomial of its tokens modulo 2^64 (Karp and Rabin, 1987), so that a window of any length
-    costs two operations. A passage's parts are in the corpus as well, so its greatest length is found by bisection, for
-    all texts at once. Passages are distinguished by 64 bits: of 1e7 windows against 1e5 one in 2e7 tries is wrong.
+    A window's hash is a polynomial of its tokens modulo 2^64 (Karp and Rabin, 1987), so that a
+    window of any length costs two operations. A passage's parts are in the corpus as well, so its
+    greatest length is found by bisection, for all texts at once. Passages are distinguished by 64
+    bits: of 1e7 windows against 1e5 one in 2e7 tries is wrong.
     """
     sizes = np.array([len(text) for text in texts], np.int64)
     size, begin = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
@@ -56,15 +61,18 @@ def longest_overlaps(texts: Sequence[np.ndarray], corpus: np.ndarray, chunk: int
 
 
 def _roundest(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Of the numbers above ``low`` and up to ``high`` the one [N] with the most zeros at its end: texts of any lengths
-    then ask for the same windows."""
+    """Of the numbers above ``low`` and up to ``high`` the one [N] with the most zeros at its end:
+    texts of any lengths then ask for the same windows.
+    """
     differ = np.frexp((low ^ high).astype(np.float64))[1] - 1  # the highest bit that does
     differ = np.maximum(differ, 0)
     return (high >> differ) << differ
 
 
 class _Sums(NamedTuple):
-    """Of T tokens: ``total`` [T + 1], sums of their first terms, and ``back`` [T + 1], which undoes the powers."""
+    """Of T tokens: ``total`` [T + 1], sums of their first terms, and ``back`` [T + 1], which
+    undoes the powers.
+    """
 
     total: np.ndarray
     back: np.ndarray
@@ -82,15 +90,21 @@ def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sums(tokens: np.ndarray, powers: tuple[np.ndarray, np.ndarray]) -> _Sums:
-    mixed = (tokens.astype(np.uint64) + np.uint64(1)) * SPREAD  # near tokens far apart, and none is 0
+    mixed = (
+        tokens.astype(np.uint64) + np.uint64(1)
+    ) * SPREAD  # near tokens far apart, and none is 0
     mixed ^= mixed >> np.uint64(32)
     mixed *= SPREAD
     forth, back = (power[: len(mixed) + 1] for power in powers)
     return _Sums(np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * forth[:-1])]), back)
 
 
-def _find_windows(asked: Sequence[_Sums], known: _Sums, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which texts [N] bool share a window of that length with the corpus, and where in the text it begins [N]."""
+def _find_windows(
+    asked: Sequence[_Sums], known: _Sums, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which texts [N] bool share a window of that length with the corpus, and where in the
+    text it begins [N].
+    """
     windows = [one.windows(length) for one in asked]
     hashes = np.concatenate(windows)
     table = np.zeros(2**BITS, bool)
@@ -104,5 +118,7 @@ def _find_windows(asked: Sequence[_Sums], known: _Sums, length: int) -> tuple[np
 
 
 def _slot(hashes: np.ndarray) -> np.ndarray:
-    """A place in the table [...], of the highest bits: the lowest ones of such a polynomial tell little."""
+    """A place in the table [...], of the highest bits: the lowest ones of such a polynomial
+    tell little.
+    """
     return ((hashes * SPREAD) >> np.uint64(64 - BITS)).astype(np.int64)

@@ -25,11 +25,13 @@ from genjax.samplers.tokens.decoding import TokenSampler
 
 @checks.frozen
 class PolicyKL(Evaluator):
-    """KL(policy || reference) of responses to the prompts of a split of pairs, of families that keep their reference.
+    """KL(policy || reference) of responses to the prompts of a split of pairs, of families that
+    keep their reference.
 
-    The policy draws a response to each prompt at temperature 1 without filters. ``policy_kl`` is the mean over prompts
-    of log p of the response less log p by the reference, in nats, ``policy_kl_error`` its standard error, and
-    ``policy_length`` the mean number of tokens drawn, the end among them.
+    The policy draws a response to each prompt at temperature 1 without filters. ``policy_kl`` is
+    the mean over prompts of log p of the response less log p by the reference, in nats,
+    ``policy_kl_error`` its standard error, and ``policy_length`` the mean number of tokens drawn,
+    the end among them.
 
     Attributes:
       steps: the most tokens of a response; what would follow them does not count.
@@ -47,18 +49,26 @@ class PolicyKL(Evaluator):
         super().check(family, spec, others)
         if not isinstance(family, FromBase) or not isinstance(family.wrapped, Autoregressive):
             raise UserError(
-                f"PolicyKL judges a policy that is kept with its reference, as by DPO, not a {type(family).__name__}"
+                "PolicyKL judges a policy that is kept with its reference, as by DPO, not a "
+                f"{type(family).__name__}"
             )
         if self.steps > family.wrapped.net.context:
-            raise UserError(f"PolicyKL.steps {self.steps} is above the context of {family.wrapped.net.context}")
+            raise UserError(
+                f"PolicyKL.steps {self.steps} is above the context of {family.wrapped.net.context}"
+            )
         if not spec.preferences:
-            raise UserError(f"PolicyKL takes its prompts from pairs of responses, but the data are of {spec.entry}")
+            raise UserError(
+                "PolicyKL takes its prompts from pairs of responses, but the data are of "
+                f"{spec.entry}"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec
         part = subject.part(self.limit)
         if len(part) < 2:
-            raise UserError(f"PolicyKL needs at least 2 prompts, but {subject.split} has {len(part)}")
+            raise UserError(
+                f"PolicyKL needs at least 2 prompts, but {subject.split} has {len(part)}"
+            )
         longest = int(_prefixes(part.batch(np.arange(len(part)))).sum(1).max())
         gained, counts = subject.collect(
             _draw_responses, TokenSampler(self.steps), longest, codec.end, limit=self.limit
@@ -70,7 +80,8 @@ class PolicyKL(Evaluator):
                 "policy_kl_error": float(gained.std(ddof=1) / math.sqrt(len(gained))),
                 "policy_length": float(counts.mean()),
             },
-            protocol=f"a response to each of {len(gained):,} prompts of {subject.split}, at most {self.steps} tokens, "
+            protocol=f"a response to each of {len(gained):,} prompts of {subject.split}, at most "
+            f"{self.steps} tokens, "
             "temperature 1, against the model that it began as",
         )
 
@@ -81,14 +92,24 @@ def _prefixes(batch: Mapping[str, Any]) -> Any:
 
 
 def _draw_responses(
-    family: Any, state: State, batch: Batch, key: jax.Array, sampler: TokenSampler, longest: int, end: int | None
+    family: Any,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    sampler: TokenSampler,
+    longest: int,
+    end: int | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Of a response to each prompt log p less log p by the reference, and how many tokens it has, [B] both."""
+    """Of a response to each prompt log p less log p by the reference, and how many tokens it
+    has, [B] both.
+    """
     prompts, asked = extract_prompts(batch["chosen_tokens"], _prefixes(batch), longest)
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
-    drawing = continue_prompts(family.base, state.params, prompts, asked, sampler, key, stops, end or 0)
+    drawing = continue_prompts(
+        family.base, state.params, prompts, asked, sampler, key, stops, end or 0
+    )
     inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
     real = jnp.concatenate([asked, inside], 1).astype(jnp.int32)
     rows = {

@@ -19,9 +19,9 @@ from genjax.family import Batch, State
 class LossByPosition(Evaluator):
     """The loss over how many tokens there are to predict from, in nats per token.
 
-    A model that uses its context falls with the position; where the curve is flat, a longer context buys nothing.
-    Numbers: ``loss_first_tenth`` and ``loss_last_tenth`` of the positions. In packed rows positions count within each
-    document.
+    A model that uses its context falls with the position; where the curve is flat, a longer context
+    buys nothing. Numbers: ``loss_first_tenth`` and ``loss_last_tenth`` of the positions. In packed
+    rows positions count within each document.
 
     Attributes:
       limit: judge so many rows alone, spread evenly; None for the whole split.
@@ -37,14 +37,23 @@ class LossByPosition(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         nll, weight, position = subject.collect(_predict, limit=self.limit)
         size = int(position.max()) + 1
-        total, count = (np.bincount(position.ravel(), x.ravel(), size) for x in (nll * weight, weight))
+        total, count = (
+            np.bincount(position.ravel(), x.ravel(), size) for x in (nll * weight, weight)
+        )
         tenth = max(1, len(np.flatnonzero(count)) // 10)
         seen = np.flatnonzero(count)
-        first, last = (total[part].sum() / count[part].sum() for part in (seen[:tenth], seen[-tenth:]))
+        first, last = (
+            total[part].sum() / count[part].sum() for part in (seen[:tenth], seen[-tenth:])
+        )
         return Findings(
             {"loss_first_tenth": float(first), "loss_last_tenth": float(last)},
-            {"loss_by_position": _picture(seen + 1, total[seen] / count[seen], total.sum() / count.sum())},
-            f"{len(nll):,} rows of {subject.split}, each prediction by the number of tokens before it; the first "
+            {
+                "loss_by_position": _picture(
+                    seen + 1, total[seen] / count[seen], total.sum() / count.sum()
+                )
+            },
+            f"{len(nll):,} rows of {subject.split}, each prediction by the number of tokens before "
+            "it; the first "
             f"{tenth} and the last {tenth} of {len(seen)} positions",
         )
 
@@ -52,9 +61,15 @@ class LossByPosition(Evaluator):
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, weight and position [B, T] of what is predicted; positions begin at 0, with one token before."""
+    """-log p, weight and position [B, T] of what is predicted; positions begin at 0, with one
+    token before.
+    """
     found = family.predictions(state.params, batch)
-    positions = batch["positions"][:, :-1] if "positions" in batch else _count_positions(batch["tokens"][:, :-1])
+    positions = (
+        batch["positions"][:, :-1]
+        if "positions" in batch
+        else _count_positions(batch["tokens"][:, :-1])
+    )
     return found.nll, found.weight, positions
 
 
@@ -69,7 +84,9 @@ def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
     figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.plot(tokens, loss, color="tab:blue")
-    axes.axhline(mean, color="0.6", linewidth=0.8, label=f"mean {mean:.3f}, perplexity {math.exp(mean):.4g}")
+    axes.axhline(
+        mean, color="0.6", linewidth=0.8, label=f"mean {mean:.3f}, perplexity {math.exp(mean):.4g}"
+    )
     axes.set(xlabel="tokens to predict from", ylabel="nats a token")
     axes.legend()
     return figure_pixels(figure)

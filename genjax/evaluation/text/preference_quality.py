@@ -1,4 +1,6 @@
-"""How well a family tells the preferred one of two responses, and whether it goes by their length."""
+"""How well a family tells the preferred one of two responses, and whether it goes by their
+length.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,20 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class PreferenceQuality(Evaluator):
-    """Judges rewards by pairs of responses, with ``family.pair_rewards(state, batch)``. A tie counts half throughout.
+    """Judges rewards by pairs of responses, with ``family.pair_rewards(state, batch)``. A tie
+    counts half throughout.
 
-    ``preference_accuracy`` is how often the chosen response has the higher reward, with its standard error
-    ``preference_error``. ``preference_ece`` is the expected calibration error (Guo et al., arXiv 1706.04599) of
-    sigmoid(|difference of the rewards|), the probability that the response with the higher reward is the chosen one.
+    ``preference_accuracy`` is how often the chosen response has the higher reward, with its
+    standard error ``preference_error``. ``preference_ece`` is the expected calibration error (Guo
+    et al., arXiv 1706.04599) of sigmoid(|difference of the rewards|), the probability that the
+    response with the higher reward is the chosen one.
 
-    On length, in tokens of the response (Singhal et al., arXiv 2310.03716): ``longer_wins`` is the accuracy of taking
-    the longer response, ``accuracy_longer`` and ``accuracy_shorter`` that of the rewards where the chosen response is
-    the longer and the shorter one. ``length_correlation`` is Pearson's correlation of reward and length over all
-    responses, ``pair_length_correlation`` that of their differences within a pair, which rewards of a prompt that all
-    lie higher do not change. Where nothing differs, a correlation is 0.
+    On length, in tokens of the response (Singhal et al., arXiv 2310.03716): ``longer_wins`` is the
+    accuracy of taking the longer response, ``accuracy_longer`` and ``accuracy_shorter`` that of the
+    rewards where the chosen response is the longer and the shorter one. ``length_correlation`` is
+    Pearson's correlation of reward and length over all responses, ``pair_length_correlation`` that
+    of their differences within a pair, which rewards of a prompt that all lie higher do not change.
+    Where nothing differs, a correlation is 0.
 
     Attributes:
       bins: of equal width over probabilities from 0 to 1, of which the upper half is used.
@@ -44,10 +49,13 @@ class PreferenceQuality(Evaluator):
         super().check(family, spec, others)
         if getattr(family, "pair_rewards", None) is None:
             raise UserError(
-                f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} does not"
+                f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} "
+                "does not"
             )
         if not spec.preferences:
-            raise UserError(f"PreferenceQuality needs pairs of responses, but the data are of {spec.entry}")
+            raise UserError(
+                f"PreferenceQuality needs pairs of responses, but the data are of {spec.entry}"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         judged = Judged(*(values.astype(np.float64) for values in subject.collect(_score_pairs)))
@@ -56,7 +64,8 @@ class PreferenceQuality(Evaluator):
         return Findings(
             judged.numbers() | {"preference_ece": table.error},
             {"preferences": _picture(judged, table)},
-            f"{count:,} pairs of {subject.split}, {self.bins} bins of equal width, lengths in tokens of the response",
+            f"{count:,} pairs of {subject.split}, {self.bins} bins of equal width, lengths in "
+            "tokens of the response",
         )
 
 
@@ -93,13 +102,17 @@ class Judged(NamedTuple):
             "preference_error": float(np.sqrt(accuracy * (1 - accuracy) / len(right))),
             "longer_wins": float(_score_sign(self.longer).mean()),
         }
-        for name, of_these in (("accuracy_longer", self.longer > 0), ("accuracy_shorter", self.longer < 0)):
+        for name, of_these in (
+            ("accuracy_longer", self.longer > 0),
+            ("accuracy_shorter", self.longer < 0),
+        ):
             if of_these.any():
                 found[name] = float(right[of_these].mean())
         rewards = np.concatenate([self.chosen, self.rejected])
         lengths = np.concatenate([self.chosen_length, self.rejected_length])
         found["length_correlation"] = cosine(rewards - rewards.mean(), lengths - lengths.mean())
-        # which of the two is subtracted from the other is arbitrary, so the mean difference is not taken out
+        # which of the two is subtracted from the other is arbitrary, so the mean difference is not
+        # taken out
         found["pair_length_correlation"] = cosine(self.margin, self.longer)
         return found
 
@@ -125,7 +138,9 @@ def _score_pairs(family: Any, state: State, batch: Batch, key: jax.Array) -> tup
 
 
 def _picture(judged: Judged, table: Reliability) -> np.ndarray:
-    """How often the higher reward is right over how often it should be, and rewards over lengths."""
+    """How often the higher reward is right over how often it should be, and rewards over
+    lengths.
+    """
     from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     figure = Figure(figsize=(8.5, 4), dpi=120, layout="constrained")
@@ -133,8 +148,18 @@ def _picture(judged: Judged, table: Reliability) -> np.ndarray:
     filled = table.examples > 0
     shares = table.examples[filled] / table.examples.sum()
     left.plot([0.5, 1], [0.5, 1], "--", color="grey", label="calibrated")
-    left.scatter(table.confidence[filled], table.accuracy[filled], 10 + 300 * shares, label="a bin, by its pairs")
-    left.set(xlim=(0.48, 1.02), ylim=(-0.02, 1.02), xlabel="probability by the rewards", ylabel="accuracy")
+    left.scatter(
+        table.confidence[filled],
+        table.accuracy[filled],
+        10 + 300 * shares,
+        label="a bin, by its pairs",
+    )
+    left.set(
+        xlim=(0.48, 1.02),
+        ylim=(-0.02, 1.02),
+        xlabel="probability by the rewards",
+        ylabel="accuracy",
+    )
     left.set_title(f"expected calibration error {table.error:.2%}")
     left.legend(loc="lower right")
     numbers = judged.numbers()

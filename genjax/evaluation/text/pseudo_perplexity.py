@@ -21,12 +21,14 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class PseudoPerplexity(Evaluator):
-    """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv 1910.14659).
+    """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv
+    1910.14659).
 
-    It is not a perplexity of a distribution over texts, and lower than one of a model that reads from one side. Its
-    standard error takes rows for independent (the delta method for a ratio of sums). ``unigram_nll`` is the floor for
-    what looks at no context, the entropy of the frequencies of all the split's ordinary tokens: the ``loss`` of a
-    model that has learned to read is below it.
+    It is not a perplexity of a distribution over texts, and lower than one of a model that reads
+    from one side. Its standard error takes rows for independent (the delta method for a ratio of
+    sums). ``unigram_nll`` is the floor for what looks at no context, the entropy of the frequencies
+    of all the split's ordinary tokens: the ``loss`` of a model that has learned to read is below
+    it.
 
     Attributes:
       limit: rows, spread evenly; each costs as many passes as it has tokens.
@@ -58,13 +60,16 @@ class PseudoPerplexity(Evaluator):
                 "pseudo_nll_error": error,
                 "unigram_nll": unigram,
             },
-            protocol=f"{len(count):,} rows of {subject.split}, {int(total):,} tokens, each masked alone; unigrams of "
+            protocol=f"{len(count):,} rows of {subject.split}, {int(total):,} tokens, each masked "
+            "alone; unigrams of "
             f"all {tokens:,} tokens",
         )
 
 
 def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
-    """The entropy in nats of how often each token of a split is there, ``special`` [V] ones aside, and their number."""
+    """The entropy in nats of how often each token of a split is there, ``special`` [V] ones
+    aside, and their number.
+    """
     counts = np.zeros(len(special), np.int64)
     for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):
         batch: Any = split.batch(rows)
@@ -73,5 +78,7 @@ def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
     return float(scipy.stats.entropy(counts)), int(counts.sum())
 
 
-def _score_rows(family: MaskedLM, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _score_rows(
+    family: MaskedLM, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     return pseudo_log_likelihood(family, state, batch)

@@ -23,7 +23,8 @@ from genjax.samplers.tokens.decoding import TokenSampler
 
 @checks.frozen
 class RewardOfSamples(Evaluator):
-    """The mean reward of a response to each prompt of a split, and its standard error, ``NAME_error``.
+    """The mean reward of a response to each prompt of a split, and its standard error,
+    ``NAME_error``.
 
     Attributes:
       reward: a function of prompts and responses, lists of text, which gives a number for each.
@@ -43,7 +44,10 @@ class RewardOfSamples(Evaluator):
 
     def __post_init__(self) -> None:
         if not callable(self.reward):
-            raise UserError(f"RewardOfSamples.reward is a function of prompts and responses, not {self.reward!r}")
+            raise UserError(
+                "RewardOfSamples.reward is a function of prompts and responses, not "
+                f"{self.reward!r}"
+            )
         checks.at_least(self, 1, "steps")
         checks.at_least(self, 2, "limit")
         checks.at_least(self, 0, "temperature")
@@ -53,13 +57,17 @@ class RewardOfSamples(Evaluator):
         if not spec.prefixed or spec.source_length is not None:
             raise UserError("RewardOfSamples needs prompts: data with a prefix_mask and no source")
         if self.steps > family.net.context:
-            raise UserError(f"RewardOfSamples.steps {self.steps} is above the context of {family.net.context}")
+            raise UserError(
+                f"RewardOfSamples.steps {self.steps} is above the context of {family.net.context}"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Any = subject.model.codec
         part = subject.part(self.limit)
         if len(part) < 2:
-            raise UserError(f"RewardOfSamples needs at least 2 prompts, but {subject.split} has {len(part)}")
+            raise UserError(
+                f"RewardOfSamples needs at least 2 prompts, but {subject.split} has {len(part)}"
+            )
         longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
         sampler = TokenSampler(self.steps, temperature=self.temperature)
         prompts, asked, responses, inside = subject.collect(
@@ -71,7 +79,8 @@ class RewardOfSamples(Evaluator):
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
             {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
-            protocol=f"a response to each of {len(rewards):,} prompts of {subject.split}, at most {self.steps} tokens, "
+            protocol=f"a response to each of {len(rewards):,} prompts of {subject.split}, at most "
+            f"{self.steps} tokens, "
             f"temperature {self.temperature}",
         )
 

@@ -17,11 +17,13 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class SentenceNeighbours(Evaluator):
-    """How often a row's nearest neighbour by the cosine of embeddings is of the same domain: folder, file or column.
+    """How often a row's nearest neighbour by the cosine of embeddings is of the same domain:
+    folder, file or column.
 
-    Embeddings are centred first, as all of a model's point much the same way (Mu & Viswanath, arXiv 1702.01417). Rows
-    next to each other in one document are not neighbours, as they continue each other. ``neighbours_chance`` is what
-    neighbours drawn evenly from the rest would give, ``neighbours_error`` the standard error.
+    Embeddings are centred first, as all of a model's point much the same way (Mu & Viswanath, arXiv
+    1702.01417). Rows next to each other in one document are not neighbours, as they continue each
+    other. ``neighbours_chance`` is what neighbours drawn evenly from the rest would give,
+    ``neighbours_error`` the standard error.
 
     Attributes:
       limit: rows, spread evenly.
@@ -39,24 +41,37 @@ class SentenceNeighbours(Evaluator):
         corpus = getattr(part.whole, "corpus", None)
         documents = getattr(part.whole, "documents", None)
         if documents is None or corpus is None or corpus.domain is None:
-            raise UserError("SentenceNeighbours needs a source that tells the domain of a text; these data do not")
+            raise UserError(
+                "SentenceNeighbours needs a source that tells the domain of a text; these data do "
+                "not"
+            )
         first = documents(part.rows)[:, 0]
         domain = np.asarray(corpus.domain)[first]
         if len(np.unique(domain)) < 2:
-            return Findings(remarks=("all held-out texts are of one domain: neighbours tell nothing",))
+            return Findings(
+                remarks=("all held-out texts are of one domain: neighbours tell nothing",)
+            )
         embedded = subject.collect(_embed, limit=self.limit)
         near = (np.abs(part.rows[:, None] - part.rows[None]) <= 1) & (first[:, None] == first[None])
         same, chance = same_kind_share(embedded, domain, near)
         error = math.sqrt(same * (1 - same) / len(domain))
         return Findings(
-            {"neighbours_same_domain": same, "neighbours_chance": chance, "neighbours_error": error},
-            protocol=f"nearest of {len(domain):,} rows of {subject.split} in {len(np.unique(domain))} domains by the "
+            {
+                "neighbours_same_domain": same,
+                "neighbours_chance": chance,
+                "neighbours_error": error,
+            },
+            protocol=f"nearest of {len(domain):,} rows of {subject.split} in "
+            f"{len(np.unique(domain))} domains by the "
             "cosine of centred mean-pooled features",
         )
 
 
-def same_kind_share(embedded: np.ndarray, kind: np.ndarray, near: np.ndarray) -> tuple[float, float]:
-    """The share of rows [N, C] whose nearest other is of the same kind [N], and that of one drawn evenly.
+def same_kind_share(
+    embedded: np.ndarray, kind: np.ndarray, near: np.ndarray
+) -> tuple[float, float]:
+    """The share of rows [N, C] whose nearest other is of the same kind [N], and that of one drawn
+    evenly.
 
     ``near`` [N, N] bool are pairs that do not count, a row with itself among them.
     """

@@ -26,14 +26,16 @@ WORDS = Words()
 
 @checks.frozen
 class TranslationQuality(Evaluator):
-    """BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of greedy translations, by sacreBLEU (arXiv 1804.08771).
+    """BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of greedy translations, by sacreBLEU
+    (arXiv 1804.08771).
 
-    ``bleu`` and ``chrf`` are of the translations as they are read against the reference as it is written: sacreBLEU
-    tokenises both (13a), and the numbers compare with others that it made. Where the codec of the target knows lower
-    case alone, both sides are lower-cased, which the signature in the protocol tells. ``bleu_tokenised`` is of the
-    words that the codec splits the reference into, in lower case as the codec has it, and of those that the model
-    wrote, "<unk>" among them, without smoothing: what papers reported that give no signature, and higher as a rule.
-    All are from 0 to 100.
+    ``bleu`` and ``chrf`` are of the translations as they are read against the reference as it is
+    written: sacreBLEU tokenises both (13a), and the numbers compare with others that it made. Where
+    the codec of the target knows lower case alone, both sides are lower-cased, which the signature
+    in the protocol tells. ``bleu_tokenised`` is of the words that the codec splits the reference
+    into, in lower case as the codec has it, and of those that the model wrote, "<unk>" among them,
+    without smoothing: what papers reported that give no signature, and higher as a rule. All are
+    from 0 to 100.
 
     Attributes:
       limit: pairs, evenly spaced over the split; None for all.
@@ -51,7 +53,9 @@ class TranslationQuality(Evaluator):
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.source_length is None and not spec.prefixed:
-            raise UserError("TranslationQuality needs pairs of texts, but these data have no source")
+            raise UserError(
+                "TranslationQuality needs pairs of texts, but these data have no source"
+            )
         _sacrebleu()
 
     def __call__(self, subject: Subject) -> Findings:
@@ -59,26 +63,36 @@ class TranslationQuality(Evaluator):
         codec: Any = subject.model.codec
         whole: Any = part.whole
         if not hasattr(whole, "references"):
-            raise UserError(f"the {subject.split} split has no sentences as they are written to compare with")
+            raise UserError(
+                f"the {subject.split} split has no sentences as they are written to compare with"
+            )
         references = whole.references()
         references = [references[row] for row in part.rows]
-        steps, context = self.steps or subject.model.spec.shape[0] - 1, subject.model.family.net.context
+        steps, context = (
+            self.steps or subject.model.spec.shape[0] - 1,
+            subject.model.family.net.context,
+        )
         if subject.model.spec.source_length is None:
             longest = int(part.batch(np.arange(len(part)))["prefix_mask"].sum(1).max())
             steps = min(steps, context + 1 - longest)
             written = subject.collect(_answer_batch, steps, longest, codec.end, limit=self.limit)
         else:
             steps = min(steps, context)
-            written = subject.collect(_translate_batch, steps, codec.start, codec.end, limit=self.limit)
+            written = subject.collect(
+                _translate_batch, steps, codec.start, codec.end, limit=self.limit
+            )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
         lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
-        scores, signature = corpus_scores([codec.decode(row) for row in translations], references, lower)
+        scores, signature = corpus_scores(
+            [codec.decode(row) for row in translations], references, lower
+        )
         words = [_words(codec, row) for row in translations]
         tokenised = tokenised_bleu(words, [splitter.split(text) for text in references])
         return Findings(
             scores | {"bleu_tokenised": tokenised},
-            protocol=f"{len(references):,} pairs of {subject.split}, greedy, at most {steps} tokens; {signature}; "
+            protocol=f"{len(references):,} pairs of {subject.split}, greedy, at most {steps} "
+            f"tokens; {signature}; "
             f"bleu_tokenised: words of {type(splitter).__name__}, no smoothing",
         )
 
@@ -92,8 +106,9 @@ def translate(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which ``source_mask`` [B, S] tells;
-    ended ones are filled up with ``end``."""
+    """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
+    ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
+    """
     prompts = jnp.full((len(source), 1), start, jnp.int32)
     real, key = jnp.ones(prompts.shape, bool), jax.random.key(0)  # nothing is drawn
     options = TokenSampler(steps, temperature=0)
@@ -111,21 +126,24 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which ``prefix_mask`` [B, T + 1] tells;
-    ended ones are filled up with ``end``.
+    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
+    ``prefix_mask`` [B, T + 1] tells; ended ones are filled up with ``end``.
 
     Args:
       longest: tokens of the longest prompt.
     """
     prompts, asked = extract_prompts(tokens, prefix_mask, longest)
     options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
-    return continue_prompts(family, state.params, prompts, asked, options, key, ((end,),), end).tokens
+    return continue_prompts(
+        family, state.params, prompts, asked, options, key, ((end,),), end
+    ).tokens
 
 
 def corpus_scores(
     translations: Sequence[str], references: Sequence[str], lower: bool = False
 ) -> tuple[dict[str, float], str]:
-    """``bleu`` and ``chrf`` of texts [N] as they are read, from 0 to 100, and what they were made by.
+    """``bleu`` and ``chrf`` of texts [N] as they are read, from 0 to 100, and what they were made
+    by.
 
     Args:
       lower: do not tell capital letters from small ones.
@@ -139,7 +157,9 @@ def corpus_scores(
     return found, f"bleu {bleu.get_signature()}, chrf {chrf.get_signature()}"
 
 
-def tokenised_bleu(translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
+def tokenised_bleu(
+    translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
+) -> float:
     """BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to 100."""
     metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     one, other = ([" ".join(words) for words in texts] for texts in (translations, references))
@@ -147,13 +167,25 @@ def tokenised_bleu(translations: Sequence[Sequence[str]], references: Sequence[S
 
 
 def _translate_batch(
-    family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, start: int, end: int
+    family: Autoregressive,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    steps: int,
+    start: int,
+    end: int,
 ) -> jax.Array:
     return translate(family, state, batch["source_tokens"], batch["source_mask"], start, end, steps)
 
 
 def _answer_batch(
-    family: Autoregressive, state: State, batch: Batch, key: jax.Array, steps: int, longest: int, end: int
+    family: Autoregressive,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    steps: int,
+    longest: int,
+    end: int,
 ) -> jax.Array:
     return answer(family, state, batch["tokens"], batch["prefix_mask"], longest, end, steps)
 

@@ -1,7 +1,8 @@
-"""Autoregressive models of tokens: each is predicted from those before it, and texts are drawn token by token.
+"""Autoregressive models of tokens: each is predicted from those before it, and texts are drawn
+token by token.
 
-GPT: Radford et al., 2018 and 2019. From one sequence to another by an encoder and a decoder: Vaswani et al., arXiv
-1706.03762. The z-loss: Chowdhery et al., arXiv 2204.02311.
+GPT: Radford et al., 2018 and 2019. From one sequence to another by an encoder and a decoder:
+Vaswani et al., arXiv 1706.03762. The z-loss: Chowdhery et al., arXiv 2204.02311.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ import numpy as np
 from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.generation import DrawLoop, TokenReader, check_stream, stream_texts, texts
+from genjax.families.autoregressive.generation import (
+    DrawLoop,
+    TokenReader,
+    check_stream,
+    stream_texts,
+    texts,
+)
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
 from genjax.losses import chunked_cross_entropy
@@ -42,22 +49,26 @@ class Predictions(NamedTuple):
 
 @checks.frozen
 class Autoregressive(Family):
-    """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over their number.
+    """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over
+    their number.
 
-    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it when held-out
-    text is judged: what lets models of different vocabularies be compared.
+    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it
+    when held-out text is judged: what lets models of different vocabularies be compared.
 
-    Data with a source have an encoder of the same hyper-parameters read it, which the decoder attends to. Data with a
-    prefix (layout ``Prefixed``) have what follows it predicted alone.
+    Data with a source have an encoder of the same hyper-parameters read it, which the decoder
+    attends to. Data with a prefix (layout ``Prefixed``) have what follows it predicted alone.
 
     Attributes:
       net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
-      chunk: tokens whose logits are in memory at once; rows of more tokens in all are done in several parts.
-      z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits, which is added to the
-        loss in training, to hold logits in the range that bfloat16 tells apart.
+      chunk: tokens whose logits are in memory at once; rows of more tokens in all are done in
+        several parts.
+      z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits,
+        which is added to the loss in training, to hold logits in the range that bfloat16 tells
+        apart.
       sampler: how texts are drawn.
-      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al., arXiv 1910.10683,
-        section 3.2.1); of a sample the prompt is the prefix, past the context what is read again.
+      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al.,
+        arXiv 1910.10683, section 3.2.1); of a sample the prompt is the prefix, past the context
+        what is read again.
     """
 
     net: Any = Transformer()
@@ -72,9 +83,14 @@ class Autoregressive(Family):
         if not getattr(self.net, "causal", True):
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
         if self.prefix_lm and getattr(self.net, "attention", None) is None:
-            raise UserError(f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it")
+            raise UserError(
+                f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it"
+            )
         if self.prefix_lm and self.net.attention == "cudnn":
-            raise UserError('attention="cudnn" knows no prefix_lm; use "xla" or "blocked" (family.net.attention)')
+            raise UserError(
+                'attention="cudnn" knows no prefix_lm; use "xla" or "blocked" '
+                "(family.net.attention)"
+            )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         self._check(spec)
@@ -84,11 +100,18 @@ class Autoregressive(Family):
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
         if not hasattr(self.net, "cross_attention"):
-            raise UserError(f"these data have a source, which a {type(self.net).__name__} does not read")
+            raise UserError(
+                f"these data have a source, which a {type(self.net).__name__} does not read"
+            )
         if self.sampler.source is None and not self.sampler.source_tokens:
-            raise UserError("these data have a source: samples need one, too (family.sampler.source)")
+            raise UserError(
+                "these data have a source: samples need one, too (family.sampler.source)"
+            )
         one, two = jax.random.split(key)
-        encoder, decoder = self._encoder(spec.source_vocabulary), self._net(True).module(spec.vocabulary)
+        encoder, decoder = (
+            self._encoder(spec.source_vocabulary),
+            self._net(True).module(spec.vocabulary),
+        )
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
@@ -98,7 +121,9 @@ class Autoregressive(Family):
     def _check(self, spec: Spec) -> None:
         """Refuse data that it does not model, with a ``UserError``."""
         if spec.vocabulary is None:
-            raise UserError(f"an autoregressive model is of tokens, but the data are of {spec.entry}")
+            raise UserError(
+                f"an autoregressive model is of tokens, but the data are of {spec.entry}"
+            )
         length = spec.shape[0] - 1
         if max(length, spec.source_length or 0) > self.net.context:
             raise UserError(
@@ -107,22 +132,34 @@ class Autoregressive(Family):
                 + f", more than the context of {self.net.context} (family.net.context)"
             )
         if self.prefix_lm and not spec.prefixed:
-            raise UserError("prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)")
+            raise UserError(
+                "prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)"
+            )
 
     def _constants(self, spec: Spec) -> dict[str, jax.Array]:
         """What of the data is kept beside the parameters."""
-        return {} if spec.token_bytes is None else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
+        return (
+            {}
+            if spec.token_bytes is None
+            else {"token_bytes": jnp.asarray(spec.token_bytes, jnp.float32)}
+        )
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             found = self.predictions(params, batch, key)
             nll = Mean.of(found.nll, found.weight)
             if not self.z_loss:
                 return {"loss": nll}, variables
             z_loss = Mean.of(self.z_loss * jnp.square(found.log_total), found.weight)
-            return {"loss": Mean(nll.sum + z_loss.sum, nll.weight), "nll": nll, "z_loss": z_loss}, variables
+            return {
+                "loss": Mean(nll.sum + z_loss.sum, nll.weight),
+                "nll": nll,
+                "z_loss": z_loss,
+            }, variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
@@ -136,17 +173,24 @@ class Autoregressive(Family):
             metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
         return metrics
 
-    def sample(self, state: State, key: jax.Array, n: int, options: Decoding | Request) -> jax.Array:
-        """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with their end.
+    def sample(
+        self, state: State, key: jax.Array, n: int, options: Decoding | Request
+    ) -> jax.Array:
+        """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with
+        their end.
 
-        T is the length of the longest prompt and ``options.steps``. Without an end, what follows a shorter text is
-        ``text_codecs.NOTHING``.
+        T is the length of the longest prompt and ``options.steps``. Without an end, what follows a
+        shorter text is ``text_codecs.NOTHING``.
 
         Raises:
           UserError: a prompt longer than the context, or of tokens outside the vocabulary.
         """
         request = options.request()
-        draft = None if request.draft is None else request.draft.reader(state.frozen[DRAFT]["params"], request)
+        draft = (
+            None
+            if request.draft is None
+            else request.draft.reader(state.frozen[DRAFT]["params"], request)
+        )
         return texts(self.reader(state.params, request), request, key, n, draft)
 
     def stream(
@@ -160,17 +204,29 @@ class Autoregressive(Family):
     ) -> np.ndarray:
         request = options.request()
         check_stream(request, codec)
-        first = jax.jit(lambda params: DrawLoop(self.reader(params, request), request, n).first(key))
+        first = jax.jit(
+            lambda params: DrawLoop(self.reader(params, request), request, n).first(key)
+        )
         following = jax.jit(
-            lambda params, drawing: DrawLoop(self.reader(params, request), request, n).next(drawing), donate_argnums=1
+            lambda params, drawing: DrawLoop(self.reader(params, request), request, n).next(
+                drawing
+            ),
+            donate_argnums=1,
         )
         params = state.params
-        return stream_texts(lambda: first(params), lambda drawing: following(params, drawing), request, codec, show)
+        return stream_texts(
+            lambda: first(params), lambda drawing: following(params, drawing), request, codec, show
+        )
 
-    def prepared(self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
+    def prepared(
+        self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None
+    ) -> Request:
         for other in (others or {}).values():
             if not hasattr(other.family, "reader"):
-                raise UserError(f"the run {other.run_dir} is a {type(other.family).__name__}, which guesses no tokens")
+                raise UserError(
+                    f"the run {other.run_dir} is a {type(other.family).__name__}, which guesses no "
+                    "tokens"
+                )
         return options.encoded(codec, others)
 
     def finished(self, samples: np.ndarray, options: Request, codec: Any) -> np.ndarray:
@@ -203,36 +259,53 @@ class Autoregressive(Family):
         """
         if "encoder" not in params:
             return self._reading(params)
-        assert source is not None and source_mask is not None, "a model with an encoder reads a source"
-        return self._reading(params, (self._read(params["encoder"], source, source_mask), source_mask))
+        assert source is not None and source_mask is not None, (
+            "a model with an encoder reads a source"
+        )
+        return self._reading(
+            params, (self._read(params["encoder"], source, source_mask), source_mask)
+        )
 
-    def _reading(self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None) -> TokenReader:
-        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features [B, S, C] or [1, S, C]
-        and a mask [B, S] or [1, S], 0 where they are padding."""
+    def _reading(
+        self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
+    ) -> TokenReader:
+        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features
+        [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
+        """
         reads = memory is not None
         net, decoder = self._net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._vocabulary(params))
 
-        def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+        def model(
+            tokens: jax.Array, mask: jax.Array, cache: Any, last: int
+        ) -> tuple[jax.Array, Any]:
             told = {}
             if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
                 told["prefix"] = mask & (cache.lengths == 0)[:, None]
-            hidden, cache = module.apply({"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told)
+            hidden, cache = module.apply(
+                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told
+            )
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
         def new_cache(rows: int, room: int) -> Any:
             if memory is None:
                 return net.new_cache(rows, room)
             features, real = (jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in memory)
-            nothing = jnp.zeros((rows, 1), jnp.int32)  # padding, which leaves the memory alone in the cache
+            nothing = jnp.zeros(
+                (rows, 1), jnp.int32
+            )  # padding, which leaves the memory alone in the cache
             cache = net.new_cache(rows, room, features.shape[1])
-            return module.apply({"params": decoder}, nothing, None, nothing, features, real, cache=cache)[1]
+            return module.apply(
+                {"params": decoder}, nothing, None, nothing, features, real, cache=cache
+            )[1]
 
         return TokenReader(model, new_cache, self.net.context)
 
-    def predictions(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
+    def predictions(
+        self, params: Params, batch: Batch, key: jax.Array | None = None
+    ) -> Predictions:
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
@@ -246,7 +319,9 @@ class Autoregressive(Family):
             decoder = params["decoder"]
             told["memory"], told["memory_mask"] = self._memory(params["encoder"], batch, keys[0])
         module = self._net(reads).module(self._vocabulary(params))
-        hidden, _ = module.apply({"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None)
+        hidden, _ = module.apply(
+            {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None
+        )
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)
         nll, log_total = chunked_cross_entropy(
@@ -254,7 +329,9 @@ class Autoregressive(Family):
             kernel,
             targets,
             bias=bias,
-            weights=weight.reshape(-1) if len(targets) > self.chunk else None,  # to sort a few rows pays nothing
+            weights=weight.reshape(-1)
+            if len(targets) > self.chunk
+            else None,  # to sort a few rows pays nothing
             softcap=self.net.logit_softcap,
             chunk=self.chunk,
         )
@@ -267,12 +344,17 @@ class Autoregressive(Family):
     def _encoder(self, vocabulary: int) -> Any:
         """What reads the source; it has no head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
-        net = dataclasses.replace(self.net, causal=False, cross_attention=False, tied=True, biases=biases)
+        net = dataclasses.replace(
+            self.net, causal=False, cross_attention=False, tied=True, biases=biases
+        )
         return dataclasses.replace(net, head_transform=False).module(vocabulary)
 
-    def _memory(self, params: Params, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B, S] that numbers the
-        segments that they are for, 0 for padding; a key says training."""
+    def _memory(
+        self, params: Params, batch: Batch, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B,
+        S] that numbers the segments that they are for, 0 for padding; a key says training.
+        """
         mask = batch.get("source_segment_ids", batch["source_mask"])
         places = batch.get("source_positions")
         return self._read(params, batch["source_tokens"], mask, key, places), mask
@@ -285,10 +367,14 @@ class Autoregressive(Family):
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the real ones' segments."""
+        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the
+        real ones' segments.
+        """
         segments = mask.astype(jnp.int32)
         module = self._encoder(self._vocabulary(params))
-        return module.apply({"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None)[0]
+        return module.apply(
+            {"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None
+        )[0]
 
     def _vocabulary(self, params: Params) -> int:
         params = params.get("decoder", params)

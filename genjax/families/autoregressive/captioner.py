@@ -30,7 +30,8 @@ class CaptionDecoding(Decoding):
     """How captions are drawn, and of which picture.
 
     Attributes:
-      image: the picture's file, or the picture itself as ``genjax.data.text.captions.inline`` writes it out.
+      image: the picture's file, or the picture itself as ``genjax.data.text.captions.inline``
+        writes it out.
     """
 
     image: str | None = None
@@ -72,10 +73,11 @@ class CaptionRequest(Request):
 
 @checks.frozen
 class Captioner(Autoregressive):
-    """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that of ``Autoregressive``.
+    """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that
+    of ``Autoregressive``.
 
-    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under "encoder", those of the
-    net, which attends to its features in every block, under "decoder".
+    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under
+    "encoder", those of the net, which attends to its features in every block, under "decoder".
 
     Attributes:
       net: a ``Transformer``, which writes.
@@ -90,16 +92,24 @@ class Captioner(Autoregressive):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not hasattr(self.net, "cross_attention"):
-            raise UserError(f"a captioner's net attends to an image, which a {type(self.net).__name__} does not")
+            raise UserError(
+                f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
+            )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         self._check(spec)
         if spec.image is None:
-            raise UserError("a captioner writes of images, but these data have none beside their tokens")
+            raise UserError(
+                "a captioner writes of images, but these data have none beside their tokens"
+            )
         if spec.packed:
-            raise UserError("a row of a captioner holds one caption, about its image: no packed rows")
+            raise UserError(
+                "a row of a captioner holds one caption, about its image: no packed rows"
+            )
         if self.sampler.image is None:
-            raise UserError("captions are of a picture: samples need one, too (family.sampler.image)")
+            raise UserError(
+                "captions are of a picture: samples need one, too (family.sampler.image)"
+            )
         assert spec.vocabulary is not None
         one, two = jax.random.split(key)
         encoder, decoder = self.encoder.module(spec.image), self._net(True).module(spec.vocabulary)
@@ -107,9 +117,13 @@ class Captioner(Autoregressive):
         return {
             "encoder": params["params"],
             "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
-        }, self._constants(spec) | {"blank": jnp.zeros(spec.image)}  # its shape is what the encoder reads
+        }, self._constants(spec) | {
+            "blank": jnp.zeros(spec.image)
+        }  # its shape is what the encoder reads
 
-    def prepared(self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None) -> CaptionRequest:
+    def prepared(
+        self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None
+    ) -> CaptionRequest:
         request = super().prepared(options, codec, others)
         picture = None if options.image is None else Picture.of(codec.picture(options.image))
         return CaptionRequest(**vars(request), picture=picture)
@@ -119,10 +133,14 @@ class Captioner(Autoregressive):
         return self.seeing(params, jnp.asarray(_get_picture(request).image)[None])
 
     def seeing(self, params: Params, images: jax.Array) -> TokenReader:
-        """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H, W, C]."""
+        """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,
+        W, C].
+        """
         return self._reading(params, self._memory(params["encoder"], {"image": images}, None))
 
-    def _memory(self, params: Params, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def _memory(
+        self, params: Params, batch: Batch, key: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         image = batch["image"]
         module, dtype = self.encoder.module(image.shape[1:]), jax.tree.leaves(params)[0].dtype
         features = module.apply({"params": params}, image.astype(dtype), train=key is not None)
@@ -138,12 +156,14 @@ def captions(
     options: TokenSampler | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """A caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones filled up with ``end``.
+    """A caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones filled
+    up with ``end``.
 
     Args:
       start: the token that begins a caption.
       end: the one that ends it.
-      options: how tokens are drawn; by default the most likely, as many as the context has room for.
+      options: how tokens are drawn; by default the most likely, as many as the context has room
+        for.
       key: of what is drawn.
 
     Raises:
@@ -151,13 +171,17 @@ def captions(
     """
     known = state.variables["blank"].shape
     if images.shape[1:] != known:
-        raise UserError(f"the model reads images of shape {list(known)}, not {list(images.shape[1:])}")
+        raise UserError(
+            f"the model reads images of shape {list(known)}, not {list(images.shape[1:])}"
+        )
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
     prompts = jnp.full((len(images), 1), start, jnp.int32)
     reader = family.seeing(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
-    return generate(reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end).tokens
+    return generate(
+        reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end
+    ).tokens
 
 
 def _get_picture(request: Request) -> Picture:

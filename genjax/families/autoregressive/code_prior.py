@@ -1,7 +1,8 @@
-"""The prior of a VQ-VAE: an autoregressive model of the codes of a trained one, which then draws images.
+"""The prior of a VQ-VAE: an autoregressive model of the codes of a trained one, which then draws
+images.
 
-van den Oord et al., arXiv 1711.00937 (section 3.3); by a Transformer as in Esser et al., arXiv 2012.09841. Guidance of
-the codes' logits by the label: Gafni et al., arXiv 2203.13131.
+van den Oord et al., arXiv 1711.00937 (section 3.3); by a Transformer as in Esser et al., arXiv
+2012.09841. Guidance of the codes' logits by the label: Gafni et al., arXiv 2203.13131.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
 from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, codes, decode_codes
-from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels, select_modelled
+from genjax.family import (
+    Batch,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    gradient_step,
+    labels,
+    select_modelled,
+)
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import TokenSampler, generate
@@ -37,9 +48,11 @@ class CodeSampler:
       temperature: logits are divided by it; 0 takes the most likely code.
       top_k: of the k most likely codes only; None for all.
       top_p: of the fewest most likely codes that hold this much probability; None for all.
-      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier to
-        be what the label says and less diverse; others than 1 and 0 ask the network twice for each code.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
+        that are likelier to be what the label says and less diverse; others than 1 and 0 ask the
+        network twice for each code.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
+        256 samples.
     """
 
     temperature: float = 1.0
@@ -61,19 +74,21 @@ class CodeSampler:
 class CodePrior(Continued):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 
-    The autoencoder stays as its own run left it. An image of h x w codes is read as a start token, or its label as one,
-    and all codes but the last.
+    The autoencoder stays as its own run left it. An image of h x w codes is read as a start token,
+    or its label as one, and all codes but the last.
 
-    Of its metrics, ``loss`` is in nats a code; ``code_bits_per_dim`` is what the codes of an image cost together, in
-    bits over its pixels and channels: a rate, without what the decoder leaves out. Where the likelihood of the
-    autoencoder is of stored values (``DiscretizedLogistic``, or ``Bernoulli`` of binary images), ``bits_per_dim`` is
-    the bound on the image itself, -log p(codes) - log p(x | codes).
+    Of its metrics, ``loss`` is in nats a code; ``code_bits_per_dim`` is what the codes of an image
+    cost together, in bits over its pixels and channels: a rate, without what the decoder leaves
+    out. Where the likelihood of the autoencoder is of stored values (``DiscretizedLogistic``, or
+    ``Bernoulli`` of binary images), ``bits_per_dim`` is the bound on the image itself, -log
+    p(codes) - log p(x | codes).
 
     Attributes:
       autoencoder: the run directory of a ``VQVAE`` of the same data.
       net: a causal ``Transformer``, whose context holds all codes of an image.
       conditional: the start token is the label.
-      drop_label: share of labels hidden in training, so that it learns the unconditional model, too.
+      drop_label: share of labels hidden in training, so that it learns the unconditional model,
+        too.
       sampler: how samples are drawn.
     """
 
@@ -85,7 +100,9 @@ class CodePrior(Continued):
 
     def __post_init__(self) -> None:
         if not self.net.causal or self.net.cross_attention:
-            raise UserError("the net of a CodePrior is causal and reads no memory (cross_attention)")
+            raise UserError(
+                "the net of a CodePrior is causal and reads no memory (cross_attention)"
+            )
         checks.share(self, "drop_label")
         self.check_sampler(self.sampler)
 
@@ -96,13 +113,18 @@ class CodePrior(Continued):
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not isinstance(family, VQVAE):
-            raise UserError(f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE")
+            raise UserError(
+                f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE"
+            )
         others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
 
     @property
     def protocol(self) -> str:  # type: ignore[override]
-        return "nats a code, in raster order; code_bits_per_dim: all codes of an image over its pixels and channels"
+        return (
+            "nats a code, in raster order; code_bits_per_dim: all codes of an image over its "
+            "pixels and channels"
+        )
 
     def check_sampler(self, options: CodeSampler) -> None:
         """Refuse a sampler that this model cannot follow, with a ``UserError``."""
@@ -119,7 +141,8 @@ class CodePrior(Continued):
         length = math.prod(jax.eval_shape(outputs).shape[1:3])
         if length > self.net.context:
             raise UserError(
-                f"an image is {length} codes, more than the context of {self.net.context} (family.net.context)"
+                f"an image is {length} codes, more than the context of {self.net.context} "
+                "(family.net.context)"
             )
         starts = 1
         if self.conditional:
@@ -137,11 +160,15 @@ class CodePrior(Continued):
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             hide_key, dropout_key = jax.random.split(key)
             label = labels(batch) if self.conditional else None
             if label is not None:
-                label, _ = conditioning.hide(hide_key, self.drop_label, label, self._classes(params), None)
+                label, _ = conditioning.hide(
+                    hide_key, self.drop_label, label, self._classes(params), None
+                )
             nll = self.nll(params, batch["codes"], label, dropout_key)
             return {"loss": _per_code(nll, batch["mask"])}, variables
 
@@ -153,12 +180,16 @@ class CodePrior(Continued):
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         x, grid = self._codes(state, batch, key)
-        nll = self.nll(state.params, grid.reshape(len(grid), -1), labels(batch) if self.conditional else None)
+        nll = self.nll(
+            state.params, grid.reshape(len(grid), -1), labels(batch) if self.conditional else None
+        )
         rate, mask, bits = nll.sum(-1), batch["mask"], math.prod(x.shape[1:]) * math.log(2)
         metrics = {"loss": _per_code(nll, mask), "code_bits_per_dim": Mean.of(rate / bits, mask)}
         likelihood = self.autoencoder.likelihood
         if isinstance(likelihood, DiscretizedLogistic) or getattr(likelihood, "binarize", False):
-            params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
+            params, variables = (
+                state.frozen[AUTOENCODER][name] for name in ("params", "variables")
+            )
             outputs = self.autoencoder.decode(params, variables, variables["codebook"][grid])
             bound = rate + likelihood.nll(params.get("likelihood"), outputs, x)
             metrics["bits_per_dim"] = Mean.of(bound / bits, mask)
@@ -188,11 +219,17 @@ class CodePrior(Continued):
         known = self.autoencoder.codes
         module: Any = net.module(len(params["embedding"]))
 
-        def model(tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+        def model(
+            tokens: jax.Array, mask: jax.Array, cache: Any, last: int
+        ) -> tuple[jax.Array, Any]:
             if twice:  # the same codes after the start without a label
-                tokens = jnp.concatenate([tokens, jnp.where(tokens < known, tokens, known + classes)])
+                tokens = jnp.concatenate(
+                    [tokens, jnp.where(tokens < known, tokens, known + classes)]
+                )
             hidden, cache = module.apply({"params": params}, tokens, cache=cache)
-            logits = module.apply({"params": params}, hidden[:, -last:], method="logits")[..., :known]
+            logits = module.apply({"params": params}, hidden[:, -last:], method="logits")[
+                ..., :known
+            ]
             if twice:
                 told, untold = jnp.split(logits, 2)
                 logits = untold + options.guidance_scale * (told - untold)
@@ -200,16 +237,28 @@ class CodePrior(Continued):
 
         starts = self._starts(label, n)
         cache = net.new_cache(2 * n if twice else n, rows * columns)
-        drawing = generate(model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key)
+        drawing = generate(
+            model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key
+        )
         return drawing.tokens.reshape(n, rows, columns)
 
-    def nll(self, params: Params, codes: jax.Array, label: jax.Array | None, key: jax.Array | None = None) -> jax.Array:
-        """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key says training."""
+    def nll(
+        self,
+        params: Params,
+        codes: jax.Array,
+        label: jax.Array | None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key
+        says training.
+        """
         inputs = jnp.concatenate([self._starts(label, len(codes)), codes[:, :-1]], 1)
         module: Any = self.net.module(len(params["embedding"]))
         rngs = {} if key is None else {"dropout": key}
         hidden, _ = module.apply({"params": params}, inputs, rngs=rngs, train=key is not None)
-        logits = module.apply({"params": params}, hidden, method="logits")[..., : self.autoencoder.codes]
+        logits = module.apply({"params": params}, hidden, method="logits")[
+            ..., : self.autoencoder.codes
+        ]
         log_prob = jax.nn.log_softmax(logits)
         return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
 
@@ -231,7 +280,9 @@ class CodePrior(Continued):
         return rows, columns
 
     def _classes(self, params: Params) -> int:
-        """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an unconditional model."""
+        """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an
+        unconditional model.
+        """
         if not self.conditional:
             return 0
         return len(params["embedding"]) - self.autoencoder.codes - (self.drop_label > 0)

@@ -1,4 +1,6 @@
-"""Rows of tokens continued side by side, each from a prompt and, where the model reads one, a source of its own."""
+"""Rows of tokens continued side by side, each from a prompt and, where the model reads one, a
+source of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,16 @@ def continue_prompts(
     source: jax.Array | None = None,
     source_mask: jax.Array | None = None,
 ) -> Drawing:
-    """What is drawn after each prompt, in one compiled loop until all rows have met a stop or have ``options.steps``.
+    """What is drawn after each prompt, in one compiled loop until all rows have met a stop or have
+    ``options.steps``.
 
     Args:
       prompts: int32 [B, T], left-padded.
       mask: bool [B, T], True for real tokens.
       stops: sequences of tokens that end a row.
       pad: what stands behind the end of a row.
-      source: int32 [B, S] of a model with an encoder, with ``source_mask`` [B, S], 0 where it is padding.
+      source: int32 [B, S] of a model with an encoder, with ``source_mask`` [B, S], 0 where it is
+        padding.
 
     Raises:
       UserError: prompt and new tokens together are more than the context and the token after it.

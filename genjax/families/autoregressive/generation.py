@@ -1,4 +1,6 @@
-"""Texts from models of tokens that are trained: by the loop, by beams, with a draft, or a token at a time."""
+"""Texts from models of tokens that are trained: by the loop, by beams, with a draft, or a
+token at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Request
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
-from genjax.samplers.tokens.decoding import Drawing, Sliding, TokenModel, advance, begin, generate, pad_prompts
+from genjax.samplers.tokens.decoding import (
+    Drawing,
+    Sliding,
+    TokenModel,
+    advance,
+    begin,
+    generate,
+    pad_prompts,
+)
 from genjax.samplers.tokens.speculative import speculate
 
 
@@ -50,7 +60,9 @@ class DrawLoop:
 
     @property
     def sliding(self) -> Sliding | None:
-        """How texts continue past the context; None if the longest prompt and all steps fit in it."""
+        """How texts continue past the context; None if the longest prompt and all steps fit in
+        it.
+        """
         context = self.reader.context
         if _room(self.request) <= context:
             return None
@@ -67,17 +79,24 @@ class DrawLoop:
 
     def next(self, drawing: Drawing) -> Drawing:
         """One more of each."""
-        return advance(self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding)
+        return advance(
+            self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding
+        )
 
-    def _arguments(self, key: jax.Array) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
+    def _arguments(
+        self, key: jax.Array
+    ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
         """What ``generate`` and ``begin`` begin from."""
         prompts, mask = map(jnp.asarray, repeat_prompts(self.request, self.rows))
         cache = self.reader.new_cache(self.rows, min(_room(self.request), self.reader.context))
         return self.reader.model, cache, prompts, mask, self.request.decoding, key
 
 
-def texts(reader: TokenReader, request: Request, key: jax.Array, n: int, draft: TokenReader | None = None) -> jax.Array:
-    """``n`` texts [n, P + steps] int32, P the length of the longest prompt; each followed by ``request.fill``.
+def texts(
+    reader: TokenReader, request: Request, key: jax.Array, n: int, draft: TokenReader | None = None
+) -> jax.Array:
+    """``n`` texts [n, P + steps] int32, P the length of the longest prompt; each followed by
+    ``request.fill``.
 
     Raises:
       UserError: a beam search, or a draft, whose texts would be longer than the context.
@@ -116,7 +135,8 @@ def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the beginning of its row, ``request.fill`` after it.
+    """Prompts and what follows them [n, P + N], each text at the beginning of its row,
+    ``request.fill`` after it.
 
     Args:
       request: what was requested.
@@ -137,17 +157,29 @@ def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Ar
         return rows
     width = rows.shape[1]
     places = np.arange(width)[None] + lead[:, None]
-    return jnp.where(places < width, jnp.take_along_axis(rows, np.minimum(places, width - 1), 1), request.fill)
+    return jnp.where(
+        places < width, jnp.take_along_axis(rows, np.minimum(places, width - 1), 1), request.fill
+    )
 
 
 def _beams(reader: TokenReader, request: Request, n: int) -> jax.Array:
-    """Of each prompt the best text, then of each the second, and after the last beam the best again."""
+    """Of each prompt the best text, then of each the second, and after the last beam the best
+    again.
+    """
     decoding, count = request.decoding, min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
     prompts, mask = repeat_prompts(request, count)
     cache = reader.new_cache(count, _room(request))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
-    found = beam_search(reader.model, take, cache, jnp.asarray(prompts), jnp.asarray(mask), search, tuple(request.ends))
+    found = beam_search(
+        reader.model,
+        take,
+        cache,
+        jnp.asarray(prompts),
+        jnp.asarray(mask),
+        search,
+        tuple(request.ends),
+    )
     number = np.arange(n)
     chosen = number % count, number // count % decoding.beams
     return join_rows(request, found.tokens[chosen], found.lengths[chosen])
@@ -172,7 +204,10 @@ def check_stream(request: Request, codec: Any) -> None:
       UserError: for what cannot be shown as it is drawn.
     """
     if request.decoding.beams > 1 or request.draft is not None:
-        raise UserError("texts are streamed as they are drawn one token after another: leave beams and draft out")
+        raise UserError(
+            "texts are streamed as they are drawn one token after another: leave beams and draft "
+            "out"
+        )
     if not hasattr(codec, "token_bytes"):
         raise UserError(f"a stream is of text, which {type(codec).__name__} is not for")
 
@@ -186,8 +221,9 @@ def stream_texts(
 ) -> np.ndarray:
     """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
 
-    What is shown is the beginning of that text as a file would hold it; the little that later tokens could have
-    changed is left out. Drawing ends early when every text has come to a ``stop`` that is found in the text.
+    What is shown is the beginning of that text as a file would hold it; the little that later
+    tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``
+    that is found in the text.
 
     Args:
       first: compiled, draws the first token of each.
@@ -202,12 +238,16 @@ def stream_texts(
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
-        text = decode_settled(codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop)
+        text = decode_settled(
+            codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop
+        )
         if text.startswith(told):
             show(text[len(told) :])
             told = text
         pairs = zip(done, ids, prompts, strict=False)
-        stopped = (ended or request.before_stop(row, prompt, codec)[1] for ended, row, prompt in pairs)
+        stopped = (
+            ended or request.before_stop(row, prompt, codec)[1] for ended, row, prompt in pairs
+        )
         if int(drawing.step) >= request.decoding.steps or all(stopped):
             return rows
         drawing = following(drawing)

@@ -24,22 +24,26 @@ MOST_PROMPTS = 256  # as many texts as are drawn at once
 class Decoding(TokenSampler):
     """How texts are drawn and what they start with.
 
-    A text may be longer than the model's context: whenever the context is full, its last half is read again, so that
-    each token depends on the last context / 2 to context tokens. Beams and drafts stay within the context.
+    A text may be longer than the model's context: whenever the context is full, its last half is
+    read again, so that each token depends on the last context / 2 to context tokens. Beams and
+    drafts stay within the context.
 
     Attributes:
       prompt: what all texts start with; a model of documents begins a new one with it.
-      prompts: several of them instead, of any lengths; texts take them in turn, again in every 256 texts, and of
-        more prompts than texts the first are taken.
+      prompts: several of them instead, of any lengths; texts take them in turn, again in every 256
+        texts, and of more prompts than texts the first are taken.
       source: of a model from one sequence to another: what is translated.
-      stop: texts end before the first of these that they come to after their prompt. Where a text has several
-        spellings in tokens (subwords, words) it is found in the text: what was drawn is cut there.
-      beams: above 1, nothing is drawn: the most likely texts that a beam search of this width finds, best first, and
-        then again; it takes temperature 1 and no filters, and ``ends`` alone end its texts.
+      stop: texts end before the first of these that they come to after their prompt. Where a text
+        has several spellings in tokens (subwords, words) it is found in the text: what was drawn is
+        cut there.
+      beams: above 1, nothing is drawn: the most likely texts that a beam search of this width
+        finds, best first, and then again; it takes temperature 1 and no filters, and ``ends`` alone
+        end its texts.
       length_penalty: of the beam search, see ``BeamSearch``.
-      draft: the directory of a smaller run with the same codec, which guesses tokens ahead for this one to judge all
-        at once: the same distribution, often sooner (speculative decoding, arXiv 2211.17192). One text is drawn after
-        another. What is drawn during training and for evaluators does without.
+      draft: the directory of a smaller run with the same codec, which guesses tokens ahead for this
+        one to judge all at once: the same distribution, often sooner (speculative decoding, arXiv
+        2211.17192). One text is drawn after another. What is drawn during training and for
+        evaluators does without.
       draft_tokens: guesses at once.
       tokens: the prompt as tokens, instead; () takes ``prompt``.
       source_tokens: the source as tokens, instead; () takes ``source``.
@@ -63,7 +67,9 @@ class Decoding(TokenSampler):
         if bool(self.prompt) + bool(self.prompts) + bool(self.tokens) > 1:
             raise UserError("a prompt is text, several texts or tokens, not both")
         if len(self.prompts) > MOST_PROMPTS:
-            raise UserError(f"at most {MOST_PROMPTS} prompts are taken at once, not {len(self.prompts):,}")
+            raise UserError(
+                f"at most {MOST_PROMPTS} prompts are taken at once, not {len(self.prompts):,}"
+            )
         if self.source is not None and self.source_tokens:
             raise UserError("a source is text or tokens, not both")
         if not all(self.stop):
@@ -77,10 +83,18 @@ class Decoding(TokenSampler):
 
     def _check_beams(self) -> None:
         """Refuse what a beam search would leave out without a word."""
-        plain = {"repetition_penalty": 1.0, "temperature": 1.0, "top_k": None, "top_p": None, "min_p": None}
+        plain = {
+            "repetition_penalty": 1.0,
+            "temperature": 1.0,
+            "top_k": None,
+            "top_p": None,
+            "min_p": None,
+        }
         for name, value in (plain | {"draft": None, "stop": ()}).items():
             if getattr(self, name) != value:
-                raise UserError(f"a beam search (beams) takes {name}={value}, not {getattr(self, name)}")
+                raise UserError(
+                    f"a beam search (beams) takes {name}={value}, not {getattr(self, name)}"
+                )
 
     def prompted(self, prompts: tuple[str, ...]) -> Decoding:
         """With these prompts, one or several, instead of its own."""
@@ -88,19 +102,23 @@ class Decoding(TokenSampler):
         return dataclasses.replace(self, prompt=one, prompts=several, tokens=())
 
     def request(self) -> Request:
-        """What is asked where all of it is in tokens already; a text without a prompt starts with token 0.
+        """What is asked where all of it is in tokens already; a text without a prompt starts with
+        token 0.
 
         Raises:
           UserError: there are texts, which ``encoded`` makes tokens of.
         """
         if self.prompt or self.prompts or self.source is not None or self.stop:
-            raise UserError("a model of tokens reads no text: family.prepared encodes it by the codec")
+            raise UserError(
+                "a model of tokens reads no text: family.prepared encodes it by the codec"
+            )
         return Request(self, (self.tokens or (0,),), self.source_tokens, self.ends)
 
     def encoded(self, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
         """With the texts as tokens by the codec of a run.
 
-        A text without a prompt starts with the codec's start, else with a new line, else with token 0.
+        A text without a prompt starts with the codec's start, else with a new line, else with token
+        0.
 
         Args:
           codec: of the run.
@@ -156,14 +174,16 @@ class Request:
         return self
 
     def prompt_of(self, number: int) -> tuple[int, ...]:
-        """What a sample starts with; chunks of ``MOST_PROMPTS`` start with the first prompt again."""
+        """What a sample starts with; chunks of ``MOST_PROMPTS`` start with the first prompt
+        again.
+        """
         return self.prompts[number % MOST_PROMPTS % len(self.prompts)]
 
     def check(self, vocabulary: int, context: int, source_vocabulary: int | None) -> None:
         """
         Raises:
-          UserError: a text that is longer than the context, or holds a token outside the vocabulary; a source that
-            the model does not read, or none that it does.
+          UserError: a text that is longer than the context, or holds a token outside the
+            vocabulary; a source that the model does not read, or none that it does.
         """
         asked = [("prompt", prompt, vocabulary) for prompt in self.prompts]
         asked += [("end", self.ends, vocabulary), ("source", self.source, source_vocabulary or 0)]
@@ -171,21 +191,29 @@ class Request:
             if tokens and not known:
                 raise UserError("this model reads no source: leave sampler.source out")
             if not all(0 <= token < known for token in tokens):
-                raise UserError(f"the {name} holds a token outside the model's vocabulary of {known:,}")
+                raise UserError(
+                    f"the {name} holds a token outside the model's vocabulary of {known:,}"
+                )
             if len(tokens) > context:
-                raise UserError(f"the {name} is of {len(tokens):,} tokens, more than the context of {context:,}")
+                raise UserError(
+                    f"the {name} is of {len(tokens):,} tokens, more than the context of {context:,}"
+                )
         if source_vocabulary is not None and not self.source:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
     def cut(self, samples: np.ndarray, codec: Any) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by their tokens.
+        """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
+        their tokens.
 
-        What a token across the cut says before it is spelled again; where it cannot be, it is left out.
+        What a token across the cut says before it is spelled again; where it cannot be, it is left
+        out.
         """
         if not self._found_in_text(codec):
             return samples
         texts = (before_end(codec, row) for row in samples)
-        rows = [self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)]
+        rows = [
+            self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)
+        ]
         width = max(samples.shape[1], *map(len, rows))
         filled = np.full((len(rows), width), self.fill, np.int32)
         for target, row in zip(filled, rows, strict=True):
@@ -193,8 +221,9 @@ class Request:
         return filled
 
     def before_stop(self, ids: np.ndarray, prompt: int, codec: Any) -> tuple[np.ndarray, bool]:
-        """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt`` tokens, and whether
-        there is one."""
+        """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt``
+        tokens, and whether there is one.
+        """
         if not self._found_in_text(codec):
             return ids, False
         text, begin = codec.decode(ids), len(codec.decode(ids[:prompt]))
@@ -205,11 +234,19 @@ class Request:
         low, high = prompt, len(ids)
         while low < high:  # as many tokens as say no more than the text
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if len(codec.decode(ids[:middle])) <= len(text) else (low, middle - 1)
-        while low > prompt and not text.startswith(codec.decode(ids[:low])):  # such as a part of a character
+            low, high = (
+                (middle, high)
+                if len(codec.decode(ids[:middle])) <= len(text)
+                else (low, middle - 1)
+            )
+        while low > prompt and not text.startswith(
+            codec.decode(ids[:low])
+        ):  # such as a part of a character
             low -= 1
         try:
-            spelt = np.concatenate([ids[:low], codec.encode(text[len(codec.decode(ids[:low])) :])]).astype(np.int32)
+            spelt = np.concatenate(
+                [ids[:low], codec.encode(text[len(codec.decode(ids[:low])) :])]
+            ).astype(np.int32)
         except UserError:
             return ids[:low], True
         return (spelt if codec.decode(spelt) == text else ids[:low]), True
@@ -220,20 +257,26 @@ class Request:
 
 
 def _prompt(codec: Any, text: str) -> tuple[int, ...]:
-    """The tokens that a text starts with, the codec's start before them; of a codec of conversations a turn."""
+    """The tokens that a text starts with, the codec's start before them; of a codec of
+    conversations a turn.
+    """
     if text and isinstance(codec, ChatCodec):
         return _tokens(codec.whole_prompt, codec, text, "the prompt")
     lead = () if codec.start is None else (codec.start,)
     return (*lead, *_tokens(codec.encode, codec, text, "the prompt")) or _new_line(codec)
 
 
-def _tokens(encode: Callable[[str], np.ndarray], codec: Any, text: str, where: str) -> tuple[int, ...]:
+def _tokens(
+    encode: Callable[[str], np.ndarray], codec: Any, text: str, where: str
+) -> tuple[int, ...]:
     try:
         return tuple(encode(text).tolist()) if text else ()
     except Unencodable as error:
         raise error.moved(0, where) from None
     except TypeError:
-        raise UserError(f"{where} is text, which {type(codec).__name__} is not for: give tokens") from None
+        raise UserError(
+            f"{where} is text, which {type(codec).__name__} is not for: give tokens"
+        ) from None
 
 
 def _source(codec: Any, text: str) -> tuple[int, ...]:

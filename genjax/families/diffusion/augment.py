@@ -12,12 +12,14 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 
-TOLD = 7  # flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
+# flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
+TOLD = 7
 
 
 @checks.frozen
 class NonLeaking:
-    """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to the network.
+    """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to
+    the network.
 
     All are exact, without interpolation; a shift fills its border with the nearest pixels.
 
@@ -41,10 +43,14 @@ class NonLeaking:
     def check(self, spec: Spec) -> None:
         """Refuse data that it cannot augment."""
         if self.prob and (spec.entry != "image" or spec.shape[0] != spec.shape[1]):
-            raise UserError(f"augment mirrors and turns square images, not {spec.entry} of shape {spec.shape}")
+            raise UserError(
+                f"augment mirrors and turns square images, not {spec.entry} of shape {spec.shape}"
+            )
 
     def none(self, n: int) -> jax.Array | None:
-        """What the network is told of ``n`` images as they are, [n, told]; None without augmentation."""
+        """What the network is told of ``n`` images as they are, [n, told]; None without
+        augmentation.
+        """
         return jnp.zeros((n, TOLD)) if self.prob else None
 
     def __call__(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
@@ -62,7 +68,9 @@ class NonLeaking:
         x = jnp.where(flips[0], x[:, ::-1], x)
         x = jnp.where(flips[1], x[::-1], x)
         x = jax.lax.switch(turns, [lambda x, k=k: jnp.rot90(x, k) for k in range(4)], x)
-        rows, columns = (jnp.clip(jnp.arange(n) - d, 0, n - 1) for n, d in zip(x.shape[:2], by, strict=True))
+        rows, columns = (
+            jnp.clip(jnp.arange(n) - d, 0, n - 1) for n, d in zip(x.shape[:2], by, strict=True)
+        )
         x = x[rows][:, columns]
         angle = jnp.pi / 2 * turns
         told = jnp.stack([*flips, 1 - jnp.cos(angle), jnp.sin(angle), *by / max(1, self.shift)])

@@ -1,4 +1,6 @@
-"""The variational bound of a diffusion, and a noise schedule that it trains (Kingma et al., arXiv 2107.00630)."""
+"""The variational bound of a diffusion, and a noise schedule that it trains (Kingma et al.,
+arXiv 2107.00630).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class NoiseSchedule(Process):
 
 @checks.frozen
 class Learned:
-    """A monotone network gives gamma = -log SNR over time. Its ends lower the bound, all between them its variance.
+    """A monotone network gives gamma = -log SNR over time. Its ends lower the bound, all between
+    them its variance.
 
     Attributes:
       width: hidden units.
@@ -74,14 +77,17 @@ class Learned:
         params: Params,
         t: jax.Array,
     ) -> jax.Array:
-        """``loss(net, gamma [B], dgamma/dt [B], clock [B])`` [B] at times t [B], its gradients as in the paper.
+        """``loss(net, gamma [B], dgamma/dt [B], clock [B])`` [B] at times t [B], its gradients as
+        in the paper.
 
-        The network and the schedule's ends get those of the loss; the rest of the schedule, which does not change
-        its mean, those of its square, from the same backward pass.
+        The network and the schedule's ends get those of the loss; the rest of the schedule, which
+        does not change its mean, those of its square, from the same backward pass.
         """
 
         def with_gradients_to(ends: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-            held = {n: p if (n in ENDS) == ends else jax.lax.stop_gradient(p) for n, p in params.items()}
+            held = {
+                n: p if (n in ENDS) == ends else jax.lax.stop_gradient(p) for n, p in params.items()
+            }
             schedule = self.bound(held)
             return *jax.jvp(schedule.gamma, (t,), (jnp.ones_like(t),)), schedule.clock(t)
 
@@ -101,7 +107,8 @@ def _forward(loss: Any, net: Params, ends: Any, rest: Any) -> tuple[jax.Array, A
 def _backward(loss: Any, saved: Any, g: jax.Array) -> tuple[Params, Any, Any]:
     value, pull_back = saved
     net, *schedule = pull_back(g)
-    # The square's gradient is 2 L dL; in units of the mean loss, so that it is of the size of the others.
+    # The square's gradient is 2 L dL; in units of the mean loss, so that it is of the size of the
+    # others.
     scale = 2 * value / jnp.maximum(jnp.abs(value).mean(), 1e-12)
     return net, tuple(schedule), tuple(scale * s for s in schedule)
 
@@ -120,13 +127,16 @@ def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
     return 0.5 * jnp.square(alpha / sigma * x0).reshape(len(x0), -1).sum(-1)
 
 
-def reconstruction(process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array | None) -> jax.Array:
+def reconstruction(
+    process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array | None
+) -> jax.Array:
     """-log p(x0 | x_t) [B] in nats at the process's first time.
 
     Args:
       noise: unit noise [B, ...] of x_t.
-      values: the levels [K] that entries of x0 take, whose probabilities go with N(x_t; alpha value, sigma^2); None
-        for continuous data, whose density is N(x0; x_t / alpha, (sigma / alpha)^2).
+      values: the levels [K] that entries of x0 take, whose probabilities go with N(x_t; alpha
+        value, sigma^2); None for continuous data, whose density is N(x0; x_t / alpha, (sigma /
+        alpha)^2).
     """
     alpha, sigma = process.alpha_sigma(jnp.full((), process.t_min))
     if values is None:
@@ -134,7 +144,8 @@ def reconstruction(process: Process, x0: jax.Array, noise: jax.Array, values: ja
         return nll.reshape(len(x0), -1).sum(-1)
 
     def row(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        # From the true level on: away = (value - x0) alpha / sigma, so that small differences stay exact.
+        # From the true level on: away = (value - x0) alpha / sigma, so that small differences stay
+        # exact.
         x, e = (a.reshape(-1, 1) for a in pair)
         away = (values[None] - x) * (alpha / sigma)
         logits = -0.5 * jnp.square(away - e)

@@ -33,16 +33,23 @@ def check(options: Any, conditional: bool, text: Any, drop_label: float) -> None
     if options.prompt is not None:
         text.embed(options.prompt)  # refuses what is not text
     elif not drop_label:
-        raise UserError("a model of text that has not learned without (drop_label above 0) needs sampler.prompt")
+        raise UserError(
+            "a model of text that has not learned without (drop_label above 0) needs sampler.prompt"
+        )
     if conditional and (options.prompt is None) != (options.label is None):
-        raise UserError("a model of labels and text needs sampler.label and sampler.prompt, or neither of them")
+        raise UserError(
+            "a model of labels and text needs sampler.label and sampler.prompt, or neither of them"
+        )
 
 
 def check_guidance(scale: float, told: bool, drop_label: float) -> None:
-    """Refuse guidance of a model that is ``told`` nothing, or has not learned without what it is told."""
+    """Refuse guidance of a model that is ``told`` nothing, or has not learned without what it
+    is told.
+    """
     if scale != 1 and not (told and drop_label):
         raise UserError(
-            "guidance_scale other than 1 needs a class-conditional model, or one of text, that has also learned "
+            "guidance_scale other than 1 needs a class-conditional model, or one of text, that has "
+            "also learned "
             "without (family.conditional or family.text, and drop_label above 0)"
         )
 
@@ -65,7 +72,9 @@ def choose_labels(label: int | None, n: int, classes: int) -> jax.Array | None:
 def hide(
     key: jax.Array, share: float, label: jax.Array | None, null: int, text: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """Labels [B] and texts [B, D], of a share of the examples ``null`` and zeros, both of an example together."""
+    """Labels [B] and texts [B, D], of a share of the examples ``null`` and zeros, both of an
+    example together.
+    """
     rows = next((len(given) for given in (label, text) if given is not None), 0)
     hidden = jax.random.bernoulli(key, share, (rows,))
     label = None if label is None else jnp.where(hidden, null, label)

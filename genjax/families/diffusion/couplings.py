@@ -1,7 +1,7 @@
 """What noise a process ends in, and which noise is paired with which example.
 
-Pairs of least total squared distance (minibatch optimal transport): Pooladian et al., arXiv 2304.14772, and Tong et
-al., arXiv 2302.00482.
+Pairs of least total squared distance (minibatch optimal transport): Pooladian et al., arXiv
+2304.14772, and Tong et al., arXiv 2302.00482.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class NormalNoise:
 
     @property
     def gaussian(self) -> bool:
-        """Whether what is known of unit Gaussian noise holds: noise on the way, a bound, a density."""
+        """Whether what is known of unit Gaussian noise holds: noise on the way, a bound, a
+        density.
+        """
         return True
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -67,8 +69,9 @@ class Ring:
 def pair_noise(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
     """The noise [B, ...] in the order of its examples x0 [B, ...].
 
-    "independent" leaves it as it was drawn; "optimal" makes the pairs of least total squared distance in the batch of
-    each device, on the host by scipy: about 25 ms for 256 points of the plane, and over a second for 1,024.
+    "independent" leaves it as it was drawn; "optimal" makes the pairs of least total squared
+    distance in the batch of each device, on the host by scipy: about 25 ms for 256 points of the
+    plane, and over a second for 1,024.
     """
     if coupling == "independent":
         return noise
@@ -76,7 +79,9 @@ def pair_noise(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array
     # |a - b|^2 but for what is the same in all assignments.
     cost = -jnp.dot(x0.reshape(rows, -1), noise.reshape(rows, -1).T, precision="highest")
     chosen = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    order = jax.pure_callback(_assign, chosen, jax.lax.stop_gradient(cost), vmap_method="sequential")
+    order = jax.pure_callback(
+        _assign, chosen, jax.lax.stop_gradient(cost), vmap_method="sequential"
+    )
     return noise[order]
 
 

@@ -1,8 +1,9 @@
 """Diffusion and flow matching: a network learns to undo noise, and samplers draw data with it.
 
-Noise prediction: Ho et al., arXiv 2006.11239. v: Salimans & Ho, arXiv 2202.00512. EDM: Karras et al., arXiv 2206.00364.
-Flow matching and rectified flow: Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003. Classifier-free
-guidance: Ho & Salimans, arXiv 2207.12598. The bound and learned schedules: ``genjax.families.diffusion.bound``.
+Noise prediction: Ho et al., arXiv 2006.11239. v: Salimans & Ho, arXiv 2202.00512. EDM: Karras et
+al., arXiv 2206.00364. Flow matching and rectified flow: Lipman et al., arXiv 2210.02747; Liu et
+al., arXiv 2209.03003. Classifier-free guidance: Ho & Salimans, arXiv 2207.12598. The bound and
+learned schedules: ``genjax.families.diffusion.bound``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,14 @@ from genjax.family import (
 from genjax.nets.conv.unet import UNet
 from genjax.nets.denoiser import Denoiser
 from genjax.samplers import DDIM, Denoise, fix_known, guide, log_density
-from genjax.samplers.diffusion.processes import Parametrization, Process, Target, VPCosine, Weighting, diffuse
+from genjax.samplers.diffusion.processes import (
+    Parametrization,
+    Process,
+    Target,
+    VPCosine,
+    Weighting,
+    diffuse,
+)
 
 
 @checks.frozen
@@ -47,12 +55,13 @@ class Denoising:
 
     Attributes:
       solver: of ``genjax.samplers``, with its number of steps.
-      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples that are likelier
-        to be what the label or the prompt says and less diverse.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
+        that are likelier to be what the label or the prompt says and less diverse.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
+        256 samples.
       clip: hold every estimate of clean data within [-1, 1]; for images and signals.
-      prompt: of a model of text: what samples show; None for the unconditional model. A model of labels and text has
-        learned both together, so it is given both or neither.
+      prompt: of a model of text: what samples show; None for the unconditional model. A model of
+        labels and text has learned both together, so it is given both or neither.
     """
 
     solver: Any = DDIM(50)
@@ -75,9 +84,10 @@ class Denoising:
 class Diffusion(Family):
     """A network that tells clean data from noisy ones, x_t = alpha(t) x0 + sigma(t) noise.
 
-    Its ``loss`` is the mean over an example's entries of the weighted squared error. With weighting "likelihood" it is
-    the negative bound on log p(x) in nats, with ``bits_per_dim`` and the bound's three terms beside it: of the
-    probabilities of raw pixel values where the data have such levels, otherwise of the density.
+    Its ``loss`` is the mean over an example's entries of the weighted squared error. With weighting
+    "likelihood" it is the negative bound on log p(x) in nats, with ``bits_per_dim`` and the bound's
+    three terms beside it: of the probabilities of raw pixel values where the data have such levels,
+    otherwise of the density.
 
     Attributes:
       net: ``UNet`` or ``DiT``; for signals ``UNet``, for points ``ResidualMLP``.
@@ -87,15 +97,15 @@ class Diffusion(Family):
       gamma: the largest SNR that "min_snr" weighs with.
       data_std: standard deviation of the data, for the target v and EDM's weighting.
       width: of the vector that tells the network time, label and augmentation.
-      time_frequency: the highest frequency of the features of time that the network sees, in radians over the whole of
-        t: low ones make what it predicts smooth in time.
-      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x (arXiv 2107.00630, C);
-        fine detail for likelihoods.
+      time_frequency: the highest frequency of the features of time that the network sees, in
+        radians over the whole of t: low ones make what it predicts smooth in time.
+      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x
+        (arXiv 2107.00630, C); fine detail for likelihoods.
       conditional: the network sees the label.
-      drop_label: share of labels, and of texts with them, hidden from it in training, so that it learns the
-        unconditional model, too.
-      text: how a prompt is embedded, such as ``HashedText``, as the data's own texts are; the network sees an example's
-        ``condition``. None for a model without text.
+      drop_label: share of labels, and of texts with them, hidden from it in training, so that it
+        learns the unconditional model, too.
+      text: how a prompt is embedded, such as ``HashedText``, as the data's own texts are; the
+        network sees an example's ``condition``. None for a model without text.
       noise: what the process ends in, ``NormalNoise`` or ``Ring``.
       coupling: which noise goes with which example, "independent" or "optimal".
       augment: transformations that the network is told of, so that samples show none.
@@ -127,16 +137,23 @@ class Diffusion(Family):
         checks.share(self, "drop_label")
         plain = self.noise.gaussian and self.coupling == "independent"
         if self.learned and (self.weighting != "likelihood" or self.target != "noise"):
-            raise UserError('a Learned process is trained by its bound: target="noise", weighting="likelihood"')
+            raise UserError(
+                'a Learned process is trained by its bound: target="noise", weighting="likelihood"'
+            )
         if self.weighting == "likelihood" and not plain:
-            raise UserError("the bound is of independent Gaussian noise: not with another noise or coupling")
+            raise UserError(
+                "the bound is of independent Gaussian noise: not with another noise or coupling"
+            )
         self.check_sampler(self.sampler)
 
     def check_sampler(self, options: Denoising) -> None:
         """Refuse a sampler that this model cannot follow, with a ``UserError``."""
-        if options.solver.stochastic and not (self.noise.gaussian and self.coupling == "independent"):
+        if options.solver.stochastic and not (
+            self.noise.gaussian and self.coupling == "independent"
+        ):
             raise UserError(
-                f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not fit this noise or "
+                f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not "
+                "fit this noise or "
                 "coupling: take Euler, Heun, DPMSolver, Adaptive or DDIM with eta 0"
             )
         conditioning.check(options, self.conditional, self.text, self.drop_label)
@@ -170,9 +187,14 @@ class Diffusion(Family):
             raise UserError("family.conditional needs labels, but the data have none")
         if self.text is not None and spec.condition != self.text.width:
             has = "no condition" if spec.condition is None else f"a condition of {spec.condition}"
-            raise UserError(f"family.text embeds in {self.text.width} numbers, but the data have {has}")
+            raise UserError(
+                f"family.text embeds in {self.text.width} numbers, but the data have {has}"
+            )
         if self.sampler.clip and spec.entry not in ("image", "signal"):
-            raise UserError("sampler.clip holds images and signals within [-1, 1]; other data have no such limits")
+            raise UserError(
+                "sampler.clip holds images and signals within [-1, 1]; other data have no such "
+                "limits"
+            )
         self.augment.check(spec)
         net_key, schedule_key, noise_key = jax.random.split(key, 3)
         x = select_modelled(example)
@@ -180,7 +202,9 @@ class Diffusion(Family):
         classes = (spec.classes or 0) if self.conditional else 0
         told = self._told(jnp.zeros(1, jnp.int32) if classes else None, self.augment.none(1))
         module = self._module(spec.shape, classes)
-        params = {"net": module.init(net_key, self._seen(x), jnp.zeros(1), **told, train=False)["params"]}
+        params = {
+            "net": module.init(net_key, self._seen(x), jnp.zeros(1), **told, train=False)["params"]
+        }
         if self.learned:
             params["schedule"] = self.process.init(schedule_key)
         values = {"values": jnp.linspace(-1, 1, spec.levels)} if spec.levels else {}
@@ -190,9 +214,13 @@ class Diffusion(Family):
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if self.conditioned and "other_label" in batch:
-            raise UserError("a diffusion told labels or text takes one of them an example: no Mixup")
+            raise UserError(
+                "a diffusion told labels or text takes one of them an example: no Mixup"
+            )
 
-        def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Any, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Any]:
             return self._measured(params, variables, batch, key, True), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
@@ -205,7 +233,12 @@ class Diffusion(Family):
         return self._drawn(state, key, n, options)
 
     def _drawn(
-        self, state: State, key: jax.Array, n: int, options: Denoising, text: jax.Array | None = None
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        options: Denoising,
+        text: jax.Array | None = None,
     ) -> jax.Array:
         """Samples from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
@@ -213,8 +246,11 @@ class Diffusion(Family):
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
         return options.solver(self.denoise(state, n, options, text), process, x, way)
 
-    def denoise(self, state: State, n: int, options: Denoising, text: jax.Array | None = None) -> Denoise:
-        """The posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D], embedded, in the prompt's place.
+    def denoise(
+        self, state: State, n: int, options: Denoising, text: jax.Array | None = None
+    ) -> Denoise:
+        """The posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D], embedded, in
+        the prompt's place.
 
         Raises:
           UserError: for a sampler, guidance or label that does not fit the model.
@@ -223,9 +259,13 @@ class Diffusion(Family):
         label = conditioning.choose_labels(options.label, n, self._classes(state.params))
         parametrization = self.parametrization(state.params)
 
-        def estimate(label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array) -> jax.Array:
+        def estimate(
+            label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array
+        ) -> jax.Array:
             times = jnp.full(len(x), t)
-            output = self.output(state.params, x, times, self._told(label, self.augment.none(len(x)), text))
+            output = self.output(
+                state.params, x, times, self._told(label, self.augment.none(len(x)), text)
+            )
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
@@ -236,7 +276,9 @@ class Diffusion(Family):
             return unconditional
         if text is None and options.prompt is not None:
             text = jnp.broadcast_to(self.text.embed(options.prompt), (n, self.text.width))
-        return guide(functools.partial(estimate, label, text), unconditional, options.guidance_scale)
+        return guide(
+            functools.partial(estimate, label, text), unconditional, options.guidance_scale
+        )
 
     def terms(
         self,
@@ -249,13 +291,18 @@ class Diffusion(Family):
         text: jax.Array | None = None,
         logsnr: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """``loss`` of each example and of a bound its parts, each [B]. ``text`` [B, D], ``logsnr`` [2] of ``times``."""
+        """``loss`` of each example and of a bound its parts, each [B].
+
+        ``text`` [B, D], ``logsnr`` [2] of ``times``.
+        """
         keys = jax.random.split(key, 6)
         noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
         augmented = self.augment.none(len(x0))
         if train:
             x0, augmented = self.augment(keys[1], x0)
-            label, text = conditioning.hide(keys[2], self.drop_label, label, self._classes(params), text)
+            label, text = conditioning.hide(
+                keys[2], self.drop_label, label, self._classes(params), text
+            )
         told, inner = self._told(label, augmented, text), keys[3] if train else None
         parametrization = self.parametrization(params)
         process = parametrization.process
@@ -280,12 +327,16 @@ class Diffusion(Family):
         terms = {
             "diffusion": diffusion,
             "prior": variational.prior_kl(process, x0),
-            "reconstruction": variational.reconstruction(process, x0, fresh, variables.get("values")),
+            "reconstruction": variational.reconstruction(
+                process, x0, fresh, variables.get("values")
+            ),
         }
         loss = sum(terms.values())
         return terms | {"loss": loss, "bits_per_dim": loss / (dims * math.log(2))}
 
-    def output(self, params: Params, x: jax.Array, t: jax.Array, told: Any, key: jax.Array | None = None) -> jax.Array:
+    def output(
+        self, params: Params, x: jax.Array, t: jax.Array, told: Any, key: jax.Array | None = None
+    ) -> jax.Array:
         """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
         process = self.bound(params)
         if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
@@ -294,7 +345,13 @@ class Diffusion(Family):
         return self._output(params["net"], params, x, process.clock(t), told, key)
 
     def _output(
-        self, net: Params, params: Params, x: jax.Array, clock: jax.Array, told: Any, key: jax.Array | None
+        self,
+        net: Params,
+        params: Params,
+        x: jax.Array,
+        clock: jax.Array,
+        told: Any,
+        key: jax.Array | None,
     ) -> jax.Array:
         """With the network's parameters apart from the others."""
         rngs = {} if key is None else {"dropout": key}
@@ -302,11 +359,17 @@ class Diffusion(Family):
         outputs = apply(module, net, self._seen(x), clock, **told, rngs=rngs, train=key is not None)
         return outputs[..., : x.shape[-1]]
 
-    def _measured(self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool) -> Metrics:
+    def _measured(
+        self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool
+    ) -> Metrics:
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
-        logsnr = batch["logsnr"][0] if "logsnr" in batch else None  # of a curriculum, alike in all rows
-        terms = self.terms(params, variables, select_modelled(batch), label, key, train, text, logsnr)
+        logsnr = (
+            batch["logsnr"][0] if "logsnr" in batch else None
+        )  # of a curriculum, alike in all rows
+        terms = self.terms(
+            params, variables, select_modelled(batch), label, key, train, text, logsnr
+        )
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
@@ -333,39 +396,62 @@ class Diffusion(Family):
 
 
 def fill_in(
-    family: Diffusion, state: State, key: jax.Array, image: jax.Array, mask: jax.Array, options: Denoising
+    family: Diffusion,
+    state: State,
+    key: jax.Array,
+    image: jax.Array,
+    mask: jax.Array,
+    options: Denoising,
 ) -> jax.Array:
-    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly (inpainting).
+    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
+    (inpainting).
 
     Raises:
-      UserError: the mask does not fit the image, the image not the model, or the sampler not the model.
+      UserError: the mask does not fit the image, the image not the model, or the sampler not the
+        model.
     """
     shape = state.variables["mean"].shape
     if image.shape[1:] != shape:
-        raise UserError(f"the model makes samples of shape {shape}, but what is to be filled in has {image.shape[1:]}")
+        raise UserError(
+            f"the model makes samples of shape {shape}, but what is to be filled in has "
+            f"{image.shape[1:]}"
+        )
     start, way = jax.random.split(key)
     process = family.bound(state.params)
     x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
-    return options.solver(fix_known(family.denoise(state, len(image), options), image, mask), process, x, way)
+    return options.solver(
+        fix_known(family.denoise(state, len(image), options), image, mask), process, x, way
+    )
 
 
 def sample_conditions(
     family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
 ) -> jax.Array:
-    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt`` does not count.
+    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt``
+    does not count.
 
     Raises:
       UserError: the model is not one of text alone, or its texts are of another width.
     """
     if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
-        raise UserError("samples of prompts, one each, need a model of text alone (family.text) and of their width")
+        raise UserError(
+            "samples of prompts, one each, need a model of text alone (family.text) and of their "
+            "width"
+        )
     return family._drawn(state, key, len(conditions), options, conditions)
 
 
 def log_prob(
-    family: Diffusion, state: State, key: jax.Array, x: jax.Array, probes: int | None, rtol: float, atol: float
+    family: Diffusion,
+    state: State,
+    key: jax.Array,
+    x: jax.Array,
+    probes: int | None,
+    rtol: float,
+    atol: float,
 ) -> jax.Array:
-    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see ``genjax.samplers.log_density``.
+    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
+    ``genjax.samplers.log_density``.
 
     Of a model of labels or text that of the unconditional one.
 

@@ -38,14 +38,16 @@ class Autoencoder(Protocol):
 
 @checks.frozen
 class LatentDiffusion(Continued):
-    """A diffusion of the standardised latents of an autoencoder, which stays as its own run left it.
+    """A diffusion of the standardised latents of an autoencoder, which stays as its own run left
+    it.
 
-    Latents of a VQ-VAE are those before it quantises; samples are quantised when they are decoded. The metrics are
-    those of the diffusion, per entry of the latents.
+    Latents of a VQ-VAE are those before it quantises; samples are quantised when they are decoded.
+    The metrics are those of the diffusion, per entry of the latents.
 
     Attributes:
       autoencoder: the run directory of a ``VAE`` or ``VQVAE`` of the same data.
-      diffusion: of the latents, with a network for their shape: a grid [h, w, D] is an image to it, a vector points.
+      diffusion: of the latents, with a network for their shape: a grid [h, w, D] is an image to it,
+        a vector points.
     """
 
     autoencoder: Any = "runs/vqvae_mnist"
@@ -53,9 +55,14 @@ class LatentDiffusion(Continued):
 
     def __post_init__(self) -> None:
         if self.diffusion.sampler.clip:
-            raise UserError("sampler.clip holds images within [-1, 1], and latents have no such limits")
+            raise UserError(
+                "sampler.clip holds images within [-1, 1], and latents have no such limits"
+            )
         if self.diffusion.augment.told:
-            raise UserError("diffusion.augment turns images, not their latents; augment the autoencoder's training")
+            raise UserError(
+                "diffusion.augment turns images, not their latents; augment the autoencoder's "
+                "training"
+            )
 
     @property
     def runs(self) -> Mapping[str, str]:
@@ -64,9 +71,15 @@ class LatentDiffusion(Continued):
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not hasattr(family, "from_latents"):
-            raise UserError(f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or VQVAE")
+            raise UserError(
+                f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or "
+                "VQVAE"
+            )
         if getattr(family, "conditional", False):
-            raise UserError(f"the autoencoder {run_dir} needs labels for its latents (conditional); take one without")
+            raise UserError(
+                f"the autoencoder {run_dir} needs labels for its latents (conditional); take one "
+                "without"
+            )
         others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
 
@@ -92,7 +105,9 @@ class LatentDiffusion(Continued):
     def check_sampler(self, options: Denoising) -> None:
         """Refuse a sampler that this model cannot follow, with a ``UserError``."""
         if options.clip:
-            raise UserError("sampler.clip holds images within [-1, 1], and latents have no such limits")
+            raise UserError(
+                "sampler.clip holds images within [-1, 1], and latents have no such limits"
+            )
         self.diffusion.check_sampler(options)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
@@ -102,7 +117,11 @@ class LatentDiffusion(Continued):
 
         shape = jax.eval_shape(latents).shape
         within = Spec(
-            _entry(len(shape)), shape[1:], np.zeros(shape[1:], np.float32), spec.classes, condition=spec.condition
+            _entry(len(shape)),
+            shape[1:],
+            np.zeros(shape[1:], np.float32),
+            spec.classes,
+            condition=spec.condition,
         )
         return self.diffusion.init(key, self._within(example, jnp.zeros(shape)), within)
 
@@ -112,7 +131,9 @@ class LatentDiffusion(Continued):
         key = jax.random.fold_in(state.step_key, 1)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        return self.diffusion.train_step(state, self._encoded(state, batch, key), optimizer=optimizer, axis=axis)
+        return self.diffusion.train_step(
+            state, self._encoded(state, batch, key), optimizer=optimizer, axis=axis
+        )
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         latent_key, key = jax.random.split(key)
@@ -129,12 +150,16 @@ class LatentDiffusion(Continued):
         """The batch with standardised latents instead of what they represent."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
-        z = self.autoencoder.to_latents(frozen["params"], frozen["variables"], select_modelled(batch), key)
+        z = self.autoencoder.to_latents(
+            frozen["params"], frozen["variables"], select_modelled(batch), key
+        )
         return self._within(batch, (z - mean) / deviation)
 
     def _within(self, batch: Batch, z: jax.Array) -> Batch:
         x = select_modelled(batch)
-        return {name: value for name, value in batch.items() if value is not x} | {_entry(z.ndim): z}
+        return {name: value for name, value in batch.items() if value is not x} | {
+            _entry(z.ndim): z
+        }
 
 
 def _entry(ndim: int) -> str:

@@ -1,6 +1,7 @@
 """Augmentations between data and discriminator, through which the generator's gradient passes.
 
-Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator Karras et al., arXiv 2006.06676.
+Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator Karras et al.,
+arXiv 2006.06676.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class DiscriminatorAugment:
     """What real and generated images go through before the discriminator sees them.
 
     Attributes:
-      policy: transforms in their order, each of "flip" (left and right), "rotation" (by right angles), "translation"
-        (up to an eighth of the image), "cutout" (half of a side) and "color" (brightness, contrast, saturation); none
-        for nothing.
+      policy: transforms in their order, each of "flip" (left and right), "rotation" (by right
+        angles), "translation" (up to an eighth of the image), "cutout" (half of a side) and "color"
+        (brightness, contrast, saturation); none for nothing.
       prob: of each transform and image; where it adapts, the one to start with.
-      target: adapts: the probability rises while the mean sign of the discriminator on real images is above this, and
-        falls below it; 0.6 in the paper. None keeps ``prob``.
+      target: adapts: the probability rises while the mean sign of the discriminator on real images
+        is above this, and falls below it; 0.6 in the paper. None keeps ``prob``.
       images: that training sees while an adapting probability goes from 0 to 1.
     """
 
@@ -42,13 +43,17 @@ class DiscriminatorAugment:
                 raise unknown_name("transform", name, get_args(Transform))
         checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
-            raise UserError("augment.target is between -1 and 1, and wants a policy whose probability adapts")
+            raise UserError(
+                "augment.target is between -1 and 1, and wants a policy whose probability adapts"
+            )
         checks.at_least(self, 1, "images")
 
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
         """Images [B, H, W, C], each transform on each image with probability ``prob``."""
         if self.policy and images.ndim != 4:
-            raise UserError("augment.policy is for images; other data cannot be flipped or cut out so")
+            raise UserError(
+                "augment.policy is for images; other data cannot be flipped or cut out so"
+            )
         for number, name in enumerate(self.policy):
             whether, draw = jax.random.split(jax.random.fold_in(key, number))
             changed = jax.vmap(_TRANSFORMS[name])(jax.random.split(draw, len(images)), images)
@@ -57,7 +62,9 @@ class DiscriminatorAugment:
         return images
 
     def adapted(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
-        """The probability after ``images`` more, on which the discriminator's mean sign was ``sign``."""
+        """The probability after ``images`` more, on which the discriminator's mean sign was
+        ``sign``.
+        """
         if self.target is None:
             return prob
         return jnp.clip(prob + jnp.sign(sign - self.target) * images / self.images, 0, 1)

@@ -1,9 +1,11 @@
-"""Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), with the losses and cures that followed.
+"""Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), with the losses and cures
+that followed.
 
-Losses and penalties: ``genjax.families.gan.losses``. R1 and R2: Mescheder et al., arXiv 1801.04406, lazily as in Karras et al.,
-arXiv 1912.04958. Projection of labels: Miyato & Koyama, arXiv 1802.05637. Packing: Lin et al., arXiv 1712.04086.
-Minibatch standard deviation and growing resolution: Karras et al., arXiv 1710.10196. Rows of tables: Xu et al.,
-arXiv 1907.00503, without their vector of conditions.
+Losses and penalties: ``genjax.families.gan.losses``. R1 and R2: Mescheder et al., arXiv 1801.04406,
+lazily as in Karras et al., arXiv 1912.04958. Projection of labels: Miyato & Koyama, arXiv
+1802.05637. Packing: Lin et al., arXiv 1712.04086. Minibatch standard deviation and growing
+resolution: Karras et al., arXiv 1710.10196. Rows of tables: Xu et al., arXiv 1907.00503, without
+their vector of conditions.
 """
 
 from __future__ import annotations
@@ -22,7 +24,17 @@ from genjax.families.gan import losses as adversarial
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.losses import GANLoss
 from genjax.families.gan.players import NORMALISED, Nets, Normalised, row_key
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step, labels, select_modelled
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    gradient_step,
+    labels,
+    select_modelled,
+)
 from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
@@ -33,8 +45,10 @@ class LatentSampler:
     """Draws from the generator.
 
     Attributes:
-      truncation: latents beyond this many standard deviations are drawn again; None draws from the whole normal.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of 256 samples.
+      truncation: latents beyond this many standard deviations are drawn again; None draws from the
+        whole normal.
+      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
+        256 samples.
     """
 
     truncation: float | None = None
@@ -46,31 +60,40 @@ class LatentSampler:
 
 @checks.frozen
 class GAN(Family):
-    """Two players: a generator of samples from Gaussian latents, and a discriminator that tells them from data.
+    """Two players: a generator of samples from Gaussian latents, and a discriminator that tells
+    them from data.
 
-    ``Experiment.optimizer`` is ``Players``, an optimizer for each. Of its metrics ``loss`` is the generator's;
-    ``accuracy_real`` and ``accuracy_fake`` are the discriminator's (of a loss without a boundary the share of pairs
-    that it puts in order), ``penalty`` what regularises it; ``oscillation`` is explained in ``genjax.families.gan.losses``.
-    Batch normalisation and ``minibatch_std`` couple rows: microbatches then differ from the whole batch.
+    ``Experiment.optimizer`` is ``Players``, an optimizer for each. Of its metrics ``loss`` is the
+    generator's; ``accuracy_real`` and ``accuracy_fake`` are the discriminator's (of a loss without
+    a boundary the share of pairs that it puts in order), ``penalty`` what regularises it;
+    ``oscillation`` is explained in ``genjax.families.gan.losses``. Batch normalisation and
+    ``minibatch_std`` couple rows: microbatches then differ from the whole batch.
 
     Attributes:
       latent_dim: latent variables.
       generator: ``MLPGenerator``, ``ConvGenerator``, ``ResNetGenerator`` or ``Progressive``.
-      discriminator: ``MLPBackbone``, ``MaxoutBackbone``, ``ConvBackbone``, ``ResNetDiscriminator`` or ``Progressive``.
+      discriminator: ``MLPBackbone``, ``MaxoutBackbone``, ``ConvBackbone``, ``ResNetDiscriminator``
+        or ``Progressive``.
       loss: "non_saturating", "minimax", "wasserstein", "hinge", "least_squares" or "relativistic".
-      label_smoothing: real examples are to be called real with one minus this; for the first two losses.
-      gradient_penalty: weight of (slope - 1)^2 between real and fake, for the Wasserstein loss; 10 in the paper.
-      weight_clip: the discriminator's parameters are cut to plus and minus this, for the Wasserstein loss.
+      label_smoothing: real examples are to be called real with one minus this; for the first two
+        losses.
+      gradient_penalty: weight of (slope - 1)^2 between real and fake, for the Wasserstein loss; 10
+        in the paper.
+      weight_clip: the discriminator's parameters are cut to plus and minus this, for the
+        Wasserstein loss.
       r1: weight of half the squared slope at real examples.
       r2: and at fakes.
-      penalty_every: steps from one penalty to the next, which counts as many times; the same in expectation.
+      penalty_every: steps from one penalty to the next, which counts as many times; the same in
+        expectation.
       spectral_norm: which nets have their matrices divided by their largest singular value.
       minibatch_std: the discriminator sees how much its features vary over the batch.
       pack: examples that the discriminator judges as one.
       conditional: both players see the label.
       augment: what images go through before the discriminator.
-      init_std: all matrices begin as normals of this standard deviation; None leaves that to the nets.
-      temperature: of the softmax by which the categories of a table are drawn; the lower, the harder.
+      init_std: all matrices begin as normals of this standard deviation; None leaves that to the
+        nets.
+      temperature: of the softmax by which the categories of a table are drawn; the lower, the
+        harder.
       sampler: how samples are drawn.
     """
 
@@ -98,14 +121,20 @@ class GAN(Family):
             raise unknown_name("spectral_norm", self.spectral_norm, NORMALISED)
         checks.at_least(self, 1, "latent_dim", "pack", "penalty_every")
         checks.at_least(self, 0, "gradient_penalty", "r1", "r2")
-        checks.numbers(self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5)
+        checks.numbers(
+            self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5
+        )
         checks.above(self, 0, "weight_clip")
         checks.above(self, 0, "init_std")
         checks.above(self, 0, "temperature")
         if self.pack > 1 and (self.conditional or self.nets.progressive):
-            raise UserError("pack above 1 judges examples together: not with labels or a growing resolution")
+            raise UserError(
+                "pack above 1 judges examples together: not with labels or a growing resolution"
+            )
         if self.nets.progressive != isinstance(self.discriminator, Progressive):
-            raise UserError("a growing resolution needs Progressive for both, generator and discriminator")
+            raise UserError(
+                "a growing resolution needs Progressive for both, generator and discriminator"
+            )
         self._check_loss()
 
     def _check_loss(self) -> None:
@@ -114,21 +143,36 @@ class GAN(Family):
             raise UserError(f"label_smoothing is for a cross-entropy, not for the {self.loss} loss")
         if self.gradient_penalty and not wasserstein:
             raise UserError(
-                f"gradient_penalty holds the slope of a Wasserstein critic at 1; for the {self.loss} loss take r1 or r2"
+                "gradient_penalty holds the slope of a Wasserstein critic at 1; for the "
+                f"{self.loss} loss take r1 or r2"
             )
         if self.weight_clip is not None and not wasserstein:
-            raise UserError(f"weight_clip bounds a Wasserstein critic; it does not fit the {self.loss} loss")
+            raise UserError(
+                f"weight_clip bounds a Wasserstein critic; it does not fit the {self.loss} loss"
+            )
         if self.weight_clip is not None and self.gradient_penalty:
-            raise UserError("weight_clip and gradient_penalty bound the same slope: take one of them")
-        bounded = self.gradient_penalty or self.weight_clip or self.r1 or self.r2 or self.spectral_norm != "none"
+            raise UserError(
+                "weight_clip and gradient_penalty bound the same slope: take one of them"
+            )
+        bounded = (
+            self.gradient_penalty
+            or self.weight_clip
+            or self.r1
+            or self.r2
+            or self.spectral_norm != "none"
+        )
         if wasserstein and not bounded:
             raise UserError(
-                "a Wasserstein critic is unbounded: give gradient_penalty, weight_clip, r1, r2 or spectral_norm"
+                "a Wasserstein critic is unbounded: give gradient_penalty, weight_clip, r1, r2 or "
+                "spectral_norm"
             )
         if self.penalty_every > 1 and not self._penalised:
             raise UserError("penalty_every above 1 needs a penalty: gradient_penalty, r1 or r2")
         if self.augment.target is not None and not adversarial.has_boundary(self.loss):
-            raise UserError(f"augment.target needs logits whose sign says real or fake, unlike the {self.loss} loss")
+            raise UserError(
+                f"augment.target needs logits whose sign says real or fake, unlike the {self.loss} "
+                "loss"
+            )
 
     @property
     def nets(self) -> Nets:
@@ -154,17 +198,24 @@ class GAN(Family):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
         if self.augment.policy and spec.entry != "image":
-            raise UserError("augment.policy is for images; other data cannot be flipped or cut out so")
+            raise UserError(
+                "augment.policy is for images; other data cannot be flipped or cut out so"
+            )
         if self.conditional and spec.classes is None:
             raise UserError("family.conditional needs labels, but the data have none")
         params, variables = self.nets.init(key, example, spec, self.init_std)
         if self._penalised and variables["batch_stats"]["discriminator"]:
-            raise UserError("a penalty on each example's slope needs a discriminator without batch normalisation")
+            raise UserError(
+                "a penalty on each example's slope needs a discriminator without batch "
+                "normalisation"
+            )
         game = {"augment_prob": jnp.float32(self.augment.prob), "gauges": adversarial.no_gauges()}
         return params, variables | game
 
     def eval_state(self, state: State) -> State:
-        """Averaged parameters get batch statistics of their own: the moving ones belong to the live parameters."""
+        """Averaged parameters get batch statistics of their own: the moving ones belong to the
+        live parameters.
+        """
         state = super().eval_state(state)
         if state.ema is None or not state.variables["batch_stats"]["generator"]:
             return state
@@ -174,7 +225,9 @@ class GAN(Family):
         self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if not isinstance(optimizer, Mapping):
-            raise UserError("a GAN has two players: optimizer=Players(generator=..., discriminator=...)")
+            raise UserError(
+                "a GAN has two players: optimizer=Players(generator=..., discriminator=...)"
+            )
         if self.conditional and "other_label" in batch:
             raise UserError("a class-conditional GAN takes one label an example: no Mixup")
         state = state.replace(variables=self.nets.staged(state.variables, batch))
@@ -182,11 +235,14 @@ class GAN(Family):
         state, critic = self._discriminator_steps(state, shares, optimizer, axis)
 
         last = jax.tree.map(lambda x: x[-1], shares)
-        # The generator answers for the very fakes that the discriminator saw last; XLA makes them once.
+        # The generator answers for the very fakes that the discriminator saw last; XLA makes them
+        # once.
         key = jax.random.fold_in(state.step_key, len(shares["mask"]) - 1)
         judge = optimizer["discriminator"].used(state.params["discriminator"])
         loss = functools.partial(self._generator_loss, judge, axis)
-        state, metrics = gradient_step(loss, optimizer, state, last, key, part="generator", axis=axis)
+        state, metrics = gradient_step(
+            loss, optimizer, state, last, key, part="generator", axis=axis
+        )
 
         logit, square = critic.pop("logit").value, critic.pop("logit_square").value
         real, fake = critic["accuracy_real"].value, critic["accuracy_fake"].value
@@ -215,19 +271,24 @@ class GAN(Family):
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         x, label = select_modelled(batch, state.variables), self._label(batch)
-        params, _ = self.nets.normalised("discriminator", state.params["discriminator"], state.variables, False)
+        params, _ = self.nets.normalised(
+            "discriminator", state.params["discriminator"], state.variables, False
+        )
 
         def judged(x: jax.Array) -> jax.Array:
             return self.nets.logits(params, state.variables, x, label)[0]
 
         real, fake = (
-            self.nets.at_stage(state, x, judged) for x in (x, self.nets.drawn(state, key, len(x), label, None))
+            self.nets.at_stage(state, x, judged)
+            for x in (x, self.nets.drawn(state, key, len(x), label, None))
         )
         mask = self.nets.packed(batch["mask"])
         right = adversarial.hits(self.loss, real, fake)
         return {
             "loss": Mean.of(adversarial.generator_loss(self.loss, fake, real), mask),
-            "discriminator_loss": Mean.of(adversarial.discriminator_loss(self.loss, real, fake), mask),
+            "discriminator_loss": Mean.of(
+                adversarial.discriminator_loss(self.loss, real, fake), mask
+            ),
             "accuracy_real": Mean.of(right[0], mask),
             "accuracy_fake": Mean.of(right[1], mask),
         }
@@ -247,9 +308,13 @@ class GAN(Family):
         def one(state: State, piece: Any) -> tuple[State, Metrics]:
             share, number = piece
             key = jax.random.fold_in(state.step_key, number)
-            state, metrics = gradient_step(loss, optimizer, state, share, key, part="discriminator", axis=axis)
+            state, metrics = gradient_step(
+                loss, optimizer, state, share, key, part="discriminator", axis=axis
+            )
             if (limit := self.weight_clip) is not None:
-                clipped = jax.tree.map(lambda p: jnp.clip(p, -limit, limit), state.params["discriminator"])
+                clipped = jax.tree.map(
+                    lambda p: jnp.clip(p, -limit, limit), state.params["discriminator"]
+                )
                 state = state.replace(params=state.params | {"discriminator": clipped})
             return state, metrics
 
@@ -274,15 +339,24 @@ class GAN(Family):
         x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
         maker, _ = self.nets.normalised("generator", maker, variables, False)
         z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
-        fake, _ = self.nets.generated(maker, variables, z, label, x.shape, axis, key=drawn, train=True)
-        x, fake = (self.augment(k, each, variables["augment_prob"]) for k, each in ((keys[1], x), (keys[2], fake)))
+        fake, _ = self.nets.generated(
+            maker, variables, z, label, x.shape, axis, key=drawn, train=True
+        )
+        x, fake = (
+            self.augment(k, each, variables["augment_prob"])
+            for k, each in ((keys[1], x), (keys[2], fake))
+        )
         params, variables = self.nets.normalised("discriminator", params, variables, True)
-        judge = functools.partial(self.nets.logits, params, label=label, mask=mask, axis=axis, key=keys[3])
+        judge = functools.partial(
+            self.nets.logits, params, label=label, mask=mask, axis=axis, key=keys[3]
+        )
         real_logits, variables = judge(variables, x)
         fake_logits, variables = judge(variables, fake)
 
         packs = self.nets.packed(mask)
-        losses = adversarial.discriminator_loss(self.loss, real_logits, fake_logits, self.label_smoothing)
+        losses = adversarial.discriminator_loss(
+            self.loss, real_logits, fake_logits, self.label_smoothing
+        )
         right = adversarial.hits(self.loss, real_logits, fake_logits)
         metrics = {
             "accuracy_real": Mean.of(right[0], packs),
@@ -293,7 +367,9 @@ class GAN(Family):
         if self._penalised:
 
             def penalty() -> jax.Array:
-                return self.penalty_every * self._penalty(lambda x: judge(variables, x)[0], x, fake, keys[4])
+                return self.penalty_every * self._penalty(
+                    lambda x: judge(variables, x)[0], x, fake, keys[4]
+                )
 
             penalties = jax.lax.cond(due, penalty, lambda: jnp.zeros_like(losses))
             metrics["penalty"] = Mean.of(penalties, packs)
@@ -301,7 +377,11 @@ class GAN(Family):
         return metrics | {"loss": Mean.of(losses, packs)}, variables
 
     def _penalty(
-        self, critic: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, key: jax.Array
+        self,
+        critic: Callable[[jax.Array], jax.Array],
+        real: jax.Array,
+        fake: jax.Array,
+        key: jax.Array,
     ) -> jax.Array:
         """What is added to the discriminator's loss, for each pack [B / pack]."""
         total = jnp.zeros(len(real) // self.pack)
@@ -315,16 +395,28 @@ class GAN(Family):
         return total
 
     def _generator_loss(
-        self, judge: Params, axis: str | None, params: Params, variables: Any, batch: Batch, key: jax.Array
+        self,
+        judge: Params,
+        axis: str | None,
+        params: Params,
+        variables: Any,
+        batch: Batch,
+        key: jax.Array,
     ) -> tuple[Metrics, Any]:
-        """``judge``: the discriminator's parameters, which see these fakes with the statistics of this batch."""
+        """``judge``: the discriminator's parameters, which see these fakes with the statistics
+        of this batch.
+        """
         keys = jax.random.split(key, 5)  # as the discriminator's loss does
         x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
         params, variables = self.nets.normalised("generator", params, variables, True)
         z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
-        fake, variables = self.nets.generated(params, variables, z, label, x.shape, axis, key=drawn, train=True)
+        fake, variables = self.nets.generated(
+            params, variables, z, label, x.shape, axis, key=drawn, train=True
+        )
         judge, _ = self.nets.normalised("discriminator", judge, variables, False)
-        logits = functools.partial(self.nets.logits, judge, variables, label=label, mask=mask, axis=axis, key=keys[3])
+        logits = functools.partial(
+            self.nets.logits, judge, variables, label=label, mask=mask, axis=axis, key=keys[3]
+        )
         fake_logits, _ = logits(self.augment(keys[2], fake, variables["augment_prob"]))
         real_logits = fake_logits
         if self.loss == "relativistic":
@@ -337,10 +429,13 @@ class GAN(Family):
         rows = len(batch["mask"])
         if rows % (repeats * self.pack):
             raise UserError(
-                f"a device's {rows} examples do not divide into {repeats} discriminator step(s) of packs of {self.pack}"
+                f"a device's {rows} examples do not divide into {repeats} discriminator step(s) of "
+                f"packs of {self.pack}"
             )
         # Row i goes to part i % R: a sharded batch stays where it is.
-        return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, repeats, *x.shape[1:]), 1, 0), dict(batch))
+        return jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, repeats, *x.shape[1:]), 1, 0), dict(batch)
+        )
 
     def _label(self, batch: Batch) -> jax.Array | None:
         return labels(batch) if self.conditional else None

@@ -1,8 +1,10 @@
-"""The losses of two players, [B] in and [B] out, the slope of a critic for penalties, and gauges of a game.
+"""The losses of two players, [B] in and [B] out, the slope of a critic for penalties, and gauges of
+a game.
 
-Minimax and non-saturating: Goodfellow et al., arXiv 1406.2661. Wasserstein: Arjovsky et al., arXiv 1701.07875. Least
-squares: Mao et al., arXiv 1611.04076. Hinge: Lim & Ye, arXiv 1705.02894. Relativistic: Jolicoeur-Martineau,
-arXiv 1807.00734, in the paired form of Huang et al., arXiv 2501.05441.
+Minimax and non-saturating: Goodfellow et al., arXiv 1406.2661. Wasserstein: Arjovsky et al., arXiv
+1701.07875. Least squares: Mao et al., arXiv 1611.04076. Hinge: Lim & Ye, arXiv 1705.02894.
+Relativistic: Jolicoeur-Martineau, arXiv 1807.00734, in the paired form of Huang et al., arXiv
+2501.05441.
 """
 
 from __future__ import annotations
@@ -17,18 +19,26 @@ Gauges = Mapping[str, jax.Array]
 GAUGED = ("logit", "swing", "variance", "real", "fake", "weight")
 MEMORY = 0.99  # what the gauges keep of themselves in a step: they look back about 100 steps
 
-GANLoss = Literal["non_saturating", "minimax", "wasserstein", "hinge", "least_squares", "relativistic"]
+GANLoss = Literal[
+    "non_saturating", "minimax", "wasserstein", "hinge", "least_squares", "relativistic"
+]
 
 
-def discriminator_loss(loss: GANLoss, real: jax.Array, fake: jax.Array, smoothing: float = 0.0) -> jax.Array:
+def discriminator_loss(
+    loss: GANLoss, real: jax.Array, fake: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
     """What the discriminator pays for its logits on a real and a fake example each.
 
-    ``smoothing`` lowers the target of real examples to 1 - smoothing (one-sided: Salimans et al., arXiv 1606.03498); it
-    is for the two losses of cross-entropy.
+    ``smoothing`` lowers the target of real examples to 1 - smoothing (one-sided: Salimans et al.,
+    arXiv 1606.03498); it is for the two losses of cross-entropy.
     """
     match loss:
         case "non_saturating" | "minimax":
-            return (1 - smoothing) * jax.nn.softplus(-real) + smoothing * jax.nn.softplus(real) + jax.nn.softplus(fake)
+            return (
+                (1 - smoothing) * jax.nn.softplus(-real)
+                + smoothing * jax.nn.softplus(real)
+                + jax.nn.softplus(fake)
+            )
         case "wasserstein":
             return fake - real
         case "hinge":
@@ -40,7 +50,9 @@ def discriminator_loss(loss: GANLoss, real: jax.Array, fake: jax.Array, smoothin
 
 
 def generator_loss(loss: GANLoss, fake: jax.Array, real: jax.Array) -> jax.Array:
-    """What the generator pays for the discriminator's logits on its fakes; only the relativistic loss looks at real."""
+    """What the generator pays for the discriminator's logits on its fakes; only the
+    relativistic loss looks at real.
+    """
     match loss:
         case "non_saturating":
             return jax.nn.softplus(-fake)
@@ -55,7 +67,9 @@ def generator_loss(loss: GANLoss, fake: jax.Array, real: jax.Array) -> jax.Array
 
 
 def has_boundary(loss: GANLoss) -> bool:
-    """Whether a logit by itself says real or fake; otherwise only the difference of two means anything."""
+    """Whether a logit by itself says real or fake; otherwise only the difference of two means
+    anything.
+    """
     return loss not in ("wasserstein", "relativistic")
 
 
@@ -71,8 +85,11 @@ def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, ja
     return (real > boundary).astype(jnp.float32), (fake < boundary).astype(jnp.float32)
 
 
-def squared_gradient_norm(critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1) -> jax.Array:
-    """Squared norm [B / pack] of the gradient of each logit with respect to the examples x [B, ...] that it judges.
+def squared_gradient_norm(
+    critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1
+) -> jax.Array:
+    """Squared norm [B / pack] of the gradient of each logit with respect to the examples x [B, ...]
+    that it judges.
 
     ``critic`` packs row i with rows i + B / pack, i + 2 B / pack, ...
     """
@@ -86,7 +103,9 @@ def gradient_penalty(squared_slope: jax.Array) -> jax.Array:
 
 
 def interpolate(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1) -> jax.Array:
-    """A random point on the line from each fake [B, ...] to its real example, the same share for all of a pack."""
+    """A random point on the line from each fake [B, ...] to its real example, the same share
+    for all of a pack.
+    """
     share = jax.random.uniform(key, (real.shape[0] // pack, *(1,) * (real.ndim - 1)))
     return fake + jnp.concatenate([share] * pack) * (real - fake)
 
@@ -96,7 +115,9 @@ def no_gauges() -> Gauges:
     return {name: jnp.zeros(()) for name in GAUGED}
 
 
-def update_gauges(gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array) -> Gauges:
+def update_gauges(
+    gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array
+) -> Gauges:
     """Moving averages after one more step.
 
     Args:
@@ -108,22 +129,32 @@ def update_gauges(gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax
     weight = MEMORY * gauges["weight"] + (1 - MEMORY)
     away = logit - gauges["logit"]
     mean = gauges["logit"] + (1 - MEMORY) / weight * away
-    # From the old and the new mean, as Welford did: exactly 0 while nothing swings, however large the logits are.
-    now = {"swing": away * (logit - mean), "variance": square - jnp.square(logit), "real": real, "fake": fake}
+    # From the old and the new mean, as Welford did: exactly 0 while nothing swings, however large
+    # the logits are.
+    now = {
+        "swing": away * (logit - mean),
+        "variance": square - jnp.square(logit),
+        "real": real,
+        "fake": fake,
+    }
     moved = {name: MEMORY * gauges[name] + (1 - MEMORY) * value for name, value in now.items()}
     return moved | {"logit": mean, "weight": weight}
 
 
 def accuracies(gauges: Gauges) -> tuple[jax.Array, jax.Array]:
-    """The discriminator's accuracy on real examples and on fakes, over the last steps; 0 before the first."""
+    """The discriminator's accuracy on real examples and on fakes, over the last steps; 0
+    before the first.
+    """
     weight = jnp.maximum(gauges["weight"], 1e-12)
     return gauges["real"] / weight, gauges["fake"] / weight
 
 
 def oscillation(gauges: Gauges) -> jax.Array:
-    """How far the mean logit on fakes swings from step to step, in standard deviations of logits within a batch.
+    """How far the mean logit on fakes swings from step to step, in standard deviations of logits
+    within a batch.
 
-    Where two players chase each other around an equilibrium, the verdict on all fakes turns as one: well above 1. A
-    game that holds still swings by no more than the error of a batch's mean, 1 / sqrt(B).
+    Where two players chase each other around an equilibrium, the verdict on all fakes turns as one:
+    well above 1. A game that holds still swings by no more than the error of a batch's mean, 1 /
+    sqrt(B).
     """
     return jnp.sqrt(jnp.maximum(gauges["swing"], 0) / jnp.maximum(gauges["variance"], 1e-12))

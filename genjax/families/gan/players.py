@@ -1,4 +1,6 @@
-"""What the two players of an adversarial game compute; how they learn is in ``genjax.families.gan.gan``."""
+"""What the two players of an adversarial game compute; how they learn is in
+``genjax.families.gan.gan``.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ STANDING = 512  # latents whose statistics stand in for the moving ones of avera
 
 @dataclass(frozen=True)
 class Nets:
-    """Generator and discriminator as functions of parameters and variables; see ``GAN`` for the fields."""
+    """Generator and discriminator as functions of parameters and variables; see ``GAN`` for
+    the fields.
+    """
 
     latent_dim: int
     generator: Any
@@ -46,8 +50,12 @@ class Nets:
         """Whether the resolution grows."""
         return isinstance(self.generator, Progressive)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec, std: float | None) -> tuple[Params, Any]:
-        """Parameters and variables of both; ``std`` that of all matrices, None for what the nets choose."""
+    def init(
+        self, key: jax.Array, example: Batch, spec: Spec, std: float | None
+    ) -> tuple[Params, Any]:
+        """Parameters and variables of both; ``std`` that of all matrices, None for what the
+        nets choose.
+        """
         classes = (spec.classes or 0) if self.conditional else 0
         keys = iter(jax.random.split(key, 6))
         z = jnp.zeros((1, self.latent_dim * (2 if classes else 1)))
@@ -56,15 +64,26 @@ class Nets:
         variables = {"mean": jnp.asarray(spec.mean), **constants(spec)}
         packed = jnp.concatenate([select_modelled(example, variables)] * self.pack, axis=-1)
         label = jnp.zeros(1, jnp.int32) if classes else None
-        judge = self._discriminator(spec.shape, classes).init(next(keys), packed, label=label, train=True)
+        judge = self._discriminator(spec.shape, classes).init(
+            next(keys), packed, label=label, train=True
+        )
         params = {"generator": {"net": made["params"]}, "discriminator": judge["params"]}
         if std is not None:
             params = _redraw_matrices(params, next(keys), std)
         if classes:
             params["generator"]["label"] = jax.random.normal(next(keys), (classes, self.latent_dim))
-        matrices = {"generator": params["generator"]["net"], "discriminator": params["discriminator"]}
-        vectors = {part: spectral.vectors(matrices[part], next(keys)) for part in NORMALISED[self.spectral_norm]}
-        stats = {"generator": made.get("batch_stats", {}), "discriminator": judge.get("batch_stats", {})}
+        matrices = {
+            "generator": params["generator"]["net"],
+            "discriminator": params["discriminator"],
+        }
+        vectors = {
+            part: spectral.vectors(matrices[part], next(keys))
+            for part in NORMALISED[self.spectral_norm]
+        }
+        stats = {
+            "generator": made.get("batch_stats", {}),
+            "discriminator": judge.get("batch_stats", {}),
+        }
         variables |= {"batch_stats": stats, "spectral": vectors}
         if self.progressive:
             variables |= {"stage": jnp.zeros((), jnp.int32), "fade": jnp.ones(())}
@@ -91,7 +110,10 @@ class Nets:
             z = jnp.concatenate([z, params["label"][label].astype(z.dtype)], axis=-1)
         stage: dict[str, Any] = {}
         if self.progressive:
-            stage = {"stage": self.generator.sizes(full).index(tuple(shape[1:3])), "fade": variables["fade"]}
+            stage = {
+                "stage": self.generator.sizes(full).index(tuple(shape[1:3])),
+                "fade": variables["fade"],
+            }
         x, changed = apply(
             self.generator.generator(full, axis),
             params["net"],
@@ -115,7 +137,9 @@ class Nets:
         axis: str | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Of packs [B / pack], and the variables with the discriminator's new statistics; a key says training."""
+        """Of packs [B / pack], and the variables with the discriminator's new statistics; a
+        key says training.
+        """
         packed = jnp.concatenate(jnp.split(x, self.pack), axis=-1)
         classes = len(params["label"]["embedding"]) if self.conditional else 0
         logits, changed = apply(
@@ -133,14 +157,23 @@ class Nets:
         return logits, _set_stats(variables, "discriminator", changed)
 
     def drawn(
-        self, state: State, key: jax.Array, n: int, label: jax.Array | None, truncation: float | None
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        label: jax.Array | None,
+        truncation: float | None,
     ) -> jax.Array:
         """``n`` samples at the resolution of the data."""
         z, full = self.latents(key, n, truncation), state.variables["mean"].shape
-        params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
+        params, variables = self.normalised(
+            "generator", state.params["generator"], state.variables, False
+        )
 
         def at(size: tuple[int, ...]) -> jax.Array:
-            x, _ = self.generated(params, variables, z, label, (n, *size), key=row_key(key), train=False)
+            x, _ = self.generated(
+                params, variables, z, label, (n, *size), key=row_key(key), train=False
+            )
             return x
 
         if not self.progressive:
@@ -157,7 +190,9 @@ class Nets:
     def sampled_label(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         if not self.conditional:
             if label is not None:
-                raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+                raise UserError(
+                    "sampler.label needs a class-conditional model (family.conditional)"
+                )
             return None
         classes = len(params["generator"]["label"])
         if label is not None and not 0 <= label < classes:
@@ -168,7 +203,9 @@ class Nets:
         """1 where all examples of a pack are real, [B / pack]."""
         return mask.reshape(self.pack, -1).min(0)
 
-    def normalised(self, part: str, params: Params, variables: Any, iterate: bool) -> tuple[Params, Any]:
+    def normalised(
+        self, part: str, params: Params, variables: Any, iterate: bool
+    ) -> tuple[Params, Any]:
         """A player's parameters as it uses them, and the variables with new singular vectors."""
         if part not in NORMALISED[self.spectral_norm]:
             return params, variables
@@ -189,8 +226,12 @@ class Nets:
         fade = batch["fade"].max() if "fade" in batch else jnp.ones(())
         return variables | {"stage": jnp.int32(sizes.index(shape[:2])), "fade": fade}
 
-    def at_stage(self, state: State, x: jax.Array, judged: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """``judged`` of images [B, H, W, C] brought down to the resolution that training has reached."""
+    def at_stage(
+        self, state: State, x: jax.Array, judged: Callable[[jax.Array], jax.Array]
+    ) -> jax.Array:
+        """``judged`` of images [B, H, W, C] brought down to the resolution that training has
+        reached.
+        """
         if not self.progressive:
             return judged(x)
         count = len(self.generator.sizes(state.variables["mean"].shape))
@@ -198,21 +239,31 @@ class Nets:
         return jax.lax.switch(state.variables["stage"], stages, x)
 
     def standing(self, state: State) -> Any:
-        """Variables whose generator statistics are those of these parameters, measured over a batch of latents."""
+        """Variables whose generator statistics are those of these parameters, measured over a
+        batch of latents.
+        """
         stats = state.variables["batch_stats"]["generator"]
         label = self.sampled_label(state.params, STANDING, None)
         z = self.latents(jax.random.key(0), STANDING)
-        params, variables = self.normalised("generator", state.params["generator"], state.variables, False)
+        params, variables = self.normalised(
+            "generator", state.params["generator"], state.variables, False
+        )
         shape = (STANDING, *variables["mean"].shape)
 
         def after(stats: Any) -> Any:
             variables_now = _set_stats(variables, "generator", {"batch_stats": stats})
-            _, changed = self.generated(params, variables_now, z, label, shape, key=jax.random.key(0), train=True)
+            _, changed = self.generated(
+                params, variables_now, z, label, shape, key=jax.random.key(0), train=True
+            )
             return changed["batch_stats"]["generator"]
 
-        return _set_stats(state.variables, "generator", {"batch_stats": norm.measure_batch_stats(after, stats)})
+        return _set_stats(
+            state.variables, "generator", {"batch_stats": norm.measure_batch_stats(after, stats)}
+        )
 
-    def _discriminator(self, shape: tuple[int, ...], classes: int, axis: str | None = None) -> nn.Module:
+    def _discriminator(
+        self, shape: tuple[int, ...], classes: int, axis: str | None = None
+    ) -> nn.Module:
         net = self.discriminator
         backbone = net.features(shape) if self.progressive else net.backbone(axis)
         return Discriminator(backbone, classes, self.minibatch_std, axis)
@@ -232,5 +283,8 @@ def _redraw_matrices(params: Params, key: jax.Array, std: float) -> Params:
     """All matrices drawn again from normals."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    drawn = [std * jax.random.normal(k, p.shape) if p.ndim >= 2 else p for k, p in zip(keys, leaves, strict=True)]
+    drawn = [
+        std * jax.random.normal(k, p.shape) if p.ndim >= 2 else p
+        for k, p in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, drawn)

@@ -18,11 +18,12 @@ SCORES = 2**17  # of a block: 512 kB in float32, which stay in a core's cache
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "auto") -> jax.Array:
-    """Softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D] -> [B, T, H, D].
+    """Softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D] ->
+    [B, T, H, D].
 
-    On a CPU (`form="matmul"`) scores are worked through a few heads at a time and recomputed for the gradient, as
-    those of a batch leave the cache: forward and backward of 16 x 256 tokens x 16 heads x 8 take on one core 82 ms
-    of CPU time, in eager PyTorch 77.
+    On a CPU (`form="matmul"`) scores are worked through a few heads at a time and recomputed for
+    the gradient, as those of a batch leave the cache: forward and backward of 16 x 256 tokens x 16
+    heads x 8 take on one core 82 ms of CPU time, in eager PyTorch 77.
     """
     if resolve_form(form) == "lax":
         return jax.nn.dot_product_attention(query, key, value)
@@ -58,8 +59,11 @@ def _backward(
     """Gradients [N, T, D], and for keys and values [N, D, S]."""
     weights = jnp.exp(jnp.einsum("ntd,nsd->nts", q, k) - log_total)
     slope = weights * (jnp.einsum("ntd,nsd->nts", g, v) - (g * out).sum(-1, keepdims=True))
-    weights, slope = lax.optimization_barrier((weights, slope))  # each is made once, for two readers
-    # The small matrix on the left, as XLA's product with a transposed [T, S] takes ten times longer.
+    weights, slope = lax.optimization_barrier(
+        (weights, slope)
+    )  # each is made once, for two readers
+    # The small matrix on the left, as XLA's product with a transposed [T, S] takes ten times
+    # longer.
     dk, dv = jnp.einsum("ntd,nts->nds", q, slope), jnp.einsum("ntd,nts->nds", g, weights)
     return jnp.einsum("nts,nsd->ntd", slope, k), dk, dv
 
@@ -70,14 +74,22 @@ def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return _blocks(_forward, q, k, v)[0]
 
 
-def _attention_fwd(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _attention_fwd(
+    q: jax.Array, k: jax.Array, v: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     out, log_total = _blocks(_forward, q, k, v)
     return out, (q, k, v, out, log_total)
 
 
-def _attention_bwd(saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _attention_bwd(
+    saved: tuple[jax.Array, ...], g: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     dq, dk, dv = _blocks(_backward, *saved, g)
-    return dq, dk.swapaxes(1, 2), dv.swapaxes(1, 2)  # not inside, where XLA would undo the order of the products
+    return (
+        dq,
+        dk.swapaxes(1, 2),
+        dv.swapaxes(1, 2),
+    )  # not inside, where XLA would undo the order of the products
 
 
 _attention.defvjp(_attention_fwd, _attention_bwd)

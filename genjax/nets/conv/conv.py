@@ -1,4 +1,6 @@
-"""Strided and transposed convolutions that are fast on every platform, and the coder made of them."""
+"""Strided and transposed convolutions that are fast on every platform, and the coder made of
+them.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,14 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve_form(form: Form) -> Form:
-    """The form of a convolution for this platform: XLA's own, or on a CPU gradients by matrix products."""
+    """The form of a convolution for this platform: XLA's own, or on a CPU gradients by matrix
+    products.
+    """
     if form != "auto":
         return form
-    # A step of a convolutional VAE (28x28, batch 128, 2 cores) beside eager PyTorch: matmul 1.03, four parity
-    # convolutions for the transposed one 1.34; XLA's own transposed form was about 2.3 in an earlier run.
+    # A step of a convolutional VAE (28x28, batch 128, 2 cores) beside eager PyTorch: matmul 1.03,
+    # four parity convolutions for the transposed one 1.34; XLA's own transposed form was about 2.3
+    # in an earlier run.
     return "matmul" if jax.default_backend() == "cpu" else "lax"
 
 
@@ -42,22 +47,28 @@ def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h, 2w, F].
 
-    As in `lax.conv_transpose` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1) has it
-    flipped in both spatial axes.
+    As in `lax.conv_transpose` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1)
+    has it flipped in both spatial axes.
     """
     pad = kernel.shape[0] // 2
     return lax.conv_transpose(x, kernel, (2, 2), [(pad, pad)] * 2, dimension_numbers=_LAYOUT)
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
-    """The windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in `_flat`."""
+    """The windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
+    `_flat`.
+    """
     t, p = size // 2, size // 2 - 1
     x = jnp.pad(x, ((0, 0), (p, p + x.shape[1] % 2), (p, p + x.shape[2] % 2), (0, 0)))
     b, height, width, c = x.shape
     x = x.reshape(b, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(b, height // 2, width // 2, 4 * c)  # each 2x2 block is one pixel, and the stride is one
+    x = x.reshape(
+        b, height // 2, width // 2, 4 * c
+    )  # each 2x2 block is one pixel, and the stride is one
     h, w = height // 2 - p, width // 2 - p
-    return jnp.stack([x[:, i : i + h, j : j + w] for i in range(t) for j in range(t)], 3).reshape(b, h, w, -1)
+    return jnp.stack([x[:, i : i + h, j : j + w] for i in range(t) for j in range(t)], 3).reshape(
+        b, h, w, -1
+    )
 
 
 def _flat(kernel: jax.Array) -> jax.Array:
@@ -69,8 +80,8 @@ def _flat(kernel: jax.Array) -> jax.Array:
 def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
     """`f` over at most 32 rows at a time, its results stacked: [B, ...] -> [chunks, ...].
 
-    The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped again in
-    every step.
+    The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped
+    again in every step.
     """
     batch = arrays[0].shape[0]
     rows = max(d for d in range(1, 33) if batch % d == 0)
@@ -112,7 +123,9 @@ def _kernel(flat: jax.Array, size: int) -> jax.Array:
 
 
 def _adjoint(kernel: jax.Array) -> jax.Array:
-    """The kernel whose strided convolution is the transpose of this transposed one, and the reverse."""
+    """The kernel whose strided convolution is the transpose of this transposed one, and the
+    reverse.
+    """
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
@@ -165,23 +178,31 @@ class _Conv(nn.Module):
 
 
 class DownConv(_Conv):
-    """Convolution of stride 2 with an even kernel: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), features]."""
+    """Convolution of stride 2 with an even kernel: [B, H, W, C] -> [B, ceil(H/2), ceil(W/2),
+    features].
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel, bias = self.parameters(x)
-        return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[None, None, None]
+        return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[
+            None, None, None
+        ]
 
 
 class UpConv(_Conv):
-    """Transposed convolution of stride 2 with an even kernel: [B, h, w, C] -> [B, 2h, 2w, features]."""
+    """Transposed convolution of stride 2 with an even kernel: [B, h, w, C] -> [B, 2h, 2w,
+    features].
+    """
 
     taps = 0.25
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel, bias = self.parameters(x)
-        return (up_lax if resolve_form(self.form) == "lax" else up_matmul)(x, kernel) + bias[None, None, None]
+        return (up_lax if resolve_form(self.form) == "lax" else up_matmul)(x, kernel) + bias[
+            None, None, None
+        ]
 
 
 class ConvEncoder(nn.Module):
@@ -205,7 +226,8 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Dense, then transposed convolutions, each cropped to the encoder's size: [B, Z] -> [B, *shape].
+    """Dense, then transposed convolutions, each cropped to the encoder's size: [B, Z] -> [B,
+    *shape].
 
     The last convolution is named `output`: its `bias` [C] can be overwritten after `init`.
     """
@@ -225,7 +247,9 @@ class ConvDecoder(nn.Module):
         x = activate(self.activation, z).reshape(z.shape[0], h, w, -1)
         for i, features in enumerate(self.channels[-2::-1]):
             h, w = sizes[-1 - i]
-            x = activate(self.activation, UpConv(features, self.kernel, name=f"up_{i}")(x)[:, :h, :w])
+            x = activate(
+                self.activation, UpConv(features, self.kernel, name=f"up_{i}")(x)[:, :h, :w]
+            )
         h, w = sizes[0]
         return UpConv(self.shape[-1], self.kernel, name="output")(x)[:, :h, :w]
 
@@ -238,13 +262,17 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
     """
     if len(shape) != 3 or math.prod(shape) == 0:
         raise UserError(
-            f"a convolutional net needs images [H, W, C], not shape {tuple(shape)}: take one of perceptrons"
+            f"a convolutional net needs images [H, W, C], not shape {tuple(shape)}: take one of "
+            "perceptrons"
         )
     sizes = [(shape[0], shape[1])]
     for stage in range(stages):
         h, w = sizes[-1]
         if h == w == 1:
-            raise UserError(f"{shape[0]}x{shape[1]} is one pixel after {stage} stages; give at most {stage} channels")
+            raise UserError(
+                f"{shape[0]}x{shape[1]} is one pixel after {stage} stages; give at most {stage} "
+                "channels"
+            )
         sizes.append(((h + 1) // 2, (w + 1) // 2))
     return sizes
 
@@ -254,7 +282,8 @@ class ConvCoder:
     """Encoder and decoder as strided convolutions, for images of any resolution.
 
     Attributes:
-        channels: Channels of the encoder's stages, each halving the resolution; the decoder reverses them.
+        channels: Channels of the encoder's stages, each halving the resolution; the decoder
+          reverses them.
         kernel: Size of the kernels, even.
         dense: Width of a dense layer next to the latent space, 0 for none.
         activation: Activation after each hidden layer.

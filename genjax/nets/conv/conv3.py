@@ -1,4 +1,6 @@
-"""Convolutions of three taps an axis over any number of spatial axes, with gradients fast on every platform."""
+"""Convolutions of three taps an axis over any number of spatial axes, with gradients fast on
+every platform.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ CHANNELS = 32  # in and out, from which on Eigen's convolution pays
 
 
 def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> jax.Array:
-    """Convolution of stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F], zeros around.
+    """Convolution of stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F],
+    zeros around.
 
     With `extra` zeros more at the end of the first spatial axis, whose outputs are cut off again.
     """
@@ -33,9 +36,10 @@ def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> j
 def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     """`conv_lax` in the form that a CPU's cores share.
 
-    XLA leaves a 2-D convolution whose output is larger than its input to Eigen, which splits it over places, and
-    others to YNNPACK, which splits over channels and so runs 64 of them on one core: 64 to 64 at 32x32, 16 images,
-    take 13 ms on two cores and 7 this way. With few channels, or on small maps, YNNPACK is the faster.
+    XLA leaves a 2-D convolution whose output is larger than its input to Eigen, which splits it
+    over places, and others to YNNPACK, which splits over channels and so runs 64 of them on one
+    core: 64 to 64 at 32x32, 16 images, take 13 ms on two cores and 7 this way. With few channels,
+    or on small maps, YNNPACK is the faster.
     """
     extra = max(0, kernel.shape[0] - 2 * padding)
     few = min(kernel.shape[-2:]) < CHANNELS or x.shape[1] < 8 * extra
@@ -43,10 +47,13 @@ def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
 
 
 def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) -> jax.Array:
-    """What each output place of a convolution sees: [B, *S, C] -> [B * prod(size), taps^n * C], padded already."""
+    """What each output place of a convolution sees: [B, *S, C] -> [B * prod(size), taps^n *
+    C], padded already.
+    """
     starts = itertools.product(range(taps)[:: -1 if mirrored else 1], repeat=len(size))
     shifted = [
-        x[(slice(None), *(slice(s, s + length) for s, length in zip(start, size, strict=True)))] for start in starts
+        x[(slice(None), *(slice(s, s + length) for s, length in zip(start, size, strict=True)))]
+        for start in starts
     ]
     return jnp.concatenate(shifted, -1).reshape(len(x) * math.prod(size), -1)
 
@@ -62,15 +69,23 @@ def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
     around = taps - 1 - padding if of_g else padding
     pad = ((0, 0), *((around, around),) * axes, (0, 0))
     row = math.prod(size) * taps**axes * min(c, f)
-    rows = max(m for m in range(1, len(x) + 1) if len(x) % m == 0 and (m == 1 or m * row <= WINDOWS))
+    rows = max(
+        m for m in range(1, len(x) + 1) if len(x) % m == 0 and (m == 1 or m * row <= WINDOWS)
+    )
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         # Slices of the whole arrays, as XLA makes scanned ones again in a layout of their own.
         some_x, some_g = (lax.dynamic_slice_in_dim(a, start, rows) for a in (x, g))
         if of_g:
-            left, right = some_x.reshape(-1, c), _windows(jnp.pad(some_g, pad), taps, size, mirrored=True)
+            left, right = (
+                some_x.reshape(-1, c),
+                _windows(jnp.pad(some_g, pad), taps, size, mirrored=True),
+            )
         else:
-            left, right = _windows(jnp.pad(some_x, pad), taps, size, mirrored=False), some_g.reshape(-1, f)
+            left, right = (
+                _windows(jnp.pad(some_x, pad), taps, size, mirrored=False),
+                some_g.reshape(-1, f),
+            )
         return total + jnp.matmul(left.T, right, preferred_element_type=jnp.float32), None
 
     shape = (c, taps**axes * f) if of_g else (taps**axes * c, f)
@@ -86,15 +101,21 @@ def conv_matmul(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     return _conv_cpu(x, kernel, padding)
 
 
-def _conv_fwd(x: jax.Array, kernel: jax.Array, padding: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _conv_fwd(
+    x: jax.Array, kernel: jax.Array, padding: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _conv_cpu(x, kernel, padding), (x, kernel)
 
 
-def _conv_bwd(padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _conv_bwd(
+    padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     # The gradient for the input is a convolution with the kernel mirrored, which XLA does well.
     mirrored = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
-    return _conv_cpu(g, mirrored, kernel.shape[0] - 1 - padding), _weight(x, g, kernel.shape[0], padding)
+    return _conv_cpu(g, mirrored, kernel.shape[0] - 1 - padding), _weight(
+        x, g, kernel.shape[0], padding
+    )
 
 
 conv_matmul.defvjp(_conv_fwd, _conv_bwd)
@@ -113,15 +134,21 @@ def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`up_lax` in half of its products (in 2-D): convolutions of two taps, one for each parity of the outputs.
+    """`up_lax` in half of its products (in 2-D): convolutions of two taps, one for each parity of
+    the outputs.
 
     Of three taps on doubled places two always see the same place, so their kernels add up.
     """
     axes, f = x.ndim - 2, kernel.shape[-1]
     for axis in range(axes):
         first, middle, last = jnp.split(kernel, 3, axis)
-        even, odd = jnp.concatenate([first, middle + last], axis), jnp.concatenate([first + middle, last], axis)
-        kernel = jnp.concatenate([even, odd], -1)  # outputs: parities of later axes before those of earlier ones
+        even, odd = (
+            jnp.concatenate([first, middle + last], axis),
+            jnp.concatenate([first + middle, last], axis),
+        )
+        kernel = jnp.concatenate(
+            [even, odd], -1
+        )  # outputs: parities of later axes before those of earlier ones
     y = conv_matmul(x, kernel, 1)  # [B, *(S + 1), 2^n * F]
     for axis in range(axes, 0, -1):
         y = y.reshape(*y.shape[:-1], 2, -1)
@@ -160,5 +187,9 @@ class Conv3(nn.Module):
         x, kernel, bias = promote_dtype(x, kernel, bias)
         lax_form = resolve_form(self.form) == "lax"
         if self.up:
-            return (up_lax if lax_form else up_matmul)(x, kernel) + bias.reshape(*(1,) * (axes + 1), -1)
-        return (conv_lax if lax_form else conv_matmul)(x, kernel, 1) + bias.reshape(*(1,) * (axes + 1), -1)
+            return (up_lax if lax_form else up_matmul)(x, kernel) + bias.reshape(
+                *(1,) * (axes + 1), -1
+            )
+        return (conv_lax if lax_form else conv_matmul)(x, kernel, 1) + bias.reshape(
+            *(1,) * (axes + 1), -1
+        )

@@ -1,4 +1,6 @@
-"""Group normalisation, modulation and activation as one multiplication and one addition an element."""
+"""Group normalisation, modulation and activation as one multiplication and one addition an
+element.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def choose_groups(channels: int) -> int:
 
 
 def prevent_fusion(x: jax.Array) -> jax.Array:
-    """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads it.
+    """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads
+    it.
 
     Otherwise it works out all that led to `x` again for every place that `x` is broadcast to.
     """
@@ -29,8 +32,8 @@ def prevent_fusion(x: jax.Array) -> jax.Array:
 class GroupNorm(nn.Module):
     """Group normalisation (Wu & He, arXiv 1803.08494), modulated: [B, ..., C] -> the same.
 
-    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means over places come first and
-    those over a group's channels after, on [B, C] alone; statistics are float32.
+    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means over places
+    come first and those over a group's channels after, on [B, C] alone; statistics are float32.
 
     Attributes:
         silu: Whether the activation follows.
@@ -39,7 +42,9 @@ class GroupNorm(nn.Module):
     silu: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None
+    ) -> jax.Array:
         """`scale`, `shift` [B, C]: by example; none by default."""
         b, channels = len(x), x.shape[-1]
         groups = choose_groups(channels)

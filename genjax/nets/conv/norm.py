@@ -1,4 +1,6 @@
-"""Normalisation over a batch, with statistics that are right under masks and over several devices."""
+"""Normalisation over a batch, with statistics that are right under masks and over several
+devices.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ MOMENTUM = 0.9
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) over all axes but the last: [B, ..., C] -> the same.
+    """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) over all axes but the last: [B, ...,
+    C] -> the same.
 
-    Unlike `nn.BatchNorm` it counts rows, so that a mapped batch has the statistics of the whole one however
-    its masks lie. Statistics are float32 whatever the input is. `batch_stats` holds `mean` and `var` [C], moving
-    averages; `var` is unbiased, as PyTorch keeps it.
+    Unlike `nn.BatchNorm` it counts rows, so that a mapped batch has the statistics of the whole one
+    however its masks lie. Statistics are float32 whatever the input is. `batch_stats` holds `mean`
+    and `var` [C], moving averages; `var` is unbiased, as PyTorch keeps it.
 
     Attributes:
         axis: Mapped axis over whose devices the batch is spread; None for none.
@@ -66,11 +69,14 @@ class BatchNorm(nn.Module):
         factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)  # [C]
         offset = bias.astype(jnp.float32) - mean * factor
         axes = (1,) * (x.ndim - 1)
-        return x * factor.astype(x.dtype).reshape(*axes, -1) + offset.astype(x.dtype).reshape(*axes, -1)
+        return x * factor.astype(x.dtype).reshape(*axes, -1) + offset.astype(x.dtype).reshape(
+            *axes, -1
+        )
 
 
 def measure_batch_stats(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
-    """The statistics of one batch instead of moving averages, for parameters that the averages do not belong to.
+    """The statistics of one batch instead of moving averages, for parameters that the averages do
+    not belong to.
 
     Args:
         apply_to_zeros: `batch_stats` to those after one training pass over the batch.

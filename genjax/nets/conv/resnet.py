@@ -1,4 +1,6 @@
-"""A residual network (He et al., arXiv 1512.03385) in a small and fast shape, as a backbone that gives features."""
+"""A residual network (He et al., arXiv 1512.03385) in a small and fast shape, as a backbone
+that gives features.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Normalised(nn.Module):
 
 
 class ResNetBackbone(nn.Module):
-    """Images to features: [B, H, W, C] -> [B, channels[-1]], not `pooled` [B, h, w, channels[-1]]."""
+    """Images to features: [B, H, W, C] -> [B, channels[-1]], not `pooled` [B, h, w,
+    channels[-1]].
+    """
 
     channels: tuple[int, ...]
     blocks: tuple[int, ...]
@@ -53,7 +57,9 @@ class ResNetBackbone(nn.Module):
 
         def conv(x: jax.Array, features: int, name: str) -> jax.Array:
             bias = self.norm == "none"  # a normalisation brings its own
-            return nn.Conv(features, (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name)(x)
+            return nn.Conv(
+                features, (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name
+            )(x)
 
         stage_sizes(x.shape[1:], len(self.channels))
         if self.stem:
@@ -63,7 +69,9 @@ class ResNetBackbone(nn.Module):
             x = activate(self.activation, normalised(x, f"norm_{stage}"))
             for block in range(blocks):
                 name = f"{stage}_{block}"
-                y = activate(self.activation, normalised(conv(x, features, f"conv_{name}a"), f"norm_{name}a"))
+                y = activate(
+                    self.activation, normalised(conv(x, features, f"conv_{name}a"), f"norm_{name}a")
+                )
                 y = normalised(conv(y, features, f"conv_{name}b"), f"norm_{name}b")
                 x = activate(self.activation, x + y)
         return x.mean((1, 2)) if self.pooled else x
@@ -71,16 +79,18 @@ class ResNetBackbone(nn.Module):
 
 @checks.frozen
 class ResNet:
-    """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then the mean over it.
+    """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then
+    the mean over it.
 
-    Stages halve by 4x4 convolutions of stride 2, which cost less than half of a 3x3 one with pooling after it and
-    have fast gradients on every platform.
+    Stages halve by 4x4 convolutions of stride 2, which cost less than half of a 3x3 one with
+    pooling after it and have fast gradients on every platform.
 
     Attributes:
         channels: Of each stage; the last is the number of features.
         blocks: Residual blocks of each stage, as many numbers as there are channels.
         activation: After each normalisation.
-        norm: "batch", whose statistics are the whole batch's on any number of devices, "group" or "none".
+        norm: "batch", whose statistics are the whole batch's on any number of devices, "group" or
+          "none".
         groups: Of group normalisation; divides all channels.
         stem: Channels of a 3x3 convolution at full resolution before the stages; 0 for none.
     """
@@ -97,7 +107,9 @@ class ResNet:
         checks.at_least(self, 1, "channels")
         if len(self.blocks) != len(self.channels):
             raise UserError(
-                f"blocks must have a number for each of channels, {self.channels}, got {self.blocks}", "blocks"
+                f"blocks must have a number for each of channels, {self.channels}, got "
+                f"{self.blocks}",
+                "blocks",
             )
         check_activation(self.activation)
         checks.at_least(self, 0, "stem", "blocks")
@@ -105,11 +117,17 @@ class ResNet:
         checks.at_least(self, 1, "groups")
         widths = (self.stem, *self.channels)
         if self.norm == "group" and any(width % self.groups for width in widths):
-            raise UserError(f"groups divides all channels, but {self.groups} does not divide {widths}")
+            raise UserError(
+                f"groups divides all channels, but {self.groups} does not divide {widths}"
+            )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics span."""
-        return ResNetBackbone(self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis)
+        """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics
+        span.
+        """
+        return ResNetBackbone(
+            self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis
+        )
 
     def grid(self) -> nn.Module:
         """[B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of `backbone`.
@@ -118,6 +136,9 @@ class ResNet:
             UserError: it has batch statistics, which are a classifier's.
         """
         if self.norm == "batch":
-            raise UserError('a ResNet that gives a grid of features keeps no batch statistics: norm="group" or "none"')
+            raise UserError(
+                'a ResNet that gives a grid of features keeps no batch statistics: norm="group" or '
+                '"none"'
+            )
         settings = self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem
         return ResNetBackbone(*settings, pooled=False)

@@ -1,4 +1,6 @@
-"""Encoder and decoder between images and grids of vectors: strided convolutions and residual blocks."""
+"""Encoder and decoder between images and grids of vectors: strided convolutions and residual
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class PixelDense(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """x + 1x1(3x3(x)), an activation before each convolution (He et al., arXiv 1603.05027): the shape stays.
+    """x + 1x1(3x3(x)), an activation before each convolution (He et al., arXiv 1603.05027): the
+    shape stays.
 
     The 3x3 convolution has a quarter of the channels, as in the VQ-VAE of DeepMind's Sonnet.
     """
@@ -59,7 +62,8 @@ class SpatialEncoder(nn.Module):
 
 
 class SpatialDecoder(nn.Module):
-    """Residual blocks, then transposed convolutions, each cropped to the encoder's size: [B, h, w, D] -> [B, *shape].
+    """Residual blocks, then transposed convolutions, each cropped to the encoder's size: [B, h, w,
+    D] -> [B, *shape].
 
     The last convolution is named `output`.
     """
@@ -78,9 +82,13 @@ class SpatialDecoder(nn.Module):
             x = SpatialBlock(self.activation, name=f"block_{i}")(x)
         for i, features in enumerate(self.channels[-2::-1]):
             h, w = sizes[-2 - i]
-            x = UpConv(features, self.kernel, name=f"up_{i}")(activate(self.activation, x))[:, :h, :w]
+            x = UpConv(features, self.kernel, name=f"up_{i}")(activate(self.activation, x))[
+                :, :h, :w
+            ]
         h, w = sizes[0]
-        return UpConv(self.shape[-1], self.kernel, name="output")(activate(self.activation, x))[:, :h, :w]
+        return UpConv(self.shape[-1], self.kernel, name="output")(activate(self.activation, x))[
+            :, :h, :w
+        ]
 
 
 @checks.frozen
@@ -90,7 +98,8 @@ class SpatialCoder:
     The networks of the VQ-VAE (van den Oord et al., arXiv 1711.00937, section 4.1); no batch norm.
 
     Attributes:
-        channels: Channels of the encoder's stages, each halving the resolution; the decoder reverses them.
+        channels: Channels of the encoder's stages, each halving the resolution; the decoder
+          reverses them.
         residual_blocks: Blocks at the grid's resolution, on each side.
         kernel: Size of the strided kernels, even.
         activation: Activation before each hidden layer.
@@ -112,10 +121,14 @@ class SpatialCoder:
 
     def encoder(self, outputs: int) -> nn.Module:
         """[B, H, W, C] -> [B, h, w, outputs]."""
-        return SpatialEncoder(self.channels, outputs, self.residual_blocks, self.kernel, self.activation)
+        return SpatialEncoder(
+            self.channels, outputs, self.residual_blocks, self.kernel, self.activation
+        )
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
         """[B, h, w, D] -> [B, H, W, C * outputs_per_dim]."""
         stage_sizes(shape, len(self.channels))
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
-        return SpatialDecoder(shape, self.channels, self.residual_blocks, self.kernel, self.activation)
+        return SpatialDecoder(
+            shape, self.channels, self.residual_blocks, self.kernel, self.activation
+        )

@@ -14,9 +14,11 @@ from genjax.nets.conv.group_norm import GroupNorm
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions added to the input, the second begins at 0: [B, *S, C], [B, E] -> [B, *S, features].
+    """Two convolutions added to the input, the second begins at 0: [B, *S, C], [B, E] -> [B, *S,
+    features].
 
-    The vector scales and shifts what the second normalisation gives, as in arXiv 2105.05233 (section 3.1).
+    The vector scales and shifts what the second normalisation gives, as in arXiv 2105.05233
+    (section 3.1).
     """
 
     features: int
@@ -29,7 +31,9 @@ class ResidualBlock(nn.Module):
         y = GroupNorm(name="norm_b")(y, scale, shift)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         y = Conv3(self.features, zero=True, name="conv_b")(y)
-        return y + (x if x.shape[-1] == self.features else FlatDense(self.features, name="short")(x))
+        return y + (
+            x if x.shape[-1] == self.features else FlatDense(self.features, name="short")(x)
+        )
 
 
 class AttentionBlock(nn.Module):
@@ -41,11 +45,15 @@ class AttentionBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         b, *_, c = x.shape
         y = GroupNorm(silu=False, name="norm")(x).reshape(b, -1, c)
-        return x + SelfAttention(c // self.head_dim, zero=True, name="attention")(y).reshape(x.shape)
+        return x + SelfAttention(c // self.head_dim, zero=True, name="attention")(y).reshape(
+            x.shape
+        )
 
 
 class Halve(nn.Module):
-    """A linear map of each block of 2 places an axis: [B, *S, C] -> [B, *ceil(S / 2), features]; odd ones get zeros."""
+    """A linear map of each block of 2 places an axis: [B, *S, C] -> [B, *ceil(S / 2),
+    features]; odd ones get zeros.
+    """
 
     features: int
 
@@ -101,16 +109,18 @@ class UNetDenoiser(nn.Module):
 
 @checks.frozen
 class UNet:
-    """The U-Net of diffusion models (Ho et al., arXiv 2006.11239; Dhariwal & Nichol, arXiv 2105.05233).
+    """The U-Net of diffusion models (Ho et al., arXiv 2006.11239; Dhariwal & Nichol, arXiv
+    2105.05233).
 
-    Residual blocks at each resolution, halved between the stages and doubled on the way back, where each block sees
-    what the way down gave at its place. For images [H, W, C] and signals [T, C] of any size; its output begins at 0.
+    Residual blocks at each resolution, halved between the stages and doubled on the way back, where
+    each block sees what the way down gave at its place. For images [H, W, C] and signals [T, C] of
+    any size; its output begins at 0.
 
     Attributes:
         channels: Of the stages, each of half the resolution of that before; sizes are rounded up.
         blocks: Residual blocks of a stage on the way down; there is one more on the way up.
-        attention: Sizes of maps (heights, or lengths of signals) with self-attention after each block; the smallest
-            map always has it once, in the middle.
+        attention: Sizes of maps (heights, or lengths of signals) with self-attention after each
+            block; the smallest map always has it once, in the middle.
         head_dim: Channels of an attention head; divides the channels where there is attention.
         dropout: Share of the activations inside a block that a training step drops.
     """
@@ -129,7 +139,8 @@ class UNet:
         checks.share(self, "dropout")
         if self.channels[-1] % self.head_dim:
             raise UserError(
-                f"head_dim must be a divisor of {self.channels[-1]} (the last channels), got {self.head_dim}",
+                f"head_dim must be a divisor of {self.channels[-1]} (the last channels), got "
+                f"{self.head_dim}",
                 "head_dim",
             )
 
@@ -137,20 +148,29 @@ class UNet:
         """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape].
 
         Raises:
-            UserError: the shape is not [H, W, C] or [T, C], too small for its stages, or has no map of a size in
-                `attention`.
+            UserError: the shape is not [H, W, C] or [T, C], too small for its stages, or has no map
+                of a size in `attention`.
         """
         if len(shape) not in (2, 3) or min(shape) < 1:
-            raise UserError(f"a UNet needs images [H, W, C] or signals [T, C], not shape {tuple(shape)}")
+            raise UserError(
+                f"a UNet needs images [H, W, C] or signals [T, C], not shape {tuple(shape)}"
+            )
         sizes = [shape[:-1]]
         for stage in range(1, len(self.channels)):
             if max(sizes[-1]) == 1:
-                raise UserError(f"a map of {shape[:-1]} is one place after {stage - 1} halvings; give fewer channels")
+                raise UserError(
+                    f"a map of {shape[:-1]} is one place after {stage - 1} halvings; give fewer "
+                    "channels"
+                )
             sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
         heights = [size[0] for size in sizes]
         if missing := set(self.attention) - set(heights):
-            raise UserError(f"no map has the size {min(missing)} that attention asks for, only {heights}")
+            raise UserError(
+                f"no map has the size {min(missing)} that attention asks for, only {heights}"
+            )
         for height, channels in zip(heights, self.channels, strict=True):
             if height in self.attention and channels % self.head_dim:
-                raise UserError(f"head_dim divides channels with attention, but {self.head_dim} not {channels}")
+                raise UserError(
+                    f"head_dim divides channels with attention, but {self.head_dim} not {channels}"
+                )
         return UNetDenoiser(self.channels, self.blocks, self.attention, self.head_dim, self.dropout)

@@ -1,4 +1,6 @@
-"""A backbone that judges: one logit an example, with labels by projection and a look at the whole batch."""
+"""A backbone that judges: one logit an example, with labels by projection and a look at the
+whole batch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, label: jax.Array | None = None, mask: jax.Array | None = None, *, train: bool, **stage: Any
+        self,
+        x: jax.Array,
+        label: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        *,
+        train: bool,
+        **stage: Any,
     ) -> jax.Array:
         features = self.backbone(x, mask, train=train, **stage)  # [B, F]
         seen = features
@@ -28,12 +36,16 @@ class Discriminator(nn.Module):
             seen = jnp.concatenate([features, _batch_std(features, mask, axis)], axis=-1)
         logits = nn.Dense(1, name="head")(seen)[:, 0]
         if self.classes:
-            logits += (nn.Embed(self.classes, features.shape[-1], name="label")(label) * features).sum(-1)
+            logits += (
+                nn.Embed(self.classes, features.shape[-1], name="label")(label) * features
+            ).sum(-1)
         return logits
 
 
 def _batch_std(features: jax.Array, mask: jax.Array | None, axis: str | None) -> jax.Array:
-    """The standard deviation over the whole batch, averaged over features [B, F]: the same number for all, [B, 1]."""
+    """The standard deviation over the whole batch, averaged over features [B, F]: the same
+    number for all, [B, 1].
+    """
     rows = jnp.ones(len(features), features.dtype) if mask is None else mask.astype(features.dtype)
     sums = rows.sum(), rows @ features, rows @ jnp.square(features)
     count, total, squares = sums if axis is None else jax.lax.psum(sums, axis)

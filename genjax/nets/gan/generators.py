@@ -1,7 +1,8 @@
-"""Generators and discriminators: perceptrons, and the convolutions of DCGAN (Radford et al., arXiv 1511.06434).
+"""Generators and discriminators: perceptrons, and the convolutions of DCGAN (Radford et al., arXiv
+1511.06434).
 
-A generator maps z [B, Z] to outputs [B, *shape] without a last activation; a discriminator is a backbone, [B, *shape]
-to features [B, F].
+A generator maps z [B, Z] to outputs [B, *shape] without a last activation; a discriminator is a
+backbone, [B, *shape] to features [B, F].
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class ConvGeneratorNet(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, *, train: bool) -> jax.Array:
         def normalised(x: jax.Array, name: str) -> jax.Array:
-            return activate("relu", BatchNorm(self.axis, name=name)(x, train=train) if self.batch_norm else x)
+            return activate(
+                "relu", BatchNorm(self.axis, name=name)(x, train=train) if self.batch_norm else x
+            )
 
         stages = len(self.channels) - (1 if self.head else 0)
         *sizes, (h, w) = stage_sizes(self.shape, stages)
@@ -132,8 +135,8 @@ class ConvGenerator:
     """Transposed convolutions, for images of any resolution.
 
     Attributes:
-        channels: Of the smallest map and of those after it, each of twice the resolution; the last transposed
-            convolution gives the image, unless there is a head.
+        channels: Of the smallest map and of those after it, each of twice the resolution; the last
+            transposed convolution gives the image, unless there is a head.
         kernel: Size of the transposed kernels, even.
         batch_norm: Whether all maps but the image are normalised over the batch.
         head: Size of the kernel of a convolution at full resolution after the last map; 0 for none.
@@ -205,4 +208,6 @@ class ConvBackbone:
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, H, W, C] -> [B, F]; `axis` is the mapped one that batch statistics span."""
-        return ConvFeatures(self.channels, self.kernel, self.activation, self.batch_norm, self.dropout, axis)
+        return ConvFeatures(
+            self.channels, self.kernel, self.activation, self.batch_norm, self.dropout, axis
+        )

@@ -1,4 +1,6 @@
-"""A generator and a discriminator that grow with the resolution (Karras et al., arXiv 1710.10196)."""
+"""A generator and a discriminator that grow with the resolution (Karras et al., arXiv
+1710.10196).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Images halved so many times, by the means of 2x2 blocks; blocks over an odd edge count the pixels they have."""
+    """Images halved so many times, by the means of 2x2 blocks; blocks over an odd edge count
+    the pixels they have.
+    """
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
     return x
@@ -35,17 +39,23 @@ def _pixel_norm(x: jax.Array) -> jax.Array:
 
 
 class ProgressiveGeneratorNet(nn.Module):
-    """[B, Z] -> images [B, *sizes[stage], C] of one stage, the new resolution mixed in by `fade`."""
+    """[B, Z] -> images [B, *sizes[stage], C] of one stage, the new resolution mixed in by
+    `fade`.
+    """
 
     sizes: tuple[tuple[int, int], ...]  # of the stages, low to high
     image_channels: int
     channels: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, z: jax.Array, *, train: bool, stage: int, fade: jax.Array | float = 1.0) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, *, train: bool, stage: int, fade: jax.Array | float = 1.0
+    ) -> jax.Array:
         last = len(self.sizes) - 1 if self.is_initializing() else stage
         h, w = self.sizes[0]
-        x = nn.Dense(h * w * self.channels[0], name="stem")(_pixel_norm(z)).reshape(-1, h, w, self.channels[0])
+        x = nn.Dense(h * w * self.channels[0], name="stem")(_pixel_norm(z)).reshape(
+            -1, h, w, self.channels[0]
+        )
         images = []
         for i, size in enumerate(self.sizes[: last + 1]):
             if i:
@@ -60,17 +70,26 @@ class ProgressiveGeneratorNet(nn.Module):
 
 
 class ProgressiveFeatures(nn.Module):
-    """[B, h, w, C] of any stage -> features [B, F]; `fade` mixes the way through the newest layer with the older."""
+    """[B, h, w, C] of any stage -> features [B, F]; `fade` mixes the way through the newest
+    layer with the older.
+    """
 
     channels: tuple[int, ...]  # of the stages, low to high
     sizes: tuple[tuple[int, int], ...]
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None = None, *, train: bool, fade: jax.Array | float = 1.0
+        self,
+        x: jax.Array,
+        mask: jax.Array | None = None,
+        *,
+        train: bool,
+        fade: jax.Array | float = 1.0,
     ) -> jax.Array:
         def seen(x: jax.Array, stage: int) -> jax.Array:
-            return activate("leaky_relu", nn.Conv(self.channels[stage], (1, 1), name=f"see_{stage}")(x))
+            return activate(
+                "leaky_relu", nn.Conv(self.channels[stage], (1, 1), name=f"see_{stage}")(x)
+            )
 
         stage = self.sizes.index((x.shape[1], x.shape[2]))
         fade = jnp.asarray(fade, x.dtype)

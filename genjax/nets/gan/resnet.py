@@ -16,7 +16,9 @@ from genjax.nets.conv.norm import BatchNorm
 
 
 class SpatialAttention(nn.Module):
-    """Attention over all places of a map, added to it with a weight that begins at 0: [B, H, W, C] -> the same."""
+    """Attention over all places of a map, added to it with a weight that begins at 0: [B, H,
+    W, C] -> the same.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -132,7 +134,8 @@ class ResNetDiscriminator:
     Attributes:
         channels: Of the blocks; the last is the number of features.
         halved: Blocks that halve the resolution, the first ones.
-        attention: Resolutions (heights) after which self-attention follows, among those that are halved to.
+        attention: Resolutions (heights) after which self-attention follows, among those that are
+          halved to.
     """
 
     channels: tuple[int, ...] = (128, 128, 128, 128)
@@ -142,7 +145,9 @@ class ResNetDiscriminator:
     def __post_init__(self) -> None:
         _check(self.channels)
         if not 0 <= self.halved <= len(self.channels):
-            raise UserError(f"halved is from 0 to the number of blocks, {len(self.channels)}, not {self.halved}")
+            raise UserError(
+                f"halved is from 0 to the number of blocks, {len(self.channels)}, not {self.halved}"
+            )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
         """[B, H, W, C] -> [B, channels[-1]]."""
@@ -157,4 +162,6 @@ def _check(channels: tuple[int, ...]) -> None:
 def _check_attention(attention: tuple[int, ...], reached: list[int]) -> None:
     for size in attention:
         if size not in reached:
-            raise UserError(f"attention at resolution {size}, but the blocks of this net reach {reached}")
+            raise UserError(
+                f"attention at resolution {size}, but the blocks of this net reach {reached}"
+            )

@@ -1,4 +1,6 @@
-"""Spectral normalisation (Miyato et al., arXiv 1802.05957) of whole parameter trees, for any network."""
+"""Spectral normalisation (Miyato et al., arXiv 1802.05957) of whole parameter trees, for any
+network.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,23 @@ Vectors = dict[str, jax.Array]
 
 
 def vectors(params: Params, key: jax.Array) -> Vectors:
-    """A random unit vector [out] by path for each parameter with two or more axes, the last of them ``out``."""
+    """A random unit vector [out] by path for each parameter with two or more axes, the last of
+    them ``out``.
+    """
     matrices = [(path, leaf) for path, leaf in trees.named_leaves(params) if leaf.ndim >= 2]
     keys = jax.random.split(key, len(matrices))
-    return {path: _unit(jax.random.normal(k, leaf.shape[-1:])) for k, (path, leaf) in zip(keys, matrices, strict=True)}
+    return {
+        path: _unit(jax.random.normal(k, leaf.shape[-1:]))
+        for k, (path, leaf) in zip(keys, matrices, strict=True)
+    }
 
 
 def normalise(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, Vectors]:
-    """The parameters, each matrix divided by its largest singular value, and the vectors that estimate it.
+    """The parameters, each matrix divided by its largest singular value, and the vectors that
+    estimate it.
 
-    A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors make one step of the power
-    iteration first; they carry no gradient, the singular value does.
+    A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors make one step
+    of the power iteration first; they carry no gradient, the singular value does.
     """
     moved = dict(vectors)
 
@@ -38,7 +46,9 @@ def normalise(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, 
     return jax.tree_util.tree_map_with_path(divided, params), moved
 
 
-def _normalise_kernel(kernel: jax.Array, u: jax.Array, iterate: bool) -> tuple[jax.Array, jax.Array]:
+def _normalise_kernel(
+    kernel: jax.Array, u: jax.Array, iterate: bool
+) -> tuple[jax.Array, jax.Array]:
     matrix = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])  # [in, out]
     fixed = jax.lax.stop_gradient(matrix)
     v = _unit(fixed @ u)

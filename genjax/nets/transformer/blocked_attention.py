@@ -1,7 +1,8 @@
-"""Attention whose scores are made a block at a time and again for the gradient: memory grows with T, not with T^2.
+"""Attention whose scores are made a block at a time and again for the gradient: memory grows with
+T, not with T^2.
 
-The running maximum and sum are those of Milakov & Gimelshein (arXiv 1805.02867); the gradient from the kept logarithm
-of the sums that of Dao et al. (arXiv 2205.14135).
+The running maximum and sum are those of Milakov & Gimelshein (arXiv 1805.02867); the gradient from
+the kept logarithm of the sums that of Dao et al. (arXiv 2205.14135).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Rule:
         scale: Factor of the scores.
         causal: A query sees keys up to its own place.
         window: It sees keys less than so many places away; None for all.
-        softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for no bound.
+        softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for
+          no bound.
     """
 
     scale: float
@@ -40,17 +42,21 @@ class Rule:
 def visible(
     rule: Rule, rows: jax.Array, columns: jax.Array, segments: Segments, prefix: Prefix = None
 ) -> jax.Array | None:
-    """bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j]; None if all see all.
+    """bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j]; None if
+    all see all.
 
-    `rows` [T] or [B, T], `columns` [S]; of `segments` [B, T] and [B, S] only equal ones see one another. Tokens of a
-    `prefix`, where [B, T] and [B, S] are true, see one another however they stand.
+    `rows` [T] or [B, T], `columns` [S]; of `segments` [B, T] and [B, S] only equal ones see one
+    another. Tokens of a `prefix`, where [B, T] and [B, S] are true, see one another however they
+    stand.
     """
     rows = jnp.atleast_2d(rows)[:, :, None]
     before = rows - columns[None, None]
     parts = []
     if rule.causal:
         seen = before >= 0
-        parts.append(seen if prefix is None else seen | (prefix[0][:, :, None] & prefix[1][:, None]))
+        parts.append(
+            seen if prefix is None else seen | (prefix[0][:, :, None] & prefix[1][:, None])
+        )
     if rule.window is not None:
         parts.append((before < rule.window) & (before > -rule.window))
     if segments is not None:
@@ -66,7 +72,8 @@ def attend_blocked(
     segments: Segments = None,
     prefix: Prefix = None,
 ) -> jax.Array:
-    """As `token_attention.attend`: [B, H, T, D], [B, K, S, D], [B, K, S, D] -> [B, H, T, D]; reverse mode only.
+    """As `token_attention.attend`: [B, H, T, D], [B, K, S, D], [B, K, S, D] -> [B, H, T, D];
+    reverse mode only.
 
     With a prefix all blocks are worked through, which a causal rule alone spares half of.
     """
@@ -74,7 +81,9 @@ def attend_blocked(
     kv, s = key.shape[1:3]
     block = min(BLOCK, max(t, s))
     rows, columns = -t % block, -s % block
-    if segments is None and columns and not rule.causal:  # what is padded to whole blocks is a segment of its own
+    if (
+        segments is None and columns and not rule.causal
+    ):  # what is padded to whole blocks is a segment of its own
         segments = jnp.ones((b, t), jnp.int32), jnp.ones((b, s), jnp.int32)
     if segments is not None:
         segments = (
@@ -94,9 +103,18 @@ def _slice(x: jax.Array, i: jax.Array, block: int, axis: int) -> jax.Array:
 
 
 def _scores(
-    rule: Rule, block: int, i: Any, j: Any, q: jax.Array, k: jax.Array, segments: Segments, prefix: Prefix
+    rule: Rule,
+    block: int,
+    i: Any,
+    j: Any,
+    q: jax.Array,
+    k: jax.Array,
+    segments: Segments,
+    prefix: Prefix,
 ) -> Any:
-    """Capped scores [B, K, G, c, c] of query block i and key block j before masking, and the mask [B|1, 1, 1, c, c]."""
+    """Capped scores [B, K, G, c, c] of query block i and key block j before masking, and the
+    mask [B|1, 1, 1, c, c].
+    """
     scores = rule.scale * jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
     if rule.softcap is not None:
         scores = rule.softcap * jnp.tanh(scores / rule.softcap)
@@ -109,7 +127,9 @@ def _scores(
     return scores, None if mask is None else mask[:, None, None]
 
 
-def _range(rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, both_ways: bool) -> tuple[Any, Any]:
+def _range(
+    rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, both_ways: bool
+) -> tuple[Any, Any]:
     """First and last-plus-one key block that query block i sees; `of_queries` swaps the two.
 
     `both_ways`: a prefix may make a causal rule see what comes after.
@@ -132,14 +152,26 @@ def _range(rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, bot
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attend(
-    rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, prefix: Prefix
+    rule: Rule,
+    block: int,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segments: Segments,
+    prefix: Prefix,
 ) -> jax.Array:
     """[B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
     return _forward(rule, block, q, k, v, segments, prefix)[0]
 
 
 def _forward(
-    rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, prefix: Prefix
+    rule: Rule,
+    block: int,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segments: Segments,
+    prefix: Prefix,
 ) -> tuple[jax.Array, jax.Array]:
     """The mixed values and the logarithm of the sum of exponentials [B, K, G, T, 1]."""
 
@@ -153,12 +185,19 @@ def _forward(
             higher = jnp.maximum(top, scores.max(-1, keepdims=True))
             weights, kept = jnp.exp(scores - higher), jnp.exp(top - higher)
             v_j = _slice(v, j, block, 2)
-            new = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v_j, preferred_element_type=jnp.float32)
+            new = jnp.einsum(
+                "bkgts,bksd->bkgtd",
+                weights.astype(v.dtype),
+                v_j,
+                preferred_element_type=jnp.float32,
+            )
             return higher, total * kept + weights.sum(-1, keepdims=True), mixed * kept + new
 
         column = jnp.zeros((*q_i.shape[:-1], 1), jnp.float32)
         start = column - jnp.inf, column, jnp.zeros(q_i.shape, jnp.float32)
-        first, last = _range(rule, block, i, k.shape[2] // block, of_queries=False, both_ways=prefix is not None)
+        first, last = _range(
+            rule, block, i, k.shape[2] // block, of_queries=False, both_ways=prefix is not None
+        )
         top, total, mixed = lax.fori_loop(first, last, add, start)
         return (mixed / total).astype(q.dtype), top + jnp.log(total)
 
@@ -168,7 +207,13 @@ def _forward(
 
 
 def _fwd(
-    rule: Rule, block: int, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, prefix: Prefix
+    rule: Rule,
+    block: int,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segments: Segments,
+    prefix: Prefix,
 ) -> tuple[jax.Array, Any]:
     out, log_total = _forward(rule, block, q, k, v, segments, prefix)
     return out, (q, k, v, segments, prefix, out, log_total)
@@ -198,7 +243,9 @@ def _bwd(rule: Rule, block: int, saved: Any, g: jax.Array) -> Any:
             return lax.dynamic_update_slice_in_dim(dq, dq_i, i * block, 3), dk, dv
 
         zero = jnp.zeros(k_j.shape, jnp.float32)
-        first, last = _range(rule, block, j, q.shape[3] // block, of_queries=True, both_ways=prefix is not None)
+        first, last = _range(
+            rule, block, j, q.shape[3] // block, of_queries=True, both_ways=prefix is not None
+        )
         dq, dk, dv = lax.fori_loop(first, last, add, (dq, zero, zero))
         return dq, (dk, dv)
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 class LayerCache(NamedTuple):
     """What one layer keeps; entry s of the slots is the token at position s of its row.
 
-    Rows and heads are one axis: an array that products with it had to reshape, XLA would write twice.
+    Rows and heads are one axis: an array that products with it had to reshape, XLA would write
+    twice.
 
     Attributes:
         keys: [B*K, S, D], rotated.
@@ -42,7 +43,9 @@ class Cache(NamedTuple):
     @property
     def capacity(self) -> int:
         """Tokens that a row has room for."""
-        return (self.layers if isinstance(self.layers, LayerCache) else self.layers[0]).keys.shape[-2]
+        return (self.layers if isinstance(self.layers, LayerCache) else self.layers[0]).keys.shape[
+            -2
+        ]
 
     def take(self, rows: jax.Array) -> Cache:
         """The rows [N], in this order and as often as they are named: what a beam search does."""
@@ -58,14 +61,18 @@ class Cache(NamedTuple):
         return Cache(layers, self.lengths[rows], mask)
 
     def rewind(self, tokens: jax.Array) -> Cache:
-        """Without the last `tokens` [B] of each row: what is in the slots past its end is never read."""
+        """Without the last `tokens` [B] of each row: what is in the slots past its end is
+        never read.
+        """
         return self._replace(lengths=self.lengths - tokens)
 
 
 def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are not slot are dropped.
+    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are not slot
+    are dropped.
 
-    A single token is not: past the end of a row nothing is read, and without the choice XLA writes it in place.
+    A single token is not: past the end of a row nothing is read, and without the choice XLA writes
+    it in place.
     """
     b, kv, t, d = new.shape
     new = new.astype(cache.dtype).reshape(b * kv, t, d)

@@ -27,7 +27,9 @@ def unpatchify(tokens: jax.Array, patch: int, shape: tuple[int, ...]) -> jax.Arr
 
 
 def positions(h: int, w: int, width: int) -> np.ndarray:
-    """Sines and cosines of the row and of the column: float32 [h * w, width], half of the width for each."""
+    """Sines and cosines of the row and of the column: float32 [h * w, width], half of the
+    width for each.
+    """
     frequencies = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
     row, column = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
     angles = [place.reshape(-1, 1) * frequencies for place in (row, column)]
@@ -41,7 +43,9 @@ def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 class DiTBlock(nn.Module):
-    """Attention and a perceptron, each gated by the vector, the gates begin at 0: [B, T, D], [B, E] -> [B, T, D]."""
+    """Attention and a perceptron, each gated by the vector, the gates begin at 0: [B, T, D],
+    [B, E] -> [B, T, D].
+    """
 
     heads: int
     ratio: int
@@ -75,7 +79,9 @@ class DiTDenoiser(nn.Module):
         y = y + jnp.asarray(positions(h // self.patch, w // self.patch, self.width), y.dtype)[None]
         for i in range(self.depth):
             y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
-        shift, scale = jnp.split(FlatDense(2 * self.width, zero=True, name="modulation")(vector), 2, axis=-1)
+        shift, scale = jnp.split(
+            FlatDense(2 * self.width, zero=True, name="modulation")(vector), 2, axis=-1
+        )
         y = FlatDense(self.patch**2 * c, zero=True, name="output")(_modulate(y, shift, scale))
         return unpatchify(y, self.patch, self.shape)
 
@@ -102,7 +108,9 @@ class DiT:
         checks.at_least(self, 1, "patch", "width", "depth", "ratio")
         checks.depth(self, "depth")
         if self.width % 4:
-            raise UserError(f"the width of a DiT is a multiple of 4 for its positions, not {self.width}")
+            raise UserError(
+                f"the width of a DiT is a multiple of 4 for its positions, not {self.width}"
+            )
         check_heads(self.width, self.heads)
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
@@ -114,5 +122,7 @@ class DiT:
         if len(shape) != 3 or min(shape) < 1:
             raise UserError(f"a DiT needs images [H, W, C], not shape {tuple(shape)}")
         if shape[0] % self.patch or shape[1] % self.patch:
-            raise UserError(f"patches of {self.patch} do not divide an image of {shape[0]}x{shape[1]}")
+            raise UserError(
+                f"patches of {self.patch} do not divide an image of {shape[0]}x{shape[1]}"
+            )
         return DiTDenoiser(shape, self.patch, self.width, self.depth, self.heads, self.ratio)

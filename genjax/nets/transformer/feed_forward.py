@@ -23,7 +23,8 @@ def check_activation(name: str) -> None:
 def activate(name: Activation, x: jax.Array) -> jax.Array:
     """The function alone, of a gated form that of its gate; the shape stays.
 
-    "gelu" is exact, "gelu_tanh" its approximation (GPT-2's); "relu2" the square of relu (So et al., arXiv 2109.08668).
+    "gelu" is exact, "gelu_tanh" its approximation (GPT-2's); "relu2" the square of relu (So et al.,
+    arXiv 2109.08668).
     """
     match name:
         case "relu2":
@@ -41,7 +42,8 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
 class FeedForward(nn.Module):
     """Two matrices with an activation between: [N, D] -> the same, on flat rows.
 
-    A gated form (Shazeer, arXiv 2002.05202) multiplies the activated `gate` by `up`, a third matrix.
+    A gated form (Shazeer, arXiv 2002.05202) multiplies the activated `gate` by `up`, a third
+    matrix.
 
     Attributes:
         hidden: Width between.
@@ -59,7 +61,9 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        def dense(width: int, name: str, init: nn.initializers.Initializer = self.kernel_init) -> nn.Dense:
+        def dense(
+            width: int, name: str, init: nn.initializers.Initializer = self.kernel_init
+        ) -> nn.Dense:
             return nn.Dense(width, self.bias, dtype=x.dtype, kernel_init=init, name=name)
 
         y = dense(self.hidden, "up")(x)

@@ -1,7 +1,7 @@
 """Images as a sequence of features, a place each: what a decoder of text attends to.
 
-Patches through a transformer: Dosovitskiy et al., arXiv 2010.11929. Convolutional features of places: Xu et al., arXiv
-1502.03044.
+Patches through a transformer: Dosovitskiy et al., arXiv 2010.11929. Convolutional features of
+places: Xu et al., arXiv 1502.03044.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Patches:
 
 
 class EncoderBlock(nn.Module):
-    """Attention and a perceptron, each normalised before and added to what it read: [B, S, C] -> the same."""
+    """Attention and a perceptron, each normalised before and added to what it read: [B, S, C]
+    -> the same.
+    """
 
     heads: int
     ratio: int
@@ -88,10 +90,12 @@ class PlaceEncoder(nn.Module):
 
 @checks.frozen
 class ImageEncoder:
-    """Features of the places of an image: a grid, projected and told where its places lie, then blocks of attention.
+    """Features of the places of an image: a grid, projected and told where its places lie, then
+    blocks of attention.
 
-    With `Patches` it is a vision transformer. With a `ResNet` the grid is that of a classifier's backbone before its
-    pooling, whose parameters fit in: `StartFrom(run, (("^backbone/", "encoder/backbone/"),))`.
+    With `Patches` it is a vision transformer. With a `ResNet` the grid is that of a classifier's
+    backbone before its pooling, whose parameters fit in: `StartFrom(run, (("^backbone/",
+    "encoder/backbone/"),))`.
 
     Attributes:
         backbone: What makes the grid, `Patches` or a `ResNet` without batch normalisation.
@@ -112,12 +116,16 @@ class ImageEncoder:
         checks.at_least(self, 0, "depth")
         checks.depth(self, "depth")
         if self.width % 4:
-            raise UserError(f"the width of an image encoder is a multiple of 4 for its positions, not {self.width}")
+            raise UserError(
+                "the width of an image encoder is a multiple of 4 for its positions, not "
+                f"{self.width}"
+            )
         check_heads(self.width, self.heads)
         self.backbone.grid()  # refuses a backbone that gives none
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
-        """`module(x [B, *shape], train=...)` -> [B, S, width]; it refuses images that the backbone does not fit.
+        """`module(x [B, *shape], train=...)` -> [B, S, width]; it refuses images that the backbone
+        does not fit.
 
         Raises:
             UserError: the shape is not [H, W, C].

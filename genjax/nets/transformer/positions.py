@@ -12,9 +12,13 @@ from genjax import checks
 
 
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:
-    """Sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [..., T] -> [..., T, width]."""
+    """Sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [..., T]
+    -> [..., T, width].
+    """
     frequencies = jnp.asarray(10_000.0 ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
-    angles = positions[..., None].astype(jnp.float32) * frequencies.reshape((1,) * positions.ndim + (-1,))
+    angles = positions[..., None].astype(jnp.float32) * frequencies.reshape(
+        (1,) * positions.ndim + (-1,)
+    )
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
 
 
@@ -24,10 +28,11 @@ class Rotary:
 
     Attributes:
         base: The slowest pair turns by base^(2/D - 1) a token.
-        factor: By how much the context is stretched; 1 for not. All angles shrink by it (position interpolation,
-            Chen et al., arXiv 2306.15595), unless `trained` is given.
-        trained: The context before stretching. With it only slow pairs shrink: those that turn fewer than `low` times
-            in it by the whole factor, those that turn more than `high` times not at all (Llama 3, arXiv 2407.21783).
+        factor: By how much the context is stretched; 1 for not. All angles shrink by it (position
+            interpolation, Chen et al., arXiv 2306.15595), unless `trained` is given.
+        trained: The context before stretching. With it only slow pairs shrink: those that turn
+            fewer than `low` times in it by the whole factor, those that turn more than `high` times
+            not at all (Llama 3, arXiv 2407.21783).
         low: See `trained`.
         high: See `trained`.
     """
@@ -54,8 +59,12 @@ class Rotary:
         kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
         return plain * (kept + (1 - kept) / self.factor)
 
-    def table(self, positions: jax.Array | np.ndarray, head_width: int) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each, for all heads."""
+    def table(
+        self, positions: jax.Array | np.ndarray, head_width: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each,
+        for all heads.
+        """
         frequencies = self.frequencies(head_width)[None, None]
         if isinstance(positions, np.ndarray):  # known while tracing: constants
             angles = positions[..., None] * frequencies

@@ -1,4 +1,6 @@
-"""Attention between tokens: causal or not, within segments, within a window, of grouped heads, from a cache."""
+"""Attention between tokens: causal or not, within segments, within a window, of grouped heads,
+from a cache.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.nets.transformer.blocked_attention import HIDDEN, Prefix, Rule, Segments, attend_blocked, visible
+from genjax.nets.transformer.blocked_attention import (
+    HIDDEN,
+    Prefix,
+    Rule,
+    Segments,
+    attend_blocked,
+    visible,
+)
 from genjax.nets.transformer.cache import LayerCache, write
 from genjax.nets.transformer.positions import rotate
 
@@ -27,8 +36,8 @@ class RelationScene(NamedTuple):
         segments: int32 [B, T]; None for one segment a row.
         prefix: bool [B, T], tokens that see one another both ways; None for none.
         memory: [B, M, C], or None if there is none or the cache has its keys and values.
-        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is segment 1. None if
-            all of it is real.
+        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is
+            segment 1. None if all of it is real.
     """
 
     table: tuple[jax.Array, jax.Array] | None
@@ -58,8 +67,8 @@ def attend(
         rule: Its scale, and what each query sees.
         segments: int32 [B, T] of queries and [B, S] of keys: only equal ones see one another.
         prefix: bool [B, T] of queries and [B, S] of keys: where both are true a causal rule is off.
-        implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, and memory grows with T
-            alone; "cudnn" is a GPU's fused kernel.
+        implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, and
+            memory grows with T alone; "cudnn" is a GPU's fused kernel.
 
     Raises:
         UserError: "cudnn" is requested what it would silently leave out.
@@ -69,7 +78,9 @@ def attend(
     if implementation == "blocked":
         return attend_blocked(query, key, value, rule, segments, prefix)
     t, s = query.shape[2], key.shape[2]
-    return attend_xla(query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments, prefix))
+    return attend_xla(
+        query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments, prefix)
+    )
 
 
 def attend_xla(
@@ -80,7 +91,9 @@ def attend_xla(
     mask: jax.Array | None,
     dropout: nn.Module | None = None,
 ) -> jax.Array:
-    """As `attend`, with a mask of bools [B or 1, T, S] in the rule's place; `dropout` acts on the weights."""
+    """As `attend`, with a mask of bools [B or 1, T, S] in the rule's place; `dropout` acts on
+    the weights.
+    """
     b, h, t, d = query.shape
     kv, s = key.shape[1:3]
     # Heads of a group are rows of one product. Scaled queries cost less than scaled scores.
@@ -106,9 +119,14 @@ def _cudnn(
     prefix: Prefix,
 ) -> jax.Array:
     if prefix is not None:
-        raise UserError('attention="cudnn" knows no prefix that is read both ways; use "xla" or "blocked"')
+        raise UserError(
+            'attention="cudnn" knows no prefix that is read both ways; use "xla" or "blocked"'
+        )
     if segments is not None:
-        raise UserError('attention="cudnn" knows no segment ids or padding; use "xla" or "blocked" for packed rows')
+        raise UserError(
+            'attention="cudnn" knows no segment ids or padding; use "xla" or "blocked" for packed '
+            "rows"
+        )
     if rule.softcap is not None:
         raise UserError('attention="cudnn" knows no soft-cap; use "xla" or "blocked"')
     if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
@@ -117,8 +135,13 @@ def _cudnn(
             f"not {query.dtype} and {query.shape[-1]}"
         )
     if jax.default_backend() != "gpu":
-        raise UserError(f'attention="cudnn" needs a GPU, and this is {jax.default_backend()}; use "xla" or "blocked"')
-    window = None if rule.window is None else (rule.window - 1, 0 if rule.causal else rule.window - 1)
+        raise UserError(
+            f'attention="cudnn" needs a GPU, and this is {jax.default_backend()}; use "xla" or '
+            '"blocked"'
+        )
+    window = (
+        None if rule.window is None else (rule.window - 1, 0 if rule.causal else rule.window - 1)
+    )
     out = jax.nn.dot_product_attention(
         query.swapaxes(1, 2),
         key.swapaxes(1, 2),
@@ -134,8 +157,9 @@ def _cudnn(
 class TokenAttention(nn.Module):
     """Attention of tokens to themselves, or with `cross` to a memory: [B, T, C] -> the same.
 
-    Matrix products are on flat rows, as XLA's CPU back end is far slower on others. Queries, keys and values have a
-    matrix each: joined ones took no less time in training, and three times as long for one token.
+    Matrix products are on flat rows, as XLA's CPU back end is far slower on others. Queries, keys
+    and values have a matrix each: joined ones took no less time in training, and three times as
+    long for one token.
 
     Attributes:
         heads: H.
@@ -145,7 +169,8 @@ class TokenAttention(nn.Module):
         implementation: See `attend`; calls with a cache, or that drop weights, use "xla".
         bias: Of the matrices of queries, keys and values.
         last_bias: Of the matrix that mixes the heads.
-        qk_norm: Epsilon of an RMS norm of each query and key (Dehghani et al., arXiv 2302.05442); None for none.
+        qk_norm: Epsilon of an RMS norm of each query and key (Dehghani et al., arXiv 2302.05442);
+          None for none.
         dropout: Share of the attention's weights that a training step drops.
         kernel_init: Of the matrices.
         last_init: Of the one that mixes the heads.
@@ -177,20 +202,33 @@ class TokenAttention(nn.Module):
         else:
             mixed, cache = self._self(x, query, cache, scene, train)
         flat = mixed.swapaxes(1, 2).reshape(b * t, -1)
-        out = nn.Dense(c, self.last_bias, dtype=x.dtype, kernel_init=self.last_init, name="mix")(flat)
+        out = nn.Dense(c, self.last_bias, dtype=x.dtype, kernel_init=self.last_init, name="mix")(
+            flat
+        )
         return out.reshape(b, t, c), cache
 
     def _heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
         """[B, T, C] -> [B, heads, T, D]."""
         b, t, c = x.shape
-        dense = nn.Dense(heads * self.head_width, self.bias, dtype=x.dtype, kernel_init=self.kernel_init, name=name)
+        dense = nn.Dense(
+            heads * self.head_width,
+            self.bias,
+            dtype=x.dtype,
+            kernel_init=self.kernel_init,
+            name=name,
+        )
         y = dense(x.reshape(b * t, c)).reshape(b, t, heads, self.head_width)
         if self.qk_norm is not None and name != "value":
             y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
         return y.swapaxes(1, 2)
 
     def _self(
-        self, x: jax.Array, query: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
+        self,
+        x: jax.Array,
+        query: jax.Array,
+        cache: LayerCache | None,
+        scene: RelationScene,
+        train: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
         key, value = (self._heads(x, self.kv_heads, name) for name in ("key", "value"))
         if scene.table is not None:
@@ -202,7 +240,9 @@ class TokenAttention(nn.Module):
         assert scene.slots is not None
         key, value = write(cache.keys, key, scene.slots), write(cache.values, value, scene.slots)
         cache = cache._replace(keys=key, values=value)
-        return attend_xla(query, self._kept(key, x), self._kept(value, x), self.rule, scene.mask), cache
+        return attend_xla(
+            query, self._kept(key, x), self._kept(value, x), self.rule, scene.mask
+        ), cache
 
     def _kept(self, array: jax.Array, x: jax.Array) -> jax.Array:
         """Of a cache, as attention reads it: [B*K, S, D] -> [B, K, S, D]."""
@@ -212,20 +252,32 @@ class TokenAttention(nn.Module):
         self, query: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
     ) -> tuple[jax.Array, LayerCache | None]:
         if scene.memory is not None:
-            key, value = (self._heads(scene.memory, self.kv_heads, name) for name in ("key", "value"))
+            key, value = (
+                self._heads(scene.memory, self.kv_heads, name) for name in ("key", "value")
+            )
             if cache is not None:
                 assert cache.memory_keys is not None and cache.memory_values is not None
                 shape, dtype = cache.memory_keys.shape, cache.memory_keys.dtype
                 kept = key.astype(dtype).reshape(shape), value.astype(dtype).reshape(shape)
                 cache = cache._replace(memory_keys=kept[0], memory_values=kept[1])
         else:
-            assert cache is not None and cache.memory_keys is not None and cache.memory_values is not None
-            key, value = self._kept(cache.memory_keys, query), self._kept(cache.memory_values, query)
+            assert (
+                cache is not None
+                and cache.memory_keys is not None
+                and cache.memory_values is not None
+            )
+            key, value = (
+                self._kept(cache.memory_keys, query),
+                self._kept(cache.memory_values, query),
+            )
         rule = dataclasses.replace(self.rule, causal=False, window=None)
         segments = None
         if scene.memory_mask is not None:
             ones = jnp.ones((query.shape[0], query.shape[2]), jnp.int32)
-            segments = ones if scene.segments is None else scene.segments, scene.memory_mask.astype(jnp.int32)
+            segments = (
+                ones if scene.segments is None else scene.segments,
+                scene.memory_mask.astype(jnp.int32),
+            )
         if cache is None:
             return self._attend(query, key, value, rule, segments, train), None
         return attend(query, key, value, rule, segments=segments), cache
@@ -242,7 +294,9 @@ class TokenAttention(nn.Module):
     ) -> jax.Array:
         if not (train and self.dropout):
             form = self.implementation
-            return attend(query, key, value, rule, segments=segments, prefix=prefix, implementation=form)
+            return attend(
+                query, key, value, rule, segments=segments, prefix=prefix, implementation=form
+            )
         mask = visible(rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments, prefix)
         dropout = nn.Dropout(self.dropout, deterministic=False, name="dropout")
         return attend_xla(query, key, value, rule, mask, dropout)

@@ -25,7 +25,9 @@ class PooledTokens(nn.Module):
     pool: Pool
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         real = tokens >= 0
         network = TokenNet(self.net, self.vocabulary, name="tokens")
         hidden = network(jnp.maximum(tokens, 0), segment_ids=real.astype(jnp.int32), train=train)[0]
@@ -56,7 +58,9 @@ class TokenBackbone:
         if self.net.cross_attention:
             raise UserError("a classifier reads nothing besides its text: no cross_attention")
         if self.net.causal and self.pool == "first":
-            raise UserError('the first token of a causal net has seen no other: pool is "mean" or "last"')
+            raise UserError(
+                'the first token of a causal net has seen no other: pool is "mean" or "last"'
+            )
 
     def backbone(self, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
         """[B, T] -> [B, width]; its parameters lie under `tokens`."""

@@ -1,4 +1,6 @@
-"""The Transformer's network (Vaswani et al., arXiv 1706.03762), from tokens to features and from those to logits."""
+"""The Transformer's network (Vaswani et al., arXiv 1706.03762), from tokens to features and
+from those to logits.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Attention, cross-attention if any, and the perceptron, each added to what it read: [B, T, C] -> the same."""
+    """Attention, cross-attention if any, and the perceptron, each added to what it read: [B,
+    T, C] -> the same.
+    """
 
     net: Net
     train: bool
@@ -70,7 +74,9 @@ class Block(nn.Module):
 
         def feed_forward(y: jax.Array) -> jax.Array:
             bias = "feed_forward" in net.biases
-            perceptron = FeedForward(net.hidden_width, net.activation, bias, init, last, name="feed_forward")
+            perceptron = FeedForward(
+                net.hidden_width, net.activation, bias, init, last, name="feed_forward"
+            )
             return perceptron(y.reshape(-1, y.shape[-1])).reshape(y.shape)
 
         x = added(x, attention, "attention")
@@ -98,7 +104,9 @@ class TokenNet(nn.Module):
         self.embedding = self.param("embedding", init, (self.vocabulary, net.width))
         dtype = self.embedding.dtype
         if net.positions == "learned":
-            self.position_embedding = self.param("position_embedding", init, (net.context, net.width))
+            self.position_embedding = self.param(
+                "position_embedding", init, (net.context, net.width)
+            )
         if net.token_types:
             self.type_embedding = self.param("type_embedding", init, (net.token_types, net.width))
         if net.norm_embeddings:
@@ -107,7 +115,9 @@ class TokenNet(nn.Module):
             self.final_norm = _norm(net, dtype)
         if net.head_transform:
             shrunk = nn.initializers.normal(net.init_std * net.shrink**0.5)
-            self.transform = nn.Dense(net.width, "head" in net.biases, dtype=dtype, kernel_init=shrunk)
+            self.transform = nn.Dense(
+                net.width, "head" in net.biases, dtype=dtype, kernel_init=shrunk
+            )
             self.transform_norm = _norm(net, dtype)
         if not net.tied:
             self.head_kernel = self.param("head_kernel", init, (self.vocabulary, net.width))
@@ -132,20 +142,23 @@ class TokenNet(nn.Module):
 
         Args:
             tokens: int32 [B, T]; one that is not in the vocabulary gives NaN.
-            positions: int32 [B, T]; by default they count from 0, with a cache from the length of each row.
-            segment_ids: int32 [B, T], tokens of different segments do not see each other, 0 for padding; with a cache
-                only what is 0 counts: those tokens are not kept, wherever in the row they stand.
+            positions: int32 [B, T]; by default they count from 0, with a cache from the length of
+              each row.
+            segment_ids: int32 [B, T], tokens of different segments do not see each other, 0 for
+                padding; with a cache only what is 0 counts: those tokens are not kept, wherever in
+                the row they stand.
             memory: [B, M, C] for cross-attention; None when the cache has it from an earlier call.
-            memory_mask: [B, M], 0 where it is padding; all real by default. With segment_ids and no cache int32, the
-                segment that each part of the memory is for.
+            memory_mask: [B, M], 0 where it is padding; all real by default. With segment_ids and no
+                cache int32, the segment that each part of the memory is for.
             cache: Of `Transformer.new_cache`, of enough capacity: tokens past it are lost.
             types: int32 [B, T], kinds of tokens; all 0 by default.
-            prefix: bool [B, T], tokens that see one another both ways within their segment (prefix LM: Raffel et al.,
-                arXiv 1910.10683, section 3.2.1); with a cache those of one call.
+            prefix: bool [B, T], tokens that see one another both ways within their segment (prefix
+                LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache those of one call.
             train: Whether dropout (of the rng "dropout") acts.
 
         Raises:
-            UserError: more tokens than the context; a memory that the model does not read, or that it lacks.
+            UserError: more tokens than the context; a memory that the model does not read, or that
+              it lacks.
         """
         net = self.net
         t = tokens.shape[1]
@@ -155,7 +168,9 @@ class TokenNet(nn.Module):
             raise UserError("a transformer with cross-attention needs a memory to read")
         if not net.cross_attention and memory is not None:
             raise UserError("this transformer reads no memory; set cross_attention")
-        places: jax.Array | np.ndarray = np.arange(t, dtype=np.int32)[None] if positions is None else positions
+        places: jax.Array | np.ndarray = (
+            np.arange(t, dtype=np.int32)[None] if positions is None else positions
+        )
         if cache is not None:
             scene, places, cache = self._scene_of_cache(
                 tokens, positions, segment_ids, memory, memory_mask, cache, prefix
@@ -174,7 +189,8 @@ class TokenNet(nn.Module):
         return x, None if cache is None else cache._replace(layers=layers)
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """What logits are made of: rows [..., C], kernel [V, C] and bias [V] or None; logits = rows kernel^T + bias.
+        """What logits are made of: rows [..., C], kernel [V, C] and bias [V] or None; logits = rows
+        kernel^T + bias.
 
         The soft-cap comes after. For a loss that makes logits a chunk at a time.
         """
@@ -199,7 +215,9 @@ class TokenNet(nn.Module):
             out = self.net.logit_softcap * jnp.tanh(out / self.net.logit_softcap)
         return out.reshape(*hidden.shape[:-1], -1)
 
-    def _embedded(self, tokens: jax.Array, places: jax.Array | np.ndarray, types: jax.Array | None) -> jax.Array:
+    def _embedded(
+        self, tokens: jax.Array, places: jax.Array | np.ndarray, types: jax.Array | None
+    ) -> jax.Array:
         net = self.net
         x = self.embedding.at[tokens].get(mode="fill", fill_value=jnp.nan)
         if net.positions == "learned":
@@ -226,26 +244,40 @@ class TokenNet(nn.Module):
         """What the layers need to know, positions [B, T], and the cache with its new lengths."""
         real = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
         order = cache.lengths[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1
-        several = tokens.shape[1] > 1  # of which padding goes nowhere; a single one past the row's end
+        several = (
+            tokens.shape[1] > 1
+        )  # of which padding goes nowhere; a single one past the row's end
         slots = jnp.where(real, order, cache.capacity) if several else cache.lengths[:, None]
         both_ways = None
         if prefix is not None and several:
             rows = jnp.arange(len(tokens))[:, None]
-            kept = jnp.zeros((len(tokens), cache.capacity), bool).at[rows, slots].set(prefix, mode="drop")
+            kept = (
+                jnp.zeros((len(tokens), cache.capacity), bool)
+                .at[rows, slots]
+                .set(prefix, mode="drop")
+            )
             both_ways = prefix, kept
         mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
         if memory is not None:
-            real_memory = jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
+            real_memory = (
+                jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
+            )
             cache = cache._replace(memory_mask=real_memory)
         scene = RelationScene(None, mask, slots, None, None, memory, cache.memory_mask)
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
         return scene, jnp.maximum(order, 0) if positions is None else positions, cache
 
-    def _blocks(self, x: jax.Array, caches: Any, scene: RelationScene, train: bool) -> tuple[jax.Array, Any]:
+    def _blocks(
+        self, x: jax.Array, caches: Any, scene: RelationScene, train: bool
+    ) -> tuple[jax.Array, Any]:
         net = self.net
         block: Any = Block
         if net.remat != "nothing":
-            policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if net.remat == "products" else None
+            policy = (
+                jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+                if net.remat == "products"
+                else None
+            )
             block = nn.remat(Block, policy=policy, prevent_cse=not net.scan_layers)
         if net.scan_layers:
             scanned = nn.scan(
@@ -258,20 +290,28 @@ class TokenNet(nn.Module):
             return scanned(net, train, name="layers")(x, caches, scene)
         after = []
         for i in range(net.layers):
-            x, cache = block(net, train, name=f"layer_{i}")(x, None if caches is None else caches[i], scene)
+            x, cache = block(net, train, name=f"layer_{i}")(
+                x, None if caches is None else caches[i], scene
+            )
             after.append(cache)
         return x, tuple(after)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with layers side by side (`layer_0`, ...) as those of `scan_layers` (`layers`, a leading axis L)."""
-    names = sorted((name for name in params if name.startswith("layer_")), key=lambda name: int(name[6:]))
+    """Parameters with layers side by side (`layer_0`, ...) as those of `scan_layers`
+    (`layers`, a leading axis L).
+    """
+    names = sorted(
+        (name for name in params if name.startswith("layer_")), key=lambda name: int(name[6:])
+    )
     layers = jax.tree.map(lambda *parts: jnp.stack(parts), *(params[name] for name in names))
     return {name: part for name, part in params.items() if name not in names} | {"layers": layers}
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `stacked`: what generates fast, with a `Transformer` whose `scan_layers` is off."""
+    """The inverse of `stacked`: what generates fast, with a `Transformer` whose `scan_layers`
+    is off.
+    """
     layers = params["layers"]
     count = len(jax.tree.leaves(layers)[0])
     parts = {f"layer_{i}": jax.tree.map(lambda a, i=i: a[i], layers) for i in range(count)}

@@ -1,7 +1,8 @@
-"""Records that are one: connected components of pairs, and how well they agree with those that are known.
+"""Records that are one: connected components of pairs, and how well they agree with those that are
+known.
 
-A group [N] int64 holds for each record the smallest index of those it is one with, so that equal clusters are equal
-arrays.
+A group [N] int64 holds for each record the smallest index of those it is one with, so that equal
+clusters are equal arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import scipy.sparse
 
 PAIRS = 2**14  # looked at together
 
-Same = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of the indices [M] and [M] of pairs: which are one [M] bool
+Same = Callable[
+    [np.ndarray, np.ndarray], np.ndarray
+]  # of the indices [M] and [M] of pairs: which are one [M] bool
 
 
 def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
@@ -28,9 +31,13 @@ def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
         return group
     nodes, ends = np.unique(np.concatenate([group[left], group[right]]), return_inverse=True)
     begin, end = np.split(ends, 2)
-    graph = scipy.sparse.coo_array((np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes)))
+    graph = scipy.sparse.coo_array(
+        (np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes))
+    )
     _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    _, first = np.unique(labels, return_index=True)  # nodes rise, so the first of a component is its smallest
+    _, first = np.unique(
+        labels, return_index=True
+    )  # nodes rise, so the first of a component is its smallest
     to = np.arange(len(group))
     to[nodes] = nodes[first][labels]
     return to[group]
@@ -43,13 +50,18 @@ def group_equal(keys: np.ndarray) -> np.ndarray:
 
 
 def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(indices [K], ends [K]): the records whose key [N] another one shares, bucket by bucket and in each rising.
+    """(indices [K], ends [K]): the records whose key [N] another one shares, bucket by bucket and
+    in each rising.
 
     ``ends`` is where in ``indices`` the bucket of each ends.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.zeros(0, int)
+    begins = (
+        np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        if len(keys)
+        else np.zeros(0, int)
+    )
     sizes = np.diff(np.append(begins, len(keys)))
     shared = np.repeat(sizes > 1, sizes)
     kept = sizes[sizes > 1]
@@ -61,16 +73,18 @@ def group_similar(
 ) -> np.ndarray:
     """The group [N] once those that share one of their keys and are the same are joined.
 
-    Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it, pairs of records that
-    are one already are skipped: the components are those of all pairs that pass, and near-duplicates in their
-    hundreds do not take the square of their number. Nothing is kept of a key when the next one comes.
+    Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it,
+    pairs of records that are one already are skipped: the components are those of all pairs that
+    pass, and near-duplicates in their hundreds do not take the square of their number. Nothing is
+    kept of a key when the next one comes.
 
     Args:
       keys: of all records [N], once for each way in which two can meet.
-      same: for the indices ``left`` [M] and ``right`` [M] of pairs, which of them are the same [M] bool.
+      same: for the indices ``left`` [M] and ``right`` [M] of pairs, which of them are the same [M]
+        bool.
       group: who is one beforehand [N].
-      reach: how many places apart in their bucket two records may be that are tried, lest unlike ones in their
-        thousands take the square of their number; None for any.
+      reach: how many places apart in their bucket two records may be that are tried, lest unlike
+        ones in their thousands take the square of their number; None for any.
     """
     for key in keys:
         group = _join_bucket(group, key, same, len(key) if reach is None else reach)
@@ -89,14 +103,18 @@ def _join_bucket(group: np.ndarray, key: np.ndarray, same: Same | None, reach: i
         left, right = left[apart], right[apart]
         if same is None:
             return merge_groups(group, left, right)
-        chosen = [same(left[i : i + PAIRS], right[i : i + PAIRS]) for i in range(0, len(left), PAIRS)]
+        chosen = [
+            same(left[i : i + PAIRS], right[i : i + PAIRS]) for i in range(0, len(left), PAIRS)
+        ]
         passed = np.concatenate([np.zeros(0, bool), *chosen])
         group = merge_groups(group, left[passed], right[passed])
         places = _select_unfinished(places, indices, ends, group)
     return group
 
 
-def _select_unfinished(places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _select_unfinished(
+    places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray
+) -> np.ndarray:
     """Those of the places whose bucket is not one group yet."""
     of = group[indices]
     begins = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
@@ -108,8 +126,10 @@ class Agreement(NamedTuple):
     """Of a clustering with a known one, over pairs of records.
 
     Attributes:
-      precision: of the pairs that are one here, the share that is known to be; 1 where there are none.
-      recall: of the pairs that are known to be one, the share that is one here; 1 where there are none.
+      precision: of the pairs that are one here, the share that is known to be; 1 where there are
+        none.
+      recall: of the pairs that are known to be one, the share that is one here; 1 where there are
+        none.
       f1: their harmonic mean.
     """
 
@@ -125,7 +145,9 @@ def measure_agreement(found: Any, known: Any) -> Agreement:
       found: a label of each record [N].
       known: what is known [N].
     """
-    found, known = (np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (found, known))
+    found, known = (
+        np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (found, known)
+    )
     both = _pairs(found.astype(np.int64) * (int(known.max(initial=0)) + 1) + known)
     of_found, of_known = _pairs(found), _pairs(known)
     return Agreement(
@@ -136,5 +158,7 @@ def measure_agreement(found: Any, known: Any) -> Agreement:
 
 
 def _pairs(labels: np.ndarray) -> int:
-    sizes = np.unique(labels, return_counts=True)[1].astype(object)  # Python's integers do not overflow
+    sizes = np.unique(labels, return_counts=True)[1].astype(
+        object
+    )  # Python's integers do not overflow
     return int((sizes * (sizes - 1) // 2).sum())

@@ -1,9 +1,10 @@
 """Images that look alike, by perceptual hashes of 64 bits.
 
-Both are of the grey image, so that size, format and a little noise, brightness or contrast change few bits: ``dhash``
-tells where it becomes brighter from left to right in 8 rows of 9 means, ``phash`` which of the 64 lowest frequencies of
-the discrete cosine transform of 32x32 pixels are above their median (Zauner, 2010, "Implementation and benchmarking of
-perceptual image hash functions").
+Both are of the grey image, so that size, format and a little noise, brightness or contrast change
+few bits: ``dhash`` tells where it becomes brighter from left to right in 8 rows of 9 means,
+``phash`` which of the 64 lowest frequencies of the discrete cosine transform of 32x32 pixels are
+above their median (Zauner, 2010, "Implementation and benchmarking of perceptual image hash
+functions").
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ METHODS = ("dhash", "phash")
 class ImageHash:
     """Images whose hashes differ in few bits.
 
-    An image of one colour has no shape to be told by: all such are alike, and those are near each other that show
-    little on a plain ground.
+    An image of one colour has no shape to be told by: all such are alike, and those are near each
+    other that show little on a plain ground.
 
     Attributes:
-      method: "dhash" or "phash", which finds more and errs less on the photographs of CIFAR-10 (see prepare_images).
+      method: "dhash" or "phash", which finds more and errs less on the photographs of CIFAR-10 (see
+        prepare_images).
       distance: bits that may differ.
     """
 
@@ -42,7 +44,9 @@ class ImageHash:
         if self.method not in METHODS:
             raise unknown_name("image_hash.method", self.method, METHODS)
         if not 0 <= self.distance < BITS // 2:
-            raise UserError(f"image_hash.distance is from 0 to {BITS // 2 - 1} bits, not {self.distance}")
+            raise UserError(
+                f"image_hash.distance is from 0 to {BITS // 2 - 1} bits, not {self.distance}"
+            )
 
     def hash(self, image: Image.Image) -> int:
         """The hash of an image of any mode and size, below 2^64."""
@@ -54,10 +58,11 @@ class ImageHash:
         return np.fromiter((self.hash(image) for image in images), np.uint64)
 
     def clusters(self, hashes: np.ndarray) -> np.ndarray:
-        """The group [N] int64 of each image, of hashes [N] uint64: the smallest index of those it is one with.
+        """The group [N] int64 of each image, of hashes [N] uint64: the smallest index of those it
+        is one with.
 
-        Where at most d bits differ, one of any d + 1 bands has none that does, so only images that share a band are
-        tried.
+        Where at most d bits differ, one of any d + 1 bands has none that does, so only images that
+        share a band are tried.
         """
         first = group_equal(hashes)
         distinct, inverse = np.unique(first, return_inverse=True)

@@ -1,7 +1,7 @@
 """Rows of a table that tell of one thing, without a key that says so: probabilistic record linkage.
 
-Fellegi and Sunter, 1969, "A theory for record linkage"; Winkler, 1988, "Using the EM algorithm for weight computation
-in the Fellegi-Sunter model of record linkage".
+Fellegi and Sunter, 1969, "A theory for record linkage"; Winkler, 1988, "Using the EM algorithm for
+weight computation in the Fellegi-Sunter model of record linkage".
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ MISSING = -1  # the level of a pair of which one value is
 
 @checks.frozen
 class Blocking:
-    """Which rows are compared at all: those with the same values, or close to each other when sorted by them.
+    """Which rows are compared at all: those with the same values, or close to each other when
+    sorted by them.
 
     Rows where one of the values is missing stay out.
 
     Attributes:
       columns: by their names; rows are the same in all of them.
       soundex: compare how the values sound instead.
-      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo, 1995); 0 for rows
-        with the same values.
-      largest: rows that share the same values, at most; those that more share tell little, and are skipped.
+      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo,
+        1995); 0 for rows with the same values.
+      largest: rows that share the same values, at most; those that more share tell little, and are
+        skipped.
     """
 
     columns: tuple[str, ...]
@@ -52,12 +54,14 @@ class Blocking:
 
 @checks.frozen
 class FieldComparison:
-    """How the values of a column are compared. A missing one speaks neither for two rows nor against them.
+    """How the values of a column are compared. A missing one speaks neither for two rows nor
+    against them.
 
     Attributes:
       column: its name.
       similarity: "exact", "jaro_winkler" for words, "edits" for codes, "dates", or "numbers".
-      levels: similarities, falling: pairs that reach the first one agree best, those that reach none disagree.
+      levels: similarities, falling: pairs that reach the first one agree best, those that reach
+        none disagree.
     """
 
     column: str
@@ -67,10 +71,13 @@ class FieldComparison:
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
             raise unknown_name("similarity", self.similarity, SIMILARITIES)
-        falling = all(a > b for a, b in zip((1.0 + 1e-9, *self.levels), (*self.levels, 0.0), strict=True))
+        falling = all(
+            a > b for a, b in zip((1.0 + 1e-9, *self.levels), (*self.levels, 0.0), strict=True)
+        )
         if not self.levels or not falling:
             raise UserError(
-                f"comparison.levels of {self.column} fall from at most 1 and stay above 0, unlike {self.levels}"
+                f"comparison.levels of {self.column} fall from at most 1 and stay above 0, unlike "
+                f"{self.levels}"
             )
 
 
@@ -82,8 +89,8 @@ class Links(NamedTuple):
       left: indices of the pairs [M] int64.
       right: of their other rows [M] int64.
       probability: that a pair is one [M].
-      weights: by column, the base-2 logarithm of how much likelier each level is of rows that are one than of others,
-        from disagreement to the first of ``levels``.
+      weights: by column, the base-2 logarithm of how much likelier each level is of rows that are
+        one than of others, from disagreement to the first of ``levels``.
     """
 
     group: np.ndarray
@@ -95,12 +102,14 @@ class Links(NamedTuple):
 
 @checks.frozen
 class Linkage:
-    """Rows are one where the evidence of all columns says so, each as much as it is worth in this very table.
+    """Rows are one where the evidence of all columns says so, each as much as it is worth in this
+    very table.
 
-    Columns are taken to be independent, given whether two rows are one. How often each level comes up among rows that
-    are one is estimated from the pairs of the blocks, among others from random pairs, both by expectation and
-    maximisation: no row's truth is needed. Values are compared without white space at their ends and in lower case.
-    Memory and time grow with the pairs of the blocks, some 100 bytes for each.
+    Columns are taken to be independent, given whether two rows are one. How often each level comes
+    up among rows that are one is estimated from the pairs of the blocks, among others from random
+    pairs, both by expectation and maximisation: no row's truth is needed. Values are compared
+    without white space at their ends and in lower case. Memory and time grow with the pairs of the
+    blocks, some 100 bytes for each.
 
     Attributes:
       blocks: pairs of any of them are compared.
@@ -121,17 +130,26 @@ class Linkage:
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
-                raise UserError(f"linkage compares {name} twice, but one value is evidence only once")
+                raise UserError(
+                    f"linkage compares {name} twice, but one value is evidence only once"
+                )
         checks.inside(self, 0, 1, "threshold")
         checks.at_least(self, 1, "sample")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All that are read, sorted."""
-        return tuple(sorted({c.column for c in self.comparisons} | {c for b in self.blocks for c in b.columns}))
+        return tuple(
+            sorted(
+                {c.column for c in self.comparisons} | {c for b in self.blocks for c in b.columns}
+            )
+        )
 
     def clusters(self, table: pa.Table) -> np.ndarray:
-        """The group [N] int64 of each row of a table: the smallest index of those it is one with. See ``link``."""
+        """The group [N] int64 of each row of a table: the smallest index of those it is one with.
+
+        See ``link``.
+        """
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
@@ -142,14 +160,18 @@ class Linkage:
         """
         columns = {name: _column(table, name) for name in self.columns}
         order = np.lexsort([column.codes for column in columns.values()])
-        columns = {name: column._replace(codes=column.codes[order]) for name, column in columns.items()}
+        columns = {
+            name: column._replace(codes=column.codes[order]) for name, column in columns.items()
+        }
         pairs = _union([_pairs(block, columns) for block in self.blocks], len(table))
         sizes = [len(comparison.levels) + 1 for comparison in self.comparisons]
         levels, random = (self._levels(columns, some) for some in (pairs, self._random(len(table))))
         probability, weights = _estimate(levels, random, sizes, len(table))
         left, right = order[pairs]
         one = probability >= self.threshold
-        named = dict(zip((comparison.column for comparison in self.comparisons), weights, strict=True))
+        named = dict(
+            zip((comparison.column for comparison in self.comparisons), weights, strict=True)
+        )
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
 
     def _random(self, count: int) -> np.ndarray:
@@ -161,8 +183,16 @@ class Linkage:
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
     def _levels(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
-        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or ``MISSING``."""
-        return np.stack([_level(comparison, columns[comparison.column], pairs) for comparison in self.comparisons], 1)
+        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
+        ``MISSING``.
+        """
+        return np.stack(
+            [
+                _level(comparison, columns[comparison.column], pairs)
+                for comparison in self.comparisons
+            ],
+            1,
+        )
 
 
 class _Column(NamedTuple):
@@ -178,17 +208,25 @@ def _column(table: pa.Table, name: str) -> _Column:
     try:
         texts = pc.cast(table[name].combine_chunks(), pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise UserError(f"column {name!r} holds {table[name].type}, which cannot be compared as text") from None
+        raise UserError(
+            f"column {name!r} holds {table[name].type}, which cannot be compared as text"
+        ) from None
     texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(texts, "")))
     values = pc.unique(texts)
     values = values.filter(pc.not_equal(values, "")).sort()
-    codes = pc.fill_null(pc.index_in(texts, values), -1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    codes = (
+        pc.fill_null(pc.index_in(texts, values), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        + 1
+    )
     return _Column(codes, pa.concat_arrays([pa.array([""], pa.large_string()), values]))
 
 
 def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
     """The pairs [2, M] of a block."""
-    parts = [_encode_sounds(columns[name]) if block.soundex else columns[name].codes for name in block.columns]
+    parts = [
+        _encode_sounds(columns[name]) if block.soundex else columns[name].codes
+        for name in block.columns
+    ]
     there = np.flatnonzero(np.all([codes > 0 for codes in parts], axis=0))
     keys = _joint([codes[there] for codes in parts])
     pairs = _following(keys, block.window) if block.window else _sharing(keys, block.largest)
@@ -198,7 +236,9 @@ def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
 def _encode_sounds(column: _Column) -> np.ndarray:
     """Codes [N] of how the values sound."""
     sounds = soundex(column.values).to_numpy(zero_copy_only=False).astype(str)
-    return np.unique(sounds, return_inverse=True)[1][column.codes]  # the missing one has no sound, and comes first
+    return np.unique(sounds, return_inverse=True)[1][
+        column.codes
+    ]  # the missing one has no sound, and comes first
 
 
 def _joint(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -253,11 +293,13 @@ def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> n
 def _estimate(
     levels: np.ndarray, random: np.ndarray, sizes: Sequence[int], count: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The probability of pairs [M] and the weights of each comparison's levels, by expectation and maximisation.
+    """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
+    maximisation.
 
-    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random pairs, and a pair is
-    one beforehand with the chance of any two rows of the table, not of a block: that its block's values agree is
-    evidence which counts in its pattern. Hardly any pair outside the blocks is one.
+    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random
+    pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
+    block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
+    outside the blocks is one.
 
     Args:
       levels: of the pairs [M, C].
@@ -268,7 +310,9 @@ def _estimate(
     patterns, of_pair, counts = _patterns(levels)
     others, _, other_counts = _patterns(random)
     every = count * (count - 1) / 2 + 2 * PRIOR
-    same = [_share(np.arange(size) ** 2.0) for size in sizes]  # rising: rows that are one mostly agree
+    same = [
+        _share(np.arange(size) ** 2.0) for size in sizes
+    ]  # rising: rows that are one mostly agree
     apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
     chance = (count + PRIOR) / (2 * count + every)  # as if every second row were one with another
     probability = np.ones(len(patterns))
@@ -277,17 +321,27 @@ def _estimate(
         weights = [np.log2(a / b) for a, b in zip(same, apart, strict=True)]
         probability, other = (_posterior(some, weights, chance) for some in (patterns, others))
         chance = (probability @ counts + PRIOR) / every
-        same = [_share(_count(patterns[:, c], counts * probability, size)) for c, size in enumerate(sizes)]
-        apart = [_share(_count(others[:, c], other_counts * (1 - other), size)) for c, size in enumerate(sizes)]
+        same = [
+            _share(_count(patterns[:, c], counts * probability, size))
+            for c, size in enumerate(sizes)
+        ]
+        apart = [
+            _share(_count(others[:, c], other_counts * (1 - other), size))
+            for c, size in enumerate(sizes)
+        ]
         if np.abs(probability - before).max(initial=0) < SETTLED:
             break
     return probability[of_pair], weights
 
 
 def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different rows [K, C] of levels [M, C], which of them each is [M], and how often each comes [K]."""
+    """The different rows [K, C] of levels [M, C], which of them each is [M], and how often
+    each comes [K].
+    """
     joint = _joint(list(levels.T + 1))
-    _, first, inverse, counts = np.unique(joint, return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, counts = np.unique(
+        joint, return_index=True, return_inverse=True, return_counts=True
+    )
     return levels[first], inverse, counts
 
 
@@ -302,7 +356,9 @@ def _share(counts: np.ndarray) -> np.ndarray:
 
 
 def _posterior(patterns: np.ndarray, weights: Sequence[np.ndarray], chance: float) -> np.ndarray:
-    """The probability [K] that pairs of these patterns [K, C] are one, of the chance that they have beforehand."""
+    """The probability [K] that pairs of these patterns [K, C] are one, of the chance that they
+    have beforehand.
+    """
     total = np.full(len(patterns), np.log2(chance / (1 - chance)))
     for levels, weight in zip(patterns.T, weights, strict=True):
         total += np.where(levels == MISSING, 0.0, weight[levels])

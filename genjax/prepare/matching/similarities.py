@@ -1,7 +1,7 @@
 """How alike two values of a table are: 1 where they are equal, 0 where they have nothing in common.
 
-Values are normalised texts; those that are compared come as two columns ``left`` and ``right`` [M]. The character loops
-are Daft's, in Rust.
+Values are normalised texts; those that are compared come as two columns ``left`` and ``right`` [M].
+The character loops are Daft's, in Rust.
 """
 
 from __future__ import annotations
@@ -25,17 +25,23 @@ def exact(left: pa.Array, right: pa.Array) -> np.ndarray:
 
 
 def jaro_winkler(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """Of names and other words [M] (Winkler, 1990, "String comparator metrics and enhanced decision rules")."""
+    """Of names and other words [M] (Winkler, 1990, "String comparator metrics and enhanced
+    decision rules").
+    """
     return _compute_pairs(left, right, lambda a, b: a.jaro_winkler_similarity(b))
 
 
 def edits(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """1 less the share of characters [M] to insert, drop, replace, or swap with the next (Damerau, 1964)."""
+    """1 less the share of characters [M] to insert, drop, replace, or swap with the next
+    (Damerau, 1964).
+    """
     return 1 - _distances(left, right) / _longer(left, right)
 
 
 def dates(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """As ``edits`` of the digits of dates, YYYYMMDD, where to swap the day and the month is one edit, too, [M]."""
+    """As ``edits`` of the digits of dates, YYYYMMDD, where to swap the day and the month is
+    one edit, too, [M].
+    """
     left, right = (pc.replace_substring_regex(side, "[^0-9]", "") for side in (left, right))
     swapped = pc.replace_substring_regex(right, "^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1\3\2")
     apart = np.minimum(_distances(left, right), _distances(left, swapped) + 1)
@@ -49,7 +55,9 @@ def numbers(left: pa.Array, right: pa.Array) -> np.ndarray:
       UserError: one is not a number.
     """
     try:
-        a, b = (pc.cast(side, pa.float64()).to_numpy(zero_copy_only=False) for side in (left, right))
+        a, b = (
+            pc.cast(side, pa.float64()).to_numpy(zero_copy_only=False) for side in (left, right)
+        )
     except pa.ArrowInvalid as error:
         raise UserError(f"values are compared as numbers, but {error}") from None
     larger = np.maximum(np.abs(a), np.abs(b))
@@ -66,14 +74,20 @@ SIMILARITIES: dict[str, Callable[[pa.Array, pa.Array], np.ndarray]] = {
 
 
 def soundex(values: pa.Array) -> pa.Array:
-    """How words sound in English [N]: a letter and three digits; what starts with no letter stays."""
+    """How words sound in English [N]: a letter and three digits; what starts with no letter
+    stays.
+    """
     import daft
 
-    found = daft.from_arrow(pa.table({"value": values})).select(daft.col("value").soundex()).to_arrow()
+    found = (
+        daft.from_arrow(pa.table({"value": values})).select(daft.col("value").soundex()).to_arrow()
+    )
     return found["value"].combine_chunks()
 
 
-def _compute_pairs(left: pa.Array, right: pa.Array, how: Callable[[Expression, Expression], Expression]) -> np.ndarray:
+def _compute_pairs(
+    left: pa.Array, right: pa.Array, how: Callable[[Expression, Expression], Expression]
+) -> np.ndarray:
     import daft
 
     pairs = daft.from_arrow(pa.table({"left": left, "right": right}))

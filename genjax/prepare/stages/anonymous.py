@@ -1,6 +1,8 @@
-"""Personal data out of texts: e-mail and web addresses, telephone, card and bank account numbers, IP addresses.
+"""Personal data out of texts: e-mail and web addresses, telephone, card and bank account numbers,
+IP addresses.
 
-Patterns find what has a form. They do not find names, places, or numbers of other kinds; the data card says so.
+Patterns find what has a form. They do not find names, places, or numbers of other kinds; the data
+card says so.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ import pyarrow as pa
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
-from genjax.prepare.stage import Changes, Stage, check_columns, get_texts, map_records, replace_column
+from genjax.prepare.stage import (
+    Changes,
+    Stage,
+    check_columns,
+    get_texts,
+    map_records,
+    replace_column,
+)
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -32,18 +41,21 @@ NUMBER = rf"(?:(?<![\w.{HYPHEN}])|(?<=[^\W\d_]\.))"
 AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}})+[{SPACE}]?[€$£¥])"
 QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
 REST = r"[^\s<>\"'\])}]"  # of a web address
-# Without regard to case, in the order in which they are looked for: a web address may hold the form of an e-mail
-# address, and a card number is not a telephone number. Repetitions are bounded or can be split in one way only, so that
-# the time grows with the length of the text alone.
+# Without regard to case, in the order in which they are looked for: a web address may hold the form
+# of an e-mail address, and a card number is not a telephone number. Repetitions are bounded or can
+# be split in one way only, so that the time grows with the length of the text alone.
 PATTERNS = {
     "url": rf"(?<!\w)(?:(?:https?|ftp)://|[a-z][a-z\d+.-]{{1,19}}://[^\s/@<>]{{1,200}}@){REST}+"
     rf"|(?<![\w.@])(?![\w.+-]{{1,64}}@)www\.(?:[\w-]{{1,63}}\.){{1,20}}[^\W\d_]{{2,}}{REST}*",
-    "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+(?:xn--[a-z\d-]{0,58}[a-z\d]|[^\W\d_]{2,63})(?![^\W_]|_\w)",
-    "ip": rf"(?<![\w.])(?<![\da-f:]:)(?:[\da-f]{{0,4}}:){{2,8}}(?:{QUAD}|[\da-f]{{1,4}}|(?<=::))(?!\w|\.\d|:[\w:])"
+    "email": r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+"
+    r"(?:xn--[a-z\d-]{0,58}[a-z\d]|[^\W\d_]{2,63})(?![^\W_]|_\w)",
+    "ip": rf"(?<![\w.])(?<![\da-f:]:)(?:[\da-f]{{0,4}}:){{2,8}}"
+    rf"(?:{QUAD}|[\da-f]{{1,4}}|(?<=::))(?!\w|\.\d|:[\w:])"
     rf"|(?<![\w.]){QUAD}(?!\w|\.\d)",
     "iban": rf"(?<!\w)[A-Z]{{2}}\d{{2}}(?:[{SPACE}]?[A-Z\d]){{11,30}}(?!\w)",
     "card": rf"{NUMBER}\d(?:[{SPACE}{HYPHEN}]?\d){{12,}}(?![{HYPHEN}]?\w)",
-    "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})\+?(?:\(\d{{1,5}}\)|\d)"
+    "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})"
+    rf"\+?(?:\(\d{{1,5}}\)|\d)"
     rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
 }
 # How sure it is that a match is what it is taken for.
@@ -67,7 +79,9 @@ GROUPS = re.compile(r"\d+")
 # Dates and decimal numbers, which are beside telephone numbers in tables.
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
-APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")  # one telephone number from the next
+APART = re.compile(
+    rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])"
+)  # one telephone number from the next
 # What is before a number that is none of a person's.
 LABEL = re.compile(
     r"(?:(?<![^\W_])(?:v|ver|version|release|firmware|build|kernel|driver|python|java|section|sec|chapter|figure|table|"
@@ -85,10 +99,12 @@ THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 @checks.frozen
 class Anonymous(Stage):
-    """Puts a mark instead of personal data: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
+    """Puts a mark instead of personal data: "<email>", or with pseudonyms
+    "<email:8c1f03ab52d97e46>".
 
-    A pseudonym is a keyed hash (HMAC's use of BLAKE2b), the same for the same value, so that who is who stays, and
-    nobody without the key can find out by trying. The key is that of the environment, never of a config or a file.
+    A pseudonym is a keyed hash (HMAC's use of BLAKE2b), the same for the same value, so that who is
+    who stays, and nobody without the key can find out by trying. The key is that of the
+    environment, never of a config or a file.
 
     Attributes:
       kinds: "email", "url", "ip", "iban" and "card" (both with right check digits) and "phone".
@@ -110,8 +126,10 @@ class Anonymous(Stage):
     @property
     def remark(self) -> str:
         return (
-            f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, dates of birth, user "
-            "names, numbers of passports, numbers after a word that names another kind (version, ISBN, order, "
+            f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, "
+            "dates of birth, user "
+            "names, numbers of passports, numbers after a word that names another kind (version, "
+            "ISBN, order, "
             "serial), telephone numbers of one or two groups without a leading 0 or +, or with the "
             "form of a decimal number or of thousands (030.1234567, 12.345.678), the shortest IPv6 "
             "addresses (::1), and what is spelt out or written in an unusual form"
@@ -126,14 +144,20 @@ class Anonymous(Stage):
         """The secret key of pseudonyms; none without them."""
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
-            raise UserError(f"pseudonyms need a secret key: set the environment variable {self.key_variable}")
+            raise UserError(
+                f"pseudonyms need a secret key: set the environment variable {self.key_variable}"
+            )
         return os.fsencode(key)  # its bytes, whatever the locale
 
     def inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:
             return {}
         # So slow a hash that a key cannot be found by trying.
-        return {self.key_variable: hashlib.pbkdf2_hmac("sha256", self._key(), b"genjax", ROUNDS, 8).hex()}
+        return {
+            self.key_variable: hashlib.pbkdf2_hmac(
+                "sha256", self._key(), b"genjax", ROUNDS, 8
+            ).hex()
+        }
 
     def shown(self, text: str) -> str:
         return self.text(text)
@@ -169,14 +193,19 @@ def _count(changes: Changes, row: int, what: str, form: str) -> None:
 
 
 def _form(value: str) -> str:
-    """The form of a value without the value: a for each letter, 0 for each digit; of a long one the beginning."""
-    form = "".join("a" if c.isalpha() else "0" if c.isdigit() else c if c in FORM else "?" for c in value)
+    """The form of a value without the value: a for each letter, 0 for each digit; of a long
+    one the beginning.
+    """
+    form = "".join(
+        "a" if c.isalpha() else "0" if c.isdigit() else c if c in FORM else "?" for c in value
+    )
     return form if len(form) <= LONGEST_FORM else form[: LONGEST_FORM - 1] + "…"
 
 
 @functools.cache
 def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    # A pseudonym of digits alone has the form of a number: marks that stand already are stepped over.
+    # A pseudonym of digits alone has the form of a number: marks that stand already are stepped
+    # over.
     mark = rf"<(?:{'|'.join(PATTERNS)}):[\da-f]{{{2 * PSEUDONYM}}}>"
     found = {kind: f"{mark}|{pattern}" for kind, pattern in PATTERNS.items() if kind in kinds}
     return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
@@ -191,7 +220,10 @@ def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
     places = list(PLACES.get(kind, _all)(value))
     if kind in ("ip", "card", "phone") and LABEL.search(before):
         if places:
-            told(f"{kind} left as it is, after a word that names another kind of number", _form(value))
+            told(
+                f"{kind} left as it is, after a word that names another kind of number",
+                _form(value),
+            )
         return value
     if kind == "phone" and value[0] != "+" and SUM.match(match.string, match.end()):
         if places:
@@ -207,7 +239,13 @@ def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
 def _mark(kind: str, key: bytes, value: str) -> str:
     if not key:
         return f"<{kind}>"
-    told = value.casefold() if kind == "email" else re.sub(r"\D", "", value) if kind in ("card", "phone") else value
+    told = (
+        value.casefold()
+        if kind == "email"
+        else re.sub(r"\D", "", value)
+        if kind in ("card", "phone")
+        else value
+    )
     secret = hashlib.blake2b(key).digest()
     found = hashlib.blake2b(told.encode(), key=secret, digest_size=PSEUDONYM, person=kind.encode())
     return f"<{kind}:{found.hexdigest()}>"
@@ -239,11 +277,15 @@ def _is_ip(value: str) -> bool:
         return True
     # Not the scopes of a program (a::b, f64::E) and its slices (1::2).
     groups = [group for group in value.split(":") if group]
-    return any(map(str.isdigit, value)) and (len(groups) > 3 or any(len(group) == 4 for group in groups))
+    return any(map(str.isdigit, value)) and (
+        len(groups) > 3 or any(len(group) == 4 for group in groups)
+    )
 
 
 def _ibans(value: str) -> Places:
-    """The longest beginning of whole groups with right check digits (ISO 13616), as words may follow."""
+    """The longest beginning of whole groups with right check digits (ISO 13616), as words may
+    follow.
+    """
     for stop in range(len(value), LEAST_IBAN - 1, -1):
         if stop == len(value) or value[stop] in SPACE:
             code = re.sub(rf"[{SPACE}]", "", value[:stop])
@@ -255,7 +297,9 @@ def _ibans(value: str) -> Places:
 
 
 def _cards(value: str) -> Places:
-    """Runs of whole groups with a right check digit: other numbers, such as the month of expiry, may be beside."""
+    """Runs of whole groups with a right check digit: other numbers, such as the month of
+    expiry, may be beside.
+    """
     found = list(GROUPS.finditer(value))
     groups = [match[0] for match in found]
     if _is_card("".join(groups)):
@@ -276,7 +320,9 @@ def _cards(value: str) -> Places:
 
 
 def _is_card(digits: str) -> bool:
-    """Whether they are as many as of a card and the last one is that of Luhn's formula (ISO/IEC 7812)."""
+    """Whether they are as many as of a card and the last one is that of Luhn's formula
+    (ISO/IEC 7812).
+    """
     if not LEAST_CARD <= len(digits) <= MOST_CARD or _is_isbn(digits):
         return False
     total = sum(map(int, digits[::-2])) + sum(DOUBLED[int(digit)] for digit in digits[-2::-2])
@@ -295,35 +341,61 @@ def _is_series(groups: list[str], value: str) -> bool:
     if value[:1] in ("+", "("):
         return False
     steps = {int(b) - int(a) for a, b in itertools.pairwise(groups)}
-    even = len(groups) > 2 and len(steps) == 1 and (steps <= {1, -1} or all(g[-1] == "0" for g in groups))
+    even = (
+        len(groups) > 2
+        and len(steps) == 1
+        and (steps <= {1, -1} or all(g[-1] == "0" for g in groups))
+    )
     return even or (len(groups) > 2 and all(len(g) == 4 and g[0] != "0" for g in groups))
 
 
 def _phones(value: str) -> Places:
-    """What is a telephone number between dates and decimal numbers; too many digits for one are several."""
+    """What is a telephone number between dates and decimal numbers; too many digits for one
+    are several.
+    """
     for start, stop in _find_between(OTHER, value, 0, len(value)):
         if _is_phone(value[start:stop]):
             yield start, stop
         elif sum(map(str.isdigit, value[start:stop])) > MOST_DIGITS:
-            yield from (place for place in _find_between(APART, value, start, stop) if _is_phone(value[slice(*place)]))
+            yield from (
+                place
+                for place in _find_between(APART, value, start, stop)
+                if _is_phone(value[slice(*place)])
+            )
 
 
 def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
     """What is between matches, without separators around it."""
-    for begin, end in [*(match.span() for match in pattern.finditer(value, start, stop)), (stop, stop)]:
+    for begin, end in [
+        *(match.span() for match in pattern.finditer(value, start, stop)),
+        (stop, stop),
+    ]:
         part = value[start:begin].rstrip(f"./{SPACE}{HYPHEN}")
         yield start + len(part) - len(part.lstrip(f"./{SPACE}{HYPHEN}")), start + len(part)
         start = end
 
 
 def _is_phone(value: str) -> bool:
-    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is not a list or number."""
+    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is
+    not a list or number.
+    """
     groups = GROUPS.findall(value)
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")
     listed = sum(len(group) == 1 for group in groups) > 2  # 1 2 3, or 1.2.3
     enough = LEAST_DIGITS <= sum(map(len, groups)) <= MOST_DIGITS
-    other = listed or _is_series(groups, value) or _is_isbn("".join(groups)) or YEAR.search(value) is not None
+    other = (
+        listed
+        or _is_series(groups, value)
+        or _is_isbn("".join(groups))
+        or YEAR.search(value) is not None
+    )
     return enough and grouped and not other and not THOUSANDS.fullmatch(value)
 
 
-PLACES: dict[str, Callable[[str], Places]] = {"url": _url, "ip": _ip, "iban": _ibans, "card": _cards, "phone": _phones}
+PLACES: dict[str, Callable[[str], Places]] = {
+    "url": _url,
+    "ip": _ip,
+    "iban": _ibans,
+    "card": _cards,
+    "phone": _phones,
+}

@@ -18,7 +18,14 @@ from genjax.prepare.matching.components import group_equal
 from genjax.prepare.matching.image_hash import ImageHash
 from genjax.prepare.matching.linkage import Linkage
 from genjax.prepare.matching.minhash import MinHash
-from genjax.prepare.stage import BATCH, ID, Stage, check_columns, join_decisions, make_drop_decisions
+from genjax.prepare.stage import (
+    BATCH,
+    ID,
+    Stage,
+    check_columns,
+    join_decisions,
+    make_drop_decisions,
+)
 
 if TYPE_CHECKING:
     from daft import DataFrame, Expression, Series
@@ -28,8 +35,8 @@ if TYPE_CHECKING:
 class ExactDuplicates(Stage):
     """Drops records whose texts have the same words, or whose bytes are the same.
 
-    Case, white space and the marks of a sentence do not count; signs, operators, brackets and decimal points do: see
-    ``genjax.data.text.words.compared_words``.
+    Case, white space and the marks of a sentence do not count; signs, operators, brackets and
+    decimal points do: see ``genjax.data.text.words.compared_words``.
 
     Attributes:
       columns: that are compared, all together.
@@ -95,11 +102,19 @@ class Linked(Stage):
         import daft
 
         check_columns(records, self.linkage.columns)
-        rows = records.select(ID, *(daft.col(name) for name in self.linkage.columns)).to_arrow().sort_by(ID)
-        return only_first(records, rows[ID], self.linkage.clusters(rows.drop_columns([ID])), "same entity")
+        rows = (
+            records.select(ID, *(daft.col(name) for name in self.linkage.columns))
+            .to_arrow()
+            .sort_by(ID)
+        )
+        return only_first(
+            records, rows[ID], self.linkage.clusters(rows.drop_columns([ID])), "same entity"
+        )
 
 
-def group_texts(records: DataFrame, column: str, minhash: MinHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+def group_texts(
+    records: DataFrame, column: str, minhash: MinHash
+) -> tuple[pa.ChunkedArray, np.ndarray]:
     """The ids [N] in order, and the group [N] of each."""
     import daft
 
@@ -108,7 +123,9 @@ def group_texts(records: DataFrame, column: str, minhash: MinHash) -> tuple[pa.C
     return found[ID], minhash.clusters(minhash.stacked(found["value"].chunks))
 
 
-def group_images(records: DataFrame, column: str, image_hash: ImageHash) -> tuple[pa.ChunkedArray, np.ndarray]:
+def group_images(
+    records: DataFrame, column: str, image_hash: ImageHash
+) -> tuple[pa.ChunkedArray, np.ndarray]:
     """The ids [N] in order, and the group [N] of each."""
     import daft
 
@@ -118,7 +135,9 @@ def group_images(records: DataFrame, column: str, image_hash: ImageHash) -> tupl
         pictures = (Image.fromarray(decode(content, None, 3)) for content in images.to_pylist())
         return pa.array(image_hash.hashes(pictures), pa.uint64())
 
-    hashed = daft.func.batch(return_dtype=daft.DataType.uint64(), use_process=False, batch_size=BATCH)(hashes)
+    hashed = daft.func.batch(
+        return_dtype=daft.DataType.uint64(), use_process=False, batch_size=BATCH
+    )(hashes)
     found = collect_values(records, hashed(daft.col(column)))
     return found[ID], image_hash.clusters(found["value"].to_numpy())
 
@@ -135,7 +154,8 @@ def only_first(records: DataFrame, ids: pa.ChunkedArray, group: np.ndarray, what
     again = np.flatnonzero(group != np.arange(len(group)))
     firsts = ids.take(pa.array(group[again])).to_pylist()
     return join_decisions(
-        records, make_drop_decisions(ids.take(pa.array(again)), [f"{what}: of {first}" for first in firsts])
+        records,
+        make_drop_decisions(ids.take(pa.array(again)), [f"{what}: of {first}" for first in firsts]),
     )
 
 
@@ -148,7 +168,13 @@ def _key(row: Iterable[Any]) -> bytes:
     """A hash of the values, each text by the words that it is compared by."""
     found = hashlib.blake2b(digest_size=16)
     for value in row:
-        content = b"" if value is None else value if isinstance(value, bytes) else _normalise(value).encode()
+        content = (
+            b""
+            if value is None
+            else value
+            if isinstance(value, bytes)
+            else _normalise(value).encode()
+        )
         found.update(len(content).to_bytes(8) + content)
     return found.digest()
 

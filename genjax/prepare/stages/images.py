@@ -14,11 +14,13 @@ from genjax.prepare.stage import RowStage, get_column, replace_column
 
 @checks.frozen
 class StandardImages(RowStage):
-    """Images as PNG files of one mode and, if wanted, one size; turned upright, transparency laid on white.
+    """Images as PNG files of one mode and, if wanted, one size; turned upright, transparency laid
+    on white.
 
     Attributes:
       channels: 1 (grey) or 3 (RGB).
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None leaves sizes alone.
+      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
+        leaves sizes alone.
       column: of the image files.
     """
 
@@ -32,7 +34,10 @@ class StandardImages(RowStage):
             raise UserError(f"channels is {self.channels}; it must be 1 (grey) or 3 (RGB)")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        found = [png_bytes(decode(content, self.size, self.channels)) for content in _images(table, self.column)]
+        found = [
+            png_bytes(decode(content, self.size, self.channels))
+            for content in _images(table, self.column)
+        ]
         return replace_column(table, self.column, found), [None] * len(table)
 
 
@@ -57,7 +62,9 @@ class ImageSize(RowStage):
         checks.ordered(self, "least", "most")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self._fault(*sorted(header(content).size)) for content in _images(table, self.column)]
+        return table, [
+            self._fault(*sorted(header(content).size)) for content in _images(table, self.column)
+        ]
 
     def _fault(self, short: int, long: int) -> str | None:
         if short < self.least:
@@ -69,7 +76,8 @@ class ImageSize(RowStage):
 
 @checks.frozen
 class Blur(RowStage):
-    """Drops images without edges: where the Laplacian of the grey image varies little (Pech-Pacheco et al., 2000).
+    """Drops images without edges: where the Laplacian of the grey image varies little (Pech-Pacheco
+    et al., 2000).
 
     Attributes:
       least: variance of the Laplacian of pixels from 0 to 255.
@@ -83,12 +91,16 @@ class Blur(RowStage):
         checks.at_least(self, 0, "least")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        sharp = [sharpness(decode(content, None, 1)[..., 0]) for content in _images(table, self.column)]
+        sharp = [
+            sharpness(decode(content, None, 1)[..., 0]) for content in _images(table, self.column)
+        ]
         return table, ["blurred" if each < self.least else None for each in sharp]
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """The variance of the Laplacian of grey pixels [H, W]; 0 for images of fewer than 3 rows or columns."""
+    """The variance of the Laplacian of grey pixels [H, W]; 0 for images of fewer than 3 rows
+    or columns.
+    """
     x = grey.astype(np.float64)
     if min(x.shape) < 3:
         return 0.0

@@ -1,4 +1,6 @@
-"""Personal data out of texts by Presidio, which knows more kinds than patterns of our own, and names by a model."""
+"""Personal data out of texts by Presidio, which knows more kinds than patterns of our own, and
+names by a model.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 class Presidio(RowStage):
     """Puts a mark such as "<IBAN_CODE>" instead of what Presidio's analyser finds.
 
-    Needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are found by a spaCy pipeline alone,
-    which is installed apart (``python -m spacy download en_core_web_lg``); without one there are patterns and check
-    digits.
+    Needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are found by a spaCy
+    pipeline alone, which is installed apart (``python -m spacy download en_core_web_lg``); without
+    one there are patterns and check digits.
 
     Attributes:
       entities: Presidio's names of the kinds, such as "IBAN_CODE"; none for all that it knows.
@@ -70,16 +72,22 @@ class Presidio(RowStage):
         return self.text(text)
 
     def text(self, text: str) -> str:
-        """A text with marks instead of what is found; of two that overlap the surer, then the longer one."""
+        """A text with marks instead of what is found; of two that overlap the surer, then the
+        longer one.
+        """
         return _marked(text, self._places(text))
 
     def _places(self, text: str) -> list[Any]:
         """What is found, from the last to the first."""
         analyser = _analyser(self.language, self.model)
         entities = list(self.entities) or None
-        results = analyser.analyze(text, self.language, entities=entities, score_threshold=self.threshold)
+        results = analyser.analyze(
+            text, self.language, entities=entities, score_threshold=self.threshold
+        )
         taken: list[Any] = []
-        for one in sorted(results, key=lambda r: (-r.score, r.start - r.end, r.start, r.entity_type)):
+        for one in sorted(
+            results, key=lambda r: (-r.score, r.start - r.end, r.start, r.entity_type)
+        ):
             if all(one.end <= other.start or other.end <= one.start for other in taken):
                 taken.append(one)
         return sorted(taken, key=lambda r: -r.start)
@@ -98,13 +106,20 @@ def _analyser(language: str, model: str | None) -> Any:
         from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
     except ImportError as error:
-        raise UserError(f"Presidio needs a package: pip install 'genjax-train[anonymise]' ({error})") from None
-    for name in ("presidio-analyzer", "tldextract"):  # they tell at length what they have not, such as a network
+        raise UserError(
+            f"Presidio needs a package: pip install 'genjax-train[anonymise]' ({error})"
+        ) from None
+    for name in (
+        "presidio-analyzer",
+        "tldextract",
+    ):  # they tell at length what they have not, such as a network
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         pipeline = spacy.blank(language) if model is None else spacy.load(model)
     except (OSError, ImportError) as error:
-        raise UserError(f"spaCy cannot open {model or language}: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"spaCy cannot open {model or language}: {str(error).splitlines()[0]}"
+        ) from None
     engine: Any = SpacyNlpEngine()  # its `nlp` is declared as None
     engine.nlp = {language: pipeline}
     registry: Any = RecognizerRegistry(supported_languages=[language])

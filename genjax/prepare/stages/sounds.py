@@ -33,7 +33,10 @@ class StandardSounds(RowStage):
         checks.at_least(self, 1, "rate")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        found = [self._standard(*read_wav(content)) for content in get_column(table, self.column).to_pylist()]
+        found = [
+            self._standard(*read_wav(content))
+            for content in get_column(table, self.column).to_pylist()
+        ]
         return replace_column(table, self.column, found), [None] * len(table)
 
     def _standard(self, signal: np.ndarray, rate: int) -> bytes:
@@ -43,7 +46,9 @@ class StandardSounds(RowStage):
         if rate != self.rate:
             common = math.gcd(rate, self.rate)
             values = resample_poly(values, self.rate // common, rate // common, axis=0)
-        return wav_bytes(np.rint(np.clip(values, -LOUDEST - 1, LOUDEST)).astype(np.int16), self.rate)
+        return wav_bytes(
+            np.rint(np.clip(values, -LOUDEST - 1, LOUDEST)).astype(np.int16), self.rate
+        )
 
 
 @checks.frozen
@@ -68,7 +73,10 @@ class Sounding(RowStage):
         checks.between(self, 0, 1, "loud")
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self._fault(*read_wav(content)) for content in get_column(table, self.column).to_pylist()]
+        return table, [
+            self._fault(*read_wav(content))
+            for content in get_column(table, self.column).to_pylist()
+        ]
 
     def _fault(self, signal: np.ndarray, rate: int) -> str | None:
         seconds = len(signal) / rate

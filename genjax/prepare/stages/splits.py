@@ -39,14 +39,16 @@ if TYPE_CHECKING:
 
 @checks.frozen
 class Decontaminated(Stage):
-    """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et al., 2005.14165).
+    """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et
+    al., 2005.14165).
 
     Attributes:
       against: readers of the texts that models are judged by.
       ngram: words, as ``genjax.data.text.words.compared_words`` gives them.
       column: of the text, of both.
-      least: words of a text to judge by, at least; shorter ones ("yes") are in many texts and are left out, and the
-        data card counts them. None for as many as the n-gram; texts with fewer than that are looked for as a whole.
+      least: words of a text to judge by, at least; shorter ones ("yes") are in many texts and are
+        left out, and the data card counts them. None for as many as the n-gram; texts with fewer
+        than that are looked for as a whole.
     """
 
     against: tuple[Any, ...]
@@ -67,13 +69,19 @@ class Decontaminated(Stage):
         sizes = [len(normalise_words(text)) for text in self._judging()]
         short = sum(size < self._least for size in sizes)
         return (
-            f"texts that share fewer than {self.ngram} words in a row with those to judge by are not found; "
-            f"{short:,} of {len(sizes):,} texts to judge by have fewer than {self._least} words and were left out"
+            f"texts that share fewer than {self.ngram} words in a row with those to judge by are "
+            "not found; "
+            f"{short:,} of {len(sizes):,} texts to judge by have fewer than {self._least} words "
+            "and were left out"
         )
 
     def inputs(self) -> Mapping[str, str]:
         found = ((reader, reader.found()) for reader in self.against)
-        return {files.name(path): reader.digest(files, path) for reader, files in found for path in files.paths}
+        return {
+            files.name(path): reader.digest(files, path)
+            for reader, files in found
+            for path in files.paths
+        }
 
     def __call__(self, records: DataFrame) -> DataFrame:
         check_columns(records, (self.column,))
@@ -82,7 +90,9 @@ class Decontaminated(Stage):
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _known(self) -> tuple[np.ndarray, list[int]]:
-        """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths that there are."""
+        """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths
+        that there are.
+        """
         found: set[int] = set()
         lengths: set[int] = set()
         for text in self._judging():
@@ -98,9 +108,13 @@ class Decontaminated(Stage):
             yield from self._texts(reader, reader.found())
 
     def _texts(self, reader: Any, files: Files) -> Iterator[str]:
-        """The texts of a set to judge by, of which none may be missing: what it holds would stay in training."""
+        """The texts of a set to judge by, of which none may be missing: what it holds would
+        stay in training.
+        """
         if self.column not in reader.fields(files).names:
-            raise UserError(f"{type(reader).__name__} of what to judge by gives no column {self.column!r}")
+            raise UserError(
+                f"{type(reader).__name__} of what to judge by gives no column {self.column!r}"
+            )
         broken: list[str] = []
         for path in files.paths:
             name = files.name(path)
@@ -109,11 +123,19 @@ class Decontaminated(Stage):
                     if record.fault is None:
                         yield record.values.get(self.column) or ""
                     else:
-                        broken.append(" ".join(f"{name} {record.place}: {record.fault}".replace(" :", ":").split()))
+                        broken.append(
+                            " ".join(
+                                f"{name} {record.place}: {record.fault}".replace(" :", ":").split()
+                            )
+                        )
             except DAMAGED as error:
-                raise UserError(f"{name}, which is to judge by, cannot be read whole: {error}") from error
+                raise UserError(
+                    f"{name}, which is to judge by, cannot be read whole: {error}"
+                ) from error
         if broken:
-            raise UserError(f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}")
+            raise UserError(
+                f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}"
+            )
 
 
 def _find_shared(
@@ -137,9 +159,9 @@ def _grams(words: list[str], length: int) -> Iterator[int]:
 class Splits(Stage):
     """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
 
-    Records that are near each other, or share a value, go to the same split, so that no test is known from training.
-    Which it is the hash of the smallest id of such a group tells: a new record moves others only where it joins their
-    group as its smallest, or joins two groups.
+    Records that are near each other, or share a value, go to the same split, so that no test is
+    known from training. Which it is the hash of the smallest id of such a group tells: a new record
+    moves others only where it joins their group as its smallest, or joins two groups.
 
     Attributes:
       test: share of the groups.
@@ -159,7 +181,9 @@ class Splits(Stage):
         checks.share(self, "test", "validation")
         if self.test + self.validation >= 1:
             both = self.test + self.validation
-            raise UserError(f"test and validation together must be below 1, got {both:g} (Splits)", "test")
+            raise UserError(
+                f"test and validation together must be below 1, got {both:g} (Splits)", "test"
+            )
 
     def __call__(self, records: DataFrame) -> DataFrame:
         import daft
@@ -175,10 +199,16 @@ class Splits(Stage):
         for column in self.same:
             values = collect_values(records, daft.col(column).cast(daft.DataType.string()))["value"]
             rows = np.flatnonzero(values.is_valid().to_numpy())
-            group = merge_groups(group, rows, rows[group_equal(np.array(values.drop_null().to_pylist()))])
-        names = ids.take(pa.array(group)).to_pylist()  # ids rise, so the first of a group is its smallest
+            group = merge_groups(
+                group, rows, rows[group_equal(np.array(values.drop_null().to_pylist()))]
+            )
+        names = ids.take(
+            pa.array(group)
+        ).to_pylist()  # ids rise, so the first of a group is its smallest
         splits = [self._split(hash_position(name, "split")) for name in names]
-        return join_decisions(records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)}))
+        return join_decisions(
+            records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)})
+        )
 
     def _split(self, where: float) -> str:
         if where < self.test:
@@ -204,7 +234,9 @@ class Named(RowStage):
     splits: tuple[tuple[str, str], ...]
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
-        return pa.schema([*(field for field in schema if field.name != SPLIT), pa.field(SPLIT, ARROW)])
+        return pa.schema(
+            [*(field for field in schema if field.name != SPLIT), pa.field(SPLIT, ARROW)]
+        )
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = dict(self.splits)

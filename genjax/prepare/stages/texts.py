@@ -20,17 +20,20 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
-CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]")  # no blank among them
+CONTROL = re.compile(
+    r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]"
+)  # no blank among them
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
 @checks.frozen
 class StandardText(RowStage):
-    """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no blanks at the ends.
+    """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no
+    blanks at the ends.
 
-    Every line end that Unicode knows becomes "\\n", every other blank a space, so that words never fuse. Characters
-    of no width go without a blank (zero width space, word joiner, byte order mark), but joiners stay: scripts and
-    emoji are written with them. What is empty then is dropped.
+    Every line end that Unicode knows becomes "\\n", every other blank a space, so that words never
+    fuse. Characters of no width go without a blank (zero width space, word joiner, byte order
+    mark), but joiners stay: scripts and emoji are written with them. What is empty then is dropped.
 
     Attributes:
       of: columns of texts.
@@ -93,7 +96,8 @@ class Length(TextFilter):
     Attributes:
       least: characters, or words.
       most: characters, or words; None for any number.
-      words: count words, which white space separates, and each character of a script without spaces.
+      words: count words, which white space separates, and each character of a script without
+        spaces.
       column: of the text.
     """
 
@@ -117,12 +121,14 @@ class Length(TextFilter):
 class Repetition(TextFilter):
     """Drops texts that say the same again and again.
 
-    Words are what white space separates: texts of scripts without spaces are judged by their lines alone.
+    Words are what white space separates: texts of scripts without spaces are judged by their lines
+    alone.
 
     Attributes:
       lines: share of lines, empty ones aside, that are before already; more is too much.
       ngram: words of the n-grams that are looked at.
-      top: share of all characters that the commonest n-gram may make up, where it stands more than once.
+      top: share of all characters that the commonest n-gram may make up, where it stands more than
+        once.
       repeated: share of all words that may be in n-grams which stand more than once.
       column: of the text.
     """
@@ -187,9 +193,11 @@ class SymbolRatio(TextFilter):
 
 @checks.frozen
 class BlockedWords(TextFilter):
-    """Drops texts with words of a list, whole words in any case and in either spelling of an accent.
+    """Drops texts with words of a list, whole words in any case and in either spelling of an
+    accent.
 
-    Scripts that put no spaces between words have no whole words: there a word is found wherever it stands.
+    Scripts that put no spaces between words have no whole words: there a word is found wherever it
+    stands.
 
     Attributes:
       words: of the list, or phrases of several.
@@ -210,4 +218,8 @@ class BlockedWords(TextFilter):
         return phrases(self.words)
 
     def fault(self, text: str) -> str | None:
-        return "blocked words" if len(self._pattern.findall(normalise_spelling(text))) > self.allowed else None
+        return (
+            "blocked words"
+            if len(self._pattern.findall(normalise_spelling(text))) > self.allowed
+            else None
+        )

@@ -54,7 +54,10 @@ class Missing(RowStage):
         reasons: list[str | None] = [None] * len(table)
         for column in self.columns:
             values = get_column(table, column).to_pylist()
-            reasons = [r or (f"no {column}" if _is_missing(x) else None) for r, x in zip(reasons, values, strict=True)]
+            reasons = [
+                r or (f"no {column}" if _is_missing(x) else None)
+                for r, x in zip(reasons, values, strict=True)
+            ]
         return changes.beside(table), reasons
 
 
@@ -87,7 +90,9 @@ class Valid(RowStage):
         return re.compile(self.pattern, re.DOTALL)
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [None if _is_missing(x) else self._fault(str(x)) for x in get_texts(table, self.column)]
+        return table, [
+            None if _is_missing(x) else self._fault(str(x)) for x in get_texts(table, self.column)
+        ]
 
     def _fault(self, value: str) -> str | None:
         if not self._form.fullmatch(value):
@@ -105,7 +110,8 @@ class Valid(RowStage):
 
 @checks.frozen
 class Balanced(Stage):
-    """Keeps as many records of each class as of the smallest, or at most so many; which, their ids' hashes tell.
+    """Keeps as many records of each class as of the smallest, or at most so many; which, their ids'
+    hashes tell.
 
     A record of no class is dropped.
 
@@ -126,7 +132,10 @@ class Balanced(Stage):
         check_columns(records, (self.column,))
         found = collect_values(records, daft.col(self.column).cast(daft.DataType.string()))
         ids, values = found[ID].to_pylist(), found["value"].to_pylist()
-        classes, known = np.array([x or "" for x in values]), np.array([x is not None for x in values], bool)
+        classes, known = (
+            np.array([x or "" for x in values]),
+            np.array([x is not None for x in values], bool),
+        )
         names, counts = np.unique(classes[known], return_counts=True)
         most = self.most or int(counts.min(initial=len(ids)))
         order = np.argsort([hash_position(i, "balance") for i in ids], kind="stable")
@@ -135,7 +144,9 @@ class Balanced(Stage):
         for name in names:
             gone += order[known[order] & (classes[order] == name)][most:].tolist()
         reasons += ["surplus of its class"] * (len(gone) - len(reasons))
-        return join_decisions(records, make_drop_decisions(found[ID].take(pa.array(gone, pa.int64())), reasons))
+        return join_decisions(
+            records, make_drop_decisions(found[ID].take(pa.array(gone, pa.int64())), reasons)
+        )
 
 
 def _is_missing(value: object) -> bool:

@@ -16,15 +16,17 @@ from genjax.samplers.diffusion.steps import Denoise, Sampler
 
 @checks.frozen
 class Adaptive(Sampler):
-    """Dormand and Prince's method of order 5 with error control, on dx/dt from t = 1 to the process's ``t_min``
-    (arXiv 2011.13456, section 4.3), then one jump to the clean data.
+    """Dormand and Prince's method of order 5 with error control, on dx/dt from t = 1 to the
+    process's ``t_min`` (arXiv 2011.13456, section 4.3), then one jump to the clean data.
 
-    The jump misses the ODE's own end by about half (sigma / (alpha s))^2 of the data's deviation s: 1e-6 s for
-    ``Straight``, where the ODE's velocity is (x - x0) / t and cannot be had at t = 0. A batch takes its steps together,
-    as many as its hardest example needs. Where ``max_steps`` are too few all samples are NaN.
+    The jump misses the ODE's own end by about half (sigma / (alpha s))^2 of the data's deviation s:
+    1e-6 s for ``Straight``, where the ODE's velocity is (x - x0) / t and cannot be had at t = 0. A
+    batch takes its steps together, as many as its hardest example needs. Where ``max_steps`` are
+    too few all samples are NaN.
 
     Attributes:
-      rtol: of each example, the root mean square of a step's error over its entries is at most atol + rtol |x|.
+      rtol: of each example, the root mean square of a step's error over its entries is at most atol
+        + rtol |x|.
       atol: see rtol.
       max_steps: accepted and refused ones together, of six evaluations each.
     """
@@ -37,7 +39,9 @@ class Adaptive(Sampler):
         check_tolerance(self.rtol, self.atol)
         checks.between(self, 1, 1_000_000, "max_steps")
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         def field(t: jax.Array, x: jax.Array) -> jax.Array:
             return velocity(process, denoise(x, t), x, t)
 
@@ -54,7 +58,8 @@ def solve(
     atol: float,
     max_steps: int,
 ) -> Any:
-    """``start``, arrays [B, ...], carried along ``field(t, arrays)`` from t0 to t1; NaN where the steps are too few.
+    """``start``, arrays [B, ...], carried along ``field(t, arrays)`` from t0 to t1; NaN where the
+    steps are too few.
 
     The tolerances hold for each example and array, see ``Adaptive``.
     """
@@ -78,11 +83,15 @@ def solve(
 
 def _worst(arrays: Any) -> jax.Array:
     """The greatest root mean square [] that an example has in an array [B, ...]."""
-    each = [jnp.sqrt(jnp.square(a).reshape(len(a), -1).mean(-1)).max() for a in jax.tree.leaves(arrays)]
+    each = [
+        jnp.sqrt(jnp.square(a).reshape(len(a), -1).mean(-1)).max() for a in jax.tree.leaves(arrays)
+    ]
     return jnp.stack(each).max()
 
 
 def check_tolerance(rtol: float, atol: float) -> None:
     """Refuse negative tolerances, and both 0."""
     if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise UserError(f"rtol and atol must be at least 0 and not both 0, got {rtol} and {atol}", "rtol")
+        raise UserError(
+            f"rtol and atol must be at least 0 and not both 0, got {rtol} and {atol}", "rtol"
+        )

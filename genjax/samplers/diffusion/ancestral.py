@@ -1,7 +1,7 @@
 """Stochastic samplers: each step forgets part of its noise and draws it again.
 
-They step to x' = alpha' x0 + sqrt(sigma'^2 - c^2) noise + c fresh. The posterior q(x' | x, x0) of any process has
-c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
+They step to x' = alpha' x0 + sqrt(sigma'^2 - c^2) noise + c fresh. The posterior q(x' | x, x0) of
+any process has c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class DDIM(Walk):
     """Denoising diffusion implicit models (arXiv 2010.02502, eq. 12 and 16).
 
     Attributes:
-      eta: times the posterior's standard deviation is the noise that is drawn again; 0 is deterministic, 1 ``DDPM``.
+      eta: times the posterior's standard deviation is the noise that is drawn again; 0 is
+        deterministic, 1 ``DDPM``.
     """
 
     eta: float = 0.0
@@ -36,7 +37,9 @@ class DDIM(Walk):
     def stochastic(self) -> bool:
         return self.eta > 0
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             fresh = self.eta * jnp.sqrt(_posterior_variance(here))
             return _renoise(here, denoise(x, here.t), x, fresh, fresh, key)
@@ -46,12 +49,13 @@ class DDIM(Walk):
 
 @checks.frozen
 class DDPM(Walk):
-    """Ancestral sampling of denoising diffusion probabilistic models (arXiv 2006.11239, algorithm 2).
+    """Ancestral sampling of denoising diffusion probabilistic models (arXiv 2006.11239, algorithm
+    2).
 
     Attributes:
-      variance: "small" for that of q(x' | x, x0), which is right for data that are a point, or "large" for that of
-        q(x | x'), sigma^2 - (alpha / alpha')^2 sigma'^2 (their beta_t), right for data of unit variance.
-        The last step, to the clean data, adds none.
+      variance: "small" for that of q(x' | x, x0), which is right for data that are a point, or
+        "large" for that of q(x | x'), sigma^2 - (alpha / alpha')^2 sigma'^2 (their beta_t), right
+        for data of unit variance. The last step, to the clean data, adds none.
     """
 
     steps: int = 1000
@@ -64,7 +68,9 @@ class DDPM(Walk):
     def stochastic(self) -> bool:
         return True
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             forgotten = jnp.sqrt(_posterior_variance(here))
             large = jnp.where(here.last, 0.0, jnp.sqrt(_forward_variance(here)))
@@ -78,8 +84,9 @@ class DDPM(Walk):
 class Ancestral(DDIM):
     """Euler's ancestral sampler of the k-diffusion library, over s = sigma / alpha.
 
-    An Euler step of x / alpha to s_down, then fresh noise s_up of eta times the posterior's standard deviation, with
-    s_up^2 + s_down^2 = s'^2. Written in x it is the step of ``DDIM`` with the same eta.
+    An Euler step of x / alpha to s_down, then fresh noise s_up of eta times the posterior's
+    standard deviation, with s_up^2 + s_down^2 = s'^2. Written in x it is the step of ``DDIM`` with
+    the same eta.
     """
 
     eta: float = 1.0
@@ -99,7 +106,9 @@ def _posterior_variance(here: Step) -> jax.Array:
 def _renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of new noise."""
+    """x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of new
+    noise.
+    """
     kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - jnp.square(forgotten), 0))
     drawn = jax.random.normal(jax.random.fold_in(key, here.number), x.shape, x.dtype)
     return here.next_alpha * x0 + kept * here.noise(x0, x) + fresh * drawn

@@ -23,19 +23,21 @@ def log_density(
     probes: int | None = 1,
     max_steps: int = 1000,
 ) -> jax.Array:
-    """log p(x) [B] in nats of data x [B, ...], through the probability-flow ODE (arXiv 2011.13456, section 4.3).
+    """log p(x) [B] in nats of data x [B, ...], through the probability-flow ODE (arXiv 2011.13456,
+    section 4.3).
 
-    It is the density of data with Gaussian noise of sigma / alpha at the process's ``t_min``, of 1e-3 for ``Straight``,
-    and takes x_1 for N(0, sigma(1)^2): where alpha(1) > 0 that errs by about |x_1| |mean of the data| alpha / sigma^2
-    at t = 1. Derivatives are in reverse mode, which every network has.
+    It is the density of data with Gaussian noise of sigma / alpha at the process's ``t_min``, of
+    1e-3 for ``Straight``, and takes x_1 for N(0, sigma(1)^2): where alpha(1) > 0 that errs by about
+    |x_1| |mean of the data| alpha / sigma^2 at t = 1. Derivatives are in reverse mode, which every
+    network has.
 
     Args:
       denoise: the posterior mean.
       key: for the probes.
       rtol, atol: as for ``Adaptive``; they hold for log p, too.
-      probes: of Hutchinson's estimate of the divergence (arXiv 1810.01367), vectors of +-1 that an example keeps along
-        its path; the estimate of log p has no bias. None for the exact trace, which costs as many products with the
-        Jacobian as x has entries.
+      probes: of Hutchinson's estimate of the divergence (arXiv 1810.01367), vectors of +-1 that an
+        example keeps along its path; the estimate of log p has no bias. None for the exact trace,
+        which costs as many products with the Jacobian as x has entries.
       max_steps: log p is NaN where they are too few.
 
     Raises:
@@ -43,7 +45,9 @@ def log_density(
     """
     check_tolerance(rtol, atol)
     if (probes is not None and probes < 1) or max_steps < 1:
-        raise UserError(f"log_density needs probes and max_steps of at least 1, not {probes} and {max_steps}")
+        raise UserError(
+            f"log_density needs probes and max_steps of at least 1, not {probes} and {max_steps}"
+        )
     entries = math.prod(x.shape[1:])
     if probes is None:
         vectors = jnp.broadcast_to(

@@ -1,6 +1,8 @@
-"""Diffusion processes x_t = alpha(t) x0 + sigma(t) noise, and what a network may be trained to predict of them.
+"""Diffusion processes x_t = alpha(t) x0 + sigma(t) noise, and what a network may be trained to
+predict of them.
 
-Times t lie in [0, 1]: 0 is the data, 1 is noise. alpha never rises, sigma rises, and SNR = alpha^2 / sigma^2 falls.
+Times t lie in [0, 1]: 0 is the data, 1 is noise. alpha never rises, sigma rises, and SNR = alpha^2
+/ sigma^2 falls.
 """
 
 from __future__ import annotations
@@ -24,20 +26,26 @@ class Process(Protocol):
 
     @property
     def t_min(self) -> float:
-        """The time nearest to the data that is trained or evaluated; above 0 where sigma(0) = 0, as nothing can be
-        divided by it."""
+        """The time nearest to the data that is trained or evaluated; above 0 where sigma(0) = 0, as
+        nothing can be divided by it.
+        """
         return 0.0
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scale of the data and standard deviation of the noise at times t [...], each of t's shape."""
+        """Scale of the data and standard deviation of the noise at times t [...], each of t's
+        shape.
+        """
         raise NotImplementedError
 
     def quantile(self, share: jax.Array) -> jax.Array:
-        """The time [...] below which a share [...] lies of those to train at; they are uniform by default."""
+        """The time [...] below which a share [...] lies of those to train at; they are uniform
+        by default.
+        """
         return self.t_min + (1 - self.t_min) * share
 
     def times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
-        """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630, I.1).
+        """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630,
+        I.1).
 
         Args:
           logsnr: the least and the largest log-SNR [2] of a time; None for no limits.
@@ -49,7 +57,9 @@ class Process(Protocol):
         return self.quantile(share)
 
     def density(self, t: jax.Array) -> jax.Array:
-        """That of ``times`` at t [...]: a mean of values / density over them is the integral of the values over t."""
+        """That of ``times`` at t [...]: a mean of values / density over them is the integral
+        of the values over t.
+        """
         return jnp.full_like(t, 1 / (1 - self.t_min))
 
     def clock(self, t: jax.Array) -> jax.Array:
@@ -57,14 +67,16 @@ class Process(Protocol):
         return t
 
     def grid(self, n: int) -> jax.Array:
-        """Falling times [n] where samplers evaluate, from 1 on in steps of 1/n; the clean end is not among them.
+        """Falling times [n] where samplers evaluate, from 1 on in steps of 1/n; the clean end is
+        not among them.
 
         Where 1/n is below ``t_min``, the steps are so much shorter that the last time is ``t_min``.
         """
         return jnp.linspace(1.0, max(1 / n, self.t_min), n)
 
     def _shares(self, logsnr: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of the times to train at the shares [] before the largest and before the least log-SNR, by bisection.
+        """Of the times to train at the shares [] before the largest and before the least log-SNR,
+        by bisection.
 
         Limits that the process does not reach give 0 and 1 exactly, so that they change nothing.
         """
@@ -82,10 +94,11 @@ class Process(Protocol):
 
 @checks.frozen
 class VPLinear(Process):
-    """DDPM's noise in continuous time: d log alpha^2 / dt = -beta(t), which rises on a line (arXiv 2011.13456, eq. 33).
+    """DDPM's noise in continuous time: d log alpha^2 / dt = -beta(t), which rises on a line (arXiv
+    2011.13456, eq. 33).
 
-    Variance preserving: alpha^2 + sigma^2 = 1. Times keep to [t_min, 1]; the default is the first of DDPM's 1,000
-    steps, where sigma is 0.01.
+    Variance preserving: alpha^2 + sigma^2 = 1. Times keep to [t_min, 1]; the default is the first
+    of DDPM's 1,000 steps, where sigma is 0.01.
 
     Attributes:
       beta_min: at t = 0.
@@ -109,14 +122,17 @@ class VPLinear(Process):
 
 @checks.frozen
 class VPCosine(Process):
-    """Log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), held within limits (arXiv 2301.11093).
+    """Log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), held within limits (arXiv
+    2301.11093).
 
-    Variance preserving. The angle pi t / 2 runs over the part of a quarter turn in which the log-SNR is within the
-    limits, so that it reaches them at t = 0 and 1 and is flat nowhere; sigma(0) = alpha(1) = 0.007 by default.
+    Variance preserving. The angle pi t / 2 runs over the part of a quarter turn in which the
+    log-SNR is within the limits, so that it reaches them at t = 0 and 1 and is flat nowhere;
+    sigma(0) = alpha(1) = 0.007 by default.
 
     Attributes:
       logsnr_max: the limits are -logsnr_max and logsnr_max.
-      shift: added to the log-SNR; below 0, such as 2 log(64 / side), for large images (arXiv 2301.11093).
+      shift: added to the log-SNR; below 0, such as 2 log(64 / side), for large images (arXiv
+        2301.11093).
     """
 
     logsnr_max: float = 10.0
@@ -136,13 +152,15 @@ class VPCosine(Process):
 
 @checks.frozen
 class EDM(Process):
-    """Noise alone is added, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t are the paper's sampling grid.
+    """Noise alone is added, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t are the paper's
+    sampling grid.
 
     Attributes:
       sigma_min: at t = 0.
       sigma_max: at t = 1.
       rho: sigma^(1 / rho) is a line over t.
-      mean: of log sigma in training, where it is normal, cut off at the log of sigma_min and sigma_max.
+      mean: of log sigma in training, where it is normal, cut off at the log of sigma_min and
+        sigma_max.
       std: of log sigma in training.
     """
 
@@ -191,7 +209,8 @@ class EDM(Process):
 class Straight(Process):
     """x_t = (1 - t) x0 + t noise: rectified flow, flow matching (arXiv 2209.03003, 2210.02747).
 
-    alpha(1) = 0, so that nothing is known of x0 from x_1 and its noise: do not predict the noise with it.
+    alpha(1) = 0, so that nothing is known of x0 from x_1 and its noise: do not predict the noise
+    with it.
 
     Attributes:
       t_min: the time nearest to the data.
@@ -212,11 +231,11 @@ class Parametrization:
 
     Times are [B] with arrays [B, ...], or [] with arrays of any shape; all arrays keep theirs.
 
-    With s = data_std, n = sqrt(alpha^2 s^2 + sigma^2), a = alpha s / n and b = sigma / n the targets are
-      noise: the unit noise (arXiv 2006.11239);
-      x0: the data;
-      v: a noise - b x0 / s (arXiv 2202.00512; with ``EDM`` it is minus that paper's F, arXiv 2206.00364, table 1);
-      velocity: dx_t / dt = alpha' x0 + sigma' noise (arXiv 2210.02747).
+    With s = data_std, n = sqrt(alpha^2 s^2 + sigma^2), a = alpha s / n and b = sigma / n the
+    targets are
+      noise: the unit noise (arXiv 2006.11239); x0: the data; v: a noise - b x0 / s (arXiv
+      2202.00512; with ``EDM`` it is minus that paper's F, arXiv 2206.00364, table 1); velocity:
+      dx_t / dt = alpha' x0 + sigma' noise (arXiv 2210.02747).
 
     Attributes:
       process: the process.
@@ -232,7 +251,8 @@ class Parametrization:
         checks.above(self, 0, "data_std")
         if self.target == "noise" and isinstance(self.process, Straight):
             raise UserError(
-                "at t = 1 a Straight process is noise alone, which tells nothing of x0: predict another target"
+                "at t = 1 a Straight process is noise alone, which tells nothing of x0: predict "
+                "another target"
             )
 
     def value(self, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
@@ -279,12 +299,13 @@ class Parametrization:
                 return jnp.square(sigma / (sigma * alpha_rate - sigma_rate * alpha))
 
     def weight(self, t: jax.Array, weighting: Weighting, gamma: float = 5.0) -> jax.Array:
-        """Weight [...], of t's shape, on the target's squared error at times that ``process.times`` drew.
+        """Weight [...], of t's shape, on the target's squared error at times that ``process.times``
+        drew.
 
         simple: 1 on the target's own error. The others weigh the error of x0, whatever the target:
-        min_snr: min(SNR, gamma) (arXiv 2303.09556);
-        edm: n^2 / (sigma s)^2, with alpha = 1 (sigma^2 + s^2) / (sigma s)^2 (arXiv 2206.00364);
-        likelihood: -1/2 dSNR/dt, so that the mean loss is the bound's diffusion term in nats (arXiv 2107.00630,
+        min_snr: min(SNR, gamma) (arXiv 2303.09556); edm: n^2 / (sigma s)^2, with alpha = 1 (sigma^2
+        + s^2) / (sigma s)^2 (arXiv 2206.00364); likelihood: -1/2 dSNR/dt, so that the mean loss is
+        the bound's diffusion term in nats (arXiv 2107.00630,
           eq. 17), over the density of the times: in the mean it counts all t in [0, 1] alike.
         """
         alpha, sigma, alpha_rate, sigma_rate = rates(self.process, t)
@@ -296,7 +317,12 @@ class Parametrization:
             case "edm":
                 on_x0 = jnp.square(alpha / sigma) + 1 / self.data_std**2
             case "likelihood":
-                on_x0 = alpha * (alpha * sigma_rate - alpha_rate * sigma) / sigma**3 / self.process.density(t)
+                on_x0 = (
+                    alpha
+                    * (alpha * sigma_rate - alpha_rate * sigma)
+                    / sigma**3
+                    / self.process.density(t)
+                )
             case _:
                 raise unknown_name("weighting", weighting, get_args(Weighting))
         return on_x0 * self.x0_gain(t)
@@ -310,7 +336,9 @@ class Parametrization:
 
 def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """alpha, sigma, alpha' and sigma' at times t [...], each of t's shape; derivatives by t."""
-    (alpha, sigma), (alpha_rate, sigma_rate) = jax.jvp(process.alpha_sigma, (t,), (jnp.ones_like(t),))
+    (alpha, sigma), (alpha_rate, sigma_rate) = jax.jvp(
+        process.alpha_sigma, (t,), (jnp.ones_like(t),)
+    )
     return alpha, sigma, alpha_rate, sigma_rate
 
 
@@ -327,7 +355,9 @@ def compute_noise(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -
 
 
 def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the probability-flow ODE."""
+    """dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the
+    probability-flow ODE.
+    """
     alpha, sigma, alpha_rate, sigma_rate = rates(process, _expand_dims(t, x))
     return alpha_rate * x0 + sigma_rate * ((x - alpha * x0) / sigma)
 

@@ -1,6 +1,7 @@
 """Deterministic solvers of the probability-flow ODE in a fixed number of steps.
 
-The ODE is dx = x0 dalpha + noise dsigma, with x0 the posterior mean and noise = (x - alpha x0) / sigma.
+The ODE is dx = x0 dalpha + noise dsigma, with x0 the posterior mean and noise = (x - alpha x0) /
+sigma.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from genjax.samplers.diffusion.steps import Denoise, Step, Walk, walk
 class Euler(Walk):
     """First order: x0 and noise are held over a step, x' = alpha' x0 + sigma' noise.
 
-    That is x + (t' - t) velocity with ``Straight``, x + (sigma' - sigma) noise with ``EDM`` (arXiv 2206.00364), and
-    with every process Euler's step of x / alpha over sigma / alpha, which is ``DDIM`` without noise.
+    That is x + (t' - t) velocity with ``Straight``, x + (sigma' - sigma) noise with ``EDM`` (arXiv
+    2206.00364), and with every process Euler's step of x / alpha over sigma / alpha, which is
+    ``DDIM`` without noise.
     """
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             return _step_deterministic(here, denoise(x, here.t), x)
 
@@ -30,14 +34,17 @@ class Euler(Walk):
 
 @checks.frozen
 class Heun(Walk):
-    """Second order (arXiv 2206.00364, algorithm 1): the trapezoidal rule, with Euler's step for the far end.
+    """Second order (arXiv 2206.00364, algorithm 1): the trapezoidal rule, with Euler's step for the
+    far end.
 
-    x' = x + (alpha' - alpha) mean x0 + (sigma' - sigma) mean noise, the means over both ends: the paper's with
-    ``EDM``, x + (t' - t) mean velocity with ``Straight``. The last step is Euler's, so that n steps evaluate 2n - 1
-    times.
+    x' = x + (alpha' - alpha) mean x0 + (sigma' - sigma) mean noise, the means over both ends: the
+    paper's with ``EDM``, x + (t' - t) mean velocity with ``Straight``. The last step is Euler's, so
+    that n steps evaluate 2n - 1 times.
     """
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
             x0 = denoise(x, here.t)
             ahead = _step_deterministic(here, x0, x)
@@ -57,13 +64,18 @@ class Heun(Walk):
 class DPMSolver(Walk):
     """DPM-Solver++(2M), second order with one evaluation a step (arXiv 2211.01095, algorithm 2).
 
-    Over lambda = log(alpha / sigma), x0 is extrapolated from the last two evaluations to the middle of the step; the
-    first step and the last hold it. The order shows where steps shrink in lambda as their number grows, as with
-    ``EDM``; with grids even in t, those next to 0 and 1 do not, and the error falls somewhat slower.
+    Over lambda = log(alpha / sigma), x0 is extrapolated from the last two evaluations to the middle
+    of the step; the first step and the last hold it. The order shows where steps shrink in lambda
+    as their number grows, as with ``EDM``; with grids even in t, those next to 0 and 1 do not, and
+    the error falls somewhat slower.
     """
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
-        def step(carry: tuple[jax.Array, jax.Array, jax.Array], here: Step) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        def step(
+            carry: tuple[jax.Array, jax.Array, jax.Array], here: Step
+        ) -> tuple[jax.Array, jax.Array, jax.Array]:
             x, before, length_before = carry
             x0 = denoise(x, here.t).astype(x.dtype)
             length = jnp.log(here.next_alpha / here.alpha) - jnp.log(here.next_sigma / here.sigma)

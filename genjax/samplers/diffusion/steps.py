@@ -1,4 +1,6 @@
-"""What samplers share: the form of a sampler, and the walk over a process's grid from noise to data."""
+"""What samplers share: the form of a sampler, and the walk over a process's grid from noise to
+data.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,16 @@ class Sampler:
         """Whether it adds noise on the way; otherwise the sample is a function of the first x."""
         return False
 
-    def __call__(self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array) -> jax.Array:
+    def __call__(
+        self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         """Samples x0 [B, ...].
 
         Args:
           denoise: the posterior mean.
           process: whose ``grid`` it walks.
-          x: x_1 [B, ...], such as sigma(1) times unit noise; of the type of float that times have, float32.
+          x: x_1 [B, ...], such as sigma(1) times unit noise; of the type of float that times have,
+            float32.
           key: for the noise on the way, if any.
         """
         raise NotImplementedError
@@ -83,7 +88,9 @@ class Step(NamedTuple):
 
 
 def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -> T:
-    """Carry ``start`` through ``step`` over the grid, in one scan, so that the network is traced once."""
+    """Carry ``start`` through ``step`` over the grid, in one scan, so that the network is
+    traced once.
+    """
     t = process.grid(steps)
     alpha, sigma = process.alpha_sigma(t)
     number = jnp.arange(steps)

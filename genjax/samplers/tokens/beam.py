@@ -19,8 +19,8 @@ class BeamSearch:
     Attributes:
       steps: the most new tokens.
       width: beginnings kept.
-      length_penalty: alpha of a text's score log p / ((5 + length) / 6)^alpha (Wu et al., arXiv 1609.08144); above 0
-        longer ones gain.
+      length_penalty: alpha of a text's score log p / ((5 + length) / 6)^alpha (Wu et al., arXiv
+        1609.08144); above 0 longer ones gain.
     """
 
     steps: int = 64
@@ -90,32 +90,45 @@ def beam_search(
 
     def best(found: Beams, tokens: jax.Array, lengths: jax.Array, scores: jax.Array) -> Beams:
         """The best W of those found and new ones [B, M, N], [B, M], [B, M]."""
-        joined = [jnp.concatenate(pair, 1) for pair in zip(found, (tokens, lengths, scores), strict=True)]
+        joined = [
+            jnp.concatenate(pair, 1) for pair in zip(found, (tokens, lengths, scores), strict=True)
+        ]
         top, which = jax.lax.top_k(joined[2], width)
-        return Beams(joined[0][rows, which], jnp.where(jnp.isfinite(top), joined[1][rows, which], 0), top)
+        return Beams(
+            joined[0][rows, which], jnp.where(jnp.isfinite(top), joined[1][rows, which], 0), top
+        )
 
     def chosen(state: _Search) -> tuple[_Search, jax.Array, jax.Array]:
-        """One more token for each beam: the state, and of the new live beams which they continue and with what."""
+        """One more token for each beam: the state, and of the new live beams which they
+        continue and with what.
+        """
         after = state.log_probs[..., None] + jax.nn.log_softmax(state.logits)  # [B, W, V]
         flat = after.reshape(b, -1)
         stopped = jnp.tile(is_stop, width)[None]
         live, which = jax.lax.top_k(jnp.where(stopped, -jnp.inf, flat), width)
         found = state.found
         if stops:
-            ended, ends = jax.lax.top_k(jnp.where(stopped, flat, -jnp.inf), min(width, flat.shape[1]))
+            ended, ends = jax.lax.top_k(
+                jnp.where(stopped, flat, -jnp.inf), min(width, flat.shape[1])
+            )
             tokens = extended(state, ends)
             length = jnp.broadcast_to(state.step + 1, ends.shape)
             found = best(found, tokens, length, search.score(ended, state.step + 1))
         parents, token = which // vocabulary, which % vocabulary
-        new = state._replace(live=extended(state, which), log_probs=live, found=found, step=state.step + 1)
+        new = state._replace(
+            live=extended(state, which), log_probs=live, found=found, step=state.step + 1
+        )
         return new, parents, token
 
     def extended(state: _Search, which: jax.Array) -> jax.Array:
         tokens = state.live[rows, which // vocabulary]  # [B, M, N]
-        return jax.lax.dynamic_update_slice_in_dim(tokens, (which % vocabulary)[..., None], state.step, 2)
+        return jax.lax.dynamic_update_slice_in_dim(
+            tokens, (which % vocabulary)[..., None], state.step, 2
+        )
 
     def going(state: _Search) -> jax.Array:
-        # No probability rises and no length is past the last, so that this is the most a live beam can come to.
+        # No probability rises and no length is past the last, so that this is the most a live beam
+        # can come to.
         hope = search.score(state.log_probs[:, 0], steps)
         return (state.step < steps - 1) & (hope > state.found.scores[:, -1]).any()
 

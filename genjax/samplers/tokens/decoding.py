@@ -1,4 +1,6 @@
-"""Tokens drawn one after another from a model with a cache, in one compiled loop or a step at a time."""
+"""Tokens drawn one after another from a model with a cache, in one compiled loop or a step at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ MOST_TOKENS = 1_000_000  # of a text
 class TokenModel(Protocol):
     """What a decoder knows of a network."""
 
-    def __call__(self, tokens: jax.Array, mask: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array, cache: Any, last: int
+    ) -> tuple[jax.Array, Any]:
         """Logits [B, last, V] after each of the last tokens, and the cache with the tokens in it.
 
         Args:
@@ -33,7 +37,8 @@ class TokenModel(Protocol):
 
 
 class Sliding(NamedTuple):
-    """How a row continues once its cache is full: its last tokens are read again into the emptied cache.
+    """How a row continues once its cache is full: its last tokens are read again into the emptied
+    cache.
 
     So a token depends on the ``keep`` to ``room`` tokens before it, and on nothing but its own row.
 
@@ -50,16 +55,19 @@ class Sliding(NamedTuple):
 
 @checks.frozen
 class TokenSampler:
-    """How a token is drawn from logits; filters act in the order of the fields, each on what the one before left.
+    """How a token is drawn from logits; filters act in the order of the fields, each on what the
+    one before left.
 
     Attributes:
       steps: the most tokens that are drawn.
-      repetition_penalty: logits of tokens seen, in the prompt too, are divided by it where positive, multiplied where
-        negative (Keskar et al., arXiv 1909.05858); 1 for none.
+      repetition_penalty: logits of tokens seen, in the prompt too, are divided by it where
+        positive, multiplied where negative (Keskar et al., arXiv 1909.05858); 1 for none.
       temperature: logits are divided by it; 0 takes the most likely token.
       top_k: of the k most likely tokens only (Fan et al., arXiv 1805.04833); None for all.
-      top_p: of the fewest most likely tokens that hold this much probability (Holtzman et al., arXiv 1904.09751).
-      min_p: of tokens at least this times as likely as the most likely (Nguyen et al., arXiv 2407.01082).
+      top_p: of the fewest most likely tokens that hold this much probability (Holtzman et al.,
+        arXiv 1904.09751).
+      min_p: of tokens at least this times as likely as the most likely (Nguyen et al., arXiv
+        2407.01082).
     """
 
     steps: int = 256
@@ -77,12 +85,15 @@ class TokenSampler:
         checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
     def filtered(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
-        """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is bool [..., V].
+        """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is
+        bool [..., V].
 
         Tokens as likely as the last one kept are kept, too.
         """
         if seen is not None:
-            punished = jnp.where(logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty)
+            punished = jnp.where(
+                logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty
+            )
             logits = jnp.where(seen, punished, logits)
         if self.temperature == 0:
             best = jnp.argmax(logits, -1, keepdims=True)
@@ -108,7 +119,8 @@ class Drawing(NamedTuple):
 
     Attributes:
       tokens: int32 [B, N], ``pad`` where none is drawn.
-      log_probs: float32 [B, N], of each token under the model itself, before filters; 0 where none is drawn.
+      log_probs: float32 [B, N], of each token under the model itself, before filters; 0 where none
+        is drawn.
       lengths: int32 [B], tokens drawn, what stopped a row included.
       done: bool [B], whether a stop was drawn.
       step: int32 [], the longest length.
@@ -132,7 +144,8 @@ class Drawing(NamedTuple):
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts side by side with padding before the shorter ones: int32 [B, T] and bool [B, T], True for real tokens.
+    """Prompts side by side with padding before the shorter ones: int32 [B, T] and bool [B, T], True
+    for real tokens.
 
     Raises:
       UserError: there is none, or one is empty: a model begins from at least one token.
@@ -140,7 +153,10 @@ def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndar
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise UserError("every prompt has at least one token, such as the one that begins a text")
     longest = max(len(prompt) for prompt in prompts)
-    tokens, mask = np.full((len(prompts), longest), pad, np.int32), np.zeros((len(prompts), longest), bool)
+    tokens, mask = (
+        np.full((len(prompts), longest), pad, np.int32),
+        np.zeros((len(prompts), longest), bool),
+    )
     for row, prompt in enumerate(prompts):
         tokens[row, longest - len(prompt) :], mask[row, longest - len(prompt) :] = prompt, True
     return tokens, mask
@@ -163,7 +179,11 @@ def begin(
     seen = None
     if sampler.repetition_penalty != 1:
         tokens = jnp.where(mask, prompts, logits.shape[-1])
-        seen = jnp.zeros((b, logits.shape[-1]), bool).at[jnp.arange(b)[:, None], tokens].set(True, mode="drop")
+        seen = (
+            jnp.zeros((b, logits.shape[-1]), bool)
+            .at[jnp.arange(b)[:, None], tokens]
+            .set(True, mode="drop")
+        )
     empty = Drawing(
         jnp.full((b, sampler.steps), pad, jnp.int32),
         jnp.zeros((b, sampler.steps)),
@@ -180,7 +200,11 @@ def begin(
 
 
 def advance(
-    model: TokenModel, drawing: Drawing, sampler: TokenSampler, stops: Stops = (), sliding: Sliding | None = None
+    model: TokenModel,
+    drawing: Drawing,
+    sampler: TokenSampler,
+    stops: Stops = (),
+    sliding: Sliding | None = None,
 ) -> Drawing:
     """Draw one more token of each row that is not done; compiled by itself it serves a stream."""
     last = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step - 1, 1, 1)
@@ -198,7 +222,9 @@ def advance(
     def read_anew(cache: Any) -> tuple[jax.Array, Any]:
         """Of full rows the last tokens, of others the last one."""
         text = jnp.concatenate([drawing.prompts, drawing.tokens], 1)
-        tokens = jax.lax.dynamic_slice_in_dim(text, drawing.prompts.shape[1] + drawing.step - keep, keep, 1)
+        tokens = jax.lax.dynamic_slice_in_dim(
+            text, drawing.prompts.shape[1] + drawing.step - keep, keep, 1
+        )
         mask = going[:, None] & (full[:, None] | (jnp.arange(keep) == keep - 1)[None])
         return model(tokens, mask, rewind(cache, jnp.where(full, drawing.held, 0)), 1)
 
@@ -227,7 +253,8 @@ def generate(
       mask: bool [B, T], True for real tokens.
       sampler: its options.
       key: of the draws.
-      stops: sequences of tokens that end a row once its new tokens end with one; single tokens are sequences of one.
+      stops: sequences of tokens that end a row once its new tokens end with one; single tokens are
+        sequences of one.
       pad: what stands behind the end of a row.
       sliding: what is done when the cache is full; None if all tokens have room.
     """
@@ -238,7 +265,8 @@ def generate(
         return jax.lax.while_loop(going, plain, drawing)
 
     def until_full(drawing: Drawing) -> Drawing:
-        # The choice of what to read stands outside of the inner loop: XLA copies a cache that a branch may change.
+        # The choice of what to read stands outside of the inner loop: XLA copies a cache that a
+        # branch may change.
         drawing = advance(model, drawing, sampler, stops, sliding)
         return jax.lax.while_loop(lambda d: going(d) & ~_is_full(d, sliding).any(), plain, drawing)
 
@@ -255,13 +283,17 @@ def check_stops(stops: Stops) -> None:
         raise UserError("a stop sequence has at least one token")
 
 
-def _draw_token(drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops) -> Drawing:
+def _draw_token(
+    drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops
+) -> Drawing:
     """With one more token a row, from logits [B, V]."""
     filtered = sampler.filtered(logits, drawing.seen)
     if sampler.temperature == 0:
         token = jnp.argmax(filtered, -1).astype(jnp.int32)
     else:
-        token = jax.random.categorical(jax.random.fold_in(drawing.key, drawing.step), filtered).astype(jnp.int32)
+        token = jax.random.categorical(
+            jax.random.fold_in(drawing.key, drawing.step), filtered
+        ).astype(jnp.int32)
     rows, open_ = jnp.arange(len(token)), ~drawing.done
     log_prob = jnp.where(open_, jax.nn.log_softmax(logits)[rows, token], 0.0)
     column = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step, 1, 1)[:, 0]

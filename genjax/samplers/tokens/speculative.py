@@ -1,4 +1,6 @@
-"""Speculative decoding: a small model guesses ahead, a large one judges all guesses at once (arXiv 2211.17192)."""
+"""Speculative decoding: a small model guesses ahead, a large one judges all guesses at once
+(arXiv 2211.17192).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ class Speculated(NamedTuple):
     Attributes:
       tokens: int32 [B, N], ``pad`` after the end.
       lengths: int32 [B], the stop included.
-      rounds: int32 [B], how often the large model was asked after the prompt; without guesses it were length - 1.
+      rounds: int32 [B], how often the large model was asked after the prompt; without guesses it
+        were length - 1.
     """
 
     tokens: jax.Array
@@ -38,10 +41,11 @@ class _Round(NamedTuple):
 def accept_guesses(
     key: jax.Array, guesses: jax.Array, draft: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """How many guesses stand [], and the token after them [], so that all are distributed as the target's draws.
+    """How many guesses stand [], and the token after them [], so that all are distributed as the
+    target's draws.
 
-    A guess x stands with probability min(1, p(x) / q(x)); for the first that falls a token is drawn from the positive
-    part of p - q, and if none falls one more from p.
+    A guess x stands with probability min(1, p(x) / q(x)); for the first that falls a token is drawn
+    from the positive part of p - q, and if none falls one more from p.
 
     Args:
       key: of the draws.
@@ -75,7 +79,8 @@ def speculate(
     stops: Stops = (),
     pad: int = 0,
 ) -> Speculated:
-    """Draw as ``decoding.generate`` does from the target alone, in distribution, one row after another.
+    """Draw as ``decoding.generate`` does from the target alone, in distribution, one row after
+    another.
 
     Args:
       target: the model whose draws are wanted.
@@ -104,7 +109,20 @@ def speculate(
 
     def row(inputs: Any) -> Speculated:
         prompt, real, key = inputs
-        return _row(target, draft, rewind, target_cache, draft_cache, prompt, real, sampler, key, ahead, stops, pad)
+        return _row(
+            target,
+            draft,
+            rewind,
+            target_cache,
+            draft_cache,
+            prompt,
+            real,
+            sampler,
+            key,
+            ahead,
+            stops,
+            pad,
+        )
 
     return jax.lax.map(row, (prompts, mask, jax.random.split(key, len(prompts))))
 
@@ -152,7 +170,9 @@ def _row(
         keys = jax.random.split(drawing, ahead + 1)
         (_, draft_cache), (guesses, q) = jax.lax.scan(guess, (last, state.draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
-        logits, target_cache = fed(target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1)
+        logits, target_cache = fed(
+            target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1
+        )
         count, token = accept_guesses(judging, guesses, q, jax.nn.softmax(logits))
         new = jnp.where(jnp.arange(ahead + 1) < count, jnp.append(guesses, 0), token)
         tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, new, state.length, 0)
@@ -169,7 +189,9 @@ def _row(
 
     logits, target_cache = target(prompt[None], real[None], target_cache, 1)
     _, draft_cache = draft(prompt[None], real[None], draft_cache, 1)
-    first = jax.random.categorical(jax.random.fold_in(key, 0), sampler.filtered(logits[0, 0])).astype(jnp.int32)
+    first = jax.random.categorical(
+        jax.random.fold_in(key, 0), sampler.filtered(logits[0, 0])
+    ).astype(jnp.int32)
     tokens = jnp.full(size, pad, jnp.int32).at[0].set(first)
     one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
     state = _Round(tokens, one, ends(tokens, one).any(), none, target_cache, draft_cache)
@@ -178,4 +200,6 @@ def _row(
     met = ends(state.tokens, state.length)
     end = jnp.where(met.any(), jnp.argmax(met) + 1, state.length)
     length = jnp.minimum(end, sampler.steps).astype(jnp.int32)
-    return Speculated(jnp.where(places < length, state.tokens, pad)[: sampler.steps], length, state.rounds)
+    return Speculated(
+        jnp.where(places < length, state.tokens, pad)[: sampler.steps], length, state.rounds
+    )
