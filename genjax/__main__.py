@@ -38,11 +38,10 @@ from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
 from genjax.data.pictures import png_bytes
 from genjax.data.storage import cache_folder
-from genjax.errors import UserError, unknown_name
+from genjax.errors import Signalled, UserError, unknown_name
 from genjax.evaluation.judge import Report
 from genjax.experiment import list_configs, load_config
 from genjax.machine import disk, peers, streams
-from genjax.machine.early import Signalled
 from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports
 from genjax.runs.rewards import load_reward

@@ -20,6 +20,10 @@ class UserError(Exception):
         self.field = field
 
 
+class Signalled(SystemExit):
+    """Ends the process with a signal's exit code; nothing but its end catches it."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)

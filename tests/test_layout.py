@@ -15,9 +15,9 @@ import genjax
 PACKAGE = Path(genjax.__file__).parent
 FLOORS = [  # rooms, and the modules that stand beside them
     {"errors", "losses"},
-    {"checks", "machine", "samplers", "serial", "trees"},
-    {"nets", "parallel", "schedules", "start_from"},
-    {"data", "optim"},
+    {"checks", "serial", "trees"},
+    {"machine", "nets", "samplers", "schedules", "start_from"},
+    {"data", "optim", "parallel"},
     {"family"},
     {"continued"},
     {"experiment", "families", "prepare"},

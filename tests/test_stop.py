@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from genjax.machine import early
+from genjax.errors import Signalled
 from genjax.runs.stop import Stop, stop_promptly
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -33,7 +33,7 @@ def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
     with stop_promptly() as ended:
         try:
             send(number)
-        except (KeyboardInterrupt, early.Signalled) as error:
+        except (KeyboardInterrupt, Signalled) as error:
             caught.append(error)
         send(number)
         send(signal.SIGINT)

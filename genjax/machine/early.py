@@ -34,10 +34,6 @@ def end_at_signals() -> None:
             signal.signal(number, end)
 
 
-class Signalled(SystemExit):
-    """Ends the process with a signal's exit code; nothing but its end catches it."""
-
-
 def say(number: int) -> None:
     """Write at once, whatever is under way, which signal ends the process."""
     if sys.stderr is not None:  # otherwise 2 may be the number of a file

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from genjax import parallel
+from genjax.errors import Signalled
 from genjax.machine import early, streams
 from genjax.runs.lease import Lease
 
@@ -186,7 +187,7 @@ def _handled_signals() -> list[int]:
 
 
 def _make_exit(number: int) -> BaseException:
-    return KeyboardInterrupt() if number == signal.SIGINT else early.Signalled(128 + number)
+    return KeyboardInterrupt() if number == signal.SIGINT else Signalled(128 + number)
 
 
 def _is_main() -> bool:

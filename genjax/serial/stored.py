@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from genjax.errors import UserError, unknown_name
-from genjax.machine.early import Signalled
+from genjax.errors import Signalled, UserError, unknown_name
 from genjax.serial import trust
 
 PATIENCE = 20.0  # seconds that a config file may take to load
