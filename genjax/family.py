@@ -166,34 +166,6 @@ class Family:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
 
-    # Samplers of text: moved to their options below.
-    stream: ClassVar[Callable[..., Any] | None] = None
-
-    def sampler_runs(self, options: Any) -> Mapping[str, str]:
-        """Directories of the runs of the same data that drawing by ``options`` needs, by role;
-        none by default.
-        """
-        return {}
-
-    def prepared(
-        self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None
-    ) -> Any:
-        """The sampler's options with what a person writes, such as a prompt, as the model reads it
-        by the codec.
-
-        Args:
-          options: the sampler's.
-          codec: of the run.
-          others: the runs of ``sampler_runs``, whose arrays are in ``State.frozen`` by role when
-            samples are drawn. None if there is none, as in training: then samples are drawn
-            without.
-        """
-        return options
-
-    def finished(self, samples: Any, options: Any, codec: Any) -> Any:
-        """Samples on the host with what only the codec can do to them; ``options`` are prepared."""
-        return samples
-
 
 def require_samples(family: Family, who: str = "") -> None:
     """Refuse a family that draws no samples.

@@ -34,6 +34,7 @@ from genjax.runs.run import Run, load_models
 from genjax.runs.setup import Setup, check_training, set_up
 from genjax.runs.stop import Stop
 from genjax.runs.tracking import Tracking, track_run
+from genjax.samplers.options import decode_samples, encode_options
 
 NON_FINITE_LIMIT = 3
 KEPT = "what was saved before is whole, and the same command goes on once there is room"
@@ -287,14 +288,14 @@ class Loop:
     def _sample(self) -> None:
         setup, codec = self._setup, self._setup.data.codec
         family: Any = setup.family.wrapped
-        options = family.prepared(family.sampler, codec)
+        options = encode_options(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
         samples = draw_samples(
             setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options
         )
         if setup.layout.is_main and setup.run_dir is not None:
             codec.write(
-                family.finished(samples, options, codec),
+                decode_samples(samples, options, codec),
                 setup.run_dir / "samples" / f"{self.step:08d}",
             )
 

@@ -19,6 +19,7 @@ from genjax.experiment import MAX_SEED
 from genjax.families.autoregressive.request import MOST_PROMPTS
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
 from genjax.runs.run import Run
+from genjax.samplers.options import encode_options
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def draw_best(
 def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
     if isinstance(run.codec, ImageCodec):
         return image_rewards(reward, run, samples, options)
-    request = run.family.prepared(options, run.codec)
+    request = encode_options(options, run.codec)
     prompts = options.prompts or (options.prompt,)
     typed = [prompts[number % MOST_PROMPTS % len(prompts)] for number in range(len(samples))]
     return text_rewards(

@@ -33,6 +33,7 @@ from genjax.runs import writers
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
 from genjax.runs.run import SAMPLES, Run
 from genjax.runs.setup import open_data
+from genjax.samplers.options import decode_samples, encode_options
 
 Z = 1.96  # standard deviations on either side of an interval of 95 %
 PAIRS = 20_000  # of samples whose mean distance is measured, at most
@@ -178,7 +179,7 @@ def _texts(
     folder: Path,
 ) -> Comparison:
     requests = [
-        model.family.prepared(
+        encode_options(
             dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec
         )
         for model in models
@@ -221,7 +222,7 @@ def _texts(
 def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
     key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
     rows = draw_samples(run.layout, model.family, model.state, key, num, request)
-    return split_answers(model.family.finished(rows, request, model.codec), request, model.codec)
+    return split_answers(decode_samples(rows, request, model.codec), request, model.codec)
 
 
 def split_answers(rows: np.ndarray, request: Request, codec: Any) -> Answers:

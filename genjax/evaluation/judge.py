@@ -22,6 +22,7 @@ from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
 from genjax.parallel import Layout
+from genjax.samplers.options import decode_samples, encode_options
 
 # Numbers folded into the base key where others fold in a step; no run comes that far.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -185,8 +186,8 @@ class Subject:
         """
         family, codec = self.model.family, self.model.codec
         checks.check_size(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
-        options = family.prepared(options, codec)
-        return family.finished(
+        options = encode_options(options, codec)
+        return decode_samples(
             draw_samples(self.layout, family, self.model.state, self.key, n, options),
             options,
             codec,

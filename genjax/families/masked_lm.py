@@ -52,6 +52,29 @@ class Filling:
             raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
         return dataclasses.replace(self, prompt=prompts[0])
 
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {}
+
+    def encode(self, codec: Any, others: Mapping[str, Trained]) -> Filling:
+        """The prompt as tokens by the codec of a run.
+
+        Raises:
+          UserError: it has no gap, or the codec cannot encode it.
+        """
+        if self.tokens or not self.prompt:
+            return self
+        if GAP not in self.prompt:
+            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
+        mask = codec.vocabulary if codec.mask is None else codec.mask
+        parts = [codec.encode(part).tolist() if part else [] for part in self.prompt.split(GAP)]
+        tokens = parts[0]
+        for part in parts[1:]:
+            tokens = [*tokens, mask, *part]
+        lead = [] if codec.start is None else [codec.start]
+        trail = [] if codec.end is None else [codec.end]
+        return dataclasses.replace(self, tokens=(*lead, *tokens, *trail))
+
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
         checks.at_least(self, 0, "temperature")
@@ -159,22 +182,6 @@ class MaskedLM(Family):
         return fill_in(
             self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature
         )
-
-    def prepared(
-        self, options: Filling, codec: Any, others: Mapping[str, Trained] | None = None
-    ) -> Filling:
-        if options.tokens or not options.prompt:
-            return options
-        mask = codec.vocabulary if codec.mask is None else codec.mask
-        if GAP not in options.prompt:
-            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
-        parts = [codec.encode(part).tolist() if part else [] for part in options.prompt.split(GAP)]
-        tokens = parts[0]
-        for part in parts[1:]:
-            tokens = [*tokens, mask, *part]
-        lead = [] if codec.start is None else [codec.start]
-        trail = [] if codec.end is None else [codec.end]
-        return dataclasses.replace(options, tokens=(*lead, *tokens, *trail))
 
     def features(
         self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None

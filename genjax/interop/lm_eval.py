@@ -57,7 +57,7 @@ class GenjaxLM(TemplateLM):
     def prefix_token_id(self) -> int:
         codec = self._codec
         known = codec.start if codec.start is not None else codec.end
-        return Decoding().encoded(codec).prompts[0][-1] if known is None else known
+        return Decoding().encode(codec, {}).prompts[0][-1] if known is None else known
 
     @property
     def max_length(self) -> int:

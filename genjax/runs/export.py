@@ -29,6 +29,7 @@ from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
 from genjax.runs.run import SAMPLES, Run
+from genjax.samplers.options import encode_options
 from genjax.trees import named_leaves
 
 Form = Literal["safetensors", "jax", "huggingface"]
@@ -172,7 +173,7 @@ def sampling(
     """
     family, state = run.family, sampling_state(run)
     require_samples(family)
-    options = family.prepared(options or family.sampler, run.codec)
+    options = encode_options(options or family.sampler, run.codec)
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
     names, shape = [name for name, _ in named_leaves(tree)], jax.tree.structure(tree)
     step = int(state.step)

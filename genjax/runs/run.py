@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -33,7 +33,23 @@ from genjax.family import State, Trained, require_samples
 from genjax.runs import directory, lineage
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.setup import open_data, require_run, set_up_stored
+from genjax.samplers.options import decode_samples, encode_options, needed_runs
 from genjax.serial.trust import Trust, allow
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A family that draws text a token at a time."""
+
+    def stream(
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        options: Any,
+        codec: Any,
+        show: Callable[[str], None],
+    ) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -94,8 +110,8 @@ class Run:
         options, state = self._prepared(options or family.sampler)
         if show is None:
             samples = draw_samples(self.layout, family, state, key, num, options)
-            return family.finished(samples, options, self.codec)
-        if family.stream is None:
+            return decode_samples(samples, options, self.codec)
+        if not isinstance(family, Streams):
             raise UserError(
                 f"a {type(family).__name__} does not draw text a token at a time: there is no "
                 "stream"
@@ -112,19 +128,19 @@ class Run:
         def draw(key: jax.Array, size: int) -> np.ndarray:
             return family.stream(state, key, size, options, self.codec, silent if told else heard)
 
-        samples = family.finished(map_chunks(draw, key, num), options, self.codec)
+        samples = decode_samples(map_chunks(draw, key, num), options, self.codec)
         whole, heard_so_far = format_samples(self.codec, samples), "".join(told)
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
     def _prepared(self, options: Any) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
-        ``sampler_runs``.
+        ``needed_runs``.
         """
         family, state = self.family, self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Any] = {}
-        for role, run_dir in family.sampler_runs(options).items():
+        for role, run_dir in needed_runs(options).items():
             require_run(run_dir, f"sampler.{role}")
             run = load(run_dir, layout=self.layout)
             if get_tokenizer(run.codec) != get_tokenizer(self.codec):
@@ -139,7 +155,7 @@ class Run:
             arrays[role] = {"params": other.params, "variables": other.variables}
         if arrays:
             state = state.replace(frozen={**(state.frozen or {}), **arrays})
-        return family.prepared(options, self.codec, others or None), state
+        return encode_options(options, self.codec, others), state
 
     def write_samples(
         self,

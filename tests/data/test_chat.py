@@ -104,7 +104,7 @@ def test_a_codec_of_conversations_is_that_of_its_text_but_for_prompts():
         np.testing.assert_array_equal(getattr(chat, name), getattr(codec, name))
     ids = chat.encode("Say it.")
     assert chat.decode(ids) == "Say it." and chat.target == codec
-    asked = Decoding(prompt="Say it.", stop=("###",)).encoded(chat)
+    asked = Decoding(prompt="Say it.", stop=("###",)).encode(chat, {})
     assert asked.prompts == (
         (codec.start, *chat.as_prompt("Say it.").tolist()),
     ) and asked.ends == (codec.end,)

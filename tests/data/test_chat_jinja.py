@@ -327,7 +327,7 @@ def test_a_codec_with_such_a_template_prompts_and_ends_by_it():
     chat = ChatCodec(tokens, template)
     ends = (tokens.token("<|eot_id|>"), tokens.token("</s>"))
     assert (chat.end, chat.ends) == (ends[0], ends)
-    asked = Decoding(prompt="tea?").encoded(chat)
+    asked = Decoding(prompt="tea?").encode(chat, {})
     prompt = template.prompt_tokens(tokens, turns("tea?"))
     assert asked.prompts == (tuple(prompt.tolist()),) and asked.ends == ends
     answer = tokens.encode("hot")

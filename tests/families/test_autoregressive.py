@@ -337,20 +337,21 @@ def test_a_text_that_has_ended_is_filled_up_with_its_end():
 def test_a_prompt_is_encoded_by_the_codec_of_the_run():
     codec = Characters(characters="\nabc", delimiter=True)
     asked = Decoding(prompt="cab")
-    assert asked.encoded(codec) == Request(asked, ((0, 4, 2, 3),), ends=(0,))
-    assert Decoding().encoded(codec).prompts == ((0,),)
-    assert Decoding().encoded(Characters(characters="\nabc")).prompts == ((0,),)
+    assert asked.encode(codec, {}) == Request(asked, ((0, 4, 2, 3),), ends=(0,))
+    assert Decoding().encode(codec, {}).prompts == ((0,),)
+    assert Decoding().encode(Characters(characters="\nabc"), {}).prompts == ((0,),)
     assert (
-        Decoding().encoded(Bytes()).prompts == ((10,),) and not Decoding().encoded(Bytes()).ends
+        Decoding().encode(Bytes(), {}).prompts == ((10,),)
+        and not Decoding().encode(Bytes(), {}).ends
     )  # a new line
-    assert Decoding().encoded(Characters(characters="abc")).prompts == ((0,),)
-    assert Decoding(tokens=(1, 2)).encoded(codec).prompts == ((1, 2),)
+    assert Decoding().encode(Characters(characters="abc"), {}).prompts == ((0,),)
+    assert Decoding(tokens=(1, 2)).encode(codec, {}).prompts == ((1, 2),)
     with pytest.raises(
         UserError, match="'d'.*character 1 of the prompt is not in the vocabulary of 5"
     ):
-        Decoding(prompt="ad").encoded(codec)
+        Decoding(prompt="ad").encode(codec, {})
     with pytest.raises(UserError, match="have no source"):
-        Decoding(source="ab").encoded(codec)
+        Decoding(source="ab").encode(codec, {})
 
 
 def trajectory(devices, family, spec):

@@ -161,7 +161,7 @@ def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
     wanted = np.asarray(jax.jit(lambda: captions(SMALL, state, images, START, END))())
     for image, row in zip(np.asarray(images), wanted, strict=True):
         request = replace(
-            SMALL.prepared(replace(greedy, image=None), Words(("a",))), picture=Picture.of(image)
+            replace(greedy, image=None).encode(Words(("a",)), {}), picture=Picture.of(image)
         )
         hash(request)
         drawn = jax.jit(lambda r=request: SMALL.sample(state, KEY, 3, r))()
@@ -288,10 +288,10 @@ def test_what_does_not_fit_is_refused(state):
         captions(SMALL, state, images[:, :, :4], START, END)
     with pytest.raises(UserError, match="context of 8"):
         captions(SMALL, state, images, START, END, TokenSampler(9))
-    for options in (Decoding(4), SMALL.prepared(CaptionDecoding(4), Words(("a",)))):
+    for options in (Decoding(4), CaptionDecoding(4).encode(Words(("a",)), {})):
         with pytest.raises(UserError, match="name its file"):
             SMALL.sample(state, KEY, 1, options)
-    request = SMALL.prepared(CaptionDecoding(4, source_tokens=(1,)), Words(("a",)))
+    request = CaptionDecoding(4, source_tokens=(1,)).encode(Words(("a",)), {})
     with pytest.raises(UserError, match="reads no source"):
         SMALL.sample(state, KEY, 1, replace(request, picture=Picture.of(np.zeros((8, 8, 3)))))
     with pytest.raises(UserError, match="an autoregressive model is of tokens"):

@@ -221,23 +221,23 @@ def test_a_stop_is_found_in_the_text_where_it_has_several_spellings():
     size, random = SUBWORDS.vocabulary, np.random.default_rng(0)
     straddling = [i for i in range(size) if STOP in SUBWORDS.decode(np.array([i])).strip()[1:-1]]
     assert straddling
-    request = Decoding(stop=(STOP,), prompt="ab").encoded(SUBWORDS)
+    request = Decoding(stop=(STOP,), prompt="ab").encode(SUBWORDS, {})
     assert not request.stops
     rows = random.integers(0, size, (60, 12))
     rows[::2, 5] = random.choice(straddling, 30)
     rows = np.concatenate([np.tile(request.prompts[0], (60, 1)), rows], 1).astype(np.int32)
-    got = request.cut(rows, SUBWORDS)
+    got = request.decode(rows, SUBWORDS)
     cut = 0
     for row, whole in zip(got, rows, strict=True):
         text = SUBWORDS.decode(cut_at_end(whole, SUBWORDS.end))
         assert SUBWORDS.decode(cut_at_end(row, SUBWORDS.end)) == "ab" + text[2:].partition(STOP)[0]
         cut += STOP in text[2:]
     assert cut >= 20  # an end may come before
-    prompted = Decoding(stop=(STOP,), prompt="abab").encoded(
-        SUBWORDS
+    prompted = Decoding(stop=(STOP,), prompt="abab").encode(
+        SUBWORDS, {}
     )  # a part of the prompt is none
     np.testing.assert_array_equal(
-        prompted.cut(np.array([prompted.prompts[0]]), SUBWORDS), [prompted.prompts[0]]
+        prompted.decode(np.array([prompted.prompts[0]]), SUBWORDS), [prompted.prompts[0]]
     )
 
 
@@ -353,9 +353,9 @@ def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(UserError, match="a stream is of text, which ChoraleCodec is not for"):
         FAMILY.stream(STATE, KEY, 1, Decoding(), ChoraleCodec(), print)
     with pytest.raises(UserError, match="runs/a is a VAE, which guesses no tokens"):
-        FAMILY.prepared(Decoding(), LETTERS, {DRAFT: Trained("runs/a", VAE(2), RUN.spec)})
+        Decoding().encode(LETTERS, {DRAFT: Trained("runs/a", VAE(2), RUN.spec)})
     with pytest.raises(UserError, match="the stop is text, which ChoraleCodec is not for"):
-        Decoding(stop=("a",)).encoded(ChoraleCodec())
+        Decoding(stop=("a",)).encode(ChoraleCodec(), {})
 
 
 @pytest.fixture(scope="module")

@@ -208,7 +208,7 @@ def test_a_prompt_is_what_a_user_says_and_its_turns_do_not_end_the_text(tuned, t
     assert (folder / "run" / "samples" / "00000001.txt").read_text().count(
         "user\n\nWhat is tea?assistant\n\n"
     ) > 1
-    prepared = run.experiment.family.prepared(Decoding(prompt="hi"), run.codec)
+    prepared = Decoding(prompt="hi").encode(run.codec, {})
     assert prepared.ends == tuple(run.codec.tokens.token(name) for name in ("<|eot_id|>", "</s>"))
 
 

@@ -184,7 +184,7 @@ def encode_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sente
     Raises:
       UserError: the codec does not know the sentence, or does not tell the two apart.
     """
-    lead = np.array(Decoding().encoded(codec).prompts[0], np.int32)
+    lead = np.array(Decoding().encode(codec, {}).prompts[0], np.int32)
     before, after = template.split(SLOT)
     texts = [before + word + after for word in pair]
     try:

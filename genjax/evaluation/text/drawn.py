@@ -10,6 +10,7 @@ from genjax.data.dataset import Spec
 from genjax.data.text.codecs import NOTHING, Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
+from genjax.samplers.options import encode_options
 
 WORDS = Words(lower=False)  # what splits a text into words
 
@@ -17,7 +18,7 @@ WORDS = Words(lower=False)  # what splits a text into words
 def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
     """``count`` samples after their prompt and before their end."""
     family = subject.model.family
-    request = family.prepared(family.sampler, subject.model.codec)
+    request = encode_options(family.sampler, subject.model.codec)
     ends = (*request.ends, NOTHING)
     rows = subject.samples(count).astype(np.int64)
     return [cut_at_end(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]

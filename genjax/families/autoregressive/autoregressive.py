@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ from genjax.families.autoregressive.generation import (
     texts,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
@@ -202,6 +202,7 @@ class Autoregressive(Family):
         codec: Any,
         show: Callable[[str], None],
     ) -> np.ndarray:
+        """``sample`` on the host, showing the first text as it is drawn."""
         request = options.request()
         check_stream(request, codec)
         first = jax.jit(
@@ -217,23 +218,6 @@ class Autoregressive(Family):
         return stream_texts(
             lambda: first(params), lambda drawing: following(params, drawing), request, codec, show
         )
-
-    def prepared(
-        self, options: Decoding, codec: Any, others: Mapping[str, Trained] | None = None
-    ) -> Request:
-        for other in (others or {}).values():
-            if not hasattr(other.family, "reader"):
-                raise UserError(
-                    f"the run {other.run_dir} is a {type(other.family).__name__}, which guesses no "
-                    "tokens"
-                )
-        return options.encoded(codec, others)
-
-    def finished(self, samples: np.ndarray, options: Request, codec: Any) -> np.ndarray:
-        return options.cut(samples, codec)
-
-    def sampler_runs(self, options: Decoding) -> Mapping[str, str]:
-        return {} if options.draft is None else {DRAFT: options.draft}
 
     def reader(self, params: Params, request: Request) -> TokenReader:
         """The model as it reads what is requested.

@@ -36,6 +36,11 @@ class CaptionDecoding(Decoding):
 
     image: str | None = None
 
+    def encode(self, codec: Any, others: Mapping[str, Trained]) -> CaptionRequest:
+        request = super().encode(codec, others)
+        picture = None if self.image is None else Picture.of(codec.picture(self.image))
+        return CaptionRequest(**vars(request), picture=picture)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -120,13 +125,6 @@ class Captioner(Autoregressive):
         }, self._constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
-
-    def prepared(
-        self, options: Any, codec: Any, others: Mapping[str, Trained] | None = None
-    ) -> CaptionRequest:
-        request = super().prepared(options, codec, others)
-        picture = None if options.image is None else Picture.of(codec.picture(options.image))
-        return CaptionRequest(**vars(request), picture=picture)
 
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._vocabulary(params), self.net.context, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,13 @@ from genjax.samplers.tokens.decoding import Stops, TokenSampler
 
 DRAFT = "draft"
 MOST_PROMPTS = 256  # as many texts as are drawn at once
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """A family that can guess tokens for another."""
+
+    def reader(self, params: Any, request: Request) -> Any: ...
 
 
 @checks.frozen
@@ -106,15 +113,19 @@ class Decoding(TokenSampler):
         token 0.
 
         Raises:
-          UserError: there are texts, which ``encoded`` makes tokens of.
+          UserError: there are texts, which ``encode`` makes tokens of.
         """
         if self.prompt or self.prompts or self.source is not None or self.stop:
             raise UserError(
-                "a model of tokens reads no text: family.prepared encodes it by the codec"
+                "a model of tokens reads no text: options.encode(codec) makes tokens of it"
             )
         return Request(self, (self.tokens or (0,),), self.source_tokens, self.ends)
 
-    def encoded(self, codec: Any, others: Mapping[str, Trained] | None = None) -> Request:
+    @property
+    def runs(self) -> Mapping[str, str]:
+        return {} if self.draft is None else {DRAFT: self.draft}
+
+    def encode(self, codec: Any, others: Mapping[str, Trained]) -> Request:
         """With the texts as tokens by the codec of a run.
 
         A text without a prompt starts with the codec's start, else with a new line, else with token
@@ -129,7 +140,10 @@ class Decoding(TokenSampler):
         """
         prompts = tuple(_prompt(codec, text) for text in self.prompts or (self.prompt,))
         stops = tuple(_tokens(codec.encode, codec, stop, "the stop") for stop in self.stop)
-        draft = (others or {}).get(DRAFT)
+        draft = others.get(DRAFT)
+        if draft is not None and not isinstance(draft.family, ReadsTokens):
+            kind = type(draft.family).__name__
+            raise UserError(f"the run {draft.run_dir} is a {kind}, which guesses no tokens")
         return Request(
             self,
             (self.tokens,) if self.tokens else prompts,
@@ -142,7 +156,7 @@ class Decoding(TokenSampler):
 
 @dataclass(frozen=True)
 class Request:
-    """What a model of tokens is requested, in tokens.
+    """A request to a model of tokens, in tokens.
 
     Attributes:
       decoding: how texts are drawn.
@@ -201,7 +215,7 @@ class Request:
         if source_vocabulary is not None and not self.source:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
-    def cut(self, samples: np.ndarray, codec: Any) -> np.ndarray:
+    def decode(self, samples: np.ndarray, codec: Any) -> np.ndarray:
         """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
         their tokens.
 
