@@ -89,7 +89,7 @@ class Shuffled:
 
 
 def own_order(split: Split) -> Order | None:
-    """The order that a split requests itself by an attribute ``order``, as a mixture does;
+    """The order that a split asks for by an attribute ``order``, as a mixture does;
     None of most.
     """
     return getattr(split, "order", None)

@@ -89,7 +89,7 @@ class MaskedLM(Family):
 
     Attributes:
       net: a ``Transformer`` that is not causal.
-      masking: which tokens are requested.
+      masking: which tokens are to be predicted.
       chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens
         requested.
       sampler: how gaps are filled.

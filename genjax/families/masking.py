@@ -1,4 +1,4 @@
-"""Which tokens of a text a masked language model is requested, and what it reads in their place.
+"""Which tokens of a text a masked language model predicts, and what it reads instead of them.
 
 Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv
 1810.04805), drawn again each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT
@@ -23,7 +23,7 @@ class Kinds(NamedTuple):
     """What masking must know of the tokens of a vocabulary.
 
     Attributes:
-      mask: the token that represents what is requested.
+      mask: the token that stands for one to predict.
       special: bool [V], tokens that are not text and never requested.
       ordinary: int32 [A], all the others.
       continues: bool [V], tokens that continue a word where ``continued`` holds of the one before.
@@ -39,11 +39,11 @@ class Kinds(NamedTuple):
 
 @checks.frozen
 class Masking:
-    """How many tokens are requested, which, and what is in their place.
+    """How many tokens are masked, which, and what is read instead of them.
 
     Attributes:
       unit: "tokens" each for itself, whole "words", or "spans" of tokens in a row.
-      rate: of all tokens the share that is requested, in expectation.
+      rate: the share of all tokens that is masked, in expectation.
       masked: of those the share that the mask represents.
       random: the share that any token represents, drawn uniformly; the rest stays as it is.
       span_end: the probability that a span ends after each of its tokens.

@@ -137,7 +137,7 @@ class Run:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
-        family, state = self.family, self.eval_state
+        state = self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Any] = {}
         for role, run_dir in needed_runs(options).items():

@@ -21,7 +21,7 @@ PLACE = "{source}"  # where a prompt takes its sentence
 
 @checks.frozen
 class TextPairs:
-    """Sentences that are requested in another language, and their translations as the answers to
+    """Sentences that are asked for in another language, and their translations as the answers to
     that.
 
     The files are those of ``SentencePairs``, which has an encoder read the source.

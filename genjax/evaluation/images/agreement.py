@@ -29,7 +29,7 @@ class LabelAgreement(Evaluator):
     taken for, whatever was requested.
 
     Attributes:
-      classifier: its run directory; it tells the classes apart that the model is requested.
+      classifier: its run directory; it distinguishes the classes that the model is asked for.
       samples: that are drawn, all labels in turn.
     """
 

@@ -36,7 +36,7 @@ class GuidanceCurve(Evaluator):
     noise.
 
     Attributes:
-      classifier: its run directory; it tells the classes apart that the model is requested.
+      classifier: its run directory; it distinguishes the classes that the model is asked for.
       scales: of guidance; 0 is the unconditional model, 1 the conditional one.
       samples: that are drawn at each scale, all labels in turn.
     """

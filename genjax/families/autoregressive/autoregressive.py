@@ -220,7 +220,7 @@ class Autoregressive(Family):
         )
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        """The model as it reads what is requested.
+        """The model as it reads a request.
 
         Raises:
           UserError: it cannot: see ``Request.check``.

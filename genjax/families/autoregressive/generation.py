@@ -50,7 +50,7 @@ class DrawLoop:
 
     Attributes:
       reader: of the texts.
-      request: what is requested.
+      request: prompts, stops and how texts are drawn.
       rows: texts.
     """
 
@@ -228,7 +228,7 @@ def stream_texts(
     Args:
       first: compiled, draws the first token of each.
       following: compiled, draws one more; it may reuse the memory of what it is given.
-      request: what is requested.
+      request: prompts, stops and how texts are drawn.
       codec: of the run.
       show: takes the pieces of the first text, its prompt among them.
     """

@@ -71,7 +71,7 @@ def attend(
             memory grows with T alone; "cudnn" is a GPU's fused kernel.
 
     Raises:
-        UserError: "cudnn" is requested what it would silently leave out.
+        UserError: "cudnn" is asked for what it would silently leave out.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
