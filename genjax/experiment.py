@@ -24,7 +24,7 @@ from genjax.serial import trust
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
-FORMAT = 1  # of config.json; raised when an old file can no longer be read as it stands
+FORMAT = 2  # of config.json; raised when an old file can no longer be read as it stands
 FREE_ON_RESUME = (
     "steps",
     "every",
@@ -289,7 +289,10 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
     if not isinstance(stored, dict) or not {"format", "experiment"} <= stored.keys():
         raise UserError("config.json is damaged: it has no format and no experiment")
     if stored["format"] != FORMAT:
-        raise UserError(f"config.json has format {stored['format']!r}, this genjax reads {FORMAT}")
+        raise UserError(
+            f"the format of config.json must be {FORMAT}, got {stored['format']!r}: the run was made "
+            "by another version of genjax"
+        )
     try:
         experiment = from_json(stored["experiment"], config_source)
     except RecursionError:

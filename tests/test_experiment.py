@@ -755,7 +755,7 @@ def test_config_json_is_stable_and_complete():
     assert again == full() and hash(again) == hash(full())
     assert dumps(again) == text and text.endswith("}\n")
     stored = json.loads(text)
-    assert stored["format"] == 1 and stored["experiment"]["class"] == "genjax.experiment:Experiment"
+    assert stored["format"] == 2 and stored["experiment"]["class"] == "genjax.experiment:Experiment"
     assert stored["experiment"]["family"]["coder"] == {
         "class": "genjax.nets.mlp:MLPCoder",
         "hidden": [8],
@@ -885,16 +885,19 @@ def stored(**changes):
             "latent_dim must be a whole number",
         ),
         (stored(steps=-1), "steps"),
-        (dumps(full()).replace('"format": 1', '"format": 99'), "format 99, this genjax reads 1"),
+        (
+            dumps(full()).replace('"format": 2', '"format": 1'),
+            "must be 2, got 1: the run was made by another",
+        ),
         (dumps(full())[:-40], "config.json is damaged"),
         ("", "config.json is damaged"),
         ("[]", "config.json is damaged"),
-        ('{"format": 1}', "config.json is damaged"),
+        ('{"format": 2}', "config.json is damaged"),
         (
-            json.dumps({"format": 1, "experiment": to_json(VAE())}),
+            json.dumps({"format": 2, "experiment": to_json(VAE())}),
             "damaged: it holds no Experiment",
         ),
-        (json.dumps({"format": 1, "experiment": [1]}), "damaged: it holds no Experiment"),
+        (json.dumps({"format": 2, "experiment": [1]}), "damaged: it holds no Experiment"),
     ],
 )
 def test_a_config_json_that_does_not_fit_is_refused(text, message):
