@@ -24,6 +24,8 @@ import numpy as np
 from genjax.errors import UserError
 
 T = TypeVar("T")
+# A frozen dataclass of a config, of a class that the user may have written.
+Component = Any
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
 ENDLESS = Annotated[
     float, "infinity is allowed"

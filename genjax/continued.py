@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
+from genjax.checks import Component
 from genjax.data.dataset import Spec
-from genjax.family import Batch, Family, Metrics, Params, State, Trained
+from genjax.family import Batch, Family, Metrics, Params, State, Trained, Variables
+from genjax.optim import Rules
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Continued(Family):
         """
         return self
 
-    def with_codec(self, codec: Any) -> Self:
+    def with_codec(self, codec: Component) -> Self:
         """Take the codec of the data, if text is decoded while it trains."""
         return self
 
@@ -61,7 +63,7 @@ class Continued(Family):
           UserError: the batch does not divide.
         """
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         """The parameters and variables to train, of a random state with the other runs in
         ``frozen``.
         """
@@ -102,11 +104,11 @@ class Alone(Continued):
     def wrapped(self) -> Family:
         return self.family
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         return self.family.init(key, example, spec)
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         return self.family.train_step(state, batch, optimizer=optimizer, axis=axis)
 
@@ -121,7 +123,7 @@ def wrap_family(family: Family) -> Continued:
     return family if isinstance(family, Continued) else Alone(family)
 
 
-def with_codec(family: Family, codec: Any) -> Family:
+def with_codec(family: Family, codec: Component) -> Family:
     """The family with the codec of its data, if it decodes text while it trains."""
     return family.with_codec(codec) if isinstance(family, Continued) else family
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.errors import UserError, unknown_name
 from genjax.optim import Adam
@@ -109,17 +110,17 @@ class Experiment:
       start_from: another run whose parameters it starts with, if any.
     """
 
-    family: Any
-    data: Any
+    family: Component
+    data: Component
     optimizer: Any = Adam()
-    augment: tuple[Any, ...] = ()
-    curriculum: Any = None
+    augment: tuple[Component, ...] = ()
+    curriculum: Component = None
     steps: int = 10_000
     batch_size: int = 128
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     ema: float | None = None
-    evaluators: tuple[Any, ...] = ()
+    evaluators: tuple[Component, ...] = ()
     every: Every = Every()
     keep: Keep = Keep()
     devices: Devices = Devices()
@@ -290,8 +291,8 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
         raise UserError("config.json is damaged: it has no format and no experiment")
     if stored["format"] != FORMAT:
         raise UserError(
-            f"the format of config.json must be {FORMAT}, got {stored['format']!r}: the run was made "
-            "by another version of genjax"
+            f"the format of config.json must be {FORMAT}, got {stored['format']!r}: "
+            "the run was made by another version of genjax"
         )
     try:
         experiment = from_json(stored["experiment"], config_source)

@@ -12,13 +12,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import categories, vector
 from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
-from genjax.optim import UpdateRule
+from genjax.optim import Rules, UpdateRule
 
 Params = Any
+Variables = Any  # what a step changes without a gradient, by collection
 Batch = Mapping[str, jax.Array]
 
 
@@ -43,7 +45,7 @@ class Mean(NamedTuple):
 
 
 Metrics = dict[str, Mean]
-Loss = Callable[[Params, Any, Batch, jax.Array], tuple[Metrics, Any]]
+Loss = Callable[[Params, Any, Batch, jax.Array], tuple[Metrics, Variables]]
 
 
 class State(flax.struct.PyTreeNode):
@@ -63,7 +65,7 @@ class State(flax.struct.PyTreeNode):
     step: jax.Array
     params: Params
     opt_state: Any
-    variables: Any
+    variables: Variables
     ema: Params | None
     key: jax.Array
     frozen: Any = None
@@ -78,7 +80,10 @@ class State(flax.struct.PyTreeNode):
 
 
 def init_state(
-    params: Params, variables: Any, rule: UpdateRule | Mapping[str, UpdateRule], key: jax.Array
+    params: Params,
+    variables: Variables,
+    rule: UpdateRule | Mapping[str, UpdateRule],
+    key: jax.Array,
 ) -> State:
     """The state of step 0. ``rule`` is a mapping for a family with parts, keyed as ``params``."""
     opt_state: Any
@@ -108,7 +113,7 @@ class Trained:
     """
 
     run_dir: str
-    family: Any
+    family: Component
     spec: Spec
 
     def check(self, spec: Spec) -> None:
@@ -135,7 +140,7 @@ class Family:
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         """Parameters and variables, from a batch of one example and the data's spec.
 
         Raises:
@@ -144,7 +149,7 @@ class Family:
         raise NotImplementedError
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         """One step on a batch.
 
@@ -162,7 +167,7 @@ class Family:
         """The metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
-    def sample(self, state: State, key: jax.Array, n: int, options: Any) -> jax.Array:
+    def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
 
@@ -188,7 +193,7 @@ def make_example(spec: Spec) -> dict[str, jax.Array]:
     return example | {"mask": jnp.ones(1)}
 
 
-def select_modelled(batch: Batch, variables: Any = None) -> jax.Array:
+def select_modelled(batch: Batch, variables: Variables = None) -> jax.Array:
     """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or
     points [B, D].
 
@@ -221,7 +226,7 @@ def conditions(batch: Batch) -> jax.Array:
 
 
 def apply(
-    net: Any, params: Params, *inputs: jax.Array, variables: Any = None, **kwargs: Any
+    net: Component, params: Params, *inputs: jax.Array, variables: Variables = None, **kwargs: Any
 ) -> Any:
     """``net.apply`` in the dtype of ``params``: inputs but whole numbers are cast to it, outputs
     come back as float32.
@@ -239,7 +244,7 @@ def apply(
 
 def gradient_step(
     loss: Loss,
-    optimizer: Any,
+    optimizer: Rules,
     state: State,
     batch: Batch,
     key: jax.Array,
@@ -273,7 +278,7 @@ def gradient_step(
     whole = rule.accumulate == 1
 
     def objective(
-        params: Params, variables: Any, batch: Batch, key: jax.Array
+        params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Any]:
         metrics, variables = loss(rule.used(params), variables, batch, key)
         total, weight = metrics["loss"]
@@ -327,7 +332,7 @@ def _accumulate_gradients(
     gradient: Callable[..., Any],
     pieces: int,
     params: Params,
-    variables: Any,
+    variables: Variables,
     batch: Batch,
     key: jax.Array,
 ) -> tuple[Any, Metrics, Any]:

@@ -27,6 +27,9 @@ Factor = float | tuple[float, ...]  # several are of layers that a scan has stac
 First = int | tuple[int, ...]
 FLOAT32 = jnp.dtype("float32")
 
+# An ``UpdateRule``, or a mapping of them by part.
+Rules = Any
+
 
 class OptState(NamedTuple):
     """``updates`` made so far, which is what the schedule counts; ``inner``: Optax's own state."""

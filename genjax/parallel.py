@@ -30,6 +30,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genjax import checks, trees
+from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
 
@@ -217,7 +218,7 @@ class Layout:
             out_shardings=(places, self.replicated),
         )
 
-    def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Any) -> Any:
+    def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """``jax.jit`` of what only reads a state; its results are on every process."""
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 

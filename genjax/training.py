@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.dataset import Batch
 from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
@@ -287,7 +287,7 @@ class Loop:
 
     def _sample(self) -> None:
         setup, codec = self._setup, self._setup.data.codec
-        family: Any = setup.family.wrapped
+        family: Component = setup.family.wrapped
         options = encode_options(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
         samples = draw_samples(

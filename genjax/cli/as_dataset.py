@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import before_end
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
@@ -24,7 +25,7 @@ def write_dataset(
     samples: np.ndarray,
     name: str,
     seed: int,
-    options: Any = None,
+    options: Component = None,
     best_of: int = 1,
     out: str | Path | None = None,
 ) -> Path:
@@ -54,9 +55,9 @@ def write_dataset(
     return synthetic.write(folder, name, _columns(run, samples, options), generator)
 
 
-def _columns(run: Run, samples: np.ndarray, options: Any) -> dict[str, list[Any]]:
+def _columns(run: Run, samples: np.ndarray, options: Component) -> dict[str, list[Any]]:
     """``text``, or ``image`` and, of a model that is told labels, ``label``."""
-    codec: Any = run.codec
+    codec: Component = run.codec
     if run.spec.vocabulary is not None:
         texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]
         if all(isinstance(text, str) for text in texts):

@@ -25,6 +25,7 @@ from genjax.runs.first_state import examples, first_state
 from genjax.runs.setup import Setup, check_training, make_step, set_up, with_experiment
 from genjax.runs.stop import Stop
 from genjax.runs.writers import read_rows
+from genjax.serial.json_text import Json
 from genjax.start_from import StartFrom
 from genjax.training import run_loop
 
@@ -47,7 +48,7 @@ PEAK_FLOPS = {
 }
 
 
-def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Any]:
+def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Json]:
     """Measure a config on the devices at hand.
 
     The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with

@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.cli.compare import is_unprompted, split_answers
 from genjax.data.codecs import ImageCodec
 from genjax.data.text.codecs import NOTHING
@@ -55,7 +55,7 @@ class Best:
 
 
 def draw_best(
-    run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Any = None
+    run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Component = None
 ) -> Best:
     """Of ``n`` samples each, which answer the same prompt or label, the one with the highest
     reward.
@@ -91,7 +91,7 @@ def draw_best(
     return Best(np.stack(_pad_draws(draws))[chosen, np.arange(num)], rewards)
 
 
-def _rewards(run: Run, reward: Reward, options: Any, samples: np.ndarray) -> np.ndarray:
+def _rewards(run: Run, reward: Reward, options: Component, samples: np.ndarray) -> np.ndarray:
     if isinstance(run.codec, ImageCodec):
         return image_rewards(reward, run, samples, options)
     request = encode_options(options, run.codec)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
@@ -225,7 +226,7 @@ def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> A
     return split_answers(decode_samples(rows, request, model.codec), request, model.codec)
 
 
-def split_answers(rows: np.ndarray, request: Request, codec: Any) -> Answers:
+def split_answers(rows: np.ndarray, request: Request, codec: Component) -> Answers:
     """Finished samples [N, T] distinguished in prompts and responses."""
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.runs import export as exports
@@ -81,7 +82,7 @@ class SamplingExportOptions(ExportOptions):
       sampler: how the function draws.
     """
 
-    sampler: Any = None
+    sampler: Component = None
 
 
 @checks.frozen
@@ -96,8 +97,8 @@ class EvaluateOptions:
       best: take the best checkpoint instead of the newest.
     """
 
-    data: Any
-    evaluators: tuple[Any, ...] = ()
+    data: Component
+    evaluators: tuple[Component, ...] = ()
     devices: Devices = Devices(count=1)
     split: str = "test"
     best: bool = False

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import tyro
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.cli.as_dataset import write_dataset
 from genjax.cli.best_of import draw_best
 from genjax.errors import UserError
@@ -41,7 +41,7 @@ class SampleOptions:
       reward: for best_of, the run of a reward model or a Python function as "module:function".
     """
 
-    sampler: Any
+    sampler: Component
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     stream: bool = False
     num: int = 64

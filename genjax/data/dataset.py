@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from genjax.checks import Component
+
 Batch = dict[str, np.ndarray]
 
 
@@ -196,7 +198,7 @@ class Dataset:
 
     splits: Mapping[str, Split]
     spec: Spec
-    codec: Any
+    codec: Component
     fingerprint: str
     origins: tuple[Origin, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
@@ -45,7 +46,7 @@ class Model:
       origin: in words: run, step, averaged or not, seed.
     """
 
-    family: Any
+    family: Component
     state: State
     spec: Spec
     codec: Codec
@@ -180,7 +181,7 @@ class Subject:
         require_samples(family)
         return self.once(("samples", n), lambda: self.samples_by(family.sampler, n))
 
-    def samples_by(self, options: Any, n: int) -> np.ndarray:
+    def samples_by(self, options: Component, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same
         noise; they are not kept.
         """
@@ -243,7 +244,7 @@ class Evaluator:
         """Directories of the runs it needs besides the judged one."""
         return ()
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         """Refuse what it cannot judge, before the first step.
 
         Args:
@@ -403,7 +404,7 @@ def draw_samples(
     state: State,
     key: jax.Array,
     n: int,
-    options: Any,
+    options: Component,
     chunk: int = CHUNK,
 ) -> np.ndarray:
     """``n`` samples in model space, in chunks of one compiled size, so that any number fits in

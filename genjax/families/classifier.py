@@ -5,13 +5,14 @@ Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import (
@@ -21,6 +22,7 @@ from genjax.family import (
     Metrics,
     Params,
     State,
+    Variables,
     apply,
     gradient_step,
     labels,
@@ -28,6 +30,7 @@ from genjax.family import (
 )
 from genjax.losses import cross_entropy
 from genjax.nets.conv.resnet import ResNet
+from genjax.optim import Rules
 
 
 class ClassifierNetwork(nn.Module):
@@ -66,7 +69,7 @@ class Classifier(Family):
         "a classifier draws no samples; `python -m genjax evaluate` judges it"
     )
 
-    net: Any = ResNet()
+    net: Component = ResNet()
     label_smoothing: float = 0.0
     dropout: float = 0.0
     top: int | None = None
@@ -75,7 +78,7 @@ class Classifier(Family):
         checks.share(self, "label_smoothing", "dropout")
         checks.at_least(self, 2, "top")
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.classes is None:
             raise UserError("a classifier needs labels, but the data have none")
         if self.top is not None and self.top >= spec.classes:
@@ -93,7 +96,7 @@ class Classifier(Family):
         }
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None and state.variables["batch_stats"]:
             raise UserError(
@@ -101,8 +104,8 @@ class Classifier(Family):
             )
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             (_, logits), changed = apply(
                 self._network(_classes(params), axis, self._vocabulary(params)),
                 params,
@@ -172,11 +175,11 @@ def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Arra
     return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
 
 
-def _reads_tokens(net: Any) -> bool:
+def _reads_tokens(net: Component) -> bool:
     return getattr(net, "reads_tokens", False)
 
 
-def _subtract_mean(x: jax.Array, variables: Any) -> jax.Array:
+def _subtract_mean(x: jax.Array, variables: Variables) -> jax.Array:
     """x without the mean of the training data; tokens as they are."""
     return x if jnp.issubdtype(x.dtype, jnp.integer) else x - variables["mean"][None]
 

@@ -13,6 +13,7 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import blocks, categories
 from genjax.errors import UserError
+from genjax.family import Variables
 from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll, gaussian_nll
 
 Params = Any
@@ -42,7 +43,7 @@ class Bernoulli:
                 "Gaussian"
             )
 
-    def of(self, variables: Any) -> Bernoulli:
+    def of(self, variables: Variables) -> Bernoulli:
         """This likelihood for data of which a family keeps these variables; only that of
         tables depends on them.
         """
@@ -96,7 +97,7 @@ class _LocationScale:
     def check(self, spec: Spec) -> None:
         """Refuse data that this is not a likelihood of; any will do here."""
 
-    def of(self, variables: Any) -> Self:
+    def of(self, variables: Variables) -> Self:
         """This likelihood for data of which a family keeps these variables; only that of
         tables depends on them.
         """
@@ -255,7 +256,7 @@ class Tabular:
         if spec.categories is None:
             raise UserError(f"Tabular is for tables, and the data are {spec.entry}")
 
-    def of(self, variables: Any) -> RowLikelihood:
+    def of(self, variables: Variables) -> RowLikelihood:
         """This likelihood for the columns that a family's variables tell of."""
         sizes = categories(variables)
         return RowLikelihood(self.std, variables["mean"].shape[0] - sum(sizes), sizes)

@@ -16,14 +16,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.families.masking import Kinds, Masking
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    Variables,
+    gradient_step,
+)
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.token_net import TokenNet
 from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Rules
 
 GAP = "[MASK]"  # what a person writes for a token to be filled in
 
@@ -56,7 +68,7 @@ class Filling:
     def runs(self) -> Mapping[str, str]:
         return {}
 
-    def encode(self, codec: Any, others: Mapping[str, Trained]) -> Filling:
+    def encode(self, codec: Component, others: Mapping[str, Trained]) -> Filling:
         """The prompt as tokens by the codec of a run.
 
         Raises:
@@ -111,7 +123,7 @@ class MaskedLM(Family):
             )
         checks.at_least(self, 1, "chunk")
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.vocabulary is None:
             raise UserError(
                 f"a masked language model is of tokens, but the data are of {spec.entry}"
@@ -146,11 +158,11 @@ class MaskedLM(Family):
         ], kinds
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             masking, dropout = jax.random.split(key)
             return self._metrics(params, variables, batch, masking, dropout), variables
 
@@ -225,7 +237,7 @@ class MaskedLM(Family):
     def _metrics(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         batch: Batch,
         key: jax.Array,
         dropout: jax.Array | None = None,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import ends_of
 from genjax.errors import UserError
 
@@ -31,7 +32,7 @@ def extract_prompts(
     return jnp.take_along_axis(tokens, jnp.maximum(place, 0), 1), place >= 0
 
 
-def decode_rows(codec: Any, tokens: np.ndarray, real: np.ndarray) -> list[str]:
+def decode_rows(codec: Component, tokens: np.ndarray, real: np.ndarray) -> list[str]:
     """The text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
     rows = [row[mask] for row, mask in zip(tokens, real.astype(bool), strict=True)]
     ends = ends_of(codec)

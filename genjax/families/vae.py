@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import constants
 from genjax.errors import UserError
@@ -28,11 +29,13 @@ from genjax.family import (
     Metrics,
     Params,
     State,
+    Variables,
     apply,
     gradient_step,
     select_modelled,
 )
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
+from genjax.optim import Rules
 from genjax.schedules import Constant, Schedule
 
 
@@ -99,7 +102,7 @@ class VAE(Family):
     """
 
     latent_dim: int = 32
-    coder: Any = MLPCoder()
+    coder: Component = MLPCoder()
     likelihood: Likelihood | Tabular = Bernoulli()
     beta: Schedule = Constant(1.0)
     sampler: PriorSampler = PriorSampler()
@@ -118,7 +121,7 @@ class VAE(Family):
             )
         self.beta.check_closed()
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         self.likelihood.check(spec)
         mean = jnp.asarray(spec.mean)
         variables = {"mean": mean, **constants(spec)}
@@ -147,15 +150,15 @@ class VAE(Family):
         return params, variables
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         beta = self.beta(state.step)
         if self.conditional and "other_label" in batch:
             raise UserError("a class-conditional VAE takes one label an example: no Mixup")
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             if self.importance_samples > 1:
                 metrics = self.importance_bound(
                     params, variables, batch, key, self.importance_samples, beta
@@ -218,7 +221,9 @@ class VAE(Family):
         estimates = self.encode(state.params, state.variables, x, batch.get("label"))
         return self.top_down(state.params, estimates, None)
 
-    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+    def to_latents(
+        self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
         prepare_key, latent_key = jax.random.split(key)
         estimates = self.encode(
@@ -226,16 +231,16 @@ class VAE(Family):
         )
         return self.top_down(params, estimates, latent_key)[0].z
 
-    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
         return self.likelihood.of(variables).mean(self.decode(params, variables, z))
 
-    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+    def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of z1: those of the prior."""
         return jnp.zeros(()), jnp.ones(())
 
     def encode(
-        self, params: Params, variables: Any, x: jax.Array, label: jax.Array | None = None
+        self, params: Params, variables: Variables, x: jax.Array, label: jax.Array | None = None
     ) -> tuple[Normal, ...]:
         """What x alone says of each layer, from z1 up. With one layer this is q(z | x)."""
         x = x - variables["mean"][None]
@@ -272,7 +277,7 @@ class VAE(Family):
         return tuple(layers)
 
     def decode(
-        self, params: Params, variables: Any, z: jax.Array, label: jax.Array | None = None
+        self, params: Params, variables: Variables, z: jax.Array, label: jax.Array | None = None
     ) -> jax.Array:
         """The outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
@@ -286,7 +291,7 @@ class VAE(Family):
     def _elbo(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         batch: Batch,
         key: jax.Array,
         beta: jax.Array | float | None = None,
@@ -321,7 +326,7 @@ class VAE(Family):
     def importance_bound(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         batch: Batch,
         key: jax.Array,
         samples: int,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.likelihoods import Gaussian, Likelihood
@@ -24,11 +25,13 @@ from genjax.family import (
     Metrics,
     Params,
     State,
+    Variables,
     apply,
     gradient_step,
     select_modelled,
 )
 from genjax.nets.conv.spatial import SpatialCoder
+from genjax.optim import Rules
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
 TINY = 1e-30  # a batch of masked rows alone gives no NaN
@@ -64,7 +67,7 @@ class VQVAE(Family):
 
     codes: int = 256
     code_dim: int = 64
-    coder: Any = SpatialCoder()
+    coder: Component = SpatialCoder()
     likelihood: Likelihood = Gaussian()
     commitment: float = 0.25
     decay: float = 0.99
@@ -77,7 +80,7 @@ class VQVAE(Family):
         checks.share(self, "decay")
         checks.share(self, "restart_below")
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.entry != "image":
             raise UserError(f"a VQVAE needs images, but the data are {spec.entry}")
         self.likelihood.check(spec)
@@ -105,7 +108,7 @@ class VQVAE(Family):
         return params, variables
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None:
             raise UserError(
@@ -120,8 +123,8 @@ class VQVAE(Family):
         )  # so that a step forgets as much, however it is cut
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             metrics, z, seen, chosen = self._terms(params, variables, batch, key, axis)
             variables = update_codebook(variables, z, seen, chosen, decay, axis)
             variables, number = restart_codes(
@@ -144,31 +147,33 @@ class VQVAE(Family):
         x = self.likelihood.prepare(key, select_modelled(batch))
         return x, decode_codes(self, state, codes(self, state, x))
 
-    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+    def to_latents(
+        self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W,
         C].
         """
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
-    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
         chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
             z.shape[:-1]
         )
         return self.likelihood.mean(self.decode(params, variables, variables["codebook"][chosen]))
 
-    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+    def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation [1, 1, 1, D] of the codes as they are used."""
         share = (variables["counts"] / jnp.maximum(variables["counts"].sum(), TINY))[:, None]
         mean = (share * variables["codebook"]).sum(0, keepdims=True)
         variance = (share * jnp.square(variables["codebook"] - mean)).sum(0)
         return mean.reshape(1, 1, 1, -1), jnp.sqrt(jnp.maximum(variance, TINY)).reshape(1, 1, 1, -1)
 
-    def encode(self, params: Params, variables: Any, x: jax.Array) -> jax.Array:
+    def encode(self, params: Params, variables: Variables, x: jax.Array) -> jax.Array:
         """The encoder's outputs [B, h, w, D], before they are quantised."""
         return apply(self._encoder(), params["encoder"], x - variables["mean"][None])
 
-    def decode(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+    def decode(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
         entries [B, h, w, D].
         """
@@ -179,7 +184,12 @@ class VQVAE(Family):
         )
 
     def _terms(
-        self, params: Params, variables: Any, batch: Batch, key: jax.Array, axis: str | None = None
+        self,
+        params: Params,
+        variables: Variables,
+        batch: Batch,
+        key: jax.Array,
+        axis: str | None = None,
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
         """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N]
         and their codes [N].
@@ -246,7 +256,7 @@ def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def update_codebook(
-    variables: Any,
+    variables: Variables,
     z: jax.Array,
     seen: jax.Array,
     chosen: jax.Array,
@@ -277,7 +287,7 @@ def update_codebook(
 
 
 def restart_codes(
-    variables: Any,
+    variables: Variables,
     z: jax.Array,
     seen: jax.Array,
     key: jax.Array,

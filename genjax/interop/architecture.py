@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from genjax.errors import UserError
 from genjax.nets.transformer.feed_forward import Activation
 from genjax.nets.transformer.transformer import Bias, Transformer
+from genjax.serial.json_text import Json
 
 PLAIN: Mapping[str, Activation] = {
     "gelu_new": "gelu_tanh",
@@ -62,7 +63,7 @@ class Options:
       where: the file, for messages.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, Json]
     where: str
 
     def whole(self, name: str, default: int | None = None, least: int = 1) -> int:
@@ -160,10 +161,10 @@ class Architecture:
     kind: str
     models: tuple[str, ...]
     prefix: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, Json]
     ignored: str
     read: Callable[[Options], Transformer]
-    write: Callable[[Transformer, int | None], dict[str, Any]]
+    write: Callable[[Transformer, int | None], dict[str, Json]]
     tensors: Callable[[Transformer, Options], Sequence[Tensor]]
     copies: Mapping[str, str]
     causal: bool
@@ -217,7 +218,7 @@ def _format_value(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _essence(net: Transformer) -> dict[str, Any]:
+def _essence(net: Transformer) -> dict[str, Json]:
     """What of a net the logits depend on, defaults written out."""
     found = {
         field.name: getattr(net, field.name)

@@ -4,10 +4,9 @@ keeps them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, linear, norm, spelling
 from genjax.nets.transformer.transformer import Transformer
+from genjax.serial.json_text import Json
 
 FIXED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
 PAD = 1  # RoBERTa counts positions from the one after its padding token's number
@@ -53,7 +52,7 @@ def _count_unused(options: Options) -> int:
     return options.whole("pad_token_id", PAD, 0) + 1
 
 
-def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
     return {
         "hidden_size": net.width,
         "num_hidden_layers": net.layers,
@@ -71,7 +70,7 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     }
 
 
-def _write_roberta(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_roberta(net: Transformer, pad: int | None) -> dict[str, Json]:
     fields = _write(net, PAD if pad is None else pad) | {"hidden_act": "gelu"}
     return fields | {"max_position_embeddings": net.context + fields["pad_token_id"] + 1}
 

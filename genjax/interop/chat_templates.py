@@ -13,6 +13,7 @@ from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.interop import tokenizers
 from genjax.serial import json_text
+from genjax.serial.json_text import Json
 
 FILE = "chat_template.jinja"
 MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
@@ -20,7 +21,7 @@ LONGEST = 2**20  # characters of a template; the longest that are in use have a 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
-def read(folder: Path, config: Mapping[str, Any], codec: Subwords) -> JinjaTemplate | None:
+def read(folder: Path, config: Mapping[str, Json], codec: Subwords) -> JinjaTemplate | None:
     """The chat template of a folder; None if it has none.
 
     It is ``chat_template.jinja`` or, without that file, ``chat_template`` of tokenizer_config.json:
@@ -126,7 +127,7 @@ def _default(found: Any, path: Path) -> str | None:
     )
 
 
-def _fields(path: Path) -> dict[str, Any]:
+def _fields(path: Path) -> dict[str, Json]:
     """The fields of a file of JSON, none where there is no file."""
     if not path.exists():
         return {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, norm, spelling
 from genjax.nets.transformer.transformer import Transformer
+from genjax.serial.json_text import Json
 
 
 def _read(options: Options) -> Transformer:
@@ -26,7 +26,7 @@ def _read(options: Options) -> Transformer:
     )
 
 
-def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
     return {
         "n_embd": net.width,
         "n_layer": net.layers,

@@ -23,6 +23,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.errors import UserError, unknown_name
 from genjax.interop import chat_templates, tokenizers, weights
@@ -34,6 +35,7 @@ from genjax.machine import disk
 from genjax.nets.transformer.token_net import TokenNet, unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
+from genjax.serial.json_text import Json
 
 ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
 CONFIG = "config.json"
@@ -65,8 +67,8 @@ class Pretrained:
     """
 
     net: Transformer
-    params: Mapping[str, Any]
-    codec: Any
+    params: Mapping[str, Json]
+    codec: Component
     kind: str | None = None
     template: JinjaTemplate | None = None
 
@@ -225,7 +227,7 @@ def _params(
     rows: int,
     options: Options,
     found: weights.Weights,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The parameters of a net by the table of its architecture."""
     table = architecture.tensors(net, options)
     wanted = {tensor.theirs: tensor for tensor in table}
@@ -354,5 +356,5 @@ def _tensors(
     return made
 
 
-def _dump_json(values: Mapping[str, Any]) -> str:
+def _dump_json(values: Mapping[str, Json]) -> str:
     return json.dumps(values, indent=2) + "\n"

@@ -17,6 +17,7 @@ from genjax.interop.architecture import (
 )
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.transformer import Transformer
+from genjax.serial.json_text import Json
 
 BUFFERS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\..*"
 
@@ -51,7 +52,7 @@ def _rotary(options: Options) -> Rotary:
     raise shown.unsupported("rope_type", "only 'default', 'linear' and 'llama3'")
 
 
-def _scaling(rotary: Rotary) -> dict[str, Any]:
+def _scaling(rotary: Rotary) -> dict[str, Json]:
     if rotary.trained is not None:
         return {
             "rope_type": "llama3",
@@ -110,7 +111,7 @@ def _head_width(options: Options, default: int | None) -> int:
 
 def _common(options: Options, head_width: int | None = None, **fields: Any) -> Transformer:
     width, heads = options.whole("hidden_size"), options.whole("num_attention_heads")
-    values: dict[str, Any] = {
+    values: dict[str, Json] = {
         "layers": options.whole("num_hidden_layers"),
         "heads": heads,
         "width": width,
@@ -157,7 +158,7 @@ def _qwen3(options: Options) -> Transformer:
     )
 
 
-def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
     scaling = _scaling(net.rotary)
     return {
         "hidden_size": net.width,
@@ -181,18 +182,18 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Any]:
     }
 
 
-def _write_llama(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_llama(net: Transformer, pad: int | None) -> dict[str, Json]:
     return _write(net, pad) | {
         "attention_bias": bool({"attention", "mix"} & set(net.biases)),
         "mlp_bias": "feed_forward" in net.biases,
     }
 
 
-def _write_mistral(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_mistral(net: Transformer, pad: int | None) -> dict[str, Json]:
     return _write(net, pad) | {"sliding_window": net.window}
 
 
-def _write_qwen(net: Transformer, pad: int | None) -> dict[str, Any]:
+def _write_qwen(net: Transformer, pad: int | None) -> dict[str, Json]:
     slides = net.window is not None
     return _write_llama(net, pad) | {
         "use_sliding_window": slides,

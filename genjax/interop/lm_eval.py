@@ -21,6 +21,7 @@ from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.autoregressive.request import Decoding
 from genjax.interop.huggingface import Pretrained
 from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
+from genjax.serial.json_text import Json
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
 MOST = 256  # tokens that are drawn where a task does not say
@@ -169,7 +170,7 @@ class GenjaxLM(TemplateLM):
 
         return jax.jit(scored)
 
-    def _drawn(self, contexts: Sequence[str], asked: dict[str, Any]) -> list[str]:
+    def _drawn(self, contexts: Sequence[str], asked: dict[str, Json]) -> list[str]:
         until = asked.pop("until", None) or []
         until = [until] if isinstance(until, str) else list(until)
         steps = int(asked.pop("max_gen_toks", MOST))

@@ -6,22 +6,23 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.text.codecs import Bytes, Characters
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.serial import json_text
+from genjax.serial.json_text import Json
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 DELIMITER, UNKNOWN = "<|endoftext|>", "<unk>"
 MASKS = ("[MASK]", "<mask>")
 
 
-def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
+def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
     """The codec of a folder's ``tokenizer.json``.
 
     Documents start with what the tokenizer itself puts first, and end with what it puts last, else
@@ -89,7 +90,7 @@ def read_codec(folder: Path, config: Mapping[str, Any], rows: int) -> Subwords:
     )
 
 
-def _make_special(tokenizer: Tokenizer, named: Mapping[str, Any]) -> bool:
+def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
     """Make special what tokenizer_config.json says is so, as ``transformers`` does; whether
     anything has changed.
 
@@ -130,7 +131,7 @@ def _make_special(tokenizer: Tokenizer, named: Mapping[str, Any]) -> bool:
 
 
 def files(
-    codec: Any, context: int, types: bool, template: JinjaTemplate | None = None
+    codec: Component, context: int, types: bool, template: JinjaTemplate | None = None
 ) -> dict[str, str]:
     """The text of each tokenizer file for a codec, by name.
 
@@ -176,7 +177,7 @@ def files(
     return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
 
 
-def ends(codec: Any, template: JinjaTemplate | None = None) -> dict[str, Any]:
+def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
     """The numbers of what begins and ends a text, as fields of config.json and
     generation_config.json.
     """
@@ -186,14 +187,14 @@ def ends(codec: Any, template: JinjaTemplate | None = None) -> dict[str, Any]:
     )
 
 
-def start_and_end(codec: Any) -> tuple[str, str]:
+def start_and_end(codec: Component) -> tuple[str, str]:
     """The names that the tokens which begin and end a text have in its files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
 
 
-def _roles(codec: Any) -> dict[str, int | None]:
+def _roles(codec: Component) -> dict[str, int | None]:
     return {
         "bos_token_id": codec.start if codec.start is not None else codec.end,
         "eos_token_id": codec.end,
@@ -214,7 +215,7 @@ def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     return whole.tokens[0] if before == 1 else None, whole.tokens[-1] if after == 1 else None
 
 
-def _tokenizer(codec: Any) -> Tokenizer:
+def _tokenizer(codec: Component) -> Tokenizer:
     if isinstance(codec, Subwords):
         return Tokenizer.from_str(codec.tokenizer)
     special = [DELIMITER] if getattr(codec, "delimiter", False) else []
@@ -246,7 +247,7 @@ def _letters() -> list[str]:
     return [chr(byte if byte in seen else 256 + unseen.index(byte)) for byte in range(256)]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Json]:
     try:
         found = json_text.parse(path.read_bytes(), str(path))
         if isinstance(found, dict):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks, trees
+from genjax.checks import Component
 from genjax.errors import UserError
 from genjax.family import Params
 
@@ -73,7 +74,7 @@ class Adapters:
             )
             return {DOWN: down, UP: jnp.zeros((*lead, self.rank, columns))}
 
-        def chosen(tree: Any, whole: Any, target: Any, stacked: Any) -> Any:
+        def chosen(tree: Any, whole: Component, target: Component, stacked: Any) -> Any:
             if isinstance(tree, Mapping):
                 parts = {
                     name: chosen(tree[name], whole[name], target[name], stacked[name])

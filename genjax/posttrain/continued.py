@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import Continued
 from genjax.family import Family
 
@@ -23,8 +23,8 @@ class FromBase(Continued):
       sampler: how samples are drawn; None takes the base's.
     """
 
-    base: Any = "runs/gpt_docs"
-    sampler: Any = dataclasses.field(default=None, kw_only=True)
+    base: Component = "runs/gpt_docs"
+    sampler: Component = dataclasses.field(default=None, kw_only=True)
 
     @property
     def runs(self) -> Mapping[str, str]:

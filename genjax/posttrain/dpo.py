@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.preferences import SIDES
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Trained, gradient_step
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    Variables,
+    gradient_step,
+)
 from genjax.losses import preference_loss
+from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
@@ -69,7 +81,7 @@ class DPO(FromBase):
       sampler: how samples are drawn; None takes the base's.
     """
 
-    base: Any = "runs/sft_instructions"
+    base: Component = "runs/sft_instructions"
     beta: float = 0.1
     form: Form = "sigmoid"
     length_normalised: bool = False
@@ -105,11 +117,11 @@ class DPO(FromBase):
     def evaluated_as(self) -> Family:
         return self
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         policy, _ = self.base.init(key, {"tokens": example["chosen_tokens"]}, spec)
         return adapters.init_trainable(self.adapters, key, policy), {}
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         return adapters.copy_learned(
             self.adapters, state.params, state.frozen[BASE]["params"]
         ), state.variables
@@ -122,7 +134,7 @@ class DPO(FromBase):
         return {f"{side}_reference": found[:, number] for number, side in enumerate(SIDES)}
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         learned = state.frozen[BASE]["params"]
         rule = dataclasses.replace(
@@ -131,8 +143,8 @@ class DPO(FromBase):
         )
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
             return self._metrics(params, known, batch, self.label_smoothing), variables
 

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Mean, Metrics, Params, State, Trained
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained, Variables
 from genjax.losses import clipped_policy_loss, kl_k1, kl_k3
+from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
@@ -86,8 +88,8 @@ class GRPO(FromBase):
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """
 
-    base: Any = "runs/gpt_docs"
-    reward: Any = None
+    base: Component = "runs/gpt_docs"
+    reward: Component = None
     adapters: Adapters | None = None
     group: int = 8
     new_tokens: int = 64
@@ -100,7 +102,7 @@ class GRPO(FromBase):
     scale_by_std: bool = True
     length_normalised: bool = True
     kl_alarm: float = 50.0
-    codec: Any = None
+    codec: Component = None
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
@@ -114,7 +116,7 @@ class GRPO(FromBase):
         check_prompts("GRPO", self, others[BASE], spec)
         return dataclasses.replace(self, base=others[BASE].family)
 
-    def with_codec(self, codec: Any) -> GRPO:
+    def with_codec(self, codec: Component) -> GRPO:
         return self if self.codec is not None else dataclasses.replace(self, codec=codec)
 
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
@@ -126,11 +128,11 @@ class GRPO(FromBase):
             )
         check_rows(rows, self.minibatches, accumulate)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         policy, _ = self.base.init(key, example, spec)
         return adapters.init_trainable(self.adapters, key, policy), {}
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         return adapters.copy_learned(
             self.adapters, state.params, state.frozen[BASE]["params"]
         ), state.variables
@@ -157,7 +159,7 @@ class GRPO(FromBase):
         return experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
@@ -238,7 +240,7 @@ def experience(
 
 
 def update(
-    family: GRPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    family: GRPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
     """Epochs over a batch of ``experience``, an update for each minibatch; see
     ``minibatches.updates``.

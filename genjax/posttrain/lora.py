@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks, trees
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Metrics, Params, State, Trained, make_example
+from genjax.family import Batch, Metrics, Params, State, Trained, Variables, make_example
+from genjax.optim import Rules
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
 
@@ -33,7 +35,7 @@ class LoRA(FromBase):
       sampler: how samples are drawn; None takes the base's.
     """
 
-    base: Any = "runs/gpt_docs"
+    base: Component = "runs/gpt_docs"
     adapters: Adapters = Adapters()
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
@@ -53,20 +55,20 @@ class LoRA(FromBase):
             raise UserError(f"the run {other.run_dir} has learned other data: {'; '.join(wrong)}")
         return dataclasses.replace(self, base=other.family)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         params, variables = jax.eval_shape(lambda: self.base.init(key, example, spec))
         return self.adapters.init(key, params), jax.tree.map(
             lambda v: jnp.zeros(v.shape, v.dtype), variables
         )
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         base = state.frozen[BASE]
         return self.adapters.begun(state.params, base["params"]), jax.tree.map(
             jnp.copy, base["variables"]
         )
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         base, merged = state.frozen[BASE]["params"], self.adapters.merged
         rules: Any
@@ -87,7 +89,7 @@ class LoRA(FromBase):
         return self.base.eval_state(state.replace(params=merged, ema=None, frozen=None))
 
 
-def _shapes(family: Any, spec: Spec) -> dict[str, list[int]]:
+def _shapes(family: Component, spec: Spec) -> dict[str, list[int]]:
     """Of the parameters of a family of such data."""
     params, _ = jax.eval_shape(lambda: family.init(jax.random.key(0), make_example(spec), spec))
     return {path: list(leaf.shape) for path, leaf in trees.named_leaves(params)}

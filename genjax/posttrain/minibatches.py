@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.family import Batch, Metrics, Params, State, gradient_step
+from genjax.family import Batch, Metrics, Params, State, Variables, gradient_step
+from genjax.optim import Rules
 
 
 def updates(
@@ -21,7 +21,7 @@ def updates(
     state: State,
     batch: Batch,
     *,
-    optimizer: Any,
+    optimizer: Rules,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
     """Epochs over a batch of responses, an update for each minibatch; ``step`` counts one.
@@ -50,7 +50,9 @@ def updates(
         through=whole,
     )
 
-    def loss(params: Params, variables: Any, batch: Batch, key: jax.Array) -> tuple[Metrics, Any]:
+    def loss(
+        params: Params, variables: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[Metrics, Variables]:
         return losses(params, batch), variables
 
     def one(state: State, number: jax.Array) -> tuple[State, Metrics]:

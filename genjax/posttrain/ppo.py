@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Mean, Metrics, Params, State, Trained
+from genjax.family import Batch, Mean, Metrics, Params, State, Trained, Variables
 from genjax.losses import (
     adapt_kl_coefficient,
     clipped_policy_loss,
@@ -28,6 +29,7 @@ from genjax.losses import (
     kl_k3,
     whiten,
 )
+from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
@@ -105,9 +107,9 @@ class PPO(FromBase):
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """
 
-    base: Any = "runs/gpt_docs"
-    reward: Any = None
-    reward_run: Any = None
+    base: Component = "runs/gpt_docs"
+    reward: Component = None
+    reward_run: Component = None
     adapters: Adapters | None = None
     new_tokens: int = 64
     longest_prompt: int | None = None
@@ -126,7 +128,7 @@ class PPO(FromBase):
     critic: Critic = "shared"
     unended: float = 0.0
     kl_alarm: float = 50.0
-    codec: Any = None
+    codec: Component = None
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
@@ -169,7 +171,7 @@ class PPO(FromBase):
             )
         return dataclasses.replace(self, base=base.family, reward_run=judge.family)
 
-    def with_codec(self, codec: Any) -> PPO:
+    def with_codec(self, codec: Component) -> PPO:
         if self.unended and codec.end is None:
             raise UserError("unended needs data whose codec has a token for the end")
         return self if self.codec is not None else dataclasses.replace(self, codec=codec)
@@ -177,7 +179,7 @@ class PPO(FromBase):
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
         check_rows(rows, self.minibatches, accumulate)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         policy, _ = self.base.init(key, example, spec)
         two = example["tokens"][:, :2]
         width = jax.eval_shape(
@@ -192,7 +194,7 @@ class PPO(FromBase):
             "kl_coefficient": jnp.asarray(self.kl, jnp.float32)
         }
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         learned = state.frozen[BASE]["params"]
         value = {
             name: adapters.copy_learned(self.adapters, part, learned) if name == "net" else part
@@ -236,7 +238,7 @@ class PPO(FromBase):
         return experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
@@ -354,7 +356,7 @@ def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def update(
-    family: PPO, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+    family: PPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
     """Epochs over a batch of ``experience``, an update for each minibatch; see
     ``minibatches.updates``.

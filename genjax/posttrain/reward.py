@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,14 +16,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.preferences import check_room, encode_answer, pad_rows
 from genjax.data.chat.template import ChatCodec
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, apply, gradient_step
+from genjax.family import (
+    Batch,
+    Family,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Variables,
+    apply,
+    gradient_step,
+)
 from genjax.losses import preference_loss
 from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Rules
 
 LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 are
 
@@ -71,7 +83,7 @@ class RewardModel(Family):
         "a reward model draws no samples; `python -m genjax evaluate` judges it"
     )
 
-    net: Any = TokenBackbone(Transformer(), "last")
+    net: Component = TokenBackbone(Transformer(), "last")
     label_smoothing: float = 0.0
     centring: float = 0.0
     decay: float = 0.95
@@ -88,7 +100,7 @@ class RewardModel(Family):
         checks.at_least(self, 0, "centring")
         checks.share(self, "decay")
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if not spec.preferences or spec.vocabulary is None:
             raise UserError(
                 f"a reward model learns from pairs of responses, but the data are of {spec.entry}"
@@ -106,11 +118,11 @@ class RewardModel(Family):
         return params, {"mean": jnp.zeros(()), "variance": jnp.ones(())}
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             chosen, rejected = self._pairs(params, batch, key)
             losses = preference_loss(chosen - rejected, self.label_smoothing)
             losses = losses + self.centring * jnp.square(chosen + rejected)

@@ -11,19 +11,31 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.image_rewards import score_images
-from genjax.family import Batch, Mean, Metrics, Params, State, Trained, gradient_step, labels
+from genjax.family import (
+    Batch,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    Variables,
+    gradient_step,
+    labels,
+)
 from genjax.losses import preference_loss
+from genjax.optim import Rules
 from genjax.posttrain.continued import BASE, FromBase
 from genjax.samplers.diffusion.processes import diffuse
 from genjax.samplers.diffusion.steps import Step, walk
@@ -71,8 +83,8 @@ class RewardedDiffusion(FromBase):
       sampler: how samples of the policy are drawn when it is judged; None takes the base's.
     """
 
-    base: Any = "runs/diffusion_digits"
-    reward: Any = None
+    base: Component = "runs/diffusion_digits"
+    reward: Component = None
     method: Method = "dpo"
     samples: int = 4
     steps: int = 20
@@ -121,10 +133,10 @@ class RewardedDiffusion(FromBase):
             )
         return dataclasses.replace(self, base=base.family)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         return self.base.init(key, example, spec)[0], {}
 
-    def initial_params(self, state: State) -> tuple[Params, Any]:
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
         return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
@@ -186,7 +198,7 @@ class RewardedDiffusion(FromBase):
         return jax.vmap(of_update, out_axes=1)(jax.random.split(key, self.updates))
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
 
@@ -274,7 +286,7 @@ def update(
     state: State,
     batch: Batch,
     *,
-    optimizer: Any,
+    optimizer: Rules,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
     """``family.updates`` gradient steps on what ``collect`` gives; ``step`` counts one. Metrics are
@@ -292,7 +304,9 @@ def update(
     def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
         fresh = jax.random.fold_in(key, number)
 
-        def loss(params: Params, variables: Any, batch: Batch, _: jax.Array) -> tuple[Metrics, Any]:
+        def loss(
+            params: Params, variables: Variables, batch: Batch, _: jax.Array
+        ) -> tuple[Metrics, Variables]:
             return losses(
                 family, params, reference, batch, batch["times"][:, number], fresh
             ), variables

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import ends_of
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
@@ -133,7 +134,7 @@ def _vocabulary(params: Params) -> int:
 
 
 def draw_responses(
-    family: Any,
+    family: Component,
     policy: Params,
     batch: Batch,
     key: jax.Array,
@@ -170,7 +171,7 @@ def draw_responses(
     return rollout(family.base, policy, prompts, asked, family.new_tokens, key, ends, pad), longest
 
 
-def score_rollout(reward: Any, codec: Any, drawn: Rollout, longest: int) -> jax.Array:
+def score_rollout(reward: Component, codec: Component, drawn: Rollout, longest: int) -> jax.Array:
     """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the
     prompt's.
 
@@ -205,7 +206,7 @@ def check_vocabulary(other: Trained, spec: Spec) -> None:
         )
 
 
-def check_prompts(what: str, family: Any, base: Trained, spec: Spec) -> int:
+def check_prompts(what: str, family: Component, base: Trained, spec: Spec) -> int:
     """The most tokens of a prompt and its response together.
 
     Raises:
@@ -227,7 +228,7 @@ def check_prompts(what: str, family: Any, base: Trained, spec: Spec) -> int:
     return room
 
 
-def check_counts(family: Any, names: Sequence[str]) -> None:
+def check_counts(family: Component, names: Sequence[str]) -> None:
     """Refuse hyper-parameters below 1, with a ``UserError``."""
     for name in names:
         value = getattr(family, name)

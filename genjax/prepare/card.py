@@ -23,13 +23,14 @@ from genjax.prepare import shards
 from genjax.prepare.preparation import Outcome, Preparation
 from genjax.prepare.shards import Shards
 from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
+from genjax.serial.json_text import Json
 
 CARD = "card.md"
 KINDS = 30  # of changes that a stage shows
 HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are shown
 
 
-def format_record(row: Mapping[str, Any]) -> str:
+def format_record(row: Mapping[str, Json]) -> str:
     """What a record holds, in one line, cut where nobody reads on."""
     values = [
         value
@@ -101,7 +102,7 @@ def write(
     return _write_manifest(folder, manifest)
 
 
-def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found: Shards) -> Path:
+def write_synthetic(folder: Path, name: str, generator: Mapping[str, Json], found: Shards) -> Path:
     """Write card, plots and manifest of records that a run drew; returns the path of the manifest,
     which comes last.
 
@@ -127,12 +128,12 @@ def write_synthetic(folder: Path, name: str, generator: Mapping[str, Any], found
     return _write_manifest(folder, manifest)
 
 
-def _format_generator(generator: Mapping[str, Any]) -> str:
+def _format_generator(generator: Mapping[str, Json]) -> str:
     return f"drawn from {generator['run']}, step {generator['step']}, with seed {generator['seed']}"
 
 
 def _synthetic_card(
-    name: str, generator: Mapping[str, Any], found: Shards, pictures: Sequence[str]
+    name: str, generator: Mapping[str, Json], found: Shards, pictures: Sequence[str]
 ) -> str:
     rows = sum(shard.rows for shard in found.files)
     origins = generator["origins"]
@@ -161,7 +162,7 @@ def _synthetic_card(
     return "\n".join(lines) + "\n"
 
 
-def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Path:
+def _write_manifest(folder: Path, manifest: Mapping[str, Json]) -> Path:
     """Write the manifest at once."""
     path = folder / MANIFEST
     disk.write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")

@@ -30,6 +30,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.prepare.decoding import check_encodings, decode_bytes, read_bytes
 from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.stage import ARROW
+from genjax.serial.json_text import Json
 
 SHOWN = 200  # characters of a broken record that the quarantine keeps
 
@@ -48,7 +49,7 @@ class Found(NamedTuple):
     """
 
     place: str
-    values: dict[str, Any]
+    values: dict[str, Json]
     fault: str | None = None
     remark: str | None = None
 

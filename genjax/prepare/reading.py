@@ -19,7 +19,7 @@ from genjax.prepare.files import DAMAGED, Files
 from genjax.prepare.preparation import Change
 from genjax.prepare.readers import Found, Reader
 from genjax.prepare.stage import ARROW, CHANGED, ID, REASON, SOURCE
-from genjax.serial.json_text import parse
+from genjax.serial.json_text import Json, parse
 
 if TYPE_CHECKING:
     from daft import Series
@@ -169,11 +169,11 @@ class _Writer:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Json]] = []
         self._size = 0
         self._file: pq.ParquetWriter | None = None
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Json]) -> None:
         self._rows.append(row)
         self._size += sum(len(value) for value in row.values() if value is not None)
         if self._size >= AT_ONCE:

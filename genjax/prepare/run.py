@@ -30,6 +30,7 @@ from genjax.prepare import card, engine, reading, shards
 from genjax.prepare.preparation import Change, Outcome, Preparation
 from genjax.prepare.reading import DROPPED, KEPT
 from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
+from genjax.serial.json_text import Json
 
 DONE, STAGES = "done.json", "stages"
 GLOB = "*?[]{}%#"  # of patterns and addresses
@@ -274,7 +275,7 @@ def _changes(folder: Path, examples: int) -> dict[str, Change]:
     }
 
 
-def records(folder: Path) -> Iterator[dict[str, Any]]:
+def records(folder: Path) -> Iterator[dict[str, Json]]:
     """The records of the Parquet files of a folder."""
     for path in sorted(folder.glob("*.parquet")):
         for batch in pq.ParquetFile(path).iter_batches(1024):

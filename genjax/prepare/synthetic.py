@@ -15,12 +15,13 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.prepare import card, shards
 from genjax.prepare.stage import ARROW, ID, SOURCE
+from genjax.serial.json_text import Json
 
 SHARD = 128 * 2**20  # bytes of records in a shard, about
 
 
 def write(
-    folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Any]
+    folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Json]
 ) -> Path:
     """Write shards, card and manifest of what a run drew; returns the path of the manifest.
 

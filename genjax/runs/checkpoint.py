@@ -30,6 +30,7 @@ from genjax.machine import disk
 from genjax.machine.patience import retry
 from genjax.runs import checksums
 from genjax.runs.checkpoint_files import UNFINISHED, find_steps
+from genjax.serial.json_text import Json
 
 PLAIN = re.compile(
     r"[A-Za-z0-9_./+=-]*"
@@ -130,7 +131,7 @@ class Checkpoints:
         self,
         step: int,
         state: State,
-        progress: Mapping[str, Any],
+        progress: Mapping[str, Json],
         scores: Mapping[str, float] | None,
     ) -> None:
         """Copy the state off the devices and write it in the background.
@@ -174,7 +175,7 @@ class Checkpoints:
 
     def restore(
         self, target: State, step: int | None = None
-    ) -> tuple[State, dict[str, Any]] | None:
+    ) -> tuple[State, dict[str, Json]] | None:
         """State and progress of ``step``, or of the newest checkpoint that is whole; None if there
         is none.
 
@@ -212,7 +213,7 @@ class Checkpoints:
             raise _damaged_error(self._folder, damaged)
         return None
 
-    def _try(self, step: int, target: State) -> tuple[tuple[State, dict[str, Any]] | None, str]:
+    def _try(self, step: int, target: State) -> tuple[tuple[State, dict[str, Json]] | None, str]:
         """The checkpoint, or None and why it is damaged: for all processes alike."""
         restored, reason = None, ""
         try:
@@ -227,7 +228,7 @@ class Checkpoints:
             return None, reason or "another process cannot read it"
         return restored, reason
 
-    def _read(self, step: int, target: State) -> tuple[State, dict[str, Any]]:
+    def _read(self, step: int, target: State) -> tuple[State, dict[str, Json]]:
         target = target.replace(frozen=None)
         record, progress = self._record(step), self._json(step, "progress")
         if checksums.hash_json(progress) != record["progress"]:
@@ -245,7 +246,7 @@ class Checkpoints:
             (self._folder / str(step) / part / "metadata").read_text(encoding="utf-8")
         )
 
-    def _record(self, step: int) -> dict[str, Any]:
+    def _record(self, step: int) -> dict[str, Json]:
         """The checksums of a checkpoint, which have one of their own."""
         record = self._json(step, "checksums")
         if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(

@@ -31,6 +31,7 @@ from genjax.machine import disk
 from genjax.runs import lease
 from genjax.runs.checkpoint_files import find_steps
 from genjax.serial import stored, trust
+from genjax.serial.json_text import Json
 from genjax.serial.trust import Untrusted
 
 OTHERS, ENVIRONMENT = "others.json", "environment.json"
@@ -191,7 +192,7 @@ def describe(
     run_dir: epath.Path,
     data: Dataset,
     layout: parallel.Layout,
-    parents: Mapping[str, Any] | None = None,
+    parents: Mapping[str, Json] | None = None,
 ) -> None:
     """Write what the run keeps of its data and of where it runs; refuse data that have changed.
 
@@ -228,7 +229,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
         raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
 
 
-def starts(run_dir: epath.Path) -> list[dict[str, Any]] | None:
+def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:
     """Every start of the run, none where there is no record; None if the record is damaged."""
     path = run_dir / ENVIRONMENT
     if not path.exists():
@@ -250,8 +251,8 @@ def _is_start(start: Any) -> bool:
 
 
 def _environment(
-    data: Dataset, layout: parallel.Layout, parents: Mapping[str, Any]
-) -> dict[str, Any]:
+    data: Dataset, layout: parallel.Layout, parents: Mapping[str, Json]
+) -> dict[str, Json]:
     packages = ("genjax-train", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     device = layout.mesh.devices.flat[0]
     return {

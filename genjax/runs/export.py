@@ -18,6 +18,7 @@ import numpy as np
 from jax import export as jax_export
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.errors import UserError, unknown_name
@@ -47,7 +48,11 @@ DESCRIBED = (
 
 
 def export(
-    run: Run, to: Form = "jax", out: str | Path | None = None, num: int = 64, options: Any = None
+    run: Run,
+    to: Form = "jax",
+    out: str | Path | None = None,
+    num: int = 64,
+    options: Component = None,
 ) -> list[Path]:
     """Write a run as files for others; returns their paths.
 
@@ -83,7 +88,7 @@ def export(
         return _write_export(run, to, folder, num, options)
 
 
-def _write_export(run: Run, to: Form, folder: Path, num: int, options: Any) -> list[Path]:
+def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component) -> list[Path]:
     if to == "huggingface":
         huggingface.save(export_pretrained(run), folder)
         return sorted(folder.iterdir())
@@ -138,7 +143,7 @@ def export_pretrained(run: Run) -> Pretrained:
             "a model that reads a source has no form among the architectures of Hugging Face's "
             "known here"
         )
-    codec: Any = run.codec
+    codec: Component = run.codec
     template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
     codec = getattr(codec, "tokens", codec)
     if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
@@ -163,7 +168,7 @@ def flat(state: State) -> dict[str, jax.Array]:
 
 
 def sampling(
-    run: Run, num: int, options: Any = None
+    run: Run, num: int, options: Component = None
 ) -> Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]:
     """A function of weights, see ``flat``, and the key data of a seed uint32 [2], that gives
     ``num`` samples.

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
@@ -23,6 +22,7 @@ from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.serial import stored
+from genjax.serial.json_text import Json
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
 WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
@@ -32,7 +32,7 @@ ROW = frozenset(
 SHOWN = 20  # raw files of a data set that are listed
 INDENT = "  "
 
-Record = dict[str, Any]
+Record = dict[str, Json]
 
 
 def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
@@ -107,7 +107,7 @@ def _best(run_dir: str) -> int | None:
         return checkpoints.best_step()
 
 
-def tree(record: Mapping[str, Any]) -> str:
+def tree(record: Mapping[str, Json]) -> str:
     """A record for a person: what it depends on is indented below it.
 
     Raises:
@@ -123,13 +123,13 @@ def tree(record: Mapping[str, Any]) -> str:
         ) from None
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def _line(record: Mapping[str, Json]) -> str:
     if record["config"] is None:
         return f"run {record['run']}, which was not there"
     return f"run {record['run']}, step {record['step']}, seed {record['training_seed']}"
 
 
-def _below(record: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _below(record: Mapping[str, Json], indent: str) -> Iterator[str]:
     yield f"{indent}config {record['config'] or 'not recorded'}"
     yield f"{indent}commit {', '.join(record['commits']) or 'not recorded'}"
     yield f"{indent}data {record['data_fingerprint'] or 'not recorded'}"
@@ -140,7 +140,7 @@ def _below(record: Mapping[str, Any], indent: str) -> Iterator[str]:
         yield from _below(parent, indent + INDENT)
 
 
-def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
     yield f"{indent}{origin['kind']} {origin['name']}: {origin['fingerprint']}"
     if origin["kind"] == SYNTHETIC:
         made = origin["generator"]
@@ -158,7 +158,7 @@ def _origin(origin: Mapping[str, Any], indent: str) -> Iterator[str]:
         yield f"{indent}{INDENT}and {len(inputs) - SHOWN:,} more in {origin['manifest']}"
 
 
-def _inputs(origin: Mapping[str, Any]) -> Mapping[str, str] | None:
+def _inputs(origin: Mapping[str, Json]) -> Mapping[str, str] | None:
     """The hashes of the raw files of a real set; None if the manifest of these very records is
     not there.
     """
@@ -175,7 +175,7 @@ def record_samples(
     seed: int,
     stem: epath.Path,
     write: Callable[[], Path],
-    chosen: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Json] | None = None,
 ) -> Path:
     """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where
     it is from.

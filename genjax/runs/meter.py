@@ -5,7 +5,6 @@ host.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import flax.struct
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.family import Metrics
+from genjax.serial.json_text import Json
 
 
 class PackedMetrics(flax.struct.PyTreeNode):
@@ -34,7 +34,7 @@ class PackedMetrics(flax.struct.PyTreeNode):
 class Meter:
     """Running means of the metrics since the last row, on the host, kept in every checkpoint."""
 
-    def __init__(self, stored: dict[str, Any] | None = None) -> None:
+    def __init__(self, stored: dict[str, Json] | None = None) -> None:
         stored = stored or {"pairs": {}, "non_finite": 0}
         self.pairs: dict[str, list[float]] = {
             name: list(pair) for name, pair in stored["pairs"].items()
@@ -68,6 +68,6 @@ class Meter:
         self.pairs = {}
         return means
 
-    def stored(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Json]:
         """What ``Meter`` is made from again."""
         return {"pairs": self.pairs, "non_finite": self.non_finite}

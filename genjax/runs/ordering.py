@@ -7,12 +7,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
 
 from genjax import parallel
+from genjax.checks import Component
 from genjax.continued import Continued
 from genjax.data.dataset import Batch, Dataset, Split
 from genjax.data.stream import Order, own_order, pad_batches
@@ -113,7 +113,7 @@ def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str
     )
 
 
-def score_examples(score: Any, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
+def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
     """The scores [N] float64 of the training examples by a ``genjax.data.order.difficulty.Score``,
     on every process.
 

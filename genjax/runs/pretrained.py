@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.data.images.decode import note
@@ -40,7 +41,7 @@ from genjax.runs.setup import load_family, update_rule
 LENGTH = 256
 
 
-def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run:
+def import_run(source: str | Path, run_dir: str | Path, data: Component = None) -> Run:
     """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
 
     Args:
@@ -58,7 +59,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Any = None) -> Run
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{run_dir} is not empty")
     length = min(model.net.context, LENGTH)
-    family: Any
+    family: Component
     rows: Any
     codec = dataclasses.replace(model.codec, file=str(folder / tokenizers.FILE), tokenizer="")
     if model.net.causal:
@@ -216,7 +217,7 @@ def _import_base(source: str, made: Path) -> str:
     return str(made)
 
 
-def _set_net(family: Any, net: Any) -> Any:
+def _set_net(family: Component, net: Component) -> Any:
     """A family, or what its net depends on, with hyper-parameters of that kind of net instead
     of its own.
     """

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from genjax.checks import Component
 from genjax.errors import UserError
 from genjax.evaluation.images.reward_of_images import requested_labels
 from genjax.families.autoregressive.request import Request
@@ -40,7 +41,7 @@ class RunReward:
         which loses always.
         """
         model, length = self.run.model(), self.run.spec.shape[0]
-        codec: Any = model.codec
+        codec: Component = model.codec
         there = [number for number, response in enumerate(responses) if response.strip()]
         found = np.full(len(responses), np.nan)
         asked = [prompts[number] for number in there], [responses[number] for number in there]
@@ -70,7 +71,11 @@ def load_reward(name: str) -> Reward:
 
 
 def text_rewards(
-    reward: Reward, codec: Any, request: Request, typed: Sequence[str], responses: Sequence[str]
+    reward: Reward,
+    codec: Component,
+    request: Request,
+    typed: Sequence[str],
+    responses: Sequence[str],
 ) -> np.ndarray:
     """The rewards [N] of responses to what was requested, whose prompts a person has ``typed``.
 
@@ -86,7 +91,9 @@ def text_rewards(
     return score_texts(reward, prompts, responses).astype(np.float64)
 
 
-def image_rewards(reward: Reward, run: Run, samples: np.ndarray, options: Any = None) -> np.ndarray:
+def image_rewards(
+    reward: Reward, run: Run, samples: np.ndarray, options: Component = None
+) -> np.ndarray:
     """The rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler by
     default.
 

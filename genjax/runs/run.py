@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 
 from genjax import checks, parallel
+from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
@@ -34,6 +35,7 @@ from genjax.runs import directory, lineage
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.setup import open_data, require_run, set_up_stored
 from genjax.samplers.options import decode_samples, encode_options, needed_runs
+from genjax.serial.json_text import Json
 from genjax.serial.trust import Trust, allow
 
 
@@ -46,8 +48,8 @@ class Streams(Protocol):
         state: State,
         key: jax.Array,
         n: int,
-        options: Any,
-        codec: Any,
+        options: Component,
+        codec: Component,
         show: Callable[[str], None],
     ) -> np.ndarray: ...
 
@@ -88,7 +90,7 @@ class Run:
         self,
         num: int = 64,
         seed: int = 0,
-        options: Any = None,
+        options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> np.ndarray:
         """``num`` samples in model space.
@@ -133,13 +135,13 @@ class Run:
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
-    def _prepared(self, options: Any) -> tuple[Any, State]:
+    def _prepared(self, options: Component) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
         state = self.eval_state
         others: dict[str, Trained] = {}
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, Json] = {}
         for role, run_dir in needed_runs(options).items():
             require_run(run_dir, f"sampler.{role}")
             run = load(run_dir, layout=self.layout)
@@ -162,7 +164,7 @@ class Run:
         out: Path | None = None,
         num: int = 64,
         seed: int = 0,
-        options: Any = None,
+        options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> Path:
         """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``;

@@ -17,6 +17,7 @@ from etils import epath
 
 from genjax.data.pictures import png_bytes
 from genjax.machine import disk
+from genjax.serial.json_text import Json
 
 Numbers = Mapping[str, float]
 
@@ -145,12 +146,12 @@ def finite(numbers: Numbers) -> dict[str, float | None]:
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
-def read_rows(path: epath.Path) -> list[dict[str, Any]]:
+def read_rows(path: epath.Path) -> list[dict[str, Json]]:
     """The rows of a ``metrics.jsonl``."""
     return parse_rows(path.read_bytes()) if path.exists() else []
 
 
-def parse_rows(content: bytes) -> list[dict[str, Any]]:
+def parse_rows(content: bytes) -> list[dict[str, Json]]:
     """The rows of lines; what is not a row, such as a line that a crash cut in half, is left
     out.
     """

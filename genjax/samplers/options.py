@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from genjax.checks import Component
+
 
 @runtime_checkable
 class Encodes(Protocol):
@@ -17,7 +19,7 @@ class Encodes(Protocol):
         """Directories of the runs of the same data that drawing needs, by role."""
         ...
 
-    def encode(self, codec: Any, others: Mapping[str, Any]) -> Any:
+    def encode(self, codec: Component, others: Mapping[str, Any]) -> Any:
         """The options as the model reads them.
 
         Args:
@@ -35,21 +37,23 @@ class Encodes(Protocol):
 class Decodes(Protocol):
     """Encoded options whose samples only the codec can finish."""
 
-    def decode(self, samples: np.ndarray, codec: Any) -> np.ndarray:
+    def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
         """Finish samples on the host."""
         ...
 
 
-def needed_runs(options: Any) -> Mapping[str, str]:
+def needed_runs(options: Component) -> Mapping[str, str]:
     """Directories of the runs that drawing by these options needs, by role; most need none."""
     return options.runs if isinstance(options, Encodes) else {}
 
 
-def encode_options(options: Any, codec: Any, others: Mapping[str, Any] | None = None) -> Any:
+def encode_options(
+    options: Component, codec: Component, others: Mapping[str, Any] | None = None
+) -> Any:
     """Options as the model reads them; most are that already."""
     return options.encode(codec, others or {}) if isinstance(options, Encodes) else options
 
 
-def decode_samples(samples: Any, options: Any, codec: Any) -> Any:
+def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
     """Samples with what only the codec can do to them; ``options`` are encoded."""
     return options.decode(samples, codec) if isinstance(options, Decodes) else samples

@@ -16,6 +16,7 @@ BLANKS = " \t\r\n"
 HALF = re.compile(
     "[\ud800-\udfff]"
 )  # of a surrogate pair: JSON can spell one, no encoding of text can
+Json = Any  # a value of a JSON document
 
 
 class _Wrong(ValueError):

@@ -12,10 +12,11 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.render import Job, render
 from genjax.data.chat.turns import Conversation, Turn
 from genjax.data.text import guarded
@@ -84,11 +85,11 @@ class JinjaTemplate:
         """The text that an answer to these turns follows; the same errors."""
         return self._rendered(turns, (), prompt=True)[0].text
 
-    def prompt_tokens(self, codec: Any, turns: tuple[Turn, ...]) -> np.ndarray:
+    def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
         """The tokens [N] int32 of ``prompt``; the same errors."""
         return self._encode(codec, self._rendered(turns, (), prompt=True)[0]).ids
 
-    def conversation(self, codec: Any, turns: tuple[Turn, ...]) -> Conversation:
+    def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
         """Turns in tokens, of which answers and the special token after each are learned.
 
         Where the template has ``{% generation %}`` blocks, these are learned instead.
@@ -119,21 +120,21 @@ class JinjaTemplate:
                 learned |= spoken & (np.arange(len(learned)) >= tokens)
         return Conversation(found.ids, learned)
 
-    def end(self, codec: Any) -> int | None:
+    def end(self, codec: Component) -> int | None:
         """The special token that the template writes after an answer; None if it writes none."""
         return _end_of_turn(self, self._checked(codec))
 
-    def ends(self, codec: Any) -> tuple[int, ...]:
+    def ends(self, codec: Component) -> tuple[int, ...]:
         """All tokens that end an answer, that of the template first."""
         named = (codec.token(name) for name in self.stops)
         found = (self.end(codec), *named)
         return tuple(dict.fromkeys(i for i in found if i is not None))
 
-    def starts(self, codec: Any) -> bool:
+    def starts(self, codec: Component) -> bool:
         """Whether what a conversation starts with is left to the codec."""
         return False
 
-    def _checked(self, codec: Any) -> Subwords:
+    def _checked(self, codec: Component) -> Subwords:
         if not isinstance(codec, Subwords):
             raise UserError(
                 f"{self.file}: a chat template in Jinja needs Subwords, not {type(codec).__name__}",
@@ -141,10 +142,10 @@ class JinjaTemplate:
             )
         return codec
 
-    def _encode(self, codec: Any, rendered: Rendered) -> guarded.Tokens:
+    def _encode(self, codec: Component, rendered: Rendered) -> guarded.Tokens:
         return guarded.encode(self._checked(codec), rendered.text, rendered.people)
 
-    def _given(self, codec: Any, whole: Rendered, ids: np.ndarray, prompt: Rendered) -> int:
+    def _given(self, codec: Component, whole: Rendered, ids: np.ndarray, prompt: Rendered) -> int:
         """The number of tokens of a prompt, which are the first ones of the conversation."""
         found = self._encode(codec, prompt).ids
         if whole.text.startswith(prompt.text) and np.array_equal(found, ids[: len(found)]):

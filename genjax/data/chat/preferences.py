@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import ChatCodec, Template, Turn, conversation, whole_text
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
@@ -184,7 +185,7 @@ def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Prefere
 def preference_dataset(
     pairs: Sequence[Preference],
     parts: Mapping[str, np.ndarray],
-    codec: Any,
+    codec: Component,
     template: Template,
     rows: PreferenceRows,
     cache: str | None,

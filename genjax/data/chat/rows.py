@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.template import (
     ChatCodec,
     Conversation,
@@ -59,7 +60,7 @@ class ChatLayout:
         checks.at_least(self, 1, "length")
 
     def fitting(
-        self, records: Sequence[Record], codec: Any, template: Template, part: str
+        self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut
         is told.
@@ -192,7 +193,7 @@ class ChatRows:
 
 def chat_dataset(
     parts: Mapping[str, Sequence[Record]],
-    codec: Any,
+    codec: Component,
     template: Template,
     layout: ChatLayout,
     cache: str | None,
@@ -252,7 +253,7 @@ def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTe
 
 
 def _rows(
-    part: str, records: Sequence[Record], codec: Any, template: Template, layout: ChatLayout
+    part: str, records: Sequence[Record], codec: Component, template: Template, layout: ChatLayout
 ) -> ChatRows:
     found = layout.fitting(records, codec, template, part)
     chats = list(found.values())

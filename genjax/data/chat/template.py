@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.turns import Conversation, Turn
 from genjax.data.text.codecs import NOTHING, Unencodable, WritesText, cut_at_end
 from genjax.data.text.wrapped import AroundText
@@ -43,23 +44,23 @@ class Template(Protocol):
         """The text of a conversation, special tokens by their names if it writes such."""
         ...
 
-    def conversation(self, codec: Any, turns: tuple[Turn, ...]) -> Conversation:
+    def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
         """A conversation that ends with an answer in tokens."""
         ...
 
-    def prompt_tokens(self, codec: Any, turns: tuple[Turn, ...]) -> np.ndarray:
+    def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
         """The tokens [N] int32 that an answer to these turns follows, without the codec's start."""
         ...
 
-    def starts(self, codec: Any) -> bool:
+    def starts(self, codec: Component) -> bool:
         """Whether the codec's start is before a conversation."""
         ...
 
-    def end(self, codec: Any) -> int | None:
+    def end(self, codec: Component) -> int | None:
         """The token after each answer."""
         ...
 
-    def ends(self, codec: Any) -> tuple[int, ...]:
+    def ends(self, codec: Component) -> tuple[int, ...]:
         """All tokens that end an answer, ``end`` first."""
         ...
 
@@ -123,12 +124,12 @@ class ChatTemplate:
         """The text that an answer to these turns follows."""
         return self.text((*turns, Turn(self.assistant, "")))
 
-    def prompt_tokens(self, codec: Any, turns: tuple[Turn, ...]) -> np.ndarray:
+    def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
         """The tokens [N] int32 of ``prompt``."""
         ids: np.ndarray = codec.encode(self.prompt(turns))
         return ids
 
-    def conversation(self, codec: Any, turns: tuple[Turn, ...]) -> Conversation:
+    def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
         """Turns in tokens; each piece is encoded for itself, so that a prompt is the same with and
         without its answer.
 
@@ -149,14 +150,14 @@ class ChatTemplate:
             flags.append(np.full(len(parts[-1]), learned))
         return Conversation(np.concatenate(parts), np.concatenate(flags))
 
-    def starts(self, codec: Any) -> bool:
+    def starts(self, codec: Component) -> bool:
         return codec.start is not None
 
-    def end(self, codec: Any) -> int | None:
+    def end(self, codec: Component) -> int | None:
         end: int | None = codec.end
         return end
 
-    def ends(self, codec: Any) -> tuple[int, ...]:
+    def ends(self, codec: Component) -> tuple[int, ...]:
         return () if codec.end is None else (codec.end,)
 
 
@@ -169,7 +170,7 @@ class ChatCodec(AroundText):
       template: what is around a prompt.
     """
 
-    tokens: Any
+    tokens: Component
     template: Template = ChatTemplate()
 
     @property
@@ -215,14 +216,14 @@ class ChatCodec(AroundText):
         return WritesText.write(self, samples, stem)
 
 
-def ends_of(codec: Any) -> tuple[int, ...]:
+def ends_of(codec: Component) -> tuple[int, ...]:
     """All tokens that end a text by a codec; ``end`` first, none of a codec without one."""
     if isinstance(codec, ChatCodec):
         return codec.ends
     return () if codec.end is None else (codec.end,)
 
 
-def before_end(codec: Any, ids: np.ndarray) -> np.ndarray:
+def before_end(codec: Component, ids: np.ndarray) -> np.ndarray:
     """The tokens [M] of a sample ids [N] of any codec before its end."""
     return codec.until_end(ids) if isinstance(codec, ChatCodec) else cut_at_end(ids, codec.end)
 
@@ -258,7 +259,7 @@ def whole_text(template: Template, turns: tuple[Turn, ...], where: str) -> str:
 
 
 def conversation(
-    codec: Any, template: Template, turns: tuple[Turn, ...], where: str
+    codec: Component, template: Template, turns: tuple[Turn, ...], where: str
 ) -> Conversation:
     """Turns in tokens, as the template has them.
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 
 Batch = Mapping[str, jax.Array]
@@ -321,7 +322,7 @@ class Mixup:
         return {**batch, "image": image, **labels}
 
 
-def _get_image(augmentation: Any, batch: Batch) -> jax.Array:
+def _get_image(augmentation: Component, batch: Batch) -> jax.Array:
     if "image" not in batch:
         name = type(augmentation).__name__
         raise UserError(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Batch
 from genjax.data.order.difficulty import TextLength
 from genjax.data.order.pacing import Pacing, RootPacing
@@ -49,7 +50,7 @@ class Curriculum(Protocol):
         """What says how difficult an example is; None if the order is left alone."""
         return None
 
-    def check(self, family: Any) -> None:
+    def check(self, family: Component) -> None:
         """Refuse a family that would not follow it, with a ``UserError``."""
 
     def __call__(self, step: int, batch: Batch) -> Batch:
@@ -188,8 +189,8 @@ class NoiseLevels(Curriculum):
                 )
         checks.at_least(self, 1, "steps")
 
-    def check(self, family: Any) -> None:
-        within = getattr(family, "diffusion", family)  # of a LatentDiffusion
+    def check(self, family: Component) -> None:
+        within: Component = getattr(family, "diffusion", family)  # of a LatentDiffusion
         if not hasattr(within, "process"):
             raise UserError(
                 "a curriculum of noise levels is for a diffusion, not for a "
@@ -224,7 +225,7 @@ class ByDifficulty(Curriculum):
 
     changes_batches: ClassVar[bool] = False
 
-    score: Any = TextLength()
+    score: Component = TextLength()
     pacing: Any = RootPacing()
     order: Easiness = "easy_first"
 

@@ -6,11 +6,12 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset, digest
@@ -85,7 +86,7 @@ class CaptionedShapes:
     test_size: int = 1_000
     seed: int = 0
     side: int = 16
-    text: Any = HashedText()
+    text: Component = HashedText()
 
     def __post_init__(self) -> None:
         checks.between(self, 1, MOST_MADE, "size", "test_size")
@@ -158,7 +159,7 @@ class Captioned:
       scenes: what each picture shows.
     """
 
-    whole: Any
+    whole: Component
     condition: np.ndarray
     scenes: tuple[Scene, ...]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.records import parse_turns
 from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
@@ -52,7 +52,7 @@ class Instructions:
     name: str = "instruction_data_1100.json"
     template: ChatTemplate | JinjaTemplate | None = None
     joint: str = "\n\n### Input:\n"
-    codec: Any = Subwords(start_token="<|endoftext|>")
+    codec: Component = Subwords(start_token="<|endoftext|>")
     length: int = 256
     packed: bool = False
     long: LongChat = "drop"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Batch, Dataset
 from genjax.data.sources.text import TextFiles
 from genjax.data.splits import digest
@@ -28,7 +29,7 @@ class LabelledTexts:
       size: training texts that have a label, evenly spaced over all; None for all of them.
     """
 
-    source: Any = TextFiles(layout=Documents())
+    source: Component = TextFiles(layout=Documents())
     size: int | None = None
 
     def __post_init__(self) -> None:

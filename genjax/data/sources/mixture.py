@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.order.mixing import Blend, round_weights
 from genjax.data.splits import digest
@@ -40,7 +41,7 @@ class Mixture:
     sources: tuple[Any, ...]
     weights: tuple[Schedule, ...] = (Constant(0.5), Constant(0.5))
     steps: int = 10_000
-    codec: Any = None
+    codec: Component = None
 
     def __post_init__(self) -> None:
         if not self.sources or len(self.weights) != len(self.sources):

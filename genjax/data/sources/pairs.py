@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
@@ -35,8 +36,8 @@ class PairCodec(AroundText):
       target: of what is predicted.
     """
 
-    source: Any
-    target: Any
+    source: Component
+    target: Component
 
     @property
     def text(self) -> Any:
@@ -317,14 +318,14 @@ class Pairs:
         return [sentences[row] for row in self.rows.tolist()]
 
 
-def _add_boundaries(codec: Any, ids: np.ndarray, ended: bool = False) -> np.ndarray:
+def _add_boundaries(codec: Component, ids: np.ndarray, ended: bool = False) -> np.ndarray:
     """The tokens of a sentence between its start and its end, where the codec has these."""
     before = [] if codec.start is None else [codec.start]
     after = [] if ended or codec.end is None else [codec.end]
     return np.concatenate([before, ids, after]).astype(np.int32)
 
 
-def _truncate(ids: np.ndarray, length: int, codec: Any) -> np.ndarray:
+def _truncate(ids: np.ndarray, length: int, codec: Component) -> np.ndarray:
     """At most ``length`` tokens, of which the last is the end where there is one."""
     if len(ids) <= length:
         return ids

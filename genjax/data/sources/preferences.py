@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.preferences import (
     Equal,
@@ -70,7 +71,7 @@ class Preferences:
     root: str | None = None
     template: ChatTemplate | JinjaTemplate | None = None
     joint: str = "\n\n### Input:\n"
-    codec: Any = Subwords(start_token="<|endoftext|>")
+    codec: Component = Subwords(start_token="<|endoftext|>")
     length: int = 128
     long: Long = "cut"
     equal: Equal = "refuse"
@@ -134,7 +135,7 @@ class RulePreferences:
     test_size: int = 1_000
     seed: int = 0
     template: ChatTemplate | JinjaTemplate | None = None
-    codec: Any = Words()
+    codec: Component = Words()
     length: int = 64
     cache: str | None = None
 

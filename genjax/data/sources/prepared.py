@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Dataset, Origin
 from genjax.data.images.decode import decode
@@ -70,7 +71,7 @@ class PreparedTexts:
     name: str
     column: str = "text"
     synthetic: Synthetic | None = None
-    codec: Any = Characters()
+    codec: Component = Characters()
     layout: Any = RandomWindows()
     cache: str | None = None
 

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Dataset
 from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import text_dataset
@@ -31,7 +32,7 @@ class PythonDocs:
       cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
-    codec: Any = Characters(unknown="token")
+    codec: Component = Characters(unknown="token")
     layout: Any = RandomWindows()
     split: Any = ByDocuments()
     cache: str | None = None

@@ -5,9 +5,10 @@ before it is preferred.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.preferences import SIDES
 from genjax.data.chat.rows import ChatLayout, Record, chat_dataset
@@ -49,7 +50,7 @@ class RuleResponses:
     which: Which = "all"
     prompted: bool = True
     template: ChatTemplate | JinjaTemplate | None = None
-    codec: Any = Words()
+    codec: Component = Words()
     length: int = 64
     cache: str | None = None
 

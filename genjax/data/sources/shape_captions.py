@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.sources.captioned import NAME_ALL, SENTENCES, CaptionedShapes, Scene, render_scenes
@@ -39,7 +39,7 @@ class ShapeCaptions:
     test_size: int = 1_000
     seed: int = 0
     side: int = 16
-    codec: Any = Words()
+    codec: Component = Words()
     length: int = 12
     forms: tuple[int, ...] = NAME_ALL
 

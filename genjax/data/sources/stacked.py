@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Batch, Dataset, Spec, Split
 from genjax.data.sources.tfds import TFDS
@@ -38,7 +38,7 @@ class Stacked:
       seed: of the draws; a larger size keeps the examples of a smaller one.
     """
 
-    source: Any = TFDS(name="mnist")
+    source: Component = TFDS(name="mnist")
     size: int = 128_000
     test_size: int = 26_000
     seed: int = 0

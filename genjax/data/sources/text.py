@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Dataset
 from genjax.data.images.files import fitting, note_passed_over, told
 from genjax.data.stand_in import part_folder
@@ -44,7 +45,7 @@ class TextFiles:
     pattern: str = DEFAULTS[0]
     unit: Unit = "files"
     encoding: str = "utf-8"
-    codec: Any = Characters()
+    codec: Component = Characters()
     layout: Any = RandomWindows()
     split: Any = ByCharacters()
     cache: str | None = None
@@ -113,7 +114,7 @@ class TextTables:
     pattern: str = DEFAULTS[1]
     column: str = "text"
     encoding: str = "utf-8"
-    codec: Any = Characters()
+    codec: Component = Characters()
     layout: Any = RandomWindows()
     split: Any = ByCharacters()
     cache: str | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
 from genjax.data.chat.template import ChatTemplate, Turn
@@ -55,7 +55,7 @@ class TextPairs:
     test: str | None = "test_2016_flickr"
     prompt: str = "Translate to English: {source}"
     template: ChatTemplate | JinjaTemplate | None = None
-    codec: Any = Subwords(start_token="<|endoftext|>")
+    codec: Component = Subwords(start_token="<|endoftext|>")
     length: int = 128
     packed: bool = False
     long: LongChat = "drop"

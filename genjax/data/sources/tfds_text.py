@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Dataset
 from genjax.data.sources.tfds import CHUNK, hash_splits, load_builder
 from genjax.data.splits import digest
@@ -42,7 +43,7 @@ class TFDSText:
     name: str = "tiny_shakespeare"
     root: str | None = None
     feature: str | None = None
-    codec: Any = Characters()
+    codec: Component = Characters()
     layout: Any = RandomWindows()
     split: Any = None
     cache: str | None = None

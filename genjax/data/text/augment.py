@@ -17,13 +17,13 @@ augmentation off. All run in the compiled step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.errors import UserError
 
 Batch = Mapping[str, jax.Array]
@@ -44,7 +44,7 @@ def _segments(batch: Batch) -> jax.Array:
     return batch.get("segment_ids", real_mask(batch).astype(jnp.int32))
 
 
-def _get_tokens(augmentation: Any, batch: Batch) -> jax.Array:
+def _get_tokens(augmentation: Component, batch: Batch) -> jax.Array:
     if "tokens" not in batch:
         name = type(augmentation).__name__
         raise UserError(
@@ -54,7 +54,7 @@ def _get_tokens(augmentation: Any, batch: Batch) -> jax.Array:
     return batch["tokens"]
 
 
-def _check_prob(augmentation: Any) -> None:
+def _check_prob(augmentation: Component) -> None:
     if not 0 <= augmentation.prob <= 1:
         raise UserError(
             f"{type(augmentation).__name__}.prob is from 0 to 1, not {augmentation.prob}"
@@ -262,7 +262,7 @@ def _positions(segments: jax.Array) -> jax.Array:
     return jnp.where(segments > 0, place - since, 0).astype(jnp.int32)
 
 
-def encode_pairs(codec: Any, pairs: Iterable[tuple[str, str]]) -> Table:
+def encode_pairs(codec: Component, pairs: Iterable[tuple[str, str]]) -> Table:
     """The table of ``Substitution`` of pairs (text, text instead); ``codec`` has its vocabulary."""
     return tuple(
         (tuple(codec.encode(old).tolist()), tuple(codec.encode(new).tolist())) for old, new in pairs

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.images.decode import decode, header
 from genjax.data.text.wrapped import AroundText
@@ -28,7 +29,7 @@ class CaptionCodec(AroundText):
       image: of the pictures.
     """
 
-    tokens: Any
+    tokens: Component
     image: ImageCodec
 
     @property

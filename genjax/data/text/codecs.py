@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL
 from genjax.data.text.words import is_word_character, join_words, split_words
 from genjax.errors import UserError
@@ -149,7 +150,7 @@ class WritesText:
         return disk.write(path, format_samples(self, samples).encode("utf-8", "replace"))
 
 
-def format_samples(codec: Any, samples: np.ndarray) -> str:
+def format_samples(codec: Component, samples: np.ndarray) -> str:
     """What a file of samples [N, T] holds: each up to its first end, with rules between where
     there are lines.
     """
@@ -169,7 +170,7 @@ def cut_at_end(ids: np.ndarray, end: int | None) -> np.ndarray:
     return ids[: stops[0]] if len(stops) else ids
 
 
-def require_vocabulary(codec: Any) -> None:
+def require_vocabulary(codec: Component) -> None:
     if not codec.is_fitted:
         raise UserError(f"{type(codec).__name__} has no vocabulary yet: fit it to a text")
 

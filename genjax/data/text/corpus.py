@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.text.codecs import TextCodec, Unencodable
@@ -69,7 +70,7 @@ def token_dtype(vocabulary: int) -> type[np.generic]:
     return np.uint16 if vocabulary <= 2**16 else np.uint32
 
 
-def fit_codec(codec: Any, texts: TextRows, cache: Path) -> Any:
+def fit_codec(codec: Component, texts: TextRows, cache: Path) -> Any:
     """``codec`` with the vocabulary of ``texts``, from the cache if it was fitted to them before.
 
     The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not
@@ -101,7 +102,7 @@ def fit_codec(codec: Any, texts: TextRows, cache: Path) -> Any:
     return _load_codec(path, codec) or made
 
 
-def _load_codec(path: Path, codec: Any) -> Any:
+def _load_codec(path: Path, codec: Component) -> Any:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored.pop("format") != FORMAT:
@@ -149,7 +150,7 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
     return found
 
 
-def _key(texts: TextRows, codec: Any) -> str:
+def _key(texts: TextRows, codec: Component) -> str:
     return digest(
         f"{part}\n".encode("utf-8", "surrogatepass")
         for part in (FORMAT, texts.fingerprint, repr(codec))

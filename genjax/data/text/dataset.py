@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.images.decode import note
@@ -21,16 +22,16 @@ from genjax.data.text.layouts import RowLayout
 MISSING = object()  # of a field that a source does not have
 
 
-def get_tokenizer(codec: Any) -> Any:
+def get_tokenizer(codec: Component) -> Any:
     """What makes the tokens of a codec, which may be one of conversations; not the file that
     it was read from.
     """
-    tokens = getattr(codec, "tokens", codec)
+    tokens: Component = getattr(codec, "tokens", codec)
     read = getattr(tokens, "file", None) is not None and tokens.is_fitted
     return dataclasses.replace(tokens, file=None) if read else tokens
 
 
-def set_codec(source: Any, codec: Any) -> Any:
+def set_codec(source: Component, codec: Component) -> Any:
     """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a
     vocabulary.
 
@@ -51,7 +52,7 @@ def set_codec(source: Any, codec: Any) -> Any:
     return dataclasses.replace(source, **changed) if changed else source
 
 
-def note_template(codec: Any, other: Any, name: str) -> None:
+def note_template(codec: Component, other: Any, name: str) -> None:
     """Say where data have another chat template than a run that they are for, or none.
 
     Args:
@@ -70,7 +71,7 @@ def note_template(codec: Any, other: Any, name: str) -> None:
         note(f"the chat template of the data{alpaca} is used, not that of {name}, which differs")
 
 
-def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
+def open_as(source: Component, codec: Component, base: str | None) -> Dataset:
     """A source opened with the tokens and the chat template of another run, where it has none of
     its own.
 
@@ -89,7 +90,7 @@ def open_as(source: Any, codec: Any, base: str | None) -> Dataset:
 
 def text_dataset(
     parts: Mapping[str, TextRows],
-    codec: Any,
+    codec: Component,
     layout: RowLayout,
     cache: str | None,
     left: Tally | None = None,
@@ -121,7 +122,7 @@ def text_dataset(
 
 def token_dataset(
     corpora: Mapping[str, Corpus],
-    codec: Any,
+    codec: Component,
     layout: RowLayout,
     contents: list[str],
     titles: Mapping[str, str],

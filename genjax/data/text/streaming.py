@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.text.codecs import REPLACEMENT
 
 
-def decode_settled(codec: Any, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
+def decode_settled(codec: Component, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
     """The beginning of the text of tokens ids [N] that stays as it is whatever tokens come.
 
     Left out are the bytes of a character that is not whole yet; of a codec whose tokens are not

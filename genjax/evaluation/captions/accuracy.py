@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
@@ -46,7 +47,7 @@ class CaptionAccuracy(Evaluator):
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "shown", "limit")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.image is None:
             raise UserError(
@@ -54,7 +55,7 @@ class CaptionAccuracy(Evaluator):
             )
 
     def __call__(self, subject: Subject) -> Findings:
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         scenes = get_scenes(subject.part(self.limit))
         rows = subject.collect(_caption_batch, codec.start, codec.end, limit=self.limit)
         written = [codec.decode(cut_at_end(row, (codec.end,))) for row in rows]

@@ -5,12 +5,13 @@ picture that there can be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.sources.captioned import (
     ATTRIBUTES,
@@ -63,7 +64,7 @@ class PromptAgreement(Evaluator):
         checks.at_least(self, 1, "shown")
         checks.ordered(self, "shown", "prompts")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if family.text is None or family.conditional:
             raise UserError(

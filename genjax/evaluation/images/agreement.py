@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -45,7 +46,7 @@ class LabelAgreement(Evaluator):
     def runs(self) -> tuple[str, ...]:
         return (self.classifier,)
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         classes = check_labels("LabelAgreement", family, spec, self.classifier, others)
         if self.samples < classes:
@@ -76,7 +77,7 @@ class LabelAgreement(Evaluator):
 
 
 def check_labels(
-    evaluator: str, family: Any, spec: Spec, run: str, others: Mapping[str, Model]
+    evaluator: str, family: Component, spec: Spec, run: str, others: Mapping[str, Model]
 ) -> int:
     """The number of labels that samples can be requested, if a classifier's run can tell whether
     they are those.

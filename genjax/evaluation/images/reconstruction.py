@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
@@ -35,7 +36,7 @@ class Reconstructions(Evaluator):
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "num")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not hasattr(family, "reconstruct"):
             raise UserError(
@@ -90,13 +91,13 @@ class Interpolations(Evaluator):
         return Findings(pictures={"interpolations": picture})
 
 
-def _squared_error(family: Any, state: State, batch: Batch, key: jax.Array) -> jax.Array:
+def _squared_error(family: Component, state: State, batch: Batch, key: jax.Array) -> jax.Array:
     seen, again = family.reconstruct(state, batch, key)
     error = jnp.square(again - seen)
     return error.reshape(len(error), -1).mean(-1)
 
 
 def _reconstruct(
-    family: Any, state: State, batch: Batch, key: jax.Array
+    family: Component, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     return family.reconstruct(state, batch, key)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import sample_images
@@ -34,7 +35,7 @@ class RewardOfImages(Evaluator):
 
     images_only: ClassVar[bool] = True
 
-    reward: Any
+    reward: Component
     name: str = "reward"
     samples: int = 1_000
 
@@ -45,7 +46,7 @@ class RewardOfImages(Evaluator):
             )
         checks.at_least(self, 2, "samples")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         require_samples(family, "RewardOfImages")
 
@@ -63,7 +64,9 @@ class RewardOfImages(Evaluator):
         )
 
 
-def requested_labels(family: Any, spec: Spec, options: Any, count: int) -> np.ndarray | None:
+def requested_labels(
+    family: Component, spec: Spec, options: Component, count: int
+) -> np.ndarray | None:
     """What the first ``count`` samples are requested, int64 [N]; None of a model that is told no
     labels.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -73,7 +74,7 @@ class StepsCurve(Evaluator):
     def runs(self) -> tuple[str, ...]:
         return list_runs(self.features)
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         check_features(self.features, spec, others)
         for steps in self.steps:  # some solvers need two at least

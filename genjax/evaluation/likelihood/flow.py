@@ -6,12 +6,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -60,7 +61,7 @@ class FlowLikelihood(Evaluator):
         checks.at_least(self, 1, "batch", "probes")
         check_tolerance(self.rtol, self.atol)
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not family.noise.gaussian:
             raise UserError(

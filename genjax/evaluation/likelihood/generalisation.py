@@ -4,11 +4,10 @@ trained on, and on others.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.family import Batch, Metrics, State
 
@@ -45,5 +44,5 @@ class GeneralisationGap(Evaluator):
         )
 
 
-def _evaluate(family: Any, state: State, batch: Batch, key: jax.Array) -> Metrics:
+def _evaluate(family: Component, state: State, batch: Batch, key: jax.Array) -> Metrics:
     return family.evaluate(state, batch, key)

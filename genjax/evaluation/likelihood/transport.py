@@ -7,12 +7,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -51,7 +52,7 @@ class TransportDistance(Evaluator):
                 "results"
             )
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.entry != "points":
             raise UserError(f"TransportDistance is of points, but the data are {spec.entry}")

@@ -5,11 +5,11 @@ records away?
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
 from genjax.evaluation.features.features import find_nearest
@@ -58,7 +58,7 @@ class TabularPrivacy(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
             return Findings(remarks=("privacy needs a split that was not trained on",))
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         train, held_out = (
             data_columns(subject, "train", self.limit),
             data_columns(subject, subject.split),
@@ -87,7 +87,7 @@ class TabularPrivacy(Evaluator):
         )
 
 
-def coordinates(codec: Any, columns: Columns, train: Columns) -> np.ndarray:
+def coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarray:
     """Rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by
     the training rows.
     """
@@ -104,14 +104,14 @@ def coordinates(codec: Any, columns: Columns, train: Columns) -> np.ndarray:
     return np.concatenate(found, axis=1).astype(np.float32)
 
 
-def copied_share(codec: Any, rows: Columns, train: Columns) -> float:
+def copied_share(codec: Component, rows: Columns, train: Columns) -> float:
     """The share of rows that equal a training row in every column as it is written."""
     known = set(_format_rows(codec, train))
     written = _format_rows(codec, rows)
     return sum(row in known for row in written) / len(written)
 
 
-def _format_rows(codec: Any, columns: Columns) -> list[tuple[str, ...]]:
+def _format_rows(codec: Component, columns: Columns) -> list[tuple[str, ...]]:
     cells = [column.written(columns[column.name]) for column in codec.numbers]
     cells += [encode_categories(columns[column.name]).tolist() for column in codec.categories]
     return list(zip(*cells, strict=True))

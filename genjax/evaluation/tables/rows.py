@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
 from genjax.errors import UserError, unknown_name
@@ -15,7 +16,7 @@ from genjax.evaluation.judge import Subject
 from genjax.family import require_samples
 
 
-def check_table(evaluator: str, family: Any, spec: Spec) -> None:
+def check_table(evaluator: str, family: Component, spec: Spec) -> None:
     """Refuse data other than tables and families without samples, with a ``UserError``."""
     if spec.categories is None:
         raise UserError(f"{evaluator} needs a table, but the data are {spec.entry}")

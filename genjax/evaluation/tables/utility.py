@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.codec import Columns
 from genjax.errors import UserError, unknown_name
@@ -96,11 +97,11 @@ class TrainOnSynthetic(Evaluator):
 
     def _accuracies(self, subject: Subject, train: Columns, test: Columns) -> list[float]:
         """Of each learner."""
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         return [accuracy(codec, name, train, test) for name in self.learners]
 
 
-def accuracy(codec: Any, learner: Learner, train: Columns, test: Columns) -> float:
+def accuracy(codec: Component, learner: Learner, train: Columns, test: Columns) -> float:
     """The share of test rows whose target a classifier that has learned from ``train`` gets right.
 
     Raises:
@@ -113,7 +114,7 @@ def accuracy(codec: Any, learner: Learner, train: Columns, test: Columns) -> flo
     return float((model.fit(x, y).predict(seen) == wanted).mean())
 
 
-def split_target(codec: Any, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have
     one.
 

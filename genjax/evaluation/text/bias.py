@@ -7,12 +7,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.data.text.codecs import REPLACEMENT, Unencodable
@@ -175,7 +176,9 @@ class Sentence(NamedTuple):
     rest: int
 
 
-def encode_pair(codec: Any, template: str, pair: tuple[str, str]) -> tuple[Sentence, Sentence]:
+def encode_pair(
+    codec: Component, template: str, pair: tuple[str, str]
+) -> tuple[Sentence, Sentence]:
     """The template with either word of a pair.
 
     The tokens that follow the words are the same in both: where a codec makes one token of the end

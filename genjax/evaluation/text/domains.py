@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
@@ -50,7 +51,7 @@ class DomainPerplexity(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.part(self.limit)
-        whole: Any = part.whole
+        whole: Component = part.whole
         corpus = getattr(whole, "corpus", None)
         if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
             raise UserError(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -29,7 +30,7 @@ class FrameLikelihood(Evaluator):
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
 
     def __call__(self, subject: Subject) -> Findings:
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         if not hasattr(codec, "step"):
             raise UserError(
                 "FrameLikelihood needs tokens that spell steps of time, unlike "

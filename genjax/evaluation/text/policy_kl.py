@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -45,7 +46,7 @@ class PolicyKL(Evaluator):
         checks.at_least(self, 1, "steps")
         checks.at_least(self, 2, "limit")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not isinstance(family, FromBase) or not isinstance(family.wrapped, Autoregressive):
             raise UserError(
@@ -63,7 +64,7 @@ class PolicyKL(Evaluator):
             )
 
     def __call__(self, subject: Subject) -> Findings:
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         part = subject.part(self.limit)
         if len(part) < 2:
             raise UserError(
@@ -92,7 +93,7 @@ def _prefixes(batch: Mapping[str, Any]) -> Any:
 
 
 def _draw_responses(
-    family: Any,
+    family: Component,
     state: State,
     batch: Batch,
     key: jax.Array,

@@ -5,12 +5,13 @@ length.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
@@ -45,7 +46,7 @@ class PreferenceQuality(Evaluator):
     def __post_init__(self) -> None:
         checks.at_least(self, 2, "bins")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if getattr(family, "pair_rewards", None) is None:
             raise UserError(
@@ -132,7 +133,9 @@ def _score_sign(difference: np.ndarray) -> np.ndarray:
     return (np.sign(difference) + 1) / 2
 
 
-def _score_pairs(family: Any, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, ...]:
+def _score_pairs(
+    family: Component, state: State, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, ...]:
     lengths = (batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
     return (*family.pair_rewards(state, batch), *lengths)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -36,7 +37,7 @@ class RewardOfSamples(Evaluator):
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
 
-    reward: Any
+    reward: Component
     name: str = "reward"
     steps: int = 64
     temperature: float = 1.0
@@ -52,7 +53,7 @@ class RewardOfSamples(Evaluator):
         checks.at_least(self, 2, "limit")
         checks.at_least(self, 0, "temperature")
 
-    def check(self, family: Any, spec: Spec, others: Mapping[str, Model]) -> None:
+    def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not spec.prefixed or spec.source_length is not None:
             raise UserError("RewardOfSamples needs prompts: data with a prefix_mask and no source")
@@ -62,7 +63,7 @@ class RewardOfSamples(Evaluator):
             )
 
     def __call__(self, subject: Subject) -> Findings:
-        codec: Any = subject.model.codec
+        codec: Component = subject.model.codec
         part = subject.part(self.limit)
         if len(part) < 2:
             raise UserError(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
@@ -60,8 +61,8 @@ class TranslationQuality(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.part(self.limit)
-        codec: Any = subject.model.codec
-        whole: Any = part.whole
+        codec: Component = subject.model.codec
+        whole: Component = part.whole
         if not hasattr(whole, "references"):
             raise UserError(
                 f"the {subject.split} split has no sentences as they are written to compare with"
@@ -190,13 +191,13 @@ def _answer_batch(
     return answer(family, state, batch["tokens"], batch["prefix_mask"], longest, end, steps)
 
 
-def _splitter(codec: Any) -> Words:
+def _splitter(codec: Component) -> Words:
     """What splits the target's text into words: its own codec, where that is one of words."""
     target = getattr(codec, "target", codec)
     return target if isinstance(target, Words) else WORDS
 
 
-def _words(codec: Any, row: np.ndarray) -> list[str]:
+def _words(codec: Component, row: np.ndarray) -> list[str]:
     """The words of a translation [T]: a token each where the codec is of words."""
     splitter = _splitter(codec)
     if splitter is WORDS:

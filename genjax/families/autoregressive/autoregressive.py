@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.generation import (
@@ -27,10 +28,11 @@ from genjax.families.autoregressive.generation import (
     texts,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, gradient_step
+from genjax.family import Batch, Family, Mean, Metrics, Params, State, Variables, gradient_step
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Rules
 
 
 class Predictions(NamedTuple):
@@ -71,7 +73,7 @@ class Autoregressive(Family):
         what is read again.
     """
 
-    net: Any = Transformer()
+    net: Component = Transformer()
     chunk: int = 1024
     z_loss: float = 0.0
     sampler: Decoding = Decoding()
@@ -92,7 +94,7 @@ class Autoregressive(Family):
                 "(family.net.attention)"
             )
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         self._check(spec)
         variables, tokens = self._constants(spec), example["tokens"][:, :1]
         assert spec.vocabulary is not None
@@ -145,11 +147,11 @@ class Autoregressive(Family):
         )
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             found = self.predictions(params, batch, key)
             nll = Mean.of(found.nll, found.weight)
             if not self.z_loss:
@@ -199,7 +201,7 @@ class Autoregressive(Family):
         key: jax.Array,
         n: int,
         options: Decoding | Request,
-        codec: Any,
+        codec: Component,
         show: Callable[[str], None],
     ) -> np.ndarray:
         """``sample`` on the host, showing the first text as it is drawn."""

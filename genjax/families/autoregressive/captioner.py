@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
-from genjax.family import Batch, Params, State, Trained
+from genjax.family import Batch, Params, State, Trained, Variables
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import TokenSampler, generate
@@ -36,7 +36,7 @@ class CaptionDecoding(Decoding):
 
     image: str | None = None
 
-    def encode(self, codec: Any, others: Mapping[str, Trained]) -> CaptionRequest:
+    def encode(self, codec: Component, others: Mapping[str, Trained]) -> CaptionRequest:
         request = super().encode(codec, others)
         picture = None if self.image is None else Picture.of(codec.picture(self.image))
         return CaptionRequest(**vars(request), picture=picture)
@@ -90,9 +90,9 @@ class Captioner(Autoregressive):
       encoder: what reads the images.
     """
 
-    net: Any = Transformer(layers=2, heads=4, width=128, context=64)
+    net: Component = Transformer(layers=2, heads=4, width=128, context=64)
     sampler: CaptionDecoding = CaptionDecoding(steps=32)
-    encoder: Any = ImageEncoder()
+    encoder: Component = ImageEncoder()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,7 +101,7 @@ class Captioner(Autoregressive):
                 f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
             )
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         self._check(spec)
         if spec.image is None:
             raise UserError(

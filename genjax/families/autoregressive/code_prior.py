@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
@@ -29,12 +30,14 @@ from genjax.family import (
     Params,
     State,
     Trained,
+    Variables,
     gradient_step,
     labels,
     select_modelled,
 )
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Rules
 from genjax.samplers.tokens.decoding import TokenSampler, generate
 
 AUTOENCODER = "autoencoder"
@@ -92,7 +95,7 @@ class CodePrior(Continued):
       sampler: how samples are drawn.
     """
 
-    autoencoder: Any = "runs/vqvae_mnist"
+    autoencoder: Component = "runs/vqvae_mnist"
     net: Transformer = Transformer(layers=4, heads=4, width=128, context=64)
     conditional: bool = False
     drop_label: float = 0.1
@@ -130,7 +133,7 @@ class CodePrior(Continued):
         """Refuse a sampler that this model cannot follow, with a ``UserError``."""
         conditioning.check_guidance(options.guidance_scale, self.conditional, self.drop_label)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if self.conditional and spec.classes is None:
             raise UserError("family.conditional needs labels, but the data have none")
 
@@ -152,7 +155,7 @@ class CodePrior(Continued):
         return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"], {}
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if self.conditional and "other_label" in batch:
             raise UserError("a prior told labels takes one of them an example: no Mixup")
@@ -161,8 +164,8 @@ class CodePrior(Continued):
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             hide_key, dropout_key = jax.random.split(key)
             label = labels(batch) if self.conditional else None
             if label is not None:

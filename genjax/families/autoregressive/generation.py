@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from genjax.checks import Component
 from genjax.data.chat.template import before_end
 from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
@@ -198,7 +199,7 @@ def _check_room(context: int, request: Request, ahead: int, who: str) -> None:
         raise UserError(f"{who} stays within the context of {context:,} tokens: {cure}")
 
 
-def check_stream(request: Request, codec: Any) -> None:
+def check_stream(request: Request, codec: Component) -> None:
     """
     Raises:
       UserError: for what cannot be shown as it is drawn.
@@ -216,7 +217,7 @@ def stream_texts(
     first: Callable[[], Drawing],
     following: Callable[[Drawing], Drawing],
     request: Request,
-    codec: Any,
+    codec: Component,
     show: Callable[[str], None],
 ) -> np.ndarray:
     """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.chat.template import ChatCodec, before_end, ends_of
 from genjax.data.text.codecs import NOTHING, Unencodable
 from genjax.errors import UserError
@@ -125,7 +126,7 @@ class Decoding(TokenSampler):
     def runs(self) -> Mapping[str, str]:
         return {} if self.draft is None else {DRAFT: self.draft}
 
-    def encode(self, codec: Any, others: Mapping[str, Trained]) -> Request:
+    def encode(self, codec: Component, others: Mapping[str, Trained]) -> Request:
         """With the texts as tokens by the codec of a run.
 
         A text without a prompt starts with the codec's start, else with a new line, else with token
@@ -215,7 +216,7 @@ class Request:
         if source_vocabulary is not None and not self.source:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
-    def decode(self, samples: np.ndarray, codec: Any) -> np.ndarray:
+    def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
         """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
         their tokens.
 
@@ -234,7 +235,9 @@ class Request:
             target[: len(row)] = row
         return filled
 
-    def before_stop(self, ids: np.ndarray, prompt: int, codec: Any) -> tuple[np.ndarray, bool]:
+    def before_stop(
+        self, ids: np.ndarray, prompt: int, codec: Component
+    ) -> tuple[np.ndarray, bool]:
         """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt``
         tokens, and whether there is one.
         """
@@ -265,12 +268,12 @@ class Request:
             return ids[:low], True
         return (spelt if codec.decode(spelt) == text else ids[:low]), True
 
-    def _found_in_text(self, codec: Any) -> bool:
+    def _found_in_text(self, codec: Component) -> bool:
         """Whether stops are not found by their tokens."""
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
-def _prompt(codec: Any, text: str) -> tuple[int, ...]:
+def _prompt(codec: Component, text: str) -> tuple[int, ...]:
     """The tokens that a text starts with, the codec's start before them; of a codec of
     conversations a turn.
     """
@@ -281,7 +284,7 @@ def _prompt(codec: Any, text: str) -> tuple[int, ...]:
 
 
 def _tokens(
-    encode: Callable[[str], np.ndarray], codec: Any, text: str, where: str
+    encode: Callable[[str], np.ndarray], codec: Component, text: str, where: str
 ) -> tuple[int, ...]:
     try:
         return tuple(encode(text).tolist()) if text else ()
@@ -293,7 +296,7 @@ def _tokens(
         ) from None
 
 
-def _source(codec: Any, text: str) -> tuple[int, ...]:
+def _source(codec: Component, text: str) -> tuple[int, ...]:
     """Between start and end, as the codec of pairs has them."""
     reader = getattr(codec, "source", None)
     if reader is None:
@@ -303,7 +306,7 @@ def _source(codec: Any, text: str) -> tuple[int, ...]:
     return (*before, *_tokens(reader.encode, reader, text, "the source"), *after)
 
 
-def _new_line(codec: Any) -> tuple[int, ...]:
+def _new_line(codec: Component) -> tuple[int, ...]:
     try:
         return tuple(codec.encode("\n").tolist()) or (0,)
     except UserError:

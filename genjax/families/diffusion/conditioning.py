@@ -5,15 +5,14 @@ Classifier-free guidance: Ho & Salimans, arXiv 2207.12598.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from genjax.checks import Component
 from genjax.errors import UserError
 
 
-def check(options: Any, conditional: bool, text: Any, drop_label: float) -> None:
+def check(options: Component, conditional: bool, text: Component, drop_label: float) -> None:
     """Refuse guidance, a label or a prompt that a model cannot follow.
 
     Args:

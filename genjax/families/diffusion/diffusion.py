@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import bound as variational
@@ -30,6 +31,7 @@ from genjax.family import (
     Metrics,
     Params,
     State,
+    Variables,
     apply,
     conditions,
     gradient_step,
@@ -38,6 +40,7 @@ from genjax.family import (
 )
 from genjax.nets.conv.unet import UNet
 from genjax.nets.denoiser import Denoiser
+from genjax.optim import Rules
 from genjax.samplers import DDIM, Denoise, fix_known, guide, log_density
 from genjax.samplers.diffusion.processes import (
     Parametrization,
@@ -112,8 +115,8 @@ class Diffusion(Family):
       sampler: how samples are drawn.
     """
 
-    net: Any = UNet()
-    process: Any = VPCosine()
+    net: Component = UNet()
+    process: Component = VPCosine()
     target: Target = "v"
     weighting: Weighting = "simple"
     gamma: float = 5.0
@@ -123,7 +126,7 @@ class Diffusion(Family):
     fourier: tuple[int, ...] = ()
     conditional: bool = False
     drop_label: float = 0.1
-    text: Any = None
+    text: Component = None
     noise: Any = NormalNoise()
     coupling: Coupling = "independent"
     augment: NonLeaking = NonLeaking()
@@ -182,7 +185,7 @@ class Diffusion(Family):
         """What the network predicts of the process."""
         return Parametrization(self.bound(params), self.target, self.data_std)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if self.conditional and spec.classes is None:
             raise UserError("family.conditional needs labels, but the data have none")
         if self.text is not None and spec.condition != self.text.width:
@@ -211,7 +214,7 @@ class Diffusion(Family):
         return params, {"mean": jnp.asarray(spec.mean), **values}
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if self.conditioned and "other_label" in batch:
             raise UserError(
@@ -219,8 +222,8 @@ class Diffusion(Family):
             )
 
         def loss(
-            params: Params, variables: Any, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Any]:
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
             return self._measured(params, variables, batch, key, True), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
@@ -283,7 +286,7 @@ class Diffusion(Family):
     def terms(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         x0: jax.Array,
         label: jax.Array | None,
         key: jax.Array,
@@ -360,7 +363,7 @@ class Diffusion(Family):
         return outputs[..., : x.shape[-1]]
 
     def _measured(
-        self, params: Params, variables: Any, batch: Batch, key: jax.Array, train: bool
+        self, params: Params, variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> Metrics:
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Metrics, Params, State, Trained, select_modelled
+from genjax.family import Batch, Metrics, Params, State, Trained, Variables, select_modelled
+from genjax.optim import Rules
 
 AUTOENCODER = "autoencoder"
 
@@ -23,15 +25,17 @@ AUTOENCODER = "autoencoder"
 class Autoencoder(Protocol):
     """What diffusion needs of a ``VAE`` or ``VQVAE``."""
 
-    def to_latents(self, params: Params, variables: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+    def to_latents(
+        self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
+    ) -> jax.Array:
         """Latents [B, ...] of x [B, ...], drawn where they are random."""
         ...
 
-    def from_latents(self, params: Params, variables: Any, z: jax.Array) -> jax.Array:
+    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean [B, ...] of what latents [B, ...] represent."""
         ...
 
-    def latent_moments(self, variables: Any) -> tuple[jax.Array, jax.Array]:
+    def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
         """Mean and standard deviation of latents, as they broadcast with them."""
         ...
 
@@ -50,7 +54,7 @@ class LatentDiffusion(Continued):
         a vector points.
     """
 
-    autoencoder: Any = "runs/vqvae_mnist"
+    autoencoder: Component = "runs/vqvae_mnist"
     diffusion: Diffusion = Diffusion()
 
     def __post_init__(self) -> None:
@@ -110,7 +114,7 @@ class LatentDiffusion(Continued):
             )
         self.diffusion.check_sampler(options)
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         def latents() -> jax.Array:
             params, variables = self.autoencoder.init(key, example, spec)
             return self.autoencoder.to_latents(params, variables, select_modelled(example), key)
@@ -126,7 +130,7 @@ class LatentDiffusion(Continued):
         return self.diffusion.init(key, self._within(example, jnp.zeros(shape)), within)
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         key = jax.random.fold_in(state.step_key, 1)
         if axis is not None:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown_name
 from genjax.families.gan import losses as adversarial
@@ -31,6 +32,7 @@ from genjax.family import (
     Metrics,
     Params,
     State,
+    Variables,
     gradient_step,
     labels,
     select_modelled,
@@ -38,6 +40,7 @@ from genjax.family import (
 from genjax.nets.gan.generators import MLPGenerator
 from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
+from genjax.optim import Rules
 
 
 @checks.frozen
@@ -98,8 +101,8 @@ class GAN(Family):
     """
 
     latent_dim: int = 64
-    generator: Any = MLPGenerator()
-    discriminator: Any = MLPBackbone()
+    generator: Component = MLPGenerator()
+    discriminator: Component = MLPBackbone()
     loss: GANLoss = "non_saturating"
     label_smoothing: float = 0.0
     gradient_penalty: float = 0.0
@@ -196,7 +199,7 @@ class GAN(Family):
     def protocol(self) -> str:  # type: ignore[override]
         return "as many fakes as real examples"
 
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Any]:
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if self.augment.policy and spec.entry != "image":
             raise UserError(
                 "augment.policy is for images; other data cannot be flipped or cut out so"
@@ -222,7 +225,7 @@ class GAN(Family):
         return state.replace(variables=jax.jit(self.nets.standing)(state))
 
     def train_step(
-        self, state: State, batch: Batch, *, optimizer: Any, axis: str | None = None
+        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if not isinstance(optimizer, Mapping):
             raise UserError(
@@ -298,7 +301,7 @@ class GAN(Family):
         return self.nets.drawn(state, key, n, label, options.truncation)
 
     def _discriminator_steps(
-        self, state: State, shares: Batch, optimizer: Any, axis: str | None
+        self, state: State, shares: Batch, optimizer: Rules, axis: str | None
     ) -> tuple[State, Metrics]:
         """An update on each share [R, B, ...] of the batch, and the sums of their metrics."""
         maker = optimizer["generator"].used(state.params["generator"])
@@ -330,10 +333,10 @@ class GAN(Family):
         due: jax.Array,
         axis: str | None,
         params: Params,
-        variables: Any,
+        variables: Variables,
         batch: Batch,
         key: jax.Array,
-    ) -> tuple[Metrics, Any]:
+    ) -> tuple[Metrics, Variables]:
         """``maker``: the generator's parameters; ``due``: whether a penalty is."""
         keys = jax.random.split(key, 5)
         x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
@@ -399,10 +402,10 @@ class GAN(Family):
         judge: Params,
         axis: str | None,
         params: Params,
-        variables: Any,
+        variables: Variables,
         batch: Batch,
         key: jax.Array,
-    ) -> tuple[Metrics, Any]:
+    ) -> tuple[Metrics, Variables]:
         """``judge``: the discriminator's parameters, which see these fakes with the statistics
         of this batch.
         """

@@ -12,10 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import categories, constants, relax_outputs
 from genjax.errors import UserError
-from genjax.family import Batch, Params, State, apply, select_modelled
+from genjax.family import Batch, Params, State, Variables, apply, select_modelled
 from genjax.nets.conv import norm
 from genjax.nets.gan import spectral
 from genjax.nets.gan.discriminator import Discriminator
@@ -37,8 +38,8 @@ class Nets:
     """
 
     latent_dim: int
-    generator: Any
-    discriminator: Any
+    generator: Component
+    discriminator: Component
     spectral_norm: Normalised
     minibatch_std: bool
     pack: int
@@ -52,7 +53,7 @@ class Nets:
 
     def init(
         self, key: jax.Array, example: Batch, spec: Spec, std: float | None
-    ) -> tuple[Params, Any]:
+    ) -> tuple[Params, Variables]:
         """Parameters and variables of both; ``std`` that of all matrices, None for what the
         nets choose.
         """
@@ -92,7 +93,7 @@ class Nets:
     def generated(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         z: jax.Array,
         label: jax.Array | None,
         shape: tuple[int, ...],
@@ -130,7 +131,7 @@ class Nets:
     def logits(
         self,
         params: Params,
-        variables: Any,
+        variables: Variables,
         x: jax.Array,
         label: jax.Array | None = None,
         mask: jax.Array | None = None,
@@ -204,8 +205,8 @@ class Nets:
         return mask.reshape(self.pack, -1).min(0)
 
     def normalised(
-        self, part: str, params: Params, variables: Any, iterate: bool
-    ) -> tuple[Params, Any]:
+        self, part: str, params: Params, variables: Variables, iterate: bool
+    ) -> tuple[Params, Variables]:
         """A player's parameters as it uses them, and the variables with new singular vectors."""
         if part not in NORMALISED[self.spectral_norm]:
             return params, variables
@@ -214,7 +215,7 @@ class Nets:
         params = params | {"net": divided} if part == "generator" else divided
         return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
 
-    def staged(self, variables: Any, batch: Batch) -> Any:
+    def staged(self, variables: Variables, batch: Batch) -> Any:
         """The variables at the stage that the batch's resolution tells."""
         shape, full = select_modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
@@ -274,7 +275,7 @@ def row_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, 0)
 
 
-def _set_stats(variables: Any, part: str, changed: Any) -> Any:
+def _set_stats(variables: Variables, part: str, changed: Any) -> Any:
     stats = variables["batch_stats"] | {part: changed.get("batch_stats", {})}
     return variables | {"batch_stats": stats}
 
