@@ -144,14 +144,15 @@ def run_loop(
     start = first_state(setup, checkpoints)
     steps, run_dir = setup.experiment.steps, setup.run_dir
     assert run_dir is not None, "a run is kept somewhere"
+    judge = _make_judge(setup) if start.step < steps else None
     has_rows = bool(writers.read_rows(run_dir / "metrics.jsonl"))
     with writers.Writers(run_dir, start.step, steps, setup.layout.is_main, quiet) as out:
         out.say_all(_greeting(start.step, steps, run_dir, has_rows), start.remarks)
-        if start.step >= steps:
+        if judge is None:
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
-            loop = Loop(setup, start, checkpoints, out)
+            loop = Loop(setup, start, judge, checkpoints, out)
             while loop.step < steps:
                 loop.advance(next(source))
                 stopping = loop.is_stopping(stop, deadline)
@@ -161,6 +162,19 @@ def run_loop(
                     break
         checkpoints.wait()
     return loop.state
+
+
+def _make_judge(setup: Setup) -> Judge:
+    """The judge of a run while it trains, with the runs that its evaluators need.
+
+    Raises:
+      UserError: one is missing, or an evaluator cannot look at this family or these data.
+    """
+    experiment, layout = setup.experiment, setup.layout
+    chosen = tuple(
+        e for e in experiment.evaluators if e.while_training and experiment.every.evaluate
+    )
+    return Judge.of(experiment, layout, setup.data, chosen, load_models(chosen, layout))
 
 
 def _greeting(step: int, steps: int, run_dir: epath.Path, has_rows: bool) -> tuple[str, ...]:
@@ -177,18 +191,17 @@ class Loop:
     """
 
     def __init__(
-        self, setup: Setup, start: Start, checkpoints: Checkpoints, out: writers.Writers
+        self,
+        setup: Setup,
+        start: Start,
+        judge: Judge,
+        checkpoints: Checkpoints,
+        out: writers.Writers,
     ) -> None:
-        """Compile nothing yet; find the evaluators' other runs."""
-        experiment, layout = setup.experiment, setup.layout
         self.state, self.step, self.meter = start.state, start.step, start.meter
-        self._setup, self._checkpoints, self._out = setup, checkpoints, out
+        self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
         self._is_first = True
-        self._split = default_split(setup.data.splits) if experiment.every.evaluate else ""
-        asked = tuple(
-            e for e in experiment.evaluators if e.while_training and experiment.every.evaluate
-        )
-        self._judge = Judge.of(experiment, layout, setup.data, asked, load_models(asked, layout))
+        self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
         self._saved = start.step or None
         self._clock = Clock(start.step)
         self._pending: tuple[int, PackedMetrics] | None = None

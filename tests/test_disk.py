@@ -23,7 +23,7 @@ from genjax.experiment import build_config
 from genjax.machine import disk
 from genjax.prepare import synthetic
 from genjax.prepare.run import prepare
-from genjax.runs import directory as records
+from genjax.runs import directory
 from genjax.runs import export as exports
 from genjax.runs.writers import read_rows
 from tests import toy
@@ -219,14 +219,15 @@ def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
     run_dir.mkdir()
     for name in ("config.py", "lease.json", f".1234abcd{disk.PART}"):
         (run_dir / name).write_text("# a config\n")
-    records.claim(run_dir, toy.experiment(), source)
+    directory.check_claim(run_dir, toy.experiment(), source)
+    directory.claim(run_dir, toy.experiment(), source)
     assert (run_dir / "config.json").exists()
     (run_dir / "config.json").unlink()
     (run_dir / "config.py").write_text("# of someone else\n")
     for folder in ("samples", "plots"):
         (run_dir / folder).rmdir()
     with pytest.raises(UserError, match="no run directory"):
-        records.claim(run_dir, toy.experiment(), source)
+        directory.check_claim(run_dir, toy.experiment(), source)
     assert (run_dir / "config.py").read_text() == "# of someone else\n"
 
 

@@ -145,6 +145,6 @@ def test_a_likelihood_of_tables_wants_tables():
     with pytest.raises(UserError, match="Tabular is for tables, and the data are image"):
         Tabular().check(spec)
     Tabular().check(Spec("table", (3,), np.zeros(3, np.float32), categories=(2,)))
-    with pytest.raises(UserError, match="Tabular.std is at least 0.01, not 0.001"):
+    with pytest.raises(UserError, match="std must be at least 0.01, got 0.001"):
         Tabular(0.001)
     assert Gaussian().of(TABLE) == Gaussian() and Bernoulli().of(TABLE) == Bernoulli()

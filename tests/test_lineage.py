@@ -19,6 +19,7 @@ from toy import Pictures, experiment
 import genjax
 from genjax import __main__ as command_line
 from genjax.cli.as_dataset import write_dataset
+from genjax.continued import Continued
 from genjax.data.dataset import Origin, Spec
 from genjax.data.images.decode import decode
 from genjax.data.sources.prepared import PreparedTexts, Synthetic
@@ -227,12 +228,20 @@ def test_a_run_of_an_older_genjax_leads_to_the_runs_its_config_names(here):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Depends(Continued):
+    base: str
+    lost: str
+
+    @property
+    def runs(self):
+        return {"base": self.base, "lost": self.lost}
+
+
 def test_a_run_that_stands_on_others_records_them_by_role(tmp_path):
     genjax.train(experiment(steps=2, every=Every(1, 0, 0, 0)), tmp_path / "base", quiet=True)
     told = SimpleNamespace(
-        family=SimpleNamespace(
-            runs={"base": str(tmp_path / "base"), "lost": str(tmp_path / "lost")}
-        ),
+        family=Depends(str(tmp_path / "base"), str(tmp_path / "lost")),
         start_from=StartFrom(),
         curriculum=SimpleNamespace(score=SimpleNamespace(runs=(str(tmp_path / "base"),))),
     )
@@ -316,9 +325,8 @@ def test_only_the_files_that_were_written_are_the_runs(points, tmp_path):
 def drawing(spec, codec, **family):
     """A run as ``as_dataset`` sees it."""
     plain = SimpleNamespace(sampler=PriorSampler(), **family)
-    shown = SimpleNamespace(family=SimpleNamespace(plain=plain))
     return SimpleNamespace(
-        experiment=shown, run_dir=epath.Path("runs/lost"), step=3, spec=spec, codec=codec
+        family=plain, run_dir=epath.Path("runs/lost"), step=3, spec=spec, codec=codec
     )
 
 

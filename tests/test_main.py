@@ -405,7 +405,7 @@ def test_the_help_of_sample_lists_the_sampler_of_the_run(trained):
 
 
 def test_pictures_take_no_prompt_and_are_no_stream(trained):
-    assert "--prompt STR what texts begin with" in flat(cli("sample", trained[0], "--help").out)
+    assert "--prompt STR what texts start with" in flat(cli("sample", trained[0], "--help").out)
     refused(
         cli("sample", trained[0], "--prompt", "a three"),
         "the samples of .*run, a VAE, take no prompt",

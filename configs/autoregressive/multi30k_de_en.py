@@ -85,7 +85,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=10 * EPOCH,
         batch_size=32,
         evaluators=(gx.TranslationQuality(None, while_training=False),),
-        every=gx.Every(50, EPOCH, EPOCH, EPOCH),
+        every=gx.Every(log=50, evaluate=EPOCH, sample=EPOCH, checkpoint=EPOCH),
     )
     if not tiny:
         return experiment

@@ -42,7 +42,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=5 * EPOCH,
         batch_size=16,
         evaluators=(gx.TranslationQuality(None, while_training=False),),
-        every=gx.Every(50, EPOCH, EPOCH, EPOCH),
+        every=gx.Every(log=50, evaluate=EPOCH, sample=EPOCH, checkpoint=EPOCH),
         start_from=gx.StartFrom("runs/gpt_books"),
     )
     if not tiny:
@@ -59,7 +59,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "data.train": "val",
             "data.validation": None,
             "data.prompt": "{source}",
-            "data.template.roles": (("user", "", "\n"), ("assistant", "", "\n")),
+            "data.template": gx.ChatTemplate((("user", "", "\n"), ("assistant", "", "\n"))),
             "data.codec.size": 300,
             "data.length": 63,
             "optimizer.learning_rate.warm_up": 2,

@@ -60,9 +60,10 @@ def prepare(
     folder = Path(out).expanduser()
     plan, schema = reading.plan_reading(preparation.readers)
     _check_free(folder, [path for _, files in plan for path in files.paths])
-    reading.note_passed_over(plan)
     engine.begin(runner)
     from daft.exceptions import DaftCoreException
+
+    reading.note_passed_over(plan)
 
     try:
         with disk.explain_full_disk(LEFT, folder):

@@ -166,8 +166,11 @@ def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
         (lambda: Subwords("bpee"), "model must be one of 'bpe', 'wordpiece', 'unigram'"),
         (lambda: Subwords("bpe", 200), "size is 200; a bpe vocabulary needs more than 257"),
         (lambda: Subwords(end_token="</s>"), "unknown special token for end_token '</s>'"),
-        (lambda: Subwords(file="/nowhere/tokenizer.json").fit([]), "cannot be read as a tokenizer"),
-        (lambda: Subwords(tokenizer="{}").vocabulary, "no tokenizer.json"),
+        (
+            lambda: Subwords(file="/nowhere/tokenizer.json").fit([]),
+            "must be a tokenizer.json, but is not a file",
+        ),
+        (lambda: Subwords(tokenizer="{}").vocabulary, "not a usable tokenizer.json"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

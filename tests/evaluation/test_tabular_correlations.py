@@ -91,6 +91,6 @@ def test_pairs_are_needed():
         )
     with pytest.raises(UserError, match="needs a table, but the data are image"):
         TabularCorrelations().check(FAMILY, Spec("image", (2, 2, 1), np.zeros((2, 2, 1))), {})
-    with pytest.raises(UserError, match="at least 2 samples, not 1"):
+    with pytest.raises(UserError, match="samples must be at least 2, got 1"):
         TabularCorrelations(1)
     TabularCorrelations().check(FAMILY, SPEC, {})

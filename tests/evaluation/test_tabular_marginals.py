@@ -80,7 +80,7 @@ def test_only_tables_and_families_with_samples_are_judged():
         UserError, match="TabularMarginals needs samples, but a classifier draws no samples"
     ):
         TabularMarginals().check(Classifier(MLPBackbone((4,))), SPEC, {})
-    with pytest.raises(UserError, match="at least 1 sample, not 0"):
+    with pytest.raises(UserError, match="samples must be at least 1, got 0"):
         TabularMarginals(0)
     TabularMarginals().check(FAMILY, SPEC, {})
     assert column_label("mean  radius") == "mean_radius"

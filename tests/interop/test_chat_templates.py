@@ -33,9 +33,9 @@ from genjax.optim import SGD
 from genjax.parallel import Devices
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.reward import RewardModel
-from genjax.runs import run as runs
 from genjax.runs.export import export_pretrained
 from genjax.runs.pretrained import import_run, with_base
+from genjax.runs.setup import open_data
 from genjax.schedules import Constant
 from genjax.start_from import StartFrom
 from tests.data.chat_cases import CHATML, NAMES, TEMPLATES, codec_of, messages, turns
@@ -179,7 +179,7 @@ def test_a_run_takes_the_template_of_the_model_that_it_begins_with(tuned, capsys
     assert genjax.load(folder / "run").codec.template == template
     stored = json.loads((folder / "run" / "codec.json").read_text())["codec"]["template"]
     assert stored["source"] == TEMPLATES["llama3"]
-    rows = runs.opened(run.experiment, run.run_dir).splits["train"].batch(np.arange(2))
+    rows = open_data(run.experiment, run.run_dir).splits["train"].batch(np.arange(2))
     chat = tuple(Turn(one["role"], one["content"]) for one in CHATS[0]["messages"])
     ids = conversation(run.codec, template, chat, "here").tokens.tolist()
     assert len({len(ids)}) == 1 and rows["tokens"][0][:10].tolist() == ids[:10]
@@ -253,7 +253,7 @@ def test_runs_of_preferences_take_the_template_of_the_run_that_they_begin_with(
     reward = RewardModel(TokenBackbone(NET, "last"))
     begun = experiment(tmp_path, preferences(tmp_path), reward, str(run.run_dir))
     for told in (begun, experiment(tmp_path, preferences(tmp_path), DPO(str(run.run_dir)))):
-        data = runs.opened(told)
+        data = open_data(told)
         assert data.codec == run.codec
         batch = data.splits["train"].batch(np.arange(1))
         row = batch["chosen_tokens"][0][batch["chosen_mask"][0] > 0]
@@ -271,7 +271,7 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     plain = ChatTemplate((("user", "Q:", "\n"), ("assistant", "A:", "\n")))
     told = experiment(tmp_path, start=str(run.run_dir))
     other = dataclasses.replace(told, data=dataclasses.replace(told.data, template=plain))
-    assert runs.opened(other).codec.template == plain
+    assert open_data(other).codec.template == plain
     assert (
         f"the chat template of the data is used, not that of {run.run_dir}, which differs"
         in capsys.readouterr().err
@@ -279,13 +279,13 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     same = dataclasses.replace(
         told, data=dataclasses.replace(told.data, template=run.codec.template)
     )
-    assert runs.opened(same).codec == run.codec and "chat template" not in capsys.readouterr().err
+    assert open_data(same).codec == run.codec and "chat template" not in capsys.readouterr().err
     reads = experiment(tmp_path, texts(tmp_path), start=str(run.run_dir))
-    assert type(runs.opened(reads).codec) is Subwords
+    assert type(open_data(reads).codec) is Subwords
     assert f"the chat template of {run.run_dir} is not kept" in capsys.readouterr().err
     import_run(written(tmp_path / "plain"), tmp_path / "base", texts(tmp_path))
     without = experiment(tmp_path, start=str(tmp_path / "base"))
-    assert runs.opened(without).codec.template == ChatTemplate()
+    assert open_data(without).codec.template == ChatTemplate()
     said = capsys.readouterr().err
     assert f"{tmp_path / 'base'} has no chat template: that of the data, Alpaca's, is used" in said
 

@@ -641,7 +641,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(folders, tmp_path):
     index.write_text(
         json.dumps({"weight_map": {"transformer.wte.weight": "../elsewhere.safetensors"}})
     )
-    refused(tmp_path / "GPT2", "in its own folder")
+    refused(tmp_path / "GPT2", "names files outside its folder")
     for text in ("{}", '{"weight_map": {"transformer.wte.weight": 5}}'):
         index.write_text(text)
         refused(tmp_path / "GPT2", "index.json is damaged")

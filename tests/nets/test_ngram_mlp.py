@@ -126,5 +126,5 @@ def test_it_reads_no_source():
 
 @pytest.mark.parametrize("name", ["past", "width", "hidden", "context"])
 def test_sizes_are_at_least_one(name):
-    with pytest.raises(UserError, match=f"{name} of an NgramMLP is at least 1, not 0"):
+    with pytest.raises(UserError, match=f"{name} must be at least 1, got 0"):
         NgramMLP(**{name: 0})

@@ -28,7 +28,7 @@ def test_people_are_the_same_each_time_and_slips_change_little():
     ]
     assert min(changed) >= 0 and max(changed) == 3
     assert [again["rec_id"] for again in found[50:52]] == ["rec-0-dup-0", "rec-1-dup-0"]
-    with pytest.raises(UserError, match="of 5 people, 6 cannot"):
+    with pytest.raises(UserError, match="count must be at least 6"):
         GeneratedPeople(5, 6)
 
 
