@@ -129,6 +129,15 @@ def test_only_checkpoint_knows_of_orbax_and_only_parallel_of_meshes():
         )
 
 
+def test_only_charts_imports_matplotlib():
+    found = {
+        name
+        for name, path in modules().items()
+        if "import matplotlib" in (text := path.read_text()) or "from matplotlib" in text
+    }
+    assert found == {"genjax.data.charts", "genjax.data.tables.pictures"}  # there for type checkers
+
+
 def test_setup_lists_every_package():
     settings = configparser.ConfigParser()
     settings.read(PACKAGE.parent / "setup.cfg")

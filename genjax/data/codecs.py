@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import new_figure
 from genjax.data.pictures import grid, png_bytes
 from genjax.errors import UserError
 from genjax.machine import disk
@@ -118,11 +119,8 @@ class PointsCodec:
 
 def _scatter(points: np.ndarray) -> bytes:
     """The PNG of a scatter plot of points [N, 2]."""
-    from matplotlib.figure import (
-        Figure,
-    )  # without pyplot, which keeps global state and picks a backend
 
-    figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
+    figure = new_figure(5, 5)
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, linewidths=0)
     axes.set_aspect("equal", adjustable="datalim")

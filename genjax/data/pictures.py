@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CELL = 56  # pixels: an 8x8 digit shown smaller than this is hard to see
 GAP = 2  # pixels between cells
@@ -51,14 +47,3 @@ def png_bytes(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def figure_pixels(figure: Figure) -> np.ndarray:
-    """A matplotlib figure as an image uint8 [H, W, 3]."""
-    from matplotlib.backends.backend_agg import (
-        FigureCanvasAgg,
-    )  # drawing alone: no window, no pyplot
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

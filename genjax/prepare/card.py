@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from genjax.data.charts import new_figure
 from genjax.data.images.files import told as told_kinds
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
@@ -287,10 +288,9 @@ def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
 
 def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, int]) -> bytes:
     """How many records have each value of a column, as they were read and as they are now."""
-    from matplotlib.figure import Figure
 
     names = sorted({*(before or {}), *after})
-    figure = Figure(figsize=(6, 0.25 * len(names) + 1), dpi=120, layout="constrained")
+    figure = new_figure(6, 0.25 * len(names) + 1)
     axes = figure.add_subplot()
     shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
     for label, values, colour in (("as read", before, "#bbbbbb"), ("prepared", after, "#4477aa")):
@@ -304,9 +304,8 @@ def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, 
 
 def _stages(outcomes: Sequence[Outcome]) -> bytes:
     """How many records each stage left."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 0.4 * len(outcomes) + 1), dpi=120, layout="constrained")
+    figure = new_figure(6, 0.4 * len(outcomes) + 1)
     axes = figure.add_subplot()
     names = [f"{number} {outcome.name}" for number, outcome in enumerate(outcomes)]
     kept = [outcome.kept for outcome in outcomes]
@@ -321,9 +320,8 @@ def _stages(outcomes: Sequence[Outcome]) -> bytes:
 
 def _lengths(column: str, before: np.ndarray | None, after: np.ndarray) -> bytes:
     """How long the values of a column are, as they were read and as they are now."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    figure = new_figure(6, 3)
     axes = figure.add_subplot()
     whole = np.maximum(after if before is None else np.concatenate([before, after]), 1)
     edges = np.unique(np.rint(np.geomspace(whole.min(), whole.max() + 1, 41))).tolist()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from genjax.data.charts import new_figure
 from genjax.data.pictures import png_bytes
 from genjax.machine import disk
 from genjax.serial.json_text import Json
@@ -174,10 +175,9 @@ def truncate_rows(path: epath.Path, step: int) -> None:
 
 def plot_losses(run_dir: epath.Path) -> epath.Path:
     """Draw ``plots/loss.png``: the loss of training and evaluation over the steps."""
-    from matplotlib.figure import Figure  # takes half a second
 
     rows = read_rows(run_dir / "metrics.jsonl")
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = new_figure(6, 4, dpi=100)
     axes = figure.add_subplot()
     for split in ("train", "eval"):
         points = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genjax.data.pictures import figure_pixels
+from genjax.data.charts import figure_pixels, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,14 +27,11 @@ def marginals(tables: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
       tables: columns by name, of each set of rows by its name; numbers float64 [N], categories
         object [N].
     """
-    from matplotlib.figure import (
-        Figure,
-    )  # without pyplot, which keeps global state and picks a backend
 
     names = list(next(iter(tables.values())))[:PANELS]
     across = math.ceil(math.sqrt(len(names)))
     down = -(-len(names) // across)
-    figure = Figure(figsize=(1 + 2 * across, 0.5 + 1.6 * down), dpi=80, layout="constrained")
+    figure = new_figure(1 + 2 * across, 0.5 + 1.6 * down, dpi=80)
     for i, name in enumerate(names):
         axes = figure.add_subplot(down, across, i + 1)
         axes.set_title(name, fontsize=7)

@@ -13,8 +13,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
@@ -104,11 +104,10 @@ def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) 
     """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
     ``right`` [N].
     """
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.4 * rows), dpi=100, layout="constrained")
+    figure = new_figure(2.1 * columns, 2.4 * rows, dpi=100)
     for number, (image, text) in enumerate(zip(images, texts, strict=True)):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.imshow(image)

@@ -9,8 +9,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
@@ -122,18 +122,14 @@ def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 def _picture(table: np.ndarray, title: str) -> np.ndarray:
     """The shares of each row of a confusion [K, K]."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
-    from matplotlib.ticker import PercentFormatter
 
     classes = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2, 4.5, 9))
-    figure = Figure(figsize=(side + 0.8, side), dpi=120, layout="constrained")
+    figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(
-        image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="of the samples of a label"
-    )
+    figure.colorbar(image, ax=axes, shrink=0.8, format="{x:.0%}", label="of the samples of a label")
     if classes <= TICKED:
         axes.set(xticks=range(classes), yticks=range(classes))
     if classes <= WRITTEN:

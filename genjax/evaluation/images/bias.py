@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure, show_percents
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import BLOCK, map_images, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
@@ -292,7 +292,6 @@ def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
     """Bars of both shares of each label with their intervals onto matplotlib axes; flagged
     labels are red.
     """
-    from matplotlib.ticker import PercentFormatter  # slow to import, and only evaluation draws
 
     classes = len(found.share)
     at = np.arange(classes)
@@ -318,18 +317,15 @@ def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
             tick.set(
                 color="red" if flagged else "black", fontweight="bold" if flagged else "normal"
             )
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    show_percents(axes.yaxis)
     axes.set(xlabel="label", ylabel="share", xlim=(-0.7, classes - 0.3))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _bars(found: Shares) -> np.ndarray:
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     classes, flagged = len(found.share), int(found.flagged.sum())
-    figure = Figure(
-        figsize=(float(np.clip(0.5 * classes + 2.5, 5, 14)), 3.6), dpi=120, layout="constrained"
-    )
+    figure = new_figure(float(np.clip(0.5 * classes + 2.5, 5, 14)), 3.6)
     axes = figure.add_subplot()
     draw_shares(axes, found)
     verdict = f"{flagged} of {classes} labels flagged" if flagged else "no label flagged"

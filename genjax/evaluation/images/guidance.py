@@ -13,8 +13,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure, show_percents
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.features.features import feature_space
@@ -117,10 +117,8 @@ def _picture(
     scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]
 ) -> np.ndarray:
     """Both over the scale."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
-    from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
+    figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     right = left.twinx()
     sides = (
@@ -132,6 +130,6 @@ def _picture(
         axes.set_ylabel(name, color=colour)
         axes.tick_params(axis="y", colors=colour)
     left.set(xlabel="guidance scale", ylim=(-0.03, 1.03))
-    left.yaxis.set_major_formatter(PercentFormatter(1))
+    show_percents(left.yaxis)
     right.set_ylim(0, 1.05 * max(*diversity, 1e-6))
     return figure_pixels(figure)

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import add_circles, figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features.drawn import BLOCK, sample_images
 from genjax.evaluation.features.predictions import class_probabilities
@@ -214,16 +214,12 @@ def _plane(
     """Samples [N, 2] over circles around the centres; samples far outside are counted, not
     shown.
     """
-    from matplotlib.collections import (
-        EllipseCollection,
-    )  # slow to import, and only evaluation draws
-    from matplotlib.figure import Figure
 
     low, high = centres.min(0), centres.max(0)
     margin = 0.15 * float((high - low).max()) + 2 * radius
     middle, half = (low + high) / 2, float((high - low).max()) / 2 + margin
     shown = (np.abs(points - middle) <= half).all(-1)
-    figure = Figure(figsize=(5.5, 5.8), dpi=120, layout="constrained")
+    figure = new_figure(5.5, 5.8)
     axes = figure.add_subplot()
     kinds = ((~good, "tab:orange", "others"), (good, "tab:blue", f"good ({good.mean():.1%})"))
     for chosen, colour, name in kinds:
@@ -231,19 +227,9 @@ def _plane(
         axes.scatter(x, y, s=4, alpha=0.5, linewidths=0, color=colour, label=name)
     lost = counts == 0
     for chosen, colour in ((~lost, "0.4"), (lost, "red")):
-        size = np.full(int(chosen.sum()), 2 * radius)
-        circles = EllipseCollection(
-            size,
-            size,
-            0 * size,
-            units="xy",
-            offsets=centres[chosen],
-            offset_transform=axes.transData,
-            facecolors="none",
-            edgecolors=colour,
-            linewidths=0.8,
-        )
-        axes.add_collection(circles)
+        diameters = np.full(int(chosen.sum()), 2 * radius)
+        style = {"facecolors": "none", "edgecolors": colour, "linewidths": 0.8}
+        add_circles(axes, centres[chosen], diameters, **style)
     if lost.any():
         x, y = centres[lost].T
         axes.scatter(x, y, marker="x", s=40, color="red", label="lost mode")
@@ -260,10 +246,9 @@ def _plane(
 
 def _ranks(counts: np.ndarray) -> np.ndarray:
     """Samples of each mode, the most frequent mode first, beside what fair samples would give."""
-    from matplotlib.figure import Figure
 
     found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
-    figure = Figure(figsize=(6, 3.6), dpi=120, layout="constrained")
+    figure = new_figure(6, 3.6)
     axes = figure.add_subplot()
     axes.stairs(np.sort(counts)[::-1], fill=True, label="samples")
     axes.axhline(fair, color="black", linestyle="--", linewidth=1, label=f"evenly: {fair:.1f}")

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import GAP, figure_pixels, grid
+from genjax.data.pictures import GAP, grid
 from genjax.evaluation.features.drawn import data_features, data_part, sample_images
 from genjax.evaluation.features.features import PIXELS, feature_space, find_nearest, list_runs
 from genjax.evaluation.images.bias import (
@@ -125,13 +126,12 @@ def _report(
     text: Mapping[str, str],
 ) -> np.ndarray:
     """Two grids side by side, of one height, over the histogram where there is one."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     aspects = [picture.shape[1] / picture.shape[0] for picture in (images, pairs)]
     height = min(SIDE, WIDTH / sum(aspects))
     width = max(height * sum(aspects) + 0.5, 7.0)
     heights = [height + 0.5] + ([HISTOGRAM] if found else [])
-    figure = Figure(figsize=(width, sum(heights) + 0.4), dpi=DPI, layout="constrained")
+    figure = new_figure(width, sum(heights) + 0.4, dpi=DPI)
     figure.suptitle(text["title"], fontsize=10)
     rows = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     panels = rows[0].subgridspec(1, 2, width_ratios=aspects)

@@ -11,8 +11,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.features import distances
 from genjax.evaluation.features.drawn import data_features
@@ -146,9 +146,8 @@ def _picture(
     """Kernel distances with two standard errors, and Fréchet distances where there are any,
     over log steps.
     """
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
-    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
+    figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     left.errorbar(steps, kernels, 2 * np.asarray(errors), color="tab:blue", marker="o", capsize=3)
     left.axhline(0, color="0.7", linewidth=0.8)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from genjax import checks
-from genjax.data.pictures import figure_pixels
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import classifier
 from genjax.family import Batch, State, labels
@@ -146,11 +146,10 @@ def _predict(
 
 def _diagram(table: Reliability) -> np.ndarray:
     """The reliability diagram: accuracy over confidence, and below it where the examples lie."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     bins = len(table.examples)
     left, width = np.arange(bins) / bins, 1 / bins
-    figure = Figure(figsize=(4.5, 5.5), dpi=120, layout="constrained")
+    figure = new_figure(4.5, 5.5)
     above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     filled = table.examples > 0
     above.bar(left[filled], table.accuracy[filled], width, align="edge", edgecolor="white")
@@ -177,11 +176,10 @@ def _diagram(table: Reliability) -> np.ndarray:
 
 def _matrix(counts: np.ndarray) -> np.ndarray:
     """Colours are shares of each label's examples; the numbers are counts."""
-    from matplotlib.figure import Figure
 
     classes = len(counts)
     side = float(np.clip(0.45 * classes + 1.5, 4, 12))
-    figure = Figure(figsize=(side, side), dpi=110, layout="constrained")
+    figure = new_figure(side, side, dpi=110)
     axes = figure.add_subplot()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -204,11 +202,10 @@ def _matrix(counts: np.ndarray) -> np.ndarray:
 
 def _mistakes(images: np.ndarray, label: np.ndarray, log_p: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] under what they are, what they were taken for, and how surely."""
-    from matplotlib.figure import Figure
 
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.3 * columns, 1.6 * rows), dpi=110, layout="constrained")
+    figure = new_figure(1.3 * columns, 1.6 * rows, dpi=110)
     for number, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, number + 1)
         grey = image.shape[-1] == 1

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
-from genjax.data.pictures import figure_pixels
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import vqvae
 from genjax.family import Batch, State, select_modelled
@@ -54,9 +54,8 @@ def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> j
 
 def _histogram(counts: np.ndarray) -> np.ndarray:
     """How often each code is chosen, most used first, beside an even use of all."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 3), dpi=120, layout="constrained")
+    figure = new_figure(6, 3)
     axes = figure.add_subplot()
     share = np.sort(counts)[::-1] / counts.sum()
     axes.bar(np.arange(len(share)), share, width=1.0)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels, grid
+from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.vae import VAE
@@ -147,9 +148,8 @@ def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
+    figure = new_figure(5, 5)
     axes = figure.add_subplot()
     for value in np.unique(label) if label is not None else [None]:
         chosen = points if value is None else points[label == value]
@@ -162,9 +162,8 @@ def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
 
 def _bars(layers: list[np.ndarray]) -> np.ndarray:
     """Mean KL of each unit, largest first, one panel a layer."""
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 2.2 * len(layers)), dpi=120, layout="constrained")
+    figure = new_figure(5, 2.2 * len(layers))
     for number, (axes, kl) in enumerate(
         zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1
     ):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.tables.rows import (
@@ -124,11 +124,8 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
-    from matplotlib.figure import (
-        Figure,
-    )  # without pyplot, which keeps global state and picks a backend
 
-    figure = Figure(figsize=(4 * len(matrices), 4), dpi=80, layout="constrained")
+    figure = new_figure(4 * len(matrices), 4, dpi=80)
     for i, (name, matrix) in enumerate(matrices.items(), 1):
         axes = figure.add_subplot(1, len(matrices), i)
         axes.set_title(name, fontsize=9)

@@ -14,8 +14,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.data.text.codecs import REPLACEMENT, Unencodable
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -283,9 +283,8 @@ def _picture(
     names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float
 ) -> np.ndarray:
     """Gaps with their intervals; flagged ones are red."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
-    figure = Figure(figsize=(6, 1.2 + 0.35 * len(names)), dpi=120, layout="constrained")
+    figure = new_figure(6, 1.2 + 0.35 * len(names))
     axes = figure.add_subplot()
     axes.axvspan(-threshold, threshold, color="0.92")
     axes.axvline(0, color="0.6", linewidth=0.8)

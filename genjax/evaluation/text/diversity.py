@@ -10,8 +10,8 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.text.drawn import (
     check_texts,
@@ -144,9 +144,8 @@ def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
 
 def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
     """Bars of distinct-n and self-BLEU on the left, the texts by their repetition on the right."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
-    figure = Figure(figsize=(8, 3.4), dpi=120, layout="constrained")
+    figure = new_figure(8, 3.4)
     left, right = figure.subplots(1, 2)
     at = np.arange(len(drawn.distinct) + 1)
     names = [*(f"distinct-{n}" for n in at[1:]), "self-BLEU"]

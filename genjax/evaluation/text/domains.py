@@ -12,7 +12,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.pictures import figure_pixels
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -168,10 +168,9 @@ def _select_domains(
 
 def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
     """Perplexities with their intervals, the hardest domain on top."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
     order = sorted(range(len(names)), key=lambda i: losses[i].value)
-    figure = Figure(figsize=(6, 1.2 + 0.3 * len(names)), dpi=120, layout="constrained")
+    figure = new_figure(6, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()
     for at, i in enumerate(order):
         value, low, high = (math.exp(x) for x in losses[i])

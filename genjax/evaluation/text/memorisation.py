@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
+from genjax.data.charts import figure_pixels, new_figure, show_percents
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import quantile, wilson
 from genjax.evaluation.images.memorisation import SIGNIFICANT, Threshold
@@ -267,16 +267,14 @@ def _picture(
     one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
 ) -> np.ndarray:
     """The share of texts with at least so many tokens, of both sides."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
-    from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(5.5, 3.4), dpi=120, layout="constrained")
+    figure = new_figure(5.5, 3.4)
     axes = figure.add_subplot()
     for values, colour, label in ((other, "0.5", "held out"), (one, "tab:blue", name)):
         at = np.arange(math.floor(values.max()) + 2)
         share = (values[:, None] >= at).mean(0)
         axes.step(at, share, where="mid", color=colour, label=label)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    show_percents(axes.yaxis)
     axes.set(xlabel=size, ylabel=f"share of {what} with at least so many", ylim=(0, 1.02))
     axes.legend()
     return figure_pixels(figure)

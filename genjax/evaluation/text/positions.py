@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from genjax import checks
-from genjax.data.pictures import figure_pixels
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Batch, State
@@ -79,9 +79,8 @@ def _count_positions(tokens: jax.Array) -> jax.Array:
 
 def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
     """The loss over the number of tokens before, and its mean over all predictions."""
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
-    figure = Figure(figsize=(6, 3.8), dpi=120, layout="constrained")
+    figure = new_figure(6, 3.8)
     axes = figure.add_subplot()
     axes.plot(tokens, loss, color="tab:blue")
     axes.axhline(

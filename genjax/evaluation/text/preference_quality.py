@@ -12,8 +12,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
-from genjax.data.pictures import figure_pixels
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.likelihood.classification import Reliability, reliability
@@ -144,9 +144,8 @@ def _picture(judged: Judged, table: Reliability) -> np.ndarray:
     """How often the higher reward is right over how often it should be, and rewards over
     lengths.
     """
-    from matplotlib.figure import Figure  # slow to import, and only evaluation draws
 
-    figure = Figure(figsize=(8.5, 4), dpi=120, layout="constrained")
+    figure = new_figure(8.5, 4)
     left, right = figure.subplots(1, 2)
     filled = table.examples > 0
     shares = table.examples[filled] / table.examples.sum()
