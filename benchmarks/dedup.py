@@ -5,9 +5,8 @@ checked, components.
 others; ``dedup_small`` 2,000. Both sides have 128 permutations, the same bands and the same
 threshold.
 
-    python -m benchmarks.dedup [--documents 100000]     which copies each side finds, beside the
-    theory python -m benchmarks.dedup --memory                 the peak of memory as the texts
-    double, and as they get longer
+    python -m benchmarks.dedup [--documents 100000]   # copies that each side finds, and theory
+    python -m benchmarks.dedup --memory               # peak of memory as texts double or lengthen
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a learned noise schedule gains over fixed ones (Kingma et al., arXiv 2107.00630, section 5
 and table 4).
 
-    python -m benchmarks.schedules [--config vdm_digits] [--seeds 3] [--steps N] [--folder
-    runs/schedules]
+    python -m benchmarks.schedules [--config vdm_digits] [--seeds 3] [--steps N] [--folder DIR]
 
 Trains the config with its own learned process and with the fixed `VPLinear` and `VPCosine` ones,
 each from every seed, and prints a JSON line a run: `variance`, of the loss of a training batch at

@@ -119,7 +119,6 @@ class PointsCodec:
 
 def _scatter(points: np.ndarray) -> bytes:
     """The PNG of a scatter plot of points [N, 2]."""
-
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, linewidths=0)

@@ -288,7 +288,6 @@ def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
 
 def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, int]) -> bytes:
     """How many records have each value of a column, as they were read and as they are now."""
-
     names = sorted({*(before or {}), *after})
     figure = new_figure(6, 0.25 * len(names) + 1)
     axes = figure.add_subplot()
@@ -304,7 +303,6 @@ def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, 
 
 def _stages(outcomes: Sequence[Outcome]) -> bytes:
     """How many records each stage left."""
-
     figure = new_figure(6, 0.4 * len(outcomes) + 1)
     axes = figure.add_subplot()
     names = [f"{number} {outcome.name}" for number, outcome in enumerate(outcomes)]
@@ -320,7 +318,6 @@ def _stages(outcomes: Sequence[Outcome]) -> bytes:
 
 def _lengths(column: str, before: np.ndarray | None, after: np.ndarray) -> bytes:
     """How long the values of a column are, as they were read and as they are now."""
-
     figure = new_figure(6, 3)
     axes = figure.add_subplot()
     whole = np.maximum(after if before is None else np.concatenate([before, after]), 1)

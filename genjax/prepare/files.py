@@ -69,7 +69,8 @@ class Files:
 
     @classmethod
     def found(cls, root: str | None, patterns: tuple[str, ...]) -> Files:
-        """
+        """Find the files that patterns fit.
+
         Args:
           root: a folder or URL; None takes that of $GENJAX_DATA.
           patterns: of files below it, such as "books/*.txt.gz" or "**/*.png".

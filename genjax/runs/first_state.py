@@ -49,7 +49,9 @@ class Start:
 
 
 def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
-    """The state of the first step. In this order:
+    """Make the state of the first step.
+
+    In this order:
 
     1. resume from the newest whole checkpoint, if there is one;
     2. else draw random parameters,

@@ -175,7 +175,6 @@ def truncate_rows(path: epath.Path, step: int) -> None:
 
 def plot_losses(run_dir: epath.Path) -> epath.Path:
     """Draw ``plots/loss.png``: the loss of training and evaluation over the steps."""
-
     rows = read_rows(run_dir / "metrics.jsonl")
     figure = new_figure(6, 4, dpi=100)
     axes = figure.add_subplot()

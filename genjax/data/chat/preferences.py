@@ -3,8 +3,9 @@
 Batches hold, of ``chosen`` and of ``rejected`` alike,
 
   chosen_tokens [B, T] int32: the prompt as a chat template has it, the response, and the codec's
-  end. chosen_mask [B, T] float32: 1 for a token, 0 for padding. chosen_response [B, T] float32: 1
-  for a token of the response and for its end.
+    end.
+  chosen_mask [B, T] float32: 1 for a token, 0 for padding.
+  chosen_response [B, T] float32: 1 for a token of the response and for its end.
 """
 
 from __future__ import annotations

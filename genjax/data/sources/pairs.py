@@ -240,7 +240,8 @@ def _side(folder: Path, name: str, language: str, encoding: str) -> Sentences:
 
 
 def check_lines(texts: Sequence[Sentences], counts: Sequence[int]) -> None:
-    """
+    """Refuse sides of different lengths.
+
     Raises:
       UserError: one side has more lines than the other.
     """

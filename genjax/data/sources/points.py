@@ -26,18 +26,19 @@ DISTRIBUTIONS = {
 
 @checks.frozen
 class Points:
-    """Points in the plane, drawn when opened. With k the component, u, v uniform on [0, 1), e
-    normal [2]:
+    """Points in the plane, drawn when opened.
+
+    With k the component, u, v uniform on [0, 1), e normal [2]:
 
       eight_gaussians: 2 (cos(pi k/4), sin(pi k/4)) + noise e, noise 0.02 (the ring of Unrolled
-      GANs). twenty_five_gaussians: means {-4, -2, 0, 2, 4}^2 + noise e, noise 0.05 (the grid of
-      VEEGAN). two_moons: k=0 (cos pi u, sin pi u), k=1 (1 - cos pi u, 1/2 - sin pi u), + noise e,
-      noise 0.1. wide_moons: those of Tong et al., arXiv 2302.00482: 3 (moon + v / 5) - 1, the
-      two_moons without noise and one v
-        for both coordinates, noise 0.
+        GANs).
+      twenty_five_gaussians: means {-4, -2, 0, 2, 4}^2 + noise e, noise 0.05 (the grid of VEEGAN).
+      two_moons: k=0 (cos pi u, sin pi u), k=1 (1 - cos pi u, 1/2 - sin pi u), + noise e, noise 0.1.
+      wide_moons: those of Tong et al., arXiv 2302.00482: 3 (moon + v / 5) - 1, the two_moons
+        without noise and one v for both coordinates, noise 0.
       swiss_roll: t (cos t, sin t) / 5 with t = 3/2 pi (1 + 2u), + noise e, noise 0.1. No label.
       checkerboard: uniform on 8 of the 16 squares of side 2 that tile [-4, 4]^2, + noise e, noise
-      0.
+        0.
 
     Attributes:
       distribution: one of the names above.

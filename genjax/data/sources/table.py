@@ -137,10 +137,11 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
 class EmbeddedTable:
     """A table that scikit-learn ships, with what is to be predicted as its last column.
 
-      breast_cancer: 569 tumours, 30 measures, ``diagnosis``: malignant or benign. wine: 178 wines,
-      13 measures, ``cultivar``: class_0, class_1 or class_2. iris: 150 flowers, 4 measures,
-      ``species``: setosa, versicolor or virginica. diabetes: 442 patients, 9 measures and the
-      category ``sex``, ``progression``, which is a number.
+      breast_cancer: 569 tumours, 30 measures, ``diagnosis``: malignant or benign.
+      wine: 178 wines, 13 measures, ``cultivar``: class_0, class_1 or class_2.
+      iris: 150 flowers, 4 measures, ``species``: setosa, versicolor or virginica.
+      diabetes: 442 patients, 9 measures and the category ``sex``, ``progression``, which is a
+        number.
 
     Attributes:
       name: one of the names above.

@@ -27,7 +27,6 @@ def marginals(tables: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
       tables: columns by name, of each set of rows by its name; numbers float64 [N], categories
         object [N].
     """
-
     names = list(next(iter(tables.values())))[:PANELS]
     across = math.ceil(math.sqrt(len(names)))
     down = -(-len(names) // across)

@@ -82,7 +82,8 @@ class TableTexts:
         return digest([hash_user_files(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
     def pieces(self) -> Iterator[Piece]:
-        """
+        """Read the texts, piece by piece.
+
         Raises:
           UserError: a file is damaged, has no such column, or something other than text in it, or
             is synthetic.

@@ -5,14 +5,14 @@ without its first.
 
 Batches hold
 
-  tokens [B, T + 1] int32. loss_mask [B, T + 1] float32: 1 for a token that is to be predicted from
-  those before it in its row, 0 for padding and
-    for what has nothing before it, the first token of a row or of a document. So the predictions of
-    a row weigh loss_mask[:, 1:], and the column before is 0.
+  tokens [B, T + 1] int32.
+  loss_mask [B, T + 1] float32: 1 for a token that is to be predicted from those before it in its
+    row, 0 for padding and for what has nothing before it, the first token of a row or of a
+    document. So the predictions of a row weigh loss_mask[:, 1:], and the column before is 0.
   segment_ids [B, T + 1] int32, packed rows only: 1, 2, … for the documents of a row, 0 for padding.
   positions [B, T + 1] int32, packed rows only: of a token within its document, or its piece of one.
   prefix_mask [B, T + 1] float32, of ``Prefixed`` and of conversations: 1 for what is given, which
-  is not predicted.
+    is not predicted.
 """
 
 from __future__ import annotations

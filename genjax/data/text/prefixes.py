@@ -71,7 +71,8 @@ class Prefixed:
         return Prefixed(self.layout.held_out, self.until, self.seed)
 
     def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> PrefixedRows:
-        """
+        """Cut rows with prefixes.
+
         Raises:
           UserError: ``until`` is outside the vocabulary, or in no document.
         """

@@ -23,7 +23,7 @@ class TextSplit(Protocol):
     """Parts of documents; frozen dataclasses, as written in configs."""
 
     def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
-        """ "train", and "test" and "validation" where there are such.
+        """Parts by name: "train", and "test" and "validation" if there are such.
 
         Reads nothing before the pieces are requested.
         """

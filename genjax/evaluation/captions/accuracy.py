@@ -104,7 +104,6 @@ def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) 
     """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
     ``right`` [N].
     """
-
     columns = min(COLUMNS, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(2.1 * columns, 2.4 * rows, dpi=100)

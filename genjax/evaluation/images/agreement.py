@@ -122,7 +122,6 @@ def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 def _picture(table: np.ndarray, title: str) -> np.ndarray:
     """The shares of each row of a confusion [K, K]."""
-
     classes = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2, 4.5, 9))

@@ -292,7 +292,6 @@ def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
     """Bars of both shares of each label with their intervals onto matplotlib axes; flagged
     labels are red.
     """
-
     classes = len(found.share)
     at = np.arange(classes)
     sides = (

@@ -117,7 +117,6 @@ def _picture(
     scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]
 ) -> np.ndarray:
     """Both over the scale."""
-
     figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     right = left.twinx()

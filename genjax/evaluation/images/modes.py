@@ -214,7 +214,6 @@ def _plane(
     """Samples [N, 2] over circles around the centres; samples far outside are counted, not
     shown.
     """
-
     low, high = centres.min(0), centres.max(0)
     margin = 0.15 * float((high - low).max()) + 2 * radius
     middle, half = (low + high) / 2, float((high - low).max()) / 2 + margin
@@ -246,7 +245,6 @@ def _plane(
 
 def _ranks(counts: np.ndarray) -> np.ndarray:
     """Samples of each mode, the most frequent mode first, beside what fair samples would give."""
-
     found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
     figure = new_figure(6, 3.6)
     axes = figure.add_subplot()

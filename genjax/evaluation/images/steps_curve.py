@@ -146,7 +146,6 @@ def _picture(
     """Kernel distances with two standard errors, and Fréchet distances where there are any,
     over log steps.
     """
-
     figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     left.errorbar(steps, kernels, 2 * np.asarray(errors), color="tab:blue", marker="o", capsize=3)

@@ -146,7 +146,6 @@ def _predict(
 
 def _diagram(table: Reliability) -> np.ndarray:
     """The reliability diagram: accuracy over confidence, and below it where the examples lie."""
-
     bins = len(table.examples)
     left, width = np.arange(bins) / bins, 1 / bins
     figure = new_figure(4.5, 5.5)
@@ -176,7 +175,6 @@ def _diagram(table: Reliability) -> np.ndarray:
 
 def _matrix(counts: np.ndarray) -> np.ndarray:
     """Colours are shares of each label's examples; the numbers are counts."""
-
     classes = len(counts)
     side = float(np.clip(0.45 * classes + 1.5, 4, 12))
     figure = new_figure(side, side, dpi=110)
@@ -202,7 +200,6 @@ def _matrix(counts: np.ndarray) -> np.ndarray:
 
 def _mistakes(images: np.ndarray, label: np.ndarray, log_p: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] under what they are, what they were taken for, and how surely."""
-
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(1.3 * columns, 1.6 * rows, dpi=110)

@@ -162,7 +162,6 @@ def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
 
 def _bars(layers: list[np.ndarray]) -> np.ndarray:
     """Mean KL of each unit, largest first, one panel a layer."""
-
     figure = new_figure(5, 2.2 * len(layers))
     for number, (axes, kl) in enumerate(
         zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1

@@ -283,7 +283,6 @@ def _picture(
     names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float
 ) -> np.ndarray:
     """Gaps with their intervals; flagged ones are red."""
-
     figure = new_figure(6, 1.2 + 0.35 * len(names))
     axes = figure.add_subplot()
     axes.axvspan(-threshold, threshold, color="0.92")

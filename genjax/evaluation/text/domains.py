@@ -168,7 +168,6 @@ def _select_domains(
 
 def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
     """Perplexities with their intervals, the hardest domain on top."""
-
     order = sorted(range(len(names)), key=lambda i: losses[i].value)
     figure = new_figure(6, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()

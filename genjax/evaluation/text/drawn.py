@@ -53,7 +53,8 @@ def match_lengths(
 
 
 def check_texts(evaluator: str, spec: Spec) -> None:
-    """
+    """Refuse data that are not texts.
+
     Raises:
       UserError: the data are not texts, or texts that have a source.
     """

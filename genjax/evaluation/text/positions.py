@@ -79,7 +79,6 @@ def _count_positions(tokens: jax.Array) -> jax.Array:
 
 def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
     """The loss over the number of tokens before, and its mean over all predictions."""
-
     figure = new_figure(6, 3.8)
     axes = figure.add_subplot()
     axes.plot(tokens, loss, color="tab:blue")

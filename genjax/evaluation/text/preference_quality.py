@@ -144,7 +144,6 @@ def _picture(judged: Judged, table: Reliability) -> np.ndarray:
     """How often the higher reward is right over how often it should be, and rewards over
     lengths.
     """
-
     figure = new_figure(8.5, 4)
     left, right = figure.subplots(1, 2)
     filled = table.examples > 0

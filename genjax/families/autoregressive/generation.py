@@ -200,7 +200,8 @@ def _check_room(context: int, request: Request, ahead: int, who: str) -> None:
 
 
 def check_stream(request: Request, codec: Component) -> None:
-    """
+    """Refuse a stream of what is not drawn in order.
+
     Raises:
       UserError: for what cannot be shown as it is drawn.
     """

@@ -195,7 +195,8 @@ class Request:
         return self.prompts[number % MOST_PROMPTS % len(self.prompts)]
 
     def check(self, vocabulary: int, context: int, source_vocabulary: int | None) -> None:
-        """
+        """Refuse a request that the model cannot follow.
+
         Raises:
           UserError: a text that is longer than the context, or holds a token outside the
             vocabulary; a source that the model does not read, or none that it does.

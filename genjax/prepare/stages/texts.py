@@ -28,10 +28,10 @@ DASHES = re.compile(r"(\w)-\n(\w)")
 
 @checks.frozen
 class StandardText(RowStage):
-    """Texts in one form: Unicode NFC, "\\n" after lines, no control characters, single spaces, no
+    r"""Texts in one form: Unicode NFC, "\n" after lines, no control characters, single spaces, no
     blanks at the ends.
 
-    Every line end that Unicode knows becomes "\\n", every other blank a space, so that words never
+    Every line end that Unicode knows becomes "\n", every other blank a space, so that words never
     fuse. Characters of no width go without a blank (zero width space, word joiner, byte order
     mark), but joiners stay: scripts and emoji are written with them. What is empty then is dropped.
 

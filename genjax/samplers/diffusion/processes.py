@@ -233,9 +233,11 @@ class Parametrization:
 
     With s = data_std, n = sqrt(alpha^2 s^2 + sigma^2), a = alpha s / n and b = sigma / n the
     targets are
-      noise: the unit noise (arXiv 2006.11239); x0: the data; v: a noise - b x0 / s (arXiv
-      2202.00512; with ``EDM`` it is minus that paper's F, arXiv 2206.00364, table 1); velocity:
-      dx_t / dt = alpha' x0 + sigma' noise (arXiv 2210.02747).
+      noise: the unit noise (arXiv 2006.11239);
+      x0: the data;
+      v: a noise - b x0 / s (arXiv 2202.00512; with ``EDM`` it is minus that paper's F, arXiv
+        2206.00364, table 1);
+      velocity: dx_t / dt = alpha' x0 + sigma' noise (arXiv 2210.02747).
 
     Attributes:
       process: the process.
