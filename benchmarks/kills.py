@@ -30,7 +30,7 @@ from etils import epath
 import genjax
 from genjax.runs.checkpoint_files import UNFINISHED, find_steps, newest_step
 
-STEPS, SAVE = 400, 20  # steps for each kill, so that no process reaches the end before its moment
+STEPS, SAVE = 200, 20  # steps for each kill: more than a process takes before its own
 EVERY = {"log": 10, "evaluate": 100, "sample": 0, "checkpoint": SAVE}
 OPTIONS = [f"--every.{name}={interval}" for name, interval in EVERY.items()]
 COMMAND = [
