@@ -62,7 +62,7 @@ def wait_for_steps(process: subprocess.Popen[bytes], run_dir: Path) -> float:
     began, row = time.monotonic(), run_dir / "metrics.jsonl"
     before = row.stat().st_size if row.exists() else 0
     while process.poll() is None and not (row.exists() and row.stat().st_size > before):
-        if re.search("going on|beginning anew", said(run_dir).read_text(errors="replace")):
+        if re.search("resuming|starting again", said(run_dir).read_text(errors="replace")):
             break
         time.sleep(0.01)
     return time.monotonic() - began
