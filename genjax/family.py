@@ -103,7 +103,7 @@ def init_state(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a family is told of another that it depends on; the arrays of that one are in
+    """What a family knows of another that it depends on; the arrays of that one are in
     ``State.frozen``.
 
     Attributes:

@@ -103,7 +103,7 @@ def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
     assert command_line.main(["show", lines[1]]) == 0
     assert "seed 0, each the best of 4 by tests.test_best_of:share_of_b" in capsys.readouterr().out
     for more, words in (
-        ((), "give both best_of and reward"),
+        ((), "give both or neither"),
         (
             ("--reward", "tests.test_best_of:share_of_c"),
             "unknown class or function of tests.test_best_of 'share_of_c'",

@@ -52,6 +52,8 @@ def folder(tmp_path_factory):
 def test_the_front_page_is_short():
     assert len(PAGES["README.md"].encode()) <= LARGEST
     assert len(COMMANDS) >= 25
+    unfilled = re.findall(r"\b[A-Z]+_[A-Z]+\b", PAGES["README.md"])
+    assert set(unfilled) <= {"RUN_DIR", "GENJAX_DATA"}  # all else is a name that nobody filled in
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

@@ -1,4 +1,4 @@
-"""A residual perceptron that is told a vector, for points."""
+"""A residual perceptron conditioned on a vector, for points."""
 
 from __future__ import annotations
 

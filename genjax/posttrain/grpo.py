@@ -83,7 +83,7 @@ class GRPO(FromBase):
         answered.
       length_normalised: divide the loss of a response by its length; Dr. GRPO divides by
         ``new_tokens``, as the length makes long wrong responses cheap.
-      kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
+      kl_alarm: nats per response; training warns of a mean KL above it or clearly below 0.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """

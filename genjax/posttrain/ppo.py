@@ -50,7 +50,7 @@ from genjax.posttrain.rollouts import (
 REWARD = "reward_run"
 NEGATIVE_KL = -0.1  # nats per response; an estimate may be a little below 0 by chance
 LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
-RESPONSES = ("reward", "kl", "response_length")  # what is told of whole responses
+RESPONSES = ("reward", "kl", "response_length")  # metrics of whole responses
 Critic = Literal["shared", "separate"]
 
 
@@ -102,7 +102,7 @@ class PPO(FromBase):
       critic: values are a linear function of the policy's features, "shared", or of those of a
         "separate" model, which begins as the base, too.
       unended: taken off the reward of a response without an end.
-      kl_alarm: nats per response; a mean KL above it, or clearly below 0, is told while it trains.
+      kl_alarm: nats per response; training warns of a mean KL above it or clearly below 0.
       sampler: how samples are drawn; None takes the base's.
       codec: turns tokens to the texts that are rewarded; None takes that of the data.
     """

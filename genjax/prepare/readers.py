@@ -1,6 +1,6 @@
 """Raw files to records.
 
-A record that cannot be read is told with its place and reason, and stops no other.
+A record that cannot be read is reported with its place and reason, and stops no other.
 """
 
 from __future__ import annotations

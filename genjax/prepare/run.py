@@ -52,7 +52,7 @@ def prepare(
       name: that the card gives the data.
       out: the folder of the shards, the card and the stages.
       runner: "native", "ray", or the address of a Ray cluster, whose workers see the same folders.
-      say: is told a line for each stage.
+      say: called with a line for each stage.
 
     Raises:
       UserError: nothing to read, no room to write, or more broken records than ``max_bad``.

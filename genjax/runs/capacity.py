@@ -1,4 +1,4 @@
-"""Refuse a run that this machine cannot hold, before it is begun."""
+"""Refuse a run that this machine cannot hold, before its first step."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_a_cache_that_is_damaged_or_of_another_version_is_made_anew(folder, tmp_
     else:
         (cached / "header.json").write_text("{")
     assert np.array_equal(source.open().splits["train"].corpus.tokens, truth)
-    assert "damaged or of another version: it is made anew" in capsys.readouterr().err
+    assert "damaged or of another version: it is made again" in capsys.readouterr().err
     source.open()
     assert not capsys.readouterr().err
     assert not list((tmp_path / "cache" / "genjax").glob("*.part"))

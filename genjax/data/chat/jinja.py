@@ -188,7 +188,7 @@ class JinjaTemplate:
         if found[0] is None or found[0].text != plain or None in found:
             raise UserError(
                 f"{self.file}: the template changes or cuts what a message says, so that what "
-                "people wrote cannot be told from what it writes itself",
+                "people wrote cannot be distinguished from what it writes itself",
                 self.file,
             )
         whole = found[0]

@@ -1,4 +1,4 @@
-"""Conversations as text: who speaks is told by what is before and after each turn."""
+"""Conversations as text: what is before and after a turn says who speaks."""
 
 from __future__ import annotations
 

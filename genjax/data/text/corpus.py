@@ -129,7 +129,7 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
         found = _load_corpus(folder)
         if found is not None:
             return found
-        note(f"the token cache {folder} is damaged or of another version: it is made anew")
+        note(f"the token cache {folder} is damaged or of another version: it is made again")
     part = _part(folder)
     with _Writing(cache):
         part.mkdir()

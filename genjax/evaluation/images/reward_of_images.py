@@ -67,8 +67,7 @@ class RewardOfImages(Evaluator):
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """What the first ``count`` samples are requested, int64 [N]; None of a model that is told no
-    labels.
+    """The labels that the first ``count`` samples are asked for, int64 [N]; None without labels.
 
     Args:
       family: that draws them.

@@ -1,4 +1,4 @@
-"""A U-Net that is told a vector, for images and for signals."""
+"""A U-Net conditioned on a vector, for images and for signals."""
 
 from __future__ import annotations
 

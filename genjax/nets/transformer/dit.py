@@ -1,4 +1,4 @@
-"""A transformer over patches that is told a vector (Peebles & Xie, arXiv 2212.09748)."""
+"""A transformer over patches conditioned on a vector (Peebles & Xie, arXiv 2212.09748)."""
 
 from __future__ import annotations
 
