@@ -56,7 +56,7 @@ class SampleOptions:
         checks.at_least(self, 1, "num", "best_of")
         checks.between(self, 0, MAX_SEED, "seed")
         if (self.best_of != 1) != (self.reward is not None):
-            raise UserError("--best-of and --reward go together: give both or neither")
+            raise UserError("best_of and reward go together: give both or neither", "best_of")
         if self.best_of != 1 and self.stream:
             raise UserError(
                 "the best of several samples is known when all are drawn: leave stream out"
