@@ -89,7 +89,7 @@ def open_judged(
     """
     own = experiment.data
     source = own if source is None else source
-    changed = list(differences(to_json({"data": own}), to_json({"data": source})))
+    changed = list(differences(to_json(own), to_json(source), "data"))
     if all(map(is_free, changed)) and split != ALL:
         data = open_data(dataclasses.replace(experiment, data=source), run_dir)
         if directory.is_same_data(run_dir, data):
