@@ -15,7 +15,22 @@ from tests.test_main import cli, refused
 
 EVERY = gx.Every(log=2, evaluate=0, sample=0, checkpoint=0)
 NET = gx.Transformer(width=16, layers=1, heads=2, context=32)
-WORDS = "the old man went down to the sea and looked at the ships again".split()
+WORDS = [
+    "the",
+    "old",
+    "man",
+    "went",
+    "down",
+    "to",
+    "the",
+    "sea",
+    "and",
+    "looked",
+    "at",
+    "the",
+    "ships",
+    "again",
+]
 
 
 def train(run_dir: Path, family, data, **changes):
@@ -44,7 +59,7 @@ def write_table(path: Path, seed: int, kinds=("oak", "elm"), extra="") -> Path:
     for _ in range(60):
         end = f",{extra}" if extra else ""
         rows.append(f"{draw.normal(10 * seed, 2):.2f},{draw.choice(kinds)}{end}")
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 

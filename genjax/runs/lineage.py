@@ -25,7 +25,9 @@ from genjax.serial import stored
 from genjax.serial.json_text import Json
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
-WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
+WRITTEN = frozenset(
+    {".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"}
+)  # the suffixes of what samples are written as
 ROW = frozenset(
     {"sha256", "run", "step", "seed", "config", "data_fingerprint"}
 )  # of each row, besides its file

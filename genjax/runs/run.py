@@ -36,7 +36,7 @@ from genjax.runs import lineage
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.judged_set import open_judged
 from genjax.runs.setup import require_run, set_up_stored
-from genjax.samplers.options import decode_samples, encode_options, needed_runs
+from genjax.samplers.options import decode_samples, encode_options, needed_runs, number_labels
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Trust, allow
 
@@ -111,7 +111,7 @@ class Run:
         family = self.family
         require_samples(family)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        options, state = self._prepared(options or family.sampler)
+        options, state = self.prepare_drawing(options or family.sampler)
         if show is None:
             samples = draw_samples(self.layout, family, state, key, num, options)
             return decode_samples(samples, options, self.codec)
@@ -137,10 +137,11 @@ class Run:
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
-    def _prepared(self, options: Component) -> tuple[Any, State]:
+    def prepare_drawing(self, options: Component) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
+        options = number_labels(options, self.spec.class_names, self.spec.classes)
         state = self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Json] = {}

@@ -16,7 +16,7 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Metrics, Params, State, Trained, Variables, select_modelled
+from genjax.family import Batch, Inputs, Metrics, Params, State, Trained, Variables, select_modelled
 from genjax.optim import Rules
 
 AUTOENCODER = "autoencoder"
@@ -149,6 +149,9 @@ class LatentDiffusion(Continued):
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = mean + deviation * self.diffusion.sample(state, key, n, options)
         return self.autoencoder.from_latents(frozen["params"], frozen["variables"], z)
+
+    def inputs(self, state: State, options: Denoising) -> Inputs:
+        return self.diffusion.inputs(state, options)
 
     def _encoded(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """The batch with standardised latents instead of what they represent."""
