@@ -22,6 +22,7 @@ from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, init_state, make_example
+from genjax.machine.target import trace_for
 from genjax.parallel import Layout
 from genjax.runs import directory
 from genjax.runs.capacity import check_batch, check_memory
@@ -57,6 +58,11 @@ class Setup:
     def family(self) -> Continued:
         """The experiment's."""
         return wrap_family(self.experiment.family)
+
+    @property
+    def platform(self) -> str:
+        """What the step is compiled for, "cpu", "gpu" or "tpu": that of the layout."""
+        return self.layout.platform
 
 
 def set_up(
@@ -145,7 +151,7 @@ def _check_stages(setup: Setup) -> None:
         return
     rows = np.arange(experiment.batch_size) % len(examples)
     batch = examples.batch(rows) | {"mask": np.ones(len(rows), np.float32)}
-    step = make_step(experiment)
+    step = trace_for(setup.platform, make_step(experiment))
     for start in experiment.curriculum.starts:
         staged = experiment.curriculum(start, batch)
         jax.eval_shape(lambda state, batch: step(state, batch, None), setup.target, staged)
