@@ -206,7 +206,6 @@ class Layout:
         With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have
         the metrics.
         """
-
         step = trace_for(self.platform, step)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:

@@ -1,4 +1,4 @@
-"""Programs have the form of the platform that a setup names, not of the machine that lowers them."""
+"""Programs have the form of the platform that a setup names, whatever machine lowers them."""
 
 import dataclasses
 

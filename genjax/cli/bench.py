@@ -21,9 +21,10 @@ from genjax import parallel
 from genjax.cli.flops import count_flops
 from genjax.experiment import Every, Experiment
 from genjax.machine.target import trace_for
+from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.first_state import examples, first_state
-from genjax.runs.setup import Setup, check_training, make_step, set_up, with_experiment
+from genjax.runs.setup import Setup, make_step, set_up, with_experiment
 from genjax.runs.stop import Stop
 from genjax.runs.writers import read_rows
 from genjax.serial.json_text import Json

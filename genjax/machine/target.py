@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 _TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
 
 

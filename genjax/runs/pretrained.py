@@ -80,7 +80,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
         experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1)
     )
 
-    directory.claim(folder, experiment, None)
+    directory.check_claim(folder, experiment, None).write()
     disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
     opened = data.open()
     if model.template is not None and not isinstance(opened.codec, ChatCodec):
