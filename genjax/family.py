@@ -184,7 +184,7 @@ class TakesInputs(Protocol):
     a picture.
     """
 
-    def inputs(self, state: State, options: Component) -> Inputs:
+    def describe_inputs(self, state: State, options: Component) -> Inputs:
         """What can be given by ``with_inputs``; nothing where the model has not learned to follow
         it.
 
@@ -200,7 +200,7 @@ def with_inputs(state: State, given: Mapping[str, jax.Array]) -> State:
     return state.replace(frozen={**(state.frozen or {}), INPUTS: dict(given)})
 
 
-def given_input(state: State, name: str) -> jax.Array | None:
+def find_input(state: State, name: str) -> jax.Array | None:
     """The rows of that name that samples are drawn for; None where none are given."""
     return (state.frozen or {}).get(INPUTS, {}).get(name)
 
@@ -313,7 +313,7 @@ def gradient_step(
     def objective(
         params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        metrics, variables = loss(rule.used(params), variables, batch, key)
+        metrics, variables = loss(rule.cast_params(params), variables, batch, key)
         total, weight = metrics["loss"]
         if (
             whole
@@ -330,7 +330,7 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
 
-    norm = rule.norm(rule.thawed(grads, opt_state.updates))
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:

@@ -111,7 +111,7 @@ def test_prompts_are_answered_beside_themselves(places, tmp_path, name, records)
     file = write(tmp_path / name, *records)
     found = rows(cli("sample", places / "gpt", "--prompts", file, "--seed", 4))
     prompts = tuple(row["prompt"] for row in found)
-    drawn = run.sample(len(found), 4, run.family.sampler.prompted(prompts))
+    drawn = run.sample(len(found), 4, run.family.sampler.with_prompts(prompts))
     whole = [run.codec.decode(run.codec.until_end(row)) for row in drawn]
     assert [row["prompt"] + row["completion"] for row in found] == whole
 
@@ -119,7 +119,7 @@ def test_prompts_are_answered_beside_themselves(places, tmp_path, name, records)
 def test_more_prompts_than_are_drawn_at_once_each_have_draws_of_their_own(places):
     run = genjax.load(places / "gpt")
     parts = list(draw_for(run, "prompt", ["the cat"] * 300, seed=1))
-    texts = [text for part in parts for text in part.completions(run.codec)]
+    texts = [text for part in parts for text in part.decode_completions(run.codec)]
     assert len(texts) == 300 and texts[:44] != texts[256:]
 
 

@@ -104,7 +104,7 @@ def _read_record(kind: Kind, where: str, record: Any) -> tuple[str, Row]:
     return value, record
 
 
-def read_instead(run: Run) -> str | None:
+def name_reading(run: Run) -> str | None:
     """What a model of texts answers instead of a prompt; None if it continues one."""
     if run.spec.source_length is not None:
         return "what it translates"
@@ -137,7 +137,7 @@ def write_rows(
     def write() -> Path:
         answers: list[dict[str, Any]] = []
         for part in parts:
-            answers += _answers(run, inputs, part, stem, len(answers))
+            answers += _make_answers(run, inputs, part, stem, len(answers))
         given: list[dict[str, Any]] = [{} for _ in answers]
         if inputs is not None:
             pairs = zip(inputs.rows, inputs.values, strict=True)
@@ -151,7 +151,7 @@ def write_rows(
     return lineage.record_samples(run.run_dir, run.step, seed, stem, write)
 
 
-def _answers(
+def _make_answers(
     run: Run, inputs: Inputs | None, part: Part, stem: epath.Path, first: int
 ) -> Iterator[dict[str, Any]]:
     """What a record says of each sample, ``first`` being the number of the first."""
@@ -160,12 +160,12 @@ def _answers(
         texts = [codec.decode(before_end(codec, row)) for row in part.samples]
         if all(isinstance(text, str) for text in texts):
             if inputs is not None and inputs.kind == "prompt" and any(part.starts):
-                yield from ({"completion": text} for text in part.completions(codec))
+                yield from ({"completion": text} for text in part.decode_completions(codec))
             else:
                 yield from ({"text": text} for text in texts)
             return
     if isinstance(codec, TableCodec):
-        cells = codec.written(codec.decode(part.samples))
+        cells = codec.format(codec.decode(part.samples))
         yield from (dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True))
         return
     stem.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from genjax.cli.inputs import (
     ROWS,
     Inputs,
     join_parts,
+    name_reading,
     read_inputs,
-    read_instead,
     write_rows,
 )
 from genjax.cli.options import parse
@@ -137,7 +137,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
             raise UserError(
                 f"the samples of {target}, a {type(family).__name__}, take no prompt", "prompt"
             )
-        sampler = sampler.prompted(inputs.values)
+        sampler = sampler.with_prompts(inputs.values)
     print(_write_samples(run, sampler, options, rows))
 
 
@@ -156,7 +156,7 @@ def _write_samples(run: Run, sampler: Component, options: SampleOptions, rows: b
     if options.reward is not None:
         reward = load_reward(options.reward)
         found = draw_best(run, reward, options.best_of, num, options.seed, sampler)
-        print(found.told())
+        print(found.describe())
         samples, chosen = found.samples, {"best_of": options.best_of, "reward": options.reward}
     else:
         samples = run.sample(num, options.seed, sampler, _show if options.stream else None)
@@ -175,7 +175,7 @@ def _inputs(options: SampleOptions, run: Run) -> Inputs | None:
     Raises:
       UserError: a prompt for a model that reads something else.
     """
-    reads, sampler = read_instead(run), options.sampler
+    reads, sampler = name_reading(run), options.sampler
     if reads is not None and isinstance(sampler, Decoding) and (sampler.prompt or sampler.prompts):
         note(f"sampler.prompt is what each answer begins with; {run.run_dir} reads {reads}")
     if (options.prompt or options.prompts) and reads is not None:

@@ -37,7 +37,7 @@ class Part:
     samples: np.ndarray
     starts: tuple[int, ...]
 
-    def completions(self, codec: Component) -> list[str]:
+    def decode_completions(self, codec: Component) -> list[str]:
         """What each text says after its prompt."""
         found = []
         for row, start in zip(self.samples, self.starts, strict=True):
@@ -95,7 +95,7 @@ def _one_by_one(run: Run, values: Sequence[str], seed: int, options: Component) 
     if not isinstance(options, Prompted):
         raise UserError(f"the samples of {run.run_dir} take no prompt", "prompts")
     for number, value in enumerate(values):
-        shown = options.prompted((value,))
+        shown = options.with_prompts((value,))
         yield Part(run.sample(1, (seed + number) % 2**32, shown), (0,))
 
 
@@ -107,7 +107,7 @@ def _name(run: Run, kind: Kind) -> str:
 def _require(run: Run, kind: Kind, state: State, request: Any) -> None:
     """Refuse an input that the model does not take, with those that it does."""
     family = run.family
-    known = family.inputs(state, request) if isinstance(family, TakesInputs) else {}
+    known = family.describe_inputs(state, request) if isinstance(family, TakesInputs) else {}
     if _name(run, kind) not in known:
         takes = " and ".join(f"a {name}" for name in known) or "nothing but a seed"
         raise UserError(
@@ -127,7 +127,7 @@ def _encode(run: Run, kind: Kind, value: str, number: int, options: Component) -
         if kind == "source":
             tokens = encode_source(codec, value)
         else:
-            (tokens,) = options.prompted((value,)).encode(codec, {}).prompts
+            (tokens,) = options.with_prompts((value,)).encode(codec, {}).prompts
     except UserError as error:
         raise UserError(f"{kind} {number:,}, {_shorten(value)}: {error}", f"{kind}s") from None
     context = run.family.net.context

@@ -267,13 +267,13 @@ def load(
         setup = set_up_stored(folder, layout)
     experiment = setup.experiment
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
-        wanted = checkpoints.best_step() if best else step
+        wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
                 f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
             )
-        if wanted is not None and wanted not in checkpoints.steps():
-            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
+        if wanted is not None and wanted not in checkpoints.list_steps():
+            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")
         restored = checkpoints.restore(setup.target, wanted)
     if restored is None:
         raise UserError(f"{run_dir} has no checkpoint yet")

@@ -65,7 +65,7 @@ def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
 class Prompted(Protocol):
     """Options of a sampler that takes prompts."""
 
-    def prompted(self, prompts: tuple[str, ...]) -> Any:
+    def with_prompts(self, prompts: tuple[str, ...]) -> Any:
         """With these prompts instead of its own.
 
         Raises:

@@ -284,7 +284,7 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     return number_words(found)
 
 
-def class_names(names: Sequence[str]) -> tuple[str, ...] | None:
+def name_classes(names: Sequence[str]) -> tuple[str, ...] | None:
     """What the labels of ``folder_labels`` are called, in their order; None where it gives none."""
     if folder_labels(names)[0] is None:
         return None

@@ -19,9 +19,9 @@ from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
 from genjax.data.images.files import (
-    class_names,
     folder_labels,
     list_files,
+    name_classes,
     name_words,
     number_words,
     split_rows,
@@ -95,7 +95,7 @@ class WavFolder:
                 root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
             )
         )
-        label, classes = self._labels(names)
+        label, classes = self._read_labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
         in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
@@ -103,7 +103,7 @@ class WavFolder:
         for row, name in enumerate(names):
             try:
                 content = (root / name).read_bytes()
-                sound = read.fit(content)
+                sound = read.read_signal(content)
             except (ValueError, OSError) as error:
                 bad.append(f"{name} ({error})")
                 continue
@@ -131,12 +131,12 @@ class WavFolder:
         rows = split_rows(str(root), names, self.test_fraction, "WAV file")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
-        called = class_names(names) if self.pattern is None else name_words(self._words(names))
+        called = name_classes(names) if self.pattern is None else name_words(self._words(names))
         return dataset(
             splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=called
         )
 
-    def _labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+    def _read_labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
         """(labels [N] int32, classes) or Nones."""
         return folder_labels(names) if self.pattern is None else number_words(self._words(names))
 
@@ -166,12 +166,14 @@ class WavReader:
         signals = np.empty((len(rows), self.length, self.channels), np.int16)
         for i, row in enumerate(rows):
             try:
-                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes()).signal
+                signals[i] = self.read_signal(
+                    (Path(self.root) / self.names[row]).read_bytes()
+                ).signal
             except (ValueError, OSError) as error:
                 raise UserError(f"{self.root}/{self.names[row]}: {error}") from error
         return signals, None if self.label is None else self.label[rows]
 
-    def fit(self, content: bytes) -> Sound:
+    def read_signal(self, content: bytes) -> Sound:
         """The sound of a file, of the length of all.
 
         Raises:

@@ -85,7 +85,7 @@ class Table:
         table = self._read()
         if self.target is not None:
             table.check(self.target)
-        typed = table.typed(self.numeric, self.categorical)
+        typed = table.convert_columns(self.numeric, self.categorical)
         remarks = _remarks(table, typed)
         data = table_dataset(
             typed.columns,
@@ -119,7 +119,7 @@ class Table:
             tuple(column.name for column in columns if column.name not in dated)
             for columns in (codec.numbers, codec.categories)
         )
-        typed = dataclasses.replace(table, columns=kept).typed(numbers, categories)
+        typed = dataclasses.replace(table, columns=kept).convert_columns(numbers, categories)
         return encode_rows(
             typed.columns, codec, spec, test_fraction=self.test_fraction, seed=self.seed
         )
@@ -193,7 +193,7 @@ class EmbeddedTable:
     def open(self) -> Dataset:
         """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
         return table_dataset(
-            self._columns(),
+            self._make_columns(),
             f"scikit-learn's {self.name}",
             target=TARGETS[self.name],
             test_fraction=self.test_fraction,
@@ -210,10 +210,10 @@ class EmbeddedTable:
         if not isinstance(codec, TableCodec):
             raise UserError("the set does not fit the run, which has learned no table", "data")
         return encode_rows(
-            self._columns(), codec, spec, test_fraction=self.test_fraction, seed=self.seed
+            self._make_columns(), codec, spec, test_fraction=self.test_fraction, seed=self.seed
         )
 
-    def _columns(self) -> Columns:
+    def _make_columns(self) -> Columns:
         from sklearn import datasets
 
         scaled = {"scaled": False} if self.name == "diabetes" else {}

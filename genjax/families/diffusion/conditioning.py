@@ -11,7 +11,7 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.errors import UserError
-from genjax.family import Inputs, State, given_input
+from genjax.family import Inputs, State, find_input
 
 
 def check(options: Component, conditional: bool, text: Component, drop_label: float) -> None:
@@ -55,7 +55,7 @@ def check_guidance(scale: float, told: bool, drop_label: float) -> None:
         )
 
 
-def label_input(conditional: bool) -> Inputs:
+def describe_label(conditional: bool) -> Inputs:
     """What can be given to a model that is told labels, or not."""
     return {"label": ((), np.int32)} if conditional else {}
 
@@ -73,7 +73,7 @@ def choose_labels(label: int | str | None, n: int, classes: int, state: State) -
                 "sampler.label needs a class-conditional model (family.conditional)", "label"
             )
         return None
-    if (given := given_input(state, "label")) is not None:
+    if (given := find_input(state, "label")) is not None:
         return given
     if isinstance(label, str) or (label is not None and not 0 <= label < classes):
         raise UserError(f"labels are from 0 to {classes - 1}, not {label}", "label")
