@@ -179,7 +179,7 @@ class Experiment:
 
 
 def configs_folder() -> Path:
-    """Where the configs stand: inside the installed package, or beside it in a checkout."""
+    """Where the configs stand: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"

@@ -255,9 +255,9 @@ def gradient_step(
 
     ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the
     gradient is that of ``metrics["loss"]``. Sums are added over microbatches and devices and
-    divided once by the whole weight, so that accumulated or mapped steps equal the full batch,
-    whatever the masks. An update whose loss or gradient is not finite changes nothing and counts as
-    skipped.
+    divided once by the whole weight, so that accumulated or mapped steps equal the full batch
+    regardless of the masks. An update whose loss or gradient is not finite changes nothing and
+    counts as skipped.
 
     Args:
       optimizer: an ``UpdateRule``, or a mapping of them when there are parts.

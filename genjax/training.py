@@ -37,7 +37,7 @@ from genjax.runs.tracking import Tracking, track_run
 from genjax.samplers.options import decode_samples, encode_options
 
 NON_FINITE_LIMIT = 3
-KEPT = "what was saved before is whole, and the same command goes on once there is room"
+KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
 class Diverged(Exception):
@@ -127,8 +127,10 @@ def _train_prerequisites(
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
         file = source if stored is None else None  # a run that has started has a config of its own
-        told = dataclasses.replace(tracking, model=None)
-        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=told)
+        unnamed = dataclasses.replace(tracking, model=None)
+        made = train(
+            wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=unnamed
+        )
         if made.step < wanted.steps:
             raise SystemExit(0)
 

@@ -139,7 +139,7 @@ class Subject:
         """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N,
         ...].
 
-        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of
+        Of the judged split and all examples by default, else of ``limit`` evenly spaced; all of
         them are kept on the host.
         """
         compiled = self.layout.compile_evaluation(

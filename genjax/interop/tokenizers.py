@@ -53,7 +53,7 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
         raise
     except BaseException as error:  # a panic of the library is not an Exception
         reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+        raise UserError(f"{path} is not a tokenizer.json: {reason}", str(path)) from None
     if tokens > rows:
         raise UserError(
             f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size"
@@ -178,7 +178,7 @@ def files(
 
 
 def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """The numbers of what begins and ends a text, as fields of config.json and
+    """The numbers of what starts and ends a text, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -188,7 +188,7 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """The names that the tokens which begin and end a text have in its files; "" for none."""
+    """The names that the tokens which start and end a text have in its files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -254,4 +254,4 @@ def _json(path: Path) -> dict[str, Json]:
             return found
     except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
+    raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))

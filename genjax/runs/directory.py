@@ -78,7 +78,7 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """The error for what is not a run directory, with the nearest one beside it, or how to
+    """The error for what is not a run directory, with the nearest one next to it, or how to
     make it.
     """
     path = epath.Path(run_dir)
@@ -106,7 +106,7 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     """
     path = run_dir / "codec.json"
     if not path.exists():
-        raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
+        raise UserError(f"{run_dir} has no codec.json: the run had not started", str(path))
     cure = "remove it; `train` with the same config writes it again"
     found = stored.read_json(path, dict, cure)
     with _name_file(path, cure):
@@ -226,7 +226,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
         )
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
-        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+        raise UserError(f"the data have changed since {run_dir} was started: another fingerprint")
 
 
 def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:

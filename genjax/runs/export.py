@@ -37,7 +37,7 @@ Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
 MADE_WITH = (
-    "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
+    "sample.json"  # next to it: the version of JAX, the date, and the command that makes it again
 )
 DESCRIBED = (
     "config.json",
@@ -62,7 +62,7 @@ def export(
     - "jax": these, and where the family draws samples the function that does.
       ``jax.export.deserialize`` reads it on any platform it could be lowered for, without genjax,
       and with later versions of JAX for six months (the version and the date are in ``sample.json``
-      beside it); ``call(weights, key)`` wants what ``load_file`` of safetensors gives and a key of
+      next to it); ``call(weights, key)`` needs what ``load_file`` of safetensors gives and a key of
       ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
     - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
 

@@ -339,7 +339,7 @@ def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
         assert rows == [{"a": f"{word}, x", "b": "1"}, {"a": f"y\n{word}", "b": "2"}]
         assert (
             left["byte order marks left out"] == (encoding == "utf-8-sig")
-            and left["empty lines passed over"] == 1
+            and left["empty lines skipped"] == 1
         )
         assert left[f"texts read as {encoding}, as they are not utf-8"] == (
             0 if encoding == "utf-8-sig" else 2

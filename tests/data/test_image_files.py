@@ -208,7 +208,7 @@ def test_a_folder_takes_every_suffix_in_any_capitals_and_whatever_the_content(tm
     assert images.shape[0] == 6 and all(
         np.array_equal(image[..., 0], np.asarray(grey)) for image in images
     )
-    assert capsys.readouterr().err == f"{tmp_path}: 1 of 7 files passed over: 1 .eps\n"
+    assert capsys.readouterr().err == f"{tmp_path}: 1 of 7 files skipped: 1 .eps\n"
 
 
 def test_a_file_that_another_program_would_have_to_draw_is_no_image_whatever_its_name(tmp_path):

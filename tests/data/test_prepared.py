@@ -185,7 +185,7 @@ def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "is no table of fields"),
+        ("[]", "is not a table of fields"),
         ('{"format": 1}', "has no fingerprint, name, origin, shards"),
         ("{", "damaged"),
     ],
@@ -215,7 +215,7 @@ def test_each_kind_is_refused_in_the_place_of_the_other(tmp_path):
         PreparedTexts("made").open()
     with pytest.raises(UserError, match=r"drawn is synthetic: mix it"):
         PreparedImages("drawn").open()
-    with pytest.raises(UserError, match=r"words is no synthetic set"):
+    with pytest.raises(UserError, match=r"words is not a synthetic set"):
         opened(tmp_path, synthetic=Synthetic("words", 0.25))
 
 

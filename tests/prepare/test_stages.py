@@ -106,7 +106,7 @@ def test_values_have_a_form_and_a_range(judged):
         None,
         None,
     ]
-    assert judged(Valid("age", least=0), age=["no"])[1] == ["age is no number"]
+    assert judged(Valid("age", least=0), age=["no"])[1] == ["age is not a number"]
     with pytest.raises(UserError, match="no regular expression"):
         Valid("age", "(")
 

@@ -66,7 +66,7 @@ class Side:
 
     Attributes:
       tokens: of prompts and responses, one after another [N] int32.
-      starts: where each begins, and N, [P + 1] int64.
+      starts: where each starts, and N, [P + 1] int64.
       prompts: how many of each are the prompt's [P] int64.
     """
 
@@ -153,7 +153,7 @@ def encode_answer(
 
 
 def check_room(prompt: int, length: int, where: str) -> None:
-    """Refuses a prompt of so many tokens that a row of ``length`` holds none of its response."""
+    """Refuse a prompt of so many tokens that a row of ``length`` holds none of its response."""
     if prompt >= length:
         raise UserError(
             f"the prompt of {where} is of {prompt} tokens, which leaves no room for a response in "
@@ -293,22 +293,22 @@ def _different(
             chosen.get_row(number, rows.length), rejected.get_row(number, rows.length)
         )
     if same.any():
-        told = (
+        line = (
             f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of "
             f"{rows.length} tokens"
         )
         if rows.equal == "refuse":
             raise UserError(
-                f"{told}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
+                f"{line}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
                 "out"
             )
-        note(f"{told} and are dropped")
+        note(f"{line} and are dropped")
     return ~same
 
 
 def _preference(record: Any, where: str, joint: str, left: Counter[str]) -> Preference:
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object")
+        raise UserError(f"{where} is not a JSON object")
     asked = "prompt" if record.get("prompt") is not None else "instruction"
     names = (asked, "chosen", "rejected")
     prompt, chosen, rejected = (get_text(record, name, where, needed=True) for name in names)

@@ -28,7 +28,7 @@ def parse_turns(
 ) -> tuple[Turn, ...]:
     """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
 
-    A ``system`` text may be beside each of them.
+    A ``system`` text may be next to each of them.
 
     Args:
       joint: what is between an instruction and its ``input``, where that is not empty.
@@ -39,7 +39,7 @@ def parse_turns(
       UserError: the record is none of these, or a field holds no text; it is named.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object", where)
+        raise UserError(f"{where} is not a JSON object", where)
     form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
     answered = {"instruction", "output"} <= record.keys()
     if form is None and not answered:
@@ -67,7 +67,7 @@ def _messages(
     messages: Any, form: str, where: str, template: Template, left: Counter[str]
 ) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
-        raise UserError(f"{where} has {form} that are no list", form)
+        raise UserError(f"{where} has {form} that are not a list", form)
     speaks, says = names = FORMS[form]
     turns = []
     for number, message in enumerate(messages, 1):

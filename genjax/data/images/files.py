@@ -86,7 +86,7 @@ def entries(
 
     Args:
       root: the folder.
-      below: the folder in it where to begin.
+      below: the folder in it where to start.
       depth: folders down from there, itself among them; None for all.
       hidden: whether to give files and folders whose name starts with "." as others.
       closed: whether to pass over links that lead out of the root, such as one that a stranger has
@@ -172,7 +172,7 @@ def list_files(
     counts = sum(passed.values(), Counter[str]())
     if not names:
         known = f" ({', '.join(sorted(suffixes))})" if len(suffixes) <= KINDS else ""
-        instead = f"; it has {told(counts)}" if counts else ""
+        instead = f"; it has {format_counts(counts)}" if counts else ""
         raise UserError(f"{root} holds no {things}{known}{instead}", str(root))
     tops = {name.split("/")[0] for name in names if "/" in name}
     if classes and all("/" in name for name in names):
@@ -182,7 +182,7 @@ def list_files(
             if entry.is_dir() and not _is_hidden(entry.name)
         }
         for top in sorted((there | set(passed)) - tops - loops - {""}):
-            what = told(passed[top]) or "it is empty"
+            what = format_counts(passed[top]) or "it is empty"
             raise UserError(
                 f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
                 f"or move it out of {root}",
@@ -241,7 +241,7 @@ def fitting(root: Path, pattern: str) -> Fitting:
     return found
 
 
-def told(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """How many there are of each kind, the most first, such as "2 .txt, 1 broken link"."""
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [
@@ -270,7 +270,7 @@ def note_passed_over(
             if recased
             else ""
         )
-        note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}{hint}")
+        note(f"{title}: {over:,} of {taken + over:,} files skipped: {format_counts(counts)}{hint}")
 
 
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:

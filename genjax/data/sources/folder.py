@@ -201,7 +201,7 @@ def _check_classes(root: str, files: Sequence[File]) -> None:
         first = next(f for f in files if f.name.startswith(f"{top}/"))
         raise UserError(
             f'class "{top}" of {root} has no image that can be used: {first.name} ({first.error}) '
-            f"and {tops.count(top) - 1:,} more; mend them, or move the folder out of {root}",
+            f"and {tops.count(top) - 1:,} more; fix them, or move the folder out of {root}",
             f"{root}/{top}",
         )
 

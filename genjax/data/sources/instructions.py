@@ -29,14 +29,14 @@ class Instructions:
     A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps
     an ``input`` and a ``system`` text, or a conversation of which the assistant has the last word:
     ``messages`` of a ``role`` and a ``content`` each, or as that of ShareGPT ``conversations`` of
-    ``from`` (human, gpt, system) and ``value``, beside which a ``system`` text may stand, too.
+    ``from`` (human, gpt, system) and ``value``, next to which a ``system`` text may stand, too.
 
     Attributes:
       root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
       name: of the file in its folder.
       template: what is around what each side says; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.

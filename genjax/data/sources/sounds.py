@@ -26,7 +26,7 @@ SUFFIXES = frozenset({".wav", ".wave"})
 NAMED = 3  # bad files that a message names; the rest is counted
 TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
 
-Told = Literal["digit", "speaker"]
+LabelKind = Literal["digit", "speaker"]
 
 
 @checks.frozen
@@ -69,7 +69,9 @@ class WavFolder:
         try:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
-            raise UserError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+            raise UserError(
+                f"pattern {self.pattern!r} is not a regular expression: {error}"
+            ) from None
         if groups == 0:
             raise UserError(f"pattern {self.pattern!r} has no group ( ) that would be the label")
 
@@ -191,7 +193,7 @@ class SpokenDigits:
 
     root: str | None = None
     length: int = 4_096
-    label: Told = "digit"
+    label: LabelKind = "digit"
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")

@@ -137,7 +137,7 @@ def dates(
         raise UserError(
             f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of "
             f"{known:,} values "
-            "are ISO dates or times: mend it, or list it in missing, or the column in categorical "
+            "are ISO dates or times: fix it, or list it in missing, or the column in categorical "
             "or drop",
             title,
         )
@@ -227,7 +227,7 @@ def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
         raise UserError(
-            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, "
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is not a day: fix it "
             "or list it in "
             "missing",
             title,

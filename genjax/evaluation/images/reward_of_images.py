@@ -27,7 +27,7 @@ class RewardOfImages(Evaluator):
     ``sampler.label``.
 
     Attributes:
-      reward: a function of images [N, H, W, C] and their labels [N], None of a model that is told
+      reward: a function of images [N, H, W, C] and their labels [N], None for an unconditional
         none, which gives a number for each.
       name: of the number.
       samples: that are drawn.
@@ -67,7 +67,7 @@ class RewardOfImages(Evaluator):
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """The labels that the first ``count`` samples are asked for, int64 [N]; None without labels.
+    """The labels requested of the first ``count`` samples, int64 [N]; None without labels.
 
     Args:
       family: that draws them.

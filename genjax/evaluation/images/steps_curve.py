@@ -123,7 +123,7 @@ class StepsCurve(Evaluator):
 
 
 def set_steps(sampler: Denoising, steps: int) -> Denoising:
-    """The sampler with so many steps.
+    """The sampler with this many steps.
 
     Raises:
       UserError: the solver chooses its steps itself, or cannot walk so few.

@@ -33,7 +33,7 @@ class DomainPerplexity(Evaluator):
     method for a ratio of sums); they hold for all domains at once (Bonferroni).
 
     Attributes:
-      limit: judge so many rows alone, spread evenly; None for the whole split.
+      limit: judge this many rows alone, evenly spaced; None for the whole split.
       shown: domains with a number each, those with most tokens; the others are taken together.
       confidence: of all intervals together.
     """
@@ -55,7 +55,7 @@ class DomainPerplexity(Evaluator):
         corpus = getattr(whole, "corpus", None)
         if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
             raise UserError(
-                "DomainPerplexity needs a source that tells the domain of a text; these data do not"
+                "DomainPerplexity needs a source that names the domain of a text; these data do not"
             )
         nll, weight, size = subject.collect(_predict, limit=self.limit)
         document = whole.documents(part.rows)[:, 1:]

@@ -23,7 +23,7 @@ class FrameLikelihood(Evaluator):
     Numbers: ``nll_per_frame``, the mean over all steps, the first of each piece among them, and
     ``nll_per_later_frame``, without the first ones, as models of each step from the steps before it
     are judged (Boulanger-Lewandowski et al., arXiv 1206.6392). The end of a piece is predicted,
-    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row begins within a
+    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row starts within a
     piece.
     """
 

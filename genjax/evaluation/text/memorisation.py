@@ -52,7 +52,7 @@ class TextMemorisation(Evaluator):
       samples: that are drawn by the family's own sampler; as many held-out texts are taken.
       false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be
         kept to at best.
-      rows: of training and as many held-out ones to be continued, spread evenly; fewer where they
+      rows: of training and as many held-out ones to be continued, evenly spaced; fewer where they
         are too short.
       prefix: tokens of a row that are given.
       size: tokens that must be continued with.
@@ -266,7 +266,7 @@ def _quote(subject: Subject, tokens: np.ndarray) -> str:
 def _picture(
     one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
 ) -> np.ndarray:
-    """The share of texts with at least so many tokens, of both sides."""
+    """The share of texts with at least this many tokens, of both sides."""
     figure = new_figure(5.5, 3.4)
     axes = figure.add_subplot()
     for values, colour, label in ((other, "0.5", "held out"), (one, "tab:blue", name)):

@@ -42,7 +42,7 @@ class SentenceNeighbours(Evaluator):
         documents = getattr(part.whole, "documents", None)
         if documents is None or corpus is None or corpus.domain is None:
             raise UserError(
-                "SentenceNeighbours needs a source that tells the domain of a text; these data do "
+                "SentenceNeighbours needs a source that names the domain of a text; these data do "
                 "not"
             )
         first = documents(part.rows)[:, 0]

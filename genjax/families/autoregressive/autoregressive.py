@@ -54,7 +54,7 @@ class Autoregressive(Family):
     """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over
     their number.
 
-    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it
+    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is next to it
     when held-out text is judged: what lets models of different vocabularies be compared.
 
     Data with a source have an encoder of the same hyper-parameters read it, which the decoder
@@ -139,7 +139,7 @@ class Autoregressive(Family):
             )
 
     def _make_constants(self, spec: Spec) -> dict[str, jax.Array]:
-        """What of the data is kept beside the parameters."""
+        """What is kept of the data next to the parameters."""
         return (
             {}
             if spec.token_bytes is None
@@ -255,7 +255,7 @@ class Autoregressive(Family):
     def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features
+        """The model as it reads rows of tokens, with ``memory`` if it has an encoder: features
         [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
         """
         reads = memory is not None
@@ -267,11 +267,11 @@ class Autoregressive(Family):
         def model(
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
-            told = {}
+            options = {}
             if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
-                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+                options["prefix"] = mask & (cache.lengths == 0)[:, None]
             hidden, cache = module.apply(
-                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told
+                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **options
             )
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
@@ -293,20 +293,22 @@ class Autoregressive(Family):
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
-        told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        options = {
+            name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
+        }
         if self.prefix_lm:
-            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            options["prefix"] = batch["prefix_mask"][:, :-1] > 0
             weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"], told["memory_mask"] = self._encode_memory(
+            options["memory"], options["memory_mask"] = self._encode_memory(
                 params["encoder"], batch, keys[0]
             )
         module = self._choose_net(reads).module(self._count_tokens(params))
         hidden, _ = module.apply(
-            {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None
+            {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None
         )
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)

@@ -81,7 +81,7 @@ class Captioner(Autoregressive):
     """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that
     of ``Autoregressive``.
 
-    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under
+    The data have an ``image`` next to their ``tokens``. The parameters of the encoder lie under
     "encoder", those of the net, which attends to its features in every block, under "decoder".
 
     Attributes:
@@ -105,7 +105,7 @@ class Captioner(Autoregressive):
         self._check(spec)
         if spec.image is None:
             raise UserError(
-                "a captioner writes of images, but these data have none beside their tokens"
+                "a captioner writes of images, but these data have none with their tokens"
             )
         if spec.packed:
             raise UserError(
@@ -163,7 +163,7 @@ def captions(
     up with ``end``.
 
     Args:
-      start: the token that begins a caption.
+      start: the token that starts a caption.
       end: the one that ends it.
       options: how tokens are drawn; by default the most likely, as many as the context has room
         for.

@@ -37,7 +37,7 @@ class Decoding(TokenSampler):
     drafts stay within the context.
 
     Attributes:
-      prompt: what all texts start with; a model of documents begins a new one with it.
+      prompt: what all texts start with; a model of documents starts a new one with it.
       prompts: several of them instead, of any lengths; texts take them in turn, again in every 256
         texts, and of more prompts than texts the first are taken.
       source: of a model from one sequence to another: what is translated.
@@ -218,8 +218,8 @@ class Request:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
-        their tokens.
+        """Rows [N, T] whose texts end before their first ``stop``, where this could not be decided
+        from their tokens.
 
         What a token across the cut says before it is spelled again; where it cannot be, it is left
         out.

@@ -62,7 +62,7 @@ class LatentDiffusion(Continued):
             raise UserError(
                 "sampler.clip holds images within [-1, 1], and latents have no such limits"
             )
-        if self.diffusion.augment.told:
+        if self.diffusion.augment.size:
             raise UserError(
                 "diffusion.augment turns images, not their latents; augment the autoencoder's "
                 "training"
@@ -167,5 +167,5 @@ class LatentDiffusion(Continued):
 
 
 def _entry(ndim: int) -> str:
-    """What a batch of latents of so many axes is to a diffusion."""
+    """What a batch of latents of this many axes is to a diffusion."""
     return "image" if ndim == 4 else "points"

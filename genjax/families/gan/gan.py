@@ -93,7 +93,7 @@ class GAN(Family):
       pack: examples that the discriminator judges as one.
       conditional: both players see the label.
       augment: what images go through before the discriminator.
-      init_std: all matrices begin as normals of this standard deviation; None leaves that to the
+      init_std: all matrices start as normals of this standard deviation; None leaves that to the
         nets.
       temperature: of the softmax by which the categories of a table are drawn; the lower, the
         harder.
@@ -253,9 +253,9 @@ class GAN(Family):
         moving = adversarial.update_gauges(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
-        told = moving, self.augment.adapt(prob, 2 * real - 1, rows)
+        updated = moving, self.augment.adapt(prob, 2 * real - 1, rows)
         moving, prob = jax.tree.map(  # a step that is not finite tells nothing
-            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), told, (gauges, prob)
+            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), updated, (gauges, prob)
         )
         changed = state.variables | {"gauges": moving, "augment_prob": prob}
         numbers = {"oscillation": adversarial.oscillation(moving)}

@@ -85,7 +85,7 @@ def speculate(
     Args:
       target: the model whose draws are wanted.
       draft: a faster one over the same tokens.
-      rewind: cache and tokens [1] to the cache without so many of the last ones.
+      rewind: cache and tokens [1] to the cache without this many of the last ones.
       target_cache: empty, of one row, with room for prompt and new tokens.
       draft_cache: the same of the draft.
       prompts: int32 [B, T], left-padded.
