@@ -16,6 +16,7 @@ from genjax.data.tally import (
     SHOWN,
     UNKNOWN_TOKENS,
     Tally,
+    format_counts,
 )
 from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import Documents

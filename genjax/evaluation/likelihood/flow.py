@@ -31,8 +31,8 @@ class FlowLikelihood(Evaluator):
     2 / (K - 1) apart. A pixel's probability is the density's integral over w about its value; with
     x' drawn evenly from there, -log p(x') - D log w is in expectation no less than the negative
     log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is reported,
-    in bits per raw pixel as the literature has them. ``..._error`` are standard errors of the mean over
-    examples.
+    in bits per raw pixel as the literature has them. ``..._error`` are standard errors of the mean
+    over examples.
 
     It is the density of data with the noise of the process's ``t_min``, see
     ``genjax.samplers.log_density``. Of a class-conditional model the unconditional one is judged.
