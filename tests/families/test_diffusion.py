@@ -232,7 +232,7 @@ def test_fourier_features_stand_beside_the_input():
     family = replace(SMALL, fourier=(1,))
     x = jnp.asarray([[0.25, -0.5]])
     np.testing.assert_allclose(
-        family._add_fourier_features(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6
+        family._featurise(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6
     )
     state = state_of(family)
     assert family.predict(state.params, x, jnp.ones(1), {}).shape == (1, 2)

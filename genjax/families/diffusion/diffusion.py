@@ -203,15 +203,10 @@ class Diffusion(Family):
         x = select_modelled(example)
         self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
         classes = (spec.classes or 0) if self.conditional else 0
-        inputs = self._make_inputs(
-            jnp.zeros(1, jnp.int32) if classes else None, self.augment.make_null(1)
-        )
-        module = self._make_module(spec.shape, classes)
-        params = {
-            "net": module.init(
-                net_key, self._add_fourier_features(x), jnp.zeros(1), **inputs, train=False
-            )["params"]
-        }
+        label = jnp.zeros(1, jnp.int32) if classes else None
+        inputs = self._make_inputs(label, self.augment.make_null(1))
+        module, seen = self._make_module(spec.shape, classes), self._featurise(x)
+        params = {"net": module.init(net_key, seen, jnp.zeros(1), **inputs, train=False)["params"]}
         if self.learned:
             params["schedule"] = self.process.init(schedule_key)
         values = {"values": jnp.linspace(-1, 1, spec.levels)} if spec.levels else {}
@@ -270,12 +265,8 @@ class Diffusion(Family):
             label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array
         ) -> jax.Array:
             times = jnp.full(len(x), t)
-            output = self.predict(
-                state.params,
-                x,
-                times,
-                self._make_inputs(label, self.augment.make_null(len(x)), text),
-            )
+            inputs = self._make_inputs(label, self.augment.make_null(len(x)), text)
+            output = self.predict(state.params, x, times, inputs)
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
@@ -322,9 +313,8 @@ class Diffusion(Family):
 
             def at(net: Params, gamma: jax.Array, rate: jax.Array, clock: jax.Array) -> jax.Array:
                 alpha, sigma = (_expand_dims(a, x0) for a in variational.alpha_sigma(gamma))
-                output = self._apply_net(
-                    net, params, alpha * x0 + sigma * noise, clock, inputs, inner
-                )
+                noisy = alpha * x0 + sigma * noise
+                output = self._apply_net(net, params, noisy, clock, inputs, inner)
                 return 0.5 * rate * _sum_examples(jnp.square(output - noise))
 
             diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
@@ -368,15 +358,8 @@ class Diffusion(Family):
         """With the network's parameters apart from the others."""
         rngs = {} if key is None else {"dropout": key}
         module = self._make_module(x.shape[1:], self._count_classes(params))
-        outputs = apply(
-            module,
-            net,
-            self._add_fourier_features(x),
-            clock,
-            **inputs,
-            rngs=rngs,
-            train=key is not None,
-        )
+        seen = self._featurise(x)
+        outputs = apply(module, net, seen, clock, **inputs, rngs=rngs, train=key is not None)
         return outputs[..., : x.shape[-1]]
 
     def _compute_metrics(
@@ -398,7 +381,7 @@ class Diffusion(Family):
         settings = text, self.augment.size, self.time_frequency
         return Denoiser(self.net.denoiser(seen), self.width, classes, *settings)
 
-    def _add_fourier_features(self, x: jax.Array) -> jax.Array:
+    def _featurise(self, x: jax.Array) -> jax.Array:
         """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
