@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -22,6 +22,32 @@ from genjax.optim import Rules, UpdateRule
 Params = Any
 Variables = Any  # what a step changes without a gradient, by collection
 Batch = Mapping[str, jax.Array]
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A family that may be conditioned on labels, if ``conditional``."""
+
+    conditional: bool
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A family that encodes an example and decodes it again."""
+
+    reconstruct: Callable[..., jax.Array]
+
+
+@runtime_checkable
+class ScoresPairs(Protocol):
+    """A family that rewards both responses of a pair."""
+
+    score_pairs: Callable[..., Any]
+
+
+def is_conditional(family: Component) -> bool:
+    """Whether a family is conditioned on labels."""
+    return isinstance(family, Conditional) and family.conditional
 
 
 class Mean(NamedTuple):

@@ -18,6 +18,7 @@ from etils import epath
 
 from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import HasQuestions
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
 from genjax.data.text.dataset import get_tokenizer
@@ -165,7 +166,7 @@ def _held_out_prompts(run: Run, split: str, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
     data = open_data(run.experiment, run.run_dir)
     chosen = data.splits[split]
-    questions = chosen.questions() if hasattr(chosen, "questions") else []
+    questions = chosen.questions() if isinstance(chosen, HasQuestions) else []
     count = min(num, len(questions), MOST_PROMPTS)
     return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
 

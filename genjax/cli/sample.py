@@ -19,6 +19,7 @@ from genjax.machine import streams
 from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
 from genjax.runs.setup import load_family
+from genjax.samplers.options import TakesPrompts
 
 
 @checks.frozen
@@ -90,7 +91,7 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     )
     sampler = options.sampler
     if options.prompt:
-        if not hasattr(sampler, "with_prompts"):
+        if not isinstance(sampler, TakesPrompts):
             raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
         sampler = sampler.with_prompts(tuple(map(streams.typed, options.prompt)))
     run = load(target, best=options.best)

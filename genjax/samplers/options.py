@@ -34,6 +34,15 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class TakesPrompts(Protocol):
+    """Options that samples can be given prompts by."""
+
+    def with_prompts(self, prompts: tuple[str, ...]) -> Any:
+        """The options with prompts that are used in turn."""
+        ...
+
+
+@runtime_checkable
 class Decodes(Protocol):
     """Encoded options whose samples only the codec can finish."""
 

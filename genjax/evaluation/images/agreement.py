@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
-from genjax.family import require_samples
+from genjax.family import is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
 WRITTEN = 12  # classes up to which each share of the picture is written out
@@ -87,7 +87,7 @@ def check_labels(
         other classes.
     """
     require_samples(family, evaluator)
-    if not getattr(family, "conditional", False):
+    if not is_conditional(family):
         raise UserError(
             f"{evaluator} needs a class-conditional model (family.conditional), which this "
             f"{type(family).__name__} "

@@ -15,7 +15,7 @@ from genjax.errors import UserError
 from genjax.evaluation.features.drawn import sample_images
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.families.image_rewards import score_images
-from genjax.family import require_samples
+from genjax.family import is_conditional, require_samples
 
 
 @checks.frozen
@@ -75,7 +75,7 @@ def requested_labels(
       options: its sampler's.
       count: of the samples.
     """
-    if spec.classes is None or not getattr(family, "conditional", False):
+    if spec.classes is None or not is_conditional(family):
         return None
     return (
         cycle_labels(count, spec.classes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.audio.music import ChoraleCodec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -31,7 +32,7 @@ class FrameLikelihood(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
-        if not hasattr(codec, "step"):
+        if not isinstance(codec, ChoraleCodec):
             raise UserError(
                 "FrameLikelihood needs tokens that spell steps of time, unlike "
                 f"{type(codec).__name__}'s"

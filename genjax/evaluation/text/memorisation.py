@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.charts import figure_pixels, new_figure, show_percents
-from genjax.data.dataset import Spec
+from genjax.data.dataset import HasCorpus, Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import quantile, wilson
 from genjax.evaluation.images.memorisation import SIGNIFICANT, Threshold
@@ -228,10 +228,10 @@ def get_corpus(subject: Subject, split: str) -> np.ndarray:
     Raises:
       UserError: the split has none.
     """
-    corpus: Any = getattr(subject.splits[split], "corpus", None)
-    if corpus is None:
+    whole = subject.splits[split]
+    if not isinstance(whole, HasCorpus):
         raise UserError(f"the {split} split has no corpus to search for passages of")
-    return corpus.tokens
+    return whole.corpus.tokens
 
 
 def _continue_rows(

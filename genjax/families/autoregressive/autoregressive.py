@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,16 @@ from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A net with attention, such as a ``Transformer``."""
+
+    attention: str
+    causal: bool
+    cross_attention: bool
+    scan_layers: bool
 
 
 class Predictions(NamedTuple):
@@ -82,9 +92,9 @@ class Autoregressive(Family):
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "chunk")
         checks.at_least(self, 0, "z_loss")
-        if not getattr(self.net, "causal", True):
+        if isinstance(self.net, Attends) and not self.net.causal:
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
-        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+        if self.prefix_lm and not isinstance(self.net, Attends):
             raise UserError(
                 f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it"
             )
@@ -101,7 +111,7 @@ class Autoregressive(Family):
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"these data have a source, which a {type(self.net).__name__} does not read"
             )
@@ -260,7 +270,9 @@ class Autoregressive(Family):
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
+        if (
+            isinstance(net, Attends) and net.scan_layers
+        ):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
 

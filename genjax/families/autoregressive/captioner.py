@@ -16,7 +16,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Params, State, Trained, Variables
@@ -96,7 +96,7 @@ class Captioner(Autoregressive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
             )
@@ -189,7 +189,7 @@ def captions(
 
 def _get_picture(request: Request) -> Picture:
     """The picture of a request, which must have one."""
-    picture = getattr(request, "picture", None)
+    picture = request.picture if isinstance(request, CaptionRequest) else None
     if picture is None:
         raise UserError("captions are of a picture: name its file (sampler.image)")
     return picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,22 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Metrics, Params, State, Trained, Variables, select_modelled
+from genjax.family import (
+    Batch,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    Variables,
+    is_conditional,
+    select_modelled,
+)
 from genjax.optim import Rules
 
 AUTOENCODER = "autoencoder"
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """What diffusion needs of a ``VAE`` or ``VQVAE``."""
 
@@ -74,12 +84,12 @@ class LatentDiffusion(Continued):
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
-        if not hasattr(family, "decode_latents"):
+        if not isinstance(family, Autoencoder):
             raise UserError(
                 f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or "
                 "VQVAE"
             )
-        if getattr(family, "conditional", False):
+        if is_conditional(family):
             raise UserError(
                 f"the autoencoder {run_dir} needs labels for its latents (conditional); take one "
                 "without"
