@@ -135,10 +135,10 @@ def set_steps(sampler: Denoising, steps: int) -> Denoising:
     Raises:
       UserError: the solver chooses its steps itself, or cannot walk so few.
     """
-    if not isinstance(sampler.solver, HasSteps):
+    solver: Component = sampler.solver
+    if not isinstance(solver, HasSteps):
         raise UserError(
-            f"StepsCurve needs a solver of a given number of steps; {sampler.solver} chooses its "
-            "own"
+            f"StepsCurve needs a solver of a given number of steps; {solver} chooses its own"
         )
     return dataclasses.replace(sampler, solver=dataclasses.replace(sampler.solver, steps=steps))
 
