@@ -178,6 +178,19 @@ class Experiment:
                 )
 
 
+def find_runs(experiment: Experiment) -> dict[str, str]:
+    """The directories of the runs that an experiment needs before its first step, by role: those
+    that its family depends on, the one that it starts from, and those that its curriculum asks.
+    """
+    start, curriculum = experiment.start_from, experiment.curriculum
+    found = {f"family.{role}": run for role, run in wrap_family(experiment.family).runs.items()}
+    if start.run is not None:
+        found["start_from"] = start.run
+    score = None if curriculum is None else curriculum.score
+    scorers = () if score is None else score.runs
+    return found | {f"curriculum.{number}": run for number, run in enumerate(scorers)}
+
+
 def configs_folder() -> Path:
     """Where the configs stand: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -327,17 +340,18 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     """Only steps, intervals, evaluators, devices and the data's root may differ when a run
     continues.
     """
-    forbidden = [
-        line
-        for line in differences(to_json(stored), to_json(wanted))
-        if not any(
-            fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME
-        )
-    ]
+    found = differences(to_json(stored), to_json(wanted))
+    forbidden = [line for line in found if not is_free(line)]
     if forbidden:
         raise UserError(
             "the run directory holds another config; it differs in " + "; ".join(forbidden)
         )
+
+
+def is_free(difference: str) -> bool:
+    """Whether a line of ``differences`` is about what may change while a run continues."""
+    name = f"{difference.split(':')[0]}."
+    return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
 
 
 def _shorten(value: Any) -> str:

@@ -19,6 +19,8 @@ from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.optim import Rules, UpdateRule
 
+INPUTS = "inputs"  # in State.frozen: what samples are drawn for
+
 Params = Any
 Variables = Any  # what a step changes without a gradient, by collection
 Batch = Mapping[str, jax.Array]
@@ -86,6 +88,7 @@ class State(flax.struct.PyTreeNode):
       ema: moving average of ``params``, None if none is kept.
       key: the base key; the key of a step is ``fold_in(key, step)``.
       frozen: parameters and variables from other runs, by role; never changed, saved once a run.
+        While samples are drawn also what they are drawn for, see ``with_inputs``.
     """
 
     step: jax.Array
@@ -196,6 +199,36 @@ class Family:
     def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
+
+
+Inputs = dict[str, tuple[tuple[int, ...], type]]  # by name the shape of each row and its dtype
+
+
+@runtime_checkable
+class TakesInputs(Protocol):
+    """A family whose samples are drawn for something that is given: a label, a prompt, a source or
+    a picture.
+    """
+
+    def describe_inputs(self, state: State, options: Component) -> Inputs:
+        """What can be given by ``with_inputs``; nothing where the model has not learned to follow
+        it.
+
+        Tokens are filled up with -1 at the end.
+        """
+        ...
+
+
+def with_inputs(state: State, given: Mapping[str, jax.Array]) -> State:
+    """A state whose samples are drawn for these rows, as many as there are samples; what the
+    sampler's options say of the same is not used.
+    """
+    return state.replace(frozen={**(state.frozen or {}), INPUTS: dict(given)})
+
+
+def find_input(state: State, name: str) -> jax.Array | None:
+    """The rows of that name that samples are drawn for; None where none are given."""
+    return (state.frozen or {}).get(INPUTS, {}).get(name)
 
 
 def require_samples(family: Family, who: str = "") -> None:

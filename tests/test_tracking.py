@@ -21,7 +21,7 @@ import genjax
 from genjax.__main__ import TrainOptions, _parse, main
 from genjax.data.dataset import Origin
 from genjax.errors import UserError
-from genjax.experiment import Every
+from genjax.experiment import Every, Keep
 from genjax.runs import tracking, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.tracking import Link, Sender, Tracking, track_run
@@ -215,8 +215,8 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     where = Tracking(uri, "rows")
     trained(tmp_path / "rows", Tracking())
     path = tmp_path / "rows" / "metrics.jsonl"
-    link = Link(where, tmp_path / "rows", experiment())
-    assert link.new and link.try_send(Sender.rows) and not link.new
+    link = Link(where, tmp_path / "rows", Keep())
+    assert link.new and link.try_send(Sender.send_rows) and not link.new
 
     def there():
         return sorted(
@@ -275,7 +275,7 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
 def test_rows_whose_answer_was_lost_are_there_once(uri, tmp_path, monkeypatch):
     where, client = Tracking(uri, "lost"), tracking._mlflow().MlflowClient
     trained(tmp_path / "lost", Tracking())
-    link, log_batch = Link(where, tmp_path / "lost", experiment()), client.log_batch
+    link, log_batch = Link(where, tmp_path / "lost", Keep()), client.log_batch
     assert link.try_send()
 
     def lost(self, run_id, **sent):
@@ -409,12 +409,12 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
 def test_nothing_is_tracked_unasked_or_twice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     for where, active in ((Tracking(), True), (Tracking("sqlite"), False)):
-        with track_run(where, epath.Path(tmp_path), experiment(), active):
+        with track_run(where, epath.Path(tmp_path), 6, Keep(), active):
             pass
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(UserError, match=r"from a folder of this machine"),
-        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), experiment()),
+        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), 6, Keep()),
     ):
         pass
 

@@ -42,7 +42,7 @@ class HasReferences(Protocol):
 
 @runtime_checkable
 class HasQuestions(Protocol):
-    """A split of conversations, which begin with questions."""
+    """A split of conversations, which start with questions."""
 
     def questions(self) -> Sequence[str]: ...
 

@@ -308,7 +308,7 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"process": Straight(), "target": "noise"}, "tells nothing of x0"),
+        ({"process": Straight(), "target": "noise"}, "says nothing about x0"),
         ({"process": Learned()}, "trained by its bound"),
         ({"coupling": "optimal", "sampler": Denoising(DDPM(10))}, "adds Gaussian noise on the way"),
         (

@@ -153,7 +153,7 @@ def encode_answer(
 
 
 def check_room(prompt: int, length: int, where: str) -> None:
-    """Refuse a prompt of so many tokens that a row of ``length`` holds none of its response."""
+    """Refuse a prompt of this many tokens that a row of ``length`` holds none of its response."""
     if prompt >= length:
         raise UserError(
             f"the prompt of {where} is of {prompt} tokens, which leaves no room for a response in "

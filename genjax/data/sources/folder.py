@@ -15,9 +15,9 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.codecs import ImageCodec
-from genjax.data.dataset import Dataset
+from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.data.images.decode import check_size, decode, header, note, suffixes
-from genjax.data.images.files import folder_labels, list_files, split_rows
+from genjax.data.images.files import folder_labels, list_files, name_classes, split_rows
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError
 
@@ -114,7 +114,15 @@ class ImageFolder:
         rows = split_rows(self.root, [f.name for f in files], self.test_fraction, "image")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fingerprint = digest(f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files)
-        return dataset(splits, classes=classes, fingerprint=fingerprint)
+        names = name_classes([f.name for f in files])
+        return dataset(splits, classes=classes, fingerprint=fingerprint, class_names=names)
+
+    def open_as(self, spec: Spec, codec: Codec) -> Dataset:
+        """The images in the size and the colours of a run, where none are given here."""
+        if not isinstance(codec, ImageCodec):
+            raise UserError("the set does not fit the run, which has learned no images", "data")
+        size = self.size or (codec.height, codec.width)
+        return replace(self, size=size, channels=self.channels or codec.channels).open()
 
     def _select_sound(self, files: Sequence[File]) -> list[File]:
         """The files without an error, once those with one are refused or noted."""

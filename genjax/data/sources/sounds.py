@@ -18,7 +18,14 @@ from genjax.data.audio.signals import SignalCodec, Sound, pad_signal, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
-from genjax.data.images.files import folder_labels, list_files, number_words, split_rows
+from genjax.data.images.files import (
+    folder_labels,
+    list_files,
+    name_classes,
+    name_words,
+    number_words,
+    split_rows,
+)
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
 
@@ -126,19 +133,24 @@ class WavFolder:
         rows = split_rows(str(root), names, self.test_fraction, "WAV file")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
-        return dataset(splits, classes=classes, fingerprint=digest([fields, *hashes]))
+        called = name_classes(names) if self.pattern is None else name_words(self._words(names))
+        return dataset(
+            splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=called
+        )
 
     def _read_labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
         """(labels [N] int32, classes) or Nones."""
-        if self.pattern is None:
-            return folder_labels(names)
-        found = [re.search(self.pattern, name) for name in names]
+        return folder_labels(names) if self.pattern is None else number_words(self._words(names))
+
+    def _words(self, names: Sequence[str]) -> list[str]:
+        """What the pattern says of each name."""
+        found = [re.search(self.pattern or "", name) for name in names]
         words = [match[1] if match else None for match in found]
         if None in words:
             raise UserError(
                 f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}"
             )
-        return number_words([word for word in words if word is not None])
+        return [word for word in words if word is not None]
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,24 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.generation import (
     DrawLoop,
     TokenReader,
+    align_prompts,
     check_stream,
     stream_texts,
     texts,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Variables, gradient_step
+from genjax.family import (
+    Batch,
+    Family,
+    Inputs,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Variables,
+    find_input,
+    gradient_step,
+)
 from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
@@ -203,7 +215,28 @@ class Autoregressive(Family):
             if request.draft is None
             else request.draft.reader(state.frozen[DRAFT]["params"], request)
         )
-        return texts(self.reader(state.params, request), request, key, n, draft)
+        given = find_input(state, "prompt")
+        prompts = None if given is None else align_prompts(given)
+        return texts(self.make_reader(state, request), request, key, n, draft, prompts)
+
+    def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
+        """The tokens of a source, of a model that reads one; else those of a prompt, each of which
+        has at least one.
+        """
+        context, decoding = self.net.context, options.to_request().decoding
+        if "encoder" in state.params:
+            return {"source": ((context,), np.int32)}
+        within = decoding.beams > 1 or decoding.draft is not None
+        room = context + 1 - decoding.steps - decoding.draft_tokens if within else context
+        return {"prompt": ((max(room, 1),), np.int32)}
+
+    def make_reader(self, state: State, request: Request) -> TokenReader:
+        """The model as it reads a request, or the sources that are given with the state."""
+        source = find_input(state, "source")
+        if source is None:
+            return self.reader(state.params, request)
+        real = (source >= 0).astype(jnp.float32)
+        return self.read_rows(state.params, jnp.maximum(source, 0), real)
 
     def stream(
         self,

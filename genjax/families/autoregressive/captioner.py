@@ -19,7 +19,7 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
-from genjax.family import Batch, Params, State, Trained, Variables
+from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import TokenSampler, generate
@@ -132,6 +132,16 @@ class Captioner(Autoregressive):
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._count_tokens(params), self.net.context, None)
         return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])
+
+    def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
+        """The picture, in model space."""
+        return {"image": (state.variables["blank"].shape, np.float32)}
+
+    def make_reader(self, state: State, request: Request) -> TokenReader:
+        images = find_input(state, "image")
+        if images is None:
+            return self.reader(state.params, request)
+        return self.read_images(state.params, images)
 
     def read_images(self, params: Params, images: jax.Array) -> TokenReader:
         """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,

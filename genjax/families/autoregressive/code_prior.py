@@ -25,6 +25,7 @@ from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, codes, decode_codes
 from genjax.family import (
     Batch,
+    Inputs,
     Mean,
     Metrics,
     Params,
@@ -54,15 +55,15 @@ class CodeSampler:
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
         that are likelier to be what the label says and less diverse; others than 1 and 0 ask the
         network twice for each code.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
-        256 samples.
+      label: of a class-conditional model: this one, by number or name; None for all in turn, again
+        in every 256 samples.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     guidance_scale: float = 1.0
-    label: int | None = None
+    label: int | str | None = None
 
     def __post_init__(self) -> None:
         self.tokens(1)
@@ -203,6 +204,9 @@ class CodePrior(Continued):
         grid = self.draw_codes(state, key, n, options)
         return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
 
+    def describe_inputs(self, state: State, options: CodeSampler) -> Inputs:
+        return conditioning.describe_label(self.conditional)
+
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
         """int32 [n, h, w], all in one compiled loop with a cache.
 
@@ -211,7 +215,7 @@ class CodePrior(Continued):
         """
         self.check_sampler(options)
         classes = self._count_classes(state.params)
-        label = conditioning.choose_labels(options.label, n, classes)
+        label = conditioning.choose_labels(options.label, n, classes, state)
         if label is not None and options.guidance_scale == 0:
             label = jnp.full(n, classes)
         twice = options.guidance_scale not in (0, 1)

@@ -27,6 +27,7 @@ from genjax.families.diffusion.couplings import Coupling, NormalNoise, pair_nois
 from genjax.family import (
     Batch,
     Family,
+    Inputs,
     Mean,
     Metrics,
     Params,
@@ -60,8 +61,8 @@ class Denoising:
       solver: of ``genjax.samplers``, with its number of steps.
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
         that are likelier to be what the label or the prompt says and less diverse.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
-        256 samples.
+      label: of a class-conditional model: this one, by number or name; None for all in turn, again
+        in every 256 samples.
       clip: hold every estimate of clean data within [-1, 1]; for images and signals.
       prompt: of a model of text: what samples show; None for the unconditional model. A model of
         labels and text has learned both together, so it is given both or neither.
@@ -69,7 +70,7 @@ class Denoising:
 
     solver: Any = DDIM(50)
     guidance_scale: float = 1.0
-    label: int | None = None
+    label: int | str | None = None
     clip: bool = False
     prompt: str | None = None
 
@@ -235,18 +236,16 @@ class Diffusion(Family):
         return self._draw(state, key, n, options)
 
     def _draw(
-        self,
-        state: State,
-        key: jax.Array,
-        n: int,
-        options: Denoising,
-        text: jax.Array | None = None,
+        self, state: State, key: jax.Array, n: int, options: Any, text: jax.Array | None = None
     ) -> jax.Array:
         """Samples from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
         process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
         return options.solver(self.denoise(state, n, options, text), process, x, way)
+
+    def describe_inputs(self, state: State, options: Denoising) -> Inputs:
+        return conditioning.describe_label(self.conditional)
 
     def denoise(
         self, state: State, n: int, options: Denoising, text: jax.Array | None = None
@@ -258,7 +257,9 @@ class Diffusion(Family):
           UserError: for a sampler, guidance or label that does not fit the model.
         """
         self.check_sampler(options)
-        label = conditioning.choose_labels(options.label, n, self._count_classes(state.params))
+        label = conditioning.choose_labels(
+            options.label, n, self._count_classes(state.params), state
+        )
         parametrization = self.make_parametrization(state.params)
 
         def estimate(

@@ -18,6 +18,7 @@ from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.family import (
     Batch,
+    Inputs,
     Metrics,
     Params,
     State,
@@ -159,6 +160,9 @@ class LatentDiffusion(Continued):
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = mean + deviation * self.diffusion.sample(state, key, n, options)
         return self.autoencoder.decode_latents(frozen["params"], frozen["variables"], z)
+
+    def describe_inputs(self, state: State, options: Denoising) -> Inputs:
+        return self.diffusion.describe_inputs(state, options)
 
     def _encode_batch(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """The batch with standardised latents instead of what they represent."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
+from genjax.machine.target import target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
     Prefix,
@@ -134,9 +135,9 @@ def _cudnn(
             'attention="cudnn" needs precision="bfloat16" and heads a multiple of 8 wide, '
             f"not {query.dtype} and {query.shape[-1]}"
         )
-    if jax.default_backend() != "gpu":
+    if target_platform() != "gpu":
         raise UserError(
-            f'attention="cudnn" needs a GPU, and this is {jax.default_backend()}; use "xla" or '
+            f'attention="cudnn" needs a GPU, and the target is {target_platform()}; use "xla" or '
             '"blocked"'
         )
     window = (
