@@ -153,5 +153,5 @@ def test_what_cannot_be_judged_is_refused(data):
     for fields in ({"prompts": 0}, {"shown": 0}, {"prompts": 3, "shown": 4}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             PromptAgreement(**fields)
-    with pytest.raises(UserError, match="do not tell what they show"):
+    with pytest.raises(UserError, match="do not say what they show"):
         PromptAgreement()(replace(subject(data, PAINTER), splits=Digits().open().splits))
