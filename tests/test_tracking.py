@@ -263,7 +263,7 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
     down[0] = True
     run = trained(tmp_path / "run", where, steps=6)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
-    assert f"MLflow at {uri} does not take it (the database is gone); the run goes on" in line
+    assert f"MLflow at {uri} does not take it (the database is gone); the run continues" in line
     assert run.step == 6 and ("train", 6) not in history(*read_back(where, tmp_path / "run"))
     down[0] = False
     trained(tmp_path / "run", where, steps=6)

@@ -198,7 +198,8 @@ def test_a_damaged_manifest_is_told(tmp_path, text, words):
 
 def test_too_few_synthetic_records_are_told(tmp_path):
     with pytest.raises(
-        UserError, match=r"a share of 0\.5 on top of 1\d\d real records takes 1\d\d .* but made has 90"
+        UserError,
+        match=r"a share of 0\.5 on top of 1\d\d real records takes 1\d\d .* but made has 90",
     ):
         opened(tmp_path, synthetic=Synthetic("made", 0.5))
     with pytest.raises(UserError, match=r"share of 0\.9 .* but drawn has 30"):

@@ -407,7 +407,10 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
             "such as '-2.345.678', a number with a separator of thousands",
         ),
         (["2024-01-02", "02.01.2024"] * 9, "such as '02.01.2024', a date that is not ISO"),
-        (["9007199254740992", "1"] * 9, "row 1 .* whole numbers above 2\\^53 are not told apart"),
+        (
+            ["9007199254740992", "1"] * 9,
+            "row 1 .* whole numbers above 2\\^53 are not distinguished",
+        ),
         (
             ["0000-01-01", "2024-01-01", "2024-01-02"] * 9,
             "row 1 .* '0000-01-01' .* which is not a day",
