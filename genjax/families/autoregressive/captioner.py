@@ -22,7 +22,7 @@ from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Params, State, Trained, Variables
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 
 @checks.frozen
@@ -174,12 +174,11 @@ def captions(
         )
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
-    prompts = jnp.full((len(images), 1), start, jnp.int32)
+    starts = jnp.full((len(images), 1), start, jnp.int32)
     reader = family.seeing(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
-    return generate(
-        reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end
-    ).tokens
+    prompts = Prompts(starts, jnp.ones(starts.shape, bool))
+    return generate(reader.model, cache, prompts, options, key, ((end,),), end).tokens
 
 
 def _get_picture(request: Request) -> Picture:

@@ -20,6 +20,7 @@ from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Reque
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
 from genjax.samplers.tokens.decoding import (
     Drawing,
+    Prompts,
     Sliding,
     TokenModel,
     advance,
@@ -27,7 +28,7 @@ from genjax.samplers.tokens.decoding import (
     generate,
     pad_prompts,
 )
-from genjax.samplers.tokens.speculative import speculate
+from genjax.samplers.tokens.speculative import Speculator, speculate
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,11 @@ class DrawLoop:
             self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding
         )
 
-    def _arguments(
-        self, key: jax.Array
-    ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
+    def _arguments(self, key: jax.Array) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
         """What ``generate`` and ``begin`` begin from."""
-        prompts, mask = map(jnp.asarray, repeat_prompts(self.request, self.rows))
+        prompts = Prompts(*repeat_prompts(self.request, self.rows))
         cache = self.reader.new_cache(self.rows, min(_room(self.request), self.reader.context))
-        return self.reader.model, cache, prompts, mask, self.request.decoding, key
+        return self.reader.model, cache, prompts, self.request.decoding, key
 
 
 def texts(
@@ -110,27 +109,21 @@ def texts(
         return DrawLoop(reader, request, n).whole(key)
     ahead = decoding.draft_tokens
     _check_room(min(reader.context, draft.context), request, ahead, "speculative decoding (draft)")
-    prompts, mask = repeat_prompts(request, n)
+    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     room = _room(request) + ahead
     found = speculate(
-        reader.model,
-        draft.model,
-        lambda cache, tokens: cache.rewind(tokens),
+        Speculator(reader.model, draft.model, rewind, decoding, ahead, request.all_stops),
         reader.new_cache(1, room),
         draft.new_cache(1, room),
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
-        decoding,
+        Prompts(*repeat_prompts(request, n)),
         key,
-        ahead,
-        request.all_stops,
     )
     return join_rows(request, found.tokens, found.lengths)
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
-    prompts, mask = pad_prompts(request.prompts)
+    prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
 
@@ -169,15 +162,14 @@ def _beams(reader: TokenReader, request: Request, n: int) -> jax.Array:
     """
     decoding, count = request.decoding, min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
-    prompts, mask = repeat_prompts(request, count)
+    prompts = Prompts(*repeat_prompts(request, count))
     cache = reader.new_cache(count, _room(request))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
     found = beam_search(
         reader.model,
         take,
         cache,
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
+        prompts,
         search,
         tuple(request.ends),
     )
