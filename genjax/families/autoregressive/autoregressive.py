@@ -30,6 +30,7 @@ from genjax.families.autoregressive.generation import (
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.family import Batch, Family, Mean, Metrics, Params, State, Variables, gradient_step
 from genjax.losses import chunked_cross_entropy
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
@@ -117,7 +118,7 @@ class Autoregressive(Family):
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
+            "decoder": decoder.init(two, tokens, memory=Memory(encoded[0]))["params"],
         }, variables
 
     def _check(self, spec: Spec) -> None:
@@ -284,7 +285,7 @@ class Autoregressive(Family):
             )  # padding, which leaves the memory alone in the cache
             cache = net.new_cache(rows, room, features.shape[1])
             return module.apply(
-                {"params": decoder}, nothing, None, nothing, features, real, cache=cache
+                {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
         return TokenReader(model, new_cache, self.net.context)
@@ -295,7 +296,9 @@ class Autoregressive(Family):
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
-        told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        told: dict[str, Component] = {
+            name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
+        }
         if self.prefix_lm:
             told["prefix"] = batch["prefix_mask"][:, :-1] > 0
             weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
@@ -303,7 +306,7 @@ class Autoregressive(Family):
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"], told["memory_mask"] = self._memory(params["encoder"], batch, keys[0])
+            told["memory"] = Memory(*self._memory(params["encoder"], batch, keys[0]))
         module = self._net(reads).module(self._vocabulary(params))
         hidden, _ = module.apply(
             {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None

@@ -20,6 +20,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Params, State, Trained, Variables
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
@@ -119,9 +120,10 @@ class Captioner(Autoregressive):
         one, two = jax.random.split(key)
         encoder, decoder = self.encoder.module(spec.image), self._net(True).module(spec.vocabulary)
         features, params = encoder.init_with_output(one, example["image"], train=False)
+        decoded = decoder.init(two, example["tokens"][:, :1], memory=Memory(features))
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
+            "decoder": decoded["params"],
         }, self._constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
