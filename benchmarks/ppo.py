@@ -63,7 +63,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     sizes = SIZES[case]
     experiment, begin = _genjax_run(sizes)
     layout = parallel.start(parallel.Devices(count=1))
-    step = layout.compile_step(make_step(experiment), layout.abstract(begin))
+    step = layout.compile_step(make_step(experiment), layout.eval_shapes(begin))
     state = layout.init(begin)
     shape = sizes.rows, sizes.prompt
     batch = layout.place(

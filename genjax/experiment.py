@@ -344,17 +344,18 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     """Only steps, intervals, evaluators, devices and the data's root may differ when a run
     continues.
     """
-    forbidden = [
-        line
-        for line in differences(to_json(stored), to_json(wanted))
-        if not any(
-            fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME
-        )
-    ]
+    found = differences(to_json(stored), to_json(wanted))
+    forbidden = [line for line in found if not is_free(line)]
     if forbidden:
         raise UserError(
             "the run directory holds another config; it differs in " + "; ".join(forbidden)
         )
+
+
+def is_free(difference: str) -> bool:
+    """Whether a line of ``differences`` is about what may change while a run continues."""
+    name = f"{difference.split(':')[0]}."
+    return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
 
 
 def _shorten(value: Any) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -18,6 +18,8 @@ from genjax.data.tables.vectors import categories, vector
 from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.optim import Rules, UpdateRule
+
+INPUTS = "inputs"  # in State.frozen: what samples are drawn for
 
 Params = Any
 Variables = Any  # what a step changes without a gradient, by collection
@@ -60,6 +62,7 @@ class State(flax.struct.PyTreeNode):
       ema: moving average of ``params``, None if none is kept.
       key: the base key; the key of a step is ``fold_in(key, step)``.
       frozen: parameters and variables from other runs, by role; never changed, saved once a run.
+        While samples are drawn also what they are drawn for, see ``with_inputs``.
     """
 
     step: jax.Array
@@ -172,6 +175,36 @@ class Family:
         raise NotImplementedError
 
 
+Inputs = dict[str, tuple[tuple[int, ...], type]]  # by name the shape of each row and its dtype
+
+
+@runtime_checkable
+class TakesInputs(Protocol):
+    """A family whose samples are drawn for something that is given: a label, a prompt, a source or
+    a picture.
+    """
+
+    def describe_inputs(self, state: State, options: Component) -> Inputs:
+        """What can be given by ``with_inputs``; nothing where the model has not learned to follow
+        it.
+
+        Tokens are filled up with -1 at the end.
+        """
+        ...
+
+
+def with_inputs(state: State, given: Mapping[str, jax.Array]) -> State:
+    """A state whose samples are drawn for these rows, as many as there are samples; what the
+    sampler's options say of the same is not used.
+    """
+    return state.replace(frozen={**(state.frozen or {}), INPUTS: dict(given)})
+
+
+def find_input(state: State, name: str) -> jax.Array | None:
+    """The rows of that name that samples are drawn for; None where none are given."""
+    return (state.frozen or {}).get(INPUTS, {}).get(name)
+
+
 def require_samples(family: Family, who: str = "") -> None:
     """Refuse a family that draws no samples.
 
@@ -275,7 +308,7 @@ def gradient_step(
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
     grads, metrics, variables = _mean_gradients(loss, rule, params, state, batch, key, axis)
-    norm = rule.norm(rule.thawed(grads, opt_state.updates))
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:
@@ -317,7 +350,7 @@ def _mean_gradients(
     def objective(
         params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        metrics, variables = loss(rule.used(params), variables, batch, key)
+        metrics, variables = loss(rule.cast_params(params), variables, batch, key)
         total, weight = metrics["loss"]
         if (
             whole

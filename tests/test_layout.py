@@ -25,7 +25,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"interop", "posttrain"},
     {"evaluation"},
     {"gx", "runs"},
-    {"training"},
+    {"store", "training"},
     {"cli", "__init__"},
     {"__main__"},
 ]

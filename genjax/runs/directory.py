@@ -240,7 +240,18 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
         )
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
-        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+        raise UserError(
+            f"the data have changed since {run_dir} was begun: their fingerprint is "
+            f"{data.fingerprint}, not {before[-1]['data_fingerprint']}; put the old files back, or "
+            "train on these in another run directory (--run-dir)",
+            "data",
+        )
+
+
+def is_same_data(run_dir: epath.Path, data: Dataset) -> bool:
+    """Whether data are those that the run learns from, as far as that is known."""
+    before = starts(run_dir)
+    return not before or before[-1]["data_fingerprint"] == data.fingerprint
 
 
 def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:

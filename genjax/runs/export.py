@@ -30,7 +30,7 @@ from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
 from genjax.runs.run import SAMPLES, Run
-from genjax.samplers.options import encode_options
+from genjax.samplers.options import encode_options, number_labels
 from genjax.trees import named_leaves
 
 Form = Literal["safetensors", "jax", "huggingface"]
@@ -178,7 +178,8 @@ def sampling(
     """
     family, state = run.family, sampling_state(run)
     require_samples(family)
-    options = encode_options(options or family.sampler, run.codec)
+    options = number_labels(options or family.sampler, run.spec.class_names, run.spec.classes)
+    options = encode_options(options, run.codec)
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
     names, shape = [name for name, _ in named_leaves(tree)], jax.tree.structure(tree)
     step = int(state.step)

@@ -24,7 +24,9 @@ from genjax.serial import stored
 from genjax.serial.json_text import Json
 
 SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
-WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
+WRITTEN = frozenset(
+    {".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"}
+)  # the suffixes of what samples are written as
 ROW = frozenset(
     {"sha256", "run", "step", "seed", "config", "data_fingerprint"}
 )  # of each row, besides its file
@@ -99,7 +101,7 @@ def _best(run_dir: str) -> int | None:
     if there is None or newest_step(folder) is None:
         return None
     with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
-        return checkpoints.best_step()
+        return checkpoints.find_best_step()
 
 
 def tree(record: Mapping[str, Json]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,11 @@ from genjax.evaluation.judge import (
 )
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
-from genjax.runs import directory, lineage
+from genjax.runs import lineage
 from genjax.runs.checkpoint import Checkpoints
-from genjax.runs.setup import open_data, require_run, set_up_stored
-from genjax.samplers.options import decode_samples, encode_options, needed_runs
+from genjax.runs.judged_set import open_judged
+from genjax.runs.setup import require_run, set_up_stored
+from genjax.samplers.options import decode_samples, encode_options, needed_runs, number_labels
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Trust, allow
 
@@ -109,7 +111,7 @@ class Run:
         family = self.family
         require_samples(family)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        options, state = self._prepared(options or family.sampler)
+        options, state = self.prepare_drawing(options or family.sampler)
         if show is None:
             samples = draw_samples(self.layout, family, state, key, num, options)
             return decode_samples(samples, options, self.codec)
@@ -135,10 +137,11 @@ class Run:
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
-    def _prepared(self, options: Component) -> tuple[Any, State]:
+    def prepare_drawing(self, options: Component) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
+        options = number_labels(options, self.spec.class_names, self.spec.classes)
         state = self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Json] = {}
@@ -187,17 +190,31 @@ class Run:
             self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen
         )
 
-    def evaluate(self, split: str = "test") -> Report:
+    def evaluate(self, split: str = "test", data: Component = None) -> Report:
         """The family's metrics over the whole split and the findings of all of the config's
         evaluators.
+
+        Args:
+          split: that is judged; "all" for every example of another set.
+          data: another source than the run's, which is read in the form that the run has learned;
+            its title and fingerprint are in the protocol of each number.
+
+        Raises:
+          UserError: no such split, or a set that does not fit the run.
         """
         others = load_models(self.experiment.evaluators, self.layout)
-        data = open_data(self.experiment, self.run_dir)
-        directory.check_data(self.run_dir, data)
-        if split not in data.splits:
-            raise unknown_name("split", split, data.splits)
-        return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(
-            self.state, split
+        judged = open_judged(self.experiment, self.run_dir, (self.spec, self.codec), split, data)
+        if split not in judged.data.splits:
+            raise unknown_name("split", split, judged.names)
+        judge = Judge.of(
+            self.experiment, self.layout, judged.data, self.experiment.evaluators, others
+        )
+        found = dataclasses.replace(judge, title=judged.protocol)(self.state, split)
+        return dataclasses.replace(
+            found,
+            remarks=(*judged.remarks, *found.remarks),
+            data=judged.title,
+            fingerprint=judged.data.fingerprint,
         )
 
     def model(self) -> Model:
@@ -250,13 +267,13 @@ def load(
         setup = set_up_stored(folder, layout)
     experiment = setup.experiment
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
-        wanted = checkpoints.best_step() if best else step
+        wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
                 f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
             )
-        if wanted is not None and wanted not in checkpoints.steps():
-            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
+        if wanted is not None and wanted not in checkpoints.list_steps():
+            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")
         restored = checkpoints.restore(setup.target, wanted)
     if restored is None:
         raise UserError(f"{run_dir} has no checkpoint yet")

@@ -294,6 +294,18 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     return number_words(found)
 
 
+def name_classes(names: Sequence[str]) -> tuple[str, ...] | None:
+    """What the labels of ``folder_labels`` are called, in their order; None where it gives none."""
+    if folder_labels(names)[0] is None:
+        return None
+    return name_words([name.split("/")[0] for name in names])
+
+
+def name_words(words: Sequence[str]) -> tuple[str, ...]:
+    """The words that ``number_words`` numbers, in the order of their numbers."""
+    return tuple(sorted(set(map(spelt_alike, words))))
+
+
 def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
     """(labels [N] int32, classes): the words' places in alphabetical order; accents spelled
     otherwise are the same.

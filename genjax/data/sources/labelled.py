@@ -71,7 +71,9 @@ class LabelledTexts:
             label = np.array([domains.index(domain) for domain in corpora[part].domains], np.int32)
             kept = _pick_rows(split, self.size if part == "train" else None)
             splits[part] = LabelledRows(split, label[np.asarray(corpora[part].domain)], kept)
-        spec = dataclasses.replace(inner.spec, classes=len(domains))
+        spec = dataclasses.replace(
+            inner.spec, classes=len(domains), class_names=tuple(map(str, domains))
+        )
         told = inner.fingerprint, f"labelled {self.size}"
         return Dataset(
             splits,

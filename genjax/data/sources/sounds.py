@@ -18,7 +18,14 @@ from genjax.data.audio.signals import SignalCodec, Sound, pad_signal, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
-from genjax.data.images.files import folder_labels, list_files, number_words, split_rows
+from genjax.data.images.files import (
+    folder_labels,
+    list_files,
+    name_classes,
+    name_words,
+    number_words,
+    split_rows,
+)
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
 
@@ -88,7 +95,7 @@ class WavFolder:
                 root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
             )
         )
-        label, classes = self._labels(names)
+        label, classes = self._read_labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
         in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
@@ -96,7 +103,7 @@ class WavFolder:
         for row, name in enumerate(names):
             try:
                 content = (root / name).read_bytes()
-                sound = read.fit(content)
+                sound = read.read_signal(content)
             except (ValueError, OSError) as error:
                 bad.append(f"{name} ({error})")
                 continue
@@ -124,19 +131,24 @@ class WavFolder:
         rows = split_rows(str(root), names, self.test_fraction, "WAV file")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
-        return dataset(splits, classes=classes, fingerprint=digest([fields, *hashes]))
+        called = name_classes(names) if self.pattern is None else name_words(self._words(names))
+        return dataset(
+            splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=called
+        )
 
-    def _labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+    def _read_labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
         """(labels [N] int32, classes) or Nones."""
-        if self.pattern is None:
-            return folder_labels(names)
-        found = [re.search(self.pattern, name) for name in names]
+        return folder_labels(names) if self.pattern is None else number_words(self._words(names))
+
+    def _words(self, names: Sequence[str]) -> list[str]:
+        """What the pattern says of each name."""
+        found = [re.search(self.pattern or "", name) for name in names]
         words = [match[1] if match else None for match in found]
         if None in words:
             raise UserError(
                 f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}"
             )
-        return number_words([word for word in words if word is not None])
+        return [word for word in words if word is not None]
 
 
 @dataclass(frozen=True)
@@ -154,12 +166,14 @@ class WavReader:
         signals = np.empty((len(rows), self.length, self.channels), np.int16)
         for i, row in enumerate(rows):
             try:
-                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes()).signal
+                signals[i] = self.read_signal(
+                    (Path(self.root) / self.names[row]).read_bytes()
+                ).signal
             except (ValueError, OSError) as error:
                 raise UserError(f"{self.root}/{self.names[row]}: {error}") from error
         return signals, None if self.label is None else self.label[rows]
 
-    def fit(self, content: bytes) -> Sound:
+    def read_signal(self, content: bytes) -> Sound:
         """The sound of a file, of the length of all.
 
         Raises:

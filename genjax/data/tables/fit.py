@@ -103,6 +103,28 @@ def table_dataset(
     return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
 
 
+def encode_rows(
+    columns: Columns, codec: TableCodec, spec: Spec, *, test_fraction: float, seed: int
+) -> Dataset:
+    """The data set of a table by the codec of a run, which is not fitted to it.
+
+    Raises:
+      UserError: a column is missing, or holds what the run cannot encode; row and column are named.
+    """
+    encoded = codec.encode(columns)
+    rows = len(encoded["numeric"])
+    count = max(1, round(rows * test_fraction)) if test_fraction else 0
+    shuffled = permutation(seed, HOLD_OUT, rows)
+    parts = {"train": np.sort(shuffled[count:]), "test": np.sort(shuffled[:count])}
+    splits = {
+        name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
+        for name, part in parts.items()
+        if len(part)
+    }
+    fingerprint = _fingerprint(columns, (codec.target, test_fraction, seed))
+    return Dataset(splits, spec, codec, fingerprint)
+
+
 def _move_rows(
     columns: Columns, train: np.ndarray, test: np.ndarray, title: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

@@ -16,6 +16,7 @@ from genjax.evaluation.features.drawn import sample_images
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.families.image_rewards import score_images
 from genjax.family import require_samples
+from genjax.samplers.options import number_label
 
 
 @checks.frozen
@@ -77,8 +78,6 @@ def requested_labels(
     """
     if spec.classes is None or not getattr(family, "conditional", False):
         return None
-    return (
-        cycle_labels(count, spec.classes)
-        if options.label is None
-        else np.full(count, options.label)
-    )
+    if options.label is None:
+        return cycle_labels(count, spec.classes)
+    return np.full(count, number_label(options.label, spec.class_names, spec.classes))

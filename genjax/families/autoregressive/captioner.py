@@ -19,7 +19,7 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
-from genjax.family import Batch, Params, State, Trained, Variables
+from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
 from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
@@ -39,7 +39,7 @@ class CaptionDecoding(Decoding):
 
     def encode(self, codec: Component, others: Mapping[str, Trained]) -> CaptionRequest:
         request = super().encode(codec, others)
-        picture = None if self.image is None else Picture.of(codec.picture(self.image))
+        picture = None if self.image is None else Picture.of(codec.load_picture(self.image))
         return CaptionRequest(**vars(request), picture=picture)
 
 
@@ -118,27 +118,42 @@ class Captioner(Autoregressive):
             )
         assert spec.vocabulary is not None
         one, two = jax.random.split(key)
-        encoder, decoder = self.encoder.module(spec.image), self._net(True).module(spec.vocabulary)
+        encoder, decoder = (
+            self.encoder.module(spec.image),
+            self._choose_net(True).module(spec.vocabulary),
+        )
         features, params = encoder.init_with_output(one, example["image"], train=False)
         decoded = decoder.init(two, example["tokens"][:, :1], memory=Memory(features))
         return {
             "encoder": params["params"],
             "decoder": decoded["params"],
-        }, self._constants(spec) | {
+        }, self._make_constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        request.check(self._vocabulary(params), self.net.context, None)
-        return self.seeing(params, jnp.asarray(_get_picture(request).image)[None])
+        request.check(self._count_tokens(params), self.net.context, None)
+        return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])
 
-    def seeing(self, params: Params, images: jax.Array) -> TokenReader:
+    def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
+        """The picture, in model space."""
+        return {"image": (state.variables["blank"].shape, np.float32)}
+
+    def make_reader(self, state: State, request: Request) -> TokenReader:
+        images = find_input(state, "image")
+        if images is None:
+            return self.reader(state.params, request)
+        return self.read_images(state.params, images)
+
+    def read_images(self, params: Params, images: jax.Array) -> TokenReader:
         """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,
         W, C].
         """
-        return self._reading(params, self._memory(params["encoder"], {"image": images}, None))
+        return self._make_reader(
+            params, self._encode_memory(params["encoder"], {"image": images}, None)
+        )
 
-    def _memory(
+    def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         image = batch["image"]
@@ -177,7 +192,7 @@ def captions(
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
     starts = jnp.full((len(images), 1), start, jnp.int32)
-    reader = family.seeing(state.params, images)
+    reader = family.read_images(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
     prompts = Prompts(starts, jnp.ones(starts.shape, bool))
     return generate(reader.model, cache, prompts, options, key, ((end,),), end).tokens

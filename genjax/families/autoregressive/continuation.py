@@ -34,7 +34,7 @@ def continue_prompts(
     Raises:
       UserError: prompt and new tokens together are more than the context and the token after it.
     """
-    reader = family.reading(params, *(source or ()))
+    reader = family.read_rows(params, *(source or ()))
     rows, length = prompts.tokens.shape
     cache = reader.new_cache(rows, length + options.steps - 1)
     return generate(reader.model, cache, prompts, options, key, stops, pad)

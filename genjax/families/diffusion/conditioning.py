@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genjax.checks import Component
 from genjax.errors import UserError
+from genjax.family import Inputs, State, find_input
 
 
 def check(options: Component, conditional: bool, text: Component, drop_label: float) -> None:
@@ -53,18 +55,28 @@ def check_guidance(scale: float, told: bool, drop_label: float) -> None:
         )
 
 
-def choose_labels(label: int | None, n: int, classes: int) -> jax.Array | None:
-    """Labels [n] of samples: all in turn, or one; None of a model of no classes.
+def describe_label(conditional: bool) -> Inputs:
+    """What can be given to a model that is told labels, or not."""
+    return {"label": ((), np.int32)} if conditional else {}
+
+
+def choose_labels(label: int | str | None, n: int, classes: int, state: State) -> jax.Array | None:
+    """Labels [n] of samples: those that are given with the state, all in turn, or one; None of a
+    model of no classes.
 
     Raises:
       UserError: it is not a label of the model's.
     """
     if not classes:
         if label is not None:
-            raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+            raise UserError(
+                "sampler.label needs a class-conditional model (family.conditional)", "label"
+            )
         return None
-    if label is not None and not 0 <= label < classes:
-        raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+    if (given := find_input(state, "label")) is not None:
+        return given
+    if isinstance(label, str) or (label is not None and not 0 <= label < classes):
+        raise UserError(f"labels are from 0 to {classes - 1}, not {label}", "label")
     return jnp.arange(n) % classes if label is None else jnp.full(n, label)
 
 

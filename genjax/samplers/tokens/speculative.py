@@ -110,7 +110,7 @@ class Speculator:
         logits, target_cache = self.target(tokens, real, target_cache, 1)
         _, draft_cache = self.draft(tokens, real, draft_cache, 1)
         first = jax.random.categorical(
-            jax.random.fold_in(key, 0), self.sampler.filtered(logits[0, 0])
+            jax.random.fold_in(key, 0), self.sampler.filter_logits(logits[0, 0])
         ).astype(jnp.int32)
         tokens = jnp.full(size, self.pad, jnp.int32).at[0].set(first)
         one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
@@ -161,7 +161,7 @@ class Speculator:
     ) -> tuple[jax.Array, Any]:
         """Logits [last, V] of the distribution that is drawn from."""
         logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
-        return self.sampler.filtered(logits[0]), cache
+        return self.sampler.filter_logits(logits[0]), cache
 
     def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
         """bool [size]: whether a stop ends at this place of one row."""
