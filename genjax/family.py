@@ -333,7 +333,44 @@ def gradient_step(
     )
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    grads, metrics, variables = _mean_gradients(loss, rule, params, state, batch, key, axis)
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
+    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
+    def updated() -> tuple[Params, Any, Any, Any]:
+        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
+        new_ema = (
+            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
+        )
+        return new_params, new_opt_state, new_ema, variables
+
+    rate = rule.learning_rate(opt_state.updates)
+    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
+    params, opt_state, ema, variables = jax.lax.cond(
+        finite, updated, lambda: (params, opt_state, ema, state.variables)
+    )
+
+    step = {"grad_norm": norm, "learning_rate": rate, "skipped": 1.0 - finite}
+    metrics = metrics | {name: Mean(value, jnp.ones(())) for name, value in step.items()}
+    state = state.replace(
+        params=_set_part(state.params, part, params),
+        opt_state=_set_part(state.opt_state, part, opt_state),
+        ema=state.ema if rule.ema is None else _set_part(state.ema, part, ema),
+        variables=variables,
+    )
+    return state, metrics
+
+
+def _mean_gradients(
+    loss: Loss,
+    rule: UpdateRule,
+    params: Params,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    axis: str | None,
+) -> tuple[Any, Metrics, Variables]:
+    """Gradients of the mean loss over microbatches and devices, summed metrics, new variables."""
     whole = rule.accumulate == 1
 
     def objective(
@@ -355,36 +392,7 @@ def gradient_step(
         variables = jax.tree.map(lambda v: _average_devices(v, axis), variables)
     if not whole:
         grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
-
-    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
-    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
-
-    def updated() -> tuple[Params, Any, Any, Any]:
-        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
-        new_ema = (
-            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
-        )
-        return new_params, new_opt_state, new_ema, variables
-
-    rate = rule.learning_rate(opt_state.updates)
-    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
-    params, opt_state, ema, variables = jax.lax.cond(
-        finite, updated, lambda: (params, opt_state, ema, state.variables)
-    )
-
-    one = jnp.ones(())
-    metrics = metrics | {
-        "grad_norm": Mean(norm, one),
-        "learning_rate": Mean(rate, one),
-        "skipped": Mean(1.0 - finite, one),
-    }
-    state = state.replace(
-        params=_set_part(state.params, part, params),
-        opt_state=_set_part(state.opt_state, part, opt_state),
-        ema=state.ema if rule.ema is None else _set_part(state.ema, part, ema),
-        variables=variables,
-    )
-    return state, metrics
+    return grads, metrics, variables
 
 
 def _accumulate_gradients(

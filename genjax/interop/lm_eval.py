@@ -20,7 +20,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.autoregressive.request import Decoding
 from genjax.interop.huggingface import Pretrained
-from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, pad_prompts
 from genjax.serial.json_text import Json
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
@@ -224,7 +224,9 @@ class GenjaxLM(TemplateLM):
         def drawn(
             params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler
         ) -> jax.Array:
-            return continue_prompts(family, params, tokens, mask, sampler, key, stops, pad).tokens
+            return continue_prompts(
+                family, params, Prompts(tokens, mask), sampler, key, stops, pad
+            ).tokens
 
         return jax.jit(drawn, static_argnums=4)
 

@@ -48,7 +48,7 @@ class RewardedDiffusion(FromBase):
     """A trained diffusion of images continues learning from rewards of its own samples.
 
     A train step draws several samples for each row of a batch, of the row's label where the base is
-    told labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
+    given labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
     and noise; all samples of a row share these. Samples are drawn by the ancestral sampler
     (``DDPM`` with the small variance) without guidance, estimates of clean data held within [-1,
     1]. The error of an image is that which the base was trained with, the mean over pixels of the

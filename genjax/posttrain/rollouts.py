@@ -20,7 +20,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, Params, Trained
-from genjax.samplers.tokens.decoding import Stops, TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, Stops, TokenSampler
 
 LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
 
@@ -79,7 +79,7 @@ def rollout(
       pad: token after the end.
     """
     drawn = continue_prompts(
-        family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad
+        family, params, Prompts(prompts, asked), TokenSampler(new_tokens), key, ends, pad
     )
     inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
     tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)

@@ -198,34 +198,14 @@ def _card(
         "| stage | in | kept | dropped | reasons |",
         "|---|---|---|---|---|",
     ]
-    for outcome in outcomes:
-        gone = sum(outcome.dropped.values())
-        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
-        lines.append(
-            f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | "
-            f"{_cell(reasons)} |"
-        )
+    lines += [_stage_row(outcome) for outcome in outcomes]
     lines += _changed(outcomes)
     files = f"{sum(passed_over.values()):,} files that no reader takes: {format_kinds(passed_over)}"
     remarks = [f"- {files}"] if passed_over else []
     remarks += [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
     if remarks:
         lines += ["", "## To know", "", *remarks]
-    if any(outcome.examples for outcome in outcomes):
-        lines += [
-            "",
-            "## Examples of what was dropped",
-            "",
-            "| stage | reason | record | holds |",
-            "|---|---|---|---|",
-        ]
-        for outcome in outcomes:
-            for reason, rows in outcome.examples.items():
-                shown = [(i, excerpt(text, preparation.stages)) for i, text in rows]
-                lines += [
-                    f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(text)} |"
-                    for i, text in shown
-                ]
+    lines += _examples(outcomes, preparation)
     lines += [
         "",
         "## Distributions",
@@ -233,6 +213,30 @@ def _card(
         *(f"![{picture}](plots/{picture}.png)" for picture in pictures),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stage_row(outcome: Outcome) -> str:
+    gone = sum(outcome.dropped.values())
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
+    return (
+        f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | "
+        f"{_cell(reasons)} |"
+    )
+
+
+def _examples(outcomes: Sequence[Outcome], preparation: Preparation) -> list[str]:
+    """Records that were dropped, for each stage and reason; none where none was."""
+    lines = [
+        f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | "
+        f"{_cell(excerpt(text, preparation.stages))} |"
+        for outcome in outcomes
+        for reason, rows in outcome.examples.items()
+        for i, text in rows
+    ]
+    if not any(outcome.examples for outcome in outcomes):
+        return []
+    title = "## Examples of what was dropped"
+    return ["", title, "", "| stage | reason | record | holds |", "|---|---|---|---|", *lines]
 
 
 def _changed(outcomes: Sequence[Outcome]) -> list[str]:

@@ -174,20 +174,9 @@ def list_files(
         known = f" ({', '.join(sorted(suffixes))})" if len(suffixes) <= KINDS else ""
         instead = f"; it has {format_counts(counts)}" if counts else ""
         raise UserError(f"{root} holds no {things}{known}{instead}", str(root))
-    tops = {name.split("/")[0] for name in names if "/" in name}
     if classes and all("/" in name for name in names):
-        there = {
-            entry.name
-            for entry in os.scandir(root)
-            if entry.is_dir() and not _is_hidden(entry.name)
-        }
-        for top in sorted((there | set(passed)) - tops - loops - {""}):
-            what = format_counts(passed[top]) or "it is empty"
-            raise UserError(
-                f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
-                f"or move it out of {root}",
-                str(root / top),
-            )
+        tops = {name.split("/")[0] for name in names}
+        _check_classes(root, things, passed, tops | loops | {""})
     note_passed_over(str(root), len(names), counts)
     twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
     if twice:
@@ -196,6 +185,27 @@ def list_files(
             "the other trained on"
         )
     return sorted(names)
+
+
+def _check_classes(
+    root: Path, things: str, passed: Mapping[str, Counter[str]], known: Collection[str]
+) -> None:
+    """Refuse a class, which a folder directly under the root is, without a file to read.
+
+    Args:
+      passed: the kinds of files that were passed over, by such folder.
+      known: the folders that are not empty classes.
+    """
+    there = {
+        entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name)
+    }
+    for top in sorted((there | set(passed)) - set(known)):
+        what = format_counts(passed.get(top, Counter())) or "it is empty"
+        raise UserError(
+            f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
+            f"or move it out of {root}",
+            str(root / top),
+        )
 
 
 def fitting(root: Path, pattern: str) -> Fitting:

@@ -242,6 +242,31 @@ class MixedTexts:
                 yield piece
 
 
+def _read_manifest(folder: Path, name: str) -> dict[str, Any]:
+    """What the preparation of a set wrote down.
+
+    Raises:
+      UserError: there is none, or it is damaged or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = parse(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no prepared set {name}; make it: python -m genjax data prepare "
+            f"{Path(name).name}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path} is damaged: it is no table of fields in JSON")
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{path} has format {manifest.get('format')}, this genjax reads {FORMAT}")
+    if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
+        raise UserError(f"{path} is damaged: it has no {', '.join(sorted(missing))}")
+    return manifest
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared set on disk.
@@ -264,26 +289,7 @@ class Prepared:
         folder = Path(name).expanduser()
         if not (folder / MANIFEST).exists():
             folder = Path(FOLDER) / name
-        try:
-            manifest = parse((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
-        except FileNotFoundError:
-            raise UserError(
-                f"there is no prepared set {name}; make it: python -m genjax data prepare "
-                f"{Path(name).name}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / MANIFEST} is damaged: {error}") from None
-        if not isinstance(manifest, dict):
-            raise UserError(f"{folder / MANIFEST} is damaged: it is not a table of fields in JSON")
-        if manifest.get("format") != FORMAT:
-            raise UserError(
-                f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads "
-                f"{FORMAT}"
-            )
-        if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
-            raise UserError(
-                f"{folder / MANIFEST} is damaged: it has no {', '.join(sorted(missing))}"
-            )
+        manifest = _read_manifest(folder, name)
         if manifest["origin"] != kind:
             raise UserError(_wrong_kind(name, manifest["origin"]))
         for shard in manifest["shards"]:

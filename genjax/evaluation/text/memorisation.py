@@ -24,7 +24,7 @@ from genjax.evaluation.text.overlap import longest_overlaps
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.family import Batch, Family, State
-from genjax.samplers.tokens.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 CONFIDENCE = 0.95  # of the interval that the flag of an extraction rate goes by
 QUOTED = 80  # characters of a passage that a remark quotes
@@ -247,8 +247,7 @@ def _continue_rows(
     drawn = continue_prompts(
         family,
         state.params,
-        tokens[:, :prefix],
-        jnp.ones((len(tokens), prefix), bool),
+        Prompts(tokens[:, :prefix], jnp.ones((len(tokens), prefix), bool)),
         TokenSampler(size, temperature=0),
         key,
     )

@@ -42,6 +42,7 @@ from genjax.family import (
     gradient_step,
 )
 from genjax.losses import chunked_cross_entropy
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
@@ -139,7 +140,7 @@ class Autoregressive(Family):
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
+            "decoder": decoder.init(two, tokens, memory=Memory(encoded[0]))["params"],
         }, variables
 
     def _check(self, spec: Spec) -> None:
@@ -329,7 +330,7 @@ class Autoregressive(Family):
             )  # padding, which leaves the memory alone in the cache
             cache = net.new_cache(rows, room, features.shape[1])
             return module.apply(
-                {"params": decoder}, nothing, None, nothing, features, real, cache=cache
+                {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
         return TokenReader(model, new_cache, self.net.context)
@@ -338,7 +339,7 @@ class Autoregressive(Family):
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
-        options = {
+        options: dict[str, Component] = {
             name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
         }
         if self.prefix_lm:
@@ -348,9 +349,7 @@ class Autoregressive(Family):
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            options["memory"], options["memory_mask"] = self._encode_memory(
-                params["encoder"], batch, keys[0]
-            )
+            options["memory"] = Memory(*self._encode_memory(params["encoder"], batch, keys[0]))
         module = self._choose_net(reads).module(self._count_tokens(params))
         hidden, _ = module.apply(
             {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None

@@ -20,9 +20,10 @@ from genjax.families.autoregressive.autoregressive import Attends, Autoregressiv
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 
 @checks.frozen
@@ -122,9 +123,10 @@ class Captioner(Autoregressive):
             self._choose_net(True).module(spec.vocabulary),
         )
         features, params = encoder.init_with_output(one, example["image"], train=False)
+        decoded = decoder.init(two, example["tokens"][:, :1], memory=Memory(features))
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
+            "decoder": decoded["params"],
         }, self._make_constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
@@ -189,12 +191,11 @@ def captions(
         )
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
-    prompts = jnp.full((len(images), 1), start, jnp.int32)
+    starts = jnp.full((len(images), 1), start, jnp.int32)
     reader = family.read_images(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
-    return generate(
-        reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end
-    ).tokens
+    prompts = Prompts(starts, jnp.ones(starts.shape, bool))
+    return generate(reader.model, cache, prompts, options, key, ((end,),), end).tokens
 
 
 def _get_picture(request: Request) -> Picture:

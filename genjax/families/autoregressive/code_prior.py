@@ -39,7 +39,7 @@ from genjax.family import (
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 AUTOENCODER = "autoencoder"
 
@@ -243,10 +243,9 @@ class CodePrior(Continued):
             return logits, cache
 
         starts = self._make_start_tokens(label, n)
+        prompts = Prompts(starts, jnp.ones(starts.shape, bool))
         cache = net.new_cache(2 * n if twice else n, rows * columns)
-        drawing = generate(
-            model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key
-        )
+        drawing = generate(model, cache, prompts, options.tokens(rows * columns), key)
         return drawing.tokens.reshape(n, rows, columns)
 
     def nll(

@@ -20,6 +20,7 @@ from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Reque
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
 from genjax.samplers.tokens.decoding import (
     Drawing,
+    Prompts,
     Sliding,
     TokenModel,
     advance,
@@ -27,9 +28,7 @@ from genjax.samplers.tokens.decoding import (
     generate,
     pad_prompts,
 )
-from genjax.samplers.tokens.speculative import speculate
-
-Prompts = tuple[jax.Array, jax.Array]  # int32 [B, P], left-padded, and bool [B, P] for real tokens
+from genjax.samplers.tokens.speculative import Speculator, speculate
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ class DrawLoop:
 
     def _make_arguments(
         self, key: jax.Array
-    ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
+    ) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
         """What ``generate`` and ``begin`` start from."""
-        prompts, mask = self.prompts or map(jnp.asarray, repeat_prompts(self.request, self.rows))
+        prompts = self.prompts or Prompts(*repeat_prompts(self.request, self.rows))
         room = min(_room(self.request, self.prompts), self.reader.context)
         cache = self.reader.new_cache(self.rows, room)
-        return self.reader.model, cache, prompts, mask, self.request.decoding, key
+        return self.reader.model, cache, prompts, self.request.decoding, key
 
 
 def texts(
@@ -129,20 +128,14 @@ def texts(
     ahead = decoding.draft_tokens
     context, who = min(reader.context, draft.context), "speculative decoding (draft)"
     _check_room(context, request, ahead, who, prompts)
-    tokens, mask = prompts or repeat_prompts(request, n)
+    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     room = _room(request, prompts) + ahead
     found = speculate(
-        reader.model,
-        draft.model,
-        lambda cache, tokens: cache.rewind(tokens),
+        Speculator(reader.model, draft.model, rewind, decoding, ahead, request.all_stops),
         reader.new_cache(1, room),
         draft.new_cache(1, room),
-        jnp.asarray(tokens),
-        jnp.asarray(mask),
-        decoding,
+        prompts or Prompts(*repeat_prompts(request, n)),
         key,
-        ahead,
-        request.all_stops,
     )
     return join_rows(request, found.tokens, found.lengths, prompts)
 
@@ -154,12 +147,12 @@ def align_prompts(given: jax.Array) -> Prompts:
     width = given.shape[1]
     places = jnp.arange(width)[None] - (width - (given >= 0).sum(1))[:, None]
     tokens = jnp.take_along_axis(given, jnp.maximum(places, 0), 1)
-    return jnp.where(places >= 0, tokens, 0), places >= 0
+    return Prompts(jnp.where(places >= 0, tokens, 0), places >= 0)
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
-    prompts, mask = pad_prompts(request.prompts)
+    prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
 
@@ -203,15 +196,14 @@ def _beams(
     """
     decoding, count = request.decoding, n if given else min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
-    prompts, mask = given or repeat_prompts(request, count)
+    prompts = given or Prompts(*repeat_prompts(request, count))
     cache = reader.new_cache(count, _room(request, given))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
     found = beam_search(
         reader.model,
         take,
         cache,
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
+        prompts,
         search,
         tuple(request.ends),
     )

@@ -56,7 +56,7 @@ def check_guidance(scale: float, conditioned: bool, drop_label: float) -> None:
 
 
 def describe_label(conditional: bool) -> Inputs:
-    """What can be given to a model that is told labels, or not."""
+    """What can be given to a model with labels or without."""
     return {"label": ((), np.int32)} if conditional else {}
 
 
