@@ -49,6 +49,11 @@ def split_words(text: str) -> list[str]:
     return _word_pattern(text.isascii()).findall(text)
 
 
+def word_pattern() -> str:
+    """The pattern of a word, for engines of regular expressions other than Python's, too."""
+    return _word_pattern(False).pattern
+
+
 def normalise_words(text: str) -> list[str]:
     """The words by which texts are compared: equal ones for texts that differ in nothing but what
     may differ.
