@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ from genjax.optim import Rules
 class Attends(Protocol):
     """A net with attention, such as a ``Transformer``."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Component]]]
     attention: str
     causal: bool
     cross_attention: bool
@@ -304,9 +305,8 @@ class Autoregressive(Family):
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        if (
-            isinstance(net, Attends) and net.scan_layers
-        ):  # token by token a loop over layers is slow
+        # Token by token a loop over layers is slow.
+        if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
 
