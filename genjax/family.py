@@ -280,7 +280,7 @@ def gradient_step(
     def objective(
         params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        metrics, variables = loss(rule.used(params), variables, batch, key)
+        metrics, variables = loss(rule.cast_params(params), variables, batch, key)
         total, weight = metrics["loss"]
         if (
             whole
@@ -297,7 +297,7 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
 
-    norm = rule.norm(rule.thawed(grads, opt_state.updates))
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:

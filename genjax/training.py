@@ -91,7 +91,7 @@ def train(
                 state = run_loop(setup, checkpoints, stop, deadline, quiet)
             if layout.is_main:
                 writers.plot_losses(folder)
-        stop.raise_remembered()
+        stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
     )
@@ -241,7 +241,7 @@ class Loop:
         if not (evaluating or sampling or saving):
             return
         self._read()
-        with self._clock.paused():
+        with self._clock.pause():
             scores = self._evaluate() if evaluating else None
             if sampling:
                 self._sample()
@@ -265,15 +265,15 @@ class Loop:
         if not self._is_due(self._setup.experiment.every.log, last):
             return
         numbers, speed, batch_size = (
-            self.meter.means(),
-            self._clock.speed(last),
+            self.meter.take_means(),
+            self._clock.measure_speed(last),
             self._setup.experiment.batch_size,
         )
         for remark in self._setup.family.warnings(numbers):
             self._out.say(f"step {last}: {remark}")
         rates = {"time/steps_per_second": speed, "time/examples_per_second": speed * batch_size}
-        self._out.row(last, "train", numbers | rates)
-        self._out.progress(last, numbers["loss"], speed * batch_size, speed)
+        self._out.write_row(last, "train", numbers | rates)
+        self._out.show_progress(last, numbers["loss"], speed * batch_size, speed)
 
     def _check_finite(self, last: int, streaks: list[int]) -> None:
         if max(streaks) < NON_FINITE_LIMIT:
@@ -290,9 +290,9 @@ class Loop:
     def _evaluate(self) -> Mapping[str, float]:
         found = self._judge(self.state, self._split)
         scores, best = dict(found.numbers), self._setup.experiment.keep.best
-        self._out.row(self.step, "eval", scores)
+        self._out.write_row(self.step, "eval", scores)
         for name, picture in found.pictures.items():
-            self._out.picture(self.step, name, picture)
+            self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
         if best not in (None, *scores):
             self._out.say(f"keep.best {best!r} is none of {', '.join(scores)}: no best is kept")
@@ -323,7 +323,7 @@ class Loop:
         stop.check()
         self._out.flush()
         position = self.step * experiment.batch_size
-        progress = {"step": self.step, "position": position, "meter": self.meter.stored()}
+        progress = {"step": self.step, "position": position, "meter": self.meter.to_json()}
         self._checkpoints.save(self.step, self.state, progress, scores)
         self._saved = self.step
 
@@ -338,14 +338,14 @@ class Clock:
     def __init__(self, step: int) -> None:
         self._step, self._start = step, time.monotonic()
 
-    def speed(self, step: int) -> float:
+    def measure_speed(self, step: int) -> float:
         now = time.monotonic()
         speed = (step - self._step) / max(now - self._start, 1e-9)
         self._step, self._start = step, now
         return speed
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         begin = time.monotonic()
         yield
         self._start += time.monotonic() - begin

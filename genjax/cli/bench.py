@@ -161,7 +161,7 @@ def _loop_seconds(setup: Setup, steps: int) -> float:
             run_loop(
                 with_experiment(setup, longer, run_dir), checkpoints, stop, math.inf, quiet=True
             )
-        stop.raise_remembered()
+        stop.raise_pending()
         rows = [
             r
             for r in read_rows(run_dir / "metrics.jsonl")

@@ -181,7 +181,7 @@ def _texts(
 ) -> Comparison:
     requests = [
         encode_options(
-            dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec
+            dataclasses.replace(model.family.sampler, draft=None).with_prompts(prompts), model.codec
         )
         for model in models
     ]
@@ -231,7 +231,7 @@ def split_answers(rows: np.ndarray, request: Request, codec: Component) -> Answe
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):
-        first = len(request.prompt_of(number))
+        first = len(request.get_prompt(number))
         response = cut_at_end(row[first:], (*request.ends, NOTHING))
         # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were
         # to be drawn.
@@ -257,7 +257,7 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
             "mask": jnp.ones(len(tokens)),
             "prefix_mask": 1 - mask,
         }
-        found = family.predictions(params, batch)
+        found = family.predict(params, batch)
         return -(found.nll * found.weight).sum(-1)
 
     compiled = run.layout.compile_evaluation(judged)

@@ -137,7 +137,7 @@ class GRPO(FromBase):
             self.adapters, state.params, state.frozen[BASE]["params"]
         ), state.variables
 
-    def whole(self, frozen: Any, params: Params) -> Params:
+    def merge_params(self, frozen: Any, params: Params) -> Params:
         """The policy's parameters as networks use them, of those that are trained."""
         return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
@@ -149,7 +149,7 @@ class GRPO(FromBase):
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
             processes.
         """
-        policy = self.whole(state.frozen, state.params)
+        policy = self.merge_params(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
         drawn, longest = draw_responses(
             self, policy, batch, draws, slice(None, None, self.group), self.group
@@ -165,7 +165,10 @@ class GRPO(FromBase):
 
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
-        policy, variables = self.whole(state.frozen, state.params), state.frozen[BASE]["variables"]
+        policy, variables = (
+            self.merge_params(state.frozen, state.params),
+            state.frozen[BASE]["variables"],
+        )
         return self.base.eval_state(
             state.replace(params=policy, variables=variables, ema=None, frozen=None)
         )
@@ -247,7 +250,7 @@ def update(
     """
     return updates(
         functools.partial(_losses, family),
-        functools.partial(family.whole, state.frozen),
+        functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
         state,

@@ -206,7 +206,7 @@ class PPO(FromBase):
         }
         return params, state.variables
 
-    def whole(self, frozen: Any, params: Params) -> Params:
+    def merge_params(self, frozen: Any, params: Params) -> Params:
         """{"policy", "value"} as networks use them, of those that are trained."""
         learned = frozen[BASE]["params"]
         value = {
@@ -226,7 +226,7 @@ class PPO(FromBase):
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
             processes.
         """
-        params = self.whole(state.frozen, state.params)
+        params = self.merge_params(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
         drawn, longest = draw_responses(self, params["policy"], batch, draws)
         if self.reward_run is None:
@@ -363,7 +363,7 @@ def update(
     """
     state, metrics = updates(
         functools.partial(_losses, family),
-        functools.partial(family.whole, state.frozen),
+        functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
         state,

@@ -30,7 +30,7 @@ def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
     accumulate = experiment.optimizer.accumulate
     layout.check_batch(experiment.batch_size, accumulate)
     wrap_family(experiment.family).check_batch(
-        experiment.batch_size, layout.step_rows(experiment.batch_size), accumulate
+        experiment.batch_size, layout.count_step_rows(experiment.batch_size), accumulate
     )
     checks.between(experiment, 0, WORKERS * (os.cpu_count() or 1), "workers")
 
@@ -47,7 +47,7 @@ def check_memory(
     Raises:
       UserError: with the least that it takes and what there is.
     """
-    room = layout.memory()
+    room = layout.measure_memory()
     held = float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)))
     name, largest = max(
         named_leaves({"params": state.params, "variables": state.variables}),
@@ -86,7 +86,9 @@ def check_step(
     Raises:
       UserError: with what the step takes and what there is.
     """
-    if layout.memory() is not None:  # devices with a memory of their own say when it is full
+    if (
+        layout.measure_memory() is not None
+    ):  # devices with a memory of their own say when it is full
         return
     found = step.lower(state, batch).compile().memory_analysis()
     if found is not None:

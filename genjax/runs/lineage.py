@@ -104,7 +104,7 @@ def _best(run_dir: str) -> int | None:
     if there is None or newest_step(folder) is None:
         return None
     with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
-        return checkpoints.best_step()
+        return checkpoints.find_best_step()
 
 
 def tree(record: Mapping[str, Json]) -> str:

@@ -101,7 +101,7 @@ def _setup(
     others: Mapping[str, Trained],
     run_dir: epath.Path | None,
 ) -> Setup:
-    target = layout.abstract(initial_state(experiment, data.spec, others))
+    target = layout.eval_shapes(initial_state(experiment, data.spec, others))
     run_step = layout.compile_step(make_step(experiment), target, experiment.steps_per_dispatch > 1)
     return Setup(experiment, data, layout, others, target, run_step, run_dir)
 

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from genjax.data.chat.files import chat_records
 from genjax.data.chat.records import (
     ASKED,
     EMPTY,
@@ -22,6 +21,7 @@ from genjax.data.chat.records import (
 )
 from genjax.data.chat.template import Template, Turn
 from genjax.data.text.json_records import pass_over
+from genjax.data.text.record_files import read_records
 from genjax.errors import UserError
 
 SIDES = ("chosen", "rejected")
@@ -47,7 +47,7 @@ def read_pairs(path: Path, template: Template, joint: str, left: Counter[str]) -
     """The pairs of a file.
 
     Args:
-      path: as ``chat_records`` reads it.
+      path: as ``read_records`` reads it.
       template: whose roles the turns are of.
       joint: what is between an instruction and its ``input``, where that is not empty.
       left: counts what was changed or skipped.
@@ -58,7 +58,7 @@ def read_pairs(path: Path, template: Template, joint: str, left: Counter[str]) -
     """
     read = [
         parse_pair(record, where, template, joint, left)
-        for where, record in chat_records(path, left)
+        for where, record in read_records(path, left)
     ]
     found = [pair for pair in read if pair is not None]
     if not read:

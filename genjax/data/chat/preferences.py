@@ -87,7 +87,7 @@ class Side:
         start = self.starts[number]
         return slice(start, min(self.starts[number + 1], start + length))
 
-    def row(self, number: int, length: int) -> np.ndarray:
+    def get_row(self, number: int, length: int) -> np.ndarray:
         """The first ``length`` tokens [M] of one."""
         return self.tokens[self.part(number, length)]
 
@@ -127,7 +127,7 @@ class PreferencePairs:
         found: Batch = {}
         for name, side in (("chosen", self.chosen), ("rejected", self.rejected)):
             tokens, mask = pad_rows(
-                [side.row(number, self.length) for number in numbers], self.length, self.pad
+                [side.get_row(number, self.length) for number in numbers], self.length, self.pad
             )
             answers, _ = pad_rows(
                 [side.answers(number, self.length) for number in numbers], self.length, 0
@@ -162,12 +162,14 @@ def encode_answer(
       UserError: the answer is empty, or text is outside the vocabulary.
     """
     found = conversation(codec, codec.template, (*prompt, *answer), where)
-    found = found.cut(len(found.tokens))  # a template may write more after the end
+    found = found.truncate(len(found.tokens))  # a template may write more after the end
     said = [number for number, (role, _) in enumerate(prompt) if role == codec.template.assistant]
     if not said:
         return found, int(found.learned.argmax())
     before = conversation(codec, codec.template, prompt[: said[-1] + 1], where)
-    over = len(before.cut(len(before.tokens)).tokens)  # where the last answer of the prompt ends
+    over = len(
+        before.truncate(len(before.tokens)).tokens
+    )  # where the last answer of the prompt ends
     return found, over + int(found.learned[over:].argmax())
 
 
@@ -349,7 +351,7 @@ def _different(
     same = np.zeros(len(pairs), bool)
     for number in np.flatnonzero(kept).tolist():
         same[number] = np.array_equal(
-            chosen.row(number, rows.length), rejected.row(number, rows.length)
+            chosen.get_row(number, rows.length), rejected.get_row(number, rows.length)
         )
     if same.any():
         told = (

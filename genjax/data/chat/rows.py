@@ -59,7 +59,7 @@ class ChatLayout:
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
 
-    def fitting(
+    def select_fitting(
         self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut
@@ -110,7 +110,7 @@ def _fit(
     said = int((~np.append(chat.learned[first:], False)).argmax())  # tokens of the first answer
     lead = template.starts(codec) and chat.tokens[0] == codec.start
     skip = excess(first, said, room, lead)
-    return chat.shorten(skip, lead).cut(room), skip
+    return chat.shorten(skip, lead).truncate(room), skip
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTe
 def _rows(
     part: str, records: Sequence[Record], codec: Component, template: Template, layout: ChatLayout
 ) -> ChatRows:
-    found = layout.fitting(records, codec, template, part)
+    found = layout.select_fitting(records, codec, template, part)
     chats = list(found.values())
     sizes = np.array([len(chat.tokens) for chat in chats], np.int64)
     row = (

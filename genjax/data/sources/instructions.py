@@ -8,7 +8,6 @@ from pathlib import Path
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.chat.files import chat_records
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.records import parse_turns
 from genjax.data.chat.rows import ChatLayout, LongChat, Record, chat_dataset
@@ -16,6 +15,7 @@ from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.stand_in import part_folder
 from genjax.data.tally import Tally
+from genjax.data.text.record_files import read_records
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
@@ -79,7 +79,7 @@ class Instructions:
         given = named.is_file() or self.name != Instructions.name
         path = named if folder.is_dir() and given else folder
         tally, left = Tally(), Counter[str]()
-        found = chat_records(path, left)
+        found = read_records(path, left)
         records = [
             Record(where, parse_turns(one, where, template, self.joint, left))
             for where, one in found
@@ -90,7 +90,8 @@ class Instructions:
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {
-            name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names
+            name: self.split.choose_documents(len(records), name).nonzero()[0].tolist()
+            for name in names
         }
         parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
         data = chat_dataset(parts, self.codec, template, self._layout, self.cache)

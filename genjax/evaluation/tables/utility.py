@@ -67,13 +67,13 @@ class TrainOnSynthetic(Evaluator):
             data_columns(subject, subject.split),
         )
         rows = len(next(iter(train.values())))
-        real = self._accuracies(subject, train, test)
+        real = self._measure_accuracies(subject, train, test)
         found = []
         for number in range(self.draws):
             another = dataclasses.replace(
                 subject, key=jax.random.fold_in(subject.key, number), made={}
             )
-            found.append(self._accuracies(subject, sample_columns(another, rows), test))
+            found.append(self._measure_accuracies(subject, sample_columns(another, rows), test))
         synthetic = np.array(found)  # [draws, learners]
         overall = synthetic.mean(1)
         numbers = {
@@ -95,7 +95,7 @@ class TrainOnSynthetic(Evaluator):
             f"tested on {subject.split}",
         )
 
-    def _accuracies(self, subject: Subject, train: Columns, test: Columns) -> list[float]:
+    def _measure_accuracies(self, subject: Subject, train: Columns, test: Columns) -> list[float]:
         """Of each learner."""
         codec: Component = subject.model.codec
         return [accuracy(codec, name, train, test) for name in self.learners]

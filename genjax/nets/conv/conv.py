@@ -168,7 +168,7 @@ class _Conv(nn.Module):
     form: Form = "auto"
     taps = 1.0  # the part of the kernel that reaches one output
 
-    def parameters(self, x: jax.Array) -> list[jax.Array]:
+    def make_parameters(self, x: jax.Array) -> list[jax.Array]:
         """Input, kernel [K, K, C, F] and bias [F], in their common type."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         init = nn.initializers.variance_scaling(1 / self.taps, "fan_in", "truncated_normal")
@@ -184,7 +184,7 @@ class DownConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.parameters(x)
+        x, kernel, bias = self.make_parameters(x)
         return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[
             None, None, None
         ]
@@ -199,7 +199,7 @@ class UpConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.parameters(x)
+        x, kernel, bias = self.make_parameters(x)
         return (up_lax if resolve_form(self.form) == "lax" else up_matmul)(x, kernel) + bias[
             None, None, None
         ]

@@ -1,4 +1,4 @@
-"""Files of records of conversations: JSON, Parquet, and tables with a header."""
+"""Files of records: JSON, Parquet, and tables with a header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = (".csv", ".tsv")
 PARQUET = ".parquet"
 
 
-def chat_records(path: Path, left: Counter[str]) -> Iterator[tuple[str, Any]]:
+def read_records(path: Path, left: Counter[str]) -> Iterator[tuple[str, Any]]:
     """Where each record stands, and the record.
 
     A file is JSON or a table with a header, plain or compressed (".gz"), or Parquet; a folder holds
