@@ -30,7 +30,7 @@ from genjax.family import Trained
 from genjax.machine import disk
 from genjax.runs import lease
 from genjax.runs.checkpoint_files import find_steps
-from genjax.serial import stored, trust
+from genjax.serial import neighbours, stored, trust
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Untrusted
 
@@ -137,8 +137,9 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     """
     trust.remember(stored.list_code(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
-    if content is not None:
-        trust.remember([trust.file_entry(content)])
+    if source is not None and content is not None:
+        files = neighbours.read_neighbours(source, content)
+        trust.remember([trust.file_entry(neighbours.digest_input(content, files))])
     before = load_experiment(run_dir)
     if before is not None and _has_started(run_dir):
         experiments.check_resumable(before, experiment)
@@ -156,7 +157,9 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         if not _has_started(run_dir):
             (run_dir / ENVIRONMENT).unlink(missing_ok=True)
         if source is not None:
-            disk.write(run_dir / "config.py", source.read_bytes())
+            content = source.read_bytes()
+            _write_neighbours(run_dir, neighbours.read_neighbours(source, content))
+            disk.write(run_dir / "config.py", content)
         disk.write(run_dir / "config.json", experiments.dumps(experiment))
         for name in (
             "samples",
@@ -164,6 +167,16 @@ def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> N
         ):  # after what makes it a run directory: the disk may be full
             (run_dir / name).mkdir(parents=True, exist_ok=True)
     parallel.barrier("claim")
+
+
+def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
+    """Keep what the config imports from beside it, and nothing that an earlier one did."""
+    folder = run_dir / neighbours.FOLDER
+    if folder.exists():
+        folder.rmtree()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        disk.write(folder / name, content)
 
 
 def _has_started(run_dir: epath.Path) -> bool:
@@ -185,7 +198,8 @@ def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
         for path in run_dir.iterdir()
         if path.name != lease.NAME and not path.name.endswith(disk.PART)
     ]
-    return any(path.name != "config.py" or path.read_bytes() != source for path in left)
+    own = [path for path in left if path.name != neighbours.FOLDER]
+    return any(path.name != "config.py" or path.read_bytes() != source for path in own)
 
 
 def describe(
