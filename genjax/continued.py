@@ -27,8 +27,8 @@ class Continued(Family):
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards,
     pairings. ``precompute(state, batch) -> entries`` gives arrays [B, ...] that training examples
-    get beside their own entries and that depend on ``frozen`` alone: they are computed once, before
-    the first step. Most families have neither.
+    get next to their own entries and that depend on ``frozen`` alone: they are computed once,
+    before the first step. Most families have neither.
     """
 
     collect: ClassVar[Callable[..., Batch] | None] = None

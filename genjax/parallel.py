@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import functools
 import itertools
 import os
 import re
@@ -33,6 +34,7 @@ from genjax import checks, trees
 from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
+from genjax.machine.target import trace_for
 
 T = TypeVar("T")
 # What the layers below say of a process that has gone.
@@ -43,6 +45,8 @@ LEFT = (
 PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
+# jax.jit finds what it has compiled by the function object: the same one must come back.
+_trace_again = functools.lru_cache(maxsize=64)(trace_for)
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
 
 
@@ -104,10 +108,19 @@ class Devices:
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices of a run, arranged: a mesh with axes data, fsdp and tensor."""
+    """The devices of a run, arranged.
+
+    Attributes:
+      mesh: with axes data, fsdp and tensor.
+      mode: "single", "pmapped" or "sharded".
+      platform: "cpu", "gpu" or "tpu": nets take its form of an operation in all that is compiled
+        here. ``start`` sets that of the devices.
+      rules: placements that go before the default.
+    """
 
     mesh: Mesh
     mode: str
+    platform: str
     rules: tuple[ShardRule, ...] = ()
 
     @property
@@ -171,13 +184,14 @@ class Layout:
         # compiling a step.
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        make = trace_for(self.platform, make)
         return jax.jit(
             make, out_shardings=self.make_shardings(jax.eval_shape(make)), compiler_options=options
         )()
 
     def eval_shapes(self, make: Callable[[], T]) -> T:
         """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
-        shapes = jax.eval_shape(make)
+        shapes = jax.eval_shape(trace_for(self.platform, make))
         return jax.tree.map(
             lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
             shapes,
@@ -192,6 +206,7 @@ class Layout:
         With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have
         the metrics.
         """
+        step = trace_for(self.platform, step)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
@@ -220,6 +235,7 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """``jax.jit`` of what only reads a state; its results are on every process."""
+        evaluate = _trace_again(self.platform, evaluate)
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
     def _gather_params(self, state: T) -> T:
@@ -301,9 +317,8 @@ def start(devices: Devices) -> Layout:
         for d in [d for d in found if d.process_index == i][:share]
     ]
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
-    return Layout(
-        Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules
-    )
+    mesh = Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return Layout(mesh, mode, used[0].platform, devices.rules)
 
 
 def _keep_freed_memory() -> None:

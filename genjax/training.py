@@ -17,27 +17,26 @@ from etils import epath
 from genjax import experiment as experiments
 from genjax import parallel
 from genjax.checks import Component
-from genjax.continued import wrap_family
 from genjax.data.dataset import Batch
 from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
 from genjax.experiment import Experiment
 from genjax.family import State
 from genjax.machine import disk
 from genjax.runs import directory, lineage, writers
-from genjax.runs.capacity import check_batch, check_step
+from genjax.runs.capacity import check_batch, check_step, check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.first_state import Start, examples, first_state
 from genjax.runs.lease import Lease
 from genjax.runs.meter import PackedMetrics
 from genjax.runs.run import Run, load_models
-from genjax.runs.setup import Setup, check_training, set_up
+from genjax.runs.setup import Setup, set_up
 from genjax.runs.stop import Stop
 from genjax.runs.tracking import Tracking, track_run
 from genjax.samplers.options import decode_samples, encode_options
 
 NON_FINITE_LIMIT = 3
-KEPT = "what was saved before is whole, and the same command goes on once there is room"
+KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
 class Diverged(Exception):
@@ -76,17 +75,19 @@ def train(
     layout = parallel.start(experiment.devices)
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
+    needed = experiments.find_runs(experiment)
     with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
-            _train_prerequisites(experiment, deadline, quiet, tracking)
-        directory.check_claim(folder, experiment, source)
+            _train_prerequisites(needed, experiment.devices, deadline, quiet, tracking)
+        claim = directory.check_claim(folder, experiment, source)
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
-        directory.claim(folder, experiment, source)
-        directory.describe(folder, setup.data, layout, lineage.parents(folder, experiment))
+        claim.write()
+        parents = lineage.parents(folder, needed, experiment.start_from.best)
+        directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
-        with track_run(tracking, folder, setup.experiment, layout.is_main):
+        with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
                 state = run_loop(setup, checkpoints, stop, deadline, quiet)
             if layout.is_main:
@@ -98,27 +99,24 @@ def train(
 
 
 def _train_prerequisites(
-    experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking
+    needed: Mapping[str, str],
+    devices: parallel.Devices,
+    deadline: float,
+    quiet: bool,
+    tracking: Tracking,
 ) -> None:
-    """Train the runs that another starts with, as far as they are named after configs and not at
-    their end.
+    """Train the runs that another needs, as far as they are named after configs and not at their
+    end, on its devices.
 
     Raises:
       SystemExit: the time is over before they are made; the same command continues.
     """
-    score = None if experiment.curriculum is None else experiment.curriculum.score
-    scorers = () if score is None else score.runs
-    for run_dir in dict.fromkeys(
-        filter(
-            None,
-            (experiment.start_from.run, *wrap_family(experiment.family).runs.values(), *scorers),
-        )
-    ):
+    for run_dir in dict.fromkeys(needed.values()):
         found = experiments.load_run_config(run_dir)
         if found is None:
             continue
         stored, (base, source) = directory.load_experiment(epath.Path(run_dir)), found
-        wanted = dataclasses.replace(base if stored is None else stored, devices=experiment.devices)
+        wanted = dataclasses.replace(base if stored is None else stored, devices=devices)
         step = newest_step(epath.Path(run_dir).expanduser())
         if step is not None and step >= wanted.steps:
             continue
@@ -127,8 +125,10 @@ def _train_prerequisites(
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
         file = source if stored is None else None  # a run that has started has a config of its own
-        told = dataclasses.replace(tracking, model=None)
-        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=told)
+        unnamed = dataclasses.replace(tracking, model=None)
+        made = train(
+            wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=unnamed
+        )
         if made.step < wanted.steps:
             raise SystemExit(0)
 
@@ -212,7 +212,7 @@ class Loop:
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
         if self._is_first:
-            check_step(setup.experiment, setup.layout, setup.run_step, self.state, batch)
+            check_step(setup, self.state, batch)
             self._is_first = False
         self.state, metrics = setup.run_step(self.state, batch)
         self.step += setup.experiment.steps_per_dispatch

@@ -21,7 +21,7 @@ import genjax
 from genjax.__main__ import TrainOptions, _parse, main
 from genjax.data.dataset import Origin
 from genjax.errors import UserError
-from genjax.experiment import Every
+from genjax.experiment import Every, Keep
 from genjax.runs import tracking, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.tracking import Link, Sender, Tracking, track_run
@@ -94,7 +94,7 @@ def rows_of(run_dir):
 
 @pytest.fixture(scope="module")
 def whole(uri, tmp_path_factory):
-    """A run of 6 steps on a prepared set, tracked: (what was asked for, run, client, MLflow's
+    """A run of 6 steps on a prepared set, tracked: (what was requested, run, client, MLflow's
     run).
     """
     folder = tmp_path_factory.mktemp("whole")
@@ -215,8 +215,8 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     where = Tracking(uri, "rows")
     trained(tmp_path / "rows", Tracking())
     path = tmp_path / "rows" / "metrics.jsonl"
-    link = Link(where, tmp_path / "rows", experiment())
-    assert link.new and link.try_send(Sender.rows) and not link.new
+    link = Link(where, tmp_path / "rows", Keep())
+    assert link.new and link.try_send(Sender.send_rows) and not link.new
 
     def there():
         return sorted(
@@ -263,7 +263,7 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
     down[0] = True
     run = trained(tmp_path / "run", where, steps=6)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
-    assert f"MLflow at {uri} does not take it (the database is gone); the run goes on" in line
+    assert f"MLflow at {uri} does not take it (the database is gone); the run continues" in line
     assert run.step == 6 and ("train", 6) not in history(*read_back(where, tmp_path / "run"))
     down[0] = False
     trained(tmp_path / "run", where, steps=6)
@@ -275,7 +275,7 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
 def test_rows_whose_answer_was_lost_are_there_once(uri, tmp_path, monkeypatch):
     where, client = Tracking(uri, "lost"), tracking._mlflow().MlflowClient
     trained(tmp_path / "lost", Tracking())
-    link, log_batch = Link(where, tmp_path / "lost", experiment()), client.log_batch
+    link, log_batch = Link(where, tmp_path / "lost", Keep()), client.log_batch
     assert link.try_send()
 
     def lost(self, run_id, **sent):
@@ -309,7 +309,7 @@ def impatient(monkeypatch):
 def test_a_server_that_is_not_there_is_told_before_the_first_step(closed, impatient, tmp_path):
     begin = time.monotonic()
     with pytest.raises(
-        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); mend"
+        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); fix"
     ):
         trained(tmp_path / "run", Tracking(closed))
     assert time.monotonic() - begin < 30
@@ -409,12 +409,12 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
 def test_nothing_is_tracked_unasked_or_twice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     for where, active in ((Tracking(), True), (Tracking("sqlite"), False)):
-        with track_run(where, epath.Path(tmp_path), experiment(), active):
+        with track_run(where, epath.Path(tmp_path), 6, Keep(), active):
             pass
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(UserError, match=r"from a folder of this machine"),
-        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), experiment()),
+        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), 6, Keep()),
     ):
         pass
 

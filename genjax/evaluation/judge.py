@@ -139,7 +139,7 @@ class Subject:
         """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N,
         ...].
 
-        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of
+        Of the judged split and all examples by default, else of ``limit`` evenly spaced; all of
         them are kept on the host.
         """
         compiled = self.layout.compile_evaluation(
@@ -215,12 +215,23 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of all evaluators together; ``protocols`` has one for each number."""
+    """The findings of all evaluators together.
+
+    Attributes:
+      numbers: by name.
+      pictures: uint8 [H, W, C], by name.
+      protocols: one for each number.
+      remarks: sentences for the reader.
+      data: the set that was judged on, in words; "" for the one that the run was trained on.
+      fingerprint: of that set.
+    """
 
     numbers: Mapping[str, float]
     pictures: Mapping[str, np.ndarray]
     protocols: Mapping[str, str]
     remarks: tuple[str, ...]
+    data: str = ""
+    fingerprint: str = ""
 
 
 @checks.frozen
@@ -288,6 +299,7 @@ class Judge:
       evaluators: those of the experiment's that are asked.
       others: the runs that these need.
       compiled: the family's own ``evaluate``.
+      title: of data that are not the experiment's, for protocols.
     """
 
     experiment: Experiment
@@ -296,6 +308,7 @@ class Judge:
     evaluators: tuple[Evaluator, ...]
     others: Mapping[str, Model]
     compiled: Any
+    title: str = ""
 
     @classmethod
     def of(
@@ -318,7 +331,8 @@ class Judge:
         return cls(experiment, layout, data, evaluators, others, compiled)
 
     def __call__(self, state: State, split: str) -> Report:
-        judged = make_model(self.experiment, state, self.data.spec, self.data.codec)
+        spec, codec = self.data.spec, self.data.codec
+        judged = make_model(self.experiment, state, spec, codec, self.title and f"{self.title}; ")
         judged = dataclasses.replace(
             judged, family=wrap_family(self.experiment.family).evaluated_as
         )

@@ -86,7 +86,7 @@ class Classifier(Family):
                 f"family.top is below the number of classes, {spec.classes}, not {self.top}"
             )
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
-            raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
+            raise UserError(f"{type(self.net).__name__} is not a net for {spec.entry} (family.net)")
         made = self._make_network(spec.classes, vocabulary=spec.vocabulary).init(
             key, select_modelled(example)
         )

@@ -1,5 +1,5 @@
 """DPO: a language model learns from pairs of responses which is better, held near to where it
-began.
+started.
 
 Rafailov et al., arXiv 2305.18290. IPO: Azar et al., arXiv 2310.12036. Conservative DPO: Mitchell,
 2023.
@@ -47,10 +47,10 @@ class DPO(FromBase):
     without draws.
 
     The reward of a response is ``beta`` times what its log-probability has gained over that by the
-    reference, the model that the policy began as; the margin is the reward of the chosen response
+    reference, the model that the policy started as; the margin is the reward of the chosen response
     less that of the rejected one.
 
-    - "sigmoid": -log sigmoid(margin), which begins at ln 2.
+    - "sigmoid": -log sigmoid(margin), which starts at ln 2.
     - "ipo": (margin / beta - 1 / (2 beta))^2, where beta is the paper's tau, so that margins go to
       1/2 and no farther.
 
@@ -67,7 +67,7 @@ class DPO(FromBase):
     the KL to the reference: see ``evaluation.policy_kl``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the
+      base: the run directory of an Autoregressive model: where the policy starts, and the
         reference.
       beta: the higher, the nearer to the reference the policy stays.
       form: of the loss, "sigmoid" or "ipo".

@@ -52,7 +52,7 @@ class GRPO(FromBase):
     advantage of all tokens of a response is its reward less the mean of its group. A train step
     makes epochs x minibatches updates; the learning rate's schedule counts train steps. The loss of
     a response is the mean over its tokens of PPO's clipped loss and of ``kl`` times the k3 estimate
-    of the KL to the model that it began as.
+    of the KL to the model that it started as.
 
     What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
     ``loss`` is that of the texts of the data. Responses are drawn in float32, as ``PPO`` has them.
@@ -64,7 +64,7 @@ class GRPO(FromBase):
     ``response_length``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the
+      base: the run directory of an Autoregressive model: where the policy starts, and the
         reference.
       reward: a function of prompts and responses, lists of text, which gives a number for each;
         prompts with what a template puts around them, responses without their end.
@@ -216,7 +216,7 @@ def experience(
 
     Args:
       policy: whole parameters that the responses were drawn from.
-      reference: parameters of the model that the policy began as.
+      reference: parameters of the model that the policy started as.
       drawn: the responses, those of a group after each other.
       rewards: of them, [B].
       weight: of the responses, [B].

@@ -46,7 +46,7 @@ LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 a
 
 
 class RewardNetwork(nn.Module):
-    """A backbone and a linear head that begins at 0: tokens int32 [B, T], -1 for padding, to
+    """A backbone and a linear head that starts at 0: tokens int32 [B, T], -1 for padding, to
     rewards float32 [B].
     """
 
@@ -231,7 +231,7 @@ def score_responses(
         vocabulary; prompts are counted from 1.
     """
     if len(prompts) != len(responses):
-        raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are no pairs")
+        raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are not pairs")
     rows = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
         turns = single_prompt(codec.template, prompt, response)

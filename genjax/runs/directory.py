@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,7 +79,7 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """The error for what is not a run directory, with the nearest one beside it, or how to
+    """The error for what is not a run directory, with the nearest one next to it, or how to
     make it.
     """
     path = epath.Path(run_dir)
@@ -106,7 +107,7 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     """
     path = run_dir / "codec.json"
     if not path.exists():
-        raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
+        raise UserError(f"{run_dir} has no codec.json: the run had not started", str(path))
     cure = "remove it; `train` with the same config writes it again"
     found = stored.read_json(path, dict, cure)
     with _name_file(path, cure):
@@ -128,7 +129,39 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     return spec, cast(Codec, codec)
 
 
-def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+@dataclass(frozen=True)
+class Claim:
+    """A run directory that may become that of an experiment.
+
+    Attributes:
+      run_dir: where.
+      config: the text of config.json.
+      source: the content of the config's file; None of an experiment that came from no file.
+      modules: those beside the config that it imports.
+    """
+
+    run_dir: epath.Path
+    config: str
+    source: bytes | None
+    modules: neighbours.Files
+
+    def write(self) -> None:
+        """Make the run directory the experiment's."""
+        if jax.process_index() == 0:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            if not _has_started(self.run_dir):
+                (self.run_dir / ENVIRONMENT).unlink(missing_ok=True)
+            if self.source is not None:
+                _write_neighbours(self.run_dir, self.modules)
+                disk.write(self.run_dir / "config.py", self.source)
+            disk.write(self.run_dir / "config.json", self.config)
+            # After what makes it a run directory: the disk may be full.
+            for name in ("samples", "plots"):
+                (self.run_dir / name).mkdir(parents=True, exist_ok=True)
+        parallel.barrier("claim")
+
+
+def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> Claim:
     """Refuse a run directory that holds another experiment, or that is not a run directory.
 
     Args:
@@ -137,6 +170,7 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     """
     trust.remember(stored.list_code(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
+    files: neighbours.Files = {}
     if source is not None and content is not None:
         files = neighbours.read_neighbours(source, content)
         trust.remember([trust.file_entry(neighbours.digest_input(content, files))])
@@ -148,25 +182,7 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     parallel.barrier(
         "checked"
     )  # before anything is written, so that all processes see the same directory
-
-
-def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
-    """Make the run directory this experiment's; ``check_claim`` has passed it."""
-    if jax.process_index() == 0:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if not _has_started(run_dir):
-            (run_dir / ENVIRONMENT).unlink(missing_ok=True)
-        if source is not None:
-            content = source.read_bytes()
-            _write_neighbours(run_dir, neighbours.read_neighbours(source, content))
-            disk.write(run_dir / "config.py", content)
-        disk.write(run_dir / "config.json", experiments.dumps(experiment))
-        for name in (
-            "samples",
-            "plots",
-        ):  # after what makes it a run directory: the disk may be full
-            (run_dir / name).mkdir(parents=True, exist_ok=True)
-    parallel.barrier("claim")
+    return Claim(run_dir, experiments.dumps(experiment), content, files)
 
 
 def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
@@ -240,7 +256,18 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
         )
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
-        raise UserError(f"the data have changed since {run_dir} was begun: another fingerprint")
+        raise UserError(
+            f"the data have changed since {run_dir} was started: their fingerprint is "
+            f"{data.fingerprint}, not {before[-1]['data_fingerprint']}; put the old files back, or "
+            "train on these in another run directory (--run-dir)",
+            "data",
+        )
+
+
+def is_same_data(run_dir: epath.Path, data: Dataset) -> bool:
+    """Whether data are those that the run learns from, as far as that is known."""
+    before = starts(run_dir)
+    return not before or before[-1]["data_fingerprint"] == data.fingerprint
 
 
 def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from etils import epath
 
-from genjax.continued import wrap_family
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import find_runs
 from genjax.machine import disk
 from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
@@ -24,8 +23,10 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.serial import stored
 from genjax.serial.json_text import Json
 
-SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
-WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav"})  # the suffixes of what codecs write
+SAMPLES = "lineage.jsonl"  # next to samples: a row for each file
+WRITTEN = frozenset(
+    {".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"}
+)  # the suffixes of what samples are written as
 ROW = frozenset(
     {"sha256", "run", "step", "seed", "config", "data_fingerprint"}
 )  # of each row, besides its file
@@ -41,7 +42,7 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
     Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax
     that it ran by, ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records
-    like this one of the runs that it depends on, by role, as they were when it began.
+    like this one of the runs that it depends on, by role, as they were when it started.
 
     Args:
       step: of the checkpoint; the newest by default.
@@ -62,32 +63,28 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
         "commits": list(dict.fromkeys(start["commit"] for start in starts if start.get("commit"))),
         "data_fingerprint": last.get("data_fingerprint"),
         "origins": last.get("origins", []),
-        "parents": last.get("parents", {}) if older is None else parents(folder, older),
+        "parents": last.get("parents", {})
+        if older is None
+        else parents(folder, find_runs(older), older.start_from.best),
     }
 
 
-def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
+def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) -> dict[str, Record]:
     """The records of the runs that another depends on, by role: those of its first start, if it has
     started.
 
-    They are those that its family depends on, the one that it starts from, and those that its
-    curriculum asks.
+    Args:
+      run_dir: of the run that depends on them.
+      runs: their directories, see ``experiment.find_runs``.
+      best: whether it starts from the best checkpoint.
     """
     kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
         return kept[0]
-    start, score = (
-        experiment.start_from,
-        None if experiment.curriculum is None else experiment.curriculum.score,
-    )
-    found = {
-        f"family.{role}": read_record(path)
-        for role, path in wrap_family(experiment.family).runs.items()
+    return {
+        role: read_record(run, _best(run) if best and role == "start_from" else None)
+        for role, run in runs.items()
     }
-    if start.run is not None:
-        found["start_from"] = read_record(start.run, _best(start.run) if start.best else None)
-    heard = () if score is None else score.runs
-    return found | {f"curriculum.{number}": read_record(path) for number, path in enumerate(heard)}
 
 
 def _read_seed(path: epath.Path) -> int:
@@ -117,7 +114,7 @@ def tree(record: Mapping[str, Json]) -> str:
         return "\n".join([_line(record), *_below(record, INDENT)])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         path = Path(str(record["run"])) / directory.ENVIRONMENT
-        cure = "remove it; `train` with the same config begins the record again"
+        cure = "remove it; `train` with the same config starts the record again"
         raise UserError(
             f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)
         ) from None
@@ -177,14 +174,14 @@ def record_samples(
     write: Callable[[], Path],
     chosen: Mapping[str, Json] | None = None,
 ) -> Path:
-    """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where
+    """What ``write`` returns, which writes samples next to ``stem``; a row for each file says where
     it is from.
 
     Args:
       run_dir: that they were drawn from.
       step: of its checkpoint.
       seed: of the draws.
-      chosen: "best_of" how many draws each is, and the "reward" that told; None of plain draws.
+      chosen: "best_of" how many draws each is the best of, and the "reward"; None for plain draws.
     """
     before = {path: _digest(path) for path in _find_samples(stem)}
     made = write()

@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
+from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.text.dataset import get_tokenizer, note_template, open_as
@@ -24,9 +24,9 @@ from genjax.experiment import Experiment
 from genjax.family import State, Trained, init_state, make_example
 from genjax.parallel import Layout
 from genjax.runs import directory
-from genjax.runs.capacity import check_batch, check_memory
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
+from genjax.samplers.options import Labelled, number_label
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
 
@@ -58,6 +58,11 @@ class Setup:
         """The experiment's."""
         return wrap_family(self.experiment.family)
 
+    @property
+    def platform(self) -> str:
+        """What the step is compiled for, "cpu", "gpu" or "tpu": that of the layout."""
+        return self.layout.platform
+
 
 def set_up(
     experiment: Experiment,
@@ -84,7 +89,22 @@ def set_up(
     )
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
+    _check_label(experiment, data.spec)
     return _setup(experiment, data, layout, others, folder)
+
+
+def _check_label(experiment: Experiment, spec: Spec) -> None:
+    """Refuse a config whose sampler names a label, which only ``sample`` and ``export`` look up."""
+    family: Component = wrap_family(experiment.family).wrapped
+    if family.no_samples is None and isinstance(family.sampler, Labelled):
+        label = family.sampler.label
+        if isinstance(label, str):
+            number = number_label(label, spec.class_names, spec.classes)
+            raise UserError(
+                f"family.sampler.label must be a number in a config, got {label!r}, which is "
+                f"{number}",
+                "family.sampler.label",
+            )
 
 
 def with_experiment(
@@ -118,37 +138,6 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
     spec, codec = directory.load_codec(folder)
     layout = layout or parallel.start(parallel.Devices(count=1))
     return set_up(experiment, folder, data=Dataset({}, spec, codec, ""), layout=layout)
-
-
-def check_training(setup: Setup) -> None:
-    """Refuse what would fail at or after the first step: batch, memory, optimizer, sharding,
-    stages.
-
-    Raises:
-      UserError: with the field to change.
-    """
-    experiment, target = setup.experiment, setup.target
-    check_tokens(setup.others, setup.data)
-    check_batch(experiment, setup.layout)
-    check_memory(experiment, setup.data.spec, target, setup.layout, setup.run_step)
-    experiment.optimizer.check(target.params)
-    setup.layout.check_rules(target.params)
-    _check_stages(setup)
-
-
-def _check_stages(setup: Setup) -> None:
-    """Trace the first step of every stage of a curriculum, so that no run stops where a stage
-    begins.
-    """
-    experiment, examples = setup.experiment, setup.data.splits["train"]
-    if experiment.curriculum is None or not experiment.curriculum.changes_batches:
-        return
-    rows = np.arange(experiment.batch_size) % len(examples)
-    batch = examples.batch(rows) | {"mask": np.ones(len(rows), np.float32)}
-    step = make_step(experiment)
-    for start in experiment.curriculum.starts:
-        staged = experiment.curriculum(start, batch)
-        jax.eval_shape(lambda state, batch: step(state, batch, None), setup.target, staged)
 
 
 def find_base(experiment: Experiment) -> str | None:

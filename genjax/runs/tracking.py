@@ -23,13 +23,13 @@ from etils import epath
 
 from genjax import checks
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import Keep
 from genjax.machine import disk
 from genjax.runs import lease, lineage, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 
-SQLITE = "sqlite"  # short for a file beside the run directory
+SQLITE = "sqlite"  # short for a file next to the run directory
 RECORD = "tracking.json"  # in the run directory: the id of the run in MLflow, by URI
 EVERY = 5.0  # seconds between two looks at the run directory
 AFTER = 30.0  # seconds until a server that has not answered is tried again
@@ -47,7 +47,7 @@ class Tracking:
     its config.
 
     Attributes:
-      uri: "sqlite" for mlflow.db beside the run directory, any other file as sqlite:///mlflow.db,
+      uri: "sqlite" for mlflow.db next to the run directory, any other file as sqlite:///mlflow.db,
         or that of a server, such as http://localhost:5000; None tracks nothing.
       experiment: of MLflow's, that the run is put into.
       model: the registered model whose versions its checkpoints become; None takes the name of the
@@ -67,7 +67,7 @@ class Tracking:
             )
 
     def find_store(self, run_dir: Path) -> tuple[str, str | None]:
-        """The URI, and where artifacts go: beside a file of SQLite; None if the server says."""
+        """The URI, and where artifacts go: next to a file of SQLite; None if the server says."""
         uri = (
             f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
             if self.uri == SQLITE
@@ -82,7 +82,7 @@ class Tracking:
 
 @contextlib.contextmanager
 def track_run(
-    tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True
+    tracking: Tracking, run_dir: epath.Path, steps: int, keep: Keep, active: bool = True
 ) -> Iterator[None]:
     """Tracks a run while it is trained; nothing is done without a URI or where it is not
     ``active``.
@@ -98,17 +98,17 @@ def track_run(
     if "://" in os.fspath(run_dir):
         raise UserError(f"a run is tracked from a folder of this machine, which {run_dir} is not")
     _mlflow()
-    link = Link(tracking, Path(run_dir), experiment)
+    link = Link(tracking, Path(run_dir), keep)
     if not link.try_send(Sender.send_rows) and link.new:
         raise UserError(
-            f"the run cannot be tracked: {link.trouble}; mend tracking.uri, or leave it out"
+            f"the run cannot be tracked: {link.trouble}; fix tracking.uri, or leave it out"
         )
     over, status = threading.Event(), "FAILED"
     thread = threading.Thread(target=link.follow, args=(over,), name="tracking", daemon=True)
     thread.start()
     try:
         yield
-        status = "FINISHED" if (newest_step(run_dir) or 0) >= experiment.steps else "KILLED"
+        status = "FINISHED" if (newest_step(run_dir) or 0) >= steps else "KILLED"
     finally:
         over.set()
         thread.join()
@@ -122,8 +122,8 @@ class Link:
     made up for.
     """
 
-    def __init__(self, tracking: Tracking, run_dir: Path, experiment: Experiment) -> None:
-        self._given = tracking, run_dir, experiment
+    def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
+        self._given = tracking, run_dir, keep
         self._sender: Sender | None = None
         self._uri = tracking.find_store(run_dir)[0]
         self.new = self._uri not in _ids(run_dir)
@@ -142,7 +142,7 @@ class Link:
             self.trouble = f"MLflow at {self._uri} does not take it ({_cause(error)})"
             if not before and not self.new:
                 line = (
-                    f"{self.trouble}; the run goes on, and the rest is sent later or by the "
+                    f"{self.trouble}; the run continues, and the rest is sent later or by the "
                     "same command"
                 )
                 print(line, file=sys.stderr, flush=True)
@@ -159,8 +159,8 @@ class Link:
 class Sender:
     """One run in MLflow's store: the one that the run directory names, or a new one."""
 
-    def __init__(self, tracking: Tracking, run_dir: Path, experiment: Experiment) -> None:
-        self._tracking, self._run_dir, self._experiment = tracking, run_dir, experiment
+    def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
+        self._tracking, self._run_dir, self._keep = tracking, run_dir, keep
         uri, artifacts = tracking.find_store(run_dir)
         self._client = _mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
         run = self._start_run(uri, artifacts)
@@ -293,9 +293,7 @@ class Sender:
         The best gets the alias "best". The newest is registered last: "latest" is MLflow's own
         alias of the version with the highest number.
         """
-        with Checkpoints(
-            epath.Path(self._run_dir), self._experiment.keep, read_only=True
-        ) as checkpoints:
+        with Checkpoints(epath.Path(self._run_dir), self._keep, read_only=True) as checkpoints:
             best, newest = checkpoints.find_best_step(), max(checkpoints.list_steps(), default=None)
         name = self._tracking.model or re.sub(r"[^\w. -]", "_", self._run_dir.absolute().name)
         if not self._client.search_registered_models(f"name = '{name}'"):

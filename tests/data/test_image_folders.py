@@ -208,7 +208,7 @@ def test_captions_of_records_are_conditions(tmp_path, capsys, kind, memory):
     wanted = [TEXT.embed(f"a thing {n}") for n in (2, 1)]
     np.testing.assert_array_equal(batch["condition"], wanted)
     said = capsys.readouterr().err
-    assert "3 fields 'id' of a record passed over" in said and "files passed over" not in said
+    assert "3 fields 'id' of a record skipped" in said and "files skipped" not in said
     write_records(tmp_path, kind, [{**records[0], "text": "another"}, *records[1:]])
     assert source.open().fingerprint != data.fingerprint
     plain = ImageFolder(str(tmp_path), test_fraction=0).open()

@@ -223,12 +223,12 @@ def test_a_set_that_would_lose_most_conversations_is_refused_with_what_to_change
             "record 1 of some.json has neither messages nor instruction and output, but instruct",
         ),
         ([{}], "record 1 of some.json has neither messages nor instruction and output, but none"),
-        ([ALPACA[0], "x"], "record 2 of some.json is no JSON object"),
+        ([ALPACA[0], "x"], "record 2 of some.json is not a JSON object"),
         (
             [{"instruction": "x", "output": 3}],
             "record 1 of some.json holds int in 'output', not text",
         ),
-        ([{"messages": "x"}], "record 1 of some.json has messages that are no list"),
+        ([{"messages": "x"}], "record 1 of some.json has messages that are not a list"),
         ([{"messages": []}], "record 1 of some.json does not end with a turn of the assistant's"),
         (
             [{"messages": CHAT["messages"][:4]}],
@@ -256,7 +256,7 @@ def test_a_set_that_would_lose_most_conversations_is_refused_with_what_to_change
         ),
         (
             '[{"instruction": "x",\n "output": "y"},\n {"instruction" "x"}]',
-            "line 3 of some.json is no JSON",
+            "line 3 of some.json is not JSON",
         ),
         (
             {"data": []},
@@ -271,11 +271,11 @@ def test_bad_records_are_named(tmp_path, records, message):
 
 
 def test_bad_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="line 2 of some.jsonl is no JSON"):
+    with pytest.raises(UserError, match="line 2 of some.jsonl is not JSON"):
         source(tmp_path, json.dumps(ALPACA[1]) + '\n{"instruction": \n', "some.jsonl").open()
     with pytest.raises(UserError, match="there is no file .*missing.json"):
         Instructions(str(tmp_path), "missing.json").open()
-    with pytest.raises(UserError, match="some.txt is no file of records; known are"):
+    with pytest.raises(UserError, match="some.txt is not a file of records; known are"):
         source(tmp_path, ALPACA, "some.txt").open()
     with pytest.raises(UserError, match="needs a token for the end"):
         source(tmp_path, ALPACA, codec=Subwords("bpe", 300, end_token=None)).open()

@@ -203,7 +203,7 @@ def test_answers_to_different_prompts_are_counted_and_left_out():
         {"chosen": [ASK, NO, MORE, YES], "rejected": [ASK, NO, other, NO]},
     ):
         assert parse_pair(record, "here", TEMPLATE, "|", left) is None
-    assert left == {"pairs that answer different prompts passed over": 2}
+    assert left == {"pairs that answer different prompts skipped": 2}
 
 
 @pytest.mark.parametrize(

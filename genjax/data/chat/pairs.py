@@ -29,7 +29,7 @@ NAMES = {
     "chosen": ("chosen", "preferred_output", "chosen_response"),
     "rejected": ("rejected", "non_preferred_output", "rejected_response"),
 }  # of TRL and most others, of OpenAI, of those who name the response
-DIFFER = "pairs that answer different prompts passed over"
+DIFFER = "pairs that answer different prompts skipped"
 
 
 class ChatPair(NamedTuple):

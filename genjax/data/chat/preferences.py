@@ -354,14 +354,14 @@ def _different(
             chosen.get_row(number, rows.length), rejected.get_row(number, rows.length)
         )
     if same.any():
-        told = (
+        line = (
             f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of "
             f"{rows.length} tokens"
         )
         if rows.equal == "refuse":
             raise UserError(
-                f"{told}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
+                f"{line}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
                 "out"
             )
-        note(f"{told} and are dropped")
+        note(f"{line} and are dropped")
     return ~same

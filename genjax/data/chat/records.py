@@ -40,7 +40,7 @@ def parse_turns(
     text or messages, such as ``instruction`` and ``output`` or ``prompt`` and ``completion``; or a
     ``text`` of "Human:" and "Assistant:".
 
-    A ``system`` text may be beside each of them.
+    A ``system`` text may be next to each of them.
 
     Args:
       joint: what is between an instruction and its ``input``, where that is not empty.
@@ -51,7 +51,7 @@ def parse_turns(
       UserError: the record is none of these, or a field holds no text; it is named.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object", where)
+        raise UserError(f"{where} is not a JSON object", where)
     form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
     asked, answer = pick(record, ASKED), pick(record, ANSWERED)
     if form is None and (asked is None or answer is None):

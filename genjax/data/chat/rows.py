@@ -63,7 +63,7 @@ class ChatLayout:
         self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut
-        is told.
+        is reported.
 
         Raises:
           UserError: most would be dropped.
@@ -120,7 +120,7 @@ class ChatRows:
     Attributes:
       tokens: of all conversations, one after another, [N] int32.
       learned: bool [N].
-      starts: where each conversation begins, and N, [C + 1] int64.
+      starts: where each conversation starts, and N, [C + 1] int64.
       members: the numbers of the conversations, row after row, [C] int64.
       first: the first member of each row and their number, [R + 1] int64.
       length: predictions in a row, T.
@@ -228,7 +228,7 @@ def chat_dataset(
                 "ends it"
             )
         raise UserError(
-            "the codec of conversations needs a token for the end: it tells when an answer is over"
+            "the codec of conversations needs a token for the end: it says when an answer is over"
         )
     splits = {
         part: _rows(part, records, codec, template, layout) for part, records in parts.items()
@@ -246,13 +246,13 @@ def chat_dataset(
         token_kinds=tuple(codec.token_kinds.tolist()),
         mask_token=codec.mask,
     )
-    told = ChatCodec(codec, template)
+    chat_codec = ChatCodec(codec, template)
     contents = [f"{part} {text.fingerprint}" for part, text in sorted(texts.items())]
     return Dataset(
         splits,
         spec,
-        told,
-        digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(told))),
+        chat_codec,
+        digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(chat_codec))),
     )
 
 

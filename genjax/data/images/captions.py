@@ -20,7 +20,7 @@ READ = (*(stem + kind for stem in STEMS for kind in KINDS), ".txt")  # what ``re
 FILE = ("file_name", "filename", "file", "image", "image_path", "path")
 CAPTION = ("text", "caption", "prompt")
 LABEL = ("label", "class", "category")
-AGAIN = "further captions of an image passed over"
+AGAIN = "further captions of an image skipped"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Said:
       labels: of those that have one.
       others: by the images that records name as something else, such as a mask or a condition: the
         image that they belong to, and the field.
-      left: counts what was passed over.
+      left: counts what was skipped.
     """
 
     captions: Mapping[str, str]

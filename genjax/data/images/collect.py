@@ -15,7 +15,7 @@ from genjax.data.dataset import Batch, Split
 from genjax.data.images.captions import READ, read_said
 from genjax.data.images.decode import note, suffixes
 from genjax.data.images.folders import Found, find_files, pair_masks
-from genjax.data.tally import told
+from genjax.data.tally import format_counts
 from genjax.errors import UserError
 
 APART = "test_root/"  # before the names of a test folder of its own
@@ -110,9 +110,9 @@ def collect(
         raise UserError(
             f"{root} holds masks and conditions, but no images of which they are", str(root)
         )
-    remarks = [f"{root}: {line}" for line in (told(said.left),) if line]
+    remarks = [f"{root}: {line}" for line in (format_counts(said.left),) if line]
     if apart:
-        remarks.append(f"{root}: {len(apart):,} files are no examples: {told(left)}")
+        remarks.append(f"{root}: {len(apart):,} files are no examples: {format_counts(left)}")
     for remark in remarks:
         note(remark)
     return Pictures(

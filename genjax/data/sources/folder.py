@@ -16,7 +16,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
-from genjax.data.dataset import Dataset
+from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.data.images.collect import (
     APPLY,
     MASKS,
@@ -138,9 +138,8 @@ class ImageFolder:
             parts.append(
                 repr((found.parts, class_names, None if label is None else label.tolist())).encode()
             )
-        data = dataset(splits, classes=classes, fingerprint=digest(parts))
-        spec = replace(data.spec, class_names=class_names)
-        data = replace(data, spec=spec, remarks=pictures.remarks)
+        data = dataset(splits, classes=classes, fingerprint=digest(parts), class_names=class_names)
+        data = replace(data, remarks=pictures.remarks)
         if self.text is None:
             return data
         condition = embed_captions(names, pictures.captions, self.text, self.root)
@@ -150,6 +149,13 @@ class ImageFolder:
             spec=replace(data.spec, condition=self.text.width),
             fingerprint=digest([data.fingerprint.encode(), condition.data]),
         )
+
+    def open_as(self, spec: Spec, codec: Codec) -> Dataset:
+        """The images in the size and the colours of a run, where none are given here."""
+        if not isinstance(codec, ImageCodec):
+            raise UserError("the set does not fit the run, which has learned no images", "data")
+        size = self.size or (codec.height, codec.width)
+        return replace(self, size=size, channels=self.channels or codec.channels).open()
 
     def _decode(
         self, files: list[File], pictures: Pictures, shape: tuple[int, int, int]
@@ -321,7 +327,7 @@ def _check_classes(root: str, files: Sequence[File], pictures: Pictures) -> None
         first = next(f for f in files if inside[f.name].startswith(f"{top}/"))
         raise UserError(
             f'class "{top}" of {root} has no image that can be used: {first.name} ({first.error}) '
-            f"and {tops.count(top) - 1:,} more; mend them, or move the folder out of {root}",
+            f"and {tops.count(top) - 1:,} more; fix them, or move the folder out of {root}",
             f"{root}/{top}",
         )
 

@@ -39,7 +39,7 @@ class Instructions:
         $GENJAX_DATA; where that is not set, generated stand-ins are read.
       name: of the file in its folder; one that holds no other needs none.
       template: what is around what each side says; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.

@@ -76,7 +76,7 @@ class Preferences:
       root: the file, or a folder with Parquet shards; None takes instruct/preference_1100.json of
         $GENJAX_DATA; where that is not set, generated stand-ins are read.
       template: what is around prompts and responses; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T.
@@ -146,7 +146,7 @@ class RulePreferences:
       test_size: test pairs.
       seed: of the pairs; a larger size keeps the pairs of a smaller one.
       template: what is around prompts and responses; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T; pairs that are longer are dropped.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
@@ -212,7 +212,7 @@ def rule_reward(text: str) -> int:
 
 
 def _response(counts: tuple[int, int], uniform: np.ndarray) -> str:
-    """Sentences with so many positive and negative words, of 1 + 3 MOST uniforms on [0, 1)."""
+    """Sentences with this many positive and negative words, of 1 + 3 MOST uniforms on [0, 1)."""
     sentences = LEAST + int(uniform[0] * (MOST - LEAST + 1))
     things, words, places = uniform[1:].reshape(3, MOST)[:, :sentences]
     positive, negative = counts

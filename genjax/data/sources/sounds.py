@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from genjax.data.audio.signals import SignalCodec, Sound, pad_signal, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
-from genjax.data.images.files import number_words, spelt_alike
+from genjax.data.images.files import name_words, number_words
 from genjax.data.images.folders import Found, choose_rows, find_files, label_files
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
@@ -26,7 +26,7 @@ SUFFIXES = frozenset({".wav", ".wave"})
 NAMED = 3  # bad files that a message names; the rest is counted
 TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
 
-Told = Literal["digit", "speaker"]
+LabelKind = Literal["digit", "speaker"]
 
 
 @checks.frozen
@@ -70,7 +70,9 @@ class WavFolder:
         try:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
-            raise UserError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+            raise UserError(
+                f"pattern {self.pattern!r} is not a regular expression: {error}"
+            ) from None
         if groups == 0:
             raise UserError(f"pattern {self.pattern!r} has no group ( ) that would be the label")
 
@@ -125,8 +127,9 @@ class WavFolder:
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
         classes = None if class_names is None else len(class_names)
-        data = dataset(splits, classes=classes, fingerprint=digest([fields, *hashes]))
-        return replace(data, spec=replace(data.spec, class_names=class_names))
+        return dataset(
+            splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=class_names
+        )
 
     def _read_labels(self, found: Found) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
         """(labels [N] int32, what they are called) or Nones."""
@@ -136,8 +139,8 @@ class WavFolder:
         for name, match in zip(found.names, matches, strict=True):
             if match is None or match[1] is None:
                 raise UserError(f"pattern {self.pattern!r} finds no label in {name}", "pattern")
-        words = [spelt_alike(match[1]) for match in matches if match is not None]
-        return number_words(words)[0], tuple(sorted(set(words)))
+        words = [match[1] for match in matches if match is not None]
+        return number_words(words)[0], name_words(words)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class SpokenDigits:
 
     root: str | None = None
     length: int = 4_096
-    label: Told = "digit"
+    label: LabelKind = "digit"
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")

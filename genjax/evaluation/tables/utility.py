@@ -102,7 +102,7 @@ class TrainOnSynthetic(Evaluator):
 
 
 def accuracy(codec: Component, learner: Learner, train: Columns, test: Columns) -> float:
-    """The share of test rows whose target a classifier that has learned from ``train`` gets right.
+    """The share of test rows whose target a classifier trained on ``train`` gets right.
 
     Raises:
       UserError: the table has no target, or one of numbers.
@@ -139,7 +139,7 @@ def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nda
 
 
 def _learner(name: Learner) -> Any:
-    """A classifier behind missing numbers filled in and told of, and all standardised, by the
+    """A classifier after missing numbers are filled in and marked, and all are standardised, by the
     rows it learns from.
     """
     from sklearn.ensemble import RandomForestClassifier

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,39 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.generation import (
     DrawLoop,
     TokenReader,
+    align_prompts,
     check_stream,
     stream_texts,
     texts,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
-from genjax.family import Batch, Family, Mean, Metrics, Params, State, Variables, gradient_step
+from genjax.family import (
+    Batch,
+    Family,
+    Inputs,
+    Mean,
+    Metrics,
+    Params,
+    State,
+    Variables,
+    find_input,
+    gradient_step,
+)
 from genjax.losses import chunked_cross_entropy
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A net with attention, such as a ``Transformer``."""
+
+    attention: str
+    causal: bool
+    cross_attention: bool
+    scan_layers: bool
 
 
 class Predictions(NamedTuple):
@@ -54,7 +77,7 @@ class Autoregressive(Family):
     """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over
     their number.
 
-    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it
+    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is next to it
     when held-out text is judged: what lets models of different vocabularies be compared.
 
     Data with a source have an encoder of the same hyper-parameters read it, which the decoder
@@ -82,9 +105,9 @@ class Autoregressive(Family):
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "chunk")
         checks.at_least(self, 0, "z_loss")
-        if not getattr(self.net, "causal", True):
+        if isinstance(self.net, Attends) and not self.net.causal:
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
-        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+        if self.prefix_lm and not isinstance(self.net, Attends):
             raise UserError(
                 f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it"
             )
@@ -101,7 +124,7 @@ class Autoregressive(Family):
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"these data have a source, which a {type(self.net).__name__} does not read"
             )
@@ -117,7 +140,7 @@ class Autoregressive(Family):
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
+            "decoder": decoder.init(two, tokens, memory=Memory(encoded[0]))["params"],
         }, variables
 
     def _check(self, spec: Spec) -> None:
@@ -139,7 +162,7 @@ class Autoregressive(Family):
             )
 
     def _make_constants(self, spec: Spec) -> dict[str, jax.Array]:
-        """What of the data is kept beside the parameters."""
+        """What is kept of the data next to the parameters."""
         return (
             {}
             if spec.token_bytes is None
@@ -193,7 +216,28 @@ class Autoregressive(Family):
             if request.draft is None
             else request.draft.reader(state.frozen[DRAFT]["params"], request)
         )
-        return texts(self.reader(state.params, request), request, key, n, draft)
+        given = find_input(state, "prompt")
+        prompts = None if given is None else align_prompts(given)
+        return texts(self.make_reader(state, request), request, key, n, draft, prompts)
+
+    def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
+        """The tokens of a source, of a model that reads one; else those of a prompt, each of which
+        has at least one.
+        """
+        context, decoding = self.net.context, options.to_request().decoding
+        if "encoder" in state.params:
+            return {"source": ((context,), np.int32)}
+        within = decoding.beams > 1 or decoding.draft is not None
+        room = context + 1 - decoding.steps - decoding.draft_tokens if within else context
+        return {"prompt": ((max(room, 1),), np.int32)}
+
+    def make_reader(self, state: State, request: Request) -> TokenReader:
+        """The model as it reads a request, or the sources that are given with the state."""
+        source = find_input(state, "source")
+        if source is None:
+            return self.reader(state.params, request)
+        real = (source >= 0).astype(jnp.float32)
+        return self.read_rows(state.params, jnp.maximum(source, 0), real)
 
     def stream(
         self,
@@ -255,23 +299,25 @@ class Autoregressive(Family):
     def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features
+        """The model as it reads rows of tokens, with ``memory`` if it has an encoder: features
         [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
+        if (
+            isinstance(net, Attends) and net.scan_layers
+        ):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
 
         def model(
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
-            told = {}
+            options = {}
             if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
-                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+                options["prefix"] = mask & (cache.lengths == 0)[:, None]
             hidden, cache = module.apply(
-                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told
+                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **options
             )
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
@@ -284,7 +330,7 @@ class Autoregressive(Family):
             )  # padding, which leaves the memory alone in the cache
             cache = net.new_cache(rows, room, features.shape[1])
             return module.apply(
-                {"params": decoder}, nothing, None, nothing, features, real, cache=cache
+                {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
         return TokenReader(model, new_cache, self.net.context)
@@ -293,20 +339,20 @@ class Autoregressive(Family):
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
-        told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        options: dict[str, Component] = {
+            name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
+        }
         if self.prefix_lm:
-            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            options["prefix"] = batch["prefix_mask"][:, :-1] > 0
             weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"], told["memory_mask"] = self._encode_memory(
-                params["encoder"], batch, keys[0]
-            )
+            options["memory"] = Memory(*self._encode_memory(params["encoder"], batch, keys[0]))
         module = self._choose_net(reads).module(self._count_tokens(params))
         hidden, _ = module.apply(
-            {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None
+            {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None
         )
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)

@@ -21,6 +21,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError, unknown_name
+from genjax.families.diffusion.conditioning import describe_label
 from genjax.families.gan import losses as adversarial
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.losses import GANLoss
@@ -28,6 +29,7 @@ from genjax.families.gan.players import NORMALISED, Nets, Normalised, row_key
 from genjax.family import (
     Batch,
     Family,
+    Inputs,
     Mean,
     Metrics,
     Params,
@@ -50,12 +52,12 @@ class LatentSampler:
     Attributes:
       truncation: latents beyond this many standard deviations are drawn again; None draws from the
         whole normal.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
-        256 samples.
+      label: of a class-conditional model: this one, by number or name; None for all in turn, again
+        in every 256 samples.
     """
 
     truncation: float | None = None
-    label: int | None = None
+    label: int | str | None = None
 
     def __post_init__(self) -> None:
         checks.above(self, 0, "truncation")
@@ -93,7 +95,7 @@ class GAN(Family):
       pack: examples that the discriminator judges as one.
       conditional: both players see the label.
       augment: what images go through before the discriminator.
-      init_std: all matrices begin as normals of this standard deviation; None leaves that to the
+      init_std: all matrices start as normals of this standard deviation; None leaves that to the
         nets.
       temperature: of the softmax by which the categories of a table are drawn; the lower, the
         harder.
@@ -253,9 +255,9 @@ class GAN(Family):
         moving = adversarial.update_gauges(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
-        told = moving, self.augment.adapt(prob, 2 * real - 1, rows)
+        updated = moving, self.augment.adapt(prob, 2 * real - 1, rows)
         moving, prob = jax.tree.map(  # a step that is not finite tells nothing
-            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), told, (gauges, prob)
+            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), updated, (gauges, prob)
         )
         changed = state.variables | {"gauges": moving, "augment_prob": prob}
         numbers = {"oscillation": adversarial.oscillation(moving)}
@@ -297,8 +299,11 @@ class GAN(Family):
         }
 
     def sample(self, state: State, key: jax.Array, n: int, options: LatentSampler) -> jax.Array:
-        label = self.nets.choose_label(state.params, n, options.label)
+        label = self.nets.choose_label(state, n, options.label)
         return self.nets.sample(state, key, n, label, options.truncation)
+
+    def describe_inputs(self, state: State, options: LatentSampler) -> Inputs:
+        return describe_label(self.conditional)
 
     def _discriminator_steps(
         self, state: State, shares: Batch, optimizer: Rules, axis: str | None

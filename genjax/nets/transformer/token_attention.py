@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
+from genjax.machine.target import target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
     Prefix,
@@ -71,7 +72,7 @@ def attend(
             memory grows with T alone; "cudnn" is a GPU's fused kernel.
 
     Raises:
-        UserError: "cudnn" is asked for what it would silently leave out.
+        UserError: "cudnn" would silently ignore what is requested.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
@@ -131,12 +132,12 @@ def _cudnn(
         raise UserError('attention="cudnn" knows no soft-cap; use "xla" or "blocked"')
     if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
         raise UserError(
-            'attention="cudnn" wants precision="bfloat16" and heads a multiple of 8 wide, '
+            'attention="cudnn" needs precision="bfloat16" and heads a multiple of 8 wide, '
             f"not {query.dtype} and {query.shape[-1]}"
         )
-    if jax.default_backend() != "gpu":
+    if target_platform() != "gpu":
         raise UserError(
-            f'attention="cudnn" needs a GPU, and this is {jax.default_backend()}; use "xla" or '
+            f'attention="cudnn" needs a GPU, and the target is {target_platform()}; use "xla" or '
             '"blocked"'
         )
     window = (

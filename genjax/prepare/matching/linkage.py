@@ -35,7 +35,7 @@ class Blocking:
     Attributes:
       columns: by their names; rows are the same in all of them.
       soundex: compare how the values sound instead.
-      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo,
+      window: compare a row with this many that follow it when all are sorted (Hernández and Stolfo,
         1995); 0 for rows with the same values.
       largest: rows that share the same values, at most; those that more share tell little, and are
         skipped.
@@ -153,7 +153,7 @@ class Linkage:
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one, whatever the order of its rows.
+        """The rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
@@ -298,7 +298,7 @@ def _estimate(
     """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
     maximisation.
 
-    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random
+    Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
     pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
     block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
     outside the blocks is one.
