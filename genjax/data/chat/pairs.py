@@ -85,7 +85,7 @@ def parse_pair(
       UserError: the record is not of that form; it is named.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object", where)
+        raise UserError(f"{where} is not a JSON object", where)
     names = [_side_name(record, side, where) for side in SIDES]
     before = _prompt(record, where, template, joint, left, tuple(names))
     last = template.assistant

@@ -116,7 +116,7 @@ def _image(
 ) -> tuple[str, str]:
     """The image that a record is about, and the field that says so."""
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object", where)
+        raise UserError(f"{where} is not a JSON object", where)
     of = next((name for name in FILE if isinstance(record.get(name), str)), None)
     if of is None:
         there = ", ".join(map(str, record)) or "none"
