@@ -22,6 +22,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.serial import trust
+from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
@@ -252,8 +253,10 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
-    module = execute(path, content)
-    trust.allow_here([trust.file_entry(content)])  # a run's copy of what the user has just named
+    files = read_neighbours(path, content)
+    module = execute(path, content, files)
+    # a run's copy of what the user has just named
+    trust.allow_here([trust.file_entry(digest_input(content, files))])
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with blame_config(path):

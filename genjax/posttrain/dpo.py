@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.chat.preferences import SIDES
+from genjax.data.chat.pairs import SIDES
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive

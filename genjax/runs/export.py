@@ -34,6 +34,7 @@ from genjax.runs.example import EXAMPLE, dump_tokenizers, write_example
 from genjax.runs.run import SAMPLES, Run
 from genjax.samplers.options import encode_options, number_labels
 from genjax.serial.json_text import Json
+from genjax.serial.neighbours import FOLDER, read_copies
 from genjax.trees import named_leaves
 
 Form = Literal["safetensors", "jax", "huggingface"]
@@ -104,8 +105,10 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
         folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()}
     )
     written = [folder / weights.WHOLE]
-    for name in DESCRIBED:
+    copied = [f"{FOLDER}/{name}" for name in read_copies(Path(run.run_dir / "config.py"))]
+    for name in (*DESCRIBED, *copied):
         if (run.run_dir / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.family.no_samples is None:

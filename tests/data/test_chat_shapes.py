@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genjax.data.chat.preferences import read_preferences
+from genjax.data.chat.pairs import read_pairs
 from genjax.data.chat.records import parse_turns
 from genjax.data.chat.template import ChatTemplate, Turn, conversation
 from genjax.data.sources import Instructions
@@ -125,10 +125,9 @@ def test_what_is_left_out_is_said_with_its_count(tmp_path, capsys):
         json.dumps([pair, pair | {"system": "s", "input": "i", "score": None}])
     )
     left = Counter()
-    read_preferences(tmp_path / "pairs.json", "|", left)
-    assert passed_over(left) == {
-        f"fields {name!r} of a record skipped": 1 for name in ("input", "system")
-    }
+    found = read_pairs(tmp_path / "pairs.json", ChatTemplate(), "|", left)
+    assert passed_over(left) == {"fields 'input' of a record skipped": 1}
+    assert found[1].prompt == (Turn("system", "s"), Turn("user", "p"))
 
 
 def test_two_system_texts_are_refused():

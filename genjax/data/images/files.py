@@ -137,6 +137,7 @@ def list_files(
     *,
     classes: bool = True,
     closed: bool = False,
+    besides: Collection[str] = (),
 ) -> list[str]:
     """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every
     system; no hidden ones.
@@ -149,6 +150,7 @@ def list_files(
       classes: whether the folders directly under the root are labels, none of which may be without
         files.
       closed: whether links that lead out of the root are skipped.
+      besides: names and suffixes of files that are read besides, and are not counted as skipped.
 
     Raises:
       UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
@@ -167,7 +169,7 @@ def list_files(
         if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
             names.append(entry.name)
             linked |= entry.linked
-        else:
+        elif entry.fault or not {PurePosixPath(entry.name).name, entry.kind} & set(besides):
             passed[_top(entry)][entry.kind] += 1
     counts = sum(passed.values(), Counter[str]())
     if not names:
@@ -292,13 +294,6 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     if None in tops or len(set(found)) < 2:
         return None, None
     return number_words(found)
-
-
-def name_classes(names: Sequence[str]) -> tuple[str, ...] | None:
-    """What the labels of ``folder_labels`` are called, in their order; None where it gives none."""
-    if folder_labels(names)[0] is None:
-        return None
-    return name_words([name.split("/")[0] for name in names])
 
 
 def name_words(words: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Literal
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.preferences import SIDES
+from genjax.data.chat.pairs import SIDES
 from genjax.data.chat.rows import ChatLayout, Record, chat_dataset
 from genjax.data.chat.template import ChatTemplate, Turn, whole_text
 from genjax.data.dataset import Dataset
