@@ -126,6 +126,9 @@ class Captioner(Autoregressive):
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
 
+    def reads(self, batch: Batch) -> tuple[str, ...]:
+        return ("image",)
+
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._vocabulary(params), self.net.context, None)
         return self.seeing(params, jnp.asarray(_get_picture(request).image)[None])
