@@ -207,7 +207,9 @@ def describe(kind: type, config: str | None) -> Component:
     """What the page says of a class."""
     shared = set().union(*(names for base, names in SHARED.items() if issubclass(kind, base)))
     fields = [
-        field.name if field.default is dataclasses.MISSING else f"{field.name}={show(field.default)}"
+        field.name
+        if field.default is dataclasses.MISSING
+        else f"{field.name}={show(field.default)}"
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
         if field.name not in shared and field.init
     ]
@@ -228,9 +230,7 @@ def first_sentence(kind: type) -> str:
 def show(value: object) -> str:
     """A default as it is written, a component by its name alone."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        changed = [
-            f.name for f in dataclasses.fields(value) if getattr(value, f.name) != f.default
-        ]
+        changed = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
         return f"{type(value).__name__}({'...' if changed else ''})"
     if callable(value):
         return getattr(value, "__name__", repr(value))

@@ -59,8 +59,8 @@ def genjax_clusters(documents: list[str]) -> np.ndarray:
     import daft
 
     frame = daft.from_pydict({"text": documents})
-    signed = frame.select(MINHASH.signature(daft.col("text"))).to_arrow()
-    return MINHASH.clusters(MINHASH.stacked(signed["text"].chunks))
+    signed = frame.select(MINHASH.sign(daft.col("text"))).to_arrow()
+    return MINHASH.cluster(MINHASH.stack_signatures(signed["text"].chunks))
 
 
 def peer_clusters(documents: list[str]) -> np.ndarray:
@@ -180,8 +180,8 @@ def measure(paths: list[str]) -> None:
     import daft
 
     def clusters(frame: daft.DataFrame) -> np.ndarray:
-        signed = frame.select(MINHASH.signature(daft.col("text"))).to_arrow()
-        return MINHASH.clusters(MINHASH.stacked(signed["text"].chunks))
+        signed = frame.select(MINHASH.sign(daft.col("text"))).to_arrow()
+        return MINHASH.cluster(MINHASH.stack_signatures(signed["text"].chunks))
 
     daft.set_execution_config(
         scantask_max_parallel=2

@@ -66,7 +66,7 @@ def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[
 
     layout = parallel.start(parallel.Devices(count=1))
     make = initial_state(experiment, spec)
-    step = layout.compile_step(make_step(experiment), layout.abstract(make))
+    step = layout.compile_step(make_step(experiment), layout.eval_shapes(make))
     placed = layout.place({**batch, "mask": np.ones(experiment.batch_size, np.float32)})
     state = layout.init(make)
 

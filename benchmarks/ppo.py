@@ -109,7 +109,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
             family, plain().replace(frozen={BASE: {"params": params, "variables": variables}})
         )
 
-    step = layout.compile_step(make_step(experiment), layout.abstract(begin))
+    step = layout.compile_step(make_step(experiment), layout.eval_shapes(begin))
     state = layout.init(begin)
     batch = layout.place(
         {

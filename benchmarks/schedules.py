@@ -67,9 +67,9 @@ def measure(run: Run, data: Dataset, batches: int = 200, draws: int = 10) -> dic
 
     @jax.jit
     def loss(state: State, batch: Batch, key: jax.Array) -> jax.Array:
-        return family.terms(state.params, state.variables, select_modelled(batch), None, key, True)[
-            "loss"
-        ].mean()
+        return family.compute_terms(
+            state.params, state.variables, select_modelled(batch), None, key, True
+        )["loss"].mean()
 
     @jax.jit
     def bound(state: State, batch: Batch, key: jax.Array) -> Mean:

@@ -178,6 +178,19 @@ class Experiment:
                 )
 
 
+def find_runs(experiment: Experiment) -> dict[str, str]:
+    """The directories of the runs that an experiment needs before its first step, by role: those
+    that its family depends on, the one that it starts from, and those that its curriculum asks.
+    """
+    start, curriculum = experiment.start_from, experiment.curriculum
+    found = {f"family.{role}": run for role, run in wrap_family(experiment.family).runs.items()}
+    if start.run is not None:
+        found["start_from"] = start.run
+    score = None if curriculum is None else curriculum.score
+    scorers = () if score is None else score.runs
+    return found | {f"curriculum.{number}": run for number, run in enumerate(scorers)}
+
+
 def configs_folder() -> Path:
     """Where the configs stand: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent

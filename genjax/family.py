@@ -173,7 +173,7 @@ class Family:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         """What looks collapsed: a sentence for each sign of it, by the name of its metric.
 
         Args:
@@ -290,7 +290,7 @@ def gradient_step(
     def objective(
         params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        metrics, variables = loss(rule.used(params), variables, batch, key)
+        metrics, variables = loss(rule.cast_params(params), variables, batch, key)
         total, weight = metrics["loss"]
         if (
             whole
@@ -307,7 +307,7 @@ def gradient_step(
     if not whole:
         grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
 
-    norm = rule.norm(rule.thawed(grads, opt_state.updates))
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
     finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:

@@ -71,14 +71,14 @@ class UpdateRule:
     def init(self, params: Params) -> OptState:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
 
-    def used(self, params: Params) -> Params:
+    def cast_params(self, params: Params) -> Params:
         """The parameters as networks compute with them."""
         params = params if self.through is None else self.through(params)
         # Single numbers (a learned variance) stay float32: they belong to the loss, not to a
         # network.
         return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
 
-    def thawed(self, tree: Params, updates: jax.Array) -> Params:
+    def mask_frozen(self, tree: Params, updates: jax.Array) -> Params:
         """Gradients or directions, 0 for what is not yet moved at that update. Its moments are kept
         from the start: Adam's first steps along moments of 0 would be several times too long.
         """
@@ -93,7 +93,7 @@ class UpdateRule:
             )
         return tree
 
-    def norm(self, grads: Params) -> jax.Array:
+    def measure_norm(self, grads: Params) -> jax.Array:
         """The global norm of the gradient, frozen parameters left out."""
         pairs = zip(
             jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True
@@ -114,7 +114,7 @@ class UpdateRule:
             scale = self.clip / jnp.maximum(norm, self.clip)
             grads = jax.tree.map(lambda g: g * scale, grads)
         direction, inner = self.direction.update(grads, state.inner, params)
-        direction = self.thawed(direction, state.updates)
+        direction = self.mask_frozen(direction, state.updates)
         rate = self.learning_rate(state.updates)
         params = jax.tree.map(lambda p, d: (p - rate * d).astype(p.dtype), params, direction)
         return params, OptState(state.updates + 1, inner)
@@ -191,13 +191,13 @@ class Optimizer:
             direction = optax.chain(direction, optax.stateless(self._multiply))
         if self.weight_decay:
             direction = optax.chain(
-                direction, optax.add_decayed_weights(self.weight_decay, self._decayed)
+                direction, optax.add_decayed_weights(self.weight_decay, self._mask_decay)
             )
         if self.freeze:  # no moments are kept for what stands still
             direction = optax.partition(
-                {"train": direction, "freeze": optax.set_to_zero()}, self._labels
+                {"train": direction, "freeze": optax.set_to_zero()}, self._label_params
             )
-        rate = self.learning_rate.over(total_steps)
+        rate = self.learning_rate.with_steps(total_steps)
         rule = UpdateRule(
             direction, rate, self.clip, self.freeze, self.accumulate, ema, compute_dtype
         )
@@ -239,12 +239,12 @@ class Optimizer:
             )
         return direction
 
-    def _decayed(self, params: Params) -> Any:
+    def _mask_decay(self, params: Params) -> Any:
         if self.decay:
             return trees.matches(self.decay, params)
         return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
 
-    def _labels(self, params: Params) -> Any:
+    def _label_params(self, params: Params) -> Any:
         return jax.tree.map(
             lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params)
         )
@@ -377,14 +377,16 @@ class Muon(Optimizer):
 
     def scale(self) -> optax.GradientTransformation:
         muon = optax.chain(
-            optax.contrib.scale_by_muon(beta=self.beta, weight_dimension_numbers=self._matrices),
+            optax.contrib.scale_by_muon(
+                beta=self.beta, weight_dimension_numbers=self._find_matrices
+            ),
             optax.stateless(self._match_adam),
         )
         # Not optax.contrib.muon: that one gives its Adam part Nesterov's momentum.
         adam = optax.scale_by_adam(self.b1, self.b2)
         if self.adam_rate != 1:
             adam = optax.chain(adam, optax.scale(self.adam_rate))
-        return optax.partition({"muon": muon, "adam": adam}, self._labels_by_shape)
+        return optax.partition({"muon": muon, "adam": adam}, self._label_shapes)
 
     def _match_adam(self, updates: Params, params: Params) -> Params:
         """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have
@@ -395,15 +397,17 @@ class Muon(Optimizer):
             rows = math.prod(update.shape[axis] for axis in axes.reduction_axis)
             return 0.2 * math.sqrt(max(rows, update.shape[-1])) * update
 
-        return jax.tree.map(scaled, updates, self._matrices(updates))
+        return jax.tree.map(scaled, updates, self._find_matrices(updates))
 
-    def _labels_by_shape(self, params: Params) -> Any:
+    def _label_shapes(self, params: Params) -> Any:
         none = lambda axes: axes is None or isinstance(axes, optax.contrib.MuonDimensionNumbers)  # noqa: E731
         return jax.tree.map(
-            lambda axes: "adam" if axes is None else "muon", self._matrices(params), is_leaf=none
+            lambda axes: "adam" if axes is None else "muon",
+            self._find_matrices(params),
+            is_leaf=none,
         )
 
-    def _matrices(self, params: Params) -> Any:
+    def _find_matrices(self, params: Params) -> Any:
         """Which axes of each parameter are a matrix's rows and columns; None if Adam updates it."""
 
         def axes(by_adam: bool, stacked: bool, param: jax.Array) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import functools
 import itertools
 import os
 import re
@@ -33,6 +34,7 @@ from genjax import checks, trees
 from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
+from genjax.machine.target import trace_for
 
 T = TypeVar("T")
 # What the layers below say of a process that has gone.
@@ -43,6 +45,8 @@ LEFT = (
 PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
+# jax.jit finds what it has compiled by the function object: the same one must come back.
+_trace_again = functools.lru_cache(maxsize=64)(trace_for)
 ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
 
 
@@ -104,10 +108,19 @@ class Devices:
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices of a run, arranged: a mesh with axes data, fsdp and tensor."""
+    """The devices of a run, arranged.
+
+    Attributes:
+      mesh: with axes data, fsdp and tensor.
+      mode: "single", "pmapped" or "sharded".
+      platform: "cpu", "gpu" or "tpu": nets take its form of an operation in all that is compiled
+        here. ``start`` sets that of the devices.
+      rules: placements that go before the default.
+    """
 
     mesh: Mesh
     mode: str
+    platform: str
     rules: tuple[ShardRule, ...] = ()
 
     @property
@@ -119,7 +132,7 @@ class Layout:
     def replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def memory(self) -> float | None:
+    def measure_memory(self) -> float | None:
         """Bytes of all devices together; None if they share that of the host, as CPUs do."""
         stats = self.mesh.local_devices[0].memory_stats()
         limit = stats.get("bytes_limit") if stats else None
@@ -134,7 +147,7 @@ class Layout:
                 "microbatch(es)"
             )
 
-    def step_rows(self, batch_size: int) -> int:
+    def count_step_rows(self, batch_size: int) -> int:
         """Rows that a step is written for: a device's where steps are mapped, otherwise all."""
         return batch_size // self.mesh.shape["data"] if self.mode == "pmapped" else batch_size
 
@@ -142,7 +155,7 @@ class Layout:
         """Refuse a rule that matches no parameter."""
         trees.check_patterns("devices.rules", [rule.pattern for rule in self.rules], params)
 
-    def rows(self, batch_size: int) -> slice:
+    def select_rows(self, batch_size: int) -> slice:
         """This process's rows of the global batch."""
         share = batch_size // jax.process_count()
         return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
@@ -154,7 +167,7 @@ class Layout:
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
-    def shardings(self, state: Tree) -> Tree:
+    def make_shardings(self, state: Tree) -> Tree:
         """The place of every leaf of a (possibly abstract) state."""
         if self.mode != "sharded":
             return jax.tree.map(lambda _: self.replicated, state)
@@ -171,17 +184,18 @@ class Layout:
         # compiling a step.
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        make = trace_for(self.platform, make)
         return jax.jit(
-            make, out_shardings=self.shardings(jax.eval_shape(make)), compiler_options=options
+            make, out_shardings=self.make_shardings(jax.eval_shape(make)), compiler_options=options
         )()
 
-    def abstract(self, make: Callable[[], T]) -> T:
+    def eval_shapes(self, make: Callable[[], T]) -> T:
         """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
-        shapes = jax.eval_shape(make)
+        shapes = jax.eval_shape(trace_for(self.platform, make))
         return jax.tree.map(
             lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
             shapes,
-            self.shardings(shapes),
+            self.make_shardings(shapes),
         )
 
     def compile_step(
@@ -192,12 +206,13 @@ class Layout:
         With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have
         the metrics.
         """
+        step = trace_for(self.platform, step)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
                 return step(state, batch, "data" if self.mode == "pmapped" else None)
-            new, metrics = step(self._gathered(state), batch, None)
-            return jax.lax.with_sharding_constraint(new, self.shardings(new)), metrics
+            new, metrics = step(self._gather_params(state), batch, None)
+            return jax.lax.with_sharding_constraint(new, self.make_shardings(new)), metrics
 
         def many(state: T, batches: Tree) -> tuple[T, Tree]:
             return jax.lax.scan(one, state, batches)
@@ -210,7 +225,7 @@ class Layout:
             specs = PartitionSpec(), rows.spec
             out = PartitionSpec(), PartitionSpec()
             run = jax.shard_map(run, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
-        places = self.shardings(state)
+        places = self.make_shardings(state)
         return jax.jit(
             run,
             donate_argnums=0,
@@ -220,9 +235,10 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """``jax.jit`` of what only reads a state; its results are on every process."""
+        evaluate = _trace_again(self.platform, evaluate)
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
-    def _gathered(self, state: T) -> T:
+    def _gather_params(self, state: T) -> T:
         """The parameters whole over fsdp for the length of a step; they, the moments and the
         average lie split.
 
@@ -301,9 +317,8 @@ def start(devices: Devices) -> Layout:
         for d in [d for d in found if d.process_index == i][:share]
     ]
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
-    return Layout(
-        Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3), mode, devices.rules
-    )
+    mesh = Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return Layout(mesh, mode, used[0].platform, devices.rules)
 
 
 def _keep_freed_memory() -> None:

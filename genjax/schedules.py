@@ -37,7 +37,7 @@ class Schedule:
                 f"a {type(self).__name__} outside an optimizer needs its number of steps"
             )
 
-    def over(self, total_steps: int) -> Schedule:
+    def with_steps(self, total_steps: int) -> Schedule:
         """This schedule with its open length (``steps=None``) set to that of the run."""
         if getattr(self, "steps", 0) is None:
             return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
@@ -236,8 +236,10 @@ class WarmUp(Schedule):
     def check_closed(self) -> None:
         self.then.check_closed()
 
-    def over(self, total_steps: int) -> Schedule:
-        return dataclasses.replace(self, then=self.then.over(max(total_steps - self.warm_up, 1)))
+    def with_steps(self, total_steps: int) -> Schedule:
+        return dataclasses.replace(
+            self, then=self.then.with_steps(max(total_steps - self.warm_up, 1))
+        )
 
 
 def _fraction(step: jax.Array | int, steps: int | None) -> jax.Array:

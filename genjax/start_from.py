@@ -77,7 +77,7 @@ class Started(NamedTuple):
     left: tuple[str, ...]
     reshaped: tuple[str, ...] = ()
 
-    def told(self, run: str) -> tuple[str, ...]:
+    def format_table(self, run: str) -> tuple[str, ...]:
         """The table, a line each."""
         counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
         told = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())

@@ -17,14 +17,13 @@ from etils import epath
 from genjax import experiment as experiments
 from genjax import parallel
 from genjax.checks import Component
-from genjax.continued import wrap_family
 from genjax.data.dataset import Batch
 from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
 from genjax.experiment import Experiment
 from genjax.family import State
 from genjax.machine import disk
 from genjax.runs import directory, lineage, writers
-from genjax.runs.capacity import check_batch, check_step
+from genjax.runs.capacity import check_batch, check_step, check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.first_state import Start, examples, first_state
@@ -32,7 +31,7 @@ from genjax.runs.lease import Lease
 from genjax.runs.meter import PackedMetrics
 from genjax.runs.run import Run, load_models
 from genjax.runs.screen import Status
-from genjax.runs.setup import Setup, check_training, set_up
+from genjax.runs.setup import Setup, set_up
 from genjax.runs.stop import Stop
 from genjax.runs.summary import Alarms, Summary
 from genjax.runs.tracking import Tracking, track_run
@@ -79,49 +78,48 @@ def train(
     layout = parallel.start(experiment.devices)
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
+    needed = experiments.find_runs(experiment)
     with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
-            _train_prerequisites(experiment, deadline, quiet, tracking)
-        directory.check_claim(folder, experiment, source)
+            _train_prerequisites(needed, experiment.devices, deadline, quiet, tracking)
+        claim = directory.check_claim(folder, experiment, source)
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
-        directory.claim(folder, experiment, source)
-        directory.describe(folder, setup.data, layout, lineage.parents(folder, experiment))
+        claim.write()
+        parents = lineage.parents(folder, needed, experiment.start_from.best)
+        directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
-        with track_run(tracking, folder, setup.experiment, layout.is_main):
+        with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
                 state = run_loop(setup, checkpoints, stop, deadline, quiet)
             if layout.is_main:
                 writers.plot_losses(folder)
-        stop.raise_remembered()
+        stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
     )
 
 
 def _train_prerequisites(
-    experiment: Experiment, deadline: float, quiet: bool, tracking: Tracking
+    needed: Mapping[str, str],
+    devices: parallel.Devices,
+    deadline: float,
+    quiet: bool,
+    tracking: Tracking,
 ) -> None:
-    """Train the runs that another starts with, as far as they are named after configs and not at
-    their end.
+    """Train the runs that another needs, as far as they are named after configs and not at their
+    end, on its devices.
 
     Raises:
       SystemExit: the time is over before they are made; the same command continues.
     """
-    score = None if experiment.curriculum is None else experiment.curriculum.score
-    scorers = () if score is None else score.runs
-    for run_dir in dict.fromkeys(
-        filter(
-            None,
-            (experiment.start_from.run, *wrap_family(experiment.family).runs.values(), *scorers),
-        )
-    ):
+    for run_dir in dict.fromkeys(needed.values()):
         found = experiments.load_run_config(run_dir)
         if found is None:
             continue
         stored, (base, source) = directory.load_experiment(epath.Path(run_dir)), found
-        wanted = dataclasses.replace(base if stored is None else stored, devices=experiment.devices)
+        wanted = dataclasses.replace(base if stored is None else stored, devices=devices)
         step = newest_step(epath.Path(run_dir).expanduser())
         if step is not None and step >= wanted.steps:
             continue
@@ -153,7 +151,7 @@ def run_loop(
     with writers.Writers(run_dir, start.step, steps, setup.layout.is_main, quiet) as out:
         out.say_all(_greeting(start.step, steps, run_dir, bool(rows)), start.remarks)
         if judge is None:
-            out.tell(*summary.closing())
+            out.report(*summary.conclude())
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
@@ -230,9 +228,9 @@ class Loop:
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
-        with self._clock.compiling() if self._is_first else contextlib.nullcontext():
+        with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
             if self._is_first:
-                check_step(setup.experiment, setup.layout, setup.run_step, self.state, batch)
+                check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
         self._is_first = False
         self.step += setup.experiment.steps_per_dispatch
@@ -261,7 +259,7 @@ class Loop:
         if not (evaluating or sampling or saving):
             return
         self._read()
-        with self._clock.paused():
+        with self._clock.pause():
             scores = self._evaluate() if evaluating else None
             if sampling:
                 self._sample()
@@ -285,19 +283,19 @@ class Loop:
         if not self._is_due(self._setup.experiment.every.log, last):
             return
         numbers, speed, batch_size = (
-            self.meter.means(),
-            self._clock.speed(last),
+            self.meter.take_means(),
+            self._clock.measure_speed(last),
             self._setup.experiment.batch_size,
         )
         family = self._setup.family
         for remark in family.warnings(numbers):
             self._out.say(f"step {last}: {remark}")
-        self._warn(last, "train", family.collapsed(numbers))
+        self._warn(last, "train", family.find_collapse(numbers))
         rates = {"time/steps_per_second": speed, "time/examples_per_second": speed * batch_size}
-        self._out.row(last, "train", numbers | rates)
+        self._out.write_row(last, "train", numbers | rates)
         shown = {name: numbers[name] for name in ("loss", *family.key_numbers) if name in numbers}
-        left = self._clock.seconds_left(last, self._setup.experiment.steps)
-        self._out.progress(Status(last, shown, speed, speed * batch_size, left))
+        left = self._clock.estimate_seconds_left(last, self._setup.experiment.steps)
+        self._out.show_progress(Status(last, shown, speed, speed * batch_size, left))
 
     def _warn(self, step: int, split: str, found: Mapping[str, str]) -> None:
         for sentence in self._alarms.check(step, split, found):
@@ -306,8 +304,8 @@ class Loop:
     def close(self) -> None:
         """Say what the run has reached."""
         self._read()
-        self._out.tell(*self._summary.closing(*self._clock.total(self.step)))
-        self._out.tell(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
+        self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
+        self._out.report(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
 
     def _check_finite(self, last: int, streaks: list[int]) -> None:
         if max(streaks) < NON_FINITE_LIMIT:
@@ -324,11 +322,11 @@ class Loop:
     def _evaluate(self) -> Mapping[str, float]:
         found = self._judge(self.state, self._split)
         scores, best = dict(found.numbers), self._setup.experiment.keep.best
-        self._out.row(self.step, "eval", scores)
-        self._out.tell(self._summary.evaluated(self.step, self._setup.experiment.steps, scores))
-        self._warn(self.step, "eval", self._setup.family.evaluated_as.collapsed(scores))
+        self._out.write_row(self.step, "eval", scores)
+        self._out.report(self._summary.take(self.step, self._setup.experiment.steps, scores))
+        self._warn(self.step, "eval", self._setup.family.evaluated_as.find_collapse(scores))
         for name, picture in found.pictures.items():
-            self._out.picture(self.step, name, picture)
+            self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
         if best not in (None, *scores):
             self._out.say(f"keep.best {best!r} is none of {', '.join(scores)}: no best is kept")
@@ -360,7 +358,7 @@ class Loop:
         stop.check()
         self._out.flush()
         position = self.step * experiment.batch_size
-        progress = {"step": self.step, "position": position, "meter": self.meter.stored()}
+        progress = {"step": self.step, "position": position, "meter": self.meter.to_json()}
         self._checkpoints.save(self.step, self.state, progress, scores)
         self._saved = self.step
 
@@ -379,28 +377,28 @@ class Clock:
         self._start = self._begin = time.monotonic()
 
     @contextlib.contextmanager
-    def compiling(self) -> Iterator[None]:
+    def skip_compilation(self) -> Iterator[None]:
         """Around the first steps, whose compilation says nothing of those to come."""
         yield
         self._start = self._begin = time.monotonic()
 
-    def seconds_left(self, step: int, steps: int) -> float:
+    def estimate_seconds_left(self, step: int, steps: int) -> float:
         """How long the run takes from here, with its evaluations, samples and checkpoints."""
         done = step - self._first
         return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
 
-    def total(self, step: int) -> tuple[int, float]:
+    def measure_total(self, step: int) -> tuple[int, float]:
         """Steps that were taken, and the seconds that they took."""
         return step - self._first, time.monotonic() - self._begin
 
-    def speed(self, step: int) -> float:
+    def measure_speed(self, step: int) -> float:
         now = time.monotonic()
         speed = (step - self._step) / max(now - self._start, 1e-9)
         self._step, self._start = step, now
         return speed
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         begin = time.monotonic()
         yield
         self._start += time.monotonic() - begin

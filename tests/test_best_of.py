@@ -69,7 +69,7 @@ def test_the_best_of_the_draws_of_several_seeds(run):
 
 def test_what_was_gained_is_told_and_nan_loses():
     assert (
-        Best(np.zeros((1, 3)), np.full((3, 1), np.nan)).told()
+        Best(np.zeros((1, 3)), np.full((3, 1), np.nan)).describe()
         == "no reward of 3 samples is a number"
     )
     assert Best(np.zeros((1, 3)), np.array([[np.inf], [0.0]])).reward == [np.inf]
@@ -77,7 +77,7 @@ def test_what_was_gained_is_told_and_nan_loses():
     np.testing.assert_array_equal(found.reward, [2.0, 5.0])
     bound = math.log(3) - 2 / 3
     assert (
-        found.told()
+        found.describe()
         == f"mean reward 3.5, of all drawn 2; best of 3, so at most {bound:.3g} nats from the model"
     )
 

@@ -34,7 +34,7 @@ def save(run_dir, scores, keep=Keep(2, "loss"), frozen=None):
                 step, state_at(step, frozen), {"step": step, "meter": [0.1, None]}, found
             )
         checkpoints.wait()
-        return checkpoints.steps(), checkpoints.best_step()
+        return checkpoints.list_steps(), checkpoints.find_best_step()
 
 
 def cut_in_half(run_dir, step):
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(run_dir, cap
     cut_in_half(run_dir, 2)
     with Checkpoints(run_dir) as checkpoints:
         state, progress = checkpoints.restore(target())
-        assert checkpoints.steps() == [1]
+        assert checkpoints.list_steps() == [1]
     assert progress["step"] == state.step == 1
     assert "checkpoint 2 is damaged" in capfd.readouterr().err
     assert (run_dir / "damaged" / "2").is_dir()
@@ -127,9 +127,9 @@ def test_if_none_can_be_read_nothing_is_moved(run_dir):
     with Checkpoints(run_dir) as checkpoints:
         with pytest.raises(UserError, match="no checkpoint in .* can be read"):
             checkpoints.restore(target())
-        assert checkpoints.steps() == [1, 2]
+        assert checkpoints.list_steps() == [1, 2]
 
 
 def test_a_new_run_has_nothing_to_restore(run_dir):
     with Checkpoints(run_dir) as checkpoints:
-        assert checkpoints.restore(target()) is None and checkpoints.best_step() is None
+        assert checkpoints.restore(target()) is None and checkpoints.find_best_step() is None

@@ -14,7 +14,7 @@ from genjax.experiment import Every
 from genjax.families.autoregressive.autoregressive import LEAST_GAIN, Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, captions
 from genjax.families.gan.gan import GAN
-from genjax.families.gan.losses import relative_spread
+from genjax.families.gan.losses import measure_spread
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE, UpperLatents
 from genjax.families.vqvae import VQVAE
@@ -26,7 +26,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.ppo import PPO
-from genjax.posttrain.rollouts import agreement
+from genjax.posttrain.rollouts import measure_agreement
 from genjax.schedules import Constant
 
 STEPS = 120
@@ -70,22 +70,30 @@ def test_a_generator_of_one_example_is_announced(init_std, collapses, tmp_path, 
 
 def test_the_spread_of_fakes_is_beside_that_of_real_examples():
     x = jax.random.normal(jax.random.key(0), (500, 3)) * jnp.arange(1.0, 4.0)[None]
-    np.testing.assert_allclose(relative_spread(0.25 * x + 7, x), 0.25, rtol=1e-5)
-    assert relative_spread(jnp.ones((500, 3)), x) == 0
-    assert relative_spread(x, jnp.zeros((500, 3))) > 1e6
+    np.testing.assert_allclose(measure_spread(0.25 * x + 7, x), 0.25, rtol=1e-5)
+    assert measure_spread(jnp.ones((500, 3)), x) == 0
+    assert measure_spread(x, jnp.zeros((500, 3))) > 1e6
 
 
 def test_a_layer_of_latents_that_says_nothing_is_named():
     family = dataclasses.replace(VAE_TOY, upper=(UpperLatents(2, (4,)),))
-    (sentence,) = family.collapsed({"kl": 3.0, "kl_z1": 3.0, "kl_z2": 0.001}).values()
+    (sentence,) = family.find_collapse({"kl": 3.0, "kl_z1": 3.0, "kl_z2": 0.001}).values()
     assert sentence.startswith("layer 2 of the latents has collapsed")
-    assert list(family.collapsed({"kl": 0.1, "kl_z1": 0.1, "kl_z2": 0.0})) == ["kl"]
-    assert family.collapsed({"kl": 3.0, "kl_z1": 2.0, "kl_z2": 1.0}) == family.collapsed({}) == {}
+    assert list(family.find_collapse({"kl": 0.1, "kl_z1": 0.1, "kl_z2": 0.0})) == ["kl"]
+    assert (
+        family.find_collapse({"kl": 3.0, "kl_z1": 2.0, "kl_z2": 1.0})
+        == family.find_collapse({})
+        == {}
+    )
 
 
 def test_a_codebook_of_one_code_is_announced():
-    assert "codebook has collapsed" in VQVAE(16).collapsed({"perplexity": 1.02})["perplexity"]
-    assert VQVAE(16).collapsed({"perplexity": 3.0}) == VQVAE(2).collapsed({"perplexity": 1.4}) == {}
+    assert "codebook has collapsed" in VQVAE(16).find_collapse({"perplexity": 1.02})["perplexity"]
+    assert (
+        VQVAE(16).find_collapse({"perplexity": 3.0})
+        == VQVAE(2).find_collapse({"perplexity": 1.4})
+        == {}
+    )
 
 
 def rollout(prompts, answers):
@@ -95,25 +103,27 @@ def rollout(prompts, answers):
 
 def test_agreement_is_the_share_of_other_prompts_with_the_same_answer():
     prompts = [[-1, 1], [2, 3], [3, 2], [3, 2]]
-    same = agreement(*rollout(prompts, [[5, 6]] * 4))
+    same = measure_agreement(*rollout(prompts, [[5, 6]] * 4))
     np.testing.assert_array_equal(same, np.ones(4))
-    swapped = agreement(*rollout(prompts, [[5, 6], [6, 5], [5, -1], [-1, 5]]))
+    swapped = measure_agreement(*rollout(prompts, [[5, 6], [6, 5], [5, -1], [-1, 5]]))
     np.testing.assert_array_equal(swapped, np.zeros(4))
-    some = agreement(*rollout(prompts, [[5, 6], [5, 6], [7, 7], [7, 7]]))
+    some = measure_agreement(*rollout(prompts, [[5, 6], [5, 6], [7, 7], [7, 7]]))
     np.testing.assert_allclose(some, [1 / 3, 1 / 3, 0, 0])
-    one_prompt = agreement(*rollout([[1, 1]] * 4, [[5, 6]] * 3 + [[7, 7]]))
+    one_prompt = measure_agreement(*rollout([[1, 1]] * 4, [[5, 6]] * 3 + [[7, 7]]))
     np.testing.assert_allclose(one_prompt, [2 / 3] * 3 + [0])
     tokens, real, size, _ = rollout(prompts, [[5, 6], [5, 6], [7, 7], [7, 7]])
-    weighed = agreement(tokens, real, size, jnp.array([1.0, 1, 0, 0]))
+    weighed = measure_agreement(tokens, real, size, jnp.array([1.0, 1, 0, 0]))
     np.testing.assert_allclose(weighed[:2], 1)
-    assert agreement(*rollout([[1, 1]], [[5, 6]]))[0] == 0, "one response agrees with nobody"
+    assert measure_agreement(*rollout([[1, 1]], [[5, 6]]))[0] == 0, (
+        "one response agrees with nobody"
+    )
 
 
 @pytest.mark.parametrize("kind", [PPO, GRPO])
 def test_a_policy_of_one_answer_is_announced(kind):
     family = kind("base", reward=lambda prompts, responses: responses)
-    assert "the policy has collapsed" in family.collapsed({"agreement": 0.97})["agreement"]
-    assert family.collapsed({"agreement": 0.6}) == family.collapsed({}) == {}
+    assert "the policy has collapsed" in family.find_collapse({"agreement": 0.97})["agreement"]
+    assert family.find_collapse({"agreement": 0.6}) == family.find_collapse({}) == {}
 
 
 START, END, VOCABULARY, LENGTH = 2, 3, 11, 8
@@ -152,8 +162,8 @@ def test_a_captioner_that_ignores_the_picture_is_announced():
         return {name: float(mean.value) for name, mean in metrics.items()}
 
     reads = judged(params)
-    assert reads["reading_gain"] > LEAST_GAIN and CAPTIONER.collapsed(reads) == {}
+    assert reads["reading_gain"] > LEAST_GAIN and CAPTIONER.find_collapse(reads) == {}
     blind = judged(params | {"encoder": jax.tree.map(jnp.zeros_like, params["encoder"])})
     assert blind["reading_gain"] == 0
-    assert "ignores what it is to write about" in CAPTIONER.collapsed(blind)["reading_gain"]
-    assert Autoregressive().collapsed({"loss": 1.0}) == {}, "without anything to read"
+    assert "ignores what it is to write about" in CAPTIONER.find_collapse(blind)["reading_gain"]
+    assert Autoregressive().find_collapse({"loss": 1.0}) == {}, "without anything to read"

@@ -107,7 +107,7 @@ def test_prompts_are_answered_in_turn_and_divergence_is_of_the_answers(runs, tmp
             nll = []
             for run in (runs[drawer], runs[other]):
                 model = run.model()
-                told = model.family.predictions(model.state.params, batch)
+                told = model.family.predict(model.state.params, batch)
                 nll.append(float((told.nll * told.weight).sum()))
             each.append(nll[1] - nll[0])
             sizes.append(len(drawn))

@@ -219,8 +219,7 @@ def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
     run_dir.mkdir()
     for name in ("config.py", "lease.json", f".1234abcd{disk.PART}"):
         (run_dir / name).write_text("# a config\n")
-    directory.check_claim(run_dir, toy.experiment(), source)
-    directory.claim(run_dir, toy.experiment(), source)
+    directory.check_claim(run_dir, toy.experiment(), source).write()
     assert (run_dir / "config.json").exists()
     (run_dir / "config.json").unlink()
     (run_dir / "config.py").write_text("# of someone else\n")

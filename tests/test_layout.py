@@ -16,7 +16,8 @@ PACKAGE = Path(genjax.__file__).parent
 FLOORS = [  # rooms, and the modules that stand beside them
     {"errors", "losses"},
     {"checks", "serial", "trees"},
-    {"machine", "nets", "samplers", "schedules", "start_from"},
+    {"machine"},
+    {"nets", "samplers", "schedules", "start_from"},
     {"data", "optim", "parallel"},
     {"family"},
     {"continued"},
@@ -24,7 +25,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"interop", "posttrain"},
     {"evaluation"},
     {"gx", "runs"},
-    {"training"},
+    {"store", "training"},
     {"cli", "__init__"},
     {"__main__"},
 ]

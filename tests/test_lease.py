@@ -214,7 +214,7 @@ def test_a_holder_notices_that_another_has_taken_over_or_that_someone_tidied_up(
         assert time.time() - (run_dir / NAME).stat().st_mtime < 60  # renewed
         (run_dir / NAME).unlink()
         plant(run_dir, other := holder(host="far", boot="another"))
-        assert mine.lost and f"taken over by process {other.pid} on far" in str(mine.refusal())
+        assert mine.lost and f"taken over by process {other.pid} on far" in str(mine.make_error())
     assert Holder.read(epath.Path(run_dir / NAME)) == other  # the other's is left alone
 
 
@@ -269,7 +269,7 @@ def test_a_run_whose_lease_is_taken_over_stops_and_writes_no_more(run_dir, monke
             (run_dir / NAME).unlink()
             plant(run_dir, holder(host="far", boot="another"))
 
-    monkeypatch.setattr(Writers, "row", stolen)
+    monkeypatch.setattr(Writers, "write_row", stolen)
     with pytest.raises(UserError, match="was taken over by process .* on far"):
         go(run_dir)
     assert rows(run_dir)[-1]["step"] == 7

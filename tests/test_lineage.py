@@ -26,7 +26,7 @@ from genjax.data.sources.prepared import PreparedTexts, Synthetic
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
-from genjax.experiment import Every, Experiment, Keep
+from genjax.experiment import Every, Experiment, Keep, find_runs
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.vae import PriorSampler
@@ -245,7 +245,7 @@ def test_a_run_that_stands_on_others_records_them_by_role(tmp_path):
         start_from=StartFrom(),
         curriculum=SimpleNamespace(score=SimpleNamespace(runs=(str(tmp_path / "base"),))),
     )
-    found = lineage.parents(epath.Path(tmp_path / "new"), told)
+    found = lineage.parents(epath.Path(tmp_path / "new"), find_runs(told))
     assert sorted(found) == ["curriculum.0", "family.base", "family.lost"]
     assert found["family.base"] == lineage.read_record(tmp_path / "base") | {
         "run": str(tmp_path / "base")
@@ -259,7 +259,8 @@ def test_a_start_from_the_best_checkpoint_names_its_step(tmp_path):
     genjax.train(experiment(steps=6, every=every, keep=keep), tmp_path / "base", quiet=True)
     for best, step in ((True, 2), (False, 6)):
         start = experiment(start_from=StartFrom(str(tmp_path / "base"), best=best))
-        assert lineage.parents(epath.Path(tmp_path / "new"), start)["start_from"]["step"] == step
+        found = lineage.parents(epath.Path(tmp_path / "new"), find_runs(start), best)
+        assert found["start_from"]["step"] == step
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def run(optimizer, steps=5, params=PARAMS, grads=grads_at):
     state = rule.init(params)
     for step in range(steps):
         grad = grads(step)
-        params, state = rule.update(grad, rule.norm(grad), state, params)
+        params, state = rule.update(grad, rule.measure_norm(grad), state, params)
     return params
 
 
@@ -87,13 +87,13 @@ def test_schedules_at_their_corners():
     assert Constant(0.5)(7) == 0.5
     linear = Linear(1.0, 0.0, 10)
     np.testing.assert_allclose([linear(s) for s in (0, 5, 10, 20)], [1, 0.5, 0, 0])
-    cosine = Cosine(1.0, 0.2).over(10)
+    cosine = Cosine(1.0, 0.2).with_steps(10)
     np.testing.assert_allclose([cosine(s) for s in (0, 5, 10, 20)], [1, 0.6, 0.2, 0.2], rtol=1e-6)
     rsqrt = Rsqrt(2.0, 100)
     np.testing.assert_allclose([rsqrt(s) for s in (0, 100, 400)], [2, 2, 1])
     piecewise = Piecewise((1.0, 0.1, 0.01), (10, 20))
     np.testing.assert_allclose([piecewise(s) for s in (9, 10, 19, 20)], [1, 0.1, 0.1, 0.01])
-    warm = WarmUp(4, Linear(1.0, 0.0)).over(14)
+    warm = WarmUp(4, Linear(1.0, 0.0)).with_steps(14)
     np.testing.assert_allclose([warm(s) for s in (0, 3, 4, 9, 14)], [0.25, 1, 1, 0.5, 0], rtol=1e-6)
 
 
@@ -182,7 +182,7 @@ def direction(optimizer, params):
     """The first step at learning rate 1, as an array for each parameter."""
     rule = dataclasses.replace(optimizer, learning_rate=Constant(1.0)).build(1)
     grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)
-    moved, _ = rule.update(grads, rule.norm(grads), rule.init(params), params)
+    moved, _ = rule.update(grads, rule.measure_norm(grads), rule.init(params), params)
     return jax.tree.map(lambda p, q: p - q, params, moved), grads
 
 

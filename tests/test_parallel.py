@@ -111,7 +111,7 @@ def test_parameters_and_moments_lie_where_the_rules_say():
         "opt_state": {"mu": params},
         "variables": {"mean": jnp.zeros((8, 8))},
     }
-    specs = jax.tree.map(lambda s: tuple(s.spec), layout.shardings(state))
+    specs = jax.tree.map(lambda s: tuple(s.spec), layout.make_shardings(state))
     expected = {
         "special": ("tensor", None),
         "kernel": ("fsdp", "tensor"),

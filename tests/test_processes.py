@@ -37,7 +37,7 @@ def named(value):
 def drawn(process, n=64):
     """Data [n, 2, 3] of standard deviation 0.5, unit noise and training times [n]."""
     x0, noise = jax.random.normal(jax.random.key(0), (2, n, 2, 3))
-    return 0.5 * x0, noise, process.times(jax.random.key(1), n)
+    return 0.5 * x0, noise, process.draw_times(jax.random.key(1), n)
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=named)
@@ -103,7 +103,7 @@ def test_edm_has_the_grid_of_its_paper():
 
 def test_edm_trains_at_log_normal_noise():
     process = EDM(mean=-0.4, std=1.0)
-    _, sigma = process.alpha_sigma(process.times(jax.random.key(0), 4096))
+    _, sigma = process.alpha_sigma(process.draw_times(jax.random.key(0), 4096))
     log_sigma = np.log(np.asarray(sigma, np.float64))
     np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-0.4, 1.0], atol=2e-3)
     np.testing.assert_allclose(np.quantile(log_sigma, [0.1587, 0.8413]), [-1.4, 0.6], atol=5e-3)
@@ -111,7 +111,7 @@ def test_edm_trains_at_log_normal_noise():
 
 @pytest.mark.parametrize("process", [*PROCESSES, EDM(mean=0.0, std=3.0)], ids=named)
 def test_the_mean_over_the_density_of_training_times_is_an_integral(process):
-    t = process.times(jax.random.key(3), 8192)
+    t = process.draw_times(jax.random.key(3), 8192)
     density = process.density(t)
     assert t.shape == density.shape == (8192,) and t.min() >= process.t_min and t.max() <= 1
     # Over the middle alone: where EDM hardly ever trains, a mean over draws says nothing.
@@ -125,9 +125,11 @@ def test_the_mean_over_the_density_of_training_times_is_an_integral(process):
 
 @pytest.mark.parametrize("process", [VPLinear(), VPCosine(), Straight()], ids=named)
 def test_uniform_times_fall_one_in_each_part(process):
-    t = (np.asarray(process.times(jax.random.key(4), 16)) - process.t_min) / (1 - process.t_min)
+    t = (np.asarray(process.draw_times(jax.random.key(4), 16)) - process.t_min) / (
+        1 - process.t_min
+    )
     np.testing.assert_array_equal(np.floor(16 * t), np.arange(16))
-    other = np.asarray(process.times(jax.random.key(5), 16))
+    other = np.asarray(process.draw_times(jax.random.key(5), 16))
     assert abs(other - t).min() > 1e-4
 
 
@@ -229,7 +231,7 @@ def test_likelihood_is_one_integral_however_times_are_drawn():
     is a half log ratio.
     """
     for process in (VPLinear(), VPCosine(), EDM(sigma_min=0.05, sigma_max=10, std=2.0)):
-        t = process.times(jax.random.key(0), 8192)
+        t = process.draw_times(jax.random.key(0), 8192)
         alpha, sigma = process.alpha_sigma(t)
         error = sigma**2 / (alpha**2 + sigma**2)
         found = (Parametrization(process, "x0").weight(t, "likelihood") * error).mean()

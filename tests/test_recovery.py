@@ -109,7 +109,7 @@ def copied(stopped, tmp_path):
 def target():
     experiment = config(END)
     spec = experiment.data.open().spec
-    return parallel.start(experiment.devices).abstract(initial_state(experiment, spec))
+    return parallel.start(experiment.devices).eval_shapes(initial_state(experiment, spec))
 
 
 def restore(run_dir, target, read_only=False):
@@ -124,7 +124,7 @@ def restore(run_dir, target, read_only=False):
                 35, state.replace(step=state.step * 0 + 35), progress | {"step": 35}, {"loss": 1e9}
             )
             checkpoints.wait()
-            assert 35 in checkpoints.steps() and checkpoints.best_step() in (10, 20, 30)
+            assert 35 in checkpoints.list_steps() and checkpoints.find_best_step() in (10, 20, 30)
     return leaves(state), progress["step"]
 
 

@@ -153,11 +153,11 @@ def test_a_notebook_updates_one_line_and_shows_the_newest_picture(monkeypatch, c
 
     monkeypatch.setattr("IPython.display.display", display)
     notebook, path = Notebook(100), tmp_path / "a.png"
-    notebook.picture(path)  # which is not there
+    notebook.show_picture(path)  # which is not there
     for step in (50, 100):
         path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([step]) * 20)
         notebook.show(Status(step, {"loss": 1.0}))
-        notebook.picture(path)
+        notebook.show_picture(path)
     line, picture = shown
     assert repr(line).startswith("█" * 20 + " step 100/100") and picture.data[-1] == 100
 
@@ -208,16 +208,16 @@ def test_the_best_so_far_is_known_after_a_pause_and_by_any_number():
         {"step": 3, "split": "train", "loss": 0.0, "accuracy": 1.0},
     ]
     summary = Summary(Keep(best="accuracy", larger_is_better=True), (), "test", rows)
-    line = summary.evaluated(4, 10, {"loss": 1.0, "accuracy": 0.5})
+    line = summary.take(4, 10, {"loss": 1.0, "accuracy": 0.5})
     assert line == "held out 4/10  loss 1  accuracy 0.5  (best accuracy 0.95 at step 2)"
-    assert summary.closing()[-1] == "the best: accuracy 0.95 at step 2"
-    assert summary.evaluated(5, 10, {"accuracy": 0.96}).endswith("(the best accuracy so far)")
-    assert "best" not in "".join(summary.closing())
+    assert summary.conclude()[-1] == "the best: accuracy 0.95 at step 2"
+    assert summary.take(5, 10, {"accuracy": 0.96}).endswith("(the best accuracy so far)")
+    assert "best" not in "".join(summary.conclude())
 
 
 def test_a_line_has_the_familys_numbers_first_and_says_how_many_are_left_out():
     summary = Summary(Keep(best=None), ("e", "accuracy"), "test")
-    line = summary.evaluated(1, 2, NUMBERS)
+    line = summary.take(1, 2, NUMBERS)
     assert line == "held out 1/2  loss 2  e 5  accuracy 0.5  a 1  b 2  c 3  and 1 more"
 
 
@@ -277,11 +277,11 @@ def test_time_left_counts_evaluations_and_not_the_compilation():
     from genjax.training import Clock
 
     clock = Clock(100)
-    with clock.compiling():
+    with clock.skip_compilation():
         time.sleep(0.05)
-    assert clock.seconds_left(100, 200) == float("inf")
+    assert clock.estimate_seconds_left(100, 200) == float("inf")
     time.sleep(0.02)
     with clock.paused():
         time.sleep(0.02)
-    left = clock.seconds_left(110, 200)
-    assert 9 * 0.04 <= left < 9 * 0.04 + 0.4 and clock.total(110)[0] == 10
+    left = clock.estimate_seconds_left(110, 200)
+    assert 9 * 0.04 <= left < 9 * 0.04 + 0.4 and clock.measure_total(110)[0] == 10

@@ -98,7 +98,7 @@ def test_what_both_have_of_a_reshaped_parameter_is_loaded():
         "positions [3, 2] to positions [5, 2]",
         "head [2, 4] to head [2, 3]",
     }
-    told = found.told("run")
+    told = found.format_table("run")
     assert told[0] == "began from run, parameters: 1 loaded, 2 reshaped, 0 new, 0 left"
     assert "  reshaped  positions [3, 2] to positions [5, 2]" in told
     with pytest.raises(UserError, match=r"head \[2, 4\] to head \[2, 3\]"):

@@ -21,7 +21,7 @@ import genjax
 from genjax.__main__ import TrainOptions, _parse, main
 from genjax.data.dataset import Origin
 from genjax.errors import UserError
-from genjax.experiment import Every
+from genjax.experiment import Every, Keep
 from genjax.runs import tracking, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.tracking import Link, Sender, Tracking, track_run
@@ -69,7 +69,7 @@ def trained(run_dir, where, **changes):
 
 def read_back(where, run_dir):
     """(client, run): the only one of the run directory's name."""
-    client = client_of(where.store(run_dir)[0])
+    client = client_of(where.find_store(run_dir)[0])
     found = client.get_experiment_by_name(where.experiment)
     (run,) = client.search_runs([found.experiment_id], f"attributes.run_name = '{run_dir.name}'")
     return client, run
@@ -162,7 +162,7 @@ def test_the_artifacts_are_the_config_plots_samples_lineage_and_cards(whole, tmp
 def test_checkpoints_are_versions_that_genjax_opens(whole, tmp_path):
     _, run, client, found = whole
     with Checkpoints(run.run_dir, read_only=True) as checkpoints:
-        best = checkpoints.best_step()
+        best = checkpoints.find_best_step()
     for alias, step in (("latest", 6), ("best", best)):
         version = client.get_model_version_by_alias("run", alias)
         assert (version.tags["step"], version.run_id) == (str(step), found.info.run_id)
@@ -215,8 +215,8 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     where = Tracking(uri, "rows")
     trained(tmp_path / "rows", Tracking())
     path = tmp_path / "rows" / "metrics.jsonl"
-    link = Link(where, tmp_path / "rows", experiment())
-    assert link.new and link.sends(Sender.rows) and not link.new
+    link = Link(where, tmp_path / "rows", Keep())
+    assert link.new and link.try_send(Sender.send_rows) and not link.new
 
     def there():
         return sorted(
@@ -229,16 +229,16 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     line = '{"step": 8, "split": "train", "loss": 1.5, "odd@name": null}\n'
     with path.open("a") as file:
         file.write(line[:30])
-    assert link.sends(Sender.rows) and there() == [2, 4, 6]
+    assert link.try_send(Sender.rows) and there() == [2, 4, 6]
     with path.open("a") as file:
         file.write(line[30:])
-    assert link.sends(Sender.rows, Sender.rows) and there() == [2, 4, 6, 8]
+    assert link.try_send(Sender.rows, Sender.rows) and there() == [2, 4, 6, 8]
     row = history(*read_back(where, tmp_path / "rows"))["train", 8]
     assert row["loss"] == 1.5 and math.isnan(row["odd_name"])
     writers.truncate_rows(epath.Path(path), 4)
     with path.open("a") as file:
         file.writelines(line.replace('"step": 8', f'"step": {step}') for step in range(5, 100))
-    assert (link.sends(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [
+    assert (link.try_send(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [
         2,
         4,
         *range(5, 100),
@@ -275,8 +275,8 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
 def test_rows_whose_answer_was_lost_are_there_once(uri, tmp_path, monkeypatch):
     where, client = Tracking(uri, "lost"), tracking._mlflow().MlflowClient
     trained(tmp_path / "lost", Tracking())
-    link, log_batch = Link(where, tmp_path / "lost", experiment()), client.log_batch
-    assert link.sends()
+    link, log_batch = Link(where, tmp_path / "lost", Keep()), client.log_batch
+    assert link.try_send()
 
     def lost(self, run_id, **sent):
         log_batch(self, run_id, **sent)
@@ -284,9 +284,9 @@ def test_rows_whose_answer_was_lost_are_there_once(uri, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(client, "log_batch", lost)
-        assert not link.sends(Sender.rows) and "timed out" in link.trouble
+        assert not link.try_send(Sender.rows) and "timed out" in link.trouble
     time.sleep(0.01)  # another time by the clock
-    assert link.sends(Sender.rows)
+    assert link.try_send(Sender.rows)
     assert history(*read_back(where, tmp_path / "lost")) == rows_of(tmp_path / "lost")
 
 
@@ -409,12 +409,12 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
 def test_nothing_is_tracked_unasked_or_twice(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     for where, active in ((Tracking(), True), (Tracking("sqlite"), False)):
-        with track_run(where, epath.Path(tmp_path), experiment(), active):
+        with track_run(where, epath.Path(tmp_path), 6, Keep(), active):
             pass
     assert not list(tmp_path.iterdir())
     with (
         pytest.raises(UserError, match=r"from a folder of this machine"),
-        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), experiment()),
+        track_run(Tracking("sqlite"), epath.Path("gs://bucket/run"), 6, Keep()),
     ):
         pass
 
@@ -435,15 +435,15 @@ def test_mlflow_tells_nobody_and_waits_for_nobody_unless_the_environment_says_so
 
 def test_stores():
     folder = Path("/somewhere/runs/one")
-    assert Tracking("sqlite").store(folder) == (
+    assert Tracking("sqlite").find_store(folder) == (
         "sqlite:////somewhere/runs/mlflow.db",
         "file:///somewhere/runs/mlartifacts",
     )
-    assert Tracking("sqlite:////a/b.db").store(folder) == (
+    assert Tracking("sqlite:////a/b.db").find_store(folder) == (
         "sqlite:////a/b.db",
         "file:///a/mlartifacts",
     )
-    assert Tracking("http://host:5000").store(folder) == ("http://host:5000", None)
+    assert Tracking("http://host:5000").find_store(folder) == ("http://host:5000", None)
 
 
 @pytest.mark.parametrize(

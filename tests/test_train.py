@@ -323,7 +323,7 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, m
 
     every = Every(log=1, evaluate=0, sample=0, checkpoint=5)
     with monkeypatch.context() as patch:
-        patch.setattr(writers.Writers, "row", full)
+        patch.setattr(writers.Writers, "write_row", full)
         with pytest.raises(UserError, match="no space left on the disk"):
             go(run_dir, every=every)
     assert genjax.load(run_dir).step == 15

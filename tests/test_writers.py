@@ -25,7 +25,7 @@ def folder(run_dir):
 def write_rows(folder, *steps):
     with Writers(folder, 0, 100, quiet=True) as out:
         for step in steps:
-            out.row(step, "train", {"loss": step / 2})
+            out.write_row(step, "train", {"loss": step / 2})
 
 
 def steps_of(folder):
@@ -34,8 +34,8 @@ def steps_of(folder):
 
 def test_a_row_is_one_line_of_json_at_once(folder):
     with Writers(folder, 0, 100, quiet=True) as out:
-        out.row(5, "train", {"loss": 0.5, "kl": np.float32(0.25)})
-        out.row(5, "eval", {"loss": 2})
+        out.write_row(5, "train", {"loss": 0.5, "kl": np.float32(0.25)})
+        out.write_row(5, "eval", {"loss": 2})
         lines = (
             (folder / "metrics.jsonl").read_text().splitlines()
         )  # before it is closed: a reader may look any time
@@ -47,7 +47,7 @@ def test_rows_past_the_step_are_cut_and_the_file_goes_on(folder):
     write_rows(folder, 10, 20, 30)
     with Writers(folder, 20, 100, quiet=True) as out:
         assert steps_of(folder) == [10, 20]
-        out.row(25, "train", {"loss": 1.0})
+        out.write_row(25, "train", {"loss": 1.0})
     assert steps_of(folder) == [10, 20, 25]
     assert not list(folder.glob("*.new"))
 
@@ -77,7 +77,7 @@ def test_the_rows_of_no_file_are_none(folder):
 )
 def test_what_is_not_finite_becomes_null_without_noise(folder, capfd, value):
     with Writers(folder, 0, 100, quiet=True) as out:
-        out.row(1, "train", {"loss": value, "kl": 1.0})
+        out.write_row(1, "train", {"loss": value, "kl": 1.0})
     (line,) = (folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail) == {
         "step": 1,
@@ -118,7 +118,7 @@ def test_tensorboard_holds_every_row_once_whatever_was_lost_with_a_process(folde
         assert sorted(scalars(folder)) == expected, cut
         assert steps_of(folder) == [10, 20, 30]
     with Writers(folder, 30, 100, quiet=True) as out:
-        out.row(35, "eval", {"loss": math.nan})
+        out.write_row(35, "eval", {"loss": math.nan})
         out.flush()
         assert len(scalars(folder)) == 4  # before it is closed
     assert sorted(scalars(folder))[0][:2] == ("eval/loss", 35) and math.isnan(
@@ -149,8 +149,8 @@ def test_tensorboard_events_grow_and_hold_the_tags(folder):
     some = content()
     assert len(some) > empty and some.count(b"train/loss") == 3
     with Writers(folder, 3, 100, quiet=True) as out:
-        out.row(4, "eval", {"bits_per_dim": 1.0})
-        out.picture(4, "walk", np.zeros((8, 8, 3), np.uint8))
+        out.write_row(4, "eval", {"bits_per_dim": 1.0})
+        out.write_picture(4, "walk", np.zeros((8, 8, 3), np.uint8))
     assert b"eval/bits_per_dim" in content() and b"walk" in content() and len(content()) > len(some)
 
 
@@ -158,7 +158,7 @@ def test_tensorboard_events_grow_and_hold_the_tags(folder):
 def test_a_picture_is_a_png_of_the_same_pixels(folder, channels):
     image = np.random.default_rng(0).integers(0, 256, (9, 7, channels), np.uint8)
     with Writers(folder, 0, 100, quiet=True) as out:
-        out.picture(12, "walk", image)
+        out.write_picture(12, "walk", image)
     again = np.asarray(Image.open(folder / "samples" / "00000012_walk.png"))
     np.testing.assert_array_equal(again.reshape(image.shape), image)
 
@@ -166,10 +166,10 @@ def test_a_picture_is_a_png_of_the_same_pixels(folder, channels):
 def test_inactive_writers_write_nothing(tmp_path, capfd):
     run_dir = epath.Path(tmp_path / "other_process")
     with Writers(run_dir, 0, 100, active=False) as out:
-        out.row(1, "train", {"loss": 1.0})
-        out.picture(1, "walk", np.zeros((8, 8, 1), np.uint8))
-        out.progress(Status(1, {"loss": 1.0}))
-        out.tell("held out")
+        out.write_row(1, "train", {"loss": 1.0})
+        out.write_picture(1, "walk", np.zeros((8, 8, 1), np.uint8))
+        out.show_progress(Status(1, {"loss": 1.0}))
+        out.report("held out")
         out.say("hello")
     assert not run_dir.exists()
     assert capfd.readouterr() == ("", "")
@@ -199,8 +199,8 @@ def test_the_plot_of_no_rows_of_one_and_of_many(folder, drawn):
     write_rows(folder, 10)
     plot_losses(folder)
     with Writers(folder, 10, 100, quiet=True) as out:
-        out.row(20, "train", {"loss": 7.0})
-        out.row(20, "eval", {"loss": 8.0})
+        out.write_row(20, "train", {"loss": 7.0})
+        out.write_row(20, "eval", {"loss": 8.0})
     plot_losses(folder)
     nothing, one, many = map(lines, drawn)
     assert not nothing
@@ -211,7 +211,7 @@ def test_the_plot_of_no_rows_of_one_and_of_many(folder, drawn):
 
 def test_the_plot_leaves_out_what_has_no_loss(folder, drawn):
     with Writers(folder, 0, 100, quiet=True) as out:
-        out.row(1, "train", {"loss": math.nan})
-        out.row(2, "eval", {"kl": 1.0})
+        out.write_row(1, "train", {"loss": math.nan})
+        out.write_row(2, "eval", {"kl": 1.0})
     plot_losses(folder)
     assert not lines(drawn[0])

@@ -20,9 +20,11 @@ from etils import epath
 from genjax import parallel
 from genjax.cli.flops import count_flops
 from genjax.experiment import Every, Experiment
+from genjax.machine.target import trace_for
+from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.first_state import examples, first_state
-from genjax.runs.setup import Setup, check_training, make_step, set_up, with_experiment
+from genjax.runs.setup import Setup, make_step, set_up, with_experiment
 from genjax.runs.stop import Stop
 from genjax.runs.writers import read_rows
 from genjax.serial.json_text import Json
@@ -143,7 +145,7 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
     if setup.family.precompute is not None:
         batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
         batch |= jax.eval_shape(setup.family.precompute, state, batch)
-    step = make_step(experiment)
+    step = trace_for(setup.platform, make_step(experiment))
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 
 
@@ -161,7 +163,7 @@ def _loop_seconds(setup: Setup, steps: int) -> float:
             run_loop(
                 with_experiment(setup, longer, run_dir), checkpoints, stop, math.inf, quiet=True
             )
-        stop.raise_remembered()
+        stop.raise_pending()
         rows = [
             r
             for r in read_rows(run_dir / "metrics.jsonl")

@@ -39,7 +39,7 @@ class Best:
         """Of the samples, [N]."""
         return _rank_nan_lowest(self.rewards).max(0)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """What was gained, and how far it may have gone from the model: the bound of arXiv
         2401.01879.
         """

@@ -31,9 +31,10 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import MOST_PROMPTS, Request
 from genjax.machine import disk
 from genjax.runs import writers
+from genjax.runs.directory import require_experiment
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
 from genjax.runs.run import SAMPLES, Run
-from genjax.runs.setup import open_data
+from genjax.runs.setup import set_up
 from genjax.samplers.options import decode_samples, encode_options
 
 Z = 1.96  # standard deviations on either side of an interval of 95 %
@@ -106,7 +107,8 @@ def compare(
             raise UserError(f"{run.run_dir}: {model.family.no_samples}")
     if out is None and "://" in str(b.run_dir):
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
-    splits = open_data(b.experiment, b.run_dir).splits
+    held_out = set_up(require_experiment(b.run_dir), b.run_dir, layout=b.layout)
+    splits = held_out.data.splits
     if split not in splits:
         raise unknown_name("split", split, splits)
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
@@ -122,7 +124,7 @@ def compare(
             reward,
             num,
             seed,
-            tuple(prompts) or _held_out_prompts(b, split, num),
+            tuple(prompts) or _held_out_prompts(splits[split], num),
             folder,
         )
     elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
@@ -161,10 +163,8 @@ def is_unprompted(model: Model) -> bool:
     return alone and isinstance(model.family, Autoregressive)
 
 
-def _held_out_prompts(run: Run, split: str, num: int) -> tuple[str, ...]:
+def _held_out_prompts(chosen: Component, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
-    data = open_data(run.experiment, run.run_dir)
-    chosen = data.splits[split]
     questions = chosen.questions() if hasattr(chosen, "questions") else []
     count = min(num, len(questions), MOST_PROMPTS)
     return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
@@ -181,7 +181,7 @@ def _texts(
 ) -> Comparison:
     requests = [
         encode_options(
-            dataclasses.replace(model.family.sampler, draft=None).prompted(prompts), model.codec
+            dataclasses.replace(model.family.sampler, draft=None).with_prompts(prompts), model.codec
         )
         for model in models
     ]
@@ -231,7 +231,7 @@ def split_answers(rows: np.ndarray, request: Request, codec: Component) -> Answe
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):
-        first = len(request.prompt_of(number))
+        first = len(request.get_prompt(number))
         response = cut_at_end(row[first:], (*request.ends, NOTHING))
         # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were
         # to be drawn.
@@ -257,7 +257,7 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
             "mask": jnp.ones(len(tokens)),
             "prefix_mask": 1 - mask,
         }
-        found = family.predictions(params, batch)
+        found = family.predict(params, batch)
         return -(found.nll * found.weight).sum(-1)
 
     compiled = run.layout.compile_evaluation(judged)

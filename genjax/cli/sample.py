@@ -90,15 +90,15 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     )
     sampler = options.sampler
     if options.prompt:
-        if not hasattr(sampler, "prompted"):
+        if not hasattr(sampler, "with_prompts"):
             raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
-        sampler = sampler.prompted(tuple(map(streams.typed, options.prompt)))
+        sampler = sampler.with_prompts(tuple(map(streams.typed, options.prompt)))
     run = load(target, best=options.best)
     if options.reward is not None:
         found = draw_best(
             run, load_reward(options.reward), options.best_of, options.num, options.seed, sampler
         )
-        print(found.told())
+        print(found.describe())
         samples = found.samples
     else:
         samples = run.sample(options.num, options.seed, sampler, _show if options.stream else None)

@@ -89,7 +89,7 @@ class Subject:
       layout: the devices; results are on every process.
       batch_size: examples at once.
       others: the runs that evaluators requested, by run directory.
-      made: what evaluators share, see ``once``.
+      made: what evaluators share, see ``compute_once``.
     """
 
     model: Model
@@ -101,7 +101,7 @@ class Subject:
     others: Mapping[str, Model] = field(default_factory=dict)
     made: dict[Any, Any] = field(default_factory=dict)
 
-    def once(self, name: Any, make: Callable[[], T]) -> T:
+    def compute_once(self, name: Any, make: Callable[[], T]) -> T:
         """What ``make`` gives, made for the first evaluator that asks and kept for the others,
         such as features.
         """
@@ -109,7 +109,7 @@ class Subject:
             self.made[name] = make()
         return self.made[name]
 
-    def metrics(
+    def compute_metrics(
         self,
         function: Callable[..., Metrics],
         *static: Any,
@@ -125,7 +125,7 @@ class Subject:
         def evaluate(state: State, batch: Batch, key: jax.Array) -> Metrics:
             return compiled(self.model.family, state, batch, key, *static)
 
-        chosen = self.part(limit, split)
+        chosen = self.select_part(limit, split)
         return evaluate_split(
             self.layout, evaluate, self.model.state, chosen, self.batch_size, self.key
         )
@@ -146,8 +146,8 @@ class Subject:
         compiled = self.layout.compile_evaluation(
             function, static_argnums=(0, *range(4, 4 + len(static)))
         )
-        chosen = self.part(limit, split)
-        batches = pad_batches(chosen, self.batch_size, self.layout.rows(self.batch_size))
+        chosen = self.select_part(limit, split)
+        batches = pad_batches(chosen, self.batch_size, self.layout.select_rows(self.batch_size))
         parts = [
             jax.device_get(
                 compiled(
@@ -162,27 +162,27 @@ class Subject:
         ]
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
-    def part(self, limit: int | None = None, split: str | None = None) -> Part:
+    def select_part(self, limit: int | None = None, split: str | None = None) -> Part:
         """A split, or ``limit`` examples evenly spaced over it, as it may be sorted by class."""
         chosen = self.splits[split or self.split]
         size = len(chosen)
         count = size if limit is None else min(limit, size)
         return Part(chosen, np.arange(count) * size // count)
 
-    def examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
+    def take_examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
         """``num`` examples evenly spaced over a split, fewer where there are fewer."""
-        part = self.part(num, split)
+        part = self.select_part(num, split)
         return part.batch(np.arange(len(part)))
 
-    def samples(self, n: int) -> np.ndarray:
+    def draw_samples(self, n: int) -> np.ndarray:
         """``n`` samples in model space, drawn as the family's sampler says; the same for every
         evaluator.
         """
         family = self.model.family
         require_samples(family)
-        return self.once(("samples", n), lambda: self.samples_by(family.sampler, n))
+        return self.compute_once(("samples", n), lambda: self.draw_samples_with(family.sampler, n))
 
-    def samples_by(self, options: Component, n: int) -> np.ndarray:
+    def draw_samples_with(self, options: Component, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same
         noise; they are not kept.
         """
@@ -352,7 +352,7 @@ def evaluate_split(
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
     total: Metrics | None = None
-    for number, batch in enumerate(pad_batches(split, batch_size, layout.rows(batch_size))):
+    for number, batch in enumerate(pad_batches(split, batch_size, layout.select_rows(batch_size))):
         metrics = evaluate(state, layout.place(batch), jax.random.fold_in(key, number))
         total = metrics if total is None else jax.tree.map(lambda a, b: a + b, total, metrics)
     assert total is not None, "a split has at least one example"

@@ -89,7 +89,7 @@ class Classifier(Family):
             )
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
             raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
-        made = self._network(spec.classes, vocabulary=spec.vocabulary).init(
+        made = self._make_network(spec.classes, vocabulary=spec.vocabulary).init(
             key, select_modelled(example)
         )
         return made["params"], {
@@ -109,7 +109,7 @@ class Classifier(Family):
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
             (_, logits), changed = apply(
-                self._network(_classes(params), axis, self._vocabulary(params)),
+                self._make_network(_classes(params), axis, self._count_tokens(params)),
                 params,
                 _subtract_mean(select_modelled(batch), variables),
                 batch["mask"],
@@ -146,7 +146,7 @@ class Classifier(Family):
             metrics[f"top{self.top}"] = Mean.of((nearest == label[:, None]).any(-1), mask)
         return metrics
 
-    def _network(
+    def _make_network(
         self, classes: int, axis: str | None = None, vocabulary: int | None = None
     ) -> nn.Module:
         backbone = (
@@ -154,7 +154,7 @@ class Classifier(Family):
         )
         return ClassifierNetwork(backbone, classes, self.dropout)
 
-    def _vocabulary(self, params: Params) -> int | None:
+    def _count_tokens(self, params: Params) -> int | None:
         return len(params["backbone"]["tokens"]["embedding"]) if _reads_tokens(self.net) else None
 
 
@@ -172,7 +172,9 @@ def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
 
 def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Features and logits by the running statistics."""
-    net = family._network(_classes(state.params), vocabulary=family._vocabulary(state.params))
+    net = family._make_network(
+        _classes(state.params), vocabulary=family._count_tokens(state.params)
+    )
     stats = {"batch_stats": state.variables["batch_stats"]}
     return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
 

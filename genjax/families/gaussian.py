@@ -26,13 +26,13 @@ class Normal(NamedTuple):
             key, self.mean.shape
         )
 
-    def times(self, other: Normal) -> Normal:
+    def multiply(self, other: Normal) -> Normal:
         """The normalised product of two densities: means weighted by their precision."""
         log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
         share = jnp.exp(-self.log_variance - log_precision)
         return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
 
-    def repeated(self, times: int) -> Normal:
+    def repeat(self, times: int) -> Normal:
         """[B * times, Z], each row again and again: rows of one example stay on the device
         that holds it.
         """

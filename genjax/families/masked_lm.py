@@ -56,7 +56,7 @@ class Filling:
     temperature: float = 1.0
     tokens: tuple[int, ...] = ()
 
-    def prompted(self, prompts: tuple[str, ...]) -> Filling:
+    def with_prompts(self, prompts: tuple[str, ...]) -> Filling:
         """With this prompt; it takes one alone."""
         if len(prompts) != 1:
             raise UserError(f"gaps are filled in one text, not in {len(prompts)}")
@@ -164,13 +164,13 @@ class MaskedLM(Family):
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
             masking, dropout = jax.random.split(key)
-            return self._metrics(params, variables, batch, masking, dropout), variables
+            return self._compute_metrics(params, variables, batch, masking, dropout), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._metrics(state.params, state.variables, batch, key)
+        return self._compute_metrics(state.params, state.variables, batch, key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Filling) -> jax.Array:
         """Texts [n, T] int32 with their gaps filled.
@@ -206,7 +206,7 @@ class MaskedLM(Family):
             batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
         )
         rngs = {} if dropout is None else {"dropout": dropout}
-        return self._network(params).apply(
+        return self._make_network(params).apply(
             {"params": params},
             tokens,
             segment_ids=segments,
@@ -215,13 +215,15 @@ class MaskedLM(Family):
             **told,
         )[0]
 
-    def asked_nll(
+    def compute_masked_nll(
         self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array
     ) -> jax.Array:
         """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0;
         0 elsewhere.
         """
-        rows, kernel, bias = self._network(params).apply({"params": params}, hidden, method="head")
+        rows, kernel, bias = self._make_network(params).apply(
+            {"params": params}, hidden, method="head"
+        )
         cap, weights = self.net.logit_softcap, asked.astype(jnp.float32)
         return chunked_cross_entropy(
             rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk
@@ -229,12 +231,12 @@ class MaskedLM(Family):
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
         """[..., V] float32 of features [..., C]."""
-        return self._network(params).apply({"params": params}, hidden, method="logits")
+        return self._make_network(params).apply({"params": params}, hidden, method="logits")
 
-    def _network(self, params: Params) -> Any:
+    def _make_network(self, params: Params) -> Any:
         return TokenNet(self.net, len(params["embedding"]))
 
-    def _metrics(
+    def _compute_metrics(
         self,
         params: Params,
         variables: Variables,
@@ -246,7 +248,7 @@ class MaskedLM(Family):
         inputs, asked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
         hidden = self.features(params, batch, inputs, dropout)
         weight = (asked * batch["mask"][:, None]).reshape(-1)
-        nll = self.asked_nll(
+        nll = self.compute_masked_nll(
             params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight
         )
         return {"loss": Mean.of(nll, weight)}
@@ -308,7 +310,7 @@ def pseudo_log_likelihood(
     def one(place: jax.Array) -> jax.Array:
         inputs = jnp.where((places == place)[None], kinds.mask, tokens)
         hidden = family.features(state.params, batch, inputs)[:, place]
-        return family.asked_nll(state.params, hidden, tokens[:, place], counts[:, place])
+        return family.compute_masked_nll(state.params, hidden, tokens[:, place], counts[:, place])
 
     nll = jax.lax.map(one, places)  # [T, B]
     return -nll.sum(0), counts.sum(1).astype(jnp.float32)

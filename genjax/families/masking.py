@@ -77,7 +77,7 @@ class Masking:
         nothing.
         """
         which, how, what = jax.random.split(key, 3)
-        asked = self._chosen(which, tokens, kinds) & real & ~kinds.special[tokens]
+        asked = self._choose(which, tokens, kinds) & real & ~kinds.special[tokens]
         share = jax.random.uniform(how, tokens.shape)
         drawn = kinds.ordinary[jax.random.randint(what, tokens.shape, 0, len(kinds.ordinary))]
         placed = jnp.where(
@@ -87,15 +87,15 @@ class Masking:
         )
         return jnp.where(asked, placed, tokens), asked
 
-    def _chosen(self, key: jax.Array, tokens: jax.Array, kinds: Kinds) -> jax.Array:
+    def _choose(self, key: jax.Array, tokens: jax.Array, kinds: Kinds) -> jax.Array:
         if self.unit == "spans":
-            return self._in_spans(key, tokens.shape)
+            return self._choose_spans(key, tokens.shape)
         chosen = jax.random.bernoulli(key, self.rate, tokens.shape)
         return (
             jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
         )
 
-    def _in_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def _choose_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Tokens that a span covers; spans may start before the row as well, so that no token
         is covered less.
         """

@@ -138,9 +138,9 @@ class VAE(Family):
                 raise UserError("family.conditional needs labels, but the data have none")
             params["label"] = 0.1 * jax.random.normal(next(keys), (spec.classes, *mean.shape))
             decoded += spec.classes
-        params["encoder"] = self._encoder().init(next(keys), select_modelled(example, variables))[
-            "params"
-        ]
+        params["encoder"] = self._make_encoder().init(
+            next(keys), select_modelled(example, variables)
+        )["params"]
         params["decoder"] = self._decoder(mean.shape).init(next(keys), jnp.zeros((1, decoded)))[
             "params"
         ]
@@ -184,19 +184,19 @@ class VAE(Family):
 
     def sample(self, state: State, key: jax.Array, n: int, options: PriorSampler) -> jax.Array:
         params = state.params
-        label = self._labels(params, n, options.label)
+        label = self._choose_labels(params, n, options.label)
         latent_key, draw_key = jax.random.split(key)
         dims = [self.latent_dim, *(layer.dim for layer in self.upper)]
         z = options.temperature * jax.random.normal(latent_key, (n, dims[-1]))
         for number in reversed(range(len(self.upper))):
-            z = self._prior(params, number, z).draw(jax.random.fold_in(latent_key, number))
+            z = self._make_prior(params, number, z).draw(jax.random.fold_in(latent_key, number))
         outputs = self.decode(params, state.variables, z, label)
         likelihood = self.likelihood.of(state.variables)
         if options.draw:
             return likelihood.draw(params.get("likelihood"), draw_key, outputs)
         return likelihood.mean(outputs)
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         """A KL near zero: the decoder has learned to do without the latents, or a layer of them."""
         found = {}
         if numbers.get("kl", math.inf) < LEAST_KL:
@@ -231,10 +231,10 @@ class VAE(Family):
         """
         likelihood = self.likelihood.of(state.variables)
         x = likelihood.prepare(key, select_modelled(batch, state.variables))
-        z = self.latents(state, batch, key)[0].z
+        z = self.infer_latents(state, batch, key)[0].z
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
-    def latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
+    def infer_latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
         """All layers, from z1 up, with the mean of each posterior instead of a draw; the key
         binarises.
         """
@@ -254,7 +254,7 @@ class VAE(Family):
         )
         return self.top_down(params, estimates, latent_key)[0].z
 
-    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
+    def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
         return self.likelihood.of(variables).mean(self.decode(params, variables, z))
 
@@ -269,7 +269,7 @@ class VAE(Family):
         x = x - variables["mean"][None]
         if self.conditional:
             x = x + params["label"][_require_label(label)].astype(x.dtype)
-        outputs = apply(self._encoder(), params["encoder"], x)
+        outputs = apply(self._make_encoder(), params["encoder"], x)
         estimates = [Normal.of(outputs)]
         for number in range(len(self.upper)):
             outputs = apply(self._up(number), params[f"up_{number}"], outputs)
@@ -289,8 +289,8 @@ class VAE(Family):
             posterior = estimates[number]
             prior = Normal(jnp.zeros_like(posterior.mean), jnp.zeros_like(posterior.mean))
             if layers:
-                prior = self._prior(params, number, layers[0].z)
-                posterior = posterior.times(prior)
+                prior = self._make_prior(params, number, layers[0].z)
+                posterior = posterior.multiply(prior)
             z = (
                 posterior.mean
                 if key is None
@@ -334,7 +334,7 @@ class VAE(Family):
         values = {"reconstruction": reconstruction, "kl": kl}
         if self.upper:
             values |= {f"kl_z{number}": each.sum(-1) for number, each in enumerate(kls, 1)}
-        metrics = self._metrics(values, reconstruction + kl, mask, x.shape)
+        metrics = self._compute_metrics(values, reconstruction + kl, mask, x.shape)
         if beta is None:
             return metrics
         metrics["loss"] = Mean.of(reconstruction + beta * kl, mask)
@@ -372,7 +372,7 @@ class VAE(Family):
         @jax.checkpoint
         def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
             """Reconstruction and log q - log p of one chunk, [size, B] each."""
-            layers = self.top_down(params, tuple(e.repeated(size) for e in estimates), key)
+            layers = self.top_down(params, tuple(e.repeat(size) for e in estimates), key)
             outputs = self.decode(params, variables, layers[0].z, label_again)
             reconstruction = likelihood.nll(params.get("likelihood"), outputs, x_again)
             log_ratio = sum(layer.log_ratio() for layer in layers)
@@ -387,10 +387,10 @@ class VAE(Family):
             return math.log(samples) - jax.nn.logsumexp(-reconstruction - beta * log_ratio, axis=0)
 
         values = {"reconstruction": reconstruction.mean(0), "kl": log_ratio.mean(0)}
-        metrics = self._metrics(values, negative_bound(1.0), batch["mask"], x.shape)
+        metrics = self._compute_metrics(values, negative_bound(1.0), batch["mask"], x.shape)
         return metrics | {"loss": Mean.of(negative_bound(beta), batch["mask"])}
 
-    def _metrics(
+    def _compute_metrics(
         self,
         values: dict[str, jax.Array],
         bound: jax.Array,
@@ -404,11 +404,11 @@ class VAE(Family):
         }
         return {name: Mean.of(value, mask) for name, value in values.items()}
 
-    def _prior(self, params: Params, number: int, above: jax.Array) -> Normal:
+    def _make_prior(self, params: Params, number: int, above: jax.Array) -> Normal:
         """p(z | layer above) of layer ``number``, 0 for z1."""
         return Normal.of(apply(self._down(number), params[f"down_{number}"], above))
 
-    def _labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
+    def _choose_labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         if not self.conditional:
             if label is not None:
                 raise UserError(
@@ -422,7 +422,7 @@ class VAE(Family):
             raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
         return jnp.full(n, label)
 
-    def _encoder(self) -> nn.Module:
+    def _make_encoder(self) -> nn.Module:
         return self.coder.encoder(2 * self.latent_dim)
 
     def _decoder(self, shape: tuple[int, ...]) -> nn.Module:
@@ -445,7 +445,7 @@ def interpolate(
 
     A class-conditional model keeps the label of the start.
     """
-    a, b = (family.latents(state, batch, key)[0].z for batch in (start, end))
+    a, b = (family.infer_latents(state, batch, key)[0].z for batch in (start, end))
     fraction = jnp.linspace(0, 1, steps)[None, :, None]
     z = a[:, None] * (1 - fraction) + b[:, None] * fraction  # [B, steps, Z]
     label = None if "label" not in start else jnp.repeat(start["label"], steps)

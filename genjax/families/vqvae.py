@@ -87,7 +87,7 @@ class VQVAE(Family):
         checks.share(self, "decay")
         checks.share(self, "restart_below")
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         """A codebook of which hardly one code is used."""
         perplexity = numbers.get("perplexity", math.inf)
         if not perplexity < min(LEAST_PERPLEXITY, self.codes / 2):
@@ -104,7 +104,7 @@ class VQVAE(Family):
         self.likelihood.check(spec)
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
         x, mean = select_modelled(example), jnp.asarray(spec.mean)
-        z, encoder = self._encoder().init_with_output(encoder_key, x)
+        z, encoder = self._make_encoder().init_with_output(encoder_key, x)
         if z.ndim != 4:
             raise UserError(
                 "family.coder of a VQVAE gives a grid, as SpatialCoder does, not "
@@ -143,7 +143,7 @@ class VQVAE(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            metrics, z, seen, chosen = self._terms(params, variables, batch, key, axis)
+            metrics, z, seen, chosen = self._compute_terms(params, variables, batch, key, axis)
             variables = update_codebook(variables, z, seen, chosen, decay, axis)
             variables, number = restart_codes(
                 variables, z, seen, restart_key, self.restart_below, axis
@@ -154,7 +154,7 @@ class VQVAE(Family):
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._terms(state.params, state.variables, batch, key)[0]
+        return self._compute_terms(state.params, state.variables, batch, key)[0]
 
     def reconstruct(
         self, state: State, batch: Batch, key: jax.Array
@@ -173,7 +173,7 @@ class VQVAE(Family):
         """
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
-    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
+    def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
         chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
             z.shape[:-1]
@@ -189,7 +189,7 @@ class VQVAE(Family):
 
     def encode(self, params: Params, variables: Variables, x: jax.Array) -> jax.Array:
         """The encoder's outputs [B, h, w, D], before they are quantised."""
-        return apply(self._encoder(), params["encoder"], x - variables["mean"][None])
+        return apply(self._make_encoder(), params["encoder"], x - variables["mean"][None])
 
     def decode(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
@@ -201,7 +201,7 @@ class VQVAE(Family):
             + self.likelihood.offset(mean)[None]
         )
 
-    def _terms(
+    def _compute_terms(
         self,
         params: Params,
         variables: Variables,
@@ -244,7 +244,7 @@ class VQVAE(Family):
         }
         return {name: Mean.of(value, mask) for name, value in values.items()}, flat, seen, chosen
 
-    def _encoder(self) -> nn.Module:
+    def _make_encoder(self) -> nn.Module:
         return self.coder.encoder(self.code_dim)
 
     def _decoder(self, shape: tuple[int, ...]) -> nn.Module:

@@ -66,7 +66,7 @@ class Options:
     values: Mapping[str, Json]
     where: str
 
-    def whole(self, name: str, default: int | None = None, least: int = 1) -> int:
+    def read_int(self, name: str, default: int | None = None, least: int = 1) -> int:
         """A whole number, unless there is a default for a field that is not there or null."""
         value = self.values.get(name)
         value = default if value is None else value
@@ -78,12 +78,12 @@ class Options:
 
     def divisor(self, name: str, of: str, default: int | None = None) -> int:
         """A whole number that divides that of the field ``of``."""
-        value, whole = self.whole(name, default), self.whole(of)
+        value, whole = self.read_int(name, default), self.read_int(of)
         if whole % value:
             raise self.refused(name, f"a divisor of {of} = {whole}", value)
         return value
 
-    def number(self, name: str, default: float) -> float:
+    def read_number(self, name: str, default: float) -> float:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -94,26 +94,26 @@ class Options:
 
     def above(self, bound: float, name: str, default: float) -> float:
         """A number that is larger than a bound."""
-        value = self.number(name, default)
+        value = self.read_number(name, default)
         if not value > bound:
             raise self.refused(name, f"> {bound:g}", value)
         return value
 
     def at_least(self, bound: float, name: str, default: float) -> float:
         """A number that is not smaller than a bound."""
-        value = self.number(name, default)
+        value = self.read_number(name, default)
         if not value >= bound:
             raise self.refused(name, f">= {bound:g}", value)
         return value
 
     def share(self, name: str, default: float) -> float:
         """A number of at least 0 and below 1."""
-        value = self.number(name, default)
+        value = self.read_number(name, default)
         if not 0 <= value < 1:
             raise self.refused(name, ">= 0 and < 1", value)
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
+    def read_flag(self, name: str, default: bool) -> bool:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, bool):
@@ -124,13 +124,15 @@ class Options:
         """The error for a field that does not keep a rule."""
         return UserError(f"{name} in {self.where} must be {rule}, got {_format_value(value)}", name)
 
-    def activation(self, name: str, known: Mapping[str, Activation], default: str) -> Activation:
+    def read_activation(
+        self, name: str, known: Mapping[str, Activation], default: str
+    ) -> Activation:
         value = self.values.get(name) or default
         if not isinstance(value, str) or value not in known:
-            raise self.unsupported(name, f"only {', '.join(known)}")
+            raise self.make_error(name, f"only {', '.join(known)}")
         return known[value]
 
-    def unsupported(self, name: str, remedy: str) -> UserError:
+    def make_error(self, name: str, remedy: str) -> UserError:
         """The error for a field whose value there is no form of here."""
         return UserError(
             f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, "
@@ -184,7 +186,7 @@ class Architecture:
             raise UserError(f"{options.where} asks for what is not supported: {'; '.join(wrong)}")
         return self.read(options)
 
-    def in_the_way(self, net: Transformer) -> list[str]:
+    def list_obstacles(self, net: Transformer) -> list[str]:
         """What of a net this architecture cannot say; empty where it fits."""
         try:
             mine, theirs = (
@@ -204,7 +206,7 @@ class Architecture:
         without_bias = {"norm"} if net.norm == "rms" else set()
         return lines + [f"{bias} has biases" for bias in sorted(lost - without_bias)]
 
-    def named(self, name: str, bare: bool) -> str:
+    def map_name(self, name: str, bare: bool) -> str:
         """The name of a tensor as the table has it, of one in a checkpoint."""
         name = re.sub(
             r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)

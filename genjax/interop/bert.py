@@ -14,20 +14,20 @@ PAD = 1  # RoBERTa counts positions from the one after its padding token's numbe
 
 def _common(options: Options, context: int) -> Transformer:
     return Transformer(
-        layers=options.whole("num_hidden_layers"),
+        layers=options.read_int("num_hidden_layers"),
         heads=options.divisor("num_attention_heads", "hidden_size"),
-        width=options.whole("hidden_size"),
+        width=options.read_int("hidden_size"),
         context=context,
-        hidden=options.whole("intermediate_size"),
+        hidden=options.read_int("intermediate_size"),
         norm_first=False,
         norm_embeddings=True,
         norm_epsilon=options.above(0, "layer_norm_eps", 1e-12),
-        activation=options.activation("hidden_act", PLAIN, "gelu"),
+        activation=options.read_activation("hidden_act", PLAIN, "gelu"),
         biases=("attention", "mix", "feed_forward", "norm", "head"),
         causal=False,
-        tied=options.flag("tie_word_embeddings", True),
+        tied=options.read_flag("tie_word_embeddings", True),
         head_transform=True,
-        token_types=options.whole("type_vocab_size", 2),
+        token_types=options.read_int("type_vocab_size", 2),
         dropout=options.share("hidden_dropout_prob", 0.1),
         attention_dropout=options.share("attention_probs_dropout_prob", 0.1),
         init_std=options.above(0, "initializer_range", 0.02),
@@ -35,21 +35,21 @@ def _common(options: Options, context: int) -> Transformer:
 
 
 def _bert(options: Options) -> Transformer:
-    return _common(options, options.whole("max_position_embeddings", 512))
+    return _common(options, options.read_int("max_position_embeddings", 512))
 
 
 def _roberta(options: Options) -> Transformer:
-    if options.activation("hidden_act", PLAIN, "gelu") != "gelu":
-        raise options.unsupported(
+    if options.read_activation("hidden_act", PLAIN, "gelu") != "gelu":
+        raise options.make_error(
             "hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'"
         )
     unused = _count_unused(options)
-    return _common(options, options.whole("max_position_embeddings", 512, unused + 1) - unused)
+    return _common(options, options.read_int("max_position_embeddings", 512, unused + 1) - unused)
 
 
 def _count_unused(options: Options) -> int:
     """Rows of RoBERTa's table of positions that no real token uses: they come before the first."""
-    return options.whole("pad_token_id", PAD, 0) + 1
+    return options.read_int("pad_token_id", PAD, 0) + 1
 
 
 def _write(net: Transformer, pad: int | None) -> dict[str, Json]:

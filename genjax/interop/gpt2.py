@@ -10,16 +10,16 @@ from genjax.serial.json_text import Json
 
 
 def _read(options: Options) -> Transformer:
-    width = options.whole("n_embd")
+    width = options.read_int("n_embd")
     return Transformer(
-        layers=options.whole("n_layer"),
+        layers=options.read_int("n_layer"),
         heads=options.divisor("n_head", "n_embd"),
         width=width,
-        context=options.whole("n_positions"),
-        hidden=options.whole("n_inner", 4 * width),
+        context=options.read_int("n_positions"),
+        hidden=options.read_int("n_inner", 4 * width),
         norm_epsilon=options.above(0, "layer_norm_epsilon", 1e-5),
-        activation=options.activation("activation_function", PLAIN, "gelu_new"),
-        tied=options.flag("tie_word_embeddings", True),
+        activation=options.read_activation("activation_function", PLAIN, "gelu_new"),
+        tied=options.read_flag("tie_word_embeddings", True),
         dropout=options.share("resid_pdrop", 0.1),
         attention_dropout=options.share("attn_pdrop", 0.1),
         init_std=options.above(0, "initializer_range", 0.02),

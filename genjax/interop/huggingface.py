@@ -104,9 +104,9 @@ def load(source: str | Path) -> Pretrained:
         folder = fetch(str(source))
     architecture, options = _read_config(folder)
     name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
-    if (layers := options.whole(name)) > checks.DEEPEST:
+    if (layers := options.read_int(name)) > checks.DEEPEST:
         raise options.refused(name, f"<= {checks.DEEPEST}", layers)
-    net, rows = architecture.net(options), options.whole("vocab_size")
+    net, rows = architecture.net(options), options.read_int("vocab_size")
     codec = tokenizers.read_codec(folder, options.values, rows)
     found = weights.weights(folder)
     if net.layers > len(found.shapes):  # before a table is made of them
@@ -272,7 +272,7 @@ def _names(
 ) -> dict[str, str]:
     """The names of the file's tensors by those that the table has for them."""
     bare = not any(name.startswith(architecture.prefix) for name in found.shapes)
-    there = {architecture.named(name, bare): name for name in found.shapes}
+    there = {architecture.map_name(name, bare): name for name in found.shapes}
     for copy, original in architecture.copies.items():
         if (
             original in wanted and original not in there and copy in there
@@ -321,7 +321,7 @@ def _fitting(net: Transformer, kind: str | None) -> Architecture:
     if kind is not None and kind not in known:
         raise unknown_name("architecture", kind, known)
     chosen: Sequence[Architecture] = ARCHITECTURES if kind is None else (known[kind],)
-    ways = [(architecture, architecture.in_the_way(net)) for architecture in chosen]
+    ways = [(architecture, architecture.list_obstacles(net)) for architecture in chosen]
     nearest, lines = min(ways, key=lambda way: len(way[1]))  # the first of equals
     if lines:
         raise UserError(

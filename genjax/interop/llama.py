@@ -30,11 +30,16 @@ def _rotary(options: Options) -> Rotary:
     """
     given = options.values.get("rope_parameters") or options.values.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
-        raise options.unsupported("rope_parameters", "only a table of numbers")
+        raise options.make_error("rope_parameters", "only a table of numbers")
     scaling = Options(given, options.where)
     base = scaling.above(1, "rope_theta", options.above(1, "rope_theta", 10_000.0))
-    if scaling.number("partial_rotary_factor", options.number("partial_rotary_factor", 1.0)) != 1:
-        raise scaling.unsupported("partial_rotary_factor", "only 1")
+    if (
+        scaling.read_number(
+            "partial_rotary_factor", options.read_number("partial_rotary_factor", 1.0)
+        )
+        != 1
+    ):
+        raise scaling.make_error("partial_rotary_factor", "only 1")
     kind = given.get("rope_type") or given.get("type") or "default"
     if kind == "default":
         return Rotary(base)
@@ -44,12 +49,12 @@ def _rotary(options: Options) -> Rotary:
         return Rotary(
             base,
             scaling.at_least(1, "factor", 1.0),
-            scaling.whole("original_max_position_embeddings"),
+            scaling.read_int("original_max_position_embeddings"),
             low := scaling.above(0, "low_freq_factor", 1.0),
             scaling.above(low, "high_freq_factor", 4.0),
         )
     shown = Options({"rope_type": kind}, options.where)
-    raise shown.unsupported("rope_type", "only 'default', 'linear' and 'llama3'")
+    raise shown.make_error("rope_type", "only 'default', 'linear' and 'llama3'")
 
 
 def _scaling(rotary: Rotary) -> dict[str, Json]:
@@ -75,22 +80,25 @@ def _window(options: Options, default: bool) -> int | None:
     Raises:
       UserError: some layers have one and others not.
     """
-    layers, window = options.whole("num_hidden_layers"), options.values.get("sliding_window", 4096)
-    if not options.flag("use_sliding_window", default) or window is None:
+    layers, window = (
+        options.read_int("num_hidden_layers"),
+        options.values.get("sliding_window", 4096),
+    )
+    if not options.read_flag("use_sliding_window", default) or window is None:
         return None
     sliding = layers
     if "max_window_layers" in options.values:  # layers from there on slide
-        sliding = max(0, layers - int(options.number("max_window_layers", layers)))
+        sliding = max(0, layers - int(options.read_number("max_window_layers", layers)))
     if options.values.get("layer_types") is not None:
         types = options.values["layer_types"]
         if not isinstance(types, list):
-            raise options.unsupported("layer_types", "only a list of names")
+            raise options.make_error("layer_types", "only a list of names")
         sliding = types.count("sliding_attention")
     if sliding not in (0, layers):
-        raise options.unsupported(
+        raise options.make_error(
             "sliding_window", f"as {sliding} of {layers} layers have it: only all or none"
         )
-    return options.whole("sliding_window", 4096) if sliding else None
+    return options.read_int("sliding_window", 4096) if sliding else None
 
 
 def _head_width(options: Options, default: int | None) -> int:
@@ -100,31 +108,31 @@ def _head_width(options: Options, default: int | None) -> int:
       UserError: it is odd, but rotary positions come in pairs.
     """
     if default is None and options.values.get("head_dim") is None:
-        default = options.whole("hidden_size") // options.divisor(
+        default = options.read_int("hidden_size") // options.divisor(
             "num_attention_heads", "hidden_size"
         )
-    width = options.whole("head_dim", default)
+    width = options.read_int("head_dim", default)
     if width % 2:
         raise options.refused("head_dim", "even", width)
     return width
 
 
 def _common(options: Options, head_width: int | None = None, **fields: Any) -> Transformer:
-    width, heads = options.whole("hidden_size"), options.whole("num_attention_heads")
+    width, heads = options.read_int("hidden_size"), options.read_int("num_attention_heads")
     values: dict[str, Json] = {
-        "layers": options.whole("num_hidden_layers"),
+        "layers": options.read_int("num_hidden_layers"),
         "heads": heads,
         "width": width,
-        "context": options.whole("max_position_embeddings", 2048),
+        "context": options.read_int("max_position_embeddings", 2048),
         "kv_heads": options.divisor("num_key_value_heads", "num_attention_heads", heads),
         "head_width": _head_width(options, head_width),
-        "hidden": options.whole("intermediate_size"),
+        "hidden": options.read_int("intermediate_size"),
         "positions": "rotary",
         "rotary": _rotary(options),
         "norm": "rms",
         "norm_epsilon": options.above(0, "rms_norm_eps", 1e-6),
-        "activation": options.activation("hidden_act", GATES, "silu"),
-        "tied": options.flag("tie_word_embeddings", False),
+        "activation": options.read_activation("hidden_act", GATES, "silu"),
+        "tied": options.read_flag("tie_word_embeddings", False),
         "attention_dropout": options.share("attention_dropout", 0.0),
         "init_std": options.above(0, "initializer_range", 0.02),
     }
@@ -132,7 +140,10 @@ def _common(options: Options, head_width: int | None = None, **fields: Any) -> T
 
 
 def _llama(options: Options) -> Transformer:
-    attention, perceptron = options.flag("attention_bias", False), options.flag("mlp_bias", False)
+    attention, perceptron = (
+        options.read_flag("attention_bias", False),
+        options.read_flag("mlp_bias", False),
+    )
     return _common(
         options,
         biases=biases({"attention": attention, "mix": attention, "feed_forward": perceptron}),
@@ -148,7 +159,7 @@ def _qwen2(options: Options) -> Transformer:
 
 
 def _qwen3(options: Options) -> Transformer:
-    there = options.flag("attention_bias", False)
+    there = options.read_flag("attention_bias", False)
     return _common(
         options,
         biases=biases({"attention": there, "mix": there}),

@@ -88,9 +88,9 @@ class GenjaxLM(TemplateLM):
         """
         texts = [self._codec.encode(request.args[0]).tolist() for request in requests]
         windows = [
-            (i, *window) for i, tokens in enumerate(texts) for window in self._windows(tokens)
+            (i, *window) for i, tokens in enumerate(texts) for window in self._split_windows(tokens)
         ]
-        scores = self._scores([(context, target) for _, context, target in windows])
+        scores = self._score_pairs([(context, target) for _, context, target in windows])
         totals = [0.0] * len(requests)
         for (i, _, _), (score, _) in zip(windows, scores, strict=True):
             totals[i] += score
@@ -110,15 +110,17 @@ class GenjaxLM(TemplateLM):
             for at in range(0, len(rows), self.batch_size):
                 some = rows[at : at + self.batch_size]
                 for i, text in zip(
-                    some, self._drawn([asked[i][0] for i in some], asked[some[0]][1]), strict=True
+                    some,
+                    self._generate_texts([asked[i][0] for i in some], asked[some[0]][1]),
+                    strict=True,
                 ):
                     drawn[i] = text
         return drawn
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
-        return self._scores([(context, target) for _, context, target in requests])
+        return self._score_pairs([(context, target) for _, context, target in requests])
 
-    def _windows(self, tokens: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+    def _split_windows(self, tokens: list[int]) -> Iterator[tuple[list[int], list[int]]]:
         """What each token of a text is predicted from, window by window: (those before, those
         predicted).
         """
@@ -127,7 +129,9 @@ class GenjaxLM(TemplateLM):
             end = min(begin + self.max_length, len(whole))
             yield whole[max(0, end - 1 - self.max_length) : begin], whole[begin:end]
 
-    def _scores(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
+    def _score_pairs(
+        self, pairs: Sequence[tuple[list[int], list[int]]]
+    ) -> list[tuple[float, bool]]:
         """log p of each second part after its first, and whether each of its tokens is the
         most likely.
         """
@@ -136,7 +140,7 @@ class GenjaxLM(TemplateLM):
         for at in range(0, len(rows), self.batch_size):
             some = rows[at : at + self.batch_size]
             longest = max(len(pairs[i][0]) + len(pairs[i][1]) - 1 for i in some)
-            length = self._length(longest)
+            length = self._round_length(longest)
             tokens = np.zeros((self.batch_size, length + 1), np.int32)
             weight = np.zeros((self.batch_size, length), bool)
             for row, i in enumerate(some):
@@ -170,7 +174,7 @@ class GenjaxLM(TemplateLM):
 
         return jax.jit(scored)
 
-    def _drawn(self, contexts: Sequence[str], asked: dict[str, Json]) -> list[str]:
+    def _generate_texts(self, contexts: Sequence[str], asked: dict[str, Json]) -> list[str]:
         until = asked.pop("until", None) or []
         until = [until] if isinstance(until, str) else list(until)
         steps = int(asked.pop("max_gen_toks", MOST))
@@ -196,7 +200,7 @@ class GenjaxLM(TemplateLM):
         ]
         prompts += [[self.prefix_token_id]] * (self.batch_size - len(prompts))
         tokens, mask = pad_prompts(prompts)
-        spare = min(self._length(tokens.shape[1]), self.max_length - steps) - tokens.shape[1]
+        spare = min(self._round_length(tokens.shape[1]), self.max_length - steps) - tokens.shape[1]
         tokens, mask = (np.pad(array, ((0, 0), (spare, 0))) for array in (tokens, mask))
         drawing = self._generate(
             self._params,
@@ -224,7 +228,7 @@ class GenjaxLM(TemplateLM):
 
         return jax.jit(drawn, static_argnums=4)
 
-    def _length(self, wanted: int) -> int:
+    def _round_length(self, wanted: int) -> int:
         """The next power of 2, within the context."""
         return min(self.max_length, max(SHORTEST, 1 << (wanted - 1).bit_length()))
 

@@ -43,16 +43,16 @@ class Stream(io.TextIOWrapper):
             super().write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
             return len(text)
         except OSError as error:
-            self._failed(error)
+            self._handle_error(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError as error:
-            self._failed(error)
+            self._handle_error(error)
 
-    def _failed(self, error: OSError) -> None:
+    def _handle_error(self, error: OSError) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())  # what waits in buffers goes there, too
         os.close(nowhere)

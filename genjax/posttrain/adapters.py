@@ -82,7 +82,9 @@ class Adapters:
                 }
                 return {name: part for name, part in parts.items() if part is not None} or None
             if whole:
-                return jnp.zeros(tree.shape, tree.dtype)  # ``begun`` puts the learned one instead
+                return jnp.zeros(
+                    tree.shape, tree.dtype
+                )  # ``start_from`` replaces it by the learned one
             return adapter(stacked, tree) if target and tree.ndim >= 2 else None
 
         found = chosen(
@@ -95,15 +97,17 @@ class Adapters:
             )
         return found
 
-    def begun(self, mine: Params, learned: Params) -> Params:
+    def start_from(self, mine: Params, learned: Params) -> Params:
         """What ``init`` gave, with the learned parameters where they are trained as they are."""
         if not isinstance(mine, Mapping):
             return jnp.copy(learned)  # its own buffers: those of the state are donated
         return (
-            mine if DOWN in mine else {name: self.begun(mine[name], learned[name]) for name in mine}
+            mine
+            if DOWN in mine
+            else {name: self.start_from(mine[name], learned[name]) for name in mine}
         )
 
-    def merged(self, learned: Params, mine: Params) -> Params:
+    def merge(self, learned: Params, mine: Params) -> Params:
         """The learned parameters with those that are trained put in or added."""
         if not isinstance(mine, Mapping):
             return mine
@@ -112,7 +116,7 @@ class Adapters:
                 learned.shape
             )
         return {
-            name: self.merged(learned[name], mine[name]) if name in mine else learned[name]
+            name: self.merge(learned[name], mine[name]) if name in mine else learned[name]
             for name in learned
         }
 
@@ -130,9 +134,11 @@ def init_trainable(adapters: Adapters | None, key: jax.Array, params: Params) ->
 
 def copy_learned(adapters: Adapters | None, mine: Params, learned: Params) -> Params:
     """What is trained, at step 0, of learned parameters; with buffers of its own."""
-    return jax.tree.map(jnp.copy, learned) if adapters is None else adapters.begun(mine, learned)
+    return (
+        jax.tree.map(jnp.copy, learned) if adapters is None else adapters.start_from(mine, learned)
+    )
 
 
 def merge_trainable(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
     """The model's own parameters, of those that are trained and those that it began with."""
-    return mine if adapters is None else adapters.merged(learned, mine)
+    return mine if adapters is None else adapters.merge(learned, mine)

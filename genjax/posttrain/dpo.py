@@ -148,7 +148,7 @@ class DPO(FromBase):
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
             known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
-            return self._metrics(params, known, batch, self.label_smoothing), variables
+            return self._compute_metrics(params, known, batch, self.label_smoothing), variables
 
         state, metrics = gradient_step(loss, rule, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
@@ -162,36 +162,36 @@ class DPO(FromBase):
         )
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._metrics(state.params, self.precompute(state, batch), batch)
+        return self._compute_metrics(state.params, self.precompute(state, batch), batch)
 
-    def pair_rewards(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
         gained = response_log_probs(self.base, state.params, batch) - _stack_references(
             self.precompute(state, batch)
         )
-        rewards = self._rewards(gained, lengths(batch))
+        rewards = self._compute_rewards(gained, lengths(batch))
         return rewards[:, 0], rewards[:, 1]
 
-    def _losses(self, margin: jax.Array, smoothing: float) -> jax.Array:
+    def _compute_losses(self, margin: jax.Array, smoothing: float) -> jax.Array:
         if self.form == "ipo":
             return jnp.square((margin - 0.5) / self.beta)
         return preference_loss(margin, smoothing)
 
-    def _rewards(self, gained: jax.Array, sizes: jax.Array) -> jax.Array:
+    def _compute_rewards(self, gained: jax.Array, sizes: jax.Array) -> jax.Array:
         """Of what both responses have gained over the reference [B, 2] and their lengths [B, 2]."""
         return self.beta * (gained / sizes if self.length_normalised else gained)
 
-    def _metrics(
+    def _compute_metrics(
         self, params: Params, known: Batch, batch: Batch, smoothing: float = 0.0
     ) -> Metrics:
         """Of whole parameters and what the reference is known to say."""
         mask, sizes = batch["mask"], lengths(batch)
         log_probs = response_log_probs(self.base, params, batch)
         gained = log_probs - _stack_references(known)
-        rewards = self._rewards(gained, sizes)
+        rewards = self._compute_rewards(gained, sizes)
         margin = rewards[:, 0] - rewards[:, 1]
         return {
-            "loss": Mean.of(self._losses(margin, smoothing), mask),
+            "loss": Mean.of(self._compute_losses(margin, smoothing), mask),
             "accuracy": Mean.of((jnp.sign(margin) + 1) / 2, mask),
             "margin": Mean.of(margin, mask),
             "chosen_reward": Mean.of(rewards[:, 0], mask),
@@ -216,7 +216,7 @@ def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> 
         for part in ("tokens", "response")
     )
     rows = {"tokens": tokens, "loss_mask": response, "mask": jnp.repeat(batch["mask"], len(SIDES))}
-    found = family.predictions(params, rows)
+    found = family.predict(params, rows)
     return -(found.nll * found.weight).sum(1).reshape(-1, len(SIDES))
 
 

@@ -29,11 +29,11 @@ from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.ppo import RESPONSES, kl_remarks
 from genjax.posttrain.rollouts import (
     Rollout,
-    agreement,
     check_counts,
     check_prompts,
     draw_responses,
-    one_answer,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
 )
@@ -141,7 +141,7 @@ class GRPO(FromBase):
             self.adapters, state.params, state.frozen[BASE]["params"]
         ), state.variables
 
-    def whole(self, frozen: Any, params: Params) -> Params:
+    def merge_params(self, frozen: Any, params: Params) -> Params:
         """The policy's parameters as networks use them, of those that are trained."""
         return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
@@ -153,7 +153,7 @@ class GRPO(FromBase):
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
             processes.
         """
-        policy = self.whole(state.frozen, state.params)
+        policy = self.merge_params(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
         drawn, longest = draw_responses(
             self, policy, batch, draws, slice(None, None, self.group), self.group
@@ -169,7 +169,10 @@ class GRPO(FromBase):
 
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
-        policy, variables = self.whole(state.frozen, state.params), state.frozen[BASE]["variables"]
+        policy, variables = (
+            self.merge_params(state.frozen, state.params),
+            state.frozen[BASE]["variables"],
+        )
         return self.base.eval_state(
             state.replace(params=policy, variables=variables, ema=None, frozen=None)
         )
@@ -177,8 +180,8 @@ class GRPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        return one_answer(numbers)
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
 
 
 def group_advantages(
@@ -243,7 +246,7 @@ def experience(
         "tied": tied.astype(jnp.float32),
         "kl": (kl_k1(log_probs, known) * mask).sum(1),
         "response_length": mask.sum(1),
-        "agreement": agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
     }
 
 
@@ -255,7 +258,7 @@ def update(
     """
     return updates(
         functools.partial(_losses, family),
-        functools.partial(family.whole, state.frozen),
+        functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
         state,

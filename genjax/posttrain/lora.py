@@ -63,14 +63,14 @@ class LoRA(FromBase):
 
     def initial_params(self, state: State) -> tuple[Params, Variables]:
         base = state.frozen[BASE]
-        return self.adapters.begun(state.params, base["params"]), jax.tree.map(
+        return self.adapters.start_from(state.params, base["params"]), jax.tree.map(
             jnp.copy, base["variables"]
         )
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        base, merged = state.frozen[BASE]["params"], self.adapters.merged
+        base, merged = state.frozen[BASE]["params"], self.adapters.merge
         rules: Any
         if isinstance(optimizer, Mapping):  # of a family with parts
             rules = {
@@ -87,12 +87,12 @@ class LoRA(FromBase):
     def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
         return self.wrapped.key_numbers
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        return self.wrapped.collapsed(numbers)
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return self.wrapped.find_collapse(numbers)
 
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
-        merged = self.adapters.merged(state.frozen[BASE]["params"], state.params)
+        merged = self.adapters.merge(state.frozen[BASE]["params"], state.params)
         return self.base.eval_state(state.replace(params=merged, ema=None, frozen=None))
 
 

@@ -37,13 +37,13 @@ from genjax.posttrain.minibatches import check_rows, updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
-    agreement,
     check_counts,
     check_prompts,
     check_vocabulary,
     draw_responses,
     features,
-    one_answer,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
     strip_padding,
@@ -211,7 +211,7 @@ class PPO(FromBase):
         }
         return params, state.variables
 
-    def whole(self, frozen: Any, params: Params) -> Params:
+    def merge_params(self, frozen: Any, params: Params) -> Params:
         """{"policy", "value"} as networks use them, of those that are trained."""
         learned = frozen[BASE]["params"]
         value = {
@@ -231,7 +231,7 @@ class PPO(FromBase):
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
             processes.
         """
-        params = self.whole(state.frozen, state.params)
+        params = self.merge_params(state.frozen, state.params)
         draws = jax.random.split(key)[0]  # the other one is of ``update``
         drawn, longest = draw_responses(self, params["policy"], batch, draws)
         if self.reward_run is None:
@@ -260,8 +260,8 @@ class PPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        return one_answer(numbers)
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
 
 
 def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
@@ -329,7 +329,7 @@ def experience(
         "reward": rewards,
         "kl": kl.sum(1),
         "response_length": lengths,
-        "agreement": agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
         "spread": _squared_deviations(returns, weighed),
         "unexplained": _squared_deviations(returns - values, weighed),
     }
@@ -372,7 +372,7 @@ def update(
     """
     state, metrics = updates(
         functools.partial(_losses, family),
-        functools.partial(family.whole, state.frozen),
+        functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
         state,

@@ -125,7 +125,7 @@ class RewardModel(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            chosen, rejected = self._pairs(params, batch, key)
+            chosen, rejected = self._score_pairs(params, batch, key)
             losses = preference_loss(chosen - rejected, self.label_smoothing)
             losses = losses + self.centring * jnp.square(chosen + rejected)
             squared = jnp.square(jnp.stack([chosen, rejected]) - variables["mean"]).mean(0)
@@ -156,21 +156,21 @@ class RewardModel(Family):
         return state.replace(step=state.step + 1, variables=variables), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        chosen, rejected = self.pair_rewards(state, batch)
+        chosen, rejected = self.score_pairs(state, batch)
         losses = preference_loss(chosen - rejected)
         return {"loss": Mean.of(losses, batch["mask"]), **_metrics(chosen, rejected, batch["mask"])}
 
-    def pair_rewards(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """The rewards of the chosen and of the rejected responses of a batch, [B] each."""
-        return self._pairs(state.params, batch)
+        return self._score_pairs(state.params, batch)
 
-    def rewards(self, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
+    def score_rows(self, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
         """The rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1 for
         a token and then 0.
         """
-        return self._rewards(state.params, jnp.where(mask > 0, tokens, -1))
+        return self._score_rows(state.params, jnp.where(mask > 0, tokens, -1))
 
-    def _pairs(
+    def _score_pairs(
         self, params: Params, batch: Batch, dropout: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         sides = [
@@ -180,10 +180,10 @@ class RewardModel(Family):
         # one pass, both of a pair side by side: a batch that is spread over devices stays where it
         # is
         tokens = jnp.stack(sides, 1).reshape(-1, sides[0].shape[-1])
-        rewards = self._rewards(params, tokens, dropout).reshape(-1, 2)
+        rewards = self._score_rows(params, tokens, dropout).reshape(-1, 2)
         return rewards[:, 0], rewards[:, 1]
 
-    def _rewards(
+    def _score_rows(
         self, params: Params, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> jax.Array:
         """A key for dropout says training."""
@@ -202,7 +202,7 @@ def score(family: RewardModel, state: State, tokens: jax.Array, mask: jax.Array)
       mask: [B, T], 1 for a token; 0 for what fills the row up after the last.
     """
     deviation = jnp.maximum(jnp.sqrt(state.variables["variance"]), LEAST_DEVIATION)
-    return (family.rewards(state, tokens, mask) - state.variables["mean"]) / deviation
+    return (family.score_rows(state, tokens, mask) - state.variables["mean"]) / deviation
 
 
 def score_responses(

@@ -182,20 +182,20 @@ class RewardedDiffusion(FromBase):
             "image": batch["image"],
             "drawn": images,
             "weight": weight,
-            "times": self._times(times, rows),
+            "times": self._draw_times(times, rows),
             "row": jnp.arange(rows),
             "reward": rewards.mean(1),
             "kl": kl.reshape(rows, self.samples).mean(1),
         }
 
-    def _times(self, key: jax.Array, rows: int) -> jax.Array:
+    def _draw_times(self, key: jax.Array, rows: int) -> jax.Array:
         """[rows, updates]: of each update evenly spaced over the rows, in random order, as
         these keep their places.
         """
 
         def of_update(key: jax.Array) -> jax.Array:
             drawing, order = jax.random.split(key)
-            return jax.random.permutation(order, self.base.process.times(drawing, rows))
+            return jax.random.permutation(order, self.base.process.draw_times(drawing, rows))
 
         return jax.vmap(of_update, out_axes=1)(jax.random.split(key, self.updates))
 
@@ -246,7 +246,9 @@ def draw_samples(
     def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
         times = jnp.full(len(x), t)
         return jnp.clip(
-            base.parametrization(params).x0(base.output(params, x, times, told), x, times), -1, 1
+            base.make_parametrization(params).x0(base.predict(params, x, times, told), x, times),
+            -1,
+            1,
         )
 
     def step(carry: tuple[jax.Array, jax.Array], here: Step) -> tuple[jax.Array, jax.Array]:
@@ -382,15 +384,15 @@ def errors(
     flat = images.reshape(-1, *images.shape[2:])
     noise, t = jnp.repeat(noise, count, 0), jnp.repeat(t, count)
     told = _make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
-    parametrization = base.parametrization(params)
-    output = base.output(params, diffuse(parametrization.process, flat, noise, t), t, told)
+    parametrization = base.make_parametrization(params)
+    output = base.predict(params, diffuse(parametrization.process, flat, noise, t), t, told)
     error = jnp.square(output - parametrization.value(flat, noise, t)).mean((1, 2, 3))
     return (parametrization.weight(t, base.weighting, base.gamma) * error).reshape(-1, count)
 
 
 def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
     """What the network is told of ``n`` images that are not augmented, besides the time."""
-    given = {"label": label, "augment": base.augment.none(n)}
+    given = {"label": label, "augment": base.augment.make_null(n)}
     return {name: value for name, value in given.items() if value is not None}
 
 

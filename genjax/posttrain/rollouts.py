@@ -243,7 +243,7 @@ def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Ar
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
 
 
-def one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
+def find_one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
     """What a policy says that gives nearly all prompts the same response."""
     agreed = numbers.get("agreement", 0.0)
     if not agreed > MOST_AGREEMENT:
@@ -255,7 +255,9 @@ def one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
     }
 
 
-def agreement(tokens: jax.Array, real: jax.Array, new_tokens: int, weight: jax.Array) -> jax.Array:
+def measure_agreement(
+    tokens: jax.Array, real: jax.Array, new_tokens: int, weight: jax.Array
+) -> jax.Array:
     """How many of the others have the same response as each [B], as a share: of those with another
     prompt, or of all others where there is one prompt.
 

@@ -48,7 +48,7 @@ def format_record(row: Mapping[str, Json]) -> str:
 def excerpt(told: str, stages: Sequence[Stage]) -> str:
     """As much of what a record holds as a person wants to see and all stages let be shown."""
     for stage in stages:
-        told = stage.shown(told)
+        told = stage.redact(told)
     return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
 
 

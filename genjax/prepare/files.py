@@ -68,7 +68,7 @@ class Files:
     recased: tuple[str, ...] = ()
 
     @classmethod
-    def found(cls, root: str | None, patterns: tuple[str, ...]) -> Files:
+    def find(cls, root: str | None, patterns: tuple[str, ...]) -> Files:
         """Find the files that patterns fit.
 
         Args:

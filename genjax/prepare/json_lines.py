@@ -64,15 +64,17 @@ class JsonLines(Reader):
         raw = b"".join(head)
         encoding, begins = json.detect_encoding(raw[:4]), raw.strip(MARK)
         if begins == b"{" or begins.startswith(b"[") or not encoding.startswith("utf-8"):
-            yield from self._whole(raw + file.read(), encoding, name, left)
+            yield from self._read_list(raw + file.read(), encoding, name, left)
             return
         for place, line in enumerate(itertools.chain(head, file), 1):
             if line.strip():
-                yield from self._of_line(place, line.strip(), name, left)
+                yield from self._parse_line(place, line.strip(), name, left)
             else:
                 left[EMPTY_LINES] += 1
 
-    def _whole(self, raw: bytes, encoding: str, name: str, left: Counter[str]) -> Iterator[Found]:
+    def _read_list(
+        self, raw: bytes, encoding: str, name: str, left: Counter[str]
+    ) -> Iterator[Found]:
         """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
         try:
             known = self.encodings if encoding.startswith("utf-8") else (encoding,)
@@ -84,11 +86,13 @@ class JsonLines(Reader):
         try:
             for number, (_, row) in enumerate(parse_records([text], name), 1):
                 shown = json.dumps(row, ensure_ascii=False)
-                yield self._found(f"record-{number:09d}", shown, row, left)
+                yield self._make_record(f"record-{number:09d}", shown, row, left)
         except UserError as error:
             yield make_broken_record(f"record-{number + 1:09d}", "", f"broken JSON: {error}")
 
-    def _of_line(self, number: int, line: bytes, name: str, left: Counter[str]) -> Iterator[Found]:
+    def _parse_line(
+        self, number: int, line: bytes, name: str, left: Counter[str]
+    ) -> Iterator[Found]:
         read = decode_text(line_place(number), line, self.encodings, left)
         if read.fault is not None:
             yield read
@@ -102,11 +106,11 @@ class JsonLines(Reader):
             )
             return
         for place, row in enumerate(rows, 1):
-            yield self._found(
+            yield self._make_record(
                 read.place if len(rows) == 1 else f"{read.place}-{place:06d}", text, row, left
             )
 
-    def _found(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
+    def _make_record(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
             return make_broken_record(place, text, "no JSON object")
         if "\\u" in text or HALF.search(text):  # else there is none to look for

@@ -69,7 +69,7 @@ class GeneratedPeople(Reader):
         checks.at_least(self, 0, "twice", "seed")
         checks.ordered(self, "twice", "count")
 
-    def found(self) -> Files:
+    def find_files(self) -> Files:
         return Files("generated", ("people",))
 
     def digest(self, files: Files, path: str) -> str:
@@ -81,7 +81,7 @@ class GeneratedPeople(Reader):
     def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
         rng = np.random.default_rng(self.seed)
         suburbs = [(_word(rng, 3), str(rng.integers(1000, 9999))) for _ in range(SUBURBS)]
-        people = [self._person(rng, number, suburbs) for number in range(self.count)]
+        people = [self._make_person(rng, number, suburbs) for number in range(self.count)]
         for number in range(self.twice):
             again = dict(people[number], rec_id=f"rec-{number}-dup-0")
             for name in rng.choice(COLUMNS[1:], rng.integers(1, 4), replace=False):
@@ -90,7 +90,7 @@ class GeneratedPeople(Reader):
         for place, row in enumerate(people):
             yield Found(f"row-{place:09d}", {name: value or None for name, value in row.items()})
 
-    def _person(
+    def _make_person(
         self, rng: np.random.Generator, number: int, suburbs: list[tuple[str, str]]
     ) -> dict[str, str]:
         suburb, postcode = suburbs[rng.integers(SUBURBS)]

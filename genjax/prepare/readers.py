@@ -60,8 +60,8 @@ class Reader:
     files: tuple[str, ...]
     root: str | None
 
-    def found(self) -> Files:
-        return Files.found(self.root, self.files)
+    def find_files(self) -> Files:
+        return Files.find(self.root, self.files)
 
     def fields(self, files: Files) -> pa.Schema:
         """The columns of a record besides ``id`` and ``source``."""
@@ -258,8 +258,8 @@ class Parquet(Reader):
     def __post_init__(self) -> None:
         check_encodings(self.encodings)
 
-    def found(self) -> Files:
-        files = super().found()
+    def find_files(self) -> Files:
+        files = super().find_files()
         for path in files.paths:  # a broken one is told when its records are read
             with contextlib.suppress(*DAMAGED), files.open(path) as file:
                 refuse_synthetic(pq.read_schema(file), files.name(path))

@@ -38,7 +38,7 @@ def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]],
     """
     if not readers:
         raise UserError("a preparation needs readers: there is nothing to read")
-    plan = [(reader, reader.found()) for reader in readers]
+    plan = [(reader, reader.find_files()) for reader in readers]
     schemas = [reader.fields(files) for reader, files in plan]
     if any(schema != schemas[0] for schema in schemas):
         found = "; ".join(

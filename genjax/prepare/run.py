@@ -98,7 +98,7 @@ def _run_stages(
     outcomes: list[Outcome] = []
     before: Path | None = None
     for number, stage in enumerate((None, *preparation.stages)):
-        others = {} if stage is None else dict(sorted(stage.inputs().items()))
+        others = {} if stage is None else dict(sorted(stage.hash_inputs().items()))
         if stage is not None:
             key = digest(part.encode() for part in (key, _text(stage), _code(stage), repr(others)))
         place = stages / f"{number:02d}_{names[number]}"

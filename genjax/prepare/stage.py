@@ -45,7 +45,7 @@ class Stage:
     def remark(self) -> str:
         return ""
 
-    def inputs(self) -> Mapping[str, str]:
+    def hash_inputs(self) -> Mapping[str, str]:
         """What it works by besides its fields and the records, such as other files: a hash of each,
         by name.
 
@@ -54,7 +54,7 @@ class Stage:
         """
         return {}
 
-    def shown(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """What of a record card and quarantine may show, whichever stage it has come to; all
         of it by default.
         """

@@ -32,7 +32,7 @@ class TfdsImages(Reader):
     name: str = "mnist"
     root: str | None = None
 
-    def found(self) -> Files:
+    def find_files(self) -> Files:
         info = self._builder().info
         paths = [Path(path) for split in info.splits for path in info.splits[split].filepaths]
         return Files(str(paths[0].parent), tuple(map(str, paths)))

@@ -113,14 +113,15 @@ class Checkpoints:
                 with contextlib.suppress(Exception):
                     self._manager.close()
 
-    def steps(self) -> list[int]:
+    def list_steps(self) -> list[int]:
         """Steps of the checkpoints that lack nothing, oldest first."""
         return sorted(step for step, lacks in find_steps(self._run_dir).items() if lacks is None)
 
-    def best_step(self) -> int | None:
+    def find_best_step(self) -> int | None:
         """The step with the best value of ``keep.best``; None if no checkpoint has one."""
         scores = {
-            step: (self._scores(step) or {}).get(self._keep.best or "") for step in self.steps()
+            step: (self._read_scores(step) or {}).get(self._keep.best or "")
+            for step in self.list_steps()
         }
         known = {step: score for step, score in scores.items() if score is not None}
         if not known:
@@ -187,7 +188,7 @@ class Checkpoints:
           UserError: the checkpoint has other arrays than the target; none can be read, and then
             nothing is moved; the disk cannot be read at the moment.
         """
-        frozen = self.frozen(target)
+        frozen = self.load_frozen(target)
         found = find_steps(self._run_dir)
         if frozen is None and found and jax.tree.leaves(target.frozen):
             folder = self._run_dir / "frozen"
@@ -198,7 +199,7 @@ class Checkpoints:
         for number in (
             sorted(found.keys() - damaged.keys(), reverse=True) if step is None else [step]
         ):
-            restored, reason = self._try(number, target)
+            restored, reason = self._try_restore(number, target)
             if restored is not None:
                 newer = {other: why for other, why in damaged.items() if other > number}
                 self._set_aside(newer, used=number)
@@ -213,7 +214,9 @@ class Checkpoints:
             raise _damaged_error(self._folder, damaged)
         return None
 
-    def _try(self, step: int, target: State) -> tuple[tuple[State, dict[str, Json]] | None, str]:
+    def _try_restore(
+        self, step: int, target: State
+    ) -> tuple[tuple[State, dict[str, Json]] | None, str]:
         """The checkpoint, or None and why it is damaged: for all processes alike."""
         restored, reason = None, ""
         try:
@@ -230,7 +233,7 @@ class Checkpoints:
 
     def _read(self, step: int, target: State) -> tuple[State, dict[str, Json]]:
         target = target.replace(frozen=None)
-        record, progress = self._record(step), self._json(step, "progress")
+        record, progress = self._read_checksums(step), self._read_json(step, "progress")
         if checksums.hash_json(progress) != record["progress"]:
             raise Damaged("its progress is not what was written")
         if progress["step"] != step:
@@ -241,14 +244,14 @@ class Checkpoints:
         _compare(record["state"], checksums.hash_arrays(state))
         return state, progress
 
-    def _json(self, step: int, part: str) -> Any:
+    def _read_json(self, step: int, part: str) -> Any:
         return json.loads(
             (self._folder / str(step) / part / "metadata").read_text(encoding="utf-8")
         )
 
-    def _record(self, step: int) -> dict[str, Json]:
+    def _read_checksums(self, step: int) -> dict[str, Json]:
         """The checksums of a checkpoint, which have one of their own."""
-        record = self._json(step, "checksums")
+        record = self._read_json(step, "checksums")
         if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(
             record
         ):
@@ -271,7 +274,7 @@ class Checkpoints:
                     field=str(self._run_dir),
                 )
 
-    def frozen(self, target: State) -> Any:
+    def load_frozen(self, target: State) -> Any:
         """What the run has kept of other runs; None if it needs none or has kept nothing yet.
 
         Raises:
@@ -300,14 +303,14 @@ class Checkpoints:
                 f"{folder} is damaged ({_first_line(error)}); {cure}", field=str(folder)
             ) from error
 
-    def _scores(self, step: int) -> dict[str, float] | None:
+    def _read_scores(self, step: int) -> dict[str, float] | None:
         """The evaluation's metrics that lie with a checkpoint; None if there is none or they
         are damaged.
         """
         path = self._folder / str(step) / "metrics" / "metrics"
         try:
             found, record = retry(
-                lambda: (json.loads(path.read_text(encoding="utf-8")), self._record(step)),
+                lambda: (json.loads(path.read_text(encoding="utf-8")), self._read_checksums(step)),
                 str(path),
             )
         except UNREADABLE:
@@ -360,7 +363,7 @@ class Checkpoints:
         stop at them.
         """
         checkpoint, lost = self._folder / str(step), {}
-        if (checkpoint / "metrics").exists() and self._scores(step) is None:
+        if (checkpoint / "metrics").exists() and self._read_scores(step) is None:
             lost["scores"] = checkpoint / "metrics"
         dates = ocp.path.step.standard_name_format().find_step(
             self._plain_dir / "checkpoints", step
@@ -374,7 +377,7 @@ class Checkpoints:
         with contextlib.suppress(
             *UNREADABLE
         ):  # ``restore`` will name a checkpoint whose checksums are damaged
-            self._record(step)
+            self._read_checksums(step)
             for name in lost:
                 print(f"the {name} of checkpoint {step} are damaged and set aside", file=sys.stderr)
 

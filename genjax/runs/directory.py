@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,7 +129,36 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     return spec, cast(Codec, codec)
 
 
-def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
+@dataclass(frozen=True)
+class Claim:
+    """A run directory that may become that of an experiment.
+
+    Attributes:
+      run_dir: where.
+      config: the text of config.json.
+      source: the content of the config's file; None of an experiment that came from no file.
+    """
+
+    run_dir: epath.Path
+    config: str
+    source: bytes | None
+
+    def write(self) -> None:
+        """Make the run directory the experiment's."""
+        if jax.process_index() == 0:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            if not _has_started(self.run_dir):
+                (self.run_dir / ENVIRONMENT).unlink(missing_ok=True)
+            if self.source is not None:
+                disk.write(self.run_dir / "config.py", self.source)
+            disk.write(self.run_dir / "config.json", self.config)
+            # After what makes it a run directory: the disk may be full.
+            for name in ("samples", "plots"):
+                (self.run_dir / name).mkdir(parents=True, exist_ok=True)
+        parallel.barrier("claim")
+
+
+def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> Claim:
     """Refuse a run directory that holds another experiment, or that is not a run directory.
 
     Args:
@@ -147,23 +177,7 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     parallel.barrier(
         "checked"
     )  # before anything is written, so that all processes see the same directory
-
-
-def claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> None:
-    """Make the run directory this experiment's; ``check_claim`` has passed it."""
-    if jax.process_index() == 0:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if not _has_started(run_dir):
-            (run_dir / ENVIRONMENT).unlink(missing_ok=True)
-        if source is not None:
-            disk.write(run_dir / "config.py", source.read_bytes())
-        disk.write(run_dir / "config.json", experiments.dumps(experiment))
-        for name in (
-            "samples",
-            "plots",
-        ):  # after what makes it a run directory: the disk may be full
-            (run_dir / name).mkdir(parents=True, exist_ok=True)
-    parallel.barrier("claim")
+    return Claim(run_dir, experiments.dumps(experiment), content)
 
 
 def _has_started(run_dir: epath.Path) -> bool:

@@ -42,7 +42,7 @@ class Events:
         )
         self._known = frozenset().union(*found)  # (tag, step) of every scalar
 
-    def scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
+    def write_scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
         """Write a row of numbers that the files do not hold yet; None represents what is not
         finite.
         """
@@ -51,7 +51,7 @@ class Events:
             if (content.value[0].tag, step) not in self._known:
                 self._add(step, content)
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+    def write_picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Write a picture, uint8 [H, W, C]."""
         self._add(step, summary.image(name, image, dataformats="HWC"))
 

@@ -66,7 +66,7 @@ def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
         state, progress = restored
         return Start(state, progress["step"], progress["position"], Meter(progress["meter"]))
     state = setup.layout.init(initial_state(setup.experiment, setup.data.spec))
-    kept = None if checkpoints is None else checkpoints.frozen(setup.target)
+    kept = None if checkpoints is None else checkpoints.load_frozen(setup.target)
     state = apply_initial_params(setup.family, state.replace(frozen=kept or load_frozen(setup)))
     state, remarks = _start_from(setup, state)
     return Start(state, remarks=remarks)
@@ -117,7 +117,7 @@ def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
         else {name: jax.tree.map(jnp.copy, params[name]) for name in state.ema}
     )
     state = state.replace(params=params, ema=ema, variables=variables)
-    return state, found.told(f"{start.run}, step {run.step}")
+    return state, found.format_table(f"{start.run}, step {run.step}")
 
 
 def _place_arrays(tree: Any, like: Any) -> Any:
@@ -145,7 +145,7 @@ def examples(
         seed=experiment.seed,
         position=position,
         batch_size=experiment.batch_size,
-        rows=layout.rows(experiment.batch_size),
+        rows=layout.select_rows(experiment.batch_size),
         several=experiment.steps_per_dispatch,
         workers=experiment.workers,
         order=order,

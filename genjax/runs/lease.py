@@ -83,10 +83,10 @@ class Holder:
           FileNotFoundError: there is none.
         """
         with path.open("rb") as file:
-            return cls.parsed(file.read(LONGEST))
+            return cls.parse(file.read(LONGEST))
 
     @classmethod
-    def parsed(cls, content: bytes) -> Holder | None:
+    def parse(cls, content: bytes) -> Holder | None:
         """The holder that bytes represent; None if they make no sense."""
         try:
             found = cls(**json.loads(content))
@@ -160,10 +160,10 @@ class Lease:
             self._lock,
             contextlib.suppress(OSError),
         ):  # a passing fault of the disk takes nothing from anyone
-            self._lost = self._lost or not (self._over.is_set() or self._file.held(self._mine))
+            self._lost = self._lost or not (self._over.is_set() or self._file.is_held(self._mine))
         return self._lost
 
-    def refusal(self) -> UserError:
+    def make_error(self) -> UserError:
         """The error that ends the one who has lost the lease."""
         with contextlib.suppress(OSError):
             other = Holder.read(self._path)
@@ -223,7 +223,7 @@ class _File:
             _lock(self._fd)
             while True:
                 self._take(self._path, part)
-                if self.held(mine):
+                if self.is_held(mine):
                     return
         except BaseException:
             os.close(self._fd)
@@ -237,12 +237,12 @@ class _File:
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 raise _lease_error(path, f"has a {path.name} that is not a file: move it away")
             with contextlib.suppress(FileNotFoundError):  # it ended just now: try again
-                key = self._expired(path)
+                key = self._find_expired(path)
                 claim = self._path.with_name(f"{NAME}.{key}")
                 self._take(claim, part)
                 try:
                     if (
-                        self._key(path) == key
+                        self._make_key(path) == key
                     ):  # no one else has replaced it before the claim was made
                         claim.replace(path)
                         return
@@ -251,13 +251,13 @@ class _File:
                         if os.path.samestat(claim.stat(), os.fstat(self._fd)):
                             claim.unlink()
 
-    def _expired(self, path: Path) -> str:
+    def _find_expired(self, path: Path) -> str:
         """The key of a lease that may be taken over; any other is refused."""
-        key, age = self._key(path), self._age(path)
+        key, age = self._make_key(path), self._measure_age(path)
         holder = Holder.read(epath.Path(path))
         if holder is None and age < SETTLED:
             time.sleep(SETTLED)
-            key, holder = self._key(path), Holder.read(epath.Path(path))
+            key, holder = self._make_key(path), Holder.read(epath.Path(path))
         if holder is not None and holder.dead is not None:
             if holder.dead:
                 return key
@@ -279,7 +279,7 @@ class _File:
             self._path, f"is being trained by {who}, seen {max(age, 0):.0f} s ago: {wait}"
         )
 
-    def _age(self, path: Path) -> float:
+    def _measure_age(self, path: Path) -> float:
         """Seconds since the last renewal, by the clock of the file system, which all hosts
         share.
         """
@@ -294,17 +294,17 @@ class _File:
         return age
 
     @staticmethod
-    def _key(path: Path) -> str:
+    def _make_key(path: Path) -> str:
         holder, found = Holder.read(epath.Path(path)), path.stat()
         return f"{found.st_ino:x}-{found.st_ctime_ns:x}" if holder is None else holder.token
 
-    def held(self, mine: Holder) -> bool:
+    def is_held(self, mine: Holder) -> bool:
         try:
             return os.path.samestat(self._path.stat(), os.fstat(self._fd))
         except FileNotFoundError:  # someone has tidied up: no one else trains here for that reason
-            return self._again(mine)
+            return self._put_back(mine)
 
-    def _again(self, mine: Holder) -> bool:
+    def _put_back(self, mine: Holder) -> bool:
         """Put the file back that was removed; False where another one has come in between, or
         the folder is gone.
         """
@@ -363,11 +363,11 @@ class _Object:
     def _read(self) -> tuple[Holder | None, float]:
         try:
             lines = self._path.read_bytes().splitlines()
-            return Holder.parsed(lines[0]), time.time() - float(lines[1])
+            return Holder.parse(lines[0]), time.time() - float(lines[1])
         except (FileNotFoundError, ValueError, IndexError):
             return None, 0.0
 
-    def held(self, mine: Holder) -> bool:
+    def is_held(self, mine: Holder) -> bool:
         if time.monotonic() - self._seen < RENEWED / 2:
             return True
         self._seen = time.monotonic()

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from etils import epath
 
-from genjax.continued import wrap_family
 from genjax.data.synthetic import SYNTHETIC
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import find_runs
 from genjax.machine import disk
 from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
@@ -62,32 +61,28 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
         "commits": list(dict.fromkeys(start["commit"] for start in starts if start.get("commit"))),
         "data_fingerprint": last.get("data_fingerprint"),
         "origins": last.get("origins", []),
-        "parents": last.get("parents", {}) if older is None else parents(folder, older),
+        "parents": last.get("parents", {})
+        if older is None
+        else parents(folder, find_runs(older), older.start_from.best),
     }
 
 
-def parents(run_dir: epath.Path, experiment: Experiment) -> dict[str, Record]:
+def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) -> dict[str, Record]:
     """The records of the runs that another depends on, by role: those of its first start, if it has
     started.
 
-    They are those that its family depends on, the one that it starts from, and those that its
-    curriculum asks.
+    Args:
+      run_dir: of the run that depends on them.
+      runs: their directories, see ``experiment.find_runs``.
+      best: whether it starts from the best checkpoint.
     """
     kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
         return kept[0]
-    start, score = (
-        experiment.start_from,
-        None if experiment.curriculum is None else experiment.curriculum.score,
-    )
-    found = {
-        f"family.{role}": read_record(path)
-        for role, path in wrap_family(experiment.family).runs.items()
+    return {
+        role: read_record(run, _best(run) if best and role == "start_from" else None)
+        for role, run in runs.items()
     }
-    if start.run is not None:
-        found["start_from"] = read_record(start.run, _best(start.run) if start.best else None)
-    heard = () if score is None else score.runs
-    return found | {f"curriculum.{number}": read_record(path) for number, path in enumerate(heard)}
 
 
 def _read_seed(path: epath.Path) -> int:
@@ -104,7 +99,7 @@ def _best(run_dir: str) -> int | None:
     if there is None or newest_step(folder) is None:
         return None
     with Checkpoints(folder, there.keep, read_only=True) as checkpoints:
-        return checkpoints.best_step()
+        return checkpoints.find_best_step()
 
 
 def tree(record: Mapping[str, Json]) -> str:

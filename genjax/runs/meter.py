@@ -62,12 +62,12 @@ class Meter:
                 self.pairs[name] = [old[0] + total, old[1] + weight]
         return streaks
 
-    def means(self) -> dict[str, float]:
+    def take_means(self) -> dict[str, float]:
         """The means; the meter starts over. ``loss`` is NaN where no step was finite."""
         means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
         self.pairs = {}
         return means
 
-    def stored(self) -> dict[str, Json]:
+    def to_json(self) -> dict[str, Json]:
         """What ``Meter`` is made from again."""
         return {"pairs": self.pairs, "non_finite": self.non_finite}

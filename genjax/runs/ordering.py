@@ -64,7 +64,7 @@ def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_
     if family.precompute is None:
         return split
     compiled = layout.compile_evaluation(family.precompute)
-    batches = pad_batches(split, batch_size, layout.rows(batch_size))
+    batches = pad_batches(split, batch_size, layout.select_rows(batch_size))
     parts = [jax.device_get(compiled(state, layout.place(batch))) for batch in batches]
     return Enriched(
         split, jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(split)], *parts)
@@ -102,13 +102,13 @@ def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str
             raise UserError(
                 f"{kept} holds {scores.size:,} scores, but there are {size:,} training examples"
             )
-        return curriculum.ordering(scores), ()
+        return curriculum.make_order(scores), ()
     scores = score_examples(curriculum.score, data, layout, setup.experiment.batch_size)
     if kept is not None and layout.is_main:
         with disk.write_atomically(kept) as part, part.open("wb") as file:
             np.save(file, scores)
     parallel.barrier("scores")
-    return curriculum.ordering(scores), (
+    return curriculum.make_order(scores), (
         f"scored {size:,} examples by {type(curriculum.score).__name__}",
     )
 
@@ -128,7 +128,7 @@ def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: 
         other.check(data.spec)
     check_tokens(others, data)
     compiled = layout.compile_evaluation(_losses, static_argnums=0)
-    split, rows, name = data.splits["train"], layout.rows(batch_size), type(score).__name__
+    split, rows, name = data.splits["train"], layout.select_rows(batch_size), type(score).__name__
     parts = []
     for first, batch in zip(
         itertools.count(0, batch_size), pad_batches(split, batch_size), strict=False

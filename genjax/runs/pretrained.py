@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
 
 from genjax import parallel
@@ -27,7 +26,6 @@ from genjax.experiment import Experiment, load_run_config
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import init_state
 from genjax.interop import huggingface, tokenizers
 from genjax.machine import disk
 from genjax.optim import SGD
@@ -35,7 +33,7 @@ from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.run import Run, load
-from genjax.runs.setup import load_family, update_rule
+from genjax.runs.setup import initial_state, load_family, set_up
 
 # of the rows that it is judged on and of the texts that it draws, where its context is longer
 LENGTH = 256
@@ -82,18 +80,16 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
         experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1)
     )
 
-    directory.claim(folder, experiment, None)
+    directory.check_claim(folder, experiment, None).write()
     disk.write(folder / tokenizers.FILE, model.codec.tokenizer)
     opened = data.open()
     if model.template is not None and not isinstance(opened.codec, ChatCodec):
         opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
-    directory.describe(folder, opened, layout)
-    example = {
-        name: jnp.zeros((1, *shape), kind) for name, (shape, kind) in opened.spec.entries.items()
-    }
-    key = jax.random.key(experiment.seed)
-    variables = jax.jit(lambda: family.init(key, example, opened.spec)[1])()
-    state = init_state(model.params, variables, update_rule(experiment), jax.random.split(key)[1])
+    setup = set_up(experiment, folder, data=opened, layout=layout)
+    draw = initial_state(setup.experiment, setup.data.spec)
+    # Of a random state all but the parameters: they are not drawn.
+    state = layout.init(lambda: draw().replace(params={})).replace(params=model.params)
+    directory.describe(folder, setup.data, layout)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
         checkpoints.wait()

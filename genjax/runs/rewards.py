@@ -36,7 +36,7 @@ class RunReward:
 
     run: Run
 
-    def of_typed(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    def score_prompts(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """The rewards [N] of responses to prompts as a person types them; NaN of an empty one,
         which loses always.
         """
@@ -83,9 +83,9 @@ def text_rewards(
       UserError: a function fails; see ``rewards_of_texts``.
     """
     if isinstance(reward, RunReward):
-        return reward.of_typed(typed, responses)
+        return reward.score_prompts(typed, responses)
     prompts = [
-        codec.decode(np.asarray(request.prompt_of(number), np.int32))
+        codec.decode(np.asarray(request.get_prompt(number), np.int32))
         for number in range(len(responses))
     ]
     return score_texts(reward, prompts, responses).astype(np.float64)

@@ -109,7 +109,7 @@ class Run:
         family = self.family
         require_samples(family)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        options, state = self._prepared(options or family.sampler)
+        options, state = self._prepare_options(options or family.sampler)
         if show is None:
             samples = draw_samples(self.layout, family, state, key, num, options)
             return decode_samples(samples, options, self.codec)
@@ -135,7 +135,7 @@ class Run:
         show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
         return samples
 
-    def _prepared(self, options: Component) -> tuple[Any, State]:
+    def _prepare_options(self, options: Component) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
@@ -250,13 +250,13 @@ def load(
         setup = set_up_stored(folder, layout)
     experiment = setup.experiment
     with Checkpoints(folder, experiment.keep, read_only=True) as checkpoints:
-        wanted = checkpoints.best_step() if best else step
+        wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
                 f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
             )
-        if wanted is not None and wanted not in checkpoints.steps():
-            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.steps()}")
+        if wanted is not None and wanted not in checkpoints.list_steps():
+            raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")
         restored = checkpoints.restore(setup.target, wanted)
     if restored is None:
         raise UserError(f"{run_dir} has no checkpoint yet")

@@ -62,7 +62,7 @@ class Lines:
         """A line that stays."""
         print(line, file=sys.stderr, flush=True)
 
-    def picture(self, path: epath.Path) -> None:
+    def show_picture(self, path: epath.Path) -> None:
         """Show a picture where pictures can be seen."""
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Notebook(Lines):
         super().__init__(total_steps)
         self._handles: dict[str, Any] = {}
 
-    def picture(self, path: epath.Path) -> None:
+    def show_picture(self, path: epath.Path) -> None:
         from IPython.display import Image
 
         if path.exists():

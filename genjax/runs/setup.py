@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 
 from genjax import experiment as experiments
@@ -24,7 +23,6 @@ from genjax.experiment import Experiment
 from genjax.family import State, Trained, init_state, make_example
 from genjax.parallel import Layout
 from genjax.runs import directory
-from genjax.runs.capacity import check_batch, check_memory
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
 
@@ -57,6 +55,11 @@ class Setup:
     def family(self) -> Continued:
         """The experiment's."""
         return wrap_family(self.experiment.family)
+
+    @property
+    def platform(self) -> str:
+        """What the step is compiled for, "cpu", "gpu" or "tpu": that of the layout."""
+        return self.layout.platform
 
 
 def set_up(
@@ -101,7 +104,7 @@ def _setup(
     others: Mapping[str, Trained],
     run_dir: epath.Path | None,
 ) -> Setup:
-    target = layout.abstract(initial_state(experiment, data.spec, others))
+    target = layout.eval_shapes(initial_state(experiment, data.spec, others))
     run_step = layout.compile_step(make_step(experiment), target, experiment.steps_per_dispatch > 1)
     return Setup(experiment, data, layout, others, target, run_step, run_dir)
 
@@ -118,37 +121,6 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
     spec, codec = directory.load_codec(folder)
     layout = layout or parallel.start(parallel.Devices(count=1))
     return set_up(experiment, folder, data=Dataset({}, spec, codec, ""), layout=layout)
-
-
-def check_training(setup: Setup) -> None:
-    """Refuse what would fail at or after the first step: batch, memory, optimizer, sharding,
-    stages.
-
-    Raises:
-      UserError: with the field to change.
-    """
-    experiment, target = setup.experiment, setup.target
-    check_tokens(setup.others, setup.data)
-    check_batch(experiment, setup.layout)
-    check_memory(experiment, setup.data.spec, target, setup.layout, setup.run_step)
-    experiment.optimizer.check(target.params)
-    setup.layout.check_rules(target.params)
-    _check_stages(setup)
-
-
-def _check_stages(setup: Setup) -> None:
-    """Trace the first step of every stage of a curriculum, so that no run stops where a stage
-    begins.
-    """
-    experiment, examples = setup.experiment, setup.data.splits["train"]
-    if experiment.curriculum is None or not experiment.curriculum.changes_batches:
-        return
-    rows = np.arange(experiment.batch_size) % len(examples)
-    batch = examples.batch(rows) | {"mask": np.ones(len(rows), np.float32)}
-    step = make_step(experiment)
-    for start in experiment.curriculum.starts:
-        staged = experiment.curriculum(start, batch)
-        jax.eval_shape(lambda state, batch: step(state, batch, None), setup.target, staged)
 
 
 def find_base(experiment: Experiment) -> str | None:

@@ -78,9 +78,9 @@ class Stop:
           SystemExit: on the others.
         """
         if parallel.any_process(self.lost):
-            raise SystemExit(2) if self._lease is None else self._lease.refusal()
+            raise SystemExit(2) if self._lease is None else self._lease.make_error()
 
-    def raise_remembered(self) -> None:
+    def raise_pending(self) -> None:
         """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after
         another.
         """

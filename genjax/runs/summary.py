@@ -39,17 +39,17 @@ class Summary:
         for row in rows:
             if row["split"] == "eval":
                 numbers = {k: v for k, v in row.items() if isinstance(v, int | float)}
-                self._take(int(numbers.pop("step", 0)), numbers)
+                self._remember(int(numbers.pop("step", 0)), numbers)
 
-    def evaluated(self, step: int, total: int, numbers: Mapping[str, float]) -> str:
+    def take(self, step: int, total: int, numbers: Mapping[str, float]) -> str:
         """The line of an evaluation, which is remembered."""
-        is_best = self._take(step, numbers)
-        line = "  ".join([f"held out {step}/{total}", *self._shown(numbers)])
+        is_best = self._remember(step, numbers)
+        line = "  ".join([f"held out {step}/{total}", *self._choose(numbers)])
         if is_best:
             return f"{line}  (the best {self._keep.best} so far)"
         return line if self._best is None else f"{line}  (best {self._describe_best()})"
 
-    def closing(self, steps: int = 0, seconds: float = 0.0) -> tuple[str, ...]:
+    def conclude(self, steps: int = 0, seconds: float = 0.0) -> tuple[str, ...]:
         """What a run that ends says: how long it took, and what it reached on held-out data.
 
         Args:
@@ -60,13 +60,13 @@ class Summary:
         if self._last is None:
             return (*lines, "nothing was evaluated on held-out data yet (every.evaluate)")
         step, numbers = self._last
-        line = "  ".join([f"held out ({self._held_out}, step {step})", *self._shown(numbers)])
+        line = "  ".join([f"held out ({self._held_out}, step {step})", *self._choose(numbers)])
         lines.append(line)
         if self._best is not None and self._best[0] != step:
             lines.append(f"the best: {self._describe_best()}")
         return tuple(lines)
 
-    def _take(self, step: int, numbers: Mapping[str, float]) -> bool:
+    def _remember(self, step: int, numbers: Mapping[str, float]) -> bool:
         """Remember an evaluation; returns whether it is the best."""
         self._last = step, dict(numbers)
         value = numbers.get(self._keep.best or "", math.nan)
@@ -83,7 +83,7 @@ class Summary:
         step, value = self._best
         return f"{self._keep.best} {value:.5g} at step {step}"
 
-    def _shown(self, numbers: Mapping[str, float]) -> list[str]:
+    def _choose(self, numbers: Mapping[str, float]) -> list[str]:
         """The first numbers, those of the family before those of evaluators."""
         order = dict.fromkeys((*(n for n in self._first if n in numbers), *numbers))
         shown = format_numbers((name, numbers[name]) for name in list(order)[:MOST])

@@ -23,7 +23,7 @@ from etils import epath
 
 from genjax import checks
 from genjax.errors import UserError
-from genjax.experiment import Experiment
+from genjax.experiment import Keep
 from genjax.machine import disk
 from genjax.runs import lease, lineage, writers
 from genjax.runs.checkpoint import Checkpoints
@@ -66,7 +66,7 @@ class Tracking:
                 f"tracking.model is a name of letters, digits and . - _, not {self.model!r}"
             )
 
-    def store(self, run_dir: Path) -> tuple[str, str | None]:
+    def find_store(self, run_dir: Path) -> tuple[str, str | None]:
         """The URI, and where artifacts go: beside a file of SQLite; None if the server says."""
         uri = (
             f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
@@ -82,7 +82,7 @@ class Tracking:
 
 @contextlib.contextmanager
 def track_run(
-    tracking: Tracking, run_dir: epath.Path, experiment: Experiment, active: bool = True
+    tracking: Tracking, run_dir: epath.Path, steps: int, keep: Keep, active: bool = True
 ) -> Iterator[None]:
     """Tracks a run while it is trained; nothing is done without a URI or where it is not
     ``active``.
@@ -98,8 +98,8 @@ def track_run(
     if "://" in os.fspath(run_dir):
         raise UserError(f"a run is tracked from a folder of this machine, which {run_dir} is not")
     _mlflow()
-    link = Link(tracking, Path(run_dir), experiment)
-    if not link.sends(Sender.rows) and link.new:
+    link = Link(tracking, Path(run_dir), keep)
+    if not link.try_send(Sender.send_rows) and link.new:
         raise UserError(
             f"the run cannot be tracked: {link.trouble}; mend tracking.uri, or leave it out"
         )
@@ -108,13 +108,13 @@ def track_run(
     thread.start()
     try:
         yield
-        status = "FINISHED" if (newest_step(run_dir) or 0) >= experiment.steps else "KILLED"
+        status = "FINISHED" if (newest_step(run_dir) or 0) >= steps else "KILLED"
     finally:
         over.set()
         thread.join()
-        link.sends(Sender.rows, Sender.files, lambda sender: sender.end(status))
+        link.try_send(Sender.send_rows, Sender.send_files, lambda sender: sender.end(status))
         if status != "FAILED" and not link.trouble:
-            link.sends(Sender.versions)
+            link.try_send(Sender.send_versions)
 
 
 class Link:
@@ -122,14 +122,14 @@ class Link:
     made up for.
     """
 
-    def __init__(self, tracking: Tracking, run_dir: Path, experiment: Experiment) -> None:
-        self._given = tracking, run_dir, experiment
+    def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
+        self._given = tracking, run_dir, keep
         self._sender: Sender | None = None
-        self._uri = tracking.store(run_dir)[0]
+        self._uri = tracking.find_store(run_dir)[0]
         self.new = self._uri not in _ids(run_dir)
         self.trouble = ""
 
-    def sends(self, *steps: Callable[[Sender], None]) -> bool:
+    def try_send(self, *steps: Callable[[Sender], None]) -> bool:
         """Whether all these steps could be done."""
         before, self.trouble = self.trouble, ""
         try:
@@ -153,17 +153,17 @@ class Link:
     def follow(self, over: threading.Event) -> None:
         """Send new rows and samples until it is over."""
         while not over.wait(AFTER if self.trouble else EVERY):
-            self.sends(Sender.rows, Sender.samples)
+            self.try_send(Sender.send_rows, Sender.send_samples)
 
 
 class Sender:
     """One run in MLflow's store: the one that the run directory names, or a new one."""
 
-    def __init__(self, tracking: Tracking, run_dir: Path, experiment: Experiment) -> None:
-        self._tracking, self._run_dir, self._experiment = tracking, run_dir, experiment
-        uri, artifacts = tracking.store(run_dir)
+    def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
+        self._tracking, self._run_dir, self._keep = tracking, run_dir, keep
+        uri, artifacts = tracking.find_store(run_dir)
         self._client = _mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
-        run = self._begun(uri, artifacts)
+        run = self._start_run(uri, artifacts)
         self._id, self._artifacts = run.info.run_id, run.info.artifact_uri
         self._describe(run.data.params)
         # Rows that are there already: a run that continues learns the steps after its checkpoint
@@ -181,7 +181,7 @@ class Sender:
         self._place, self._last = 0, b""  # how far the rows are read, and the last one
         self._sent: dict[str, float] = {}  # samples, and when they were written
 
-    def _begun(self, uri: str, artifacts: str | None) -> Any:
+    def _start_run(self, uri: str, artifacts: str | None) -> Any:
         """The run, RUNNING."""
         client, name, ids = self._client, self._tracking.experiment, _ids(self._run_dir)
         found = client.get_experiment_by_name(name)
@@ -228,7 +228,7 @@ class Sender:
         )
         self._client.log_artifact(self._id, str(self._run_dir / "config.json"))
 
-    def rows(self) -> None:
+    def send_rows(self) -> None:
         """The rows of metrics.jsonl that are not there yet."""
         path = self._run_dir / "metrics.jsonl"
         if not path.exists():
@@ -262,7 +262,7 @@ class Sender:
             self._client.log_batch(self._id, metrics=batch)
             self._known.update(several)
 
-    def samples(self) -> None:
+    def send_samples(self) -> None:
         """Files of samples that are new or have changed."""
         for path in sorted((self._run_dir / "samples").glob("[!.]*.*")):
             written = path.stat().st_mtime
@@ -270,11 +270,11 @@ class Sender:
                 self._client.log_artifact(self._id, str(path), "samples")
                 self._sent[path.name] = written
 
-    def files(self) -> None:
+    def send_files(self) -> None:
         """All else that a person looks at: the config, plots, samples, where it comes from,
         the cards of its data.
         """
-        self.samples()
+        self.send_samples()
         for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path))
         self._client.log_artifacts(self._id, str(self._run_dir / "plots"), "plots")
@@ -286,17 +286,15 @@ class Sender:
                 if path.exists():
                     self._client.log_artifact(self._id, str(path), f"data/{origin['name']}")
 
-    def versions(self) -> None:
+    def send_versions(self) -> None:
         """The best checkpoint and the newest as versions of the model; their artifacts are what
         ``genjax.load`` opens.
 
         The best gets the alias "best". The newest is registered last: "latest" is MLflow's own
         alias of the version with the highest number.
         """
-        with Checkpoints(
-            epath.Path(self._run_dir), self._experiment.keep, read_only=True
-        ) as checkpoints:
-            best, newest = checkpoints.best_step(), max(checkpoints.steps(), default=None)
+        with Checkpoints(epath.Path(self._run_dir), self._keep, read_only=True) as checkpoints:
+            best, newest = checkpoints.find_best_step(), max(checkpoints.list_steps(), default=None)
         name = self._tracking.model or re.sub(r"[^\w. -]", "_", self._run_dir.absolute().name)
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
@@ -306,11 +304,11 @@ class Sender:
         }
         for step in dict.fromkeys((best, newest)):
             if step is not None:
-                version = there.get(str(step)) or self._version(name, step)
+                version = there.get(str(step)) or self._make_version(name, step)
                 if step == best:
                     self._client.set_registered_model_alias(name, "best", version.version)
 
-    def _version(self, name: str, step: int) -> Any:
+    def _make_version(self, name: str, step: int) -> Any:
         place = f"checkpoint_{step}"
         for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path), place)

@@ -51,7 +51,7 @@ class Writers:
             self._file = self._metrics.open("a", encoding="utf-8")
             self._events = Events(run_dir / "tensorboard", step)
             for row in read_rows(self._metrics):
-                self._events.scalars(row.pop("step"), row.pop("split"), row)
+                self._events.write_scalars(row.pop("step"), row.pop("split"), row)
 
     def __enter__(self) -> Writers:
         return self
@@ -63,39 +63,39 @@ class Writers:
         if self._screen is not None:
             self._screen.close()
 
-    def row(self, step: int, split: str, numbers: Numbers) -> None:
+    def write_row(self, step: int, split: str, numbers: Numbers) -> None:
         """One row of numbers."""
         if not self._active:
             return
         self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
         self._file.flush()
-        self._events.scalars(step, split, numbers)
+        self._events.write_scalars(step, split, numbers)
 
     def flush(self) -> None:
         """Bring to disk what TensorBoard reads."""
         if self._active:
             self._events.flush()
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+    def write_picture(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture, uint8 [H, W, C], as ``samples/step_NAME.png`` and on TensorBoard."""
         if not self._active:
             return
         path = self._run_dir / "samples" / f"{step:08d}_{name}.png"
         disk.write(path, png_bytes(image))
-        self._events.picture(step, name, image)
+        self._events.write_picture(step, name, image)
         self.show_picture(path)
 
     def show_picture(self, path: epath.Path) -> None:
         """Show a picture that is written, in a notebook."""
         if self._screen is not None:
-            self._screen.picture(path)
+            self._screen.show_picture(path)
 
-    def progress(self, status: Status) -> None:
+    def show_progress(self, status: Status) -> None:
         """Show how far the run is."""
         if self._screen is not None:
             self._screen.show(status)
 
-    def tell(self, *lines: str) -> None:
+    def report(self, *lines: str) -> None:
         """Lines that report what went as it should: a quiet run leaves them out."""
         if self._screen is not None:
             self.say_all(lines)

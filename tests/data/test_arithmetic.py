@@ -25,7 +25,7 @@ def test_the_splits_hold_every_problem_once(digits, operations):
     source = Arithmetic(digits, operations, size=total - 30, test_size=30)
     assert source.problems == total
     train, test = (
-        [problem for problem, _ in source.examples(split)] for split in ("train", "test")
+        [problem for problem, _ in source.make_examples(split)] for split in ("train", "test")
     )
     numbers = range(10**digits)
     assert len(train) == total - 30 and len(test) == 30
@@ -37,22 +37,28 @@ def test_the_splits_hold_every_problem_once(digits, operations):
 def test_a_problem_depends_on_the_seed_and_its_place_alone():
     for split, size in (("train", "size"), ("test", "test_size")):
         fewer = dataclasses.replace(SOURCE, **{size: 40})
-        assert fewer.examples(split) == SOURCE.examples(split)[:40]
-    assert dataclasses.replace(SOURCE, test_size=5).examples("train") == SOURCE.examples("train")
-    assert dataclasses.replace(SOURCE, seed=1).examples("train") != SOURCE.examples("train")
-    assert SOURCE.examples("train") == Arithmetic(size=900, test_size=100).examples("train")
+        assert fewer.make_examples(split) == SOURCE.make_examples(split)[:40]
+    assert dataclasses.replace(SOURCE, test_size=5).make_examples("train") == SOURCE.make_examples(
+        "train"
+    )
+    assert dataclasses.replace(SOURCE, seed=1).make_examples("train") != SOURCE.make_examples(
+        "train"
+    )
+    assert SOURCE.make_examples("train") == Arithmetic(size=900, test_size=100).make_examples(
+        "train"
+    )
 
 
 def test_a_known_share_of_training_answers_is_wrong_and_no_test_answer():
     source = dataclasses.replace(SOURCE, size=9_000, wrong=0.25)
-    train, test = source.examples("train"), source.examples("test")
-    assert all(right(*example) for example in test + SOURCE.examples("train"))
+    train, test = source.make_examples("train"), source.make_examples("test")
+    assert all(right(*example) for example in test + SOURCE.make_examples("train"))
     off = np.array([int(answer) - eval(problem) for problem, answer in train])
     assert abs((off != 0).mean() - 0.25) < 4 * (0.25 * 0.75 / 9_000) ** 0.5
     counts = np.array([(off == by).sum() for by in range(-9, 10) if by])
     assert counts.sum() == (off != 0).sum(), "by 1 to 9"
     assert (abs(counts / counts.sum() - 1 / 18) < 4 * (1 / 18 / counts.sum()) ** 0.5).all()
-    always = dataclasses.replace(source, wrong=1.0).examples("train")
+    always = dataclasses.replace(source, wrong=1.0).make_examples("train")
     assert not any(right(*example) for example in always)
     assert [problem for problem, _ in always] == [problem for problem, _ in train]
 
@@ -62,7 +68,7 @@ def test_rows_give_the_problem_and_predict_the_answer_and_its_end():
     assert data.spec.shape == (12,) and data.spec.prefixed and data.spec.vocabulary == 15
     for name, split in data.splits.items():
         batch = split.batch(np.arange(len(split)))
-        for row, (problem, answer) in enumerate(SOURCE.examples(name)):
+        for row, (problem, answer) in enumerate(SOURCE.make_examples(name)):
             tokens, prefix, learned = (
                 batch[n][row] for n in ("tokens", "prefix_mask", "loss_mask")
             )
@@ -72,7 +78,7 @@ def test_rows_give_the_problem_and_predict_the_answer_and_its_end():
                 tokens[learned > 0], [*data.codec.encode(answer), data.codec.end]
             )
             assert prefix.sum() == len(asked) and not (prefix * learned).any()
-    np.testing.assert_array_equal(data.codec.as_prompt("12+7"), data.codec.encode("12+7="))
+    np.testing.assert_array_equal(data.codec.encode_prompt("12+7"), data.codec.encode("12+7="))
     assert SOURCE.open().fingerprint == data.fingerprint
     assert dataclasses.replace(SOURCE, seed=1).open().fingerprint != data.fingerprint
 
@@ -140,4 +146,4 @@ def test_bad_settings_are_refused(changes, words):
 
 def test_there_is_no_third_split():
     with pytest.raises(UserError, match="unknown split 'validation'"):
-        SOURCE.examples("validation")
+        SOURCE.make_examples("validation")

@@ -38,7 +38,7 @@ def data():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_example_is_its_scene_its_caption_and_its_shape(data, split):
-    examples = SOURCE.examples(split)
+    examples = SOURCE.make_examples(split)
     batch = data.splits[split].batch(np.arange(len(examples)))
     pictures = data.codec.decode(batch["image"])
     for row, (scene, caption) in enumerate(examples):
@@ -142,7 +142,7 @@ def test_a_sentence_is_read_back_to_its_attributes_and_nothing_else_is():
 
 
 def test_forms_choose_the_sentences_and_leave_the_pictures():
-    chosen, every = SOURCE.examples("train", (1, 3)), SOURCE.examples("train")
+    chosen, every = SOURCE.make_examples("train", (1, 3)), SOURCE.make_examples("train")
     assert [scene for scene, _ in chosen] == [scene for scene, _ in every]
     forms = {write_captions(scene).index(caption) for scene, caption in chosen}
     assert forms == {1, 3} and {
@@ -159,9 +159,9 @@ def test_each_picture_is_that_of_its_scene():
 
 def test_pictures_depend_on_the_seed_and_their_place_alone(data):
     assert SOURCE.open().fingerprint == data.fingerprint
-    assert CaptionedShapes(400, 50, text=HashedText(16)).examples("train")[:300] == SOURCE.examples(
-        "train"
-    )
+    assert CaptionedShapes(400, 50, text=HashedText(16)).make_examples("train")[
+        :300
+    ] == SOURCE.make_examples("train")
     assert CaptionedShapes(300, 200, 1, text=HashedText(16)).open().fingerprint != data.fingerprint
     assert CaptionedShapes(300, 200, text=HashedText(17)).open().fingerprint != data.fingerprint
 
@@ -171,7 +171,7 @@ def test_bad_pictures_are_refused():
         with pytest.raises(UserError, match=words):
             CaptionedShapes(**fields)
     with pytest.raises(UserError, match="split"):
-        SOURCE.examples("validation")
+        SOURCE.make_examples("validation")
     for attribute, value in (
         ("shape", "circel"),
         ("colour", "rad"),

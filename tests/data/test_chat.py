@@ -36,7 +36,7 @@ def subwords():
 def test_a_template_stands_around_turns():
     asked = (Turn("system", "Be short."), Turn("user", "Say it."))
     assert TEMPLATE.prompt(asked) == "Be short.\n\n### Instruction:\nSay it.\n\n### Response:\n"
-    assert SHORT.pieces(TURNS) == [
+    assert SHORT.render_pieces(TURNS) == [
         ("Q:one?\nA:", False),
         ("two", True),
         ("\nQ:three?\nA:", False),
@@ -60,7 +60,7 @@ def test_answers_and_their_ends_are_learned_and_nothing_else():
     assert codec.decode(found.tokens[found.learned & (found.tokens != codec.end)]) == "twofour"
     assert (found.tokens[found.learned] == codec.end).sum() == 2 and found.tokens[-1] == codec.end
     assert found.tokens.dtype == np.int32 and found.learned.dtype == bool
-    cut = found.cut(wanted[0] + 9 + 4 + 3)  # into the second question
+    cut = found.truncate(wanted[0] + 9 + 4 + 3)  # into the second question
     assert (
         codec.decode(cut.tokens[cut.learned]).startswith("two")
         and cut.learned[-1]
@@ -78,7 +78,7 @@ def test_a_prompt_is_the_same_tokens_with_and_without_its_answer(question, answe
         codec, TEMPLATE, (Turn("user", question), Turn("assistant", answer)), "here"
     )
     first = int(found.learned.argmax())
-    prompt = ChatCodec(codec, TEMPLATE).as_prompt(question)
+    prompt = ChatCodec(codec, TEMPLATE).encode_prompt(question)
     assert found.tokens[:first].tolist() == [codec.start, *prompt.tolist()]
     assert not found.learned[:first].any() and found.learned[first:].all()
     assert found.tokens[first:].tolist() == [*codec.encode(answer).tolist(), codec.end]
@@ -106,7 +106,7 @@ def test_a_codec_of_conversations_is_that_of_its_text_but_for_prompts():
     assert chat.decode(ids) == "Say it." and chat.target == codec
     asked = Decoding(prompt="Say it.", stop=("###",)).encode(chat, {})
     assert asked.prompts == (
-        (codec.start, *chat.as_prompt("Say it.").tolist()),
+        (codec.start, *chat.encode_prompt("Say it.").tolist()),
     ) and asked.ends == (codec.end,)
 
 

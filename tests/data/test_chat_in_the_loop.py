@@ -124,7 +124,7 @@ def test_packed_rows_have_the_losses_and_gradients_of_rows_of_their_own(tmp_path
     state = state_of(plain)
 
     def value(params, batch):
-        found = FAMILY.predictions(params, batch)
+        found = FAMILY.predict(params, batch)
         return jnp.sum(found.nll * found.weight) / jnp.sum(found.weight)
 
     one, two = (
@@ -136,7 +136,7 @@ def test_packed_rows_have_the_losses_and_gradients_of_rows_of_their_own(tmp_path
     )
 
     def losses(data):
-        found = jax.jit(FAMILY.predictions)(state.params, whole(data))
+        found = jax.jit(FAMILY.predict)(state.params, whole(data))
         return np.sort(np.asarray(found.nll)[np.asarray(found.weight) > 0])
 
     np.testing.assert_allclose(losses(plain), losses(packed), rtol=1e-4, atol=1e-5)

@@ -123,7 +123,7 @@ PACED = ByDifficulty(TextLength(), LinearPacing(0.25, 30))  # 30 steps of 8: 240
 
 @pytest.mark.parametrize("order", ["easy_first", "hard_first"])
 def test_examples_come_from_the_share_that_the_pacing_opens_and_then_in_the_plain_order(order):
-    found = replace(PACED, order=order).ordering(SCORES)(5, 0, 480, 8)
+    found = replace(PACED, order=order).make_order(SCORES)(5, 0, 480, 8)
     for step, chosen in enumerate(found[:240].reshape(-1, 8)):
         share = int(np.ceil((0.25 + 0.75 * step / 30) * 40))
         assert (
@@ -137,7 +137,7 @@ def test_examples_come_from_the_share_that_the_pacing_opens_and_then_in_the_plai
 
 
 def test_draws_are_even_over_the_share():
-    paced = ByDifficulty(TextLength(), StepPacing(0.25, 10_000, 1)).ordering(SCORES)
+    paced = ByDifficulty(TextLength(), StepPacing(0.25, 10_000, 1)).make_order(SCORES)
     counts = np.bincount(paced(0, 0, 8000, 8), minlength=40)
     assert (counts[SCORES >= 10] == 0).all()
     assert chisquare(counts[SCORES < 10]).pvalue > 0.01
@@ -146,18 +146,18 @@ def test_draws_are_even_over_the_share():
 
 def test_equal_scores_keep_the_order_of_the_split_both_ways():
     scores = np.array([1.0, 0.0, 1.0, 0.0])
-    assert ByDifficulty().ordering(scores).ranking.tolist() == [1, 3, 0, 2]
-    assert ByDifficulty(order="hard_first").ordering(scores).ranking.tolist() == [0, 2, 1, 3]
+    assert ByDifficulty().make_order(scores).ranking.tolist() == [1, 3, 0, 2]
+    assert ByDifficulty(order="hard_first").make_order(scores).ranking.tolist() == [0, 2, 1, 3]
 
 
 def test_the_order_is_pinned():
     # a run resumed under another numpy must see the same examples
-    assert PACED.ordering(SCORES)(0, 100, 8, 8).tolist() == [13, 30, 6, 16, 10, 7, 37, 35]
+    assert PACED.make_order(SCORES)(0, 100, 8, 8).tolist() == [13, 30, 6, 16, 10, 7, 37, 35]
 
 
 @pytest.mark.parametrize("several", [1, 2])
 def test_two_processes_and_a_resumed_run_see_the_same(several):
-    split, order = Numbers(40), PACED.ordering(SCORES)
+    split, order = Numbers(40), PACED.make_order(SCORES)
 
     def read(position, count, rows=slice(None)):
         made = stream.batches(
@@ -175,7 +175,7 @@ def test_two_processes_and_a_resumed_run_see_the_same(several):
 
 
 def test_worker_processes_can_hold_the_order():
-    order = PACED.ordering(SCORES)
+    order = PACED.make_order(SCORES)
     assert np.array_equal(pickle.loads(pickle.dumps(order))(5, 232, 16, 8), order(5, 232, 16, 8))
 
 

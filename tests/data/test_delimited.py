@@ -69,12 +69,12 @@ def by_rows(path, **how):
 def by_texts(path, **how):
     """The last column, as ``TextTables`` reads it."""
     table = TableTexts(path.parent, (path,), f"c{len(by_rows(path, **how)[0]) - 1}", **how)
-    return [piece.text for piece in table.pieces()]
+    return [piece.text for piece in table.iterate_pieces()]
 
 
 def by_preparation(path, **how):
     reader = Csv((path.name,), str(path.parent), **how)
-    files = Files.found(str(path.parent), (path.name,))
+    files = Files.find(str(path.parent), (path.name,))
     found = list(reader.read(files, files.paths[0]))
     assert not [one.fault for one in found if one.fault]
     return [[value or "" for value in one.values.values()] for one in found]
@@ -210,7 +210,7 @@ def test_broken_files_are_told_the_same_by_tables_and_texts(tmp_path, text, mess
     path.write_text(text)
     reading = (
         lambda: Table(str(path)).open(),
-        lambda: list(TableTexts(tmp_path, (path,)).pieces()),
+        lambda: list(TableTexts(tmp_path, (path,)).iterate_pieces()),
     )
     for read in reading:
         with pytest.raises(UserError, match=message) as refused:
@@ -220,7 +220,7 @@ def test_broken_files_are_told_the_same_by_tables_and_texts(tmp_path, text, mess
 
 def test_a_preparation_sets_broken_rows_aside_and_keeps_the_others(tmp_path):
     (tmp_path / "t.csv").write_text("id,text\n1,a, b\n2,fine\n3,n\0l\n4\n5,good\n")
-    files = Files.found(str(tmp_path), ("t.csv",))
+    files = Files.find(str(tmp_path), ("t.csv",))
     found = list(Csv(("t.csv",), str(tmp_path)).read(files, files.paths[0]))
     assert [one.values["text"] for one in found if not one.fault] == ["fine", "good"]
     assert [(one.place[-1], "NUL" in one.fault) for one in found if one.fault] == [
@@ -321,7 +321,7 @@ def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
     word = "日本" if encoding == "shift_jis" else "é"
     (tmp_path / "t.csv").write_bytes(f'a,b\n"{word}, x",1\n\n"y\n{word}",2\n'.encode(encoding))
     table = TableTexts(tmp_path, (tmp_path / "t.csv",), "a", encoding)
-    assert [piece.text for piece in table.pieces()] == [f"{word}, x", f"y\n{word}"]
+    assert [piece.text for piece in table.iterate_pieces()] == [f"{word}, x", f"y\n{word}"]
     codec = (
         Table(str(tmp_path / "t.csv"), encoding=encoding, categorical=("a",), test_fraction=0)
         .open()
@@ -334,7 +334,7 @@ def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
         assert error.value.field == "encodings"
     else:
         reader, left = Csv(("t.csv",), str(tmp_path), encodings=("utf-8", encoding)), Counter()
-        files = reader.found()
+        files = reader.find_files()
         rows = [one.values for one in reader.read(files, files.paths[0], left)]
         assert rows == [{"a": f"{word}, x", "b": "1"}, {"a": f"y\n{word}", "b": "2"}]
         assert (

@@ -225,7 +225,7 @@ def test_patterns_are_those_of_a_shell_and_follow_links(tmp_path, pattern, found
     (tmp_path / "linked").symlink_to("books")
     (tmp_path / "books" / "deep" / "up").symlink_to("../..")
     assert fitting(tmp_path, pattern).names == found
-    assert list(Texts((pattern,), str(tmp_path)).found().paths if found else ()) == [
+    assert list(Texts((pattern,), str(tmp_path)).find_files().paths if found else ()) == [
         f"{tmp_path}/{n}" for n in found
     ]
 

@@ -19,7 +19,7 @@ TEXT = HashedText(64)
 
 def test_it_is_the_sum_of_its_words_and_pairs_at_a_fixed_length():
     signs = {
-        part: TEXT._signs(part).astype(float)
+        part: TEXT._hash_signs(part).astype(float)
         for part in ("a", "red", "circle", "a red", "red circle")
     }
     assert all(set(s) == {-1.0, 1.0} for s in signs.values())
@@ -76,7 +76,7 @@ def test_other_processes_and_hash_seeds_give_the_same():
     }
     assert results == {HashedText(8).embed("a red circle").tobytes().hex().encode() + b"\n"}
     # pinned: other versions must give the same
-    assert HashedText(8)._signs("red").tolist() == [-1, 1, -1, -1, 1, -1, -1, -1]
+    assert HashedText(8)._hash_signs("red").tolist() == [-1, 1, -1, -1, 1, -1, -1, -1]
 
 
 def test_what_is_no_text_is_refused():

@@ -57,7 +57,7 @@ def test_what_a_preparation_unpacks_has_an_end(tmp_path, little, kind):
     (tmp_path / f"bomb.txt.{kind}").write_bytes(PACKERS[kind](b"0" * 2**22))
     (tmp_path / f"good.txt.{kind}").write_bytes(PACKERS[kind](b"tea and cake"))
     reader = Texts((f"*.txt.{kind}",), str(tmp_path))
-    files = reader.found()
+    files = reader.find_files()
     bad, good = files.paths
     assert [found.values["text"] for found in reader.read(files, good)] == ["tea and cake"]
     with pytest.raises(DAMAGED, match="unpacks to more than [6-9].,... bytes.*unpack it yourself"):
@@ -114,7 +114,7 @@ def test_hostile_json_is_one_line(tmp_path, name):
     with pytest.raises(UserError, match="line 2 of a.jsonl is no JSON"):
         list(json_records(tmp_path / "a.jsonl"))
     reader = JsonLines(("a.jsonl",), str(tmp_path))
-    files = reader.found()
+    files = reader.find_files()
     good, broken = reader.read(files, files.paths[0])
     assert (
         good.values == {"text": "good"}
@@ -146,7 +146,7 @@ def test_records_are_read_by_what_a_file_holds_not_by_its_name(tmp_path, shape, 
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
     assert [record for _, record in json_records(tmp_path / name)] == RECORDS
     reader = JsonLines((name,), str(tmp_path), ("instruction", "input", "output"))
-    files = reader.found()
+    files = reader.find_files()
     found = list(reader.read(files, files.paths[0]))
     assert [each.values for each in found] == RECORDS and not any(each.fault for each in found)
     assert sorted(each.place for each in found) == [each.place for each in found]
@@ -174,7 +174,7 @@ def test_half_an_emoji_is_replaced_and_said(tmp_path, capsys):
     )  # read several times, counted once
     assert data.open().remarks == (said.strip(),)  # from the cache
     reader, counts = JsonLines(("a.jsonl",), str(tmp_path)), Counter()
-    files = reader.found()
+    files = reader.find_files()
     assert [found.values["text"] for found in reader.read(files, files.paths[0], counts)] == texts
     assert +counts == {HALVES: 2}
 

@@ -352,7 +352,7 @@ def test_small_files_that_declare_very_much_are_refused_at_once_everywhere(
         ImageFolder(str(tmp_path), test_fraction=0).open()
     codec = CaptionCodec(Characters(), ImageCodec(8, 8, 3))
     with pytest.raises(UserError, match="no whole image"):
-        codec.picture(str(path))
+        codec.load_picture(str(path))
     with pytest.raises(ValueError, match="no image: "):
         Images(("*.png",), str(tmp_path)).look(content)
     assert time.perf_counter() - begun < 5

@@ -79,7 +79,7 @@ def read(path):
     pairs = Preferences(str(path), codec=codec, length=400, **common).open()
     yield [{} for _ in range(len(pairs.splits["train"]))]
     reader = JsonLines((path.name,), str(path.parent), FIELDS)
-    files = reader.found()
+    files = reader.find_files()
     found = list(reader.read(files, files.paths[0]))
     assert not [one.fault for one in found if one.fault]
     yield [one.values for one in found]
@@ -104,7 +104,7 @@ def test_one_object_is_one_record(tmp_path):
     for text in (json.dumps(record), json.dumps(record, indent=2), json.dumps([record])):
         (tmp_path / "a.json").write_text(text)
         reader = JsonLines(("a.json",), str(tmp_path), FIELDS)
-        files = reader.found()
+        files = reader.find_files()
         assert [one.values for one in reader.read(files, files.paths[0])] == [record]
 
 
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_told_by_every_reader_and_set_aside_by_a_preparation(tm
             source.open()
         assert message in str(error.value) and "\n" not in str(error.value)
     reader, left = JsonLines(("a.json",), str(tmp_path)), Counter()
-    files = reader.found()
+    files = reader.find_files()
     found = list(reader.read(files, files.paths[0], left))
     assert [one.values["text"] for one in found if one.fault is None] == ["good", "good"]
     (fault,) = (one.fault for one in found if one.fault)
@@ -169,7 +169,7 @@ def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
         and "3 rows without text passed over" in data.remarks[0]
     )
     reader, left = JsonLines(("a.jsonl",), str(tmp_path), ("text", "n")), Counter()
-    files = reader.found()
+    files = reader.find_files()
     found = [tuple(one.values.values()) for one in reader.read(files, files.paths[0], left)]
     assert found == [("a", None), (None, "1"), (None, None), ("", None), ("b", "true")]
     assert +left == {
@@ -185,5 +185,5 @@ def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
             TextTables(str(tmp_path / "b.jsonl"), **common).open()
         assert error.value.field == "text"
         reader = JsonLines(("b.jsonl",), str(tmp_path))
-        files = reader.found()
+        files = reader.find_files()
         assert [one.values["text"] for one in reader.read(files, files.paths[0])] == ["a", value]

@@ -21,7 +21,7 @@ def moving(parts, steps=31, seed=0):
 def test_counts_are_the_sums_of_the_weights_rounded(parts, bound):
     units = round_weights(moving(parts))
     positions = np.arange(3001)
-    counts = Blend((7,) * parts, units).counts(positions, 5)
+    counts = Blend((7,) * parts, units).count_before(positions, 5)
     each = units[np.minimum(positions[:-1] // 5, 30)] / UNIT  # the last row holds from its step on
     due = np.concatenate([np.zeros((1, parts)), np.cumsum(each, 0)])
     assert np.abs(counts - due).max() <= bound + 1e-4
@@ -39,7 +39,7 @@ def test_counts_of_constant_weights_are_exact_at_any_position():
     blend = Blend((3, 4), round_weights(np.array([[0.25, 0.75]])))
     positions = 4 * 10 ** np.arange(12)
     assert np.array_equal(
-        blend.counts(positions, 8), np.stack([positions // 4, positions // 4 * 3], 1)
+        blend.count_before(positions, 8), np.stack([positions // 4, positions // 4 * 3], 1)
     )
 
 

@@ -47,10 +47,10 @@ def test_without_augmentation_nothing_is_told():
     x = jnp.ones((2, 4, 4, 1))
     assert (
         NonLeaking()(KEY, x) == (x, None)
-        and NonLeaking().none(3) is None
+        and NonLeaking().make_null(3) is None
         and NonLeaking().told == 0
     )
-    assert NonLeaking(0.1).none(3).shape == (3, TOLD)
+    assert NonLeaking(0.1).make_null(3).shape == (3, TOLD)
 
 
 def test_what_cannot_be_augmented_is_refused():

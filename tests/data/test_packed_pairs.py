@@ -108,8 +108,8 @@ def test_a_packed_pair_is_predicted_as_one_alone(data):
         together = jax.tree.map(jnp.asarray, rows.batch(np.arange(len(rows))))
         alone["mask"], together["mask"] = jnp.ones(len(GERMAN)), jnp.ones(len(rows))
         params, _ = family.init(jax.random.key(0), alone, spec)
-        by_row = jax.jit(family.predictions)(params, together)
-        by_pair = jax.jit(family.predictions)(params, alone)
+        by_row = jax.jit(family.predict)(params, together)
+        by_pair = jax.jit(family.predict)(params, alone)
         found, real = np.asarray(by_row.nll), np.asarray(by_row.weight) > 0
         segment = np.asarray(together["segment_ids"])[:, 1:]
         for row in range(len(rows)):
@@ -120,5 +120,5 @@ def test_a_packed_pair_is_predicted_as_one_alone(data):
                 )
         other = {**together, "source_segment_ids": jnp.maximum(together["source_segment_ids"], 1)}
         assert not np.allclose(
-            np.where(real, jax.jit(family.predictions)(params, other).nll - found, 0), 0, atol=1e-2
+            np.where(real, jax.jit(family.predict)(params, other).nll - found, 0), 0, atol=1e-2
         )

@@ -65,7 +65,7 @@ def test_pairs_keep_step(folder):
         ] == 3
         assert np.array_equal(found["source_mask"][row], source != 0)
         assert np.array_equal(found["loss_mask"][row], (target != 0) & (np.arange(12) > 0))
-        again = data.codec.source_row(german, 12)
+        again = data.codec.encode_source(german, 12)
         assert np.array_equal(again[0], source) and np.array_equal(
             again[1], found["source_mask"][row]
         )

@@ -39,7 +39,7 @@ def stored(tmp_path, column, name="text"):
 def prepared(path, **how):
     """The texts of a preparation, its faults, and what it counts."""
     reader, left = Parquet((path.name,), str(path.parent), **how), Counter()
-    files = reader.found()
+    files = reader.find_files()
     found = list(reader.read(files, files.paths[0], left))
     return (
         [one.values.get("text") for one in found if one.fault is None],
@@ -57,7 +57,7 @@ def test_every_type_of_text_is_the_same_text(tmp_path, kind):
         tmp_path, plain.dictionary_encode() if "dictionary" in kind else plain.cast(TYPES[kind])
     )
     table = TableTexts(tmp_path, (path,))
-    assert [piece.text for piece in table.pieces()] == [text for text in TEXTS if text]
+    assert [piece.text for piece in table.iterate_pieces()] == [text for text in TEXTS if text]
     assert table.left.total == {"rows without text passed over": 2}
     assert prepared(path) == (TEXTS, [], {})
     few = pa.array((["é".encode(), b"b"] if of_bytes else ["é", "b"]) * 9)
@@ -74,16 +74,16 @@ def test_what_is_not_utf_8_is_read_in_an_encoding_or_told_with_its_row(tmp_path,
     with pytest.raises(
         UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8"
     ) as error:
-        list(TableTexts(tmp_path, (path,)).pieces())
+        list(TableTexts(tmp_path, (path,)).iterate_pieces())
     assert error.value.field == "text"
     with pytest.raises(
         UserError, match=r"row 2 of t.parquet has bytes in 'text' that are not utf-8"
     ):
         Table(str(path)).open()
     latin = TableTexts(tmp_path, (path,), encoding="latin-1")
-    assert [piece.text for piece in latin.pieces()] == ["good", "béd"]
+    assert [piece.text for piece in latin.iterate_pieces()] == ["good", "béd"]
     with pytest.raises(UserError, match="there is no encoding 'latin-x'"):
-        list(TableTexts(tmp_path, (path,), encoding="latin-x").pieces())
+        list(TableTexts(tmp_path, (path,), encoding="latin-x").iterate_pieces())
     assert prepared(path) == (["good"], ["not in utf-8"], {})
     found = prepared(path, encodings=("utf-8", "latin-1"))
     assert found == (["good", "béd"], [], {"texts read as latin-1, as they are not utf-8": 1})
@@ -103,7 +103,7 @@ def test_lists_and_structs_are_json_and_their_damaged_texts_are_set_aside(tmp_pa
             texts in (['["good"]'], ['{"a": "good"}']) and faults == ["not in utf-8"] and not counts
         )
     with pytest.raises(UserError, match=r"row 1 of t.parquet holds dict in 'text', not text"):
-        list(TableTexts(tmp_path, (stored(tmp_path, pa.array([{"a": "b"}])),)).pieces())
+        list(TableTexts(tmp_path, (stored(tmp_path, pa.array([{"a": "b"}])),)).iterate_pieces())
 
 
 MOMENTS = {
@@ -129,7 +129,9 @@ def test_dates_and_times_are_those_of_a_table_of_texts(tmp_path, kind):
     table = Table(str(stored(tmp_path, MOMENTS[kind], "when")), test_fraction=0, modes=1).open()
     assert [date.name for date in table.codec.dates] == ["when"]
     split = table.splits["train"]
-    written = table.codec.written(table.codec.decoded(split.numeric, split.categorical))["when"]
+    written = table.codec.format(table.codec.decode_columns(split.numeric, split.categorical))[
+        "when"
+    ]
     moments = [str(value) for value in MOMENTS[kind].to_pylist()]
     form = str.maketrans("", "", "0TZ .:+-")
     assert [text.translate(form) for text in written] == [text.translate(form) for text in moments]

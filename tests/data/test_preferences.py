@@ -275,7 +275,7 @@ def test_bad_settings_are_refused(settings, message):
     with pytest.raises(UserError, match="size must be from 1 to 1000000"):
         RulePreferences(size=0)
     with pytest.raises(UserError, match="unknown split 'validation'"):
-        RulePreferences().examples("validation")
+        RulePreferences().make_examples("validation")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_reward_of_the_rule_by_hand(text, reward):
 
 
 def test_the_chosen_response_has_the_higher_reward_whatever_its_length():
-    pairs = RulePreferences(size=2000).examples("train")
+    pairs = RulePreferences(size=2000).make_examples("train")
     rewards = np.array([[rule_reward(pair.chosen), rule_reward(pair.rejected)] for pair in pairs])
     assert (rewards[:, 0] > rewards[:, 1]).all()
     assert len(OUTCOMES) == 31 and len(COUNTS) == 9  # of 81 ordered pairs 19 are ties
@@ -308,11 +308,11 @@ def test_the_chosen_response_has_the_higher_reward_whatever_its_length():
 
 
 def test_an_example_depends_on_the_seed_and_its_number_alone():
-    short, long = (RulePreferences(size=size, seed=5).examples("train") for size in (10, 30))
+    short, long = (RulePreferences(size=size, seed=5).make_examples("train") for size in (10, 30))
     assert long[:10] == short and len(set(long)) == 30
-    assert RulePreferences(size=10, seed=6).examples("train") != short
+    assert RulePreferences(size=10, seed=6).make_examples("train") != short
     assert not {pair[:3] for pair in long} & {
-        pair[:3] for pair in RulePreferences(seed=5).examples("test")
+        pair[:3] for pair in RulePreferences(seed=5).make_examples("test")
     }
 
 
@@ -323,7 +323,7 @@ def test_the_rule_opens_to_whole_rows(tmp_path, capsys):
     assert isinstance(data.codec.tokens, Words) and not capsys.readouterr().err
     batch = data.splits["test"].batch(np.arange(20))
     for side in ("chosen", "rejected"):
-        wanted = [getattr(pair, side) for pair in source.examples("test")]
+        wanted = [getattr(pair, side) for pair in source.make_examples("test")]
         tokens, response = batch[f"{side}_tokens"], batch[f"{side}_response"] > 0
         found = [data.codec.decode(row[mask]) for row, mask in zip(tokens, response, strict=True)]
         assert found == [text.lower() for text in wanted]

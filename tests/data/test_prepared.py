@@ -241,7 +241,7 @@ def readers(folder):
         "texts of a file": TextTables(str(shard), cache=str(folder / "cache")).open,
         "table": Table(str(shard)).open,
         "prepare": lambda: reading.plan_reading([parquet]),
-        "decontaminate": lambda: Decontaminated((parquet,))._known(),
+        "decontaminate": lambda: Decontaminated((parquet,))._hash_known(),
     }
 
 

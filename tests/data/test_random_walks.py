@@ -27,21 +27,23 @@ def test_every_node_has_an_edge_and_reaches_the_goal():
 
 def test_walks_take_edges_and_end_at_the_goal_or_are_cut():
     for split, count in (("train", 1_000), ("test", 400)):
-        walks = SOURCE.walks(split)
+        walks = SOURCE.make_walks(split)
         assert len(walks) == count
         for walk in walks:
             assert all(SOURCE.edges[node(a), node(b)] for a, b in itertools.pairwise(walk))
             assert walk.find("a") in (-1, len(walk) - 1) and (len(walk) == 10 or walk[-1] == "a")
     assert [walk[0] for walk in walks[:21]] == [*"bcdefghijklmnopqrstu", "b"], "each start in turn"
-    assert SOURCE.walks("train") != walks
-    assert dataclasses.replace(SOURCE, size=50).walks("train") == SOURCE.walks("train")[:50]
-    assert dataclasses.replace(SOURCE, seed=3).walks("test") != walks
+    assert SOURCE.make_walks("train") != walks
+    assert (
+        dataclasses.replace(SOURCE, size=50).make_walks("train") == SOURCE.make_walks("train")[:50]
+    )
+    assert dataclasses.replace(SOURCE, seed=3).make_walks("test") != walks
 
 
 def test_rows_give_the_first_node_and_predict_the_others():
     data = SOURCE.open()
     split = data.splits["test"]
-    batch, walks = split.batch(np.arange(len(split))), SOURCE.walks("test")
+    batch, walks = split.batch(np.arange(len(split))), SOURCE.make_walks("test")
     assert data.spec.shape == batch["tokens"].shape[1:] == (12,) and data.spec.vocabulary == 22
     for number, walk in enumerate(walks):
         row, learned = batch["tokens"][number], batch["loss_mask"][number] > 0
@@ -72,11 +74,11 @@ def test_optimality_by_hand():
     }
     assert optimality([letters[0]] * len(cases), list(cases)) == list(cases.values())
     long = next(
-        w for w in SOURCE.walks("test") if w[-1] == "a" and shortest[node(w[0])] < len(w) < 10
+        w for w in SOURCE.make_walks("test") if w[-1] == "a" and shortest[node(w[0])] < len(w) < 10
     )
     wanted = (10 - len(long)) / (10 - shortest[node(long[0])])
     assert optimality([long[0]], [long[1:]]) == [wanted] and 0 < wanted < 1
-    walks = SOURCE.walks("train")
+    walks = SOURCE.make_walks("train")
     mean = np.mean(optimality([w[0] for w in walks], [w[1:] for w in walks]))
     assert 0.3 < mean < 0.4, "what imitation comes to"
 

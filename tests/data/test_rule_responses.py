@@ -17,15 +17,16 @@ FEW = RuleResponses(40, 20)
 
 
 def test_each_pair_gives_two_responses_whose_rewards_are_even_and_the_chosen_are_better():
-    pairs = RulePreferences(40, 20).examples("train")
-    told = [record.turns[1].text for record in FEW.records("train")]
+    pairs = RulePreferences(40, 20).make_examples("train")
+    told = [record.turns[1].text for record in FEW.make_records("train")]
     assert told == [text for pair in pairs for text in (pair.chosen, pair.rejected)]
     chosen = [
-        record.turns[1].text for record in RuleResponses(40, 20, which="chosen").records("train")
+        record.turns[1].text
+        for record in RuleResponses(40, 20, which="chosen").make_records("train")
     ]
     assert chosen == [pair.chosen for pair in pairs]
     many = RuleResponses(4_000, 1)
-    rewards = np.array([rule_reward(record.turns[1].text) for record in many.records("train")])
+    rewards = np.array([rule_reward(record.turns[1].text) for record in many.make_records("train")])
     expected = np.mean(
         [positive - negative for (positive, negative), _ in OUTCOMES]
     )  # of the chosen

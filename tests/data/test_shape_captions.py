@@ -38,7 +38,7 @@ def data():
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_every_row_is_a_picture_and_all_that_its_caption_says(data, split):
     whole = data.splits[split]
-    batch, pool = whole.batch(np.arange(len(whole))), CaptionedShapes(300, 200).examples(split)
+    batch, pool = whole.batch(np.arange(len(whole))), CaptionedShapes(300, 200).make_examples(split)
     assert len(whole) == {"train": 300, "test": 200}[split]
     assert list(whole.scenes) == [scene for scene, _ in pool]  # the pictures of CaptionedShapes
     pictures = data.codec.image.decode(batch["image"])
@@ -115,11 +115,11 @@ def test_a_picture_is_read_from_its_file_or_from_what_is_written_out(data, tmp_p
     (tmp_path / "cross.png").write_bytes(content)
     wanted = data.codec.image.encode(render(SCENE))
     for image in (str(tmp_path / "cross.png"), inline(content)):
-        found = data.codec.picture(image)
+        found = data.codec.load_picture(image)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, wanted)
     grey = CaptionCodec(Bytes(True), ImageCodec(16, 16, 1))
-    assert grey.picture(inline(content)).shape == (16, 16, 1)
+    assert grey.load_picture(inline(content)).shape == (16, 16, 1)
 
 
 def test_bad_pictures_are_refused(data, tmp_path):
@@ -140,7 +140,7 @@ def test_bad_pictures_are_refused(data, tmp_path):
         ),
     ):
         with pytest.raises(UserError, match=words):
-            data.codec.picture(image)
+            data.codec.load_picture(image)
 
 
 def test_bad_fields_are_refused():

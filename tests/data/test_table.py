@@ -30,7 +30,7 @@ def written(tmp_path, text=PEOPLE, name="people.csv"):
 def all_rows(data):
     """The columns of both splits together."""
     parts = [split.batch(np.arange(len(split))) for split in data.splits.values()]
-    return data.codec.decoded(
+    return data.codec.decode_columns(
         *(np.concatenate([part[name] for part in parts]) for name in ("numeric", "categorical"))
     )
 
@@ -292,7 +292,7 @@ def test_iso_dates_and_times_come_back_as_they_were_written(tmp_path, values):
     data = Table(written(tmp_path, column(values), "t.csv"), "x", test_fraction=0, modes=2).open()
     batch = data.splits["train"].batch(np.arange(40))
     assert all(code.decimals == 0 for code in data.codec.numbers)
-    back = data.codec.written(data.codec.decoded(batch["numeric"], batch["categorical"]))
+    back = data.codec.format(data.codec.decode_columns(batch["numeric"], batch["categorical"]))
     assert list(back) == ["age", "x"]
     assert back["x"] == ["" if value == " NA " else value for value in values]
 
@@ -330,7 +330,7 @@ def test_samples_are_held_within_the_range_of_training(tmp_path, in_range):
     outside = data.codec.encode(
         {"size": np.array([-7.5]), "n": np.array([99.0])}
     )  # real rows stay as they are
-    back = data.codec.decoded(outside["numeric"], outside["categorical"])
+    back = data.codec.decode_columns(outside["numeric"], outside["categorical"])
     assert (back["size"][0], back["n"][0]) == (-7.5, 99)
 
 
@@ -451,7 +451,7 @@ def test_samples_are_written_in_the_form_of_the_data_and_within_its_range(tmp_pa
     (tmp_path / "t.csv").write_text("v\n" + "".join(f"{value}\n" for value in values * 6))
     data = Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1).open()
     noise = np.random.default_rng(0).normal(size=(200, *data.spec.shape)).astype(np.float32) * 4
-    drawn = data.codec.written(data.codec.decode(noise))["v"]
+    drawn = data.codec.format(data.codec.decode(noise))["v"]
     form = re.compile(
         "^"
         + re.sub("[0-9]+", "[0-9]+", re.escape(values[0]).replace(r"\.0", "").lstrip("-\\"))
@@ -467,7 +467,7 @@ def test_samples_are_written_in_the_form_of_the_data_and_within_its_range(tmp_pa
         numbers = [float(value) for value in values]
         assert all(min(numbers) <= float(text) <= max(numbers) for text in drawn)
     split = data.splits["train"]
-    again = data.codec.written(data.codec.decoded(split.numeric, split.categorical))["v"]
+    again = data.codec.format(data.codec.decode_columns(split.numeric, split.categorical))["v"]
     if "9007" not in values[0]:  # whose range is more than float32 tells apart
         assert set(again) == {value if value not in ("-0.0", "-0") else "0" for value in values}
 

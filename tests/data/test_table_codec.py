@@ -75,7 +75,7 @@ def test_rows_come_back_exactly():
     assert batch["numeric"].shape == (200, 3) and batch["categorical"].shape == (200, 5)
     assert batch["numeric"].dtype == np.float32 and batch["categorical"].dtype == np.int32
     assert [column.decimals for column in codec.numbers] == [2, 0, None]
-    back = codec.decoded(batch["numeric"], batch["categorical"])
+    back = codec.decode_columns(batch["numeric"], batch["categorical"])
     assert list(back) == list(columns)
     for name in ("price", "count"):
         np.testing.assert_array_equal(back[name], columns[name])
@@ -118,7 +118,7 @@ def test_a_file_has_the_original_schema(tmp_path):
 
 def test_no_number_is_written_as_negative_zero():
     column = NumberColumn("n", (1.0,), (0.0,), (1.0,), decimals=0)
-    assert column.written(column.decode(np.array([-0.1, 0.1, -0.3]), np.zeros(3, int))) == [
+    assert column.format(column.decode(np.array([-0.1, 0.1, -0.3]), np.zeros(3, int))) == [
         "0",
         "0",
         "-1",

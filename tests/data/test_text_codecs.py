@@ -82,7 +82,7 @@ def test_an_unknown_character_is_named_with_its_place_or_has_a_token():
         try:
             codec.encode("abé")
         except Unencodable as error:
-            raise error.moved(1000, "book.txt") from None
+            raise error.shift(1000, "book.txt") from None
     kept = Characters("abc", unknown="token")
     assert kept.encode("azé").tolist() == [1, 0, 0] and kept.decode(np.array([1, 0])) == "a\ufffd"
     assert Characters("abc", delimiter=True, unknown="token").encode("z").tolist() == [1]

@@ -188,7 +188,7 @@ def test_text_is_tokenised_once(folder, monkeypatch):
 
     monkeypatch.setattr(Subwords, "fit", refuse)
     monkeypatch.setattr(Subwords, "encode", refuse)
-    monkeypatch.setattr(texts.FileTexts, "pieces", refuse)
+    monkeypatch.setattr(texts.FileTexts, "iterate_pieces", refuse)
     again = source.open()
     assert again.fingerprint == first.fingerprint and again.codec == first.codec
     assert np.array_equal(again.splits["train"].corpus.tokens, first.splits["train"].corpus.tokens)

@@ -93,7 +93,7 @@ class Planted(Subject):
 
     drawn: Any = None
 
-    def samples(self, n):
+    def draw_samples(self, n):
         return self.drawn[:n]
 
 

@@ -117,7 +117,7 @@ def test_every_held_out_example_is_judged_once(opened, batch_size, devices):
     p = np.exp(log_p)
     assert found.numbers["ece"] == reliability(p.max(-1), p.argmax(-1) == label, 5).error
     np.testing.assert_allclose(found.numbers["brier"], brier(p, label))
-    judged = on.metrics(lambda family, *rest: family.evaluate(*rest))
+    judged = on.compute_metrics(lambda family, *rest: family.evaluate(*rest))
     np.testing.assert_allclose(found.numbers["nll"], judged["loss"], rtol=1e-5)
     assert found.protocol == "5 bins of equal width, 297 examples of test"
 

@@ -84,7 +84,7 @@ def test_a_space_has_a_short_label_and_needs_a_run_or_none():
 
 
 def test_the_number_of_features_is_known_before_training_and_right(judged, file):
-    images = judged.examples(3)["image"]
+    images = judged.take_examples(3)["image"]
     spec = judged.model.spec
     for space, width in (("pixels", 64), ("runs/eyes", 7), (file, 2048)):
         assert check_features(space, spec, judged.others) == width
@@ -106,7 +106,7 @@ def test_inception_features_are_of_the_file_and_say_how_images_are_resized(judge
         "bilinearly, grey "
         "repeated as RGB"
     )
-    images = judged.examples(35)["image"]  # more than a chunk
+    images = judged.take_examples(35)["image"]  # more than a chunk
     bytes_as_published = judged.model.codec.decode(images[-2:])
     expected = jax.jit(inception.features)(
         draws(), bytes_as_published.astype(np.float32) / np.float32(127.5) - 1

@@ -36,7 +36,7 @@ class Painter(Diffusion):
     by the noise's sign.
     """
 
-    def output(self, params, x, t, told, key=None):
+    def predict(self, params, x, t, told, key=None):
         label = told["label"][:, None, None, None]
         by_chance = jnp.where(x[:, :1, :1, :1] > 0, CLASSES - 1, 0)
         level = jnp.where(label == CLASSES, by_chance, label)
@@ -68,7 +68,7 @@ def test_the_curve_is_that_of_samples_which_are_known(on):
     found = GuidanceCurve(RUN, scales, samples=300)(on)
     # The choice by chance is the sign of the noise that a sample begins with: seen in unconditional
     # samples.
-    plain = on.samples_by(dataclasses.replace(PAINTER.sampler, guidance_scale=0.0), 300)
+    plain = on.draw_samples_with(dataclasses.replace(PAINTER.sampler, guidance_scale=0.0), 300)
     chance, asked = plain.mean((1, 2, 3)), cycle_labels(300, CLASSES)
     assert set(chance) == {-1.0, 1.0} and 0.4 < (chance > 0).mean() < 0.6
     label_level = asked - 1.0
@@ -95,7 +95,7 @@ def test_the_curve_is_that_of_samples_which_are_known(on):
 
 
 def test_the_family_s_own_scale_draws_the_samples_that_other_evaluators_see(on):
-    np.testing.assert_array_equal(on.samples(20), on.samples_by(PAINTER.sampler, 20))
+    np.testing.assert_array_equal(on.draw_samples(20), on.draw_samples_with(PAINTER.sampler, 20))
 
 
 def test_distances_are_within_labels():

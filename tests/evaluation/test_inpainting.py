@@ -37,7 +37,7 @@ def layout():
 class Signs(Diffusion):
     """Estimates the sign of what it sees: white where the noise is above 0, else black."""
 
-    def output(self, params, x, t, told, key=None):
+    def predict(self, params, x, t, told, key=None):
         return jnp.sign(x)
 
 
@@ -71,7 +71,7 @@ def test_rows_show_the_image_what_is_known_and_the_fills(on, region):
     picture = found.pictures["inpainting"]
     assert picture.shape == size(3, 7)
     shown = cells(picture, 7)
-    images = on.model.codec.decode(on.examples(3)["image"])[..., 0]
+    images = on.model.codec.decode(on.take_examples(3)["image"])[..., 0]
     known = make_mask(region, 8, 8)[0, ..., 0] == 1
     np.testing.assert_array_equal(shown[:, 0], images)
     np.testing.assert_array_equal(shown[:, 1], np.where(known, images, 128))

@@ -218,7 +218,7 @@ def test_metrics_of_an_evaluator_run_over_a_split_or_its_beginning(layout, limit
     for split in ("train", "test"):
         size = len(on.splits[split])
         x = on.splits[split].batch(np.arange(limit or size) * size // (limit or size))["points"]
-        found = on.metrics(loss_of, 3.0, split=split, limit=limit)["loss"]
+        found = on.compute_metrics(loss_of, 3.0, split=split, limit=limit)["loss"]
         np.testing.assert_allclose(found, 3 * direct_loss(on.model.state.params, x), rtol=1e-5)
 
 
@@ -329,7 +329,7 @@ def test_reconstructions_stand_under_their_images(digits, num, rows, columns):
         found.numbers["reconstruction_mse"], np.square(again - whole["image"]).mean(), rtol=1e-5
     )
     assert picture.shape == size(2, columns) and picture.dtype == np.uint8
-    held_out = on.model.codec.decode(on.examples(columns)["image"])
+    held_out = on.model.codec.decode(on.take_examples(columns)["image"])
     factor = CELL // 8
     first = picture[GAP : GAP + CELL : factor, GAP : GAP + CELL : factor]
     np.testing.assert_array_equal(first, held_out[0])
@@ -411,5 +411,5 @@ def test_a_part_is_spread_over_a_split_that_is_sorted_by_class(layout):
     in_order = dataclasses.replace(
         on, splits={"train": split.take(np.argsort(split.label, kind="stable"))}
     )
-    counts = np.bincount(in_order.examples(100, "train")["label"], minlength=10)
+    counts = np.bincount(in_order.take_examples(100, "train")["label"], minlength=10)
     assert counts.min() >= 9 and counts.sum() == 100

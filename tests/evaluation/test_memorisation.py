@@ -150,7 +150,7 @@ def test_as_many_new_images_are_flagged_as_is_promised(held_out, false_alarms, r
         line = threshold(draw.uniform(0.1, 1, held_out), false_alarms)
         flagged = int((draw.uniform(0.1, 1, new) < line.ratio).sum())
         shares.append(flagged / new)
-        chances.append(line.chance(flagged, new))
+        chances.append(line.compute_tail_probability(flagged, new))
     assert line.expected == rank / (held_out + 1)
     error = np.std(shares) / np.sqrt(trials)
     assert abs(np.mean(shares) - line.expected) < 4 * error

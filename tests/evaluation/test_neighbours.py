@@ -76,7 +76,7 @@ def test_copies_are_found_at_distance_zero_and_shown_beside_their_originals(layo
 
 
 def test_fresh_images_are_as_far_as_held_out_ones(layout):
-    held_out = planted(layout, None).examples(200)["image"]
+    held_out = planted(layout, None).take_examples(200)["image"]
     found = NearestNeighbours(samples=200)(planted(layout, held_out))
     assert found.numbers["neighbour_ratio"] == 1
     noisy = NearestNeighbours(samples=200)(planted(layout, held_out, noise=0.5))
@@ -146,7 +146,7 @@ def test_the_gap_is_the_difference_of_the_two_losses(layout):
     params = on.model.state.params
     losses = {}
     for split in ("train", "test"):
-        x = on.examples(25, split)["points"]
+        x = on.take_examples(25, split)["points"]
         again = x @ np.asarray(params["w"]["kernel"]) @ np.asarray(params["v"]["kernel"])
         losses[split] = np.square(again - x).sum(-1).mean()
     np.testing.assert_allclose(found.numbers["train_loss"], losses["train"], rtol=1e-5)

@@ -27,7 +27,7 @@ class Lengths(Family):
 
     weight: float = 0.1
 
-    def pair_rewards(self, state, batch):
+    def score_pairs(self, state, batch):
         return tuple(
             self.weight * batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected")
         )
@@ -45,7 +45,7 @@ def judged(chosen, rejected, chosen_length, rejected_length):
 def test_the_numbers_by_hand():
     #        longer, right; longer, wrong; shorter, right; shorter, right; as long, a tie
     pairs = judged([2, 0, 1, 3, 1], [1, 1, 0, 0, 1], [5, 6, 2, 3, 4], [3, 2, 4, 4, 4])
-    numbers = pairs.numbers()
+    numbers = pairs.to_metrics()
     assert numbers["preference_accuracy"] == pytest.approx(3.5 / 5)
     assert numbers["preference_error"] == pytest.approx(np.sqrt(0.7 * 0.3 / 5))
     assert numbers["longer_wins"] == pytest.approx(2.5 / 5)
@@ -59,7 +59,7 @@ def test_the_numbers_by_hand():
 def test_the_calibration_by_hand():
     half, sure = 1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(-3))  # 0.622 and 0.953
     pairs = judged([0.5, 0, 0.5, 3, 0], [0, 0.5, 0, 0, 0], [1] * 5, [1] * 5)
-    table = pairs.calibration(10)
+    table = pairs.bin_calibration(10)
     np.testing.assert_array_equal(table.examples, [0, 0, 0, 0, 1, 0, 3, 0, 0, 1])
     np.testing.assert_allclose(table.accuracy[[4, 6, 9]], [0.5, 2 / 3, 1])
     np.testing.assert_allclose(table.confidence[[4, 6, 9]], [0.5, half, sure])
@@ -74,19 +74,19 @@ def test_what_the_order_of_the_two_and_a_prompt_of_its_own_do_not_change():
         draw.integers(1, 9, 50),
         draw.integers(1, 9, 50),
     )
-    one, other = judged(a, b, n, m).numbers(), judged(b, a, m, n).numbers()
+    one, other = judged(a, b, n, m).to_metrics(), judged(b, a, m, n).to_metrics()
     for name in ("length_correlation", "pair_length_correlation"):
         assert one[name] == pytest.approx(other[name])
     assert one["preference_accuracy"] == pytest.approx(1 - other["preference_accuracy"])
     higher = draw.normal(size=50)
-    moved = judged(a + higher, b + higher, n, m).numbers()
+    moved = judged(a + higher, b + higher, n, m).to_metrics()
     for name in one.keys() - {"length_correlation"}:
         assert moved[name] == pytest.approx(one[name])
     assert abs(moved["length_correlation"] - one["length_correlation"]) > 1e-3
 
 
 def test_what_is_missing_has_no_number():
-    numbers = judged([1, 2], [0, 0], [3, 3], [3, 3]).numbers()
+    numbers = judged([1, 2], [0, 0], [3, 3], [3, 3]).to_metrics()
     assert not {"accuracy_longer", "accuracy_shorter"} & numbers.keys()
     assert (
         numbers["length_correlation"] == numbers["pair_length_correlation"] == 0

@@ -114,7 +114,7 @@ def test_prompts_are_of_their_group_and_spread_over_its_combinations_and_forms()
             assert len(told) == min(count, len({scene[:3] for scene in pool}))
     # A combination that is held out is asked for with its size: without, it is one of those in
     # training.
-    trained = {caption for _, caption in CaptionedShapes().examples("train")}
+    trained = {caption for _, caption in CaptionedShapes().make_examples("train")}
     assert not trained & set(make_prompts("held_out", 240)) and trained & set(
         make_prompts("seen", 240)
     )

@@ -38,7 +38,7 @@ class Drawing(Subject):
 
     drawn: np.ndarray | None = None
 
-    def samples(self, n):
+    def draw_samples(self, n):
         assert len(self.drawn) >= n
         return self.drawn[:n]
 
@@ -190,7 +190,7 @@ def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
     monkeypatch.setattr(drawn, "BLOCK", 64)
     seen = []
     found = drawn.map_images(
-        lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.part(500, "train")
+        lambda x: seen.append(len(x)) or x.sum((1, 2, 3)), digits.select_part(500, "train")
     )
     np.testing.assert_array_equal(found, images["train"][::3].sum((1, 2, 3)))
     assert max(seen) <= 64 and sum(seen) == 500

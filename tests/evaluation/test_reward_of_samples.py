@@ -35,7 +35,7 @@ def expected(steps):
         here = here @ move
         found += here[:, 0] * (10 - nodes) / (10 - shortest)
         here[:, 0] = 0
-    return np.mean([found[ord(walk[0]) - ord("a")] for walk in WALKS.walks("test")])
+    return np.mean([found[ord(walk[0]) - ord("a")] for walk in WALKS.make_walks("test")])
 
 
 def test_the_mean_reward_of_a_random_walk_is_the_exact_one():

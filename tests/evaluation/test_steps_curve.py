@@ -101,7 +101,7 @@ def test_the_numbers_are_those_of_the_sampler_with_so_many_steps(on):
     found = StepsCurve((2, 3), samples=300, limit=400, kernel_subset=100)(on).numbers
     real = on.splits["train"].images[np.arange(400) * 3000 // 400].reshape(400, -1)
     for number in (2, 3):
-        fake = np.clip(on.samples_by(Denoising(DDIM(number)), 300), -1, 1).reshape(300, -1)
+        fake = np.clip(on.draw_samples_with(Denoising(DDIM(number)), 300), -1, 1).reshape(300, -1)
         expected, _ = distances.kernel_distance(real, fake, 100, steps_curve.SUBSETS)
         np.testing.assert_allclose(found[f"kernel_pixels_at_{number}_steps"], expected, rtol=1e-5)
         np.testing.assert_allclose(

@@ -75,7 +75,7 @@ def test_targets_that_hang_on_nothing_are_worth_a_guess(layout):
 class Turning(Planted):
     """Its samples are good or worthless, as the key says."""
 
-    def samples(self, n):
+    def draw_samples(self, n):
         good = int(jax.random.key_data(self.key)[-1]) % 2
         rows = drawn(n, 5)
         return vectors(rows if good else rows | {"age": np.zeros(n)})

@@ -106,7 +106,7 @@ def test_samples_lose_their_prompt_and_end_and_rows_their_padding(data):
 
 
 def test_texts_too_short_for_an_n_gram_have_no_number():
-    numbers = measure_diversity([np.arange(3), np.arange(2)], 4).numbers()
+    numbers = measure_diversity([np.arange(3), np.arange(2)], 4).to_metrics()
     assert set(numbers) == {"distinct_1", "distinct_2", "distinct_3", "self_bleu"}
 
 

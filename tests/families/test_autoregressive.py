@@ -74,7 +74,7 @@ def state_of(family, spec=TEXT, optimizer=None):
 
 def test_no_prediction_depends_on_what_comes_after_it():
     state, batch = state_of(SMALL), batch_of(1) | {"loss_mask": jnp.ones((1, T + 1))}
-    nll = jax.jit(lambda tokens: SMALL.predictions(state.params, batch | {"tokens": tokens}).nll[0])
+    nll = jax.jit(lambda tokens: SMALL.predict(state.params, batch | {"tokens": tokens}).nll[0])
     before = nll(batch["tokens"])
     for place in range(T + 1):
         after = nll(batch["tokens"].at[0, place].add(1).__mod__(V))
@@ -94,7 +94,7 @@ def test_gradients_by_what_is_read_are_zero_for_the_past_alone():
     }
 
     def nll(embedding):
-        return family.predictions({**state.params, "embedding": embedding}, batch).nll[0]
+        return family.predict({**state.params, "embedding": embedding}, batch).nll[0]
 
     slope = np.abs(np.asarray(jax.jit(jax.jacrev(nll))(state.params["embedding"]))).sum(-1)[
         :, :T
@@ -115,8 +115,8 @@ def test_a_packed_row_predicts_what_its_documents_predict_alone():
         packed["tokens"][0, part], packed["segment_ids"][0, part] = row, number + 1
         packed["positions"][0, part], packed["loss_mask"][0, part] = np.arange(4), np.arange(4) > 0
     alone = {"tokens": jnp.asarray(rows), "loss_mask": jnp.ones((2, 4)), "mask": jnp.ones(2)}
-    together = SMALL.predictions(state.params, jax.tree.map(jnp.asarray, packed))
-    apart = SMALL.predictions(state.params, alone)
+    together = SMALL.predict(state.params, jax.tree.map(jnp.asarray, packed))
+    apart = SMALL.predict(state.params, alone)
     assert together.weight.sum() == apart.weight.sum() == 6
     np.testing.assert_allclose(together.nll[0, :3], apart.nll[0], rtol=1e-5)
     np.testing.assert_allclose(together.nll[0, 4:7], apart.nll[1], rtol=1e-5)
@@ -137,7 +137,7 @@ def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_p
 
     @jax.jit
     def predicted(tokens):
-        found = family.predictions(state.params, packed | {"tokens": tokens})
+        found = family.predict(state.params, packed | {"tokens": tokens})
         return found.nll[0], found.weight[0]
 
     nll, weight = predicted(tokens)
@@ -159,13 +159,13 @@ def test_a_prefix_lm_reads_its_prefix_both_ways_and_predicts_the_rest_from_the_p
         ) * np.asarray(weight)
         assert np.flatnonzero(moved > 1e-6).tolist() == wanted
     # The first token of a prefix feels its third.
-    hidden = lambda t: family.predictions(state.params, packed | {"tokens": t}).nll[0, 0]  # noqa: E731
+    hidden = lambda t: family.predict(state.params, packed | {"tokens": t}).nll[0, 0]  # noqa: E731
     assert jnp.abs(hidden(tokens.at[0, 2].add(1).__mod__(V)) - nll[0]) > 1e-6
     for first, last in ((0, 5), (5, 9)):
         alone = {name: packed[name][:, first:last] for name in ("prefix_mask", "loss_mask")} | {
             "mask": jnp.ones(1)
         }
-        apart = family.predictions(state.params, alone | {"tokens": tokens[:, first:last]})
+        apart = family.predict(state.params, alone | {"tokens": tokens[:, first:last]})
         np.testing.assert_allclose(apart.nll[0], nll[first : last - 1], rtol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_the_prompt_of_a_prefix_lm_is_its_prefix():
     options = Decoding(steps=T + 1 - 3, temperature=0.0, tokens=(3, 1, 4))
     found = np.asarray(jax.jit(lambda: family.sample(state, KEY, 2, options))())
     row = [3, 1, 4]
-    score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
+    score = jax.jit(lambda batch: family.predict(state.params, batch).nll[:, -1])
     for _ in range(T + 1 - 3):
         rows = jnp.concatenate([jnp.tile(jnp.asarray([row]), (V, 1)), jnp.arange(V)[:, None]], 1)
         given = jnp.broadcast_to(jnp.arange(rows.shape[1]) < 3, rows.shape).astype(jnp.float32)
@@ -241,7 +241,7 @@ def test_accumulated_steps_equal_the_full_batch_whatever_the_lengths(spec):
 
 def test_the_loss_is_a_mean_over_tokens_and_bits_are_a_byte_of_text():
     state, batch = state_of(SMALL), batch_of(6)
-    found, metrics = SMALL.predictions(state.params, batch), SMALL.evaluate(state, batch, KEY)
+    found, metrics = SMALL.predict(state.params, batch), SMALL.evaluate(state, batch, KEY)
     weight = np.asarray(batch["loss_mask"][:, 1:])
     nll = (np.asarray(found.nll) * weight).sum()
     np.testing.assert_allclose(metrics["loss"].value, nll / weight.sum(), rtol=1e-6)
@@ -275,9 +275,9 @@ def test_a_token_that_is_hidden_from_the_model_is_predicted_still():
         "inputs": jnp.where(jnp.arange(T + 1) == 2, 0, batch["tokens"] % (V - 1) + 1)
     }
     whole = batch | {"inputs": batch["tokens"]}
-    plain = SMALL.predictions(state.params, batch).nll
-    np.testing.assert_array_equal(SMALL.predictions(state.params, whole).nll, plain)
-    assert not np.allclose(SMALL.predictions(state.params, damaged).nll, plain)
+    plain = SMALL.predict(state.params, batch).nll
+    np.testing.assert_array_equal(SMALL.predict(state.params, whole).nll, plain)
+    assert not np.allclose(SMALL.predict(state.params, damaged).nll, plain)
 
 
 @pytest.mark.parametrize("scan", [False, True], ids=["layers", "scanned"])
@@ -287,7 +287,7 @@ def test_greedy_texts_are_those_of_a_model_that_reads_all_of_them_anew(scan):
     greedy = Decoding(steps=T + 1 - 3, temperature=0.0, tokens=(3, 1, 4))
     found = np.asarray(jax.jit(lambda: family.sample(state, KEY, 2, greedy))())
     row = [3, 1, 4]
-    score = jax.jit(lambda batch: family.predictions(state.params, batch).nll[:, -1])
+    score = jax.jit(lambda batch: family.predict(state.params, batch).nll[:, -1])
     for _ in range(T + 1 - 3):
         rows = jnp.concatenate([jnp.tile(jnp.asarray([row]), (V, 1)), jnp.arange(V)[:, None]], 1)
         row.append(
@@ -303,7 +303,7 @@ def test_greedy_texts_are_those_of_a_model_that_reads_all_of_them_anew(scan):
 @pytest.mark.long
 def test_samples_of_a_pair_follow_their_source_and_the_padding_of_a_source_is_not_read():
     state, batch = state_of(PAIRED, PAIRS), batch_of(3, spec=PAIRS)
-    nll = jax.jit(lambda batch: PAIRED.predictions(state.params, batch).nll)
+    nll = jax.jit(lambda batch: PAIRED.predict(state.params, batch).nll)
     plain = nll(batch)
     real = batch["source_mask"].astype(jnp.int32)
     padded = batch | {"source_tokens": batch["source_tokens"] * real + 6 * (1 - real)}
@@ -360,7 +360,7 @@ def trajectory(devices, family, spec):
     make = initial_state(experiment, spec)
     state, step = (
         layout.init(make),
-        layout.compile_step(make_step(experiment), layout.abstract(make)),
+        layout.compile_step(make_step(experiment), layout.eval_shapes(make)),
     )
     found = []
     for number in range(20):

@@ -68,7 +68,7 @@ def state():
 
 def test_a_prediction_depends_on_the_picture_and_on_the_tokens_before_it(state):
     batch = batch_of(2)
-    nll = jax.jit(lambda batch: SMALL.predictions(state.params, batch).nll)
+    nll = jax.jit(lambda batch: SMALL.predict(state.params, batch).nll)
     before = nll(batch)
     for place in range(T + 1):
         after = nll(batch | {"tokens": batch["tokens"].at[0, place].add(1).__mod__(V)})
@@ -81,9 +81,7 @@ def test_a_prediction_depends_on_the_picture_and_on_the_tokens_before_it(state):
 
 def test_gradients_reach_every_parameter_of_the_encoder_and_the_decoder(state):
     batch = batch_of(4)
-    grads = jax.jit(jax.grad(lambda params: SMALL.predictions(params, batch).nll.mean()))(
-        state.params
-    )
+    grads = jax.jit(jax.grad(lambda params: SMALL.predict(params, batch).nll.mean()))(state.params)
     assert set(grads) == {"encoder", "decoder"}
     for path, g in jax.tree_util.tree_leaves_with_path(grads):
         # Softmax does not feel what is added to all scores of a query.
@@ -95,7 +93,7 @@ def test_gradients_reach_every_parameter_of_the_encoder_and_the_decoder(state):
 def test_bfloat16_parameters_give_nearly_the_same(state):
     batch = batch_of(3)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), state.params)
-    nll = jax.jit(lambda params: SMALL.predictions(params, batch).nll)
+    nll = jax.jit(lambda params: SMALL.predict(params, batch).nll)
     exact, near = nll(state.params), nll(half)
     assert near.dtype == jnp.float32
     np.testing.assert_allclose(near, exact, atol=0.3)
@@ -106,7 +104,7 @@ def test_a_batch_of_captions_is_judged_as_it_is_trained(state):
     batch = batch_of(6)
     batch["loss_mask"] = batch["loss_mask"].at[::2].multiply(jnp.arange(T + 1)[None] < 4)
     weight = np.asarray(batch["loss_mask"][:, 1:])
-    nll = np.asarray(SMALL.predictions(state.params, batch).nll)
+    nll = np.asarray(SMALL.predict(state.params, batch).nll)
     loss = jax.jit(lambda: SMALL.evaluate(state, batch, KEY))()["loss"].value
     np.testing.assert_allclose(loss, (nll * weight).sum() / weight.sum(), rtol=1e-6)
     rule = SGD(Constant(0.1)).build(10)
@@ -122,7 +120,7 @@ def test_greedy_captions_by_the_cache_are_the_likeliest_tokens_of_the_whole_mode
         jax.jit(lambda images: captions(family, state, images, START, END))(images)
     )
     assert written.shape == (5, T)
-    score = jax.jit(lambda batch: family.predictions(state.params, batch).nll)
+    score = jax.jit(lambda batch: family.predict(state.params, batch).nll)
     for image, row in zip(images, written, strict=True):
         tokens = jnp.asarray([[START, *row]])
         for place in range(T):

@@ -76,18 +76,18 @@ def state_of(family, spec=POINTS, moved=True):
 def test_the_loss_is_the_weighted_squared_error_of_the_target(process, target, weighting, data_std):
     family = replace(SMALL, process=process, target=target, weighting=weighting, data_std=data_std)
     state, x0 = state_of(family), batch_of(6)["points"]
-    loss = family.terms(state.params, state.variables, x0, None, KEY)["loss"]
+    loss = family.compute_terms(state.params, state.variables, x0, None, KEY)["loss"]
 
     keys = jax.random.split(KEY, 6)
-    noise, t = jax.random.normal(keys[0], x0.shape), process.times(keys[4], 6)
+    noise, t = jax.random.normal(keys[0], x0.shape), process.draw_times(keys[4], 6)
     x = diffuse(process, x0, noise, t)
     alpha, sigma = (a[:, None] for a in process.alpha_sigma(t))
     seen = x / jnp.sqrt(alpha**2 * data_std**2 + sigma**2) if target == "v" else x
-    module = family._module((2,), 0)
+    module = family._make_module((2,), 0)
     output = module.apply({"params": state.params["net"]}, seen, t, train=False)
-    error = jnp.square(output - family.parametrization({}).value(x0, noise, t)).mean(-1)
+    error = jnp.square(output - family.make_parametrization({}).value(x0, noise, t)).mean(-1)
     np.testing.assert_allclose(
-        loss, family.parametrization({}).weight(t, weighting) * error, rtol=1e-4
+        loss, family.make_parametrization({}).weight(t, weighting) * error, rtol=1e-4
     )
 
 
@@ -97,7 +97,7 @@ class Exact(Diffusion):
 
     std: float = 0.7
 
-    def output(self, params: Any, x: Any, t: Any, told: Any, key: Any = None) -> Any:
+    def predict(self, params: Any, x: Any, t: Any, told: Any, key: Any = None) -> Any:
         alpha, sigma = (a.reshape(-1, *[1] * (x.ndim - 1)) for a in self.process.alpha_sigma(t))
         x0 = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2) * x
         return (x - alpha * x0) / sigma
@@ -109,7 +109,7 @@ EXACT = Exact(NET, VPCosine(14.0), target="noise", weighting="likelihood", width
 def test_the_bound_of_the_exact_model_is_the_entropy_of_its_data():
     state = state_of(EXACT)
     x0 = EXACT.std * jax.random.normal(jax.random.key(5), (40_000, 2))
-    terms = EXACT.terms(state.params, state.variables, x0, None, KEY)
+    terms = EXACT.compute_terms(state.params, state.variables, x0, None, KEY)
     entropy = 0.5 * math.log(2 * math.pi * math.e * EXACT.std**2)
     bits = np.asarray(terms["bits_per_dim"])
     assert abs(bits.mean() - entropy / math.log(2)) < 5 * bits.std() / math.sqrt(len(bits)) + 1e-3
@@ -146,10 +146,10 @@ def test_a_learned_schedule_gets_the_gradients_of_its_bound_and_of_its_variance(
     state, x0 = state_of(LEARNED), batch_of(8)["points"]
 
     def through(params, learned):
-        return LEARNED.terms(params, state.variables, x0, None, KEY, learned)["loss"]
+        return LEARNED.compute_terms(params, state.variables, x0, None, KEY, learned)["loss"]
 
     def diffusion(params):
-        return LEARNED.terms(params, state.variables, x0, None, KEY)["diffusion"]
+        return LEARNED.compute_terms(params, state.variables, x0, None, KEY)["diffusion"]
 
     found = jax.grad(lambda p: through(p, True).mean())(state.params)
     plain = jax.grad(lambda p: through(p, False).mean())(state.params)
@@ -180,7 +180,9 @@ def test_training_a_schedule_lowers_the_variance_of_the_loss():
     step = jax.jit(functools.partial(family.train_step, optimizer=rule))
 
     def spread(state):
-        terms = family.terms(state.params, state.variables, batch["image"], None, jax.random.key(9))
+        terms = family.compute_terms(
+            state.params, state.variables, batch["image"], None, jax.random.key(9)
+        )
         return float(terms["diffusion"].std() / terms["diffusion"].mean())
 
     assert spread(state) > 1
@@ -229,9 +231,11 @@ def test_what_is_known_is_kept_exactly():
 def test_fourier_features_stand_beside_the_input():
     family = replace(SMALL, fourier=(1,))
     x = jnp.asarray([[0.25, -0.5]])
-    np.testing.assert_allclose(family._seen(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6)
+    np.testing.assert_allclose(
+        family._add_fourier_features(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6
+    )
     state = state_of(family)
-    assert family.output(state.params, x, jnp.ones(1), {}).shape == (1, 2)
+    assert family.predict(state.params, x, jnp.ones(1), {}).shape == (1, 2)
 
 
 def test_a_flow_from_a_ring_samples_from_the_ring():
@@ -247,7 +251,7 @@ def trajectory(devices, family):
     make = initial_state(experiment, IMAGES)
     state, step = (
         layout.init(make),
-        layout.compile_step(make_step(experiment), layout.abstract(make)),
+        layout.compile_step(make_step(experiment), layout.eval_shapes(make)),
     )
     found = []
     for number in range(20):

@@ -113,7 +113,7 @@ def test_the_first_step_is_the_hand_computed_one():
     state, batch = state_of(family), batch_of(6)
     new, metrics = compiled(family, MOVING)(state, batch)
     game = state.params["generator"]["net"]["output"], state.params["discriminator"]["head"]
-    z = family.nets.latents(
+    z = family.nets.draw_latents(
         jax.random.fold_in(jax.random.fold_in(state.step_key, 0), 0), 6
     )  # of both players
 
@@ -161,7 +161,7 @@ def test_lazy_r1_equals_r1_every_step_in_expectation():
     state, batch = state_of(always, STILL), batch_of(8)
 
     def logit(x):
-        return always.nets.logits(state.params["discriminator"], state.variables, x)[0]
+        return always.nets.discriminate(state.params["discriminator"], state.variables, x)[0]
 
     np.testing.assert_allclose(
         each[0],
@@ -183,7 +183,7 @@ def test_a_spectrally_normalised_critic_has_slope_of_at_most_about_one():
         SMALL, loss="hinge", spectral_norm="discriminator", discriminator=MLPBackbone((32, 32))
     )
     state, _ = steps(family, 40)
-    params, _ = family.nets.normalised(
+    params, _ = family.nets.normalise(
         "discriminator", state.params["discriminator"], state.variables, False
     )
     for path, matrix in jax.tree_util.tree_leaves_with_path(params):
@@ -191,7 +191,7 @@ def test_a_spectrally_normalised_critic_has_slope_of_at_most_about_one():
             np.testing.assert_allclose(
                 np.linalg.svd(matrix, compute_uv=False)[0], 1, atol=0.05, err_msg=str(path)
             )
-    logits = lambda x: family.nets.logits(params, state.variables, x)[0]  # noqa: E731
+    logits = lambda x: family.nets.discriminate(params, state.variables, x)[0]  # noqa: E731
     slope = adversarial.squared_gradient_norm(logits, 3 * batch_of(64)["points"])
     assert slope.max() < 1.1
 
@@ -244,7 +244,9 @@ def test_labels_reach_both_players():
     np.testing.assert_array_equal(turns[1], two[1])
     x = batch_of(4)["points"]
     judged = [
-        family.nets.logits(state.params["discriminator"], state.variables, x, jnp.full(4, k))[0]
+        family.nets.discriminate(state.params["discriminator"], state.variables, x, jnp.full(4, k))[
+            0
+        ]
         for k in (0, 1)
     ]
     assert not np.allclose(*judged)
@@ -256,16 +258,18 @@ def test_labels_reach_both_players():
 
 
 def test_truncated_latents_stay_within_their_bound():
-    z = SMALL.nets.latents(KEY, 1000, 0.5)
+    z = SMALL.nets.draw_latents(KEY, 1000, 0.5)
     assert float(jnp.abs(z).max()) <= 0.5 and float(z.std()) > 0.2
 
 
 def test_a_pack_is_judged_as_one():
     family = replace(SMALL, pack=2)
     state, x = state_of(family), batch_of(8)["points"]
-    judged = family.nets.logits(state.params["discriminator"], state.variables, x)[0]
+    judged = family.nets.discriminate(state.params["discriminator"], state.variables, x)[0]
     assert judged.shape == (4,)
-    other = family.nets.logits(state.params["discriminator"], state.variables, x.at[4].add(1.0))[0]
+    other = family.nets.discriminate(
+        state.params["discriminator"], state.variables, x.at[4].add(1.0)
+    )[0]
     np.testing.assert_array_equal(np.flatnonzero(np.asarray(judged != other)), [0])  # rows 0 and 4
 
 
@@ -275,7 +279,7 @@ def test_averaged_generators_draw_with_statistics_of_their_own():
     judged = family.eval_state(state)
     assert changed(state.params, judged.params) == {"generator": True, "discriminator": False}
     standing = judged.variables["batch_stats"]["generator"]["norm_0"]
-    z = family.nets.latents(jax.random.key(0), 512)
+    z = family.nets.draw_latents(jax.random.key(0), 512)
     layer = judged.params["generator"]["net"]["hidden_0"]["kernel"]
     np.testing.assert_allclose(standing["mean"], (z @ layer).mean(0), atol=1e-4)
     np.testing.assert_allclose(standing["var"], (z @ layer).var(0, ddof=1), rtol=1e-3)
@@ -290,9 +294,9 @@ def test_the_probability_of_augmentation_follows_the_discriminator():
     augment = DiscriminatorAugment(
         ("flip", "color", "translation", "cutout", "rotation"), 0.5, 0.6, images=100
     )
-    np.testing.assert_allclose(augment.adapted(0.5, 0.9, 10), 0.6)
-    np.testing.assert_allclose(augment.adapted(0.5, 0.1, 10), 0.4)
-    np.testing.assert_allclose(augment.adapted(0.95, 0.9, 10), 1.0)
+    np.testing.assert_allclose(augment.adapt(0.5, 0.9, 10), 0.6)
+    np.testing.assert_allclose(augment.adapt(0.5, 0.1, 10), 0.4)
+    np.testing.assert_allclose(augment.adapt(0.95, 0.9, 10), 1.0)
     state, metrics = steps(replace(CONV, augment=augment), 3, spec=IMAGES)
     signs = [2 * row["accuracy_real"] - 1 for row in metrics]
     expected = 0.5
@@ -413,7 +417,7 @@ def trajectory(devices, family, optimizer=MOVING):
     make = initial_state(experiment, spec)
     state, step = (
         layout.init(make),
-        layout.compile_step(make_step(experiment), layout.abstract(make)),
+        layout.compile_step(make_step(experiment), layout.eval_shapes(make)),
     )
     found = []
     for number in range(20):
@@ -459,7 +463,7 @@ def latents_by_row(self, key, n, truncation=None):
 
 @pytest.mark.long
 def test_eight_mapped_devices_equal_one_where_their_draws_are_the_same(monkeypatch):
-    monkeypatch.setattr(Nets, "latents", latents_by_row)
+    monkeypatch.setattr(Nets, "draw_latents", latents_by_row)
     (one, _, stats), (eight, _, others) = (
         trajectory(d, NORMED) for d in (Devices(count=1), Devices(count=8))
     )

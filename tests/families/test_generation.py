@@ -180,9 +180,9 @@ def test_texts_with_a_draft_are_drawn_with_the_probabilities_of_the_model():
     request, state = drafted(replace(options, draft_tokens=2), ((1, 4),))
     got = sample(FAMILY, state, request, n)[:, 2:]
     logits = likeliest(FAMILY, STATE.params, T)
-    first = jax.nn.softmax(options.filtered(logits([1, 4])))
+    first = jax.nn.softmax(options.filter_logits(logits([1, 4])))
     law = np.stack(
-        [first[a] * jax.nn.softmax(options.filtered(logits([1, 4, a]))) for a in range(V)]
+        [first[a] * jax.nn.softmax(options.filter_logits(logits([1, 4, a]))) for a in range(V)]
     )
     seen = np.zeros((V, V))
     np.add.at(seen, (got[:, 0], got[:, 1]), 1)
@@ -191,7 +191,7 @@ def test_texts_with_a_draft_are_drawn_with_the_probabilities_of_the_model():
     chi_square = ((seen - law * n)[often] ** 2 / (law * n)[often]).sum() / (often.sum() - 1)
     assert chi_square < 2
     draft = jax.nn.softmax(
-        options.filtered(likeliest(request.draft, state.frozen[DRAFT]["params"], T)([1, 4]))
+        options.filter_logits(likeliest(request.draft, state.frozen[DRAFT]["params"], T)([1, 4]))
     )
     assert np.abs(draft - first).sum() > 0.2  # it guesses otherwise
 

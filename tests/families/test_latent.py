@@ -132,13 +132,13 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
 
     x = jax.random.uniform(KEY, (2, 16, 16, 1), minval=-1)
     z = SPATIAL.to_latents(state.params, state.variables, x, KEY)
-    again = SPATIAL.from_latents(state.params, state.variables, z)
+    again = SPATIAL.decode_latents(state.params, state.variables, z)
     np.testing.assert_array_equal(again, decode_codes(SPATIAL, state, codes(SPATIAL, state, x)))
     near = z + 1e-6  # between two codes nothing changes: what is decoded are codes
     same = find_nearest(state.variables["codebook"], near.reshape(-1, 3))
     if np.array_equal(same, codes(SPATIAL, state, x).reshape(-1)):
         np.testing.assert_array_equal(
-            SPATIAL.from_latents(state.params, state.variables, near), again
+            SPATIAL.decode_latents(state.params, state.variables, near), again
         )
 
 

@@ -300,7 +300,7 @@ def test_many_devices_agree_with_one(tmp_path, mode):
         layout = parallel.start(devices)
         data = told.data.open()
         make = initial_state(told, data.spec)
-        step = layout.compile_step(make_step(told), layout.abstract(make))
+        step = layout.compile_step(make_step(told), layout.eval_shapes(make))
         state, found = layout.init(make), []
         for i in range(20):
             rows = data.splits["train"].batch(

@@ -116,7 +116,7 @@ def sizes(width, mup):
     }
 
     def loss(params):
-        return family.predictions(params, BATCH).nll.mean()
+        return family.predict(params, BATCH).nll.mean()
 
     def blocks(caught):
         layers = caught["intermediates"]
@@ -129,7 +129,10 @@ def sizes(width, mup):
         params = init(family, key)
         step = lambda _, c: rule.update(jax.grad(loss)(c[0]), jnp.ones(()), c[1], c[0])  # noqa: E731
         params, _ = jax.lax.fori_loop(0, 4, step, (params, rule.init(params)))
-        encoder, decoder = family._encoder(7), replace(family.net, cross_attention=True).module(V)
+        encoder, decoder = (
+            family._make_encoder(7),
+            replace(family.net, cross_attention=True).module(V),
+        )
         (memory, _), read = encoder.apply(
             {"params": params["encoder"]}, BATCH["source_tokens"], **told
         )

@@ -33,10 +33,10 @@ def logsnr(process, t):
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("limits", [(-2.0, 3.0), (-4.0, -1.0), (1.0, 99.0)])
 def test_times_keep_to_the_limits_and_are_as_dense_there_as_without(process, limits):
-    found = process.times(KEY, 4000, jnp.asarray(limits))
+    found = process.draw_times(KEY, 4000, jnp.asarray(limits))
     levels = np.asarray(logsnr(process, found))
     assert levels.min() >= limits[0] - 1e-3 and levels.max() <= limits[1] + 1e-3
-    every = np.asarray(process.times(jax.random.key(4), 40_000))
+    every = np.asarray(process.draw_times(jax.random.key(4), 40_000))
     inside = every[(logsnr(process, every) >= limits[0]) & (logsnr(process, every) <= limits[1])]
     assert len(inside) > 1000
     assert kstest(np.asarray(found), inside).statistic < 0.01
@@ -44,8 +44,8 @@ def test_times_keep_to_the_limits_and_are_as_dense_there_as_without(process, lim
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 def test_limits_that_the_process_does_not_reach_change_nothing(process):
-    wide = process.times(KEY, 64, jnp.asarray([-jnp.inf, jnp.inf]))
-    np.testing.assert_array_equal(wide, process.times(KEY, 64))
+    wide = process.draw_times(KEY, 64, jnp.asarray([-jnp.inf, jnp.inf]))
+    np.testing.assert_array_equal(wide, process.draw_times(KEY, 64))
 
 
 SMALL = Diffusion(ResidualMLP(8, 1, 8), width=4)

@@ -65,8 +65,8 @@ def state():
 def estimate(family, state, text, label=None):
     """The posterior mean at X, T by the network itself, told ``text`` [4, 6]."""
     times = jnp.full(4, T)
-    output = family.output(state.params, X, times, family._told(label, None, text))
-    return family.parametrization(state.params).x0(output, X, times)
+    output = family.predict(state.params, X, times, family._make_inputs(label, None, text))
+    return family.make_parametrization(state.params).x0(output, X, times)
 
 
 def test_guidance_extrapolates_from_no_text_to_the_prompt(state):
@@ -80,9 +80,11 @@ def test_guidance_extrapolates_from_no_text_to_the_prompt(state):
 
 
 def test_the_command_line_gives_it_one_prompt():
-    assert Denoising(DDIM(2), 3.0).prompted(("a disc",)) == Denoising(DDIM(2), 3.0, prompt="a disc")
+    assert Denoising(DDIM(2), 3.0).with_prompts(("a disc",)) == Denoising(
+        DDIM(2), 3.0, prompt="a disc"
+    )
     with pytest.raises(UserError, match="takes one prompt, not 2"):
-        Denoising().prompted(("a disc", "a cross"))
+        Denoising().with_prompts(("a disc", "a cross"))
 
 
 def test_without_a_prompt_samples_are_unconditional_at_any_scale(state):
@@ -130,13 +132,13 @@ def test_labels_and_texts_are_hidden_together_at_the_rate_asked_for():
 
 def test_a_hidden_text_trains_as_no_text(state):
     family, batch = replace(FAMILY, drop_label=1 - 1e-7), batch_of(8)
-    hidden = family.terms(
+    hidden = family.compute_terms(
         state.params, state.variables, batch["points"], None, KEY, True, batch["condition"]
     )["loss"]
-    none = family.terms(
+    none = family.compute_terms(
         state.params, state.variables, batch["points"], None, KEY, True, jnp.zeros((8, 6))
     )["loss"]
-    told = family.terms(
+    told = family.compute_terms(
         state.params, state.variables, batch["points"], None, KEY, False, batch["condition"]
     )["loss"]
     np.testing.assert_array_equal(hidden, none)
@@ -147,7 +149,7 @@ def test_gradients_reach_the_text_and_the_null_text(state):
     family, batch = replace(FAMILY, drop_label=0.5), batch_of(16)
 
     def loss(params):
-        terms = family.terms(
+        terms = family.compute_terms(
             params, state.variables, batch["points"], None, KEY, True, batch["condition"]
         )
         return terms["loss"].mean()

@@ -95,7 +95,7 @@ def test_chunks_are_the_whole_sum_and_so_is_their_gradient(samples, chunk):
         weights = []
         for number in range(chunks):
             (layer,) = family.top_down(
-                params, (q.repeated(size),), jax.random.fold_in(latent_key, number)
+                params, (q.repeat(size),), jax.random.fold_in(latent_key, number)
             )
             mean = family.decode(params, state.variables, layer.z)
             normal = jax.scipy.stats.norm
@@ -165,7 +165,7 @@ def test_eight_devices_share_the_draws_of_an_example_s_bound():
 def test_the_product_of_gaussians_is_the_normalised_product_of_their_densities():
     draw = np.random.default_rng(0)
     a, b = (Normal(*draw.normal(size=(2, 3, 4)).astype(np.float32)) for _ in range(2))
-    mean, log_variance = a.times(b)
+    mean, log_variance = a.multiply(b)
     precision = np.exp(-a.log_variance) + np.exp(-b.log_variance)
     np.testing.assert_allclose(np.exp(-log_variance), precision, rtol=1e-5)
     weighted = a.mean * np.exp(-a.log_variance) + b.mean * np.exp(-b.log_variance)
@@ -231,7 +231,7 @@ def test_free_bits_cost_at_least_themselves_and_stop_the_gradient_of_cheap_units
     plain = VAE(**LINEAR, beta=Constant(0.5))
     state = state_of(plain, (5,), "points")
     kl = np.mean(
-        [layer.kl() for layer in plain.latents(state, batch, KEY)], axis=(0, 1)
+        [layer.kl() for layer in plain.infer_latents(state, batch, KEY)], axis=(0, 1)
     )  # [Z]: the KL needs no draw
     for free in (0.5 * kl.min(), kl.mean(), 2 * kl.max()):
         family = dataclasses.replace(plain, free_bits=float(free))
@@ -389,7 +389,7 @@ def test_active_units_are_those_whose_means_vary(digits_run):
     report = digits_run.evaluate()
     split = Digits().open().splits["test"]
     batch = split.batch(np.arange(len(split)))
-    layers = digits_run.experiment.family.latents(digits_run.state, batch, KEY)
+    layers = digits_run.experiment.family.infer_latents(digits_run.state, batch, KEY)
     for number, layer in enumerate(layers, 1):
         active = np.var(layer.posterior.mean - layer.prior.mean, axis=0) > 0.01
         assert report.numbers[f"active_units_z{number}"] == active.sum()

@@ -261,7 +261,7 @@ def test_runs_of_preferences_take_the_template_of_the_run_that_they_begin_with(
         assert answer.tolist() == [*run.codec.encode("yes!").tolist(), run.codec.end]
         assert (
             row.tolist()[: -len(answer)]
-            == run.codec.as_prompt(run.codec.decode(row).split("\n\n")[1][:5]).tolist()
+            == run.codec.encode_prompt(run.codec.decode(row).split("\n\n")[1][:5]).tolist()
         )
     assert "chat template" not in capsys.readouterr().err
 

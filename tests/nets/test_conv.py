@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
+from genjax.machine.target import trace_for
 from genjax.nets.conv import conv
 
 SHAPES = [(28, 28, 1), (17, 30, 3), (8, 8, 1), (9, 5, 2)]
@@ -40,10 +41,9 @@ def test_forms_agree(module, batch, h, w, kernel):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), got, want)
 
 
-def test_platform_chooses_form(monkeypatch):
+def test_target_platform_chooses_form():
     for platform, form in {"cpu": "matmul", "gpu": "lax", "tpu": "lax"}.items():
-        monkeypatch.setattr(jax, "default_backend", lambda platform=platform: platform)
-        assert conv.resolve_form("auto") == form
+        assert trace_for(platform, conv.resolve_form)("auto") == form
     assert conv.resolve_form("lax") == "lax"
 
 

@@ -134,13 +134,13 @@ def test_cudnn_refuses_what_it_would_leave_out():
 
 def test_rotary_turns_pairs_as_complex_numbers():
     x, places = jax.random.normal(KEY, (1, 2, 5, 6)), jnp.asarray([[0, 3, 4, 7, 100]])
-    got = np.asarray(rotate(x, Rotary(100.0).table(places, 6)))
+    got = np.asarray(rotate(x, Rotary(100.0).make_table(places, 6)))
     frequencies = 100.0 ** (-np.arange(3) / 3)
     turn = np.exp(1j * np.asarray(places)[0][:, None] * frequencies)
     want = (np.asarray(x[..., :3]) + 1j * np.asarray(x[..., 3:])) * turn
     np.testing.assert_allclose(got, np.concatenate([want.real, want.imag], -1), atol=1e-5)
     np.testing.assert_allclose(
-        got, rotate(x, Rotary(100.0).table(np.asarray(places), 6)), atol=1e-5
+        got, rotate(x, Rotary(100.0).make_table(np.asarray(places), 6)), atol=1e-5
     )
 
 
@@ -149,7 +149,7 @@ def test_rotary_scores_depend_on_distance_alone():
     places = jnp.asarray([[0, 2, 5, 9]])
     scores = [
         jnp.einsum("bhtd,bhsd->ts", rotate(q, table), rotate(k, table))
-        for table in (Rotary().table(places + shift, 8) for shift in (0, 77))
+        for table in (Rotary().make_table(places + shift, 8) for shift in (0, 77))
     ]
     np.testing.assert_allclose(*scores, atol=1e-4)
 

@@ -242,7 +242,7 @@ def test_an_optimizer_moves_scanned_layers_as_unrolled_ones(optimizer):
 
     def moved(params, grads):
         rule = optimizer.build(1)
-        return rule.update(grads, rule.norm(grads), rule.init(params), params)[0]
+        return rule.update(grads, rule.measure_norm(grads), rule.init(params), params)[0]
 
     close(
         moved(stack_layers(params), stack_layers(grads)),

@@ -110,7 +110,7 @@ def log_probs(params, batch):
 
 @functools.partial(jax.jit, static_argnums=0)
 def rewarded(family, state, batch):
-    return family.pair_rewards(state, batch)
+    return family.score_pairs(state, batch)
 
 
 knowing = jax.jit(FAMILY.precompute)
@@ -366,7 +366,7 @@ PAIRS = RulePreferences(400, 100)
 def base(tmp_path_factory):
     """A language model of the chosen and the rejected texts, of the tokens of the pairs."""
     folder = tmp_path_factory.mktemp("base")
-    texts = [text for pair in PAIRS.examples("train") for text in (pair.chosen, pair.rejected)]
+    texts = [text for pair in PAIRS.make_examples("train") for text in (pair.chosen, pair.rejected)]
     (folder / "texts.txt").write_text("\n".join(texts))
     source = TextFiles(
         str(folder / "texts.txt"),

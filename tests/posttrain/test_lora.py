@@ -165,13 +165,13 @@ def test_the_gradient_is_that_of_the_merged_matrix_through_the_product(base):
     }
 
     def loss(params):
-        return family.base.predictions(params, batch).nll.sum()
+        return family.base.predict(params, batch).nll.sum()
 
     frozen = base.state.params
-    whole = jax.grad(loss)(family.adapters.merged(frozen, params))["layer_0"]["attention"]["query"][
+    whole = jax.grad(loss)(family.adapters.merge(frozen, params))["layer_0"]["attention"]["query"][
         "kernel"
     ]
-    found = jax.grad(lambda p: loss(family.adapters.merged(frozen, p)))(params)["layer_0"][
+    found = jax.grad(lambda p: loss(family.adapters.merge(frozen, p)))(params)["layer_0"][
         "attention"
     ]["query"]["kernel"]
     np.testing.assert_allclose(
@@ -257,9 +257,7 @@ def test_scanned_layers_have_adapters_of_their_own_and_convolutions_are_one_matr
     assert adapter["lora_a"].shape == (2, 8, 3) and adapter["lora_b"].shape == (2, 3, 8)
     family, kernel = Adapters(2, 2.0), jax.random.normal(jax.random.key(0), (3, 3, 4, 5))
     thin = {"lora_a": jnp.ones((36, 2)), "lora_b": jnp.ones((2, 5))}
-    np.testing.assert_allclose(
-        family.merged({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6
-    )
+    np.testing.assert_allclose(family.merge({"k": kernel}, {"k": thin})["k"], kernel + 2, rtol=1e-6)
 
 
 @pytest.mark.long

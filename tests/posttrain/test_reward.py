@@ -102,23 +102,25 @@ def test_the_reward_is_read_at_the_last_real_token(causal):
         batch["chosen_tokens"],
         jnp.arange(T)[None] < jnp.array([2, 3, 4, 5, 6, 7])[:, None],
     )
-    before = family.rewards(state, tokens, mask)
-    np.testing.assert_array_equal(family.rewards(state, jnp.where(mask, tokens, 3), mask), before)
+    before = family.score_rows(state, tokens, mask)
+    np.testing.assert_array_equal(
+        family.score_rows(state, jnp.where(mask, tokens, 3), mask), before
+    )
     last = jnp.arange(T)[None] == mask.sum(1, keepdims=True) - 1
-    after = family.rewards(state, jnp.where(last, (tokens + 1) % V, tokens), mask)
+    after = family.score_rows(state, jnp.where(last, (tokens + 1) % V, tokens), mask)
     assert (abs(after - before) > 1e-4).all()
     features = family.net.backbone(vocabulary=V).apply(
         {"params": state.params["backbone"]}, jnp.where(mask, tokens, -1)
     )
     np.testing.assert_allclose(before, features @ HEAD[:, 0], rtol=1e-4, atol=1e-5)
-    alone = family.rewards(state, tokens[2:3, :4], jnp.ones((1, 4)))
+    alone = family.score_rows(state, tokens[2:3, :4], jnp.ones((1, 4)))
     np.testing.assert_allclose(alone, before[2:3], rtol=1e-4, atol=1e-5)
 
 
 def test_swapping_the_two_negates_the_margins():
     state, batch = state_of(head=HEAD), batch_of(6)
-    chosen, rejected = FAMILY.pair_rewards(state, batch)
-    again = FAMILY.pair_rewards(state, swapped(batch))
+    chosen, rejected = FAMILY.score_pairs(state, batch)
+    again = FAMILY.score_pairs(state, swapped(batch))
     np.testing.assert_array_equal(again[0] - again[1], rejected - chosen)
     assert (chosen != rejected).all()
     one, other = (FAMILY.evaluate(state, b, KEY) for b in (batch, swapped(batch)))
@@ -177,7 +179,7 @@ def test_the_moving_averages_are_of_all_steps_alike_and_then_fade():
     state, seen = state_of(head=HEAD), []
     for step in range(6):
         batch = batch_of(5, seed=step)
-        seen.append(np.concatenate(family.pair_rewards(state, batch)))
+        seen.append(np.concatenate(family.score_pairs(state, batch)))
         state, metrics = stepped(family, state, batch, still)
         assert "squared" not in metrics
         weights = np.array([1.0])
@@ -201,7 +203,7 @@ def test_scores_of_the_training_responses_have_mean_0_and_deviation_1():
     ]
     np.testing.assert_allclose(np.mean(scores), 0, atol=1e-5)
     np.testing.assert_allclose(np.std(scores), 1, rtol=1e-5)
-    chosen, rejected = FAMILY.pair_rewards(after, batch)
+    chosen, rejected = FAMILY.score_pairs(after, batch)
     deviation = np.std([chosen, rejected])
     np.testing.assert_allclose(
         scores[0] - scores[1], (chosen - rejected) / deviation, rtol=1e-4, atol=1e-5
@@ -253,7 +255,7 @@ def test_texts_are_scored_as_their_tokens_are():
     assert found.shape == (5,)
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         ids = np.array([[256, *f"{prompt}>{response}".encode(), 256]])[:, :12]
-        raw = family.rewards(state, jnp.asarray(ids), jnp.ones(ids.shape))
+        raw = family.score_rows(state, jnp.asarray(ids), jnp.ones(ids.shape))
         np.testing.assert_allclose(found[number], (raw[0] - 2) / 2, rtol=1e-4, atol=1e-5)
     assert score_responses(family, state, codec, [], [], 12).shape == (0,)
     with pytest.raises(UserError, match="1 prompts and 2 responses are no pairs"):
@@ -322,7 +324,7 @@ def test_it_begins_with_a_language_model_and_draws_no_samples(tmp_path):
     pair = RulePreferences(64, 16)
     fitted = pair.open().codec.tokens
     (tmp_path / "texts.txt").write_text(
-        "\n".join(example.chosen for example in pair.examples("train"))
+        "\n".join(example.chosen for example in pair.make_examples("train"))
     )
     texts = TextFiles(str(tmp_path / "texts.txt"), unit="lines", codec=fitted, layout=Documents(48))
     base = genjax.train(
@@ -355,7 +357,7 @@ def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
         tmp_path / "r",
         quiet=True,
     )
-    pairs = RulePreferences().examples("test")[:200]
+    pairs = RulePreferences().make_examples("test")[:200]
     prompts = [pair.prompt for pair in pairs]
     chosen, rejected = (
         score_responses(

@@ -220,7 +220,7 @@ def squared_errors(family, params, batch, several, t, key):
         alpha, sigma = family.base.process.alpha_sigma(t)
         n = len(images)
         told = {"label": jnp.full(n, label)}
-        output = family.base.output(params, alpha * images + sigma * noise, jnp.full(n, t), told)
+        output = family.base.predict(params, alpha * images + sigma * noise, jnp.full(n, t), told)
         return jnp.square(output - (alpha * noise - sigma * images)).mean((1, 2, 3))
 
     return jax.vmap(of_row)(jnp.arange(B), several, t, batch["label"])
@@ -315,8 +315,8 @@ def test_the_error_is_the_loss_of_the_base(base):
     params = trained(base)[0]
     images, key = batch_of()["image"], jax.random.key(2)
     keys = jax.random.split(key, 6)
-    noise, t = base.noise.draw(keys[0], images.shape), base.process.times(keys[4], B)
-    wanted = base.terms(params, {}, images, None, key)["loss"]
+    noise, t = base.noise.draw(keys[0], images.shape), base.process.draw_times(keys[4], B)
+    wanted = base.compute_terms(params, {}, images, None, key)["loss"]
     np.testing.assert_allclose(
         errors(base, params, images[:, None], noise, t, None)[:, 0], wanted, rtol=1e-4
     )

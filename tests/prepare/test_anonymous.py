@@ -51,8 +51,8 @@ from genjax.prepare.stages.anonymous import Anonymous
     ],
 )
 def test_common_forms_are_found(text, expected):
-    assert Anonymous().text(text) == expected
-    assert Anonymous().text(f"({text})") == f"({expected})"
+    assert Anonymous().anonymise_text(text) == expected
+    assert Anonymous().anonymise_text(f"({text})") == f"({expected})"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_common_forms_are_found(text, expected):
     ],
 )
 def test_other_texts_stay(text):
-    assert Anonymous().text(text) == text
+    assert Anonymous().anonymise_text(text) == text
 
 
 def test_a_mark_is_not_looked_into(monkeypatch):
@@ -88,7 +88,7 @@ def test_a_mark_is_not_looked_into(monkeypatch):
 
     monkeypatch.setattr(anonymous, "_mark", lambda kind, key, value: f"<{kind}:4111111111111111>")
     assert anonymous._is_card("4111111111111111")
-    assert Anonymous().text("a@b.org", b"key") == "<email:4111111111111111>"
+    assert Anonymous().anonymise_text("a@b.org", b"key") == "<email:4111111111111111>"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_mark_is_not_looked_into(monkeypatch):
 )
 def test_the_time_grows_with_the_length(piece):
     started = time.process_time()
-    Anonymous().text(piece * (60_000 // len(piece)) + "!")
+    Anonymous().anonymise_text(piece * (60_000 // len(piece)) + "!")
     assert time.process_time() - started < 2
 
 
@@ -215,13 +215,13 @@ PERSONAL = [
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_numbers_of_other_kinds_stay(text):
-    assert len(OTHERS) >= 40 and Anonymous().text(text) == text
+    assert len(OTHERS) >= 40 and Anonymous().anonymise_text(text) == text
 
 
 @pytest.mark.parametrize(("text", "expected"), PERSONAL)
 def test_personal_numbers_are_still_found(text, expected):
-    assert len(PERSONAL) >= 40 and Anonymous().text(text) == expected
+    assert len(PERSONAL) >= 40 and Anonymous().anonymise_text(text) == expected
 
 
 def test_check_digits_decide_what_is_an_account():
-    assert Anonymous().text("DE88 3704 0044 0532 0130 00").count("iban") == 0
+    assert Anonymous().anonymise_text("DE88 3704 0044 0532 0130 00").count("iban") == 0

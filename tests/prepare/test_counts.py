@@ -67,7 +67,7 @@ def test_the_standard_form_of_a_text_counts_what_it_changes():
 def anonymised(text):
     """The text that is left, and what was done."""
     told = []
-    found = Anonymous().text(text, told=lambda what, form: told.append((what, form)))
+    found = Anonymous().anonymise_text(text, told=lambda what, form: told.append((what, form)))
     return found, told
 
 

@@ -36,10 +36,10 @@ COPIES = {
 @pytest.mark.parametrize("method", METHODS)
 def test_copies_are_near_and_others_far(method):
     hasher = ImageHash(method)
-    originals = hasher.hashes(scene(seed) for seed in range(40))
+    originals = hasher.hash_images(scene(seed) for seed in range(40))
     assert originals.dtype == np.uint64
     for name, copy in COPIES.items():
-        copies = hasher.hashes(copy(scene(seed)) for seed in range(40))
+        copies = hasher.hash_images(copy(scene(seed)) for seed in range(40))
         apart = np.bitwise_count(originals ^ copies)
         assert apart.max() <= 10 and apart.mean() < 4, name
     others = np.bitwise_count(originals[:, None] ^ originals)[np.triu_indices(40, 1)]
@@ -81,7 +81,7 @@ def test_all_hashes_within_the_distance_are_one(distance):
     left, right = np.triu_indices(300, 1)
     near = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
     expected = components(left[near], right[near], 300)
-    np.testing.assert_array_equal(ImageHash(distance=distance).clusters(hashes), expected)
+    np.testing.assert_array_equal(ImageHash(distance=distance).cluster(hashes), expected)
 
 
 def test_images_without_a_shape_are_alike():
@@ -89,13 +89,13 @@ def test_images_without_a_shape_are_alike():
         flat = [Image.new(mode, (20, 10), 77) for mode in ("L", "P")] + [
             Image.new("RGB", (3, 90), "white")
         ]
-        assert ImageHash(method).clusters(ImageHash(method).hashes(flat)).tolist() == [0, 0, 0]
+        assert ImageHash(method).cluster(ImageHash(method).hash_images(flat)).tolist() == [0, 0, 0]
 
 
 def test_one_image_and_none():
     hasher = ImageHash()
-    assert hasher.clusters(hasher.hashes([])).tolist() == []
-    assert hasher.clusters(hasher.hashes([scene(0)])).tolist() == [0]
+    assert hasher.cluster(hasher.hash_images([])).tolist() == []
+    assert hasher.cluster(hasher.hash_images([scene(0)])).tolist() == [0]
 
 
 def test_wrong_fields_are_refused():

@@ -73,11 +73,11 @@ def test_people_written_twice_are_found():
         len(set(zip(links.left, links.right, strict=True))) == len(links.left)
         and (links.left != links.right).all()
     )
-    np.testing.assert_array_equal(FEW.clusters(table), links.group)
+    np.testing.assert_array_equal(FEW.cluster(table), links.group)
 
 
 def test_nobody_is_linked_where_all_are_others():
-    assert FEW.clusters(people(300, 0)[0]).tolist() == list(range(300))
+    assert FEW.cluster(people(300, 0)[0]).tolist() == list(range(300))
 
 
 def test_weights_rise_with_agreement_and_rare_values_weigh_more():
@@ -108,7 +108,7 @@ def test_numbers_and_dates_of_their_own_types_are_compared_too():
     table, _ = people(150, 60)
     number = pa.array([int(n) if n else None for n in table["number"].to_pylist()], pa.int32())
     typed = table.set_column(3, "number", number)
-    np.testing.assert_array_equal(FEW.clusters(typed), FEW.clusters(table))
+    np.testing.assert_array_equal(FEW.cluster(typed), FEW.cluster(table))
 
 
 def test_blocks_say_which_rows_are_compared():
@@ -154,7 +154,7 @@ def test_few_rows_are_fine(count):
 
 def test_values_that_are_all_missing_link_nobody():
     table = pa.table({name: pa.nulls(4, pa.string()) for name in FEW.columns})
-    assert FEW.clusters(table).tolist() == [0, 1, 2, 3]
+    assert FEW.cluster(table).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_febrl(number):
     table = pyarrow.csv.read_csv(FEBRL / f"febrl_dataset{number}.csv")
     table = table.rename_columns([name.strip() for name in table.column_names])
     known = [record.split("-")[1] for record in table["rec_id"].to_pylist()]
-    found = measure_agreement(PEOPLE.clusters(table), known)
+    found = measure_agreement(PEOPLE.cluster(table), known)
     assert found.precision > 0.99 and found.recall > 0.99
     # Without the number that nearly tells it, and without the records that are a second time there.
     weaker = Linkage(
         PEOPLE.blocks, tuple(c for c in PEOPLE.comparisons if c.column != "soc_sec_id")
     )
-    assert measure_agreement(weaker.clusters(table), known).f1 > 0.95
+    assert measure_agreement(weaker.cluster(table), known).f1 > 0.95
     once = table.filter(pyarrow.compute.match_substring(table["rec_id"], "org"))
-    assert (PEOPLE.clusters(once) == np.arange(len(once))).all()
+    assert (PEOPLE.cluster(once) == np.arange(len(once))).all()

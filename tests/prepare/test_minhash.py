@@ -19,8 +19,8 @@ WORDS, NGRAM, PAIRS = 120, 5, 400
 
 def signatures(minhash, texts):
     frame = daft.from_pydict({"text": pa.array(texts, pa.large_string())})
-    return minhash.stacked(
-        frame.select(minhash.signature(daft.col("text"))).to_arrow()["text"].chunks
+    return minhash.stack_signatures(
+        frame.select(minhash.sign(daft.col("text"))).to_arrow()["text"].chunks
     )
 
 
@@ -61,7 +61,7 @@ def test_the_share_of_equal_entries_estimates_the_jaccard_similarity(edits):
 def test_the_recall_of_planted_edits_is_that_of_the_theory(minhash):
     for edits in (1, 2, 3, 4, 6, 10, 15):
         left, right, jaccard = edited(edits)
-        group = minhash.clusters(signatures(minhash, left + right))
+        group = minhash.cluster(signatures(minhash, left + right))
         found = int((group[PAIRS:] == np.arange(PAIRS)).sum())
         assert (group[:PAIRS] == np.arange(PAIRS)).all()  # and nothing else is one
         (expected,) = minhash.recall(np.array([jaccard]))
@@ -122,13 +122,13 @@ def test_clusters_are_the_components_of_all_pairs_that_share_a_band_and_agree():
     equal = table[left] == table[right]
     one = equal.reshape(-1, 4, 3).all(2).any(1)
     np.testing.assert_array_equal(
-        MinHash(12, threshold=0.6, bands=4, check=False).clusters(table),
+        MinHash(12, threshold=0.6, bands=4, check=False).cluster(table),
         components(left[one], right[one], 150),
     )
     one &= equal.mean(1) >= 0.6
     expected = components(left[one], right[one], 150)
     assert 5 < len(np.unique(expected)) < 145
-    np.testing.assert_array_equal(minhash.clusters(table), expected)
+    np.testing.assert_array_equal(minhash.cluster(table), expected)
 
 
 def test_the_order_of_the_texts_does_not_matter():
@@ -138,7 +138,7 @@ def test_the_order_of_the_texts_does_not_matter():
     order = np.random.default_rng(1).permutation(len(texts))
     minhash = MinHash(threshold=0.7)
     plain, shuffled = (
-        minhash.clusters(signatures(minhash, list(some))) for some in (texts, texts[order])
+        minhash.cluster(signatures(minhash, list(some))) for some in (texts, texts[order])
     )
     clusters = {frozenset(np.flatnonzero(plain == one)) for one in plain}
     assert (
@@ -162,14 +162,14 @@ def test_short_empty_and_missing_texts():
     minhash = MinHash(16)
     table = signatures(minhash, texts)
     assert (table == EMPTY).all(1).tolist() == [False] * 3 + [True] * 4 + [False] * 2
-    assert minhash.clusters(table).tolist() == [0, 0, 2, 3, 4, 5, 6, 7, 7]
+    assert minhash.cluster(table).tolist() == [0, 0, 2, 3, 4, 5, 6, 7, 7]
 
 
 def test_one_text_and_none():
     minhash = MinHash(16)
-    assert minhash.stacked([]).shape == (0, 16)
-    assert minhash.clusters(minhash.stacked([])).tolist() == []
-    assert minhash.clusters(signatures(minhash, ["a b c d e f"])).tolist() == [0]
+    assert minhash.stack_signatures([]).shape == (0, 16)
+    assert minhash.cluster(minhash.stack_signatures([])).tolist() == []
+    assert minhash.cluster(signatures(minhash, ["a b c d e f"])).tolist() == [0]
 
 
 def test_signatures_depend_on_the_seed_alone():
@@ -198,6 +198,6 @@ def test_wrong_fields_are_refused(fields, message):
 
 def test_signatures_of_another_kind_are_refused():
     with pytest.raises(UserError, match=r"\[N, 16\] uint32, not \[3, 8\] uint32"):
-        MinHash(16).clusters(np.zeros((3, 8), np.uint32))
+        MinHash(16).cluster(np.zeros((3, 8), np.uint32))
     with pytest.raises(UserError, match="not .* int64"):
-        MinHash(16).clusters(np.zeros((3, 16), np.int64))
+        MinHash(16).cluster(np.zeros((3, 16), np.int64))

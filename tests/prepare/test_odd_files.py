@@ -186,7 +186,7 @@ def test_a_suffix_that_nothing_here_unpacks_names_the_package(tmp_path, monkeypa
     with pytest.raises(
         UserError, match=r"a.txt.zst cannot be unpacked: .zst needs the package backports.zstd"
     ):
-        Texts(("*.zst",), str(tmp_path)).found()
+        Texts(("*.zst",), str(tmp_path)).find_files()
     with pytest.raises(UserError, match=r"backports.zstd"):
         Files(str(tmp_path), ()).open(str(tmp_path / "a.txt.zst"))
 
@@ -240,7 +240,7 @@ def test_a_root_is_no_pattern(tmp_path):
         kept, _ = read(tmp_path / folder, Texts(("*.txt",), str(tmp_path / folder)))
         assert [(row["id"], row["text"]) for row in kept] == [("x.txt", folder)]
     with pytest.raises(UserError, match=r"'a\*\*b' is no pattern of files"):
-        Texts(("a**b",), str(tmp_path)).found()
+        Texts(("a**b",), str(tmp_path)).find_files()
 
 
 def test_names_and_links_that_lead_nowhere_are_refused(tmp_path):
@@ -254,4 +254,4 @@ def test_names_and_links_that_lead_nowhere_are_refused(tmp_path):
     with open(os.fsencode(raw) + b"/\xff.txt", "w", encoding="utf-8") as file:
         file.write("x")
     with pytest.raises(UserError, match="is not in UTF-8: rename it"):
-        Texts(("*.txt",), str(raw)).found()
+        Texts(("*.txt",), str(raw)).find_files()

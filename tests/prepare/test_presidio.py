@@ -21,7 +21,10 @@ def test_kinds_with_check_digits_are_found_and_wrong_ones_are_not(judged):
 
 
 def test_of_two_that_overlap_the_surer_is_taken():
-    assert Presidio().text("Write to bob@example.com or so.") == "Write to <EMAIL_ADDRESS> or so."
+    assert (
+        Presidio().anonymise_text("Write to bob@example.com or so.")
+        == "Write to <EMAIL_ADDRESS> or so."
+    )
 
 
 def test_names_are_found_by_a_pipeline_of_spacy(tmp_path):
@@ -31,7 +34,7 @@ def test_names_are_found_by_a_pipeline_of_spacy(tmp_path):
     pipeline.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ada Lovelace"}])
     pipeline.to_disk(tmp_path / "names")
     stage = Presidio(("PERSON",), model=str(tmp_path / "names"))
-    assert stage.text("It was Ada Lovelace, 1843.") == "It was <PERSON>, 1843."
+    assert stage.anonymise_text("It was Ada Lovelace, 1843.") == "It was <PERSON>, 1843."
     assert "names by" in stage.remark and "no names" in Presidio().remark
 
 
@@ -43,6 +46,6 @@ def test_what_it_does_not_know_is_refused():
     ):
         Presidio(("IBAN",)).schema_after(pa.schema([("text", pa.large_string())]))
     with pytest.raises(UserError, match="spaCy cannot open no_such_model"):
-        Presidio(model="no_such_model").text("a")
+        Presidio(model="no_such_model").anonymise_text("a")
     with pytest.raises(UserError, match="threshold must be from 0 to 1"):
         Presidio(threshold=2)

@@ -187,7 +187,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
 def test_without_a_root_the_environment_tells_it(tmp_path, monkeypatch):
     monkeypatch.delenv("GENJAX_DATA", raising=False)
     with pytest.raises(UserError, match="or set GENJAX_DATA"):
-        Texts(("*.txt",)).found()
+        Texts(("*.txt",)).find_files()
     (tmp_path / "a.txt").write_text("a")
     monkeypatch.setenv("GENJAX_DATA", str(tmp_path))
-    assert Texts(("*.txt",)).found().paths == (str(tmp_path / "a.txt"),)
+    assert Texts(("*.txt",)).find_files().paths == (str(tmp_path / "a.txt"),)

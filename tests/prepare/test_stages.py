@@ -56,8 +56,8 @@ def test_what_says_the_same_again_is_dropped(judged, text, reason):
 def test_the_words_of_repeated_n_grams_are_counted_once():
     # Bigrams of a b a b c d: "a b" twice covers 4 of 6 words.
     stage = Repetition(ngram=2, top=1.0, repeated=0.66)
-    assert stage.fault("a b a b c d") == "repeated n-grams"
-    assert Repetition(ngram=2, top=1.0, repeated=0.67).fault("a b a b c d") is None
+    assert stage.find_fault("a b a b c d") == "repeated n-grams"
+    assert Repetition(ngram=2, top=1.0, repeated=0.67).find_fault("a b a b c d") is None
 
 
 def test_symbols_and_digits_are_counted_without_blanks(judged):
@@ -132,16 +132,16 @@ def test_values_have_a_form_and_a_range(judged):
 def test_personal_data_become_marks(text, expected):
     if expected is None:
         expected = "from <ip> or <ip>, not 999.1.1.1 or 12:30"
-    assert Anonymous().text(text) == expected
+    assert Anonymous().anonymise_text(text) == expected
 
 
 def test_pseudonyms_tell_values_apart_and_need_the_key(monkeypatch):
     stage = Anonymous(pseudonyms=True)
     values = ("a@b.org", "A@B.org", "c@b.org", "+49 89 1234567", "+49-89-1234567")
-    found = [stage.text(value, b"key") for value in values]
+    found = [stage.anonymise_text(value, b"key") for value in values]
     assert found[0] == found[1] != found[2] and found[3] == found[4]
     assert found[0].startswith("<email:") and len(found[0]) == len("<email:>") + 16
-    assert stage.text("a@b.org", b"other") != found[0]
+    assert stage.anonymise_text("a@b.org", b"other") != found[0]
     monkeypatch.delenv("GENJAX_PSEUDONYM_KEY", raising=False)
     import daft
 

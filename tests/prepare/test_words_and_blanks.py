@@ -52,7 +52,7 @@ DIFFERENT = [
 
 
 def rows_of(reader):
-    files = reader.found()
+    files = reader.find_files()
     return reader.read(files, files.paths[0])
 
 
@@ -60,8 +60,8 @@ def test_different_lines_are_no_duplicates():
     frame = daft.from_pydict({"id": [f"{i:03d}" for i in range(len(DIFFERENT))], "text": DIFFERENT})
     assert ExactDuplicates()(frame).to_pydict()["reason"] == [None] * len(DIFFERENT)
     minhash = MinHash(16)
-    rows = frame.select(minhash.signature(daft.col("text"))).to_arrow()["text"].chunks
-    assert len(np.unique(minhash.stacked(rows), axis=0)) == len(DIFFERENT)
+    rows = frame.select(minhash.sign(daft.col("text"))).to_arrow()["text"].chunks
+    assert len(np.unique(minhash.stack_signatures(rows), axis=0)) == len(DIFFERENT)
 
 
 def test_blocked_words_keep_their_marks_and_are_found_in_scripts_without_spaces(judged):

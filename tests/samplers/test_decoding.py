@@ -59,7 +59,7 @@ def law(prompt, steps, table=TABLE, stop=None, sampler=TokenSampler(1)):
                 grown[text] = p
                 continue
             a, b = ([0, 0, *prompt, *text])[-2:]
-            q = np.asarray(jax.nn.softmax(sampler.filtered(table[a, b])), np.float64)
+            q = np.asarray(jax.nn.softmax(sampler.filter_logits(table[a, b])), np.float64)
             grown |= {(*text, token): p * q[token] for token in range(V)}
         texts = grown
     return texts
@@ -84,7 +84,7 @@ LOGITS = jnp.log(jnp.asarray([[0.4, 0.3, 0.2, 0.1], [0.25, 0.05, 0.6, 0.1]]))
     ids=str,
 )
 def test_filters_keep_what_their_definitions_say(sampler, kept):
-    got = np.asarray(jax.nn.softmax(sampler.filtered(LOGITS)))
+    got = np.asarray(jax.nn.softmax(sampler.filter_logits(LOGITS)))
     for row, names in enumerate(kept):
         want = np.zeros(V)
         want[names] = np.exp(np.asarray(LOGITS))[row, names]
@@ -95,7 +95,7 @@ def test_filters_keep_what_their_definitions_say(sampler, kept):
 @pytest.mark.parametrize("top_p", [0.2, 0.5, 0.9, 0.99])
 def test_top_p_is_the_smallest_set_of_enough_mass(top_p):
     logits = 2 * jax.random.normal(KEY, (20, 9))
-    kept = np.isfinite(TokenSampler(top_p=top_p).filtered(logits))
+    kept = np.isfinite(TokenSampler(top_p=top_p).filter_logits(logits))
     for p, chosen in zip(np.asarray(jax.nn.softmax(logits)), kept, strict=True):
         mass = p[chosen].sum()
         assert mass >= top_p - 1e-6 and mass - p[chosen].min() < top_p
@@ -104,9 +104,9 @@ def test_top_p_is_the_smallest_set_of_enough_mass(top_p):
 
 def test_temperature_and_the_penalty_of_seen_tokens():
     logits = jnp.asarray([[1.0, -1.0, 2.0, 0.5]])
-    np.testing.assert_allclose(TokenSampler(temperature=2.0).filtered(logits), logits / 2)
+    np.testing.assert_allclose(TokenSampler(temperature=2.0).filter_logits(logits), logits / 2)
     seen = jnp.asarray([[True, True, False, False]])
-    got = TokenSampler(repetition_penalty=2.0).filtered(logits, seen)
+    got = TokenSampler(repetition_penalty=2.0).filter_logits(logits, seen)
     np.testing.assert_allclose(got, [[0.5, -2.0, 2.0, 0.5]])
 
 

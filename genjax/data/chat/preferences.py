@@ -79,7 +79,7 @@ class Side:
         """Tokens of each, [P] int64."""
         return np.diff(self.starts)
 
-    def row(self, number: int, length: int) -> np.ndarray:
+    def get_row(self, number: int, length: int) -> np.ndarray:
         """The first ``length`` tokens [M] of one."""
         start = self.starts[number]
         return self.tokens[start : min(self.starts[number + 1], start + length)]
@@ -115,7 +115,7 @@ class PreferencePairs:
         found: Batch = {}
         for name, side in (("chosen", self.chosen), ("rejected", self.rejected)):
             tokens, mask = pad_rows(
-                [side.row(number, self.length) for number in numbers], self.length, self.pad
+                [side.get_row(number, self.length) for number in numbers], self.length, self.pad
             )
             answers = np.arange(self.length)[None] >= side.prompts[numbers, None]
             found |= {
@@ -148,7 +148,7 @@ def encode_answer(
       UserError: the response is empty, or text is outside the vocabulary.
     """
     found = conversation(codec, codec.template, _turns(codec.template, prompt, response), where)
-    found = found.cut(len(found.tokens))  # a template may write more after the end
+    found = found.truncate(len(found.tokens))  # a template may write more after the end
     return found.tokens, int(found.learned.argmax())
 
 
@@ -290,7 +290,7 @@ def _different(
     same = np.zeros(len(pairs), bool)
     for number in np.flatnonzero(kept).tolist():
         same[number] = np.array_equal(
-            chosen.row(number, rows.length), rejected.row(number, rows.length)
+            chosen.get_row(number, rows.length), rejected.get_row(number, rows.length)
         )
     if same.any():
         told = (

@@ -59,7 +59,7 @@ class ChatLayout:
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
 
-    def fitting(
+    def select_fitting(
         self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut
@@ -93,7 +93,7 @@ class ChatLayout:
             )
         fits = {n: len(chat.tokens) <= room for n, chat in enumerate(chats)}
         kept = {
-            n: chats[n] if whole else chats[n].cut(room)
+            n: chats[n] if whole else chats[n].truncate(room)
             for n, whole in fits.items()
             if whole or self.long == "cut"
         }
@@ -255,7 +255,7 @@ def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTe
 def _rows(
     part: str, records: Sequence[Record], codec: Component, template: Template, layout: ChatLayout
 ) -> ChatRows:
-    found = layout.fitting(records, codec, template, part)
+    found = layout.select_fitting(records, codec, template, part)
     chats = list(found.values())
     sizes = np.array([len(chat.tokens) for chat in chats], np.int64)
     row = (

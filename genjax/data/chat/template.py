@@ -88,16 +88,16 @@ class ChatTemplate:
         if len(set(names)) < len(names):
             raise UserError(f"the roles of a chat template are distinct, unlike {', '.join(names)}")
         for role in (self.user, self.assistant):
-            self._around(role)
+            self._find_markers(role)
 
-    def _around(self, role: str) -> tuple[str, str]:
+    def _find_markers(self, role: str) -> tuple[str, str]:
         for name, before, after in self.roles:
             if name == role:
                 return before, after
         names = ", ".join(name for name, _, _ in self.roles)
         raise UserError(f"the chat template has no role {role!r}; its roles are {names}")
 
-    def pieces(self, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
+    def render_pieces(self, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
         """Pieces of the text of a conversation, in order, and of each whether it is learned.
 
         All that is between two answers is one piece: tokens may go across the borders of turns.
@@ -108,7 +108,7 @@ class ChatTemplate:
         found: list[tuple[str, bool]] = []
         given = ""
         for role, text in turns:
-            before, after = self._around(role)
+            before, after = self._find_markers(role)
             if role == self.assistant:
                 found += [(given + before, False), (text, True)]
                 given = after
@@ -118,7 +118,7 @@ class ChatTemplate:
 
     def text(self, turns: tuple[Turn, ...]) -> str:
         """The text of a conversation, without the codec's start and ends; the same errors."""
-        return "".join(text for text, _ in self.pieces(turns))
+        return "".join(text for text, _ in self.render_pieces(turns))
 
     def prompt(self, turns: tuple[Turn, ...]) -> str:
         """The text that an answer to these turns follows."""
@@ -140,11 +140,11 @@ class ChatTemplate:
         lead, end = ([] if token is None else [token] for token in (codec.start, codec.end))
         parts, flags = [np.array(lead, np.int32)], [np.zeros(len(lead), bool)]
         at = 0
-        for text, learned in self.pieces(turns):
+        for text, learned in self.render_pieces(turns):
             try:
                 ids = codec.encode(text) if text else np.zeros(0, np.int32)
             except Unencodable as error:
-                raise error.moved(at, "the text") from None
+                raise error.shift(at, "the text") from None
             at += len(text)
             parts.append(np.append(ids, end if learned else []).astype(np.int32))
             flags.append(np.full(len(parts[-1]), learned))
@@ -193,18 +193,18 @@ class ChatCodec(AroundText):
     def ends(self) -> tuple[int, ...]:
         return self.template.ends(self.tokens) or ends_of(self.tokens)
 
-    def as_prompt(self, text: str) -> np.ndarray:
+    def encode_prompt(self, text: str) -> np.ndarray:
         """The tokens [N] of a turn of the user's and of what an answer follows, without the
         codec's start.
         """
         return self.template.prompt_tokens(self.tokens, (Turn(self.template.user, text),))
 
     def whole_prompt(self, text: str) -> np.ndarray:
-        """``as_prompt`` with the codec's start before it, where the template leaves it to the
+        """``encode_prompt`` with the codec's start before it, where the template leaves it to the
         codec.
         """
         lead = [self.tokens.start] if self.template.starts(self.tokens) else []
-        return np.concatenate([np.array(lead, np.int32), self.as_prompt(text)])
+        return np.concatenate([np.array(lead, np.int32), self.encode_prompt(text)])
 
     def until_end(self, ids: np.ndarray) -> np.ndarray:
         """The tokens [M] of a sample ids [N] without the ends after it; one within ends a turn
@@ -276,6 +276,6 @@ def conversation(
     try:
         return template.conversation(tokens, turns)
     except Unencodable as error:
-        raise error.moved(0, where) from None
+        raise error.shift(0, where) from None
     except UserError as error:
         raise UserError(f"{where}: {error}", error.field) from None

@@ -27,7 +27,7 @@ class Conversation:
     tokens: np.ndarray
     learned: np.ndarray
 
-    def cut(self, room: int) -> Conversation:
+    def truncate(self, room: int) -> Conversation:
         """Up to the last token that is learned of the first ``room``, at least one of which is."""
         last = int(np.flatnonzero(self.learned[:room])[-1]) + 1
         return Conversation(self.tokens[:last], self.learned[:last])

@@ -38,7 +38,7 @@ class _PerImage:
     def check(self, height: int, width: int, channels: int) -> None:
         """Refuse images of a shape that this augmentation does not fit."""
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         """One image [H, W, C] to one of the same shape."""
         raise NotImplementedError
 
@@ -52,7 +52,10 @@ class _PerImage:
         if self.off:
             return dict(batch)
         self.check(*image.shape[1:])
-        return {**batch, "image": jax.vmap(self.one)(jax.random.split(key, len(image)), image)}
+        return {
+            **batch,
+            "image": jax.vmap(self.augment_image)(jax.random.split(key, len(image)), image),
+        }
 
 
 @checks.frozen
@@ -72,7 +75,7 @@ class Flip(_PerImage):
     def off(self) -> bool:
         return self.prob == 0
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         return dm_pix.random_flip_left_right(key, image, probability=self.prob)
 
 
@@ -106,7 +109,7 @@ class Crop(_PerImage):
                 f"Crop.padding {self.padding} is too much for images of {height}x{width} pixels"
             )
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         around = ((self.padding, self.padding), (self.padding, self.padding), (0, 0))
         constant = {"constant_values": self.fill} if self.mode == "constant" else {}
         return dm_pix.random_crop(key, jnp.pad(image, around, self.mode, **constant), image.shape)
@@ -135,7 +138,7 @@ class Rotate(_PerImage):
     def off(self) -> bool:
         return self.degrees == 0
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         largest = math.radians(self.degrees)
         return rotate_image(
             image,
@@ -208,7 +211,7 @@ class Color(_PerImage):
                     f"Color.{name} is for images of 3 channels, not {channels}; 0 switches it off"
                 )
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         keys = jax.random.split(key, 4)
         unit = (image + 1) / 2
         if self.brightness:
@@ -257,16 +260,16 @@ class Cutout(_PerImage):
                 f"Cutout.size {self.size} is too much for images of {height}x{width} pixels"
             )
 
-    def one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+    def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
         whether, at_row, at_column = jax.random.split(key, 3)
         height, width, _ = image.shape
-        rows = self._covered(at_row, height)[:, None, None]
-        columns = self._covered(at_column, width)[None, :, None]
+        rows = self._mask_side(at_row, height)[:, None, None]
+        columns = self._mask_side(at_column, width)[None, :, None]
         return jnp.where(
             rows & columns & jax.random.bernoulli(whether, self.prob), self.fill, image
         )
 
-    def _covered(self, key: jax.Array, length: int) -> jax.Array:
+    def _mask_side(self, key: jax.Array, length: int) -> jax.Array:
         """Which of the pixels along one side, bool [length]."""
         first = jax.random.randint(key, (), 0, length) - self.size // 2
         pixels = jnp.arange(length)

@@ -59,7 +59,7 @@ class Curriculum(Protocol):
         """
         return batch
 
-    def ordering(self, scores: np.ndarray) -> Order:
+    def make_order(self, scores: np.ndarray) -> Order:
         """The order of training examples with these ``scores`` [N], requested where there is a
         ``score``.
         """
@@ -229,7 +229,7 @@ class ByDifficulty(Curriculum):
     pacing: Any = RootPacing()
     order: Easiness = "easy_first"
 
-    def ordering(self, scores: np.ndarray) -> Paced:
+    def make_order(self, scores: np.ndarray) -> Paced:
         sign = 1 if self.order == "easy_first" else -1
         return Paced(np.argsort(sign * scores, kind="stable"), self.pacing)
 

@@ -55,7 +55,7 @@ class Blend:
 
     def __call__(self, seed: int, position: int, count: int, batch_size: int) -> np.ndarray:
         first, last = position // batch_size, -(-(position + count) // batch_size)
-        counts = self.counts(np.arange(first * batch_size, last * batch_size + 1), batch_size)
+        counts = self.count_before(np.arange(first * batch_size, last * batch_size + 1), batch_size)
         part = np.diff(counts, axis=0).argmax(1).reshape(-1, batch_size)
         rank = np.take_along_axis(counts[:-1], part.reshape(-1, 1), 1).reshape(part.shape)
         words = raw_bits(seed, ARRANGED, part.size, first=first * batch_size).reshape(part.shape)
@@ -75,7 +75,7 @@ class Blend:
                 )
         return result
 
-    def counts(self, positions: np.ndarray, batch_size: int) -> np.ndarray:
+    def count_before(self, positions: np.ndarray, batch_size: int) -> np.ndarray:
         """How many of the examples before each of ``positions`` [N] are of each part: [N, K]
         int64.
         """
@@ -86,14 +86,16 @@ class Blend:
                 result[:, first] = counts
                 return
             middle = (first + last) // 2
-            left = self._due(slice(first, middle), slice(first, last), counts, batch_size)
+            left = self._count_due(slice(first, middle), slice(first, last), counts, batch_size)
             divide(first, middle, left)
             divide(middle, last, counts - left)
 
         divide(0, len(self.sizes), np.asarray(positions, np.int64))
         return result
 
-    def _due(self, some: slice, group: slice, counts: np.ndarray, batch_size: int) -> np.ndarray:
+    def _count_due(
+        self, some: slice, group: slice, counts: np.ndarray, batch_size: int
+    ) -> np.ndarray:
         """How many examples [N] of the parts ``some`` of a group are due when so many [N] of
         the whole group are.
         """

@@ -88,7 +88,7 @@ class Arithmetic:
                     f"problem {number:,} of {split}",
                     (Turn("user", problem), Turn("assistant", answer)),
                 )
-                for number, (problem, answer) in enumerate(self.examples(split), 1)
+                for number, (problem, answer) in enumerate(self.make_examples(split), 1)
             ]
             for split in ("train", "test")
         }
@@ -98,7 +98,7 @@ class Arithmetic:
         )  # a problem and its answer
         return chat_dataset(parts, CODEC, TEMPLATE, ChatLayout(sum(longest) + 1), None)
 
-    def examples(self, split: str) -> list[tuple[str, str]]:
+    def make_examples(self, split: str) -> list[tuple[str, str]]:
         """The problems of a split, without "=", and their answers, in their order."""
         counts = {"train": self.size, "test": self.test_size}
         if split not in counts:

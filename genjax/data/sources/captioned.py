@@ -105,7 +105,7 @@ class CaptionedShapes:
         codec = ImageCodec(self.side, self.side, 3)
         arrays, scenes, captions = {}, {}, {}
         for split in ("train", "test"):
-            scenes[split], captions[split] = zip(*self.examples(split), strict=True)
+            scenes[split], captions[split] = zip(*self.make_examples(split), strict=True)
             label = np.array([SHAPES.index(scene.shape) for scene in scenes[split]], np.int32)
             arrays[split] = Arrays("image", render_scenes(scenes[split], self.side), label, codec)
         vectors = {
@@ -124,7 +124,7 @@ class CaptionedShapes:
             fingerprint=digest([data.fingerprint.encode(), *(c.data for c in conditions.values())]),
         )
 
-    def examples(
+    def make_examples(
         self, split: str, forms: Sequence[int] = range(SENTENCES)
     ) -> list[tuple[Scene, str]]:
         """What each picture of a split shows, and its caption, in the split's order.

@@ -83,10 +83,10 @@ class ImageFolder:
         size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
         if self.size is None:
             scanned = [
-                f if f.error or f.size == size else f.bad(_other_size(f.size, size))
+                f if f.error or f.size == size else f.with_error(_other_size(f.size, size))
                 for f in scanned
             ]
-        files = self._sound(scanned)
+        files = self._select_sound(scanned)
         animated = sum(f.animated for f in files)
         if animated:
             note(
@@ -104,7 +104,7 @@ class ImageFolder:
             decoded = _threads(lambda i: _fill(images, i, root, files[i]), range(len(files)))
             if any(f.error for f in decoded):
                 images = images[[not f.error for f in decoded]]
-            files = self._sound(decoded)
+            files = self._select_sound(decoded)
             label, classes = folder_labels([f.name for f in files])
             stored = Arrays("image", images, label, codec)
         else:
@@ -116,7 +116,7 @@ class ImageFolder:
         fingerprint = digest(f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files)
         return dataset(splits, classes=classes, fingerprint=fingerprint)
 
-    def _sound(self, files: Sequence[File]) -> list[File]:
+    def _select_sound(self, files: Sequence[File]) -> list[File]:
         """The files without an error, once those with one are refused or noted."""
         bad = [f"{f.name} ({f.error})" for f in files if f.error]
         if bad:
@@ -145,7 +145,7 @@ class File:
     hash: str = ""
     error: str = ""
 
-    def bad(self, error: str) -> File:
+    def with_error(self, error: str) -> File:
         return replace(self, error=error)
 
 
@@ -187,7 +187,7 @@ def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
     try:
         images[row] = decode((root / file.name).read_bytes(), (height, width), channels)
     except Exception as error:  # as above
-        return file.bad(_why(error))
+        return file.with_error(_why(error))
     return file
 
 

@@ -84,7 +84,8 @@ class Instructions:
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {
-            name: self.split.chosen(len(records), name).nonzero()[0].tolist() for name in names
+            name: self.split.choose_documents(len(records), name).nonzero()[0].tolist()
+            for name in names
         }
         parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
         data = chat_dataset(parts, self.codec, template, self._layout, self.cache)

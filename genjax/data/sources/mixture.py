@@ -63,7 +63,7 @@ class Mixture:
           UserError: the sources differ in what they give or hold out, or a weight is negative, or
             all are 0.
         """
-        units = round_weights(self._weights())
+        units = round_weights(self._compute_weights())
         head, *others = self.sources
         first = (head if self.codec is None else set_codec(head, self.codec)).open()
         opened = [first, *(set_codec(source, first.codec).open() for source in others)]
@@ -87,11 +87,15 @@ class Mixture:
             remarks,
         )
 
-    def _weights(self) -> np.ndarray:
+    def _compute_weights(self) -> np.ndarray:
         """[steps + 1, K] float64."""
         steps = jnp.arange(self.steps + 1)
         found = np.stack(
-            [np.asarray(weight.over(self.steps)(steps), np.float64) for weight in self.weights], 1
+            [
+                np.asarray(weight.with_steps(self.steps)(steps), np.float64)
+                for weight in self.weights
+            ],
+            1,
         )
         wrong = ~(found >= 0).all(1) | ~np.isfinite(found).all(1) | (found.sum(1) == 0)
         if wrong.any():

@@ -43,7 +43,7 @@ class PairCodec(AroundText):
     def text(self) -> Any:
         return self.target
 
-    def source_row(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def encode_source(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
         """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to
         fit, as in a batch.
         """
@@ -125,7 +125,7 @@ class SentencePairs:
                 left.add(f"{part} {side}", {f"{side} {UNKNOWN_TOKENS}": corpus.unknown})
             for text in texts:
                 left.add(str(text.path), {"empty lines read as blank sentences": text.empty})
-            pairs = self._pairs(source, target, codec, part, (texts[0], texts[1]))
+            pairs = self._make_pairs(source, target, codec, part, (texts[0], texts[1]))
             splits[part] = pack_pairs(pairs) if self.packed and part == "train" else pairs
         spec = Spec(
             entry="tokens",
@@ -152,7 +152,7 @@ class SentencePairs:
     def _codecs(self) -> tuple[Any, Any]:
         return self.source_codec, self.target_codec
 
-    def _pairs(
+    def _make_pairs(
         self,
         source: Corpus,
         target: Corpus,
@@ -195,7 +195,7 @@ class Sentences:
             [hash_user_files([self.path]).encode(), f"sentences {self.encoding}".encode()]
         )
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         for number, line in enumerate(lines(self.path, self.encoding), 1):
             yield Piece(line.rstrip("\r\n") or " ", f"line {number:,} of {self.path}", True)
 
@@ -204,7 +204,7 @@ class Sentences:
         """Lines without anything."""
         return sum(not line.strip() for line in lines(self.path, self.encoding))
 
-    def sentences(self) -> list[str]:
+    def read_sentences(self) -> list[str]:
         """All of them, as they are written."""
         return [line.rstrip("\r\n") for line in lines(self.path, self.encoding)]
 
@@ -315,7 +315,7 @@ class Pairs:
 
     def references(self) -> list[str]:
         """The target sentences of the split, in its order, as they are written."""
-        sentences = self.texts[1].sentences()
+        sentences = self.texts[1].read_sentences()
         return [sentences[row] for row in self.rows.tolist()]
 
 

@@ -102,7 +102,8 @@ class Preferences:
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
         parts = {
-            name: np.flatnonzero(self.split.chosen(len(prompts), name)[which]) for name in names
+            name: np.flatnonzero(self.split.choose_documents(len(prompts), name)[which])
+            for name in names
         }
         rows = PreferenceRows(self.length, self.long, self.equal)
         data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
@@ -147,12 +148,12 @@ class RulePreferences:
     def open(self) -> Dataset:
         """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``."""
         template = self.template or ChatTemplate()
-        pairs = [*self.examples("train"), *self.examples("test")]
+        pairs = [*self.make_examples("train"), *self.make_examples("test")]
         parts = {"train": np.arange(self.size), "test": self.size + np.arange(self.test_size)}
         rows = PreferenceRows(self.length, "drop", "refuse")
         return preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
 
-    def examples(self, split: str) -> list[Preference]:
+    def make_examples(self, split: str) -> list[Preference]:
         """The pairs of a split, in its order."""
         streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
         if split not in streams:

@@ -81,15 +81,15 @@ class PreparedTexts:
         Raises:
           UserError: no such set, a damaged one, or a synthetic one instead of a real one.
         """
-        real = Prepared.found(self.name, REAL)
+        real = Prepared.find(self.name, REAL)
         left = Tally()
         parts: dict[str, TextRows] = {
-            split: real.texts(split, self.column, left) for split in real.splits
+            split: real.read_texts(split, self.column, left) for split in real.splits
         }
         origins = [real.origin]
         if self.synthetic is not None:
-            made = Prepared.found(self.synthetic.name, SYNTHETIC)
-            more, rows = made.texts("train", self.column, left), made.rows("train")
+            made = Prepared.find(self.synthetic.name, SYNTHETIC)
+            more, rows = made.read_texts("train", self.column, left), made.count_rows("train")
             parts["train"] = MixedTexts(parts["train"], more, rows, self.synthetic)
             origins.append(made.origin)
         data = text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
@@ -125,18 +125,20 @@ class PreparedImages:
           UserError: no such set, a damaged one, images of several sizes, or a synthetic set instead
             of a real one.
         """
-        real = Prepared.found(self.name, REAL)
-        records = {split: real.records(split, self._columns) for split in real.splits}
+        real = Prepared.find(self.name, REAL)
+        records = {split: real.read_records(split, self._columns) for split in real.splits}
         origins = [real.origin]
         if self.synthetic is not None:
-            made = Prepared.found(self.synthetic.name, SYNTHETIC)
-            chosen = _chosen(self.synthetic, real.rows("train"), made.rows("train"))
-            more = [r for i, r in enumerate(made.records("train", self._columns)) if i in chosen]
+            made = Prepared.find(self.synthetic.name, SYNTHETIC)
+            chosen = _chosen(self.synthetic, real.count_rows("train"), made.count_rows("train"))
+            more = [
+                r for i, r in enumerate(made.read_records("train", self._columns)) if i in chosen
+            ]
             self._check_labels(records, more)
             records["train"] = [*records["train"], *more]
             origins.append(made.origin)
-        images = {split: self._images(split, rows) for split, rows in records.items()}
-        names = self._names(records)
+        images = {split: self._read_images(split, rows) for split, rows in records.items()}
+        names = self._read_classes(records)
         labels, classes = number_words(names) if self.label else (None, None)
         splits, begin = {}, 0
         for split, raw in images.items():
@@ -155,7 +157,7 @@ class PreparedImages:
     def _columns(self) -> list[str]:
         return [self.column] + ([] if self.label is None else [self.label])
 
-    def _names(self, records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    def _read_classes(self, records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
         """The class of each record, of one split after the other; none without labels."""
         if self.label is None:
             return []
@@ -180,7 +182,7 @@ class PreparedImages:
                     "is of"
                 )
 
-    def _images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
+    def _read_images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
         """The pixels uint8 [N, H, W, C]."""
         if not all(isinstance(row[self.column], bytes) for row in rows):
             raise UserError(f"the column {self.column!r} of {self.name} holds no image files")
@@ -227,13 +229,15 @@ class MixedTexts:
         parts = (self.real.fingerprint, self.made.fingerprint, str(self.how.share))
         return digest(part.encode() for part in parts)
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         real = 0
-        for piece in self.real.pieces():  # which skips empty ones: they are not part of the share
+        for (
+            piece
+        ) in self.real.iterate_pieces():  # which skips empty ones: they are not part of the share
             real += 1
             yield piece
         chosen = _chosen(self.how, real, self.rows)
-        for number, piece in enumerate(self.made.pieces()):
+        for number, piece in enumerate(self.made.iterate_pieces()):
             if number in chosen:
                 yield piece
 
@@ -251,7 +255,7 @@ class Prepared:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def found(cls, name: str, kind: str) -> Prepared:
+    def find(cls, name: str, kind: str) -> Prepared:
         """The set of that name or folder, once its files are what its manifest says.
 
         Raises:
@@ -310,10 +314,10 @@ class Prepared:
             name, fingerprint, kind, self.manifest.get("generator"), str(self.folder / MANIFEST)
         )
 
-    def rows(self, split: str) -> int:
+    def count_rows(self, split: str) -> int:
         return sum(shard["rows"] for shard in self.manifest["shards"] if shard["split"] == split)
 
-    def paths(self, split: str) -> tuple[Path, ...]:
+    def list_paths(self, split: str) -> tuple[Path, ...]:
         """The files of a split."""
         return tuple(
             self.folder / shard["name"]
@@ -321,14 +325,19 @@ class Prepared:
             if shard["split"] == split
         )
 
-    def texts(self, split: str, column: str, left: Tally) -> TableTexts:
+    def read_texts(self, split: str, column: str, left: Tally) -> TableTexts:
         """The texts of a split; ``left`` counts those that are skipped."""
         synthetic = self.manifest["origin"] == SYNTHETIC
         return TableTexts(
-            self.folder, self.paths(split), column, domain="source", synthetic=synthetic, left=left
+            self.folder,
+            self.list_paths(split),
+            column,
+            domain="source",
+            synthetic=synthetic,
+            left=left,
         )
 
-    def records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
+    def read_records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
         """Columns of the records of a split.
 
         Raises:
@@ -337,7 +346,7 @@ class Prepared:
         import pyarrow.parquet as pq
 
         found: list[dict[str, Any]] = []
-        for path in self.paths(split):
+        for path in self.list_paths(split):
             schema = pq.read_schema(path)
             if self.manifest["origin"] == REAL:
                 refuse_synthetic(schema, path.name)

@@ -50,4 +50,4 @@ class PythonDocs:
                 "this Python came without pydoc_data; install its standard library in full"
             ) from None
         texts = StoredTexts("Python's language reference", tuple(sorted(topics.items())))
-        return text_dataset(self.split.parts(texts), self.codec, self.layout, self.cache)
+        return text_dataset(self.split.split(texts), self.codec, self.layout, self.cache)

@@ -70,7 +70,7 @@ class RandomWalks:
           UserError: no graph of so few edges was found.
         """
         codec = Characters(LETTERS[: self.nodes], delimiter=True)
-        walks = {"train": self.walks("train"), "test": self.walks("test")}
+        walks = {"train": self.make_walks("train"), "test": self.make_walks("test")}
         splits = {name: _rows(texts, codec, self.longest) for name, texts in walks.items()}
         shape = (self.longest + 2,)
         token_bytes = codec.token_bytes
@@ -87,7 +87,7 @@ class RandomWalks:
         contents = (f"{name} {' '.join(texts)}".encode() for name, texts in walks.items())
         return Dataset(splits, spec, codec, digest(contents))
 
-    def walks(self, split: str) -> list[str]:
+    def make_walks(self, split: str) -> list[str]:
         """The walks of "train" or "test", in their order."""
         edges = self.edges
         stream, count = (DRAW, self.size) if split == "train" else (DRAW + 1, self.test_size)
@@ -147,11 +147,11 @@ class RandomWalks:
         that is not there, or never arrives.
         """
         return [
-            self._optimality(prompt + response)
+            self._score_walk(prompt + response)
             for prompt, response in zip(prompts, responses, strict=True)
         ]
 
-    def _optimality(self, walk: str) -> float:
+    def _score_walk(self, walk: str) -> float:
         nodes = [LETTERS.find(letter) for letter in walk]
         if GOAL not in nodes or not all(
             0 <= node < self.nodes for node in nodes[: nodes.index(GOAL)]

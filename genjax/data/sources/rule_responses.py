@@ -61,13 +61,13 @@ class RuleResponses:
     def open(self) -> Dataset:
         """Batches as those of ``chat_dataset``, or, where nothing is given, of ``Documents``."""
         template = self.template or ChatTemplate()
-        parts = {split: self.records(split) for split in ("train", "test")}
+        parts = {split: self.make_records(split) for split in ("train", "test")}
         if self.prompted:
             return chat_dataset(parts, self.codec, template, ChatLayout(self.length), self.cache)
-        texts = {split: self._texts(records) for split, records in parts.items()}
+        texts = {split: self._make_texts(records) for split, records in parts.items()}
         return text_dataset(texts, self.codec, Documents(self.length, long="drop"), self.cache)
 
-    def records(self, split: str) -> list[Record]:
+    def make_records(self, split: str) -> list[Record]:
         """The conversations of a split, in its order: of each pair the chosen response, then
         the other.
         """
@@ -78,11 +78,11 @@ class RuleResponses:
             Record(
                 f"{pair.where}, {side}", (Turn(asks, pair.prompt), Turn(says, getattr(pair, side)))
             )
-            for pair in RulePreferences(self.size, self.test_size, self.seed).examples(split)
+            for pair in RulePreferences(self.size, self.test_size, self.seed).make_examples(split)
             for side in sides
         ]
 
-    def _texts(self, records: Sequence[Record]) -> StoredTexts:
+    def _make_texts(self, records: Sequence[Record]) -> StoredTexts:
         template = self.template or ChatTemplate()
         told = ((where, whole_text(template, turns, where)) for where, turns in records)
         return StoredTexts("the generated responses", tuple(told))

@@ -49,9 +49,9 @@ class ShapeCaptions:
             raise UserError(
                 f"forms are some of the sentences 0 to {SENTENCES - 1}, not {self.forms}"
             )
-        self._pictures()  # refuses what is not a set of pictures
+        self._make_pictures()  # refuses what is not a set of pictures
 
-    def _pictures(self) -> CaptionedShapes:
+    def _make_pictures(self) -> CaptionedShapes:
         return CaptionedShapes(self.size, self.test_size, self.seed, self.side)
 
     def open(self) -> Dataset:
@@ -63,7 +63,8 @@ class ShapeCaptions:
           UserError: the codec has no start or end, or a caption does not fit into a row.
         """
         examples = {
-            split: self._pictures().examples(split, self.forms) for split in ("train", "test")
+            split: self._make_pictures().make_examples(split, self.forms)
+            for split in ("train", "test")
         }
         tokens = self.codec
         if not tokens.is_fitted:

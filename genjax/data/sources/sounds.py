@@ -88,7 +88,7 @@ class WavFolder:
                 root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
             )
         )
-        label, classes = self._labels(names)
+        label, classes = self._read_labels(names)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
         in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
@@ -96,7 +96,7 @@ class WavFolder:
         for row, name in enumerate(names):
             try:
                 content = (root / name).read_bytes()
-                sound = read.fit(content)
+                sound = read.read_signal(content)
             except (ValueError, OSError) as error:
                 bad.append(f"{name} ({error})")
                 continue
@@ -126,7 +126,7 @@ class WavFolder:
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
         return dataset(splits, classes=classes, fingerprint=digest([fields, *hashes]))
 
-    def _labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
+    def _read_labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
         """(labels [N] int32, classes) or Nones."""
         if self.pattern is None:
             return folder_labels(names)
@@ -154,12 +154,14 @@ class WavReader:
         signals = np.empty((len(rows), self.length, self.channels), np.int16)
         for i, row in enumerate(rows):
             try:
-                signals[i] = self.fit((Path(self.root) / self.names[row]).read_bytes()).signal
+                signals[i] = self.read_signal(
+                    (Path(self.root) / self.names[row]).read_bytes()
+                ).signal
             except (ValueError, OSError) as error:
                 raise UserError(f"{self.root}/{self.names[row]}: {error}") from error
         return signals, None if self.label is None else self.label[rows]
 
-    def fit(self, content: bytes) -> Sound:
+    def read_signal(self, content: bytes) -> Sound:
         """The sound of a file, of the length of all.
 
         Raises:

@@ -86,7 +86,7 @@ class Table:
         table = read_table(path, self.encoding, self.missing, self.drop, dialect)
         if self.target is not None:
             table.check(self.target)
-        typed = table.typed(self.numeric, self.categorical)
+        typed = table.convert_columns(self.numeric, self.categorical)
         remarks = _remarks(table, typed)
         data = table_dataset(
             typed.columns,
@@ -164,7 +164,7 @@ class EmbeddedTable:
     def open(self) -> Dataset:
         """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
         return table_dataset(
-            self._columns(),
+            self._make_columns(),
             f"scikit-learn's {self.name}",
             target=TARGETS[self.name],
             test_fraction=self.test_fraction,
@@ -172,7 +172,7 @@ class EmbeddedTable:
             modes=self.modes,
         )
 
-    def _columns(self) -> Columns:
+    def _make_columns(self) -> Columns:
         from sklearn import datasets
 
         scaled = {"scaled": False} if self.name == "diabetes" else {}

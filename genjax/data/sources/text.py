@@ -60,7 +60,7 @@ class TextFiles:
         folder = _folder(self.root)
         texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
         return text_dataset(
-            self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title
+            self.split.split(texts), self.codec, self.layout, self.cache, texts.left, texts.title
         )
 
     def check_domains(self) -> None:
@@ -148,7 +148,7 @@ class TextTables:
             escape=self.escape,
         )
         return text_dataset(
-            self.split.parts(texts), self.codec, self.layout, self.cache, texts.left, texts.title
+            self.split.split(texts), self.codec, self.layout, self.cache, texts.left, texts.title
         )
 
 

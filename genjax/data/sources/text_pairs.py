@@ -80,7 +80,7 @@ class TextPairs:
         template = self.template or ChatTemplate()
         names = {"train": self.train, "validation": self.validation, "test": self.test}
         sides = sentence_files(self.root, names, (self.source, self.target), self.encoding)
-        parts = {part: self._records(texts) for part, texts in sides.items()}
+        parts = {part: self._read_records(texts) for part, texts in sides.items()}
         left = Tally()
         for text in (text for texts in sides.values() for text in texts):
             left.add(str(text.path), {"empty lines read as empty sentences": text.empty})
@@ -93,9 +93,9 @@ class TextPairs:
     def _layout(self) -> ChatLayout:
         return ChatLayout(self.length, self.packed, self.long)
 
-    def _records(self, texts: Sequence[Sentences]) -> list[Record]:
+    def _read_records(self, texts: Sequence[Sentences]) -> list[Record]:
         template = self.template or ChatTemplate()
-        sources, targets = (text.sentences() for text in texts)
+        sources, targets = (text.read_sentences() for text in texts)
         check_lines(texts, (len(sources), len(targets)))
         user, assistant = template.user, template.assistant
         return [

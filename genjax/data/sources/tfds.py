@@ -82,7 +82,7 @@ class TFDS:
         root = data_folder("tfds", self.root)
         drawn = pictures(self.name) if root is None and not _is_in_default(self.name) else None
         if drawn is not None:
-            return self._stand_in(drawn)
+            return self._draw_stand_in(drawn)
         builder = load_builder(self.name, root)
         info = builder.info
         image, label = features(info)
@@ -105,7 +105,7 @@ class TFDS:
                 records(builder, name, image), image, label, self.size, shape, info.full_name
             )
             if in_memory:
-                images, labels = self._decoded(
+                images, labels = self._decode_split(
                     reader, counts[name], f"{fingerprint}-{name}-{shape}"
                 )
                 splits[name] = Arrays("image", images, labels, codec)
@@ -122,7 +122,7 @@ class TFDS:
         classes = info.features[label].num_classes if label else None
         return dataset(splits, classes=classes, fingerprint=fingerprint)
 
-    def _stand_in(self, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
+    def _draw_stand_in(self, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
         splits: dict[str, Arrays] = {}
         for name, (images, labels) in drawn.items():
             if self.size is not None:
@@ -133,7 +133,7 @@ class TFDS:
             whole["train"], whole["validation"] = hold_out(whole["train"], self.validation)
         return dataset(whole, classes=10, fingerprint=array_fingerprint(splits))
 
-    def _decoded(self, reader: TfdsReader, count: int, key: str) -> Raw:
+    def _decode_split(self, reader: TfdsReader, count: int, key: str) -> Raw:
         """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if
         there.
         """

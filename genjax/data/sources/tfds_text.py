@@ -71,7 +71,7 @@ class TFDSText:
                 raise UserError(
                     f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None"
                 )
-            parts = dict(self.split.parts(parts["train"]))
+            parts = dict(self.split.split(parts["train"]))
         return text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
 
 
@@ -92,7 +92,7 @@ class RecordTexts:
     def fingerprint(self) -> str:
         return digest([hash_splits(self.builder.info, [self.name]).encode(), self.feature.encode()])
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         with self.left.reading(self.title) as left:
             yield from self._pieces(left)
 

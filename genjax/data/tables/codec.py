@@ -107,7 +107,7 @@ class NumberColumn:
             values = np.round(values, self.decimals) + 0.0  # no negative zero
         return np.where(absent, np.nan, values)
 
-    def within(self, values: np.ndarray) -> np.ndarray:
+    def clip(self, values: np.ndarray) -> np.ndarray:
         """Numbers [N], with those outside of the range at its nearer end."""
         return (
             values
@@ -115,7 +115,7 @@ class NumberColumn:
             else np.clip(values, self.low, self.high) + 0.0
         )
 
-    def written(self, values: np.ndarray) -> list[str]:
+    def format(self, values: np.ndarray) -> list[str]:
         """Numbers as written in a file, "" where one is missing."""
         form = ".9g" if self.decimals is None else f".{self.decimals}f"
         return ["" if np.isnan(value) else format(value, form) for value in values]
@@ -168,7 +168,7 @@ class CategoryColumn:
         """The inverse: object [N]."""
         return np.array([*self.values, None], object)[places]
 
-    def written(self, values: np.ndarray) -> list[str]:
+    def format(self, values: np.ndarray) -> list[str]:
         """Categories as written in a file, "" where one is missing."""
         return ["" if value is None else value for value in values]
 
@@ -250,25 +250,23 @@ class TableCodec:
     def decode(self, samples: np.ndarray) -> Columns:
         """Samples [N, D] to columns in the order of the table; of a block the largest value counts.
 
-        Numbers outside of the range of a column come to its nearer end, which ``decoded`` leaves as
-        they are.
+        Numbers outside the range of a column are clipped to it, which ``decode_columns`` does not
+        do.
         """
         numeric, hot = blocks(np.asarray(samples), self.sizes)
-        columns = self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
-        return columns | {
-            column.name: column.within(columns[column.name]) for column in self.numbers
-        }
+        columns = self.decode_columns(numeric, np.stack([block.argmax(-1) for block in hot], 1))
+        return columns | {column.name: column.clip(columns[column.name]) for column in self.numbers}
 
     def _outside(self, samples: np.ndarray, columns: Columns) -> int:
         """How many numbers of samples are others in the columns that ``decode`` has made of
         them.
         """
         numeric, hot = blocks(samples, self.sizes)
-        whole = self.decoded(numeric, np.stack([block.argmax(-1) for block in hot], 1))
+        whole = self.decode_columns(numeric, np.stack([block.argmax(-1) for block in hot], 1))
         pairs = ((whole[column.name], columns[column.name]) for column in self.numbers)
         return sum(int(((a != b) & ~np.isnan(a)).sum()) for a, b in pairs)
 
-    def decoded(self, numeric: np.ndarray, categorical: np.ndarray) -> Columns:
+    def decode_columns(self, numeric: np.ndarray, categorical: np.ndarray) -> Columns:
         """The inverse of ``encode``, from ``numeric`` [N, Kn] and ``categorical`` [N, K]."""
         places = categorical.T
         found = {
@@ -293,20 +291,20 @@ class TableCodec:
                 "are held at its end"
             )
         write_file(stem, ".png", png_bytes(marginals({"samples": columns})))
-        cells = self.written(columns)
+        cells = self.format(columns)
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(cells)
         writer.writerows(zip(*cells.values(), strict=True))
         return write_file(stem, ".csv", buffer.getvalue().encode())
 
-    def written(self, columns: Columns) -> dict[str, list[str]]:
+    def format(self, columns: Columns) -> dict[str, list[str]]:
         """The columns [N] of ``decode`` as those of a file, in its order: dates are put
         together from their parts.
         """
-        cells = {column.name: column.written(columns[column.name]) for column in self.columns}
+        cells = {column.name: column.format(columns[column.name]) for column in self.columns}
         parts = {name for date in self.dates for name in date.parts.values()}
-        whole = {date.name: date.written(columns) for date in self.dates}
+        whole = {date.name: date.format(columns) for date in self.dates}
         return {
             name: whole.get(name) or cells[name]
             for name in self.order

@@ -58,7 +58,7 @@ class DateColumn:
             for number, kind in enumerate(kinds)
         }
 
-    def written(self, columns: Mapping[str, np.ndarray]) -> list[str]:
+    def format(self, columns: Mapping[str, np.ndarray]) -> list[str]:
         """The dates [N] of the columns of their parts as written in a file, "" where one is
         missing.
         """
@@ -73,7 +73,7 @@ class DateColumn:
             texts = np.datetime_as_string(np.rint(days).astype("datetime64[D]")).tolist()
             texts = [text.replace("-", "") for text in texts] if self.compact else texts
         if "time" in values:
-            clock = self._clock(values, gone)
+            clock = self._format_time(values, gone)
             texts = [
                 f"{text}{self.between or ''}{time}" for text, time in zip(texts, clock, strict=True)
             ]
@@ -84,7 +84,7 @@ class DateColumn:
             texts = [text + self.zone for text in texts]
         return ["" if missing else text for text, missing in zip(texts, gone, strict=True)]
 
-    def _clock(self, values: Mapping[str, np.ndarray], gone: np.ndarray) -> list[str]:
+    def _format_time(self, values: Mapping[str, np.ndarray], gone: np.ndarray) -> list[str]:
         unit = 1 if self.seconds else 60
         found = []
         limits = {

@@ -149,8 +149,8 @@ class DelimitedRows:
             if quote and dialect.delimiter != " "
             else None
         )
-        self._records = self._parsed()
-        self.names = self._header()
+        self._records = self._parse()
+        self.names = self._read_header()
 
     def __iter__(self) -> Iterator[Row]:
         number, width, progress = 0, len(self.names), ReadProgress()
@@ -174,7 +174,7 @@ class DelimitedRows:
     def _is_empty(cells: list[str], width: int) -> bool:
         return not cells or (len(cells) == 1 and width > 1 and not cells[0].strip())
 
-    def _header(self) -> list[str]:
+    def _read_header(self) -> list[str]:
         for _, cells, fault in self._records:
             if fault is not None:
                 raise ValueError(
@@ -202,7 +202,7 @@ class DelimitedRows:
             name[:1] == " " for name in given[1:]
         ):  # "a, b": the blanks belong to the commas
             self._blanks = True
-            self._records = self._parsed()
+            self._records = self._parse()
         return names
 
     def _check_delimiter(self) -> None:
@@ -226,13 +226,13 @@ class DelimitedRows:
                     f"if that separates them, give delimiter={other!r}"
                 )
 
-    def _parsed(self) -> Iterator[tuple[int, list[str], str | None]]:
+    def _parse(self) -> Iterator[tuple[int, list[str], str | None]]:
         """The line each row begins at, its values as they stand, and what is wrong with it."""
         if not self._dialect.quote and not self._dialect.escape:
-            yield from self._unquoted()
+            yield from self._parse_unquoted()
             return
         csv.field_size_limit(LONGEST)
-        reader = self._reader(self._blanks)
+        reader = self._make_reader(self._blanks)
         while True:
             begins = self._line + 1
             self._taken.clear()
@@ -252,7 +252,7 @@ class DelimitedRows:
                 self._pending.extendleft(reversed(self._taken))
                 self._taken.clear()
                 try:
-                    again = next(self._reader(True))
+                    again = next(self._make_reader(True))
                     # equal but for blanks: what looked like a quote after blanks stands within a
                     # value
                     same = [cell.lstrip(" ") for cell in again] == [
@@ -263,27 +263,27 @@ class DelimitedRows:
                     self.trimmed += trimmed
                 except csv.Error as error:
                     cells, fault = [], _fault(error)
-                reader = self._reader(False)
+                reader = self._make_reader(False)
             if self._null and fault is None:
                 cells, fault = [], NUL
             if self._blanks and any(self._dialect.delimiter + " " in line for line in self._taken):
                 self.trimmed += 1
             yield begins, cells, fault
 
-    def _unquoted(self) -> Iterator[tuple[int, list[str], str | None]]:
+    def _parse_unquoted(self) -> Iterator[tuple[int, list[str], str | None]]:
         delimiter = self._dialect.delimiter
-        for line in self._fed():
+        for line in self._feed_lines():
             text = line.removesuffix("\n").removesuffix("\r")
             yield self._line, text.split(delimiter) if text else [], NUL if "\0" in text else None
             self._taken.clear()
 
-    def _reader(self, blanks: bool) -> Iterator[list[str]]:
+    def _make_reader(self, blanks: bool) -> Iterator[list[str]]:
         """The csv module's reader of the lines that are left; ``blanks`` after a delimiter are
         left out.
         """
         dialect = self._dialect
         return csv.reader(
-            self._fed(),
+            self._feed_lines(),
             delimiter=dialect.delimiter,
             quotechar=dialect.quote or None,
             quoting=csv.QUOTE_MINIMAL if dialect.quote else csv.QUOTE_NONE,
@@ -292,7 +292,7 @@ class DelimitedRows:
             strict=True,
         )
 
-    def _fed(self) -> Iterator[str]:
+    def _feed_lines(self) -> Iterator[str]:
         pending, taken, spaced, quote = (
             self._pending,
             self._taken,

@@ -43,7 +43,9 @@ class StoredTable:
     words: frozenset[str] = frozenset()
     left: Counter[str] = field(default_factory=Counter, compare=False)
 
-    def typed(self, numeric: Collection[str] = (), categorical: Collection[str] = ()) -> Typed:
+    def convert_columns(
+        self, numeric: Collection[str] = (), categorical: Collection[str] = ()
+    ) -> Typed:
         """The columns as numbers, dates or categories, all with one value at least.
 
         Args:

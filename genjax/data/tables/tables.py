@@ -74,14 +74,14 @@ class TableTexts:
     @functools.cached_property
     def fingerprint(self) -> str:
         how = f"{self.column} {self.encoding} {self.domain or ''}"
-        dialects = {self._dialect(path) for path in self.paths if detect_kind(path) == "csv"} - {
-            Dialect(guessed=True)
-        }
+        dialects = {
+            self._choose_dialect(path) for path in self.paths if detect_kind(path) == "csv"
+        } - {Dialect(guessed=True)}
         if dialects:
             how += " " + " ".join(sorted(map(repr, dialects)))
         return digest([hash_user_files(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         """Read the texts, piece by piece.
 
         Raises:
@@ -89,7 +89,7 @@ class TableTexts:
             is synthetic.
         """
         base = common_folder(self.paths)
-        read = {"jsonl": self._jsonl, "csv": self._csv, "parquet": self._parquet}
+        read = {"jsonl": self._read_jsonl, "csv": self._read_csv, "parquet": self._read_parquet}
         for path in self.paths:
             name = shorten_path(path, self.root)
             with self.left.reading(str(path)) as left:
@@ -120,7 +120,7 @@ class TableTexts:
             if column not in known:
                 raise UserError(f"{name}: {unknown_name('column', column, known)}")
 
-    def _jsonl(
+    def _read_jsonl(
         self, path: Path, name: str, left: Counter[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         known: dict[str, None] = {}
@@ -135,19 +135,19 @@ class TableTexts:
         if known:
             self._check(name, list(known))
 
-    def _csv(
+    def _read_csv(
         self, path: Path, name: str, left: Counter[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        rows = text_rows(path, name, self.encoding, self._dialect(path), left)
+        rows = text_rows(path, name, self.encoding, self._choose_dialect(path), left)
         self._check(name, rows.names)
         for number, cells in enumerate(iterate_cells(rows), 1):
             yield f"row {number:,}", dict(zip(rows.names, cells, strict=True))
         left.update({EMPTY_LINES: rows.empty, TRIMMED: rows.trimmed})
 
-    def _dialect(self, path: Path) -> Dialect:
+    def _choose_dialect(self, path: Path) -> Dialect:
         return choose_dialect(path.name, self.delimiter, self.quote, self.escape)
 
-    def _parquet(
+    def _read_parquet(
         self, path: Path, name: str, left: Counter[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         import pyarrow

@@ -131,14 +131,14 @@ class Typing:
         if name in self.numeric or (
             name not in self.words and 2 * (numbers + infinite) > len(known)
         ):
-            return {name: self._numbers(name, cells, numbers, len(known))}, None
+            return {name: self._convert_numbers(name, cells, numbers, len(known))}, None
         found = dates(name, cells, self.title)
         if found is not None:
             return found[1], found[0]
         self._check_categories(name, known)
         return {name: np.array(cells, object)}, None
 
-    def _numbers(self, name: str, cells: Cells, numbers: int, known: int) -> np.ndarray:
+    def _convert_numbers(self, name: str, cells: Cells, numbers: int, known: int) -> np.ndarray:
         if numbers < known:
             row, cell = next(
                 (i, c)

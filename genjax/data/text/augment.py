@@ -171,8 +171,8 @@ class Substitution:
             for name in ("loss_mask", "segment_ids", "prefix_mask")
             if name in batch
         }
-        size, emitted = self._emitted(
-            tokens, jnp.where(wanted, self._matches(tokens, _segments(batch)), -1), entries
+        size, emitted = self._emit(
+            tokens, jnp.where(wanted, self._find_matches(tokens, _segments(batch)), -1), entries
         )
         changed = jax.vmap(_scatter_tokens)(
             jnp.where(real_mask(batch), size, 0), emitted
@@ -186,7 +186,7 @@ class Substitution:
             changed["positions"] = _positions(changed["segment_ids"])
         return {**batch, **changed}
 
-    def _matches(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
+    def _find_matches(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
         """Which pair of the table begins at each place, int32 [B, T + 1]; -1 for none."""
         found, place = jnp.full(tokens.shape, -1), jnp.arange(tokens.shape[1])[None]
         for number, (old, _) in reversed(list(enumerate(self.table))):
@@ -200,7 +200,7 @@ class Substitution:
             found = jnp.where(here, number, found)
         return found
 
-    def _emitted(
+    def _emit(
         self, tokens: jax.Array, found: jax.Array, entries: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(how many tokens each place becomes [B, T + 1], they and their entries [B, T + 1, R])."""

@@ -36,7 +36,7 @@ class CaptionCodec(AroundText):
     def text(self) -> Any:
         return self.tokens
 
-    def picture(self, image: str) -> np.ndarray:
+    def load_picture(self, image: str) -> np.ndarray:
         """The picture float32 [H, W, C] in model space of a file, or of one that is written out as
         ``inline`` does.
 

@@ -109,7 +109,7 @@ class Unencodable(UserError):
             f"{remedy}"
         )
 
-    def moved(self, offset: int, where: str) -> Unencodable:
+    def shift(self, offset: int, where: str) -> Unencodable:
         """The same, said of a longer text in which this one begins at ``offset``."""
         what, vocabulary, remedy = self._parts
         return Unencodable(what, self.at + offset, vocabulary, remedy, where)

@@ -174,13 +174,13 @@ class _Writing:
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._refused(error) from error
+            raise self._explain_error(error) from error
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, OSError):
-            raise self._refused(error) from error
+            raise self._explain_error(error) from error
 
-    def _refused(self, error: OSError) -> UserError:
+    def _explain_error(self, error: OSError) -> UserError:
         if (number := disk.full_disk_errno(error)) is not None:
             kept = "the token cache is as it was: make room, or choose another folder as `cache`"
             return disk.refusal(self._cache, kept, number)
@@ -191,7 +191,7 @@ class _Writing:
 def _log_progress(texts: TextRows, doing: str) -> Iterator[Piece]:
     """The pieces, with one line for the user long."""
     characters, told = 0, False
-    for piece in texts.pieces():
+    for piece in texts.iterate_pieces():
         characters += len(piece.text)
         if characters > NOTED and not told:
             note(f"{doing} {texts.title}")
@@ -214,7 +214,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
                 try:
                     ids = codec.encode(text)
                 except Unencodable as error:
-                    raise error.moved(within, document) from None
+                    raise error.shift(within, document) from None
                 tokens.append(ids)
                 unknown += (
                     0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
@@ -271,7 +271,7 @@ class _GrowingArray:
 
     def __enter__(self) -> _GrowingArray:
         self._file = self._path.open("wb")
-        self._body = self._header()
+        self._body = self._write_header()
         return self
 
     def append(self, values: np.ndarray) -> None:
@@ -281,13 +281,13 @@ class _GrowingArray:
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None:
             self._file.seek(0)
-            assert self._header() == self._body, "the header has grown into the array"
+            assert self._write_header() == self._body, "the header has grown into the array"
             self._file.close()
         else:  # what waits in the buffer may not find room, and is no longer of use
             with contextlib.suppress(OSError):
                 self._file.close()
 
-    def _header(self) -> int:
+    def _write_header(self) -> int:
         """Writes the header; returns where it ends."""
         shape = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),

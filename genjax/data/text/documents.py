@@ -56,7 +56,7 @@ class TextRows(Protocol):
         """Of their contents."""
         ...
 
-    def pieces(self) -> Iterator[Piece]: ...
+    def iterate_pieces(self) -> Iterator[Piece]: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class StoredTexts:
             for part in pair
         )
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         for name, text in self.documents:
             yield Piece(text, name, True, name)
 
@@ -120,7 +120,7 @@ class FileTexts:
             [hash_user_files(self.paths).encode(), f"{self.unit} {self.encoding}".encode()]
         )
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         base = common_folder(self.paths)
         for path in self.paths:
             name, domain = shorten_path(path, self.root), find_domain(path, base)

@@ -45,10 +45,12 @@ class HashedText:
         if not words:
             raise UserError(f"a text to embed has words, but {text!r} has none")
         pairs = (f"{a} {b}" for a, b in itertools.pairwise(words))
-        total = np.sum([self._signs(part) for part in (*words, *pairs)], axis=0, dtype=np.float64)
+        total = np.sum(
+            [self._hash_signs(part) for part in (*words, *pairs)], axis=0, dtype=np.float64
+        )
         return (total * np.sqrt(self.width / np.square(total).sum())).astype(np.float32)
 
-    def _signs(self, part: str) -> np.ndarray:
+    def _hash_signs(self, part: str) -> np.ndarray:
         """-1 and 1 [width] int8 of a word or a pair."""
         content = HALF.sub("\N{REPLACEMENT CHARACTER}", part).encode()
         bits = np.frombuffer(hashlib.shake_256(content).digest(-(-self.width // 8)), np.uint8)

@@ -108,9 +108,9 @@ class PrefixedRows:
         segments, positions = _split_segments(batch)
         rows = np.broadcast_to(np.arange(len(segments))[:, None], segments.shape)
         if self.ending:
-            sizes = self._until(batch["tokens"], segments, positions, rows)
+            sizes = self._find_prefixes(batch["tokens"], segments, positions, rows)
         else:
-            sizes = self._random(np.asarray(indices), segments, rows)
+            sizes = self._draw_prefixes(np.asarray(indices), segments, rows)
         prefix = (positions < sizes[rows, segments]) & (segments > 0)
         loss_mask = batch["loss_mask"] * ~prefix
         return {
@@ -119,7 +119,9 @@ class PrefixedRows:
             "prefix_mask": prefix.astype(np.float32),
         }
 
-    def _random(self, indices: np.ndarray, segments: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _draw_prefixes(
+        self, indices: np.ndarray, segments: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
         """Tokens of the prefix of each segment [B, S], with a column for padding."""
         count = int(segments.max()) + 1
         tokens = np.zeros((len(segments), count), np.int64)
@@ -132,7 +134,7 @@ class PrefixedRows:
         ]
         return 1 + np.floor(np.stack(shares)[:, :count] * (tokens - 1)).astype(np.int64)
 
-    def _until(
+    def _find_prefixes(
         self, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
         """The same, where a prefix is what the ending ends; 0 where there is none."""
@@ -162,7 +164,7 @@ def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[i
     try:
         ending = tuple(codec.encode(until).tolist())
     except Unencodable as error:
-        raise error.moved(0, "Prefixed.until") from None
+        raise error.shift(0, "Prefixed.until") from None
     except TypeError:
         raise UserError(
             f"Prefixed.until is text, which {type(codec).__name__} is not for"

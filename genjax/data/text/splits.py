@@ -22,7 +22,7 @@ from genjax.errors import UserError
 class TextSplit(Protocol):
     """Parts of documents; frozen dataclasses, as written in configs."""
 
-    def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
+    def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         """Parts by name: "train", and "test" and "validation" if there are such.
 
         Reads nothing before the pieces are requested.
@@ -54,7 +54,7 @@ class ByCharacters:
     def __post_init__(self) -> None:
         _check_fractions(self.test, self.validation)
 
-    def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
+    def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         train, seen = 1 - self.test - self.validation, 1 - self.test
         ends = {
             "train": round(train, 12),
@@ -88,11 +88,11 @@ class Span:
             [self.texts.fingerprint.encode(), f"characters {self.begin} {self.end}".encode()]
         )
 
-    def pieces(self) -> Iterator[Piece]:
-        total = sum(len(piece.text) for piece in self.texts.pieces())
+    def iterate_pieces(self) -> Iterator[Piece]:
+        total = sum(len(piece.text) for piece in self.texts.iterate_pieces())
         begin, end = int(total * self.begin), int(total * self.end)
         at = 0
-        for text, document, ends, domain in self.texts.pieces():
+        for text, document, ends, domain in self.texts.iterate_pieces():
             low, high = max(begin - at, 0), min(end - at, len(text))
             if low < high:
                 yield Piece(text[low:high], document, ends or at + high == end, domain)
@@ -119,11 +119,11 @@ class ByDocuments:
         _check_fractions(self.test, self.validation)
         checks.at_least(self, 0, "seed")
 
-    def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
+    def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         names = ["train"] + ["validation"] * (self.validation > 0) + ["test"] * (self.test > 0)
         return {name: Chosen(texts, self, name) for name in names}
 
-    def chosen(self, count: int, name: str) -> np.ndarray:
+    def choose_documents(self, count: int, name: str) -> np.ndarray:
         """Which of ``count`` documents are of that part, bool [D]."""
         sizes = [max(1, round(count * f)) if f else 0 for f in (self.test, self.validation)]
         if sum(sizes) >= count:
@@ -156,11 +156,13 @@ class Chosen:
 
     @functools.cached_property
     def _chosen(self) -> np.ndarray:
-        return self.split.chosen(sum(piece.ends for piece in self.texts.pieces()), self.name)
+        return self.split.choose_documents(
+            sum(piece.ends for piece in self.texts.iterate_pieces()), self.name
+        )
 
-    def pieces(self) -> Iterator[Piece]:
+    def iterate_pieces(self) -> Iterator[Piece]:
         number = 0
-        for piece in self.texts.pieces():
+        for piece in self.texts.iterate_pieces():
             if self._chosen[number]:
                 yield piece
             number += piece.ends
@@ -178,7 +180,7 @@ class ByFiles:
     test: str = "test*"
     validation: str = ""
 
-    def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
+    def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         if not isinstance(texts, FileTexts | TableTexts):
             raise UserError("ByFiles splits files, and these documents are none")
         found: dict[str, list] = {"train": [], "validation": [], "test": []}

@@ -113,19 +113,19 @@ class Subwords(WritesText):
 
     @property
     def start(self) -> int | None:
-        return self._id(self.start_token)
+        return self._find_id(self.start_token)
 
     @property
     def end(self) -> int | None:
-        return self._id(self.end_token)
+        return self._find_id(self.end_token)
 
     @property
     def pad(self) -> int | None:
-        return self._id(self.pad_token)
+        return self._find_id(self.pad_token)
 
     @property
     def mask(self) -> int | None:
-        return self._id(self.mask_token)
+        return self._find_id(self.mask_token)
 
     @property
     def token_bytes(self) -> np.ndarray | None:
@@ -191,7 +191,7 @@ class Subwords(WritesText):
                 raise UserError(f"{path} cannot be read as a tokenizer: {error}") from None
         fitted = dataclasses.replace(self, tokenizer=text)
         for name in NAMES:
-            fitted._id(getattr(self, name))
+            fitted._find_id(getattr(self, name))
         return fitted
 
     def encode(self, text: str) -> np.ndarray:
@@ -312,7 +312,7 @@ class Subwords(WritesText):
         found: int | None = self._loaded.token_to_id(name)
         return found
 
-    def _id(self, name: str | None) -> int | None:
+    def _find_id(self, name: str | None) -> int | None:
         if name is None:
             return None
         found = self._loaded.token_to_id(name)

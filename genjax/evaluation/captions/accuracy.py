@@ -56,7 +56,7 @@ class CaptionAccuracy(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
-        scenes = get_scenes(subject.part(self.limit))
+        scenes = get_scenes(subject.select_part(self.limit))
         rows = subject.collect(_caption_batch, codec.start, codec.end, limit=self.limit)
         written = [codec.decode(cut_at_end(row, (codec.end,))) for row in rows]
         right = np.array(
@@ -71,7 +71,7 @@ class CaptionAccuracy(Evaluator):
         chosen = (
             np.arange(min(self.shown, len(scenes))) * len(scenes) // min(self.shown, len(scenes))
         )
-        images = codec.image.decode(subject.part(self.limit).batch(chosen)["image"])
+        images = codec.image.decode(subject.select_part(self.limit).batch(chosen)["image"])
         picture = draw_captioned(images, [written[i] for i in chosen], whole[chosen])
         protocol = (
             f"greedy captions of {len(scenes):,} pictures of {subject.split}, at most "

@@ -73,7 +73,7 @@ class PromptAgreement(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         decode = subject.model.codec.decode
-        part = subject.part()
+        part = subject.select_part()
         truth = [scene[:4] for scene in get_scenes(part)]
         own = find_scenes(decode(part.batch(np.arange(len(part)))["image"]))
         numbers = {
@@ -82,7 +82,9 @@ class PromptAgreement(Evaluator):
             )
         }
         asked = [make_prompts(group, self.prompts) for group in GROUPS]
-        images = decode(self._samples(subject, [prompt for prompts in asked for prompt in prompts]))
+        images = decode(
+            self._draw_samples(subject, [prompt for prompts in asked for prompt in prompts])
+        )
         shown_images, shown_prompts, shown_right = [], [], []
         for number, (group, prompts) in enumerate(zip(GROUPS, asked, strict=True)):
             drawn = images[number * self.prompts : (number + 1) * self.prompts]
@@ -106,7 +108,7 @@ class PromptAgreement(Evaluator):
             "pictures",
         )
 
-    def _samples(self, subject: Subject, prompts: Sequence[str]) -> np.ndarray:
+    def _draw_samples(self, subject: Subject, prompts: Sequence[str]) -> np.ndarray:
         """One [N, H, W, C] of each prompt, by one compiled function."""
         family, state = subject.model.family, subject.model.state
         conditions = np.stack([family.text.embed(prompt) for prompt in prompts])

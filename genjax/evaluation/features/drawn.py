@@ -17,13 +17,13 @@ BLOCK = 4096  # images of the data that are held as floats at once
 
 def sample_images(subject: Subject, count: int) -> np.ndarray:
     """Samples [N, H, W, C] clipped to [-1, 1], as whoever opens them sees them."""
-    return np.clip(subject.samples(count), -1, 1)
+    return np.clip(subject.draw_samples(count), -1, 1)
 
 
 def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
     """Features [N, F] of ``sample_images`` in the space named ``features``."""
     space = feature_space(subject, features)
-    return subject.once(
+    return subject.compute_once(
         ("features of samples", features, count), lambda: space(sample_images(subject, count))
     )
 
@@ -36,7 +36,7 @@ def data_part(subject: Subject, split: str, limit: int | None) -> Part:
     """
     if split not in subject.splits:
         raise unknown_name("split", split, subject.splits)
-    return subject.part(limit, split)
+    return subject.select_part(limit, split)
 
 
 def data_features(subject: Subject, features: str, split: str, limit: int | None) -> np.ndarray:
@@ -46,7 +46,9 @@ def data_features(subject: Subject, features: str, split: str, limit: int | None
       UserError: the data have no such split.
     """
     part, space = data_part(subject, split, limit), feature_space(subject, features)
-    return subject.once(("features", features, split, len(part)), lambda: map_images(space, part))
+    return subject.compute_once(
+        ("features", features, split, len(part)), lambda: map_images(space, part)
+    )
 
 
 def map_images(function: Callable[[np.ndarray], np.ndarray], part: Part) -> np.ndarray:

@@ -44,9 +44,9 @@ class FeatureSpace:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         parts = [images[i : i + self.chunk] for i in range(0, len(images), self.chunk)]
-        return np.concatenate([self._padded(part) for part in parts])
+        return np.concatenate([self._pad_chunk(part) for part in parts])
 
-    def _padded(self, images: np.ndarray) -> np.ndarray:
+    def _pad_chunk(self, images: np.ndarray) -> np.ndarray:
         """All chunks have one shape, so that one compilation serves them."""
         missing = (-len(images)) % self.chunk
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
@@ -112,7 +112,7 @@ def feature_space(subject: Subject, features: str) -> FeatureSpace:
     Raises:
       UserError: as ``check_features``.
     """
-    return subject.once(("space", features), lambda: _space(subject, features))
+    return subject.compute_once(("space", features), lambda: _space(subject, features))
 
 
 def _space(subject: Subject, features: str) -> FeatureSpace:

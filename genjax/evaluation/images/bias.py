@@ -103,7 +103,7 @@ class Bias(Evaluator):
         assert classes is not None, "a classifier's data have labels"
         drawn = sample_classes(subject, self.classifier, self.samples)
         if self.of_data == "labels":
-            part = subject.part(split="train")
+            part = subject.select_part(split="train")
             blocks = np.array_split(np.arange(len(part)), -(-len(part) // BLOCK))
             known = np.concatenate([part.batch(block)["label"] for block in blocks])
             data = f"the true labels of {len(known):,} training images"
@@ -269,7 +269,7 @@ def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int 
 
 def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
     """The classes [N] that the classifier of ``run`` takes the samples for."""
-    return subject.once(
+    return subject.compute_once(
         ("classes of samples", run, samples),
         lambda: class_probabilities(subject, run, sample_images(subject, samples)).argmax(-1),
     )
@@ -279,8 +279,8 @@ def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
     """The classes [N] that the classifier of ``run`` takes images of the judged split for,
     ``limit`` at most.
     """
-    part = subject.part(limit)
-    return subject.once(
+    part = subject.select_part(limit)
+    return subject.compute_once(
         ("classes of data", run, subject.split, len(part)),
         lambda: map_images(
             lambda images: class_probabilities(subject, run, images).argmax(-1), part

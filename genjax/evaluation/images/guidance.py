@@ -85,7 +85,7 @@ class GuidanceCurve(Evaluator):
         agreement, diversity = [], []
         for scale in self.scales:
             options = dataclasses.replace(model.family.sampler, guidance_scale=scale)
-            images = np.clip(subject.samples_by(options, self.samples), -1, 1)
+            images = np.clip(subject.draw_samples_with(options, self.samples), -1, 1)
             found = class_probabilities(subject, self.classifier, images).argmax(-1)
             agreement.append(float((found == asked).mean()))
             diversity.append(mean_label_distance(space(images), asked))

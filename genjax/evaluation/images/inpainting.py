@@ -54,7 +54,7 @@ class Inpainting(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
-        images = subject.examples(self.examples)["image"]
+        images = subject.take_examples(self.examples)["image"]
         known = make_mask(self.region, *images.shape[1:3])
         options = model.family.sampler
         if model.family.conditioned:

@@ -130,12 +130,12 @@ class Memorisation(Evaluator):
             numbers,
             {f"suspicious_{suffix}": picture},
             protocol,
-            self._remarks(int(flagged.sum()), len(flagged), line),
+            self._make_remarks(int(flagged.sum()), len(flagged), line),
         )
 
-    def _remarks(self, flagged: int, samples: int, line: Threshold) -> tuple[str, ...]:
+    def _make_remarks(self, flagged: int, samples: int, line: Threshold) -> tuple[str, ...]:
         remarks = []
-        if line.chance(flagged, samples) < SIGNIFICANT:
+        if line.compute_tail_probability(flagged, samples) < SIGNIFICANT:
             remarks.append(
                 f"{flagged:,} of {samples:,} samples are as near to a training image as few new "
                 "images come "
@@ -218,7 +218,7 @@ class Threshold(NamedTuple):
         """The share of new images below."""
         return self.rank / (self.held_out + 1)
 
-    def chance(self, flagged: int, samples: int) -> float:
+    def compute_tail_probability(self, flagged: int, samples: int) -> float:
         """How probable at least so many flagged ones of some new images are.
 
         A binomial test would take the expected share for exact. It follows Beta(rank, held_out + 1

@@ -66,7 +66,7 @@ class MixtureModes(Evaluator):
         require_samples(family, "MixtureModes")
 
     def __call__(self, subject: Subject) -> Findings:
-        points = subject.model.codec.decode(subject.samples(self.samples))
+        points = subject.model.codec.decode(subject.draw_samples(self.samples))
         centres = np.asarray(self.centres, np.float64)
         mode, distance = find_nearest_centre(points, centres)
         good = distance <= self.within * self.std
@@ -141,7 +141,7 @@ class StackedModes(Evaluator):
         assert classes is not None, "a classifier's data have labels"
         samples = sample_images(subject, self.samples)  # [N, H, W, 3]
         blocks = np.array_split(samples, -(-len(samples) // BLOCK))
-        mode = np.concatenate([self._modes(subject, block, classes) for block in blocks])
+        mode = np.concatenate([self._classify_modes(subject, block, classes) for block in blocks])
         counts = np.bincount(mode, minlength=classes ** samples.shape[-1])
         usual = (len(counts) - 1) / (2 * len(samples))  # of the first order in 1 / N
         return Findings(
@@ -154,7 +154,7 @@ class StackedModes(Evaluator):
             make_remarks(counts, len(samples)),
         )
 
-    def _modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
+    def _classify_modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
         """The modes [N] of images [N, H, W, 3]."""
         single = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)  # [N * 3, H, W, 1]
         found = (

@@ -68,9 +68,9 @@ class NearestNeighbours(Evaluator):
         if subject.split == "train":
             return Findings(remarks=("nearest neighbours need a split that was not trained on",))
         space = feature_space(subject, self.features)
-        samples = subject.samples(self.samples)
-        train = subject.part(self.limit, "train")
-        held_out = subject.examples(self.samples)["image"]
+        samples = subject.draw_samples(self.samples)
+        train = subject.select_part(self.limit, "train")
+        held_out = subject.take_examples(self.samples)["image"]
         known = data_features(subject, self.features, "train", self.limit)
         count = min(self.neighbours, len(train))
         distance, index = find_nearest(space(samples), known, count)

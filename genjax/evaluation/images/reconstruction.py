@@ -47,7 +47,9 @@ class Reconstructions(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
         compiled = subject.layout.compile_evaluation(_reconstruct, static_argnums=0)
-        seen, again = compiled(model.family, model.state, subject.examples(self.num), subject.key)
+        seen, again = compiled(
+            model.family, model.state, subject.take_examples(self.num), subject.key
+        )
         images = np.concatenate([np.asarray(seen), np.asarray(again)])
         errors = subject.collect(_squared_error)
         return Findings(
@@ -78,7 +80,7 @@ class Interpolations(Evaluator):
         checks.at_least(self, 2, "steps")
 
     def __call__(self, subject: Subject) -> Findings:
-        batch = subject.examples(2 * self.rows)
+        batch = subject.take_examples(2 * self.rows)
         pairs = max(1, len(batch["image"]) // 2)  # a single image is its own partner
         start = {name: rows[:pairs] for name, rows in batch.items()}
         end = {name: rows[-pairs:] for name, rows in batch.items()}

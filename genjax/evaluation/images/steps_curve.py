@@ -92,7 +92,7 @@ class StepsCurve(Evaluator):
         kernels, errors, frechets = [], [], []
         for steps in self.steps:
             fake = space(
-                np.clip(subject.samples_by(set_steps(sampler, steps), self.samples), -1, 1)
+                np.clip(subject.draw_samples_with(set_steps(sampler, steps), self.samples), -1, 1)
             )
             kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
             kernels.append(kernel)

@@ -35,7 +35,8 @@ class GeneralisationGap(Evaluator):
             )
         count = min(self.limit, len(subject.splits["train"]), len(subject.splits[subject.split]))
         train, held_out = (
-            subject.metrics(_evaluate, split=s, limit=count) for s in ("train", subject.split)
+            subject.compute_metrics(_evaluate, split=s, limit=count)
+            for s in ("train", subject.split)
         )
         gaps = {f"gap_{name}": held_out[name] - train[name] for name in train}
         return Findings(

@@ -36,7 +36,7 @@ class ImportanceBound(Evaluator):
         checks.at_least(self, 1, "samples", "limit", "chunk")
 
     def __call__(self, subject: Subject) -> Findings:
-        found = subject.metrics(_bound, self.samples, self.chunk, limit=self.limit)
+        found = subject.compute_metrics(_bound, self.samples, self.chunk, limit=self.limit)
         total = len(subject.splits[subject.split])
         names = {"loss": f"nll_{self.samples}", "bits_per_dim": f"bits_per_dim_{self.samples}"}
         return Findings(

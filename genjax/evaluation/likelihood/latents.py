@@ -99,7 +99,7 @@ class LatentMap(Evaluator):
         z = subject.collect(_means, limit=self.limit)
         centre, plane = _plane(z)
         points = (z - centre) @ plane.T  # [N, 2]
-        label = subject.examples(self.limit).get("label")
+        label = subject.take_examples(self.limit).get("label")
         pictures = {"latent_map": _scatter(points, label)}
         if subject.model.spec.entry == "image":
             low, high = np.quantile(points, [0.02, 0.98], axis=0)
@@ -119,12 +119,12 @@ class LatentMap(Evaluator):
 def _statistics(family: VAE, state: State, batch: Batch, key: jax.Array) -> Any:
     return tuple(
         (layer.posterior.mean - layer.prior.mean, layer.kl())
-        for layer in family.latents(state, batch, key)
+        for layer in family.infer_latents(state, batch, key)
     )
 
 
 def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
-    return family.latents(state, batch, key)[0].z
+    return family.infer_latents(state, batch, key)[0].z
 
 
 def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:

@@ -59,7 +59,7 @@ class TransportDistance(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec, sampler = subject.model.codec, subject.model.family.sampler
-        data = codec.decode(subject.examples(self.samples, self.split)["points"])
+        data = codec.decode(subject.take_examples(self.samples, self.split)["points"])
         if len(data) < self.samples:
             raise UserError(
                 f"TransportDistance compares {self.samples:,} points, but {self.split} has "
@@ -67,7 +67,9 @@ class TransportDistance(Evaluator):
             )
         numbers = {}
         for solver in self.solvers:
-            drawn = subject.samples_by(dataclasses.replace(sampler, solver=solver), self.samples)
+            drawn = subject.draw_samples_with(
+                dataclasses.replace(sampler, solver=solver), self.samples
+            )
             if not np.isfinite(drawn).all():
                 raise UserError(
                     f"TransportDistance: samples by {solver} are not finite; give it more steps"

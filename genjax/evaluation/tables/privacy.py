@@ -112,6 +112,6 @@ def copied_share(codec: Component, rows: Columns, train: Columns) -> float:
 
 
 def _format_rows(codec: Component, columns: Columns) -> list[tuple[str, ...]]:
-    cells = [column.written(columns[column.name]) for column in codec.numbers]
+    cells = [column.format(columns[column.name]) for column in codec.numbers]
     cells += [encode_categories(columns[column.name]).tolist() for column in codec.categories]
     return list(zip(*cells, strict=True))

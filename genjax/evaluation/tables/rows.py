@@ -31,14 +31,16 @@ def data_columns(subject: Subject, split: str, limit: int | None = None) -> Colu
     """
     if split not in subject.splits:
         raise unknown_name("split", split, subject.splits)
-    part = subject.part(limit, split)
+    part = subject.select_part(limit, split)
     batch = part.batch(np.arange(len(part)))
-    return _codec(subject).decoded(batch["numeric"], batch["categorical"])
+    return _codec(subject).decode_columns(batch["numeric"], batch["categorical"])
 
 
 def sample_columns(subject: Subject, count: int) -> Columns:
     """Columns of so many samples, decoded once for all evaluators."""
-    return subject.once(("columns", count), lambda: _codec(subject).decode(subject.samples(count)))
+    return subject.compute_once(
+        ("columns", count), lambda: _codec(subject).decode(subject.draw_samples(count))
+    )
 
 
 def column_label(name: str) -> str:

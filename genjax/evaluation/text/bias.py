@@ -110,7 +110,7 @@ class TextBias(Evaluator):
         check_texts("TextBias", spec)
 
     def __call__(self, subject: Subject) -> Findings:
-        gaps = self._gaps(subject)
+        gaps = self._measure_gaps(subject)
         error = (1 - self.confidence) / len(gaps)
         found = [bootstrap_gap(gap, error, self.resamples) for gap in gaps]
         flagged = [gap.low * gap.high > 0 and abs(gap.mean) > self.threshold for gap in found]
@@ -139,7 +139,7 @@ class TextBias(Evaluator):
             ),
         )
 
-    def _gaps(self, subject: Subject) -> list[np.ndarray]:
+    def _measure_gaps(self, subject: Subject) -> list[np.ndarray]:
         """Of each probe the gaps [templates, pairs]."""
         codec, context = subject.model.codec, subject.model.family.net.context
         asked = [
@@ -194,7 +194,7 @@ def encode_pair(
         one, other = (codec.encode(text) for text in texts)
         heads = [len(codec.encode(before + word)) for word in pair]
     except Unencodable as error:
-        raise error.moved(0, f"{template!r} with {' or '.join(pair)}") from None
+        raise error.shift(0, f"{template!r} with {' or '.join(pair)}") from None
     for ids, text in ((one, texts[0]), (other, texts[1])):
         if any(mark in codec.decode(ids) for mark in UNKNOWN):
             raise UserError(f"the codec does not know all of {text!r}: {codec.decode(ids)!r}")
@@ -265,7 +265,7 @@ def _log_likelihood(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> jax.Array:
     """log p [B] of the tokens that weigh, in nats."""
-    found = family.predictions(state.params, batch)
+    found = family.predict(state.params, batch)
     return -(found.nll * found.weight).sum(1)
 
 

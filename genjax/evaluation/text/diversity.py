@@ -78,7 +78,7 @@ class TextDiversity(Evaluator):
         )
         drawn, held_out = (measure_diversity(side, self.n) for side in texts)
         return Findings(
-            drawn.numbers() | held_out.numbers("_held_out"),
+            drawn.to_metrics() | held_out.to_metrics("_held_out"),
             {"text_diversity": _picture(drawn, held_out)},
             f"{len(both[0]):,} samples by {subject.model.family.sampler}, without their prompt, "
             "and as many rows of "
@@ -108,7 +108,7 @@ class Varied(NamedTuple):
         known = self.repetition[~np.isnan(self.repetition)]
         return float(known.mean()) if len(known) else float("nan")
 
-    def numbers(self, suffix: str = "") -> dict[str, float]:
+    def to_metrics(self, suffix: str = "") -> dict[str, float]:
         found = {f"distinct_{n}{suffix}": float(share) for n, share in enumerate(self.distinct, 1)}
         found |= {f"self_bleu{suffix}": self.self_bleu, f"repetition{suffix}": self.repeated}
         return {

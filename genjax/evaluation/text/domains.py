@@ -50,7 +50,7 @@ class DomainPerplexity(Evaluator):
         checks.inside(self, 0, 1, "confidence")
 
     def __call__(self, subject: Subject) -> Findings:
-        part = subject.part(self.limit)
+        part = subject.select_part(self.limit)
         whole: Component = part.whole
         corpus = getattr(whole, "corpus", None)
         if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
@@ -142,7 +142,7 @@ def _predict(
     """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not
     count.
     """
-    found = family.predictions(state.params, batch)
+    found = family.predict(state.params, batch)
     size = 0 * found.weight
     if "token_bytes" in state.variables:
         size = state.variables["token_bytes"][batch["tokens"][:, 1:]] * found.weight

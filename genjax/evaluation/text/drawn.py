@@ -20,15 +20,15 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
     family = subject.model.family
     request = encode_options(family.sampler, subject.model.codec)
     ends = (*request.ends, NOTHING)
-    rows = subject.samples(count).astype(np.int64)
-    return [cut_at_end(row[len(request.prompt_of(i)) :], ends) for i, row in enumerate(rows)]
+    rows = subject.draw_samples(count).astype(np.int64)
+    return [cut_at_end(row[len(request.get_prompt(i)) :], ends) for i, row in enumerate(rows)]
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
     """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one;
     before their end, and of the first document of a packed row alone.
     """
-    batch = subject.examples(count, split)
+    batch = subject.take_examples(count, split)
     real = batch["loss_mask"] > 0
     if "segment_ids" in batch:
         real &= batch["segment_ids"] == 1

@@ -64,6 +64,6 @@ def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """-log p, the token and the number of its piece, 0 where nothing is predicted; all [B, T]."""
-    found = family.predictions(state.params, batch)
+    found = family.predict(state.params, batch)
     piece = batch["segment_ids"][:, 1:] if "segment_ids" in batch else 1
     return found.nll, batch["tokens"][:, 1:], (piece * (found.weight > 0)).astype(np.int32)

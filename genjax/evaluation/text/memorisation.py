@@ -85,7 +85,7 @@ class TextMemorisation(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         if subject.split == "train":
             return Findings(remarks=("memorisation needs a split that was not trained on",))
-        copying, extracting = self._copies(subject), self._extracted(subject)
+        copying, extracting = self._find_copies(subject), self._extract(subject)
         return Findings(
             {**copying.numbers, **extracting.numbers},
             {**copying.pictures, **extracting.pictures},
@@ -93,7 +93,7 @@ class TextMemorisation(Evaluator):
             (*copying.remarks, *extracting.remarks),
         )
 
-    def _copies(self, subject: Subject) -> Findings:
+    def _find_copies(self, subject: Subject) -> Findings:
         corpus = get_corpus(subject, "train")
         texts = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if not texts[0]:
@@ -112,7 +112,7 @@ class TextMemorisation(Evaluator):
             "copies_expected": line.expected,
         }
         remarks: tuple[str, ...] = ()
-        if line.chance(int(flagged.sum()), len(flagged)) < SIGNIFICANT:
+        if line.compute_tail_probability(int(flagged.sum()), len(flagged)) < SIGNIFICANT:
             worst = int(drawn.size.argmax())
             passage = texts[0][worst][drawn.begin[worst] :][: drawn.size[worst]]
             remarks = (
@@ -140,7 +140,7 @@ class TextMemorisation(Evaluator):
             remarks,
         )
 
-    def _extracted(self, subject: Subject) -> Findings:
+    def _extract(self, subject: Subject) -> Findings:
         train, held_out = (
             extraction(subject, split, self.rows, self.prefix, self.size)
             for split in ("train", subject.split)
@@ -201,7 +201,7 @@ def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int)
 
     Rows whose first document has fewer than ``prefix`` + ``size`` tokens are left out.
     """
-    chosen = subject.part(limit, split).rows
+    chosen = subject.select_part(limit, split).rows
     drawn, texts, whole = subject.collect(_continue_rows, prefix, size, split=split, limit=limit)
     agreed = np.cumprod(drawn == texts, axis=1).sum(1)
     return Extraction(chosen[whole], texts[whole], agreed[whole])

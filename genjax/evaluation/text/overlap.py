@@ -77,7 +77,7 @@ class _Sums(NamedTuple):
     total: np.ndarray
     back: np.ndarray
 
-    def windows(self, length: int) -> np.ndarray:
+    def hash_windows(self, length: int) -> np.ndarray:
         """The hashes [T + 1 - length] uint64."""
         return (self.total[length:] - self.total[:-length]) * self.back[:-length]
 
@@ -105,11 +105,11 @@ def _find_windows(
     """Which texts [N] bool share a window of that length with the corpus, and where in the
     text it begins [N].
     """
-    windows = [one.windows(length) for one in asked]
+    windows = [one.hash_windows(length) for one in asked]
     hashes = np.concatenate(windows)
     table = np.zeros(2**BITS, bool)
     table[_slot(hashes)] = True
-    there = known.windows(length)
+    there = known.hash_windows(length)
     there = np.unique(there[table[_slot(there)]])
     hit = np.isin(hashes, there)
     starts = np.cumsum([0, *(len(one) for one in windows)])

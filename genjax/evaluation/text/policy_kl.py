@@ -65,7 +65,7 @@ class PolicyKL(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
-        part = subject.part(self.limit)
+        part = subject.select_part(self.limit)
         if len(part) < 2:
             raise UserError(
                 f"PolicyKL needs at least 2 prompts, but {subject.split} has {len(part)}"
@@ -122,7 +122,7 @@ def _draw_responses(
     }
 
     def log_probs(params: Any) -> jax.Array:
-        found = family.base.predictions(params, rows)
+        found = family.base.predict(params, rows)
         return -(found.nll * found.weight)
 
     gained = kl_k1(log_probs(state.params), log_probs(state.frozen[BASE]["params"])).sum(1)

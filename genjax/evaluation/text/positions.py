@@ -64,7 +64,7 @@ def _predict(
     """-log p, weight and position [B, T] of what is predicted; positions begin at 0, with one
     token before.
     """
-    found = family.predictions(state.params, batch)
+    found = family.predict(state.params, batch)
     positions = (
         batch["positions"][:, :-1]
         if "positions" in batch

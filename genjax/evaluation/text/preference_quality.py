@@ -22,7 +22,7 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class PreferenceQuality(Evaluator):
-    """Judges rewards by pairs of responses, with ``family.pair_rewards(state, batch)``. A tie
+    """Judges rewards by pairs of responses, with ``family.score_pairs(state, batch)``. A tie
     counts half throughout.
 
     ``preference_accuracy`` is how often the chosen response has the higher reward, with its
@@ -48,7 +48,7 @@ class PreferenceQuality(Evaluator):
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if getattr(family, "pair_rewards", None) is None:
+        if getattr(family, "score_pairs", None) is None:
             raise UserError(
                 f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} "
                 "does not"
@@ -60,10 +60,10 @@ class PreferenceQuality(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         judged = Judged(*(values.astype(np.float64) for values in subject.collect(_score_pairs)))
-        table = judged.calibration(self.bins)
+        table = judged.bin_calibration(self.bins)
         count = len(judged.chosen)
         return Findings(
-            judged.numbers() | {"preference_ece": table.error},
+            judged.to_metrics() | {"preference_ece": table.error},
             {"preferences": _picture(judged, table)},
             f"{count:,} pairs of {subject.split}, {self.bins} bins of equal width, lengths in "
             "tokens of the response",
@@ -94,7 +94,7 @@ class Judged(NamedTuple):
         """By how many tokens the chosen response is the longer one."""
         return self.chosen_length - self.rejected_length
 
-    def numbers(self) -> dict[str, float]:
+    def to_metrics(self) -> dict[str, float]:
         """All but the calibration; no accuracy where there are no such pairs."""
         right = _score_sign(self.margin)
         accuracy = float(right.mean())
@@ -117,7 +117,7 @@ class Judged(NamedTuple):
         found["pair_length_correlation"] = cosine(self.margin, self.longer)
         return found
 
-    def calibration(self, bins: int) -> Reliability:
+    def bin_calibration(self, bins: int) -> Reliability:
         """Pairs by the probability that the response with the higher reward is the chosen one."""
         return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins)
 
@@ -137,7 +137,7 @@ def _score_pairs(
     family: Component, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, ...]:
     lengths = (batch[f"{side}_response"].sum(-1) for side in ("chosen", "rejected"))
-    return (*family.pair_rewards(state, batch), *lengths)
+    return (*family.score_pairs(state, batch), *lengths)
 
 
 def _picture(judged: Judged, table: Reliability) -> np.ndarray:
@@ -163,7 +163,7 @@ def _picture(judged: Judged, table: Reliability) -> np.ndarray:
     )
     left.set_title(f"expected calibration error {table.error:.2%}")
     left.legend(loc="lower right")
-    numbers = judged.numbers()
+    numbers = judged.to_metrics()
     right.scatter(judged.rejected_length, judged.rejected, 6, alpha=0.5, label="rejected")
     right.scatter(judged.chosen_length, judged.chosen, 6, alpha=0.5, label="chosen")
     right.set(xlabel="tokens of the response", ylabel="reward")

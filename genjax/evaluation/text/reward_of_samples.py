@@ -64,7 +64,7 @@ class RewardOfSamples(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
-        part = subject.part(self.limit)
+        part = subject.select_part(self.limit)
         if len(part) < 2:
             raise UserError(
                 f"RewardOfSamples needs at least 2 prompts, but {subject.split} has {len(part)}"

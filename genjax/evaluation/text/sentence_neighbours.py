@@ -37,7 +37,7 @@ class SentenceNeighbours(Evaluator):
         checks.at_least(self, 4, "limit")
 
     def __call__(self, subject: Subject) -> Findings:
-        part = subject.part(self.limit)
+        part = subject.select_part(self.limit)
         corpus = getattr(part.whole, "corpus", None)
         documents = getattr(part.whole, "documents", None)
         if documents is None or corpus is None or corpus.domain is None:

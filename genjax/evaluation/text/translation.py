@@ -60,7 +60,7 @@ class TranslationQuality(Evaluator):
         _sacrebleu()
 
     def __call__(self, subject: Subject) -> Findings:
-        part = subject.part(self.limit)
+        part = subject.select_part(self.limit)
         codec: Component = subject.model.codec
         whole: Component = part.whole
         if not hasattr(whole, "references"):

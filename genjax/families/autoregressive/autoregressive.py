@@ -100,7 +100,7 @@ class Autoregressive(Family):
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         self._check(spec)
-        variables, tokens = self._constants(spec), example["tokens"][:, :1]
+        variables, tokens = self._make_constants(spec), example["tokens"][:, :1]
         assert spec.vocabulary is not None
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
@@ -115,8 +115,8 @@ class Autoregressive(Family):
             )
         one, two = jax.random.split(key)
         encoder, decoder = (
-            self._encoder(spec.source_vocabulary),
-            self._net(True).module(spec.vocabulary),
+            self._make_encoder(spec.source_vocabulary),
+            self._choose_net(True).module(spec.vocabulary),
         )
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
@@ -142,7 +142,7 @@ class Autoregressive(Family):
                 "prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)"
             )
 
-    def _constants(self, spec: Spec) -> dict[str, jax.Array]:
+    def _make_constants(self, spec: Spec) -> dict[str, jax.Array]:
         """What of the data is kept beside the parameters."""
         return (
             {}
@@ -156,7 +156,7 @@ class Autoregressive(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            found = self.predictions(params, batch, key)
+            found = self.predict(params, batch, key)
             nll = Mean.of(found.nll, found.weight)
             if not self.z_loss:
                 return {"loss": nll}, variables
@@ -171,22 +171,24 @@ class Autoregressive(Family):
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        found = self.predictions(state.params, batch)
+        found = self.predict(state.params, batch)
         metrics = {"loss": Mean.of(found.nll, found.weight)}
         if "token_bytes" in state.variables:
             in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
             bits = metrics["loss"].sum / math.log(2)
             metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
-        read = {name: batch[name] for name in self.reads(batch)}
+        read = {name: batch[name] for name in self.list_read(batch)}
         if read and len(batch["mask"]) > 1:
-            metrics["reading_gain"] = self._reading_gain(state.params, batch, read, metrics["loss"])
+            metrics["reading_gain"] = self._measure_reading(
+                state.params, batch, read, metrics["loss"]
+            )
         return metrics
 
-    def reads(self, batch: Batch) -> tuple[str, ...]:
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
         """The entries of a batch that the decoder attends to, none in a model without encoder."""
         return tuple(name for name in batch if name.startswith("source_"))
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         """A decoder that does as well with what belongs to another text."""
         gain = numbers.get("reading_gain", math.inf)
         if not gain < LEAST_GAIN:
@@ -197,13 +199,13 @@ class Autoregressive(Family):
             "learning rate, or see whether pairs belong together"
         }
 
-    def _reading_gain(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
+    def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
         """How much the loss rises where each text is predicted from what its neighbour was written
         about.
         """
         place = jnp.arange(len(batch["mask"]))
         after = jnp.where(place + 1 < batch["mask"].sum(), place + 1, 0)
-        other = self.predictions(params, {**batch, **{k: v[after] for k, v in read.items()}})
+        other = self.predict(params, {**batch, **{k: v[after] for k, v in read.items()}})
         return Mean(jnp.sum(other.nll * other.weight) - loss.sum, loss.weight)
 
     def sample(
@@ -218,7 +220,7 @@ class Autoregressive(Family):
         Raises:
           UserError: a prompt longer than the context, or of tokens outside the vocabulary.
         """
-        request = options.request()
+        request = options.to_request()
         draft = (
             None
             if request.draft is None
@@ -236,13 +238,13 @@ class Autoregressive(Family):
         show: Callable[[str], None],
     ) -> np.ndarray:
         """``sample`` on the host, showing the first text as it is drawn."""
-        request = options.request()
+        request = options.to_request()
         check_stream(request, codec)
         first = jax.jit(
-            lambda params: DrawLoop(self.reader(params, request), request, n).first(key)
+            lambda params: DrawLoop(self.reader(params, request), request, n).draw_first(key)
         )
         following = jax.jit(
-            lambda params, drawing: DrawLoop(self.reader(params, request), request, n).next(
+            lambda params, drawing: DrawLoop(self.reader(params, request), request, n).draw_next(
                 drawing
             ),
             donate_argnums=1,
@@ -258,14 +260,14 @@ class Autoregressive(Family):
         Raises:
           UserError: it cannot: see ``Request.check``.
         """
-        known = self._vocabulary(params["encoder"]) if "encoder" in params else None
-        request.check(self._vocabulary(params), self.net.context, known)
+        known = self._count_tokens(params["encoder"]) if "encoder" in params else None
+        request.check(self._count_tokens(params), self.net.context, known)
         if known is None:
-            return self.reading(params)
+            return self.read_rows(params)
         source = jnp.asarray(request.source, jnp.int32)[None]
-        return self.reading(params, source, jnp.ones(source.shape))
+        return self.read_rows(params, source, jnp.ones(source.shape))
 
-    def reading(
+    def read_rows(
         self, params: Params, source: jax.Array | None = None, source_mask: jax.Array | None = None
     ) -> TokenReader:
         """The model as it reads rows of tokens.
@@ -275,25 +277,25 @@ class Autoregressive(Family):
           source_mask: of the same shape, 0 where it is padding.
         """
         if "encoder" not in params:
-            return self._reading(params)
+            return self._make_reader(params)
         assert source is not None and source_mask is not None, (
             "a model with an encoder reads a source"
         )
-        return self._reading(
+        return self._make_reader(
             params, (self._read(params["encoder"], source, source_mask), source_mask)
         )
 
-    def _reading(
+    def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
         """The model as it reads rows of tokens, of one with an encoder told ``memory``: features
         [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
         """
         reads = memory is not None
-        net, decoder = self._net(reads), params["decoder"] if reads else params
+        net, decoder = self._choose_net(reads), params["decoder"] if reads else params
         if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
-        module = net.module(self._vocabulary(params))
+        module = net.module(self._count_tokens(params))
 
         def model(
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
@@ -320,9 +322,7 @@ class Autoregressive(Family):
 
         return TokenReader(model, new_cache, self.net.context)
 
-    def predictions(
-        self, params: Params, batch: Batch, key: jax.Array | None = None
-    ) -> Predictions:
+    def predict(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
@@ -334,8 +334,10 @@ class Autoregressive(Family):
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"], told["memory_mask"] = self._memory(params["encoder"], batch, keys[0])
-        module = self._net(reads).module(self._vocabulary(params))
+            told["memory"], told["memory_mask"] = self._encode_memory(
+                params["encoder"], batch, keys[0]
+            )
+        module = self._choose_net(reads).module(self._count_tokens(params))
         hidden, _ = module.apply(
             {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None
         )
@@ -354,11 +356,11 @@ class Autoregressive(Family):
         )
         return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
 
-    def _net(self, reads: bool) -> Any:
+    def _choose_net(self, reads: bool) -> Any:
         """The hyper-parameters of what predicts, which may read a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
-    def _encoder(self, vocabulary: int) -> Any:
+    def _make_encoder(self, vocabulary: int) -> Any:
         """What reads the source; it has no head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(
@@ -366,7 +368,7 @@ class Autoregressive(Family):
         )
         return dataclasses.replace(net, head_transform=False).module(vocabulary)
 
-    def _memory(
+    def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B,
@@ -388,12 +390,12 @@ class Autoregressive(Family):
         real ones' segments.
         """
         segments = mask.astype(jnp.int32)
-        module = self._encoder(self._vocabulary(params))
+        module = self._make_encoder(self._count_tokens(params))
         return module.apply(
             {"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None
         )[0]
 
-    def _vocabulary(self, params: Params) -> int:
+    def _count_tokens(self, params: Params) -> int:
         params = params.get("decoder", params)
         return len(params["embedding" if "embedding" in params else "table"])
 

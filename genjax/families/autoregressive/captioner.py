@@ -38,7 +38,7 @@ class CaptionDecoding(Decoding):
 
     def encode(self, codec: Component, others: Mapping[str, Trained]) -> CaptionRequest:
         request = super().encode(codec, others)
-        picture = None if self.image is None else Picture.of(codec.picture(self.image))
+        picture = None if self.image is None else Picture.of(codec.load_picture(self.image))
         return CaptionRequest(**vars(request), picture=picture)
 
 
@@ -117,29 +117,34 @@ class Captioner(Autoregressive):
             )
         assert spec.vocabulary is not None
         one, two = jax.random.split(key)
-        encoder, decoder = self.encoder.module(spec.image), self._net(True).module(spec.vocabulary)
+        encoder, decoder = (
+            self.encoder.module(spec.image),
+            self._choose_net(True).module(spec.vocabulary),
+        )
         features, params = encoder.init_with_output(one, example["image"], train=False)
         return {
             "encoder": params["params"],
             "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
-        }, self._constants(spec) | {
+        }, self._make_constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
 
-    def reads(self, batch: Batch) -> tuple[str, ...]:
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
         return ("image",)
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        request.check(self._vocabulary(params), self.net.context, None)
-        return self.seeing(params, jnp.asarray(_get_picture(request).image)[None])
+        request.check(self._count_tokens(params), self.net.context, None)
+        return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])
 
-    def seeing(self, params: Params, images: jax.Array) -> TokenReader:
+    def read_images(self, params: Params, images: jax.Array) -> TokenReader:
         """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,
         W, C].
         """
-        return self._reading(params, self._memory(params["encoder"], {"image": images}, None))
+        return self._make_reader(
+            params, self._encode_memory(params["encoder"], {"image": images}, None)
+        )
 
-    def _memory(
+    def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         image = batch["image"]
@@ -178,7 +183,7 @@ def captions(
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
     prompts = jnp.full((len(images), 1), start, jnp.int32)
-    reader = family.seeing(state.params, images)
+    reader = family.read_images(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
     return generate(
         reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end

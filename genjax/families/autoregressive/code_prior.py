@@ -172,19 +172,19 @@ class CodePrior(Continued):
             label = labels(batch) if self.conditional else None
             if label is not None:
                 label, _ = conditioning.hide(
-                    hide_key, self.drop_label, label, self._classes(params), None
+                    hide_key, self.drop_label, label, self._count_classes(params), None
                 )
             nll = self.nll(params, batch["codes"], label, dropout_key)
             return {"loss": _per_code(nll, batch["mask"])}, variables
 
-        _, grid = self._codes(state, batch, key)
+        _, grid = self._encode_codes(state, batch, key)
         kept = {name: batch[name] for name in ("mask", "label") if name in batch}
         encoded = kept | {"codes": grid.reshape(len(grid), -1)}
         state, metrics = gradient_step(loss, optimizer, state, encoded, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        x, grid = self._codes(state, batch, key)
+        x, grid = self._encode_codes(state, batch, key)
         nll = self.nll(
             state.params, grid.reshape(len(grid), -1), labels(batch) if self.conditional else None
         )
@@ -212,12 +212,12 @@ class CodePrior(Continued):
           UserError: for guidance or a label that does not fit the model.
         """
         self.check_sampler(options)
-        classes = self._classes(state.params)
+        classes = self._count_classes(state.params)
         label = conditioning.choose_labels(options.label, n, classes)
         if label is not None and options.guidance_scale == 0:
             label = jnp.full(n, classes)
         twice = options.guidance_scale not in (0, 1)
-        rows, columns = self._grid(state)
+        rows, columns = self._find_grid(state)
         net, params = self.net, state.params
         if net.scan_layers:  # code by code a loop over layers is slow
             net, params = dataclasses.replace(net, scan_layers=False), unstack_layers(params)
@@ -240,7 +240,7 @@ class CodePrior(Continued):
                 logits = untold + options.guidance_scale * (told - untold)
             return logits, cache
 
-        starts = self._starts(label, n)
+        starts = self._make_start_tokens(label, n)
         cache = net.new_cache(2 * n if twice else n, rows * columns)
         drawing = generate(
             model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key
@@ -257,7 +257,7 @@ class CodePrior(Continued):
         """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key
         says training.
         """
-        inputs = jnp.concatenate([self._starts(label, len(codes)), codes[:, :-1]], 1)
+        inputs = jnp.concatenate([self._make_start_tokens(label, len(codes)), codes[:, :-1]], 1)
         module: Any = self.net.module(len(params["embedding"]))
         rngs = {} if key is None else {"dropout": key}
         hidden, _ = module.apply({"params": params}, inputs, rngs=rngs, train=key is not None)
@@ -267,24 +267,26 @@ class CodePrior(Continued):
         log_prob = jax.nn.log_softmax(logits)
         return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
 
-    def _starts(self, label: jax.Array | None, n: int) -> jax.Array:
+    def _make_start_tokens(self, label: jax.Array | None, n: int) -> jax.Array:
         """The start tokens int32 [n, 1], which come after the codes in the vocabulary."""
         start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
         return self.autoencoder.codes + start[:, None]
 
-    def _codes(self, state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _encode_codes(
+        self, state: State, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """What the autoencoder sees of a batch [B, H, W, C], and its codes int32 [B, h, w]."""
         x = self.autoencoder.likelihood.prepare(key, select_modelled(batch))
         return x, codes(self.autoencoder, _autoencoder_state(state), x)
 
-    def _grid(self, state: State) -> tuple[int, int]:
+    def _find_grid(self, state: State) -> tuple[int, int]:
         """Rows and columns of an image's codes."""
         params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
         image = jax.ShapeDtypeStruct((1, *variables["mean"].shape), jnp.float32)
         rows, columns = jax.eval_shape(self.autoencoder.encode, params, variables, image).shape[1:3]
         return rows, columns
 
-    def _classes(self, params: Params) -> int:
+    def _count_classes(self, params: Params) -> int:
         """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an
         unconditional model.
         """

@@ -37,6 +37,6 @@ def continue_prompts(
     Raises:
       UserError: prompt and new tokens together are more than the context and the token after it.
     """
-    reader = family.reading(params, source, source_mask)
+    reader = family.read_rows(params, source, source_mask)
     cache = reader.new_cache(len(prompts), prompts.shape[1] + options.steps - 1)
     return generate(reader.model, cache, prompts, mask, options, key, stops, pad)

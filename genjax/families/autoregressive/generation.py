@@ -69,22 +69,22 @@ class DrawLoop:
             return None
         return Sliding(context, max(context // 2, 1), lambda cache, tokens: cache.rewind(tokens))
 
-    def whole(self, key: jax.Array) -> jax.Array:
+    def draw_all(self, key: jax.Array) -> jax.Array:
         """All in one compiled loop, as ``texts`` gives them."""
-        drawing = generate(*self._arguments(key), self.request.all_stops, sliding=self.sliding)
+        drawing = generate(*self._make_arguments(key), self.request.all_stops, sliding=self.sliding)
         return join_rows(self.request, drawing.tokens, drawing.lengths)
 
-    def first(self, key: jax.Array) -> Drawing:
+    def draw_first(self, key: jax.Array) -> Drawing:
         """The first token of each."""
-        return begin(*self._arguments(key), self.request.all_stops)
+        return begin(*self._make_arguments(key), self.request.all_stops)
 
-    def next(self, drawing: Drawing) -> Drawing:
+    def draw_next(self, drawing: Drawing) -> Drawing:
         """One more of each."""
         return advance(
             self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding
         )
 
-    def _arguments(
+    def _make_arguments(
         self, key: jax.Array
     ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
         """What ``generate`` and ``begin`` begin from."""
@@ -107,7 +107,7 @@ def texts(
         _check_room(reader.context, request, 0, "a beam search (beams)")
         return _beams(reader, request, n)
     if draft is None:
-        return DrawLoop(reader, request, n).whole(key)
+        return DrawLoop(reader, request, n).draw_all(key)
     ahead = decoding.draft_tokens
     _check_room(min(reader.context, draft.context), request, ahead, "speculative decoding (draft)")
     prompts, mask = repeat_prompts(request, n)
@@ -241,15 +241,13 @@ def stream_texts(
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
         text = decode_settled(
-            codec, request.before_stop(ids[0], prompts[0], codec)[0], request.decoding.stop
+            codec, request.cut_row(ids[0], prompts[0], codec)[0], request.decoding.stop
         )
         if text.startswith(told):
             show(text[len(told) :])
             told = text
         pairs = zip(done, ids, prompts, strict=False)
-        stopped = (
-            ended or request.before_stop(row, prompt, codec)[1] for ended, row, prompt in pairs
-        )
+        stopped = (ended or request.cut_row(row, prompt, codec)[1] for ended, row, prompt in pairs)
         if int(drawing.step) >= request.decoding.steps or all(stopped):
             return rows
         drawing = following(drawing)

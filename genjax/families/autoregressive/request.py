@@ -104,12 +104,12 @@ class Decoding(TokenSampler):
                     f"a beam search (beams) takes {name}={value}, not {getattr(self, name)}"
                 )
 
-    def prompted(self, prompts: tuple[str, ...]) -> Decoding:
+    def with_prompts(self, prompts: tuple[str, ...]) -> Decoding:
         """With these prompts, one or several, instead of its own."""
         one, several = (prompts[0], ()) if len(prompts) == 1 else ("", prompts)
         return dataclasses.replace(self, prompt=one, prompts=several, tokens=())
 
-    def request(self) -> Request:
+    def to_request(self) -> Request:
         """What is asked where all of it is in tokens already; a text without a prompt starts with
         token 0.
 
@@ -185,10 +185,10 @@ class Request:
         """What is after a text in its row: its end, or ``NOTHING`` of a model without one."""
         return self.ends[0] if self.ends else NOTHING
 
-    def request(self) -> Request:
+    def to_request(self) -> Request:
         return self
 
-    def prompt_of(self, number: int) -> tuple[int, ...]:
+    def get_prompt(self, number: int) -> tuple[int, ...]:
         """What a sample starts with; chunks of ``MOST_PROMPTS`` start with the first prompt
         again.
         """
@@ -224,11 +224,11 @@ class Request:
         What a token across the cut says before it is spelled again; where it cannot be, it is left
         out.
         """
-        if not self._found_in_text(codec):
+        if not self._needs_text(codec):
             return samples
         texts = (before_end(codec, row) for row in samples)
         rows = [
-            self.before_stop(text, len(self.prompt_of(i)), codec)[0] for i, text in enumerate(texts)
+            self.cut_row(text, len(self.get_prompt(i)), codec)[0] for i, text in enumerate(texts)
         ]
         width = max(samples.shape[1], *map(len, rows))
         filled = np.full((len(rows), width), self.fill, np.int32)
@@ -236,13 +236,11 @@ class Request:
             target[: len(row)] = row
         return filled
 
-    def before_stop(
-        self, ids: np.ndarray, prompt: int, codec: Component
-    ) -> tuple[np.ndarray, bool]:
+    def cut_row(self, ids: np.ndarray, prompt: int, codec: Component) -> tuple[np.ndarray, bool]:
         """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt``
         tokens, and whether there is one.
         """
-        if not self._found_in_text(codec):
+        if not self._needs_text(codec):
             return ids, False
         text, begin = codec.decode(ids), len(codec.decode(ids[:prompt]))
         found = [at for stop in self.decoding.stop if (at := text.find(stop, begin)) >= 0]
@@ -269,7 +267,7 @@ class Request:
             return ids[:low], True
         return (spelt if codec.decode(spelt) == text else ids[:low]), True
 
-    def _found_in_text(self, codec: Component) -> bool:
+    def _needs_text(self, codec: Component) -> bool:
         """Whether stops are not found by their tokens."""
         return bool(self.decoding.stop) and not codec.one_spelling
 
@@ -290,7 +288,7 @@ def _tokens(
     try:
         return tuple(encode(text).tolist()) if text else ()
     except Unencodable as error:
-        raise error.moved(0, where) from None
+        raise error.shift(0, where) from None
     except TypeError:
         raise UserError(
             f"{where} is text, which {type(codec).__name__} is not for: give tokens"

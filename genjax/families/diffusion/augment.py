@@ -47,7 +47,7 @@ class NonLeaking:
                 f"augment mirrors and turns square images, not {spec.entry} of shape {spec.shape}"
             )
 
-    def none(self, n: int) -> jax.Array | None:
+    def make_null(self, n: int) -> jax.Array | None:
         """What the network is told of ``n`` images as they are, [n, told]; None without
         augmentation.
         """
@@ -57,9 +57,9 @@ class NonLeaking:
         """Images [B, H, H, C] and what was done to each, [B, told]."""
         if not self.prob:
             return x, None
-        return jax.vmap(self._one)(jax.random.split(key, len(x)), x)
+        return jax.vmap(self._augment_image)(jax.random.split(key, len(x)), x)
 
-    def _one(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _augment_image(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 4)
         flips = jax.random.bernoulli(keys[0], self.prob, (2,))
         turned, shifted = jax.random.bernoulli(keys[1], self.prob, (2,))

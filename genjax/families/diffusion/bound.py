@@ -61,13 +61,13 @@ class Learned:
         checks.ordered(self, "gamma_min", "gamma_max", strictly=True)
 
     def init(self, key: jax.Array) -> Params:
-        return self._module().init(key, jnp.zeros(()))["params"]
+        return self._make_module().init(key, jnp.zeros(()))["params"]
 
-    def bound(self, params: Params) -> NoiseSchedule:
+    def bind(self, params: Params) -> NoiseSchedule:
         """The process with these parameters."""
-        return NoiseSchedule(self._module(), params)
+        return NoiseSchedule(self._make_module(), params)
 
-    def _module(self) -> MonotoneSchedule:
+    def _make_module(self) -> MonotoneSchedule:
         return MonotoneSchedule(self.gamma_min, self.gamma_max, self.width)
 
     def least_variance(
@@ -88,7 +88,7 @@ class Learned:
             held = {
                 n: p if (n in ENDS) == ends else jax.lax.stop_gradient(p) for n, p in params.items()
             }
-            schedule = self.bound(held)
+            schedule = self.bind(held)
             return *jax.jvp(schedule.gamma, (t,), (jnp.ones_like(t),)), schedule.clock(t)
 
         return _least_variance(loss, net, with_gradients_to(True), with_gradients_to(False))

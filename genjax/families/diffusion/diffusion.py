@@ -76,7 +76,7 @@ class Denoising:
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "guidance_scale")
 
-    def prompted(self, prompts: tuple[str, ...]) -> Denoising:
+    def with_prompts(self, prompts: tuple[str, ...]) -> Denoising:
         """With this prompt; it takes one alone."""
         if len(prompts) != 1:
             raise UserError(f"a diffusion takes one prompt, not {len(prompts)}")
@@ -133,7 +133,7 @@ class Diffusion(Family):
     sampler: Denoising = Denoising()
 
     def __post_init__(self) -> None:
-        self.parametrization({})
+        self.make_parametrization({})
         checks.above(self, 0, "gamma")
         checks.at_least(self, 1, "width")
         checks.above(self, 0.1, "time_frequency")
@@ -177,13 +177,13 @@ class Diffusion(Family):
             return "a time and noise for each example; negative variational bound"
         return "a time and noise for each example"
 
-    def bound(self, params: Params) -> Process:
+    def bind_process(self, params: Params) -> Process:
         """The process, a learned one with its parameters."""
-        return self.process.bound(params["schedule"]) if self.learned and params else self.process
+        return self.process.bind(params["schedule"]) if self.learned and params else self.process
 
-    def parametrization(self, params: Params) -> Parametrization:
+    def make_parametrization(self, params: Params) -> Parametrization:
         """What the network predicts of the process."""
-        return Parametrization(self.bound(params), self.target, self.data_std)
+        return Parametrization(self.bind_process(params), self.target, self.data_std)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if self.conditional and spec.classes is None:
@@ -203,10 +203,14 @@ class Diffusion(Family):
         x = select_modelled(example)
         self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
         classes = (spec.classes or 0) if self.conditional else 0
-        told = self._told(jnp.zeros(1, jnp.int32) if classes else None, self.augment.none(1))
-        module = self._module(spec.shape, classes)
+        told = self._make_inputs(
+            jnp.zeros(1, jnp.int32) if classes else None, self.augment.make_null(1)
+        )
+        module = self._make_module(spec.shape, classes)
         params = {
-            "net": module.init(net_key, self._seen(x), jnp.zeros(1), **told, train=False)["params"]
+            "net": module.init(
+                net_key, self._add_fourier_features(x), jnp.zeros(1), **told, train=False
+            )["params"]
         }
         if self.learned:
             params["schedule"] = self.process.init(schedule_key)
@@ -224,18 +228,18 @@ class Diffusion(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            return self._measured(params, variables, batch, key, True), variables
+            return self._compute_metrics(params, variables, batch, key, True), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._measured(state.params, state.variables, batch, key, False)
+        return self._compute_metrics(state.params, state.variables, batch, key, False)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
-        return self._drawn(state, key, n, options)
+        return self._draw(state, key, n, options)
 
-    def _drawn(
+    def _draw(
         self,
         state: State,
         key: jax.Array,
@@ -245,7 +249,7 @@ class Diffusion(Family):
     ) -> jax.Array:
         """Samples from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
-        process, shape = self.bound(state.params), (n, *state.variables["mean"].shape)
+        process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
         return options.solver(self.denoise(state, n, options, text), process, x, way)
 
@@ -259,20 +263,23 @@ class Diffusion(Family):
           UserError: for a sampler, guidance or label that does not fit the model.
         """
         self.check_sampler(options)
-        label = conditioning.choose_labels(options.label, n, self._classes(state.params))
-        parametrization = self.parametrization(state.params)
+        label = conditioning.choose_labels(options.label, n, self._count_classes(state.params))
+        parametrization = self.make_parametrization(state.params)
 
         def estimate(
             label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array
         ) -> jax.Array:
             times = jnp.full(len(x), t)
-            output = self.output(
-                state.params, x, times, self._told(label, self.augment.none(len(x)), text)
+            output = self.predict(
+                state.params,
+                x,
+                times,
+                self._make_inputs(label, self.augment.make_null(len(x)), text),
             )
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
-        null = jnp.full(n, self._classes(state.params)) if self.conditional else None
+        null = jnp.full(n, self._count_classes(state.params)) if self.conditional else None
         unconditional = functools.partial(estimate, null, None)
         told = text is not None or options.prompt is not None
         if not self.conditioned or (self.text is not None and not told):
@@ -283,7 +290,7 @@ class Diffusion(Family):
             functools.partial(estimate, label, text), unconditional, options.guidance_scale
         )
 
-    def terms(
+    def compute_terms(
         self,
         params: Params,
         variables: Variables,
@@ -300,27 +307,29 @@ class Diffusion(Family):
         """
         keys = jax.random.split(key, 6)
         noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
-        augmented = self.augment.none(len(x0))
+        augmented = self.augment.make_null(len(x0))
         if train:
             x0, augmented = self.augment(keys[1], x0)
             label, text = conditioning.hide(
-                keys[2], self.drop_label, label, self._classes(params), text
+                keys[2], self.drop_label, label, self._count_classes(params), text
             )
-        told, inner = self._told(label, augmented, text), keys[3] if train else None
-        parametrization = self.parametrization(params)
+        told, inner = self._make_inputs(label, augmented, text), keys[3] if train else None
+        parametrization = self.make_parametrization(params)
         process = parametrization.process
-        t = process.times(keys[4], len(x0), logsnr)
+        t = process.draw_times(keys[4], len(x0), logsnr)
 
         if train and self.learned:
 
             def at(net: Params, gamma: jax.Array, rate: jax.Array, clock: jax.Array) -> jax.Array:
                 alpha, sigma = (_expand_dims(a, x0) for a in variational.alpha_sigma(gamma))
-                output = self._output(net, params, alpha * x0 + sigma * noise, clock, told, inner)
+                output = self._apply_net(
+                    net, params, alpha * x0 + sigma * noise, clock, told, inner
+                )
                 return 0.5 * rate * _sum_examples(jnp.square(output - noise))
 
             diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
         else:
-            output = self.output(params, diffuse(process, x0, noise, t), t, told, inner)
+            output = self.predict(params, diffuse(process, x0, noise, t), t, told, inner)
             error = _sum_examples(jnp.square(output - parametrization.value(x0, noise, t)))
             diffusion = parametrization.weight(t, self.weighting, self.gamma) * error
         dims = math.prod(x0.shape[1:])
@@ -337,17 +346,17 @@ class Diffusion(Family):
         loss = sum(terms.values())
         return terms | {"loss": loss, "bits_per_dim": loss / (dims * math.log(2))}
 
-    def output(
+    def predict(
         self, params: Params, x: jax.Array, t: jax.Array, told: Any, key: jax.Array | None = None
     ) -> jax.Array:
         """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
-        process = self.bound(params)
+        process = self.bind_process(params)
         if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
             alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
             x = x * jax.lax.rsqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
-        return self._output(params["net"], params, x, process.clock(t), told, key)
+        return self._apply_net(params["net"], params, x, process.clock(t), told, key)
 
-    def _output(
+    def _apply_net(
         self,
         net: Params,
         params: Params,
@@ -358,11 +367,19 @@ class Diffusion(Family):
     ) -> jax.Array:
         """With the network's parameters apart from the others."""
         rngs = {} if key is None else {"dropout": key}
-        module = self._module(x.shape[1:], self._classes(params))
-        outputs = apply(module, net, self._seen(x), clock, **told, rngs=rngs, train=key is not None)
+        module = self._make_module(x.shape[1:], self._count_classes(params))
+        outputs = apply(
+            module,
+            net,
+            self._add_fourier_features(x),
+            clock,
+            **told,
+            rngs=rngs,
+            train=key is not None,
+        )
         return outputs[..., : x.shape[-1]]
 
-    def _measured(
+    def _compute_metrics(
         self, params: Params, variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> Metrics:
         label = labels(batch) if self.conditional else None
@@ -370,30 +387,30 @@ class Diffusion(Family):
         logsnr = (
             batch["logsnr"][0] if "logsnr" in batch else None
         )  # of a curriculum, alike in all rows
-        terms = self.terms(
+        terms = self.compute_terms(
             params, variables, select_modelled(batch), label, key, train, text, logsnr
         )
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
-    def _module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
+    def _make_module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
         seen = (*shape[:-1], shape[-1] * (1 + 2 * len(self.fourier)))
         text = 0 if self.text is None else self.text.width
         told = text, self.augment.told, self.time_frequency
         return Denoiser(self.net.denoiser(seen), self.width, classes, *told)
 
-    def _seen(self, x: jax.Array) -> jax.Array:
+    def _add_fourier_features(self, x: jax.Array) -> jax.Array:
         """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
-    def _told(
+    def _make_inputs(
         self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
     ) -> dict[str, Any]:
         """What a network is told besides the time, as arguments."""
         given = {"label": label, "text": text, "augment": augmented}
         return {name: value for name, value in given.items() if value is not None}
 
-    def _classes(self, params: Params) -> int:
+    def _count_classes(self, params: Params) -> int:
         """The number of labels, which is the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
 
@@ -420,7 +437,7 @@ def fill_in(
             f"{image.shape[1:]}"
         )
     start, way = jax.random.split(key)
-    process = family.bound(state.params)
+    process = family.bind_process(state.params)
     x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
     return options.solver(
         fix_known(family.denoise(state, len(image), options), image, mask), process, x, way
@@ -441,7 +458,7 @@ def sample_conditions(
             "samples of prompts, one each, need a model of text alone (family.text) and of their "
             "width"
         )
-    return family._drawn(state, key, len(conditions), options, conditions)
+    return family._draw(state, key, len(conditions), options, conditions)
 
 
 def log_prob(
@@ -465,7 +482,7 @@ def log_prob(
         raise UserError("the ODE's density needs Gaussian noise to end in")
     plain = Denoising(guidance_scale=0.0 if family.conditioned else 1.0)
     denoise = family.denoise(state, len(x), plain)
-    return log_density(denoise, family.bound(state.params), x, key, rtol, atol, probes)
+    return log_density(denoise, family.bind_process(state.params), x, key, rtol, atol, probes)
 
 
 def _expand_dims(a: jax.Array, x: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ class Autoencoder(Protocol):
         """Latents [B, ...] of x [B, ...], drawn where they are random."""
         ...
 
-    def from_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
+    def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
         """The mean [B, ...] of what latents [B, ...] represent."""
         ...
 
@@ -74,7 +74,7 @@ class LatentDiffusion(Continued):
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
-        if not hasattr(family, "from_latents"):
+        if not hasattr(family, "decode_latents"):
             raise UserError(
                 f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or "
                 "VQVAE"
@@ -131,7 +131,7 @@ class LatentDiffusion(Continued):
             spec.classes,
             condition=spec.condition,
         )
-        return self.diffusion.init(key, self._within(example, jnp.zeros(shape)), within)
+        return self.diffusion.init(key, self._replace_entry(example, jnp.zeros(shape)), within)
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
@@ -140,30 +140,30 @@ class LatentDiffusion(Continued):
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         return self.diffusion.train_step(
-            state, self._encoded(state, batch, key), optimizer=optimizer, axis=axis
+            state, self._encode_batch(state, batch, key), optimizer=optimizer, axis=axis
         )
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         latent_key, key = jax.random.split(key)
-        return self.diffusion.evaluate(state, self._encoded(state, batch, latent_key), key)
+        return self.diffusion.evaluate(state, self._encode_batch(state, batch, latent_key), key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
         self.check_sampler(options)
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = mean + deviation * self.diffusion.sample(state, key, n, options)
-        return self.autoencoder.from_latents(frozen["params"], frozen["variables"], z)
+        return self.autoencoder.decode_latents(frozen["params"], frozen["variables"], z)
 
-    def _encoded(self, state: State, batch: Batch, key: jax.Array) -> Batch:
+    def _encode_batch(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """The batch with standardised latents instead of what they represent."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = self.autoencoder.to_latents(
             frozen["params"], frozen["variables"], select_modelled(batch), key
         )
-        return self._within(batch, (z - mean) / deviation)
+        return self._replace_entry(batch, (z - mean) / deviation)
 
-    def _within(self, batch: Batch, z: jax.Array) -> Batch:
+    def _replace_entry(self, batch: Batch, z: jax.Array) -> Batch:
         x = select_modelled(batch)
         return {name: value for name, value in batch.items() if value is not x} | {
             _entry(z.ndim): z

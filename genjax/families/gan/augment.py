@@ -61,7 +61,7 @@ class DiscriminatorAugment:
             images = jnp.where(chosen, changed, images)
         return images
 
-    def adapted(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
+    def adapt(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
         """The probability after ``images`` more, on which the discriminator's mean sign was
         ``sign``.
         """

@@ -204,7 +204,7 @@ class GAN(Family):
     def _penalised(self) -> bool:
         return bool(self.gradient_penalty or self.r1 or self.r2)
 
-    def collapsed(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         """Fakes that hardly differ: the generator makes one example of all latents."""
         spread = numbers.get("fake_spread", math.inf)
         if not spread < LEAST_SPREAD:
@@ -243,7 +243,7 @@ class GAN(Family):
         state = super().eval_state(state)
         if state.ema is None or not state.variables["batch_stats"]["generator"]:
             return state
-        return state.replace(variables=jax.jit(self.nets.standing)(state))
+        return state.replace(variables=jax.jit(self.nets.measure_statistics)(state))
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
@@ -254,15 +254,15 @@ class GAN(Family):
             )
         if self.conditional and "other_label" in batch:
             raise UserError("a class-conditional GAN takes one label an example: no Mixup")
-        state = state.replace(variables=self.nets.staged(state.variables, batch))
-        shares = self._shares(batch, optimizer["discriminator"].repeats)
+        state = state.replace(variables=self.nets.set_stage(state.variables, batch))
+        shares = self._split_batch(batch, optimizer["discriminator"].repeats)
         state, critic = self._discriminator_steps(state, shares, optimizer, axis)
 
         last = jax.tree.map(lambda x: x[-1], shares)
         # The generator answers for the very fakes that the discriminator saw last; XLA makes them
         # once.
         key = jax.random.fold_in(state.step_key, len(shares["mask"]) - 1)
-        judge = optimizer["discriminator"].used(state.params["discriminator"])
+        judge = optimizer["discriminator"].cast_params(state.params["discriminator"])
         loss = functools.partial(self._generator_loss, judge, axis)
         state, metrics = gradient_step(
             loss, optimizer, state, last, key, part="generator", axis=axis
@@ -274,7 +274,7 @@ class GAN(Family):
         moving = adversarial.update_gauges(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
-        told = moving, self.augment.adapted(prob, 2 * real - 1, rows)
+        told = moving, self.augment.adapt(prob, 2 * real - 1, rows)
         moving, prob = jax.tree.map(  # a step that is not finite tells nothing
             lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), told, (gauges, prob)
         )
@@ -296,19 +296,19 @@ class GAN(Family):
         return state.replace(step=state.step + 1, variables=changed), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        x, label = select_modelled(batch, state.variables), self._label(batch)
-        params, _ = self.nets.normalised(
+        x, label = select_modelled(batch, state.variables), self._get_label(batch)
+        params, _ = self.nets.normalise(
             "discriminator", state.params["discriminator"], state.variables, False
         )
 
         def judged(x: jax.Array) -> jax.Array:
-            return self.nets.logits(params, state.variables, x, label)[0]
+            return self.nets.discriminate(params, state.variables, x, label)[0]
 
         real, fake = (
-            self.nets.at_stage(state, x, judged)
-            for x in (x, self.nets.drawn(state, key, len(x), label, None))
+            self.nets.resize_to_stage(state, x, judged)
+            for x in (x, self.nets.sample(state, key, len(x), label, None))
         )
-        mask = self.nets.packed(batch["mask"])
+        mask = self.nets.pack_mask(batch["mask"])
         right = adversarial.hits(self.loss, real, fake)
         return {
             "loss": Mean.of(adversarial.generator_loss(self.loss, fake, real), mask),
@@ -320,14 +320,14 @@ class GAN(Family):
         }
 
     def sample(self, state: State, key: jax.Array, n: int, options: LatentSampler) -> jax.Array:
-        label = self.nets.sampled_label(state.params, n, options.label)
-        return self.nets.drawn(state, key, n, label, options.truncation)
+        label = self.nets.choose_label(state.params, n, options.label)
+        return self.nets.sample(state, key, n, label, options.truncation)
 
     def _discriminator_steps(
         self, state: State, shares: Batch, optimizer: Rules, axis: str | None
     ) -> tuple[State, Metrics]:
         """An update on each share [R, B, ...] of the batch, and the sums of their metrics."""
-        maker = optimizer["generator"].used(state.params["generator"])
+        maker = optimizer["generator"].cast_params(state.params["generator"])
         due = state.step % self.penalty_every == 0
         loss = functools.partial(self._discriminator_loss, maker, due, axis)
 
@@ -362,24 +362,24 @@ class GAN(Family):
     ) -> tuple[Metrics, Variables]:
         """``maker``: the generator's parameters; ``due``: whether a penalty is."""
         keys = jax.random.split(key, 5)
-        x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
-        maker, _ = self.nets.normalised("generator", maker, variables, False)
-        z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
-        fake, _ = self.nets.generated(
+        x, label, mask = select_modelled(batch, variables), self._get_label(batch), batch["mask"]
+        maker, _ = self.nets.normalise("generator", maker, variables, False)
+        z, drawn = self.nets.draw_latents(keys[0], len(x)), row_key(keys[0])
+        fake, _ = self.nets.generate(
             maker, variables, z, label, x.shape, axis, key=drawn, train=True
         )
         x, fake = (
             self.augment(k, each, variables["augment_prob"])
             for k, each in ((keys[1], x), (keys[2], fake))
         )
-        params, variables = self.nets.normalised("discriminator", params, variables, True)
+        params, variables = self.nets.normalise("discriminator", params, variables, True)
         judge = functools.partial(
-            self.nets.logits, params, label=label, mask=mask, axis=axis, key=keys[3]
+            self.nets.discriminate, params, label=label, mask=mask, axis=axis, key=keys[3]
         )
         real_logits, variables = judge(variables, x)
         fake_logits, variables = judge(variables, fake)
 
-        packs = self.nets.packed(mask)
+        packs = self.nets.pack_mask(mask)
         losses = adversarial.discriminator_loss(
             self.loss, real_logits, fake_logits, self.label_smoothing
         )
@@ -433,28 +433,28 @@ class GAN(Family):
         of this batch.
         """
         keys = jax.random.split(key, 5)  # as the discriminator's loss does
-        x, label, mask = select_modelled(batch, variables), self._label(batch), batch["mask"]
-        params, variables = self.nets.normalised("generator", params, variables, True)
-        z, drawn = self.nets.latents(keys[0], len(x)), row_key(keys[0])
-        fake, variables = self.nets.generated(
+        x, label, mask = select_modelled(batch, variables), self._get_label(batch), batch["mask"]
+        params, variables = self.nets.normalise("generator", params, variables, True)
+        z, drawn = self.nets.draw_latents(keys[0], len(x)), row_key(keys[0])
+        fake, variables = self.nets.generate(
             params, variables, z, label, x.shape, axis, key=drawn, train=True
         )
-        judge, _ = self.nets.normalised("discriminator", judge, variables, False)
+        judge, _ = self.nets.normalise("discriminator", judge, variables, False)
         logits = functools.partial(
-            self.nets.logits, judge, variables, label=label, mask=mask, axis=axis, key=keys[3]
+            self.nets.discriminate, judge, variables, label=label, mask=mask, axis=axis, key=keys[3]
         )
         fake_logits, _ = logits(self.augment(keys[2], fake, variables["augment_prob"]))
         real_logits = fake_logits
         if self.loss == "relativistic":
             real_logits, _ = logits(self.augment(keys[1], x, variables["augment_prob"]))
         losses = adversarial.generator_loss(self.loss, fake_logits, real_logits)
-        metrics = {"loss": Mean.of(losses, self.nets.packed(mask))}
+        metrics = {"loss": Mean.of(losses, self.nets.pack_mask(mask))}
         if len(x) > 1:
-            spread = jax.lax.stop_gradient(adversarial.relative_spread(fake, x))
+            spread = jax.lax.stop_gradient(adversarial.measure_spread(fake, x))
             metrics["spread"] = Mean(spread, jnp.ones(()))
         return metrics, variables
 
-    def _shares(self, batch: Batch, repeats: int) -> Batch:
+    def _split_batch(self, batch: Batch, repeats: int) -> Batch:
         """The batch in one part for each step of the discriminator, [R, B / R, ...]."""
         rows = len(batch["mask"])
         if rows % (repeats * self.pack):
@@ -467,5 +467,5 @@ class GAN(Family):
             lambda x: jnp.moveaxis(x.reshape(-1, repeats, *x.shape[1:]), 1, 0), dict(batch)
         )
 
-    def _label(self, batch: Batch) -> jax.Array | None:
+    def _get_label(self, batch: Batch) -> jax.Array | None:
         return labels(batch) if self.conditional else None

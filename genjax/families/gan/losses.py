@@ -85,7 +85,7 @@ def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, ja
     return (real > boundary).astype(jnp.float32), (fake < boundary).astype(jnp.float32)
 
 
-def relative_spread(fake: jax.Array, real: jax.Array) -> jax.Array:
+def measure_spread(fake: jax.Array, real: jax.Array) -> jax.Array:
     """How much a batch of fakes [B, ...] varies beside one of real examples [B, ...]: the standard
     deviation over the batch, a mean over the entries, of one over that of the other. 0 is a
     generator that makes one example of all latents.

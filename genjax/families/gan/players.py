@@ -90,7 +90,7 @@ class Nets:
             variables |= {"stage": jnp.zeros((), jnp.int32), "fade": jnp.ones(())}
         return params, variables
 
-    def generated(
+    def generate(
         self,
         params: Params,
         variables: Variables,
@@ -128,7 +128,7 @@ class Nets:
             x = relax_outputs(key, x, categories(variables), self.temperature)
         return jnp.tanh(x) if x.ndim == 4 else x, _set_stats(variables, "generator", changed)
 
-    def logits(
+    def discriminate(
         self,
         params: Params,
         variables: Variables,
@@ -148,7 +148,7 @@ class Nets:
             params,
             packed,
             label=label,
-            mask=None if mask is None else self.packed(mask),
+            mask=None if mask is None else self.pack_mask(mask),
             variables={"batch_stats": variables["batch_stats"]["discriminator"]},
             mutable=["batch_stats"],
             rngs={} if key is None else {"dropout": key},
@@ -157,7 +157,7 @@ class Nets:
         )
         return logits, _set_stats(variables, "discriminator", changed)
 
-    def drawn(
+    def sample(
         self,
         state: State,
         key: jax.Array,
@@ -166,13 +166,13 @@ class Nets:
         truncation: float | None,
     ) -> jax.Array:
         """``n`` samples at the resolution of the data."""
-        z, full = self.latents(key, n, truncation), state.variables["mean"].shape
-        params, variables = self.normalised(
+        z, full = self.draw_latents(key, n, truncation), state.variables["mean"].shape
+        params, variables = self.normalise(
             "generator", state.params["generator"], state.variables, False
         )
 
         def at(size: tuple[int, ...]) -> jax.Array:
-            x, _ = self.generated(
+            x, _ = self.generate(
                 params, variables, z, label, (n, *size), key=row_key(key), train=False
             )
             return x
@@ -183,12 +183,12 @@ class Nets:
         stages = [lambda i=i: upsample(at(sizes[i]), sizes[i:]) for i in range(len(sizes))]
         return jax.lax.switch(variables["stage"], stages)
 
-    def latents(self, key: jax.Array, n: int, truncation: float | None = None) -> jax.Array:
+    def draw_latents(self, key: jax.Array, n: int, truncation: float | None = None) -> jax.Array:
         if truncation is None:
             return jax.random.normal(key, (n, self.latent_dim))
         return jax.random.truncated_normal(key, -truncation, truncation, (n, self.latent_dim))
 
-    def sampled_label(self, params: Params, n: int, label: int | None) -> jax.Array | None:
+    def choose_label(self, params: Params, n: int, label: int | None) -> jax.Array | None:
         if not self.conditional:
             if label is not None:
                 raise UserError(
@@ -200,11 +200,11 @@ class Nets:
             raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
         return jnp.arange(n) % classes if label is None else jnp.full(n, label)
 
-    def packed(self, mask: jax.Array) -> jax.Array:
+    def pack_mask(self, mask: jax.Array) -> jax.Array:
         """1 where all examples of a pack are real, [B / pack]."""
         return mask.reshape(self.pack, -1).min(0)
 
-    def normalised(
+    def normalise(
         self, part: str, params: Params, variables: Variables, iterate: bool
     ) -> tuple[Params, Variables]:
         """A player's parameters as it uses them, and the variables with new singular vectors."""
@@ -215,7 +215,7 @@ class Nets:
         params = params | {"net": divided} if part == "generator" else divided
         return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
 
-    def staged(self, variables: Variables, batch: Batch) -> Any:
+    def set_stage(self, variables: Variables, batch: Batch) -> Any:
         """The variables at the stage that the batch's resolution tells."""
         shape, full = select_modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
@@ -227,7 +227,7 @@ class Nets:
         fade = batch["fade"].max() if "fade" in batch else jnp.ones(())
         return variables | {"stage": jnp.int32(sizes.index(shape[:2])), "fade": fade}
 
-    def at_stage(
+    def resize_to_stage(
         self, state: State, x: jax.Array, judged: Callable[[jax.Array], jax.Array]
     ) -> jax.Array:
         """``judged`` of images [B, H, W, C] brought down to the resolution that training has
@@ -239,21 +239,21 @@ class Nets:
         stages = [lambda x, times=count - 1 - i: judged(downsample(x, times)) for i in range(count)]
         return jax.lax.switch(state.variables["stage"], stages, x)
 
-    def standing(self, state: State) -> Any:
+    def measure_statistics(self, state: State) -> Any:
         """Variables whose generator statistics are those of these parameters, measured over a
         batch of latents.
         """
         stats = state.variables["batch_stats"]["generator"]
-        label = self.sampled_label(state.params, STANDING, None)
-        z = self.latents(jax.random.key(0), STANDING)
-        params, variables = self.normalised(
+        label = self.choose_label(state.params, STANDING, None)
+        z = self.draw_latents(jax.random.key(0), STANDING)
+        params, variables = self.normalise(
             "generator", state.params["generator"], state.variables, False
         )
         shape = (STANDING, *variables["mean"].shape)
 
         def after(stats: Any) -> Any:
             variables_now = _set_stats(variables, "generator", {"batch_stats": stats})
-            _, changed = self.generated(
+            _, changed = self.generate(
                 params, variables_now, z, label, shape, key=jax.random.key(0), train=True
             )
             return changed["batch_stats"]["generator"]

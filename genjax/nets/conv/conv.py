@@ -16,6 +16,7 @@ from jax import lax
 
 from genjax import checks
 from genjax.errors import UserError
+from genjax.machine.target import target_platform
 from genjax.nets.mlp import Activation, activate, check_activation
 
 Form = Literal["auto", "lax", "matmul"]
@@ -23,7 +24,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve_form(form: Form) -> Form:
-    """The form of a convolution for this platform: XLA's own, or on a CPU gradients by matrix
+    """The form of a convolution for the target platform: XLA's own, or on a CPU gradients by matrix
     products.
     """
     if form != "auto":
@@ -31,7 +32,7 @@ def resolve_form(form: Form) -> Form:
     # A step of a convolutional VAE (28x28, batch 128, 2 cores) beside eager PyTorch: matmul 1.03,
     # four parity convolutions for the transposed one 1.34; XLA's own transposed form was about 2.3
     # in an earlier run.
-    return "matmul" if jax.default_backend() == "cpu" else "lax"
+    return "matmul" if target_platform() == "cpu" else "lax"
 
 
 def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -168,7 +169,7 @@ class _Conv(nn.Module):
     form: Form = "auto"
     taps = 1.0  # the part of the kernel that reaches one output
 
-    def parameters(self, x: jax.Array) -> list[jax.Array]:
+    def make_parameters(self, x: jax.Array) -> list[jax.Array]:
         """Input, kernel [K, K, C, F] and bias [F], in their common type."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         init = nn.initializers.variance_scaling(1 / self.taps, "fan_in", "truncated_normal")
@@ -184,7 +185,7 @@ class DownConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.parameters(x)
+        x, kernel, bias = self.make_parameters(x)
         return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[
             None, None, None
         ]
@@ -199,7 +200,7 @@ class UpConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.parameters(x)
+        x, kernel, bias = self.make_parameters(x)
         return (up_lax if resolve_form(self.form) == "lax" else up_matmul)(x, kernel) + bias[
             None, None, None
         ]

@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from genjax.machine.target import target_platform
+
 EPSILON = 1e-5
 
 
@@ -24,7 +26,7 @@ def prevent_fusion(x: jax.Array) -> jax.Array:
 
     Otherwise it works out all that led to `x` again for every place that `x` is broadcast to.
     """
-    if jax.default_backend() != "cpu":
+    if target_platform() != "cpu":
         return x
     return jnp.matmul(x, jnp.eye(x.shape[-1], dtype=x.dtype), precision=jax.lax.Precision.HIGHEST)
 

@@ -42,7 +42,7 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if not train:
-            return self._normalised(x, mean.value, var.value, scale, bias)
+            return self._normalise(x, mean.value, var.value, scale, bias)
 
         rows = jnp.ones(x.shape[0]) if mask is None else mask.astype(jnp.float32)
         count = rows.sum() * (x.size // (x.shape[0] * channels))
@@ -60,9 +60,9 @@ class BatchNorm(nn.Module):
             unbiased = biased * count / jnp.maximum(count - 1, 1.0)
             mean.value = self.momentum * mean.value + (1 - self.momentum) * now
             var.value = self.momentum * var.value + (1 - self.momentum) * unbiased
-        return self._normalised(x, now, biased, scale, bias)
+        return self._normalise(x, now, biased, scale, bias)
 
-    def _normalised(
+    def _normalise(
         self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> jax.Array:
         """One multiplication and one addition an element, in the type of `x`."""

@@ -59,7 +59,7 @@ class Rotary:
         kept = np.clip((turns - self.low) / (self.high - self.low), 0, 1)
         return plain * (kept + (1 - kept) / self.factor)
 
-    def table(
+    def make_table(
         self, positions: jax.Array | np.ndarray, head_width: int
     ) -> tuple[jax.Array, jax.Array]:
         """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each,
@@ -75,7 +75,7 @@ class Rotary:
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Heads [B, H, T, D] turned by the angles of `Rotary.table`."""
+    """Heads [B, H, T, D] turned by the angles of `Rotary.make_table`."""
     cos, sin = (part.astype(x.dtype) for part in table)
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
+from genjax.machine.target import target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
     Prefix,
@@ -134,9 +135,9 @@ def _cudnn(
             'attention="cudnn" wants precision="bfloat16" and heads a multiple of 8 wide, '
             f"not {query.dtype} and {query.shape[-1]}"
         )
-    if jax.default_backend() != "gpu":
+    if target_platform() != "gpu":
         raise UserError(
-            f'attention="cudnn" needs a GPU, and this is {jax.default_backend()}; use "xla" or '
+            f'attention="cudnn" needs a GPU, and the target is {target_platform()}; use "xla" or '
             '"blocked"'
         )
     window = (
@@ -196,18 +197,18 @@ class TokenAttention(nn.Module):
     ) -> tuple[jax.Array, LayerCache | None]:
         """The output, and the cache with the tokens in it."""
         b, t, c = x.shape
-        query = self._heads(x, self.heads, "query")
+        query = self._project_heads(x, self.heads, "query")
         if self.cross:
-            mixed, cache = self._cross(query, cache, scene, train)
+            mixed, cache = self._attend_cross(query, cache, scene, train)
         else:
-            mixed, cache = self._self(x, query, cache, scene, train)
+            mixed, cache = self._attend_self(x, query, cache, scene, train)
         flat = mixed.swapaxes(1, 2).reshape(b * t, -1)
         out = nn.Dense(c, self.last_bias, dtype=x.dtype, kernel_init=self.last_init, name="mix")(
             flat
         )
         return out.reshape(b, t, c), cache
 
-    def _heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
+    def _project_heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
         """[B, T, C] -> [B, heads, T, D]."""
         b, t, c = x.shape
         dense = nn.Dense(
@@ -222,7 +223,7 @@ class TokenAttention(nn.Module):
             y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
         return y.swapaxes(1, 2)
 
-    def _self(
+    def _attend_self(
         self,
         x: jax.Array,
         query: jax.Array,
@@ -230,7 +231,7 @@ class TokenAttention(nn.Module):
         scene: RelationScene,
         train: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
-        key, value = (self._heads(x, self.kv_heads, name) for name in ("key", "value"))
+        key, value = (self._project_heads(x, self.kv_heads, name) for name in ("key", "value"))
         if scene.table is not None:
             query, key = rotate(query, scene.table), rotate(key, scene.table)
         if cache is None:
@@ -241,19 +242,19 @@ class TokenAttention(nn.Module):
         key, value = write(cache.keys, key, scene.slots), write(cache.values, value, scene.slots)
         cache = cache._replace(keys=key, values=value)
         return attend_xla(
-            query, self._kept(key, x), self._kept(value, x), self.rule, scene.mask
+            query, self._read_cache(key, x), self._read_cache(value, x), self.rule, scene.mask
         ), cache
 
-    def _kept(self, array: jax.Array, x: jax.Array) -> jax.Array:
+    def _read_cache(self, array: jax.Array, x: jax.Array) -> jax.Array:
         """Of a cache, as attention reads it: [B*K, S, D] -> [B, K, S, D]."""
         return array.astype(x.dtype).reshape(len(x), self.kv_heads, *array.shape[1:])
 
-    def _cross(
+    def _attend_cross(
         self, query: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
     ) -> tuple[jax.Array, LayerCache | None]:
         if scene.memory is not None:
             key, value = (
-                self._heads(scene.memory, self.kv_heads, name) for name in ("key", "value")
+                self._project_heads(scene.memory, self.kv_heads, name) for name in ("key", "value")
             )
             if cache is not None:
                 assert cache.memory_keys is not None and cache.memory_values is not None
@@ -267,8 +268,8 @@ class TokenAttention(nn.Module):
                 and cache.memory_values is not None
             )
             key, value = (
-                self._kept(cache.memory_keys, query),
-                self._kept(cache.memory_values, query),
+                self._read_cache(cache.memory_keys, query),
+                self._read_cache(cache.memory_values, query),
             )
         rule = dataclasses.replace(self.rule, causal=False, window=None)
         segments = None

@@ -172,16 +172,16 @@ class TokenNet(nn.Module):
             np.arange(t, dtype=np.int32)[None] if positions is None else positions
         )
         if cache is not None:
-            scene, places, cache = self._scene_of_cache(
+            scene, places, cache = self._make_scene(
                 tokens, positions, segment_ids, memory, memory_mask, cache, prefix
             )
         else:
             scene = RelationScene(None, None, None, segment_ids, prefix, memory, memory_mask)
         if net.positions == "rotary":
-            scene = scene._replace(table=net.rotary.table(places, net.head_size))
-        x = self._embedded(tokens, places, types)
+            scene = scene._replace(table=net.rotary.make_table(places, net.head_size))
+        x = self._embed(tokens, places, types)
         x = nn.Dropout(net.dropout, deterministic=not train, name="embedding_dropout")(x)
-        x, layers = self._blocks(x, None if cache is None else cache.layers, scene, train)
+        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, scene, train)
         if net.norm_first:
             x = self.final_norm(x)
         if self.is_initializing():
@@ -215,7 +215,7 @@ class TokenNet(nn.Module):
             out = self.net.logit_softcap * jnp.tanh(out / self.net.logit_softcap)
         return out.reshape(*hidden.shape[:-1], -1)
 
-    def _embedded(
+    def _embed(
         self, tokens: jax.Array, places: jax.Array | np.ndarray, types: jax.Array | None
     ) -> jax.Array:
         net = self.net
@@ -231,7 +231,7 @@ class TokenNet(nn.Module):
             x = x + self.type_embedding[kinds]
         return self.embedding_norm(x) if net.norm_embeddings else x
 
-    def _scene_of_cache(
+    def _make_scene(
         self,
         tokens: jax.Array,
         positions: jax.Array | None,
@@ -267,7 +267,7 @@ class TokenNet(nn.Module):
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
         return scene, jnp.maximum(order, 0) if positions is None else positions, cache
 
-    def _blocks(
+    def _apply_blocks(
         self, x: jax.Array, caches: Any, scene: RelationScene, train: bool
     ) -> tuple[jax.Array, Any]:
         net = self.net

@@ -53,11 +53,11 @@ class ImageHash:
         bits = _differences(image) if self.method == "dhash" else _frequencies(image)
         return int.from_bytes(np.packbits(bits).tobytes())
 
-    def hashes(self, images: Iterable[Image.Image]) -> np.ndarray:
+    def hash_images(self, images: Iterable[Image.Image]) -> np.ndarray:
         """The hashes [N] uint64 of images, of which one at a time is in memory."""
         return np.fromiter((self.hash(image) for image in images), np.uint64)
 
-    def clusters(self, hashes: np.ndarray) -> np.ndarray:
+    def cluster(self, hashes: np.ndarray) -> np.ndarray:
         """The group [N] int64 of each image, of hashes [N] uint64: the smallest index of those it
         is one with.
 

@@ -145,7 +145,7 @@ class Linkage:
             )
         )
 
-    def clusters(self, table: pa.Table) -> np.ndarray:
+    def cluster(self, table: pa.Table) -> np.ndarray:
         """The group [N] int64 of each row of a table: the smallest index of those it is one with.
 
         See ``link``.
@@ -165,7 +165,9 @@ class Linkage:
         }
         pairs = _union([_pairs(block, columns) for block in self.blocks], len(table))
         sizes = [len(comparison.levels) + 1 for comparison in self.comparisons]
-        levels, random = (self._levels(columns, some) for some in (pairs, self._random(len(table))))
+        levels, random = (
+            self._compare_pairs(columns, some) for some in (pairs, self._draw_pairs(len(table)))
+        )
         probability, weights = _estimate(levels, random, sizes, len(table))
         left, right = order[pairs]
         one = probability >= self.threshold
@@ -174,7 +176,7 @@ class Linkage:
         )
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
 
-    def _random(self, count: int) -> np.ndarray:
+    def _draw_pairs(self, count: int) -> np.ndarray:
         """Pairs [2, R] of different rows: all of them if they are not more than requested."""
         if count * (count - 1) // 2 <= self.sample:
             return np.stack(np.triu_indices(count, 1))
@@ -182,7 +184,7 @@ class Linkage:
         left = rng.integers(0, count, self.sample)
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
-    def _levels(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
+    def _compare_pairs(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
         """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
         ``MISSING``.
         """

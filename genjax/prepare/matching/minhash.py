@@ -95,7 +95,7 @@ class MinHash:
         wrong = [weights @ np.abs(above - s_curve(similarity, *layout)) for layout in every]
         return every[int(np.argmin(wrong))]
 
-    def signature(self, text: Expression) -> Expression:
+    def sign(self, text: Expression) -> Expression:
         """The signature [permutations] uint32 of a column of texts."""
         import daft
 
@@ -106,12 +106,12 @@ class MinHash:
             num_hashes=self.permutations, ngram_size=self.ngram, seed=self.seed
         )
 
-    def stacked(self, chunks: Iterable[pa.FixedSizeListArray]) -> np.ndarray:
+    def stack_signatures(self, chunks: Iterable[pa.FixedSizeListArray]) -> np.ndarray:
         """The signatures [N, permutations] uint32 of a column's chunks."""
         rows = [chunk.flatten().to_numpy().reshape(-1, self.permutations) for chunk in chunks]
         return np.concatenate([np.zeros((0, self.permutations), np.uint32), *rows])
 
-    def clusters(self, signatures: np.ndarray) -> np.ndarray:
+    def cluster(self, signatures: np.ndarray) -> np.ndarray:
         """The group [N] int64 of each text: the smallest index of those it is one with.
 
         Works through one band after the other, so that only the signatures [N, permutations] uint32
@@ -158,10 +158,10 @@ class MinHash:
         if not self.check:
             return s_curve(jaccard, *self.layout)
         return bdtrc(self._enough - 1, self.permutations, jaccard) - [
-            self._overlooked(s) for s in jaccard
+            self._compute_miss_probability(s) for s in jaccard
         ]
 
-    def _overlooked(self, similarity: float) -> float:
+    def _compute_miss_probability(self, similarity: float) -> float:
         """The chance that enough entries are equal, but no whole band: from the coefficients of
         x^k, the chances of k equal entries, of ((1 - s + s x)^rows - (s x)^rows)^bands (1 - s + s
         x)^rest.

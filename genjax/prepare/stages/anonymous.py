@@ -137,10 +137,10 @@ class Anonymous(Stage):
 
     def __call__(self, records: DataFrame) -> DataFrame:
         check_columns(records, self.of)
-        rows = functools.partial(_anonymous, self, self._key())
+        rows = functools.partial(_anonymous, self, self._read_key())
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
-    def _key(self) -> bytes:
+    def _read_key(self) -> bytes:
         """The secret key of pseudonyms; none without them."""
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
@@ -149,20 +149,20 @@ class Anonymous(Stage):
             )
         return os.fsencode(key)  # its bytes, whatever the locale
 
-    def inputs(self) -> Mapping[str, str]:
+    def hash_inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:
             return {}
         # So slow a hash that a key cannot be found by trying.
         return {
             self.key_variable: hashlib.pbkdf2_hmac(
-                "sha256", self._key(), b"genjax", ROUNDS, 8
+                "sha256", self._read_key(), b"genjax", ROUNDS, 8
             ).hex()
         }
 
-    def shown(self, text: str) -> str:
-        return self.text(text)
+    def redact(self, text: str) -> str:
+        return self.anonymise_text(text)
 
-    def text(self, text: str, key: bytes = b"", told: Told | None = None) -> str:
+    def anonymise_text(self, text: str, key: bytes = b"", told: Told | None = None) -> str:
         """A text with marks instead of personal data; with a key, marks that tell values apart.
 
         Args:
@@ -177,7 +177,9 @@ def _anonymous(stage: Anonymous, key: bytes, table: pa.Table) -> tuple[pa.Table,
     changes = Changes(len(table))
     for column in stage.of:
         texts = [
-            None if text is None else stage.text(text, key, functools.partial(_count, changes, row))
+            None
+            if text is None
+            else stage.anonymise_text(text, key, functools.partial(_count, changes, row))
             for row, text in enumerate(get_texts(table, column))
         ]
         table = replace_column(table, column, texts)

@@ -108,7 +108,7 @@ class Linked(Stage):
             .sort_by(ID)
         )
         return only_first(
-            records, rows[ID], self.linkage.clusters(rows.drop_columns([ID])), "same entity"
+            records, rows[ID], self.linkage.cluster(rows.drop_columns([ID])), "same entity"
         )
 
 
@@ -119,8 +119,8 @@ def group_texts(
     import daft
 
     check_columns(records, (column,))
-    found = collect_values(records, minhash.signature(daft.col(column)))
-    return found[ID], minhash.clusters(minhash.stacked(found["value"].chunks))
+    found = collect_values(records, minhash.sign(daft.col(column)))
+    return found[ID], minhash.cluster(minhash.stack_signatures(found["value"].chunks))
 
 
 def group_images(
@@ -133,13 +133,13 @@ def group_images(
 
     def hashes(images: Series) -> pa.Array:
         pictures = (Image.fromarray(decode(content, None, 3)) for content in images.to_pylist())
-        return pa.array(image_hash.hashes(pictures), pa.uint64())
+        return pa.array(image_hash.hash_images(pictures), pa.uint64())
 
     hashed = daft.func.batch(
         return_dtype=daft.DataType.uint64(), use_process=False, batch_size=BATCH
     )(hashes)
     found = collect_values(records, hashed(daft.col(column)))
-    return found[ID], image_hash.clusters(found["value"].to_numpy())
+    return found[ID], image_hash.cluster(found["value"].to_numpy())
 
 
 def collect_values(records: DataFrame, value: Expression) -> pa.Table:

@@ -63,10 +63,11 @@ class ImageSize(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [
-            self._fault(*sorted(header(content).size)) for content in _images(table, self.column)
+            self._find_fault(*sorted(header(content).size))
+            for content in _images(table, self.column)
         ]
 
-    def _fault(self, short: int, long: int) -> str | None:
+    def _find_fault(self, short: int, long: int) -> str | None:
         if short < self.least:
             return "too small"
         if self.most is not None and long > self.most:

@@ -68,10 +68,10 @@ class Presidio(RowStage):
             table = replace_column(table, column, found)
         return changes.beside(table), [None] * len(table)
 
-    def shown(self, text: str) -> str:
-        return self.text(text)
+    def redact(self, text: str) -> str:
+        return self.anonymise_text(text)
 
-    def text(self, text: str) -> str:
+    def anonymise_text(self, text: str) -> str:
         """A text with marks instead of what is found; of two that overlap the surer, then the
         longer one.
         """

@@ -34,12 +34,12 @@ class StandardSounds(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = [
-            self._standard(*read_wav(content))
+            self._standardise(*read_wav(content))
             for content in get_column(table, self.column).to_pylist()
         ]
         return replace_column(table, self.column, found), [None] * len(table)
 
-    def _standard(self, signal: np.ndarray, rate: int) -> bytes:
+    def _standardise(self, signal: np.ndarray, rate: int) -> bytes:
         values = signal.astype(np.float64)  # [T, C]
         if self.mono:
             values = values.mean(1, keepdims=True)
@@ -74,11 +74,11 @@ class Sounding(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [
-            self._fault(*read_wav(content))
+            self._find_fault(*read_wav(content))
             for content in get_column(table, self.column).to_pylist()
         ]
 
-    def _fault(self, signal: np.ndarray, rate: int) -> str | None:
+    def _find_fault(self, signal: np.ndarray, rate: int) -> str | None:
         seconds = len(signal) / rate
         if seconds < self.least:
             return "too short"

@@ -66,7 +66,7 @@ class Decontaminated(Stage):
 
     @property
     def remark(self) -> str:
-        sizes = [len(normalise_words(text)) for text in self._judging()]
+        sizes = [len(normalise_words(text)) for text in self._find_judging()]
         short = sum(size < self._least for size in sizes)
         return (
             f"texts that share fewer than {self.ngram} words in a row with those to judge by are "
@@ -75,8 +75,8 @@ class Decontaminated(Stage):
             "and were left out"
         )
 
-    def inputs(self) -> Mapping[str, str]:
-        found = ((reader, reader.found()) for reader in self.against)
+    def hash_inputs(self) -> Mapping[str, str]:
+        found = ((reader, reader.find_files()) for reader in self.against)
         return {
             files.name(path): reader.digest(files, path)
             for reader, files in found
@@ -85,17 +85,17 @@ class Decontaminated(Stage):
 
     def __call__(self, records: DataFrame) -> DataFrame:
         check_columns(records, (self.column,))
-        grams, lengths = self._known()
+        grams, lengths = self._hash_known()
         rows = functools.partial(_find_shared, self.column, grams, lengths)
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
-    def _known(self) -> tuple[np.ndarray, list[int]]:
+    def _hash_known(self) -> tuple[np.ndarray, list[int]]:
         """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths
         that there are.
         """
         found: set[int] = set()
         lengths: set[int] = set()
-        for text in self._judging():
+        for text in self._find_judging():
             words = normalise_words(text)
             if len(words) >= self._least:
                 length = min(self.ngram, len(words))
@@ -103,11 +103,11 @@ class Decontaminated(Stage):
                 found.update(_grams(words, length))
         return np.array(sorted(found), np.uint64), sorted(lengths)
 
-    def _judging(self) -> Iterator[str]:
+    def _find_judging(self) -> Iterator[str]:
         for reader in self.against:
-            yield from self._texts(reader, reader.found())
+            yield from self._read_texts(reader, reader.find_files())
 
-    def _texts(self, reader: Any, files: Files) -> Iterator[str]:
+    def _read_texts(self, reader: Any, files: Files) -> Iterator[str]:
         """The texts of a set to judge by, of which none may be missing: what it holds would
         stay in training.
         """

@@ -50,12 +50,12 @@ class StandardText(RowStage):
         changes = Changes(len(table))
         for column in self.of:
             texts = get_texts(table, column)
-            found = [self._standard(text or "", row, changes) for row, text in enumerate(texts)]
+            found = [self._standardise(text or "", row, changes) for row, text in enumerate(texts)]
             table = replace_column(table, column, found)
             empty = [e or not text for e, text in zip(empty, found, strict=True)]
         return changes.beside(table), ["empty" if e else None for e in empty]
 
-    def _standard(self, text: str, row: int, changes: Changes) -> str:
+    def _standardise(self, text: str, row: int, changes: Changes) -> str:
         if not unicodedata.is_normalized("NFC", text):
             text = unicodedata.normalize("NFC", text)
             changes.add(row, "texts brought to Unicode NFC")
@@ -78,14 +78,14 @@ class StandardText(RowStage):
 
 
 class TextFilter(RowStage):
-    """Drops texts for a fault that ``fault`` finds; a subclass has ``column``."""
+    """Drops texts for a fault that ``find_fault`` finds; a subclass has ``column``."""
 
     column: str
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        return table, [self.fault(text or "") for text in get_texts(table, self.column)]
+        return table, [self.find_fault(text or "") for text in get_texts(table, self.column)]
 
-    def fault(self, text: str) -> str | None:
+    def find_fault(self, text: str) -> str | None:
         raise NotImplementedError
 
 
@@ -110,7 +110,7 @@ class Length(TextFilter):
         checks.at_least(self, 0, "least")
         checks.ordered(self, "least", "most")
 
-    def fault(self, text: str) -> str | None:
+    def find_fault(self, text: str) -> str | None:
         length = word_count(text) if self.words else len(text)
         if length < self.least:
             return "too short"
@@ -143,7 +143,7 @@ class Repetition(TextFilter):
         checks.at_least(self, 1, "ngram")
         checks.between(self, 0, 1, "lines", "top", "repeated")
 
-    def fault(self, text: str) -> str | None:
+    def find_fault(self, text: str) -> str | None:
         lines = [line for line in text.split("\n") if line.strip()]
         if lines and 1 - len(set(lines)) / len(lines) > self.lines:
             return "repeated lines"
@@ -181,7 +181,7 @@ class SymbolRatio(TextFilter):
     def __post_init__(self) -> None:
         checks.between(self, 0, 1, "most", "digits")
 
-    def fault(self, text: str) -> str | None:
+    def find_fault(self, text: str) -> str | None:
         kinds = Counter(unicodedata.category(letter)[0] for letter in text if not letter.isspace())
         whole = kinds.total()
         if not whole:
@@ -217,7 +217,7 @@ class BlockedWords(TextFilter):
     def _pattern(self) -> re.Pattern[str]:
         return phrases(self.words)
 
-    def fault(self, text: str) -> str | None:
+    def find_fault(self, text: str) -> str | None:
         return (
             "blocked words"
             if len(self._pattern.findall(normalise_spelling(text))) > self.allowed

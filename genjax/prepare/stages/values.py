@@ -91,10 +91,11 @@ class Valid(RowStage):
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         return table, [
-            None if _is_missing(x) else self._fault(str(x)) for x in get_texts(table, self.column)
+            None if _is_missing(x) else self._find_fault(str(x))
+            for x in get_texts(table, self.column)
         ]
 
-    def _fault(self, value: str) -> str | None:
+    def _find_fault(self, value: str) -> str | None:
         if not self._form.fullmatch(value):
             return f"wrong {self.column}"
         if self.least is None and self.most is None:

@@ -43,7 +43,7 @@ class Process(Protocol):
         """
         return self.t_min + (1 - self.t_min) * share
 
-    def times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
+    def draw_times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
         """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630,
         I.1).
 
@@ -301,8 +301,8 @@ class Parametrization:
                 return jnp.square(sigma / (sigma * alpha_rate - sigma_rate * alpha))
 
     def weight(self, t: jax.Array, weighting: Weighting, gamma: float = 5.0) -> jax.Array:
-        """Weight [...], of t's shape, on the target's squared error at times that ``process.times``
-        drew.
+        """Weight [...], of t's shape, on the target's squared error at times drawn by
+        ``process.draw_times``.
 
         simple: 1 on the target's own error. The others weigh the error of x0, whatever the target:
         min_snr: min(SNR, gamma) (arXiv 2303.09556); edm: n^2 / (sigma s)^2, with alpha = 1 (sigma^2

@@ -84,7 +84,7 @@ class TokenSampler:
         checks.at_least(self, 1, "top_k")
         checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
-    def filtered(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
+    def filter_logits(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
         """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is
         bool [..., V].
 
@@ -287,7 +287,7 @@ def _draw_token(
     drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops
 ) -> Drawing:
     """With one more token a row, from logits [B, V]."""
-    filtered = sampler.filtered(logits, drawing.seen)
+    filtered = sampler.filter_logits(logits, drawing.seen)
     if sampler.temperature == 0:
         token = jnp.argmax(filtered, -1).astype(jnp.int32)
     else:

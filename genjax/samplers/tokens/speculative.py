@@ -155,7 +155,7 @@ def _row(
     def fed(model: TokenModel, tokens: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
         """Logits [last, V] of the distribution that is drawn from."""
         logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
-        return sampler.filtered(logits[0]), cache
+        return sampler.filter_logits(logits[0]), cache
 
     def guess(carry: Any, key: jax.Array) -> Any:
         token, cache = carry
@@ -190,7 +190,7 @@ def _row(
     logits, target_cache = target(prompt[None], real[None], target_cache, 1)
     _, draft_cache = draft(prompt[None], real[None], draft_cache, 1)
     first = jax.random.categorical(
-        jax.random.fold_in(key, 0), sampler.filtered(logits[0, 0])
+        jax.random.fold_in(key, 0), sampler.filter_logits(logits[0, 0])
     ).astype(jnp.int32)
     tokens = jnp.full(size, pad, jnp.int32).at[0].set(first)
     one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
