@@ -71,6 +71,8 @@ SHARED = {
     Optimizer: {field.name for field in dataclasses.fields(Optimizer)},
     Evaluator: {field.name for field in dataclasses.fields(Evaluator)},
 }
+# Where other public records stand beside the components: only what ``gx`` has is listed.
+NAMED_ONLY = ("Samplers", "Sources of data", "Layouts and splits of text", "Curricula and orders")
 BASES = (Family, Evaluator, Optimizer, Schedule)  # what components of one's own derive from
 NOT_WRITTEN = {  # public dataclasses that no config is written with
     *("Layout", "UpdateRule", "Model", "Part", "Subject", "Findings", "Report", "Judge"),
@@ -82,7 +84,7 @@ INTRODUCTION = """\
 
 `python -m benchmarks.components` writes this page from the code. Everything here is written in a
 config as `gx.NAME(...)`, or imported from the module that is named. The link is a config that uses
-it; a dash says that no config does, and that its tests show it.
+it, or else a page that does; a dash says that there is none.
 
 The network of a `Diffusion` predicts one of four targets: `target="noise"`, `"x0"`, `"v"` or
 `"velocity"`. A number of the data, such as a learning rate, is a schedule or a plain number as the
@@ -103,7 +105,7 @@ class Component:
       module: that defines it.
       line: the first sentence of its docstring.
       fields: as ``name=default``, or ``name`` where there is no default.
-      config: a path below ``configs/`` that uses it, None for none.
+      config: the path of a config or page that uses it, None for none.
     """
 
     name: str
@@ -130,7 +132,14 @@ def main(arguments: list[str] | None = None, page: Path = PAGE) -> int:
 
 def list_components() -> dict[str, list[Component]]:
     """The components of each section, by name."""
-    classes = {title: list(find_classes(names.split())) for title, names in SECTIONS.items()}
+    classes = {
+        title: [
+            kind
+            for kind in find_classes(names.split())
+            if title not in NAMED_ONLY or is_named(kind)
+        ]
+        for title, names in SECTIONS.items()
+    }
     users = find_users([kind for kinds in classes.values() for kind in kinds])
     return {
         title: sorted(
@@ -175,26 +184,33 @@ def is_named(kind: type) -> bool:
 
 
 def find_users(kinds: list[type]) -> dict[str, str]:
-    """A config for each component, by name: one that names it, or a user of which it is a default."""
+    """A page for each component, by name: a config that names it or a component whose default it is,
+    else a page of docs that does.
+    """
     users: dict[str, str] = {}
     for path in sorted((ROOT / "configs").glob("*/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         words |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         for word in words:
-            users.setdefault(word, f"{path.parent.name}/{path.name}")
+            users.setdefault(word, f"../configs/{path.parent.name}/{path.name}")
     inherited = dict(users)
     for _ in range(3):  # defaults of defaults
         for kind in kinds:
             for part in default_parts(kind):
                 if kind.__name__ in inherited:
                     inherited.setdefault(part, inherited[kind.__name__])
+    docs = ROOT / "docs"
+    for path in [*sorted(docs.glob("walks/*.md")), *sorted(docs.glob("*.md"))]:
+        if path != PAGE:
+            for word in re.findall(r"\bgx\.(\w+)|`(\w+)[`(]", path.read_text(encoding="utf-8")):
+                inherited.setdefault("".join(word), path.relative_to(docs).as_posix())
     return inherited
 
 
 def default_parts(kind: type) -> list[str]:
     """The names of the components that are defaults of a component."""
-    values = [field.default for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = [field.default for field in dataclasses.fields(kind)]
     parts = [part for value in values for part in (value if isinstance(value, tuple) else [value])]
     return [
         type(part).__name__
@@ -210,7 +226,7 @@ def describe(kind: type, config: str | None) -> Component:
         field.name
         if field.default is dataclasses.MISSING
         else f"{field.name}={show(field.default)}"
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for field in dataclasses.fields(kind)
         if field.name not in shared and field.init
     ]
     return Component(kind.__name__, kind.__module__, first_sentence(kind), tuple(fields), config)
@@ -250,7 +266,7 @@ def render(sections: Mapping[str, list[Component]]) -> str:
             module = "" if each.name in dir(gx) else f" (`{each.module}`)"
             used = "—"
             if each.config is not None:
-                used = f"[{Path(each.config).stem}](../configs/{each.config})"
+                used = f"[{Path(each.config).stem}]({each.config})"
             lines.append(f"- **`{each.name}`**{module}: {each.line}. {used}")
             if each.fields:
                 lines.append(f"  <br>`{', '.join(each.fields)}`")
@@ -260,7 +276,7 @@ def render(sections: Mapping[str, list[Component]]) -> str:
 
 def names_of(kind: type) -> str:
     """The fields that all of a kind have."""
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    fields = dataclasses.fields(kind)
     return ", ".join(f"`{field.name}={show(field.default)}`" for field in fields)
 
 
