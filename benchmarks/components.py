@@ -184,7 +184,7 @@ def is_named(kind: type) -> bool:
 
 
 def find_users(kinds: list[type]) -> dict[str, str]:
-    """A page for each component, by name: a config that names it or a component whose default it is,
+    """A page for each component, by name: a config that names it, or one whose default it is,
     else a page of docs that does.
     """
     users: dict[str, str] = {}
