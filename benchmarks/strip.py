@@ -5,7 +5,7 @@
     python -m benchmarks.strip --runs elsewhere --seed 1 --out strip.png
 
 Nothing is chosen by hand: a tile shows the first samples of the seed. For docs/strip.png
-`dcgan_mnist` was stopped after 2,000 of 5,000 steps and `music_jsb` was trained with
+`dcgan_mnist` was stopped after 3,000 of 5,000 steps and `music_jsb` was trained with
 `--steps 400`; the others were trained to their ends.
 """
 
@@ -136,7 +136,7 @@ def draw_text(run: Run, seed: int) -> Image.Image:
 def draw_music(run: Run, seed: int) -> Image.Image:
     """A tile of one piece."""
     (tokens,) = run.sample(1, seed)
-    return draw_piece(run.codec.decode(tokens))
+    return draw_piece([tuple(frame) for frame in run.codec.decode(tokens)])
 
 
 def draw_piece(frames: Sequence[Frame]) -> Image.Image:
