@@ -282,7 +282,7 @@ def test_time_left_counts_evaluations_and_not_the_compilation(monkeypatch):
         now[0] += 60
     assert clock.estimate_seconds_left(100, 200) == float("inf")
     now[0] += 2
-    with clock.paused():
+    with clock.pause():
         now[0] += 3  # an evaluation
     assert clock.measure_speed(110) == 5.0
     assert clock.estimate_seconds_left(110, 200) == 45.0 and clock.measure_total(110) == (10, 5.0)
