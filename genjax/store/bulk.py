@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,8 +40,7 @@ def make_schema(kind: str) -> pa.Schema:
     ]
     if any(f.name == "payload" for f in own_fields(kind)):
         fields += [
-            pa.field(name, pa.int64() if name == "size" else pa.string())
-            for name in schema.PAYLOAD
+            pa.field(name, pa.int64() if name == "size" else pa.string()) for name in schema.PAYLOAD
         ]
     own = [column for column in schema.KINDS[kind].c if column.name != "id"]
     return pa.schema([*fields, *(pa.field(c.name, _type(c), bool(c.nullable)) for c in own)])
@@ -100,7 +99,9 @@ def _find_column(kind: str, name: str) -> sa.ColumnElement[Any]:
     return sa.cast(column, sa.Text).label(name) if text else column.label(name)
 
 
-def _make_batch(rows: Sequence[Any], wanted: pa.Schema, connection: sa.Connection) -> pa.RecordBatch:
+def _make_batch(
+    rows: Sequence[Any], wanted: pa.Schema, connection: sa.Connection
+) -> pa.RecordBatch:
     columns = dict(zip(wanted.names, zip(*rows, strict=True), strict=True))
     parents: dict[str, list[str]] = {}
     links = schema.links
@@ -158,14 +159,16 @@ def _convert(table: pa.Table, wanted: pa.Schema, kind: str) -> pa.Table:
                 arrays[field.name].validate(full=True)
             except pa.ArrowException as error:
                 what = str(error).splitlines()[0][:150]
-                raise UserError(f"{field.name} must be of type {field.type}: {what}", field.name) from None
+                raise UserError(
+                    f"{field.name} must be of type {field.type}: {what}", field.name
+                ) from None
         else:
             arrays[field.name] = pa.chunked_array([pa.nulls(count, field.type)])
     fill = {
         "id": pa.array(make_ids(count), pa.string()),
         "time": pa.array([now()] * count, pa.int64()).cast(TIME),
     }
-    defaults = {"role": "", "name": "feedback" if kind == "feedback" else None}
+    defaults: dict[str, Any] = {"role": "", "name": "feedback" if kind == "feedback" else None}
     defaults |= {"source_kind": "HUMAN", "valid": True}
     for name, array in arrays.items():
         if name in fill:
@@ -204,7 +207,9 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
     if not pc.all(pc.or_(synthetic, pc.equal(table["origin"], "real"))).as_py():
         raise UserError("origin must be one of real, synthetic", "origin")
     if not pc.all(pc.equal(synthetic, pc.is_valid(table["generator"]))).as_py():
-        raise UserError("generator must be given of synthetic records, and of no other", "generator")
+        raise UserError(
+            "generator must be given of synthetic records, and of no other", "generator"
+        )
     if kind == "feedback":
         judges = pa.array(["HUMAN", "LLM_JUDGE", "CODE"])
         if not pc.all(pc.is_in(table["source_kind"], judges)).as_py():
@@ -250,9 +255,7 @@ def _check_references(connection: sa.Connection, table: pa.Table, kind: str) -> 
 
 def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.RecordBatch) -> None:
     columns: dict[str, Sequence[Any]] = {
-        name: batch[name].to_pylist()
-        for name in batch.schema.names
-        if name not in ("time", "tags")
+        name: batch[name].to_pylist() for name in batch.schema.names if name not in ("time", "tags")
     }
     ids, count = columns["id"], len(batch)
     columns["time"] = batch["time"].cast(pa.int64()).to_pylist()
@@ -277,7 +280,7 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
 
 
 def _insert_columns(
-    connection: sa.Connection, table: sa.Table, columns: dict[str, Sequence[Any]], count: int
+    connection: sa.Connection, table: sa.Table, columns: Mapping[str, Sequence[Any]], count: int
 ) -> None:
     """Insert columns of values that the driver takes as they are, JSON as text."""
     names = [column.name for column in table.c if column.name in columns]
@@ -287,10 +290,10 @@ def _insert_columns(
     listed = ", ".join(map(quote, names))
     if connection.dialect.name == "postgresql":
         driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor:
-            with cursor.copy(f"COPY {quote(table.name)} ({listed}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
+        statement = f"COPY {quote(table.name)} ({listed}) FROM STDIN"
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
         return
     marks = ", ".join("?" * len(names))
     connection.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({listed}) VALUES ({marks})", rows)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -132,8 +132,9 @@ def reading(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
 @contextlib.contextmanager
 def writing(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
     """Give a connection that writes all of a block, or nothing of it; writers take turns."""
-    with explain(url), engine.connect() as connection:
-        with connection.execution_options(**{WRITES: True}).begin():
+    with explain(url), engine.connect() as opened:
+        connection = opened.execution_options(**{WRITES: True})
+        with connection.begin():
             yield connection
 
 
@@ -183,17 +184,22 @@ def check_version(connection: sa.Connection, url: URL) -> None:
     found = read_version(connection)
     place = show(url)
     if found is None:
-        raise UserError(f"store {place} does not exist: genjax store init makes it", "store")
-    if found < schema.VERSION:
+        refuse_missing(url)
+    elif found < schema.VERSION:
         cure = f"genjax store migrate {place}"
         raise UserError(
             f"store {place} is of schema {found}, older than {schema.VERSION}: {cure}", "store"
         )
-    if found > schema.VERSION:
+    elif found > schema.VERSION:
         cure = "update genjax"
         raise UserError(
             f"store {place} is of schema {found}, newer than {schema.VERSION}: {cure}", "store"
         )
+
+
+def refuse_missing(url: URL) -> NoReturn:
+    """Say that there is no store."""
+    raise UserError(f"store {show(url)} does not exist: genjax store init makes it", "store")
 
 
 def read_version(connection: sa.Connection) -> str | None:
@@ -210,9 +216,8 @@ def migrate(engine: sa.Engine, url: URL) -> None:
     Raises:
       UserError: they are of a version that this code does not know.
     """
-    from alembic.config import Config
-
     from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", "genjax.store:migrations")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from genjax import checks
 from genjax.errors import UserError
@@ -58,7 +56,7 @@ def check_record(record: Record, limits: Limits) -> None:
     """
     if type(record) not in NAMES:
         raise UserError(f"record must be of a known kind, got {type(record).__name__}", "record")
-    for name, hint in _hints(type(record)).items():
+    for name, hint in _hints(cast(Any, type(record))).items():
         _check(getattr(record, name), hint, name, limits)
     if record.time is not None and record.time.tzinfo is None:
         raise UserError("time must have a time zone, as UTC has one", "time")
@@ -78,7 +76,9 @@ def check_record(record: Record, limits: Limits) -> None:
 def check_text(value: str, name: str, longest: int) -> None:
     """Refuse a text that is too long or holds what cannot be stored."""
     if len(value) > longest:
-        raise UserError(f"{name} must have at most {longest:,} characters, got {len(value):,}", name)
+        raise UserError(
+            f"{name} must have at most {longest:,} characters, got {len(value):,}", name
+        )
     if (bad := UNSTORABLE.search(value)) is not None:
         what = "NUL" if bad[0] == "\0" else "half of a surrogate pair"
         raise UserError(f"{name} must be text, but character {bad.start():,} is {what}", name)
@@ -135,9 +135,9 @@ def _check(value: Any, hint: Any, name: str, limits: Limits) -> None:
         (hint,) = (one for one in typing.get_args(hint) if one is not type(None))
         origin = typing.get_origin(hint)
     if origin is typing.Literal:
-        if not (isinstance(value, str) and value in typing.get_args(hint)):
-            known = ", ".join(typing.get_args(hint))
-            raise UserError(f"{name} must be one of {known}, got {value!r:.100}", name)
+        known = typing.get_args(hint)
+        right = isinstance(value, str) and value in known
+        _require(right, name, f"one of {', '.join(known)}", value)
     elif hint is Payload:
         _check_payload(value, name, limits)
     elif hint is str:
@@ -154,16 +154,20 @@ def _check(value: Any, hint: Any, name: str, limits: Limits) -> None:
     elif hint is datetime:
         _require(isinstance(value, datetime), name, "a time", value)
     elif origin is tuple:
-        _require(isinstance(value, tuple), name, "a tuple of texts", value)
-        if len(value) > limits.listed:
-            raise UserError(f"{name} must be at most {limits.listed:,}, got {len(value):,}", name)
-        for one in value:
-            _require(isinstance(one, str) and bool(one), name, "a tuple of texts", one)
-            check_text(one, name, limits.name)
-        _require(len(set(value)) == len(value), name, "a tuple without repetition", value)
+        _check_list(value, name, limits)
     else:
         _require(isinstance(value, Mapping), name, "a JSON object", value)
         encode_json(value, name, limits.data)
+
+
+def _check_list(value: Any, name: str, limits: Limits) -> None:
+    _require(isinstance(value, tuple), name, "a tuple of texts", value)
+    if len(value) > limits.listed:
+        raise UserError(f"{name} must be at most {limits.listed:,}, got {len(value):,}", name)
+    for one in value:
+        _require(isinstance(one, str) and bool(one), name, "a tuple of texts", one)
+        check_text(one, name, limits.name)
+    _require(len(set(value)) == len(value), name, "a tuple without repetition", value)
 
 
 def _check_payload(payload: Any, name: str, limits: Limits) -> None:
@@ -199,8 +203,3 @@ def _require(right: bool, name: str, rule: str, value: Any) -> None:
     if not right:
         shown = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
         raise UserError(f"{name} must be {rule}, got {shown:.100}", name)
-
-
-def fields_of(record: Record) -> dict[str, Any]:
-    """The fields of a record by name, nothing copied."""
-    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}

@@ -52,7 +52,9 @@ class Query:
         compiler = _Compiler(self.kind, postgres)
         tree = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
         records = schema.records
-        terms = [records.c.deleted.is_not(None) if self.deleted else records.c.deleted.is_(None)]
+        terms: list[Condition] = [
+            records.c.deleted.is_not(None) if self.deleted else records.c.deleted.is_(None)
+        ]
         if self.origin != "any":
             terms.append(records.c.origin == self.origin)
         if self.kind is not None:
@@ -124,7 +126,9 @@ class _Compiler:
             raise UserError(f"{what}: {error}", what)
         self._joined |= {kind: schema.KINDS[kind] for kind in there}
         columns = [schema.KINDS[kind].c[name] for kind in there]
-        return columns[0] if len(columns) == 1 else sa.func.coalesce(*columns, type_=columns[0].type)
+        return (
+            columns[0] if len(columns) == 1 else sa.func.coalesce(*columns, type_=columns[0].type)
+        )
 
     def _compare(self, term: Compare) -> Condition:
         name, *path = term.field.split(".")
@@ -171,7 +175,9 @@ class _Compiler:
     def _compare_json(self, term: Compare, column: Column, path: Sequence[str]) -> Condition:
         if isinstance(term.value, datetime):
             cure = "write it in quotes, texts are compared as they stand"
-            raise UserError(f"filter: {term.field} cannot be compared with a time: {cure}", "filter")
+            raise UserError(
+                f"filter: {term.field} cannot be compared with a time: {cure}", "filter"
+            )
         if isinstance(term.value, bool) and term.op not in ("=", "!=", ":"):
             raise UserError(f"filter: true and false go with = != :, got {term.op!r}", "filter")
         compare = _postgres_json if self._postgres else _sqlite_json
@@ -280,4 +286,4 @@ def _postgres_json(term: Compare, column: Column, path: Sequence[str]) -> Condit
     if isinstance(value, str):
         return sa.and_(kind == "string", apply(term.op, text, sa.literal(value, sa.Text)))
     number = sa.case((kind == "number", sa.cast(text, sa.Double)))
-    return apply(term.op, number, sa.literal(float(value), sa.Double))
+    return apply(term.op, number, sa.literal(float(cast(float, value)), sa.Double))

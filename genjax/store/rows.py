@@ -80,7 +80,7 @@ def to_rows(record: Record) -> tuple[Row, Row, list[Row]]:
     return shared, own, [{"child": record.id, "position": i, "parent": p} for i, p in parents]
 
 
-def from_row(row: Mapping[str, Any], parents: Sequence[str]) -> Record:
+def from_row(row: Mapping[str, Any] | sa.RowMapping, parents: Sequence[str]) -> Record:
     """The record of a row of ``records`` joined with that of its kind."""
     kind = row["kind"]
     values: Row = {

@@ -144,9 +144,7 @@ KINDS = {
         sa.Column("fingerprint", Text),
         sa.Column("manifest", Json),
     ),
-    "entity": _kind(
-        "entities", sa.Column("name", Text, nullable=False), sa.Column("type", Text)
-    ),
+    "entity": _kind("entities", sa.Column("name", Text, nullable=False), sa.Column("type", Text)),
     "relation": _kind(
         "relations",
         _id("subject", False),

@@ -105,17 +105,29 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add(self, *records: Record, skip_known: bool = False) -> tuple[str, ...]:
+    def add(self, *records: Record) -> tuple[str, ...]:
         """Add records, all or none; returns their ids.
 
         Args:
           records: may name each other, by ids that the caller gives them.
-          skip_known: leave out those whose id is in the store already.
 
         Raises:
           UserError: a record is wrong, names another that is not there, or has a known id; the
             message names the field.
         """
+        new, known = self._add(records)
+        if known:
+            raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")
+        return tuple(record.id for record in new)
+
+    def add_new(self, records: Sequence[Record]) -> int:
+        """Add those whose id is not known yet, all or none; returns how many."""
+        new, known = self._add(records, skip_known=True)
+        return len(new) - len(known)
+
+    def _add(
+        self, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[list[Record], set[str]]:
         time = now()
         filled = [
             fill(self._check(record), one, time)
@@ -123,12 +135,11 @@ class Store:
         ]
         with self.writing() as connection:
             known = find_known(connection, [r.id for r in records if r.id])
-            if known and not skip_known:
-                raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")
-            new = [record for record in filled if record.id not in known]
-            check_references(connection, new)
-            self._insert(connection, [self._store_bytes(record) for record in new], time)
-        return tuple(record.id for record in filled)
+            if not known or skip_known:
+                new = [record for record in filled if record.id not in known]
+                check_references(connection, new)
+                self._insert(connection, [self._store_bytes(record) for record in new], time)
+        return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
         """The record of an id.
@@ -238,9 +249,7 @@ class Store:
             changed = {name: value for name, value in is_.items() if was[name] != value}
             fields |= {name: [was[name], value] for name, value in changed.items()}
             if changed:
-                connection.execute(
-                    target.update().where(target.c.id == after.id).values(changed)
-                )
+                connection.execute(target.update().where(target.c.id == after.id).values(changed))
         if before.parents != after.parents:
             fields["parents"] = [list(before.parents), list(after.parents)]
             links = schema.links
@@ -332,19 +341,25 @@ class Store:
                 for row in connection.execute(query)
             ]
 
-    def pending(self, limit: int = PAGE) -> list[Pending]:
-        """What the index has yet to follow, oldest first."""
+    def read_outbox(self, after: int = 0, limit: int = PAGE) -> list[Pending]:
+        """What the index has to follow after a change, oldest first."""
         table = schema.outbox
+        query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
         with self.reading() as connection:
-            rows = connection.execute(sa.select(table).order_by(table.c.seq).limit(limit))
-            return [Pending(row.seq, row.record, row.action) for row in rows]
+            return [Pending(row.seq, row.record, row.action) for row in connection.execute(query)]
 
-    def forget_pending(self, seqs: Sequence[int]) -> None:
-        """Forget what the index has followed."""
+    def count_outbox(self, after: int = 0) -> int:
+        """How many changes there are after one."""
         table = schema.outbox
-        with self.writing() as connection:
-            for part in split(cast(Sequence[str], seqs)):
-                connection.execute(table.delete().where(table.c.seq.in_(part)))
+        query = sa.select(sa.func.count()).where(table.c.seq > after)
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def newest_change(self) -> int:
+        """The number of the newest change, 0 where there is none."""
+        with self.reading() as connection:
+            query = sa.select(sa.func.max(schema.outbox.c.seq))
+            return int(connection.execute(query).scalar() or 0)
 
     def tag(self, *ids: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
         """Add and remove tags of records, all or none."""
@@ -479,7 +494,7 @@ def open_store(
     sqlite = found.get_backend_name() == "sqlite"
     place = Path(found.database or "")
     if sqlite and not create and not place.exists():
-        raise UserError(f"store {place} does not exist: genjax store init makes it", "store")
+        engines.refuse_missing(found)
     if sqlite and place.is_dir():
         raise UserError(f"store {place} must be a file, but is a folder", "store")
     if create:
@@ -491,17 +506,34 @@ def open_store(
         engines.migrate(engine, found)
         beside = "" if sqlite else None
         _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
+    elif create and blobs is not None:
+        raise UserError(f"store {engines.show(found)} is there already, with its blobs", "blobs")
     with engines.reading(engine, found) as connection:
         engines.check_version(connection, found)
         table = schema.settings
-        kept = connection.execute(
-            sa.select(table.c.value).where(table.c.name == "blobs")
-        ).scalar()
+        kept = connection.execute(sa.select(table.c.value).where(table.c.name == "blobs")).scalar()
     if blobs is None:
         blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
     name = user if user is not None else _find_user()
     check_text(name, "user", limits.name)
     return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
+
+
+def migrate_store(url: str) -> None:
+    """Bring a store's tables to the schema of this code.
+
+    Raises:
+      UserError: there is no store, it is newer, or cannot be written.
+    """
+    found = engines.read_url(url)
+    if found.get_backend_name() == "sqlite" and not Path(found.database or "").is_file():
+        raise UserError(f"store {engines.show(found)} does not exist", "store")
+    engine = engines.make_engine(found)
+    with engines.reading(engine, found) as connection:
+        version = engines.read_version(connection)
+    if version is None:
+        engines.refuse_missing(found)
+    engines.migrate(engine, found)
 
 
 def _absolute(blobs: str) -> str:

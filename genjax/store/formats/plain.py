@@ -13,7 +13,6 @@ from genjax.serial.json_text import Json
 from genjax.store.records import KINDS, Payload, Record
 from genjax.store.rows import name_kind
 
-
 OPTIONAL = ("sampler", "manifest")  # an empty object is another thing than none
 
 
@@ -40,7 +39,7 @@ def write_plain(record: Record, content: bytes | None = None) -> dict[str, Json]
             value = list(value)
         elif isinstance(value, Mapping):
             value = dict(value)
-        if value not in (None, field.default, [], {}) or value == {} and field.name in OPTIONAL:
+        if value not in (None, field.default, [], {}) or (value == {} and field.name in OPTIONAL):
             found[field.name] = value
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.store.conversation import Said
-from genjax.store.records import Origin, Payload, Prompt, Record, Response
+from genjax.store.records import Origin, Payload, Prompt, Response
 
 MESSAGE = "message"  # in the metadata of a turn: members of its message besides role and content
 COLUMNS = "columns"  # in the metadata of a record: members of its row that no field holds
@@ -112,7 +112,7 @@ def read_prompt(value: Json, reading: Reading, columns: Object) -> list[Said]:
     return read_turns(value, reading)
 
 
-def write_prompt(branch: Sequence[Said]) -> Json:
+def write_prompt(branch: Sequence[Said]) -> str | list[Object]:
     """A prompt as TRL has it: a text where it is one prompt without a role, messages otherwise."""
     if len(branch) == 1 and isinstance(branch[0], Prompt) and not branch[0].role:
         return _text_of(branch[0])

@@ -116,9 +116,7 @@ def _make_shared() -> None:
         _needed("action"),
         sqlite_autoincrement=True,
     )
-    op.create_table(
-        "settings", sa.Column("name", TEXT, primary_key=True), _needed("value")
-    )
+    op.create_table("settings", sa.Column("name", TEXT, primary_key=True), _needed("value"))
 
 
 def downgrade() -> None:
