@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from genjax.errors import UserError
@@ -9,6 +11,8 @@ from genjax.store.index.encoders import WORDLLAMA, Encoder, WordLlama
 from genjax.store.index.engine import Engine
 from genjax.store.index.fusion import Fusion
 from genjax.store.index.index import EngineIndex
+
+OBJECT_STORAGE = ("s3", "gs", "az", "file")
 
 
 def open_index(
@@ -43,9 +47,24 @@ def open_engine(url: str, language: str = "english") -> Engine:
     """The engine of a URL; packages of other engines are not imported."""
     if not url or "\0" in url:
         raise UserError(f"index must be a path or URL, got {url!r}", "index")
+    if url.startswith("faiss:"):
+        from genjax.store.index.faiss_file import Faiss
+
+        return Faiss(url.removeprefix("faiss:"))
+    if re.match(r"postgres(ql)?(\+\w+)?://", url):
+        from genjax.store.index.postgres import Postgres
+
+        return Postgres(url, language)
+    if re.match(r"https?://", url) or url.endswith(".db"):
+        from genjax.store.index.milvus import Milvus
+
+        return Milvus(url, language)
+    if (scheme := re.match(r"(\w[\w+.-]*)://", url)) and scheme[1] not in OBJECT_STORAGE:
+        known = ", ".join(f"{name}://" for name in ("http", "postgresql", *OBJECT_STORAGE))
+        raise UserError(f"index must be a path, faiss:PATH or {known}, got {url!r}", "index")
     from genjax.store.index.lance import Lance
 
-    return Lance(url, language)
+    return Lance(os.path.expanduser(url) if scheme is None else url, language)
 
 
 def open_encoder(name: str = WORDLLAMA) -> Encoder:
