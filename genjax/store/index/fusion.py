@@ -27,8 +27,8 @@ class Fusion(Protocol):
 class ZScores:
     """Adds the scores of both sides, each less its mean and over its standard deviation.
 
-    What one side has no score for gets that side's lowest. A side whose scores are all equal says
-    nothing and counts 0.
+    Both are taken over all candidates. What has no keyword score shares no word: it counts 0. What
+    has no score of the vectors' side gets the lowest of that side.
 
     Attributes:
       vector: the weight of the vectors' side.
@@ -45,15 +45,16 @@ class ZScores:
         self, vector: Mapping[str, float], keyword: Mapping[str, float]
     ) -> dict[str, float]:
         ids = sorted({*vector, *keyword})
+        lowest = min(vector.values(), default=0.0)
         total = np.zeros(len(ids))
-        for weight, scores in ((self.vector, vector), (self.keyword, keyword)):
-            if not scores:
-                continue
-            known = np.array([scores[name] for name in sorted(scores)])
-            lowest, spread = known.min(), known.std()
-            if spread > 1e-9 * max(abs(known).max(), 1e-9):
-                filled = np.array([scores.get(name, lowest) for name in ids])
-                total += weight * (filled - known.mean()) / spread
+        for weight, scores, fill in (
+            (self.vector, vector, lowest),
+            (self.keyword, keyword, 0.0),
+        ):
+            filled = np.array([scores.get(name, fill) for name in ids])
+            spread = filled.std() if len(ids) else 0.0
+            if spread > 1e-9:  # else it tells nothing
+                total += weight * (filled - filled.mean()) / spread
         return dict(zip(ids, total.tolist(), strict=True))
 
 

@@ -8,7 +8,6 @@ which is exact, and by HNSW above, once ``maintain`` has built it.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ LONGEST = 65_000  # bytes of a text that Milvus keeps; words beyond are not foun
 LITE = ".db"
 # What LIKE takes for signs of its own, and what stands for it where "contains" looks.
 SIGNS = str.maketrans({"%": "\ue001", "_": "\ue002", "\\": "\ue003"})
+ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _WORD = re.compile(r"\w+")
 
 
@@ -93,7 +93,7 @@ class Milvus:
                 kinds.VARCHAR,
                 max_length=65_535,
                 enable_analyzer=True,
-                analyzer_params={"tokenizer": "whitespace"},
+                analyzer_params={"tokenizer": "standard"},
             )
             schema.add_field("words", kinds.SPARSE_FLOAT_VECTOR)
             schema.add_field("facts", kinds.JSON)
@@ -272,7 +272,7 @@ def _spell(op: str) -> str:
 
 
 def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return f'"{text.translate(ESCAPES)}"'
 
 
 def _cut(text: str) -> str:
