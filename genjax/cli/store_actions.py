@@ -11,9 +11,11 @@ from genjax.cli.store import (
     DeleteOptions,
     ExportOptions,
     ImportOptions,
+    IndexOptions,
     InitOptions,
     Options,
     ScoreOptions,
+    SearchOptions,
     ShowOptions,
     TagOptions,
 )
@@ -30,6 +32,7 @@ from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.maintenance import backup, check, copy_store, restore
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import name_kind
+from genjax.store.searching import find_index, follow, open_search, rebuild, search
 from genjax.store.store import Store, migrate_store, open_store
 
 SHOWN = 100  # characters of a text in a list
@@ -78,6 +81,10 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
                 source_id=options.reward,
             )
             print(f"scored    {found:,} responses")
+        case "search", SearchOptions():
+            _search(store, words[0], options)
+        case "rebuild" | "maintain", IndexOptions():
+            _follow(action, store, options)
         case "tag", TagOptions():
             store.tag(*words, add=options.add, remove=options.remove)
         case "delete", DeleteOptions():
@@ -100,6 +107,38 @@ def _maintain(action: str, store: Store, words: Sequence[str], options: Options)
         case "copy", CopyOptions():
             with open_store(words[0], True, blobs=options.blobs, user=options.user) as target:
                 print(f"records   {copy_store(store, target):,}\nstore     {target.place}")
+
+
+def _search(store: Store, text: str, options: SearchOptions) -> None:
+    index = open_search(store, options.index, options.encoder)
+    try:
+        found = search(
+            store,
+            index,
+            text,
+            filter=options.filter,
+            origin=options.origin,
+            mode=options.mode,
+            limit=options.limit,
+        )
+    finally:
+        index.close()
+    for hit in found.hits:
+        record = store.get(hit.id, options.origin)
+        print(f"{hit.score:8.4f}  {hit.id}  {name_kind(record):<10}  {_excerpt(record)}")
+    if found.behind:
+        cure = f"genjax store maintain {store.place}"
+        print(f"note: the index is {found.behind:,} records behind: {cure}")
+
+
+def _follow(action: str, store: Store, options: IndexOptions) -> None:
+    index = open_search(store, options.index, options.encoder, rebuild=action == "rebuild")
+    try:
+        done = (rebuild if action == "rebuild" else follow)(store, index)
+    finally:
+        index.close()
+    print(f"index     {find_index(store, options.index)}")
+    print(f"records   {done.upserted:,} written, {done.deleted:,} removed")
 
 
 def _import(store: Store, words: Sequence[str], options: ImportOptions) -> None:

@@ -247,6 +247,11 @@ def own_fields(kind: str) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(f for f in dataclasses.fields(KINDS[kind]) if f.name not in COMMON)
 
 
+def fields_of(record: Record) -> dict[str, Any]:
+    """The fields of a record by name, nothing copied."""
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+
+
 def references(record: Record) -> list[tuple[str, str, tuple[str, ...]]]:
     """The other records that one names: the field, the id, and the kinds that it may be of."""
     found = []

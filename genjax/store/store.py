@@ -436,6 +436,15 @@ def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     return found
 
 
+def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the ids whose records are there and not deleted."""
+    table, found = schema.records, []
+    for part in split(ids):
+        query = sa.select(table.c.id).where(table.c.id.in_(part), table.c.deleted.is_(None))
+        found += connection.execute(query).scalars()
+    return found
+
+
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
     """The blobs that a record has, deleted ones too."""
     table, found = schema.records, set()
