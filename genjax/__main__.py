@@ -1,22 +1,20 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show``.
+show | store``.
 """
 
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import itertools
 import json
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
 from etils import epath
 from jax.errors import JaxRuntimeError
 
@@ -24,26 +22,27 @@ from genjax import checks, parallel
 from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
+from genjax.cli.evaluate import evaluate_command
 from genjax.cli.options import (
     CompareOptions,
     ConfigOptions,
-    EvaluateOptions,
     ExportOptions,
     SamplingExportOptions,
     ShowRunOptions,
     ShowSamplesOptions,
     TrainOptions,
+    parse,
 )
 from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
-from genjax.data.pictures import png_bytes
+from genjax.cli.store import store_command
 from genjax.data.storage import cache_folder
 from genjax.errors import Signalled, UserError, unknown_name
-from genjax.evaluation.judge import Report
 from genjax.experiment import list_configs, load_config
 from genjax.machine import disk, peers, streams
 from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports
+from genjax.runs.example import EXAMPLE, describe_use
 from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
 from genjax.runs.setup import load_family, set_up, set_up_stored
@@ -60,6 +59,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
+  store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -72,18 +72,17 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "show": ("CONFIG",),
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
+    "store": ("ACTION",),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
 
-Component = tyro.conf.AvoidSubcommands  # overrides change fields, never the type of a component
-
 
 def train_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax train CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
-    options = _parse(TrainOptions(experiment), f"train {target}", arguments)
+    options = parse(TrainOptions(experiment), f"train {target}", arguments)
     run_dir = options.run_dir or str(
         Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem)
     )
@@ -108,65 +107,20 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     family = load_family(target)
     sampler = None if family.no_samples is not None else family.sampler
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
-    options = _parse(default, f"export {target}", arguments)
+    options = parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    for path in exports.export(
+    paths = exports.export(
         run, options.to, options.out, options.num, getattr(options, "sampler", None)
-    ):
-        print(path)
-
-
-def evaluate_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax evaluate RUN_DIR``."""
-    stored = directory.require_experiment(target)
-    options = _parse(
-        EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments
     )
-    run = load(target, best=options.best, devices=options.devices)
-    judged = dataclasses.replace(run.experiment, data=options.data, evaluators=options.evaluators)
-    run = dataclasses.replace(run, experiment=judged)
-    found = run.evaluate(options.split)
-    width = max(map(len, (*found.numbers, *found.pictures)))
-    print(target)
-    above = None
-    for name, value in found.numbers.items():
-        if found.protocols[name] != above:
-            print(f" {(above := found.protocols[name])}")
-        print(f"  {name:<{width}}  {value:.6g}")
-    try:
-        for line in _keep(run.run_dir, run.step, options.split, found):
-            print(line)
-    except OSError as error:
-        if not disk.closed(error):
-            raise
-        print(
-            f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json "
-            "are kept"
-        )
-    for remark in found.remarks:
-        print(f"note: {remark}")
-
-
-def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
-    """Write the pictures and numbers of an evaluation to the run directory; gives the lines
-    that say where.
-    """
-    result = {"step": step, "split": split} | writers.finite(found.numbers)
-    result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
-    disk.write(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
-    width = max(map(len, (*found.numbers, *found.pictures)))
-    if found.pictures:
-        yield " pictures"
-    for name, picture in found.pictures.items():
-        path = run_dir / "samples" / f"{step:08d}_{split}_{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(path, png_bytes(picture))
-        yield f"  {name:<{width}}  {path}"
+    for path in paths:
+        print(path)
+    if paths[-1].name == EXAMPLE:
+        print(f"\n{describe_use(paths[-1].parent)}", end="")
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax compare RUN_A RUN_B``."""
-    options = _parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
+    options = parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
     reward = None if options.reward is None else load_reward(options.reward)
     a, b = load(target), load(arguments[0])
     prompts = tuple(map(streams.typed, options.prompt))
@@ -181,19 +135,19 @@ def compare_command(target: str, arguments: Sequence[str]) -> None:
 def bench_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax bench CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
-    options = _parse(ConfigOptions(experiment), f"bench {target}", arguments)
+    options = parse(ConfigOptions(experiment), f"bench {target}", arguments)
     print(json.dumps({"name": path.stem} | bench(options.experiment)))
 
 
 def show_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax show CONFIG``, ``genjax show RUN_DIR`` or ``genjax show SAMPLES``."""
     if Path(target).is_file() and Path(target).suffix in lineage.WRITTEN:
-        _parse(ShowSamplesOptions(), f"show {target}", arguments)
+        parse(ShowSamplesOptions(), f"show {target}", arguments)
         print(lineage.describe_sample(epath.Path(target)))
         return
     stored = directory.load_experiment(epath.Path(target))
     if stored is not None:
-        options = _parse(ShowRunOptions(), f"show {target}", arguments)
+        options = parse(ShowRunOptions(), f"show {target}", arguments)
         if options.lineage:
             print(lineage.tree(lineage.read_record(target)))
             return
@@ -203,19 +157,9 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
             print(f"last row: {json.dumps(rows[-1])}")
         return
     experiment, _ = load_config(target, "--tiny" in arguments)
-    options = _parse(ConfigOptions(experiment), f"show {target}", arguments)
+    options = parse(ConfigOptions(experiment), f"show {target}", arguments)
     one = parallel.start(parallel.Devices(count=1))
     print(describe(options.experiment, set_up(options.experiment, layout=one)))
-
-
-def _parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    return tyro.cli(
-        type(default),
-        default=default,
-        args=list(arguments),
-        prog=f"genjax {command}",
-        config=(Component,),
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": bench_command,
         "data": data_command,
         "show": show_command,
+        "store": store_command,
     }
     with stop_promptly() as ended:
         try:

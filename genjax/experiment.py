@@ -22,6 +22,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.serial import trust
+from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
@@ -147,11 +148,13 @@ class Experiment:
             for item in getattr(self, name):
                 if not callable(item):
                     raise UserError(f"{name} holds functions from a config file, not {item!r}")
-        name, changed = (
-            type(self.family).__name__,
-            self.curriculum is not None and self.curriculum.changes_batches,
-        )
-        family = wrap_family(self.family)
+        self._check_collection()
+        self._check_intervals()
+
+    def _check_collection(self) -> None:
+        """Refuse what changes examples, where the family has seen them before they are changed."""
+        name, family = type(self.family).__name__, wrap_family(self.family)
+        changed = self.curriculum is not None and self.curriculum.changes_batches
         if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
                 f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no "
@@ -162,15 +165,17 @@ class Experiment:
                 f"{name} learns what others say of its examples beforehand: no augment, and no "
                 "curriculum but an order"
             )
-        intervals = {
-            f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)
-        }
+
+    def _check_intervals(self) -> None:
+        """Refuse a step at which something is due within a dispatch."""
+        intervals = {"steps": self.steps}
+        for field in dataclasses.fields(self.every):
+            intervals[f"every.{field.name}"] = getattr(self.every, field.name)
         if self.curriculum is not None:
             self.curriculum.check(self.family)
-            intervals |= {
-                f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)
-            }
-        for name, interval in ({"steps": self.steps} | intervals).items():
+            for i, start in enumerate(self.curriculum.starts):
+                intervals[f"curriculum.starts.{i}"] = start
+        for name, interval in intervals.items():
             if interval % self.steps_per_dispatch:
                 raise UserError(
                     f"{name} {interval} is not a multiple of steps_per_dispatch "
@@ -192,7 +197,7 @@ def find_runs(experiment: Experiment) -> dict[str, str]:
 
 
 def configs_folder() -> Path:
-    """Where the configs stand: inside the installed package, or beside it in a checkout."""
+    """Where the configs stand: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -248,8 +253,10 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
-    module = execute(path, content)
-    trust.allow_here([trust.file_entry(content)])  # a run's copy of what the user has just named
+    files = read_neighbours(path, content)
+    module = execute(path, content, files)
+    # a run's copy of what the user has just named
+    trust.allow_here([trust.file_entry(digest_input(content, files))])
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with blame_config(path):
@@ -340,17 +347,18 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     """Only steps, intervals, evaluators, devices and the data's root may differ when a run
     continues.
     """
-    forbidden = [
-        line
-        for line in differences(to_json(stored), to_json(wanted))
-        if not any(
-            fnmatch.fnmatchcase(f"{line.split(':')[0]}.", f"{name}.*") for name in FREE_ON_RESUME
-        )
-    ]
+    found = differences(to_json(stored), to_json(wanted))
+    forbidden = [line for line in found if not is_free(line)]
     if forbidden:
         raise UserError(
             "the run directory holds another config; it differs in " + "; ".join(forbidden)
         )
+
+
+def is_free(difference: str) -> bool:
+    """Whether a line of ``differences`` is about what may change while a run continues."""
+    name = f"{difference.split(':')[0]}."
+    return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
 
 
 def _shorten(value: Any) -> str:

@@ -251,14 +251,14 @@ def test_eight_devices_judge_alike(trained):
 
 def test_a_remark_is_printed_and_kept(trained, monkeypatch):
     remarked = genjax.runs.run.Report({"loss": 1.0}, {}, {"loss": "how"}, ("take care",))
-    monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: remarked)
+    monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split, data=None: remarked)
     assert "note: take care" in cli("evaluate", trained[0]).out
     assert json.loads((trained[0] / "eval.json").read_text())["remarks"] == ["take care"]
 
 
 def test_eval_json_has_no_nan(trained, tmp_path, monkeypatch):
     broken = genjax.runs.run.Report({"loss": float("nan")}, {}, {"loss": "how"}, ())
-    monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split: broken)
+    monkeypatch.setattr(genjax.Run, "evaluate", lambda self, split, data=None: broken)
     assert cli("evaluate", trained[0]).code == 0
     assert (
         json.loads((trained[0] / "eval.json").read_text(), parse_constant=pytest.fail)["loss"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -13,6 +14,20 @@ from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.runs import export as exports
 from genjax.runs.tracking import Tracking
+
+
+def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
+    """The options of a command, from ``default`` and what is written.
+
+    Options change fields, never the type of a component.
+    """
+    return tyro.cli(
+        type(default),
+        default=default,
+        args=list(arguments),
+        prog=f"genjax {command}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
 
 
 @checks.frozen
@@ -90,10 +105,12 @@ class EvaluateOptions:
     """Judge a run.
 
     Attributes:
-      data: what the run was trained on; its root may be another on this machine.
+      data: the set to judge on; by default what the run was trained on. Of another file, pattern or
+        root the examples are read in the run's tokens, columns, sizes and classes.
       evaluators: those of the run, whose settings may be changed; others cannot be named here.
       devices: the devices to judge on; one by default.
-      split: the part of the data to judge on.
+      split: the part of the data to judge on; "all" for every example of another set than the
+        run's.
       best: take the best checkpoint instead of the newest.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 
@@ -12,13 +13,30 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.cli.as_dataset import write_dataset
 from genjax.cli.best_of import draw_best
+from genjax.cli.inputs import (
+    FILES,
+    ROWS,
+    Inputs,
+    join_parts,
+    name_reading,
+    read_inputs,
+    write_rows,
+)
+from genjax.cli.options import parse
+from genjax.data.images.decode import note
+from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError
 from genjax.experiment import MAX_SEED
+from genjax.families.autoregressive.request import Decoding
 from genjax.family import require_samples
 from genjax.machine import streams
+from genjax.runs.inputs import Part, draw_for
 from genjax.runs.rewards import load_reward
-from genjax.runs.run import load
+from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
+from genjax.samplers.options import Prompted
+
+DRAWN = 64  # samples, where nothing says how many
 
 
 @checks.frozen
@@ -29,22 +47,33 @@ class SampleOptions:
       sampler: how they are drawn.
       prompt: what texts start with, or what a diffusion of texts shows: short for sampler.prompt.
         Given several times, texts take the prompts in turn.
+      source: what a translator translates, or the picture that a captioner describes. May be given
+        several times.
+      labels: classes, by name or by number, of which samples are drawn in turn.
+      prompts: a file of prompts, each answered once: a line each, or JSON records with "prompt".
+      sources: a file of sources, or of the paths of pictures: a line each, or JSON records with
+        "source".
       stream: print text as it is drawn: the first of them a token at a time, the others after it.
-      num: number of samples.
+      num: number of samples; 64, or one for each prompt, source or label that is given.
       seed: random seed of the draws.
       out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by
-        default.
+        default. One that ends in .jsonl has a record for each sample, with its input next to it,
+        and is what files of inputs are answered with.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out``
         says another folder.
       best: take the best checkpoint instead of the newest.
-      best_of: draw so many for each sample and keep that of the highest reward.
+      best_of: draw this many for each sample and keep that of the highest reward.
       reward: for best_of, the run of a reward model or a Python function as "module:function".
     """
 
     sampler: Component
     prompt: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    source: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    labels: tuple[str, ...] = ()
+    prompts: str | None = None
+    sources: str | None = None
     stream: bool = False
-    num: int = 64
+    num: int | None = None
     seed: int = 0
     out: str | None = None
     as_dataset: str | None = None
@@ -57,6 +86,20 @@ class SampleOptions:
         checks.between(self, 0, MAX_SEED, "seed")
         if (self.best_of != 1) != (self.reward is not None):
             raise UserError("best_of and reward go together: give both or neither", "best_of")
+        given = [
+            name
+            for name in ("prompt", "source", "labels", "prompts", "sources")
+            if getattr(self, name)
+        ]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} do not go together: give one", given[1])
+        others = {"best_of": self.best_of != 1, "stream": self.stream}
+        others |= {"as_dataset": self.as_dataset is not None}
+        for other in (name for name, is_given in others.items() if is_given):
+            if given and given[0] != "prompt":
+                raise UserError(f"{given[0]} and {other} do not go together: leave one out", other)
+            if other != "as_dataset" and (self.out or "").endswith(ROWS):
+                raise UserError(f"{other} writes no {ROWS}: give another name to out", other)
         if self.best_of != 1 and self.stream:
             raise UserError(
                 "the best of several samples is known when all are drawn: leave stream out"
@@ -71,7 +114,7 @@ class SampleOptions:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text names a folder of its own, whatever the system: neither "." nor "..", nor
+    """Whether a text names a folder of its own on any operating system: neither "." nor "..", nor
     a path.
     """
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
@@ -81,40 +124,79 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax sample RUN_DIR``."""
     family = load_family(target)
     require_samples(family)
-    options = tyro.cli(
-        SampleOptions,
-        default=SampleOptions(family.sampler),
-        args=list(arguments),
-        prog=f"genjax sample {target}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    sampler = options.sampler
-    if options.prompt:
-        if not hasattr(sampler, "with_prompts"):
-            raise UserError(f"the samples of {target}, a {type(family).__name__}, take no prompt")
-        sampler = sampler.with_prompts(tuple(map(streams.typed, options.prompt)))
+    options = parse(SampleOptions(family.sampler), f"sample {target}", arguments)
     run = load(target, best=options.best)
-    if options.reward is not None:
-        found = draw_best(
-            run, load_reward(options.reward), options.best_of, options.num, options.seed, sampler
-        )
-        print(found.describe())
-        samples = found.samples
-    else:
-        samples = run.sample(options.num, options.seed, sampler, _show if options.stream else None)
-    if options.as_dataset is None:
-        chosen = (
-            {"best_of": options.best_of, "reward": options.reward}
-            if options.reward is not None
-            else None
-        )
-        print(run.write(samples, options.out, options.seed, chosen))
+    inputs = _inputs(options, run)
+    rows = (options.out or "").endswith(ROWS)
+    if inputs is not None and (inputs.kind != "prompt" or inputs.file is not None or rows):
+        print(_write_answers(run, inputs.take(options.num), options, rows))
         return
-    print(
-        write_dataset(
+    sampler = options.sampler
+    if inputs is not None:
+        if not isinstance(sampler, Prompted):
+            raise UserError(
+                f"the samples of {target}, a {type(family).__name__}, take no prompt", "prompt"
+            )
+        sampler = sampler.with_prompts(inputs.values)
+    print(_write_samples(run, sampler, options, rows))
+
+
+def _write_answers(run: Run, inputs: Inputs, options: SampleOptions, rows: bool) -> Path:
+    """Draw and write a sample for each input."""
+    parts = list(draw_for(run, inputs.kind, inputs.values, options.seed, options.sampler))
+    if rows or inputs.file is not None:
+        return write_rows(run, inputs, parts, options.out, options.seed)
+    return run.write(join_parts(parts, NOTHING), options.out, options.seed)
+
+
+def _write_samples(run: Run, sampler: Component, options: SampleOptions, rows: bool) -> Path:
+    """Draw and write samples of the sampler's own accord, or of the prompts that it has."""
+    num = options.num or DRAWN
+    chosen = None
+    if options.reward is not None:
+        reward = load_reward(options.reward)
+        found = draw_best(run, reward, options.best_of, num, options.seed, sampler)
+        print(found.describe())
+        samples, chosen = found.samples, {"best_of": options.best_of, "reward": options.reward}
+    else:
+        samples = run.sample(num, options.seed, sampler, _show if options.stream else None)
+    if options.as_dataset is not None:
+        return write_dataset(
             run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out
         )
-    )
+    if rows:
+        return write_rows(run, None, [Part(samples, (0,) * num)], options.out, options.seed)
+    return run.write(samples, options.out, options.seed, chosen)
+
+
+def _inputs(options: SampleOptions, run: Run) -> Inputs | None:
+    """What samples are drawn for; None for nothing of one's own.
+
+    Raises:
+      UserError: a prompt for a model that reads something else.
+    """
+    reads, sampler = name_reading(run), options.sampler
+    if reads is not None and isinstance(sampler, Decoding) and (sampler.prompt or sampler.prompts):
+        note(f"sampler.prompt is what each answer begins with; {run.run_dir} reads {reads}")
+    if (options.prompt or options.prompts) and reads is not None:
+        raise UserError(
+            f"{run.run_dir} reads {reads}: give it with --source, or a file of them with "
+            "--sources; what its answer begins with is sampler.prompt",
+            "prompt" if options.prompt else "prompts",
+        )
+    if options.prompt:
+        return Inputs.of("prompt", tuple(map(streams.typed, options.prompt)))
+    if options.source:
+        return Inputs.of("source", tuple(map(streams.typed, options.source)))
+    if options.labels:
+        one = Path(options.labels[0])
+        listed = len(options.labels) == 1 and one.suffix in FILES and one.is_file()
+        return read_inputs("label", one) if listed else Inputs.of("label", options.labels)
+    if options.prompts is not None:
+        return read_inputs("prompt", Path(options.prompts).expanduser())
+    if options.sources is not None:
+        return read_inputs("source", Path(options.sources).expanduser())
+    return None
 
 
 def _show(text: str) -> None:

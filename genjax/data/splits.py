@@ -137,8 +137,19 @@ def mean_example(split: Stored, limit: int = 2048) -> np.ndarray:
     return (total / len(chosen)).astype(np.float32)
 
 
-def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: str) -> Dataset:
+def dataset(
+    splits: Mapping[str, Stored],
+    *,
+    classes: int | None,
+    fingerprint: str,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
     """The ``Dataset`` of ``splits``, whose spec and codec come from "train".
+
+    Args:
+      classes: how many labels there are; None for none.
+      fingerprint: of the contents.
+      class_names: what the labels are called, in their order; None if that is not known.
 
     Raises:
       UserError: a label is not from 0 to ``classes`` - 1; of a split that is read lazily, once it
@@ -153,7 +164,12 @@ def dataset(splits: Mapping[str, Stored], *, classes: int | None, fingerprint: s
     train = checked["train"]
     mean = mean_example(train)
     spec = Spec(
-        entry=train.entry, shape=mean.shape, mean=mean, classes=classes, levels=train.codec.levels
+        entry=train.entry,
+        shape=mean.shape,
+        mean=mean,
+        classes=classes,
+        levels=train.codec.levels,
+        class_names=class_names,
     )
     return Dataset(splits=checked, spec=spec, codec=train.codec, fingerprint=fingerprint)
 

@@ -9,7 +9,8 @@ et al., arXiv 1606.04934. Conditioning on labels: Sohn et al., NeurIPS 2015.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -20,11 +21,13 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import constants
 from genjax.errors import UserError
+from genjax.families.diffusion import conditioning
 from genjax.families.gaussian import Layer, Normal
 from genjax.families.likelihoods import Bernoulli, Likelihood, Tabular
 from genjax.family import (
     Batch,
     Family,
+    Inputs,
     Mean,
     Metrics,
     Params,
@@ -37,6 +40,8 @@ from genjax.family import (
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.optim import Rules
 from genjax.schedules import Constant, Schedule
+
+LEAST_KL, LEAST_LAYER_KL = 0.5, 0.05  # nats an example; below them latents count as collapsed
 
 
 @checks.frozen
@@ -66,13 +71,13 @@ class PriorSampler:
       temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the
         typical. Layers below are drawn as they are.
       draw: draw from p(x | z) instead of taking its mean.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
-        256 samples.
+      label: of a class-conditional model: this one, by number or name; None for all in turn, again
+        in every 256 samples.
     """
 
     temperature: float = 1.0
     draw: bool = False
-    label: int | None = None
+    label: int | str | None = None
 
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "temperature")
@@ -111,6 +116,8 @@ class VAE(Family):
     free_bits: float = 0.0
     conditional: bool = False
     upper: tuple[UpperLatents, ...] = ()
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("kl", "reconstruction")
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "latent_dim", "importance_samples", "chunk")
@@ -179,7 +186,8 @@ class VAE(Family):
 
     def sample(self, state: State, key: jax.Array, n: int, options: PriorSampler) -> jax.Array:
         params = state.params
-        label = self._choose_labels(params, n, options.label)
+        classes = params["label"].shape[0] if self.conditional else 0
+        label = conditioning.choose_labels(options.label, n, classes, state)
         latent_key, draw_key = jax.random.split(key)
         dims = [self.latent_dim, *(layer.dim for layer in self.upper)]
         z = options.temperature * jax.random.normal(latent_key, (n, dims[-1]))
@@ -190,6 +198,27 @@ class VAE(Family):
         if options.draw:
             return likelihood.draw(params.get("likelihood"), draw_key, outputs)
         return likelihood.mean(outputs)
+
+    def describe_inputs(self, state: State, options: PriorSampler) -> Inputs:
+        return conditioning.describe_label(self.conditional)
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """A KL near zero: the decoder has learned to do without the latents, or a layer of them."""
+        found = {}
+        if numbers.get("kl", math.inf) < LEAST_KL:
+            found["kl"] = (
+                f"the latents have collapsed: their KL is {numbers['kl']:.3g} nats an example, so "
+                "the decoder ignores them and samples are alike; let family.beta rise from 0 over "
+                "the first half of the steps, or give family.free_bits"
+            )
+        for number in range(1, 2 + len(self.upper)):
+            if "kl" not in found and numbers.get(f"kl_z{number}", math.inf) < LEAST_LAYER_KL:
+                found[f"kl_z{number}"] = (
+                    f"layer {number} of the latents has collapsed: its KL is "
+                    f"{numbers[f'kl_z{number}']:.3g} nats an example; let family.beta rise from 0 "
+                    "over the first half of the steps, or leave the layer out"
+                )
+        return found
 
     @property
     def protocol(self) -> str:  # type: ignore[override]
@@ -384,20 +413,6 @@ class VAE(Family):
     def _make_prior(self, params: Params, number: int, above: jax.Array) -> Normal:
         """p(z | layer above) of layer ``number``, 0 for z1."""
         return Normal.of(apply(self._down(number), params[f"down_{number}"], above))
-
-    def _choose_labels(self, params: Params, n: int, label: int | None) -> jax.Array | None:
-        if not self.conditional:
-            if label is not None:
-                raise UserError(
-                    "sampler.label needs a class-conditional model (family.conditional)"
-                )
-            return None
-        classes = params["label"].shape[0]
-        if label is None:
-            return jnp.arange(n) % classes
-        if not 0 <= label < classes:
-            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
-        return jnp.full(n, label)
 
     def _make_encoder(self) -> nn.Module:
         return self.coder.encoder(2 * self.latent_dim)

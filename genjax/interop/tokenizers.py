@@ -7,12 +7,22 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.subwords import Subwords
+from genjax.data.text.words import word_pattern
 from genjax.errors import UserError
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
@@ -37,23 +47,8 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
       UserError: the file is missing or no tokenizer, or it has more tokens than the model.
     """
     path = folder / FILE
-    if not path.is_file():
-        convert = (
-            "from transformers import AutoTokenizer as T; "
-            f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
-        )
-        raise UserError(
-            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
-        )
-    codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
-    try:
-        tokens = codec.vocabulary  # refuses what is not a tokenizer
-        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
-    except (UserError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the library is not an Exception
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+    codec = _read_file(folder)
+    tokens = codec.vocabulary
     if tokens > rows:
         raise UserError(
             f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size"
@@ -64,20 +59,13 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
         codec = dataclasses.replace(codec, tokenizer=tokenizer.to_str())
 
     def special(role: str) -> str | None:
-        value = named.get(f"{role}_token")
-        value = value.get("content") if isinstance(value, Mapping) else value
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        if (
-            not value
-            and isinstance(number, int)
-            and not isinstance(number, bool)
-            and 0 <= number < rows
-        ):
+        value = _name_special(named, role)
+        if not value and type(number) is int and 0 <= number < rows:
             value = tokenizer.id_to_token(number)
-        return (
-            value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
-        )
+        known = isinstance(value, str) and tokenizer.token_to_id(value) is not None
+        return value if known else None
 
     before, after = _find_special(tokenizer)
     return dataclasses.replace(
@@ -88,6 +76,35 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
         mask_token=special("mask"),
         rows=rows if rows > tokens else None,
     )
+
+
+def _read_file(folder: Path) -> Subwords:
+    """The codec of the file alone, refused where it is missing or no tokenizer."""
+    path = folder / FILE
+    if not path.is_file():
+        convert = (
+            "from transformers import AutoTokenizer as T; "
+            f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
+        )
+        raise UserError(
+            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
+        )
+    codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
+    try:
+        _ = codec.vocabulary  # refuses what is not a tokenizer
+        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library is not an Exception
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+    return codec
+
+
+def _name_special(named: Mapping[str, Json], role: str) -> Json:
+    """What tokenizer_config.json calls the special token of a role."""
+    value = named.get(f"{role}_token")
+    return value.get("content") if isinstance(value, Mapping) else value
 
 
 def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
@@ -177,8 +194,26 @@ def files(
     return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
 
 
+def dump_alone(codec: Component, ended: bool = False) -> str:
+    """The text of a ``tokenizer.json`` that encodes as a model reads: with the codec's start before
+    a text, and its end after it where ``ended``.
+
+    Raises:
+      UserError: the codec has no such form.
+    """
+    tokenizer = _make_words(codec) if isinstance(codec, Words) else _tokenizer(codec)
+    before = [] if codec.start is None else [codec.start]
+    after = [codec.end] if ended and codec.end is not None else []
+    names = {i: tokenizer.id_to_token(i) for i in (*before, *after)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*(names[i] for i in before), "$A", *(names[i] for i in after)],
+        special_tokens=[(name, i) for i, name in names.items()],
+    )
+    return tokenizer.to_str()
+
+
 def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """The numbers of what begins and ends a text, as fields of config.json and
+    """The numbers of what starts and ends a text, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -188,7 +223,7 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """The names that the tokens which begin and end a text have in its files; "" for none."""
+    """The names that the tokens which start and end a text have in its files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -240,6 +275,23 @@ def _tokenizer(codec: Component) -> Tokenizer:
     return tokenizer
 
 
+def _make_words(codec: Words) -> Tokenizer:
+    """Words as they are split here; of digits that are no decimals, such as superscripts, the
+    engines of regular expressions think differently.
+    """
+    names = ("<pad>", UNKNOWN, "<s>", "</s>")
+    vocabulary = {name: i for i, name in enumerate((*names, *codec.words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, UNKNOWN))
+    if codec.lower:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(word_pattern()), behavior="removed", invert=True
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    tokenizer.add_special_tokens([name for name in names if name != UNKNOWN])
+    return tokenizer
+
+
 def _letters() -> list[str]:
     """The letter that represents each byte in tokenizers of bytes: itself where it is seen,
     else one from 256 on.
@@ -256,4 +308,4 @@ def _json(path: Path) -> dict[str, Json]:
             return found
     except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
+    raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,11 @@ from genjax.evaluation.judge import (
 )
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
-from genjax.runs import directory, lineage
+from genjax.runs import lineage
 from genjax.runs.checkpoint import Checkpoints
-from genjax.runs.setup import open_data, require_run, set_up_stored
-from genjax.samplers.options import decode_samples, encode_options, needed_runs
+from genjax.runs.judged_set import open_judged
+from genjax.runs.setup import require_run, set_up_stored
+from genjax.samplers.options import decode_samples, encode_options, needed_runs, number_labels
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Trust, allow
 
@@ -100,8 +102,8 @@ class Run:
           seed: of the draws.
           options: the family's own sampler by default.
           show: takes pieces of text, which together are what a file of the samples holds: the first
-            text as it is drawn, the others, which are drawn beside it, after it. None draws without
-            a stop.
+            text as it is drawn, the others, which are drawn next to it, after it. None draws
+            without a stop.
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}", "num")
@@ -109,7 +111,7 @@ class Run:
         family = self.family
         require_samples(family)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        options, state = self._prepare_options(options or family.sampler)
+        options, state = self.prepare_drawing(options or family.sampler)
         if show is None:
             samples = draw_samples(self.layout, family, state, key, num, options)
             return decode_samples(samples, options, self.codec)
@@ -118,27 +120,30 @@ class Run:
                 f"a {type(family).__name__} does not draw text a token at a time: there is no "
                 "stream"
             )
-        told: list[str] = []
+        pieces: list[str] = []
 
-        def heard(text: str) -> None:
-            told.append(text)
+        def remember(text: str) -> None:
+            pieces.append(text)
             show(text)
 
         def silent(text: str) -> None:
             pass
 
         def draw(key: jax.Array, size: int) -> np.ndarray:
-            return family.stream(state, key, size, options, self.codec, silent if told else heard)
+            return family.stream(
+                state, key, size, options, self.codec, silent if pieces else remember
+            )
 
         samples = decode_samples(map_chunks(draw, key, num), options, self.codec)
-        whole, heard_so_far = format_samples(self.codec, samples), "".join(told)
-        show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
+        whole, shown = format_samples(self.codec, samples), "".join(pieces)
+        show(whole.removeprefix(shown) if whole.startswith(shown) else f"\n{whole}")
         return samples
 
-    def _prepare_options(self, options: Component) -> tuple[Any, State]:
+    def prepare_drawing(self, options: Component) -> tuple[Any, State]:
         """The options as the model reads them, and the state to draw from, with the arrays of
         ``needed_runs``.
         """
+        options = number_labels(options, self.spec.class_names, self.spec.classes)
         state = self.eval_state
         others: dict[str, Trained] = {}
         arrays: dict[str, Json] = {}
@@ -167,7 +172,7 @@ class Run:
         options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> Path:
-        """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``;
+        """``sample`` in the form that a person opens, next to ``out`` or under ``samples/``;
         returns the path.
         """
         return self.write(self.sample(num, seed, options, show), out, seed)
@@ -187,17 +192,31 @@ class Run:
             self.run_dir, self.step, seed, stem, lambda: self.codec.write(samples, stem), chosen
         )
 
-    def evaluate(self, split: str = "test") -> Report:
+    def evaluate(self, split: str = "test", data: Component = None) -> Report:
         """The family's metrics over the whole split and the findings of all of the config's
         evaluators.
+
+        Args:
+          split: that is judged; "all" for every example of another set.
+          data: another source than the run's, which is read in the form that the run has learned;
+            its title and fingerprint are in the protocol of each number.
+
+        Raises:
+          UserError: no such split, or a set that does not fit the run.
         """
         others = load_models(self.experiment.evaluators, self.layout)
-        data = open_data(self.experiment, self.run_dir)
-        directory.check_data(self.run_dir, data)
-        if split not in data.splits:
-            raise unknown_name("split", split, data.splits)
-        return Judge.of(self.experiment, self.layout, data, self.experiment.evaluators, others)(
-            self.state, split
+        judged = open_judged(self.experiment, self.run_dir, (self.spec, self.codec), split, data)
+        if split not in judged.data.splits:
+            raise unknown_name("split", split, judged.names)
+        judge = Judge.of(
+            self.experiment, self.layout, judged.data, self.experiment.evaluators, others
+        )
+        found = dataclasses.replace(judge, title=judged.protocol)(self.state, split)
+        return dataclasses.replace(
+            found,
+            remarks=(*judged.remarks, *found.remarks),
+            data=judged.title,
+            fingerprint=judged.data.fingerprint,
         )
 
     def model(self) -> Model:

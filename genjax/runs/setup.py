@@ -15,6 +15,7 @@ from etils import epath
 
 from genjax import experiment as experiments
 from genjax import parallel
+from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.text.dataset import get_tokenizer, note_template, open_as
@@ -25,6 +26,7 @@ from genjax.parallel import Layout
 from genjax.runs import directory
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
+from genjax.samplers.options import Labelled, number_label
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
 
@@ -87,7 +89,22 @@ def set_up(
     )
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
+    _check_label(experiment, data.spec)
     return _setup(experiment, data, layout, others, folder)
+
+
+def _check_label(experiment: Experiment, spec: Spec) -> None:
+    """Refuse a config whose sampler names a label, which only ``sample`` and ``export`` look up."""
+    family: Component = wrap_family(experiment.family).wrapped
+    if family.no_samples is None and isinstance(family.sampler, Labelled):
+        label = family.sampler.label
+        if isinstance(label, str):
+            number = number_label(label, spec.class_names, spec.classes)
+            raise UserError(
+                f"family.sampler.label must be a number in a config, got {label!r}, which is "
+                f"{number}",
+                "family.sampler.label",
+            )
 
 
 def with_experiment(

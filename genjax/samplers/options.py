@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from genjax.checks import Component
+from genjax.errors import UserError, unknown_name
 
 
 @runtime_checkable
@@ -57,3 +59,58 @@ def encode_options(
 def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
     """Samples with what only the codec can do to them; ``options`` are encoded."""
     return options.decode(samples, codec) if isinstance(options, Decodes) else samples
+
+
+@runtime_checkable
+class Prompted(Protocol):
+    """Options of a sampler that takes prompts."""
+
+    def with_prompts(self, prompts: tuple[str, ...]) -> Any:
+        """With these prompts instead of its own.
+
+        Raises:
+          UserError: there are more than it takes.
+        """
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Options of a sampler that draws one label, or all in turn."""
+
+    label: int | str | None
+
+
+def number_label(label: int | str, class_names: Sequence[str] | None, classes: int | None) -> int:
+    """The number of a label that is given by name or by number.
+
+    Raises:
+      UserError: the data have no labels, or no such one; the message lists those that there are.
+    """
+    if classes is None:
+        raise UserError("these data have no labels: leave the label out", "label")
+    names = class_names or ()
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) or label.lstrip("-").isdecimal():
+        number = int(label)
+        if not 0 <= number < classes:
+            raise UserError(f"labels are from 0 to {classes - 1}, not {number}", "label")
+        return number
+    if not names:
+        raise UserError(
+            f"the run does not know the names of its classes: give a number from 0 to "
+            f"{classes - 1}, got {label!r}",
+            "label",
+        )
+    raise unknown_name("label", label, names)
+
+
+def number_labels(
+    options: Component, class_names: Sequence[str] | None, classes: int | None
+) -> Any:
+    """Options whose label, where it is a name, is its number."""
+    if not isinstance(options, Labelled) or not isinstance(options.label, str):
+        return options
+    number = number_label(options.label, class_names, classes)
+    return dataclasses.replace(options, label=number)  # type: ignore[type-var]

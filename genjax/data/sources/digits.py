@@ -37,4 +37,9 @@ class Digits:
             "train": everything.take(shuffled[:TRAIN]),
             "test": everything.take(shuffled[TRAIN:]),
         }
-        return dataset(splits, classes=10, fingerprint=array_fingerprint(splits))
+        return dataset(
+            splits,
+            classes=10,
+            fingerprint=array_fingerprint(splits),
+            class_names=tuple("0123456789"),
+        )

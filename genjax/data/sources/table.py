@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from genjax import checks
-from genjax.data.dataset import Dataset
+from genjax.checks import Component
+from genjax.data.dataset import Dataset, Spec
 from genjax.data.images.decode import note
-from genjax.data.tables.codec import Columns
+from genjax.data.tables.codec import Columns, TableCodec
 from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
-from genjax.data.tables.fit import table_dataset
+from genjax.data.tables.fit import encode_rows, table_dataset
 from genjax.data.tables.types import NUMBER, Typed
-from genjax.data.tally import told
+from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
 
 # name: the column that is to be predicted
@@ -81,9 +82,7 @@ class Table:
 
     def open(self) -> Dataset:
         """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
-        path = Path(self.root or "").expanduser() / Path(self.path).expanduser()
-        dialect = choose_dialect(path.name, self.delimiter, self.quote, self.escape)
-        table = read_table(path, self.encoding, self.missing, self.drop, dialect)
+        table = self._read()
         if self.target is not None:
             table.check(self.target)
         typed = table.convert_columns(self.numeric, self.categorical)
@@ -100,12 +99,42 @@ class Table:
         )
         return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
 
+    def open_as(self, spec: Spec, codec: Component) -> Dataset:
+        """The rows by the codec of a run; columns are numbers or categories as they are there.
+
+        Raises:
+          UserError: a column is missing, or holds what none of the run's training rows does.
+        """
+        if not isinstance(codec, TableCodec):
+            raise UserError("the set does not fit the run, which has learned no table", "data")
+        table, dated = self._read(), {part for d in codec.dates for part in d.parts.values()}
+        known = [n for n in codec.order if n not in dated] + [date.name for date in codec.dates]
+        for name in known:
+            table.check(name)
+        extra = [name for name in table.columns if name not in known]
+        if extra:
+            note(f"{table.title}: left out, as the run has no such columns: {', '.join(extra)}")
+        kept = {name: cells for name, cells in table.columns.items() if name in known}
+        numbers, categories = (
+            tuple(column.name for column in columns if column.name not in dated)
+            for columns in (codec.numbers, codec.categories)
+        )
+        typed = dataclasses.replace(table, columns=kept).convert_columns(numbers, categories)
+        return encode_rows(
+            typed.columns, codec, spec, test_fraction=self.test_fraction, seed=self.seed
+        )
+
+    def _read(self) -> StoredTable:
+        path = Path(self.root or "").expanduser() / Path(self.path).expanduser()
+        dialect = choose_dialect(path.name, self.delimiter, self.quote, self.escape)
+        return read_table(path, self.encoding, self.missing, self.drop, dialect)
+
 
 def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
     """Say in one line what was skipped or taken for something else, if anything was; returns
     the line.
     """
-    found = [told(table.left)] if told(table.left) else []
+    found = [format_counts(table.left)] if format_counts(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
     lacking = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
     if lacking:
@@ -170,6 +199,18 @@ class EmbeddedTable:
             test_fraction=self.test_fraction,
             seed=self.seed,
             modes=self.modes,
+        )
+
+    def open_as(self, spec: Spec, codec: Component) -> Dataset:
+        """The rows by the codec of a run.
+
+        Raises:
+          UserError: the run has learned another table.
+        """
+        if not isinstance(codec, TableCodec):
+            raise UserError("the set does not fit the run, which has learned no table", "data")
+        return encode_rows(
+            self._make_columns(), codec, spec, test_fraction=self.test_fraction, seed=self.seed
         )
 
     def _make_columns(self) -> Columns:

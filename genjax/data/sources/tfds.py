@@ -120,7 +120,8 @@ class TFDS:
         if self.validation:
             splits["train"], splits["validation"] = hold_out(splits["train"], self.validation)
         classes = info.features[label].num_classes if label else None
-        return dataset(splits, classes=classes, fingerprint=fingerprint)
+        called = tuple(info.features[label].names or ()) or None if label else None
+        return dataset(splits, classes=classes, fingerprint=fingerprint, class_names=called)
 
     def _draw_stand_in(self, drawn: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Dataset:
         splits: dict[str, Arrays] = {}

@@ -18,7 +18,7 @@ from genjax.errors import UserError
 
 RARE = 0.005  # modes of less weight are left out, as CTGAN does
 DECIMALS = 9  # more than these are not rounding
-SEARCHED = 10_000  # numbers in which modes are searched; of more, so many quantiles are taken
+SEARCHED = 10_000  # numbers in which modes are searched; of more, this many quantiles are taken
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,28 @@ def table_dataset(
     spec = Spec("table", mean.shape, mean, categories=codec.sizes)
     fingerprint = _fingerprint(columns, (target, test_fraction, seed, modes))
     return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
+
+
+def encode_rows(
+    columns: Columns, codec: TableCodec, spec: Spec, *, test_fraction: float, seed: int
+) -> Dataset:
+    """The data set of a table by the codec of a run, which is not fitted to it.
+
+    Raises:
+      UserError: a column is missing, or holds what the run cannot encode; row and column are named.
+    """
+    encoded = codec.encode(columns)
+    rows = len(encoded["numeric"])
+    count = max(1, round(rows * test_fraction)) if test_fraction else 0
+    shuffled = permutation(seed, HOLD_OUT, rows)
+    parts = {"train": np.sort(shuffled[count:]), "test": np.sort(shuffled[:count])}
+    splits = {
+        name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
+        for name, part in parts.items()
+        if len(part)
+    }
+    fingerprint = _fingerprint(columns, (codec.target, test_fraction, seed))
+    return Dataset(splits, spec, codec, fingerprint)
 
 
 def _move_rows(
@@ -203,7 +225,8 @@ def _empty(name: str) -> UserError:
 def mixture(
     values: np.ndarray, modes: int, seed: int
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Weights, means and standard deviations of a variational mixture of at most so many Gaussians.
+    """Weights, means and standard deviations of a variational mixture of at most this many
+    Gaussians.
 
     The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
     Of more than ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest

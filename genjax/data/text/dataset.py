@@ -35,9 +35,14 @@ def set_codec(source: Component, codec: Component) -> Any:
     """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a
     vocabulary.
 
-    Conversations that no template is given for take that of ``codec``, where it has one.
+    Conversations that no template is given for take that of ``codec``, where it has one. Pairs of
+    sentences take a codec of pairs, side by side.
     """
     changed: dict[str, Any] = {}
+    for side in ("source", "target"):
+        part, known = getattr(source, f"{side}_codec", None), getattr(codec, side, None)
+        if part is not None and known is not None and not part.is_fitted:
+            changed[f"{side}_codec"] = get_tokenizer(known)
     for name in ("codec", "template", "source", "sources"):
         part = getattr(source, name, MISSING)
         if name == "codec" and part is not None and not getattr(part, "is_fitted", True):
@@ -100,7 +105,7 @@ def text_dataset(
     ``corpus`` that they are of.
 
     Args:
-      left: what the reading of the documents counts; kept beside the tokens, and said each time.
+      left: what the reading of the documents counts; kept next to the tokens, and said each time.
       title: what a person calls all documents.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from genjax.families.likelihoods import DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, codes, decode_codes
 from genjax.family import (
     Batch,
+    Inputs,
     Mean,
     Metrics,
     Params,
@@ -38,7 +39,7 @@ from genjax.family import (
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 AUTOENCODER = "autoencoder"
 
@@ -54,22 +55,24 @@ class CodeSampler:
       guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
         that are likelier to be what the label says and less diverse; others than 1 and 0 ask the
         network twice for each code.
-      label: of a class-conditional model: this one; None for all in turn, again in every chunk of
-        256 samples.
+      label: of a class-conditional model: this one, by number or name; None for all in turn, again
+        in every 256 samples.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     guidance_scale: float = 1.0
-    label: int | None = None
+    label: int | str | None = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_dim",)
 
     def __post_init__(self) -> None:
         self.tokens(1)
         checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
-        """The same for so many codes."""
+        """The same for this many codes."""
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
@@ -158,7 +161,7 @@ class CodePrior(Continued):
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if self.conditional and "other_label" in batch:
-            raise UserError("a prior told labels takes one of them an example: no Mixup")
+            raise UserError("a prior conditioned on labels takes one per example: no Mixup")
         key = jax.random.fold_in(state.step_key, 1)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -203,6 +206,9 @@ class CodePrior(Continued):
         grid = self.draw_codes(state, key, n, options)
         return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
 
+    def describe_inputs(self, state: State, options: CodeSampler) -> Inputs:
+        return conditioning.describe_label(self.conditional)
+
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
         """int32 [n, h, w], all in one compiled loop with a cache.
 
@@ -211,7 +217,7 @@ class CodePrior(Continued):
         """
         self.check_sampler(options)
         classes = self._count_classes(state.params)
-        label = conditioning.choose_labels(options.label, n, classes)
+        label = conditioning.choose_labels(options.label, n, classes, state)
         if label is not None and options.guidance_scale == 0:
             label = jnp.full(n, classes)
         twice = options.guidance_scale not in (0, 1)
@@ -234,15 +240,14 @@ class CodePrior(Continued):
                 ..., :known
             ]
             if twice:
-                told, untold = jnp.split(logits, 2)
-                logits = untold + options.guidance_scale * (told - untold)
+                given, free = jnp.split(logits, 2)
+                logits = free + options.guidance_scale * (given - free)
             return logits, cache
 
         starts = self._make_start_tokens(label, n)
+        prompts = Prompts(starts, jnp.ones(starts.shape, bool))
         cache = net.new_cache(2 * n if twice else n, rows * columns)
-        drawing = generate(
-            model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key
-        )
+        drawing = generate(model, cache, prompts, options.tokens(rows * columns), key)
         return drawing.tokens.reshape(n, rows, columns)
 
     def nll(
@@ -285,8 +290,8 @@ class CodePrior(Continued):
         return rows, columns
 
     def _count_classes(self, params: Params) -> int:
-        """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an
-        unconditional model.
+        """How many labels it is conditioned on; the token after theirs is that of a hidden one;
+        0 for an unconditional model.
         """
         if not self.conditional:
             return 0

@@ -20,6 +20,7 @@ from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Reque
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
 from genjax.samplers.tokens.decoding import (
     Drawing,
+    Prompts,
     Sliding,
     TokenModel,
     advance,
@@ -27,7 +28,7 @@ from genjax.samplers.tokens.decoding import (
     generate,
     pad_prompts,
 )
-from genjax.samplers.tokens.speculative import speculate
+from genjax.samplers.tokens.speculative import Speculator, speculate
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ class DrawLoop:
       reader: of the texts.
       request: prompts, stops and how texts are drawn.
       rows: texts.
+      prompts: of each row instead of the request's, see ``align_prompts``.
     """
 
     reader: TokenReader
     request: Request
     rows: int
+    prompts: Prompts | None = None
 
     @property
     def sliding(self) -> Sliding | None:
@@ -65,14 +68,14 @@ class DrawLoop:
         it.
         """
         context = self.reader.context
-        if _room(self.request) <= context:
+        if _room(self.request, self.prompts) <= context:
             return None
         return Sliding(context, max(context // 2, 1), lambda cache, tokens: cache.rewind(tokens))
 
     def draw_all(self, key: jax.Array) -> jax.Array:
         """All in one compiled loop, as ``texts`` gives them."""
         drawing = generate(*self._make_arguments(key), self.request.all_stops, sliding=self.sliding)
-        return join_rows(self.request, drawing.tokens, drawing.lengths)
+        return join_rows(self.request, drawing.tokens, drawing.lengths, self.prompts)
 
     def draw_first(self, key: jax.Array) -> Drawing:
         """The first token of each."""
@@ -86,65 +89,87 @@ class DrawLoop:
 
     def _make_arguments(
         self, key: jax.Array
-    ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
-        """What ``generate`` and ``begin`` begin from."""
-        prompts, mask = map(jnp.asarray, repeat_prompts(self.request, self.rows))
-        cache = self.reader.new_cache(self.rows, min(_room(self.request), self.reader.context))
-        return self.reader.model, cache, prompts, mask, self.request.decoding, key
+    ) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
+        """What ``generate`` and ``begin`` start from."""
+        prompts = self.prompts or Prompts(*repeat_prompts(self.request, self.rows))
+        room = min(_room(self.request, self.prompts), self.reader.context)
+        cache = self.reader.new_cache(self.rows, room)
+        return self.reader.model, cache, prompts, self.request.decoding, key
 
 
 def texts(
-    reader: TokenReader, request: Request, key: jax.Array, n: int, draft: TokenReader | None = None
+    reader: TokenReader,
+    request: Request,
+    key: jax.Array,
+    n: int,
+    draft: TokenReader | None = None,
+    prompts: Prompts | None = None,
 ) -> jax.Array:
     """``n`` texts [n, P + steps] int32, P the length of the longest prompt; each followed by
     ``request.fill``.
+
+    Args:
+      reader: of the texts.
+      request: how they are drawn, and what they start with.
+      key: of the draws.
+      n: texts.
+      draft: what guesses tokens ahead; None for nothing.
+      prompts: of each text instead of the request's, see ``align_prompts``.
 
     Raises:
       UserError: a beam search, or a draft, whose texts would be longer than the context.
     """
     decoding = request.decoding
     if decoding.beams > 1:
-        _check_room(reader.context, request, 0, "a beam search (beams)")
-        return _beams(reader, request, n)
+        _check_room(reader.context, request, 0, "a beam search (beams)", prompts)
+        return _beams(reader, request, n, prompts)
     if draft is None:
-        return DrawLoop(reader, request, n).draw_all(key)
+        return DrawLoop(reader, request, n, prompts).draw_all(key)
     ahead = decoding.draft_tokens
-    _check_room(min(reader.context, draft.context), request, ahead, "speculative decoding (draft)")
-    prompts, mask = repeat_prompts(request, n)
-    room = _room(request) + ahead
+    context, who = min(reader.context, draft.context), "speculative decoding (draft)"
+    _check_room(context, request, ahead, who, prompts)
+    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
+    room = _room(request, prompts) + ahead
     found = speculate(
-        reader.model,
-        draft.model,
-        lambda cache, tokens: cache.rewind(tokens),
+        Speculator(reader.model, draft.model, rewind, decoding, ahead, request.all_stops),
         reader.new_cache(1, room),
         draft.new_cache(1, room),
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
-        decoding,
+        prompts or Prompts(*repeat_prompts(request, n)),
         key,
-        ahead,
-        request.all_stops,
     )
-    return join_rows(request, found.tokens, found.lengths)
+    return join_rows(request, found.tokens, found.lengths, prompts)
+
+
+def align_prompts(given: jax.Array) -> Prompts:
+    """Prompts int32 [B, P] that are filled up with -1, with their padding before them, and which
+    tokens are theirs, bool [B, P].
+    """
+    width = given.shape[1]
+    places = jnp.arange(width)[None] - (width - (given >= 0).sum(1))[:, None]
+    tokens = jnp.take_along_axis(given, jnp.maximum(places, 0), 1)
+    return Prompts(jnp.where(places >= 0, tokens, 0), places >= 0)
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
-    prompts, mask = pad_prompts(request.prompts)
+    prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
 
 
-def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the beginning of its row,
+def join_rows(
+    request: Request, tokens: jax.Array, lengths: jax.Array, prompts: Prompts | None = None
+) -> jax.Array:
+    """Prompts and what follows them [n, P + N], each text at the start of its row,
     ``request.fill`` after it.
 
     Args:
       request: what was requested.
       tokens: int32 [n, N], drawn.
       lengths: int32 [n], of them; sequences of ``request.stops`` at the end are taken away.
+      prompts: of each row instead of the request's, see ``align_prompts``.
     """
-    prompts, mask = repeat_prompts(request, len(tokens))
+    before, mask = prompts or repeat_prompts(request, len(tokens))
     cut = jnp.zeros_like(lengths)
     for stop in request.stops:
         places = lengths[:, None] - len(stop) + jnp.arange(len(stop))[None]
@@ -152,47 +177,51 @@ def join_rows(request: Request, tokens: jax.Array, lengths: jax.Array) -> jax.Ar
         met = (ending == jnp.asarray(stop, jnp.int32)[None]).all(-1) & (places[:, 0] >= 0)
         cut = jnp.maximum(cut, jnp.where(met, len(stop), 0))
     kept = jnp.arange(tokens.shape[1])[None] < (lengths - cut)[:, None]
-    rows = jnp.concatenate([jnp.asarray(prompts), jnp.where(kept, tokens, request.fill)], 1)
+    rows = jnp.concatenate([jnp.asarray(before), jnp.where(kept, tokens, request.fill)], 1)
     lead = (~mask).sum(1)
-    if not lead.any():
+    if prompts is None and not lead.any():
         return rows
     width = rows.shape[1]
-    places = np.arange(width)[None] + lead[:, None]
+    places = jnp.arange(width)[None] + lead[:, None]
     return jnp.where(
-        places < width, jnp.take_along_axis(rows, np.minimum(places, width - 1), 1), request.fill
+        places < width, jnp.take_along_axis(rows, jnp.minimum(places, width - 1), 1), request.fill
     )
 
 
-def _beams(reader: TokenReader, request: Request, n: int) -> jax.Array:
+def _beams(
+    reader: TokenReader, request: Request, n: int, given: Prompts | None = None
+) -> jax.Array:
     """Of each prompt the best text, then of each the second, and after the last beam the best
-    again.
+    again; of a row of its own the best.
     """
-    decoding, count = request.decoding, min(n, len(request.prompts))
+    decoding, count = request.decoding, n if given else min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
-    prompts, mask = repeat_prompts(request, count)
-    cache = reader.new_cache(count, _room(request))
+    prompts = given or Prompts(*repeat_prompts(request, count))
+    cache = reader.new_cache(count, _room(request, given))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
     found = beam_search(
         reader.model,
         take,
         cache,
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
+        prompts,
         search,
         tuple(request.ends),
     )
     number = np.arange(n)
     chosen = number % count, number // count % decoding.beams
-    return join_rows(request, found.tokens[chosen], found.lengths[chosen])
+    return join_rows(request, found.tokens[chosen], found.lengths[chosen], given)
 
 
-def _room(request: Request) -> int:
+def _room(request: Request, prompts: Prompts | None = None) -> int:
     """Tokens that are read: all but the last drawn."""
-    return max(map(len, request.prompts)) + request.decoding.steps - 1
+    longest = prompts[0].shape[1] if prompts else max(map(len, request.prompts))
+    return longest + request.decoding.steps - 1
 
 
-def _check_room(context: int, request: Request, ahead: int, who: str) -> None:
-    over = _room(request) + ahead - context
+def _check_room(
+    context: int, request: Request, ahead: int, who: str, prompts: Prompts | None = None
+) -> None:
+    over = _room(request, prompts) + ahead - context
     if over > 0:
         most = request.decoding.steps - over
         cure = f"sampler.steps at most {most:,}" if most > 0 else "a shorter prompt"
@@ -223,7 +252,7 @@ def stream_texts(
 ) -> np.ndarray:
     """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
 
-    What is shown is the beginning of that text as a file would hold it; the little that later
+    What is shown is the start of that text as a file would hold it; the little that later
     tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``
     that is found in the text.
 
@@ -236,16 +265,16 @@ def stream_texts(
     """
     join = jax.jit(lambda tokens, lengths: join_rows(request, tokens, lengths))
     prompts = [len(request.prompts[i % len(request.prompts)]) for i in range(MOST_PROMPTS)]
-    drawing, told = first(), ""
+    drawing, shown = first(), ""
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
         text = decode_settled(
             codec, request.cut_row(ids[0], prompts[0], codec)[0], request.decoding.stop
         )
-        if text.startswith(told):
-            show(text[len(told) :])
-            told = text
+        if text.startswith(shown):
+            show(text[len(shown) :])
+            shown = text
         pairs = zip(done, ids, prompts, strict=False)
         stopped = (ended or request.cut_row(row, prompt, codec)[1] for ended, row, prompt in pairs)
         if int(drawing.step) >= request.decoding.steps or all(stopped):

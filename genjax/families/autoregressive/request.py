@@ -37,7 +37,8 @@ class Decoding(TokenSampler):
     drafts stay within the context.
 
     Attributes:
-      prompt: what all texts start with; a model of documents begins a new one with it.
+      prompt: what all texts start with; a model of documents starts a new one with it. Of a model
+        that reads a source or a picture it is the start of the answer, not what is read.
       prompts: several of them instead, of any lengths; texts take them in turn, again in every 256
         texts, and of more prompts than texts the first are taken.
       source: of a model from one sequence to another: what is translated.
@@ -148,7 +149,7 @@ class Decoding(TokenSampler):
         return Request(
             self,
             (self.tokens,) if self.tokens else prompts,
-            self.source_tokens if self.source is None else _source(codec, self.source),
+            self.source_tokens if self.source is None else encode_source(codec, self.source),
             self.ends or ends_of(codec),
             stops if self.stop and codec.one_spelling else (),
             None if draft is None else draft.family,
@@ -218,8 +219,8 @@ class Request:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
-        their tokens.
+        """Rows [N, T] whose texts end before their first ``stop``, where this could not be decided
+        from their tokens.
 
         What a token across the cut says before it is spelled again; where it cannot be, it is left
         out.
@@ -295,8 +296,12 @@ def _tokens(
         ) from None
 
 
-def _source(codec: Component, text: str) -> tuple[int, ...]:
-    """Between start and end, as the codec of pairs has them."""
+def encode_source(codec: Component, text: str) -> tuple[int, ...]:
+    """The tokens of a source between start and end, as the codec of pairs has them.
+
+    Raises:
+      UserError: the data have no source, or the text holds what its codec does not know.
+    """
     reader = getattr(codec, "source", None)
     if reader is None:
         raise UserError("these data have no source: leave sampler.source out")

@@ -1,4 +1,4 @@
-"""Labels and texts that a model is told: what may be requested, and what training hides.
+"""Labels and texts that condition a model: what may be requested, and what training hides.
 
 Classifier-free guidance: Ho & Salimans, arXiv 2207.12598.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genjax.checks import Component
 from genjax.errors import UserError
+from genjax.family import Inputs, State, find_input
 
 
 def check(options: Component, conditional: bool, text: Component, drop_label: float) -> None:
@@ -17,7 +19,7 @@ def check(options: Component, conditional: bool, text: Component, drop_label: fl
 
     Args:
       options: with ``guidance_scale``, ``label`` and ``prompt``.
-      conditional: whether it is told labels.
+      conditional: whether it is conditioned on labels.
       text: how it embeds texts; None for a model without.
       drop_label: the share of them that training hides.
 
@@ -41,11 +43,11 @@ def check(options: Component, conditional: bool, text: Component, drop_label: fl
         )
 
 
-def check_guidance(scale: float, told: bool, drop_label: float) -> None:
-    """Refuse guidance of a model that is ``told`` nothing, or has not learned without what it
-    is told.
+def check_guidance(scale: float, conditioned: bool, drop_label: float) -> None:
+    """Refuse guidance of a model that is not ``conditioned``, or was never trained without its
+    conditions.
     """
-    if scale != 1 and not (told and drop_label):
+    if scale != 1 and not (conditioned and drop_label):
         raise UserError(
             "guidance_scale other than 1 needs a class-conditional model, or one of text, that has "
             "also learned "
@@ -53,18 +55,28 @@ def check_guidance(scale: float, told: bool, drop_label: float) -> None:
         )
 
 
-def choose_labels(label: int | None, n: int, classes: int) -> jax.Array | None:
-    """Labels [n] of samples: all in turn, or one; None of a model of no classes.
+def describe_label(conditional: bool) -> Inputs:
+    """What can be given to a model with labels or without."""
+    return {"label": ((), np.int32)} if conditional else {}
+
+
+def choose_labels(label: int | str | None, n: int, classes: int, state: State) -> jax.Array | None:
+    """Labels [n] of samples: those that are given with the state, all in turn, or one; None of a
+    model of no classes.
 
     Raises:
       UserError: it is not a label of the model's.
     """
     if not classes:
         if label is not None:
-            raise UserError("sampler.label needs a class-conditional model (family.conditional)")
+            raise UserError(
+                "sampler.label needs a class-conditional model (family.conditional)", "label"
+            )
         return None
-    if label is not None and not 0 <= label < classes:
-        raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
+    if (given := find_input(state, "label")) is not None:
+        return given
+    if isinstance(label, str) or (label is not None and not 0 <= label < classes):
+        raise UserError(f"labels are from 0 to {classes - 1}, not {label}", "label")
     return jnp.arange(n) % classes if label is None else jnp.full(n, label)
 
 

@@ -16,6 +16,7 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.data.tables.vectors import categories, constants, relax_outputs
 from genjax.errors import UserError
+from genjax.families.diffusion.conditioning import choose_labels
 from genjax.family import Batch, Params, State, Variables, apply, select_modelled
 from genjax.nets.conv import norm
 from genjax.nets.gan import spectral
@@ -188,17 +189,9 @@ class Nets:
             return jax.random.normal(key, (n, self.latent_dim))
         return jax.random.truncated_normal(key, -truncation, truncation, (n, self.latent_dim))
 
-    def choose_label(self, params: Params, n: int, label: int | None) -> jax.Array | None:
-        if not self.conditional:
-            if label is not None:
-                raise UserError(
-                    "sampler.label needs a class-conditional model (family.conditional)"
-                )
-            return None
-        classes = len(params["generator"]["label"])
-        if label is not None and not 0 <= label < classes:
-            raise UserError(f"labels are from 0 to {classes - 1}, not {label}")
-        return jnp.arange(n) % classes if label is None else jnp.full(n, label)
+    def choose_label(self, state: State, n: int, label: int | str | None) -> jax.Array | None:
+        classes = len(state.params["generator"]["label"]) if self.conditional else 0
+        return choose_labels(label, n, classes, state)
 
     def pack_mask(self, mask: jax.Array) -> jax.Array:
         """1 where all examples of a pack are real, [B / pack]."""
@@ -244,7 +237,7 @@ class Nets:
         batch of latents.
         """
         stats = state.variables["batch_stats"]["generator"]
-        label = self.choose_label(state.params, STANDING, None)
+        label = self.choose_label(state, STANDING, None)
         z = self.draw_latents(jax.random.key(0), STANDING)
         params, variables = self.normalise(
             "generator", state.params["generator"], state.variables, False

@@ -7,6 +7,7 @@ weight computation in the Fellegi-Sunter model of record linkage".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,14 @@ from scipy.special import expit
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
+from genjax.prepare.matching.columns import SIMILARITY, choose_blocks, guess_kinds
 from genjax.prepare.matching.components import buckets, components
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
 ROUNDS = 200  # of expectation and maximisation, at most
 SETTLED = 1e-6  # how little a probability changes in the last of them
 PRIOR = 1.0  # pairs that each level is seen in beforehand
+MOST = 50  # rows of a block that nobody has chosen
 MISSING = -1  # the level of a pair of which one value is
 
 
@@ -35,7 +38,7 @@ class Blocking:
     Attributes:
       columns: by their names; rows are the same in all of them.
       soundex: compare how the values sound instead.
-      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo,
+      window: compare a row with this many that follow it when all are sorted (Hernández and Stolfo,
         1995); 0 for rows with the same values.
       largest: rows that share the same values, at most; those that more share tell little, and are
         skipped.
@@ -112,21 +115,26 @@ class Linkage:
     blocks, some 100 bytes for each.
 
     Attributes:
-      blocks: pairs of any of them are compared.
-      comparisons: of their columns.
+      blocks: pairs of any of them are compared; without any, those that agree in a column that is
+        compared, or sound alike or lie close to each other there.
+      comparisons: of their columns; without any, all columns whose values are not all different, by
+        what they hold: dates, codes, categories, words.
       threshold: the probability from which on a pair is one.
       sample: random pairs.
       seed: of their choice.
+      ignore: columns that are not compared where ``comparisons`` names none.
     """
 
-    blocks: tuple[Blocking, ...]
-    comparisons: tuple[FieldComparison, ...]
+    blocks: tuple[Blocking, ...] = ()
+    comparisons: tuple[FieldComparison, ...] = ()
     threshold: float = 0.9
     sample: int = 2**17
     seed: int = 0
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks.some(self, "blocks", "comparisons")
+        if self.ignore and self.comparisons:
+            raise UserError("give linkage either comparisons or columns to ignore", "ignore")
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
@@ -153,11 +161,13 @@ class Linkage:
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one, whatever the order of its rows.
+        """The rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
         """
+        if not self.blocks or not self.comparisons:
+            return self.complete(table).link(table)
         columns = {name: _column(table, name) for name in self.columns}
         order = np.lexsort([column.codes for column in columns.values()])
         columns = {
@@ -175,6 +185,26 @@ class Linkage:
             zip((comparison.column for comparison in self.comparisons), weights, strict=True)
         )
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
+
+    def complete(self, table: pa.Table) -> Linkage:
+        """This linkage with the blocks and comparisons that a table suggests, where it has none.
+
+        Raises:
+          UserError: no column can be compared.
+        """
+        comparisons = self.comparisons
+        if not comparisons:
+            kinds = guess_kinds(table, self.ignore)
+            found = {name: SIMILARITY[kind] for name, kind in kinds.items()}
+            comparisons = tuple(FieldComparison(name, *how) for name, how in found.items())
+        else:
+            usual = {how: kind for kind, (how, _) in SIMILARITY.items()}
+            kinds = {c.column: usual[c.similarity] for c in comparisons}
+        blocks = self.blocks or tuple(
+            Blocking(columns, sound, window, MOST)
+            for columns, sound, window in choose_blocks(kinds)
+        )
+        return replace(self, blocks=blocks, comparisons=comparisons, ignore=())
 
     def _draw_pairs(self, count: int) -> np.ndarray:
         """Pairs [2, R] of different rows: all of them if they are not more than requested."""
@@ -298,7 +328,7 @@ def _estimate(
     """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
     maximisation.
 
-    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random
+    Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
     pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
     block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
     outside the blocks is one.
