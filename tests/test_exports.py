@@ -15,11 +15,12 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.config_files import load_config
 from genjax.data.chat.template import ChatCodec
 from genjax.data.sources import PythonDocs
 from genjax.data.text.layouts import RandomWindows
 from genjax.errors import UserError
-from genjax.experiment import Every, load_config
+from genjax.experiment import Every
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer
 from genjax.parallel import Devices

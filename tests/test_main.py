@@ -22,8 +22,8 @@ from PIL import Image
 import genjax
 from genjax import __main__ as command_line
 from genjax.cli.bench import bench, peak_flops
+from genjax.config_files import load_config
 from genjax.data.sources import Digits
-from genjax.experiment import load_config
 
 TINY = ("vae_digits", "--tiny", "--devices.count", "1")
 
