@@ -22,6 +22,7 @@ from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.errors import UserError, unknown_name
+from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import State, require_samples
@@ -29,7 +30,7 @@ from genjax.interop import chat_templates, huggingface, weights
 from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
-from genjax.runs.run import SAMPLES, Run
+from genjax.runs.run import Run
 from genjax.samplers.options import encode_options, number_labels
 from genjax.trees import named_leaves
 
