@@ -1,5 +1,5 @@
-"""An iteration of PPO for language models, beside a loop in eager PyTorch around ``transformers``'
-GPT-2.
+"""An iteration of PPO for language models, compared with a loop in eager PyTorch around
+``transformers``' GPT-2.
 
 An iteration draws responses to prompts, at temperature 1 with a cache, none of which ends early;
 rewards the texts by a plain Python function; and makes 4 epochs of 4 minibatches: a penalty of the

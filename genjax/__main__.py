@@ -41,6 +41,7 @@ from genjax.errors import Signalled, UserError, unknown_name
 from genjax.machine import disk, peers, streams
 from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports
+from genjax.runs.example import EXAMPLE, describe_use
 from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
 from genjax.runs.setup import load_family, set_up, set_up_stored
@@ -105,10 +106,13 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    for path in exports.export(
+    paths = exports.export(
         run, options.to, options.out, options.num, getattr(options, "sampler", None)
-    ):
+    )
+    for path in paths:
         print(path)
+    if paths[-1].name == EXAMPLE:
+        print(f"\n{describe_use(paths[-1].parent)}", end="")
 
 
 def compare_command(target: str, arguments: Sequence[str]) -> None:

@@ -65,7 +65,7 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
-    """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole
+    """The value as its annotation requires: lists as tuples, numpy's numbers as Python's, whole
     floats as ints.
 
     Components are checked field by field, and built again only where something was converted;

@@ -16,6 +16,7 @@ from genjax import checks
 from genjax.errors import UserError, unknown_name
 from genjax.experiment import Experiment
 from genjax.serial import trust
+from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 
 FORMAT = 2  # of config.json; raised when an old file can no longer be read as it stands
@@ -33,7 +34,7 @@ LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 
 
 def configs_folder() -> Path:
-    """Where the configs stand: inside the installed package, or beside it in a checkout."""
+    """Where the configs stand: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -89,8 +90,10 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
-    module = execute(path, content)
-    trust.allow_here([trust.file_entry(content)])  # a run's copy of what the user has just named
+    files = read_neighbours(path, content)
+    module = execute(path, content, files)
+    # a run's copy of what the user has just named
+    trust.allow_here([trust.file_entry(digest_input(content, files))])
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with blame_config(path):

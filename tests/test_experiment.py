@@ -123,7 +123,7 @@ from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.text.translation import TranslationQuality
-from genjax.experiment import Every, Experiment, Keep, from_json
+from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
@@ -173,6 +173,7 @@ from genjax.samplers.tokens.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from genjax.serial import stored as stored_files
 from genjax.serial import trust
+from genjax.serial.stored import from_json
 from genjax.serial.trust import Untrusted
 from genjax.start_from import StartFrom
 from tests import toy

@@ -2,8 +2,10 @@
 function, logits elsewhere.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import io
 import json
 
 import jax
@@ -12,19 +14,25 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 from safetensors.numpy import load_file
+from tokenizers import Tokenizer
 
 import genjax
 from genjax import __main__ as command_line
+from genjax import gx
 from genjax.config_files import load_config
 from genjax.data.chat.template import ChatCodec
 from genjax.data.sources import PythonDocs
+from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import RandomWindows
+from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every
+from genjax.interop.tokenizers import dump_alone
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer
 from genjax.parallel import Devices
 from genjax.runs.export import export, export_function, export_pretrained, sampling
+from genjax.samplers.options import encode_options
 from genjax.trees import named_leaves
 
 RUNS = ("vae_digits", "gan_points", "flow_points", "gpt_docs")
@@ -76,11 +84,29 @@ def test_the_sampling_function_loads_without_the_run_and_gives_its_samples(run, 
     function = jax_export.deserialize((tmp_path / "sample.jax").read_bytes())
     assert set(function.platforms) == {"cpu", "cuda", "tpu"}
     weights = load_file(tmp_path / "model.safetensors")
+    given = own_prompts(run, made)
     for seed in (0, 5):
-        got = function.call(weights, jax.random.PRNGKey(seed))
+        got = trim(run, function.call(weights, jax.random.PRNGKey(seed), *given))
         np.testing.assert_allclose(got, run.sample(3, seed), rtol=1e-5, atol=1e-6)
     halved = {name: a / 2 if a.dtype == np.float32 else a for name, a in weights.items()}
-    assert not np.array_equal(function.call(halved, jax.random.PRNGKey(5)), got)
+    other = trim(run, function.call(halved, jax.random.PRNGKey(5), *given))
+    assert not np.array_equal(other, got)
+
+
+def own_prompts(run, made):
+    """What the function of a model of texts takes where samples have a prompt of the run's."""
+    if "inputs" not in made:
+        return ()
+    (prompt,) = encode_options(run.family.sampler, run.codec).prompts
+    rows = np.full(made["inputs"]["prompt"]["shape"], -1, np.int32)
+    rows[:, : len(prompt)] = prompt
+    return (rows,)
+
+
+def trim(run, samples):
+    """Texts without the room that a longer prompt would have taken."""
+    drawn = run.sample(1)
+    return samples if drawn.dtype != np.int32 else np.asarray(samples)[:, : drawn.shape[1]]
 
 
 def test_weights_are_those_that_are_sampled_from_under_their_paths(run, tmp_path):
@@ -108,8 +134,8 @@ def test_the_command_prints_what_it_wrote(gpt, tmp_path, capsys):
         str(tmp_path),
     ]
     assert command_line.main(["export", str(gpt.run_dir), *options]) == 0
-    printed = capsys.readouterr().out.split()
-    assert printed == [
+    printed, example = capsys.readouterr().out.split("\n\n", 1)
+    assert printed.split() == [
         str(tmp_path / name)
         for name in (
             "model.safetensors",
@@ -118,16 +144,117 @@ def test_the_command_prints_what_it_wrote(gpt, tmp_path, capsys):
             "codec.json",
             "sample.jax",
             "sample.json",
+            "tokenizer.json",
+            "example.py",
         )
     ]
-    function = jax_export.deserialize((tmp_path / "sample.jax").read_bytes())
-    texts = function.call(load_file(tmp_path / "model.safetensors"), jax.random.PRNGKey(0))
-    assert gpt.codec.decode(np.asarray(texts[0])).startswith("The")
-    assert np.array_equal(texts[0], texts[1])
+    assert run_example(example).startswith("The")
+    assert run_example((tmp_path / "example.py").read_text(), tmp_path / "example.py")
     assert command_line.main(["export", str(gpt.run_dir), "--to", "safetensors"]) == 0
     assert (
         str(gpt.run_dir / "export" / "safetensors" / "model.safetensors") in capsys.readouterr().out
     )
+
+
+def run_example(text: str, path=None) -> str:
+    """What the lines of an example print."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(text, "example", "exec"), {"__file__": str(path)})
+    return printed.getvalue()
+
+
+def test_an_exported_translator_translates_any_sentence(tmp_path):
+    """One that has learned three sentences, with the words of a tokenizer beside it alone."""
+    pairs = {"ein Hund schläft.": "a dog sleeps.", "eine Katze": "a cat", "die Katze": "the cat"}
+    for part in ("train", "val", "test"):
+        for side, texts in (("de", pairs), ("en", pairs.values())):
+            (tmp_path / f"{part}.{side}").write_text("\n".join([*texts] * 4), encoding="utf-8")
+    data = gx.SentencePairs(
+        root=str(tmp_path), test="test", source_length=16, length=16, cache=str(tmp_path)
+    )
+    greedy = gx.Decoding(steps=6, temperature=0.0, source="eine Katze")
+    net = Transformer(layers=1, heads=2, width=16, context=16)
+    run = genjax.train(
+        gx.Experiment(
+            gx.Autoregressive(net, sampler=greedy),
+            data,
+            optimizer=gx.Adam(gx.Constant(0.01)),
+            steps=200,
+            batch_size=8,
+            every=Every(0, 0, 0, 0),
+            devices=Devices(count=1),
+        ),
+        tmp_path / "run",
+        quiet=True,
+    )
+    export(run, out=tmp_path / "out", num=3)
+    example = (tmp_path / "out" / "example.py").read_text(encoding="utf-8")
+    assert run_example(example, tmp_path / "out" / "example.py") == "a cat\n"
+    changed = example.replace("eine Katze", "ein Hund schläft.")
+    assert run_example(changed, tmp_path / "out" / "example.py") == "a dog sleeps.\n"
+    function = jax_export.deserialize((tmp_path / "out" / "sample.jax").read_bytes())
+    rows = np.full((3, 16), -1, np.int32)
+    for row, text in zip(rows, pairs, strict=True):
+        ids = Tokenizer.from_file(str(tmp_path / "out" / "source_tokenizer.json")).encode(text).ids
+        row[: len(ids)] = ids
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    texts = np.asarray(function.call(weights, jax.random.PRNGKey(0), rows))
+    assert [run.codec.decode(run.codec.until_end(row)) for row in texts] == list(pairs.values())
+
+
+def test_an_exported_conditional_model_takes_labels(tmp_path):
+    coder = gx.MLPCoder(hidden=(8,))
+    run = genjax.train(
+        gx.Experiment(
+            gx.VAE(latent_dim=2, coder=coder, conditional=True),
+            gx.Digits(),
+            steps=2,
+            every=Every(0, 0, 0, 0),
+            devices=Devices(count=1),
+        ),
+        tmp_path / "run",
+        quiet=True,
+    )
+    export(run, out=tmp_path / "out", num=4)
+    made = json.loads((tmp_path / "out" / "sample.json").read_text())
+    assert made["inputs"] == {"label": {"shape": [4], "dtype": "int32"}}
+    assert made["class_names"] == list("0123456789")
+    assert run_example((tmp_path / "out" / "example.py").read_text(), tmp_path / "out" / "x.py")
+    function = jax_export.deserialize((tmp_path / "out" / "sample.jax").read_bytes())
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    labels = np.array([7, 7, 7, 7], np.int32)
+    got = function.call(weights, jax.random.PRNGKey(3), labels)
+    options = dataclasses.replace(run.family.sampler, label=7)
+    np.testing.assert_allclose(got, run.sample(4, 3, options), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        Words(lower=True),
+        Words(lower=False),
+        Characters(unknown="token", delimiter=True),
+        Bytes(delimiter=True),
+        Subwords("bpe", 300, start_token="<|endoftext|>"),
+    ],
+    ids=lambda codec: f"{type(codec).__name__}",
+)
+def test_tokenizers_beside_a_function_say_what_the_run_says(codec):
+    texts = [
+        "It's 1.5 km, isn't it? (Yes!)",
+        "naïve  Émile\tsaid: “a != b”",
+        "12:30 o'clock -5 x_1",
+        "日本語 и русский",
+        "ein mann – 😀 👍🏽 e\u0301",
+    ]
+    codec = codec.fit(texts)
+    for ended in (False, True):
+        tokenizer = Tokenizer.from_str(dump_alone(codec, ended))
+        for text in texts:
+            lead = [] if codec.start is None else [codec.start]
+            trail = [codec.end] if ended and codec.end is not None else []
+            assert tokenizer.encode(text).ids == [*lead, *codec.encode(text).tolist(), *trail]
 
 
 def test_a_platform_that_lacks_an_operation_is_left_out():

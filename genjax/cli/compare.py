@@ -1,4 +1,4 @@
-"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied
+"""Two runs next to each other: which one a reward prefers, how far apart they are, how varied
 each is.
 """
 
@@ -18,6 +18,7 @@ from etils import epath
 
 from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import HasQuestions
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
 from genjax.data.text.dataset import get_tokenizer
@@ -52,7 +53,7 @@ class Comparison:
         ``kl_b_from_a``, nats per response that B's samples are likelier under B than under A, and
         ``kl_a_from_b``; measures of diversity of each.
       protocol: how many samples of what.
-      path: of samples side by side, and of compare.json beside them.
+      path: of samples side by side, and of compare.json next to them.
     """
 
     numbers: Mapping[str, float]
@@ -142,13 +143,13 @@ def compare(
         found = _images(pair)
     else:
         raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
-    told = {
+    record = {
         "a": str(a.run_dir),
         "b": str(b.run_dir),
         "protocol": found.protocol,
         "numbers": writers.finite(found.numbers),
     }
-    disk.write(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    disk.write(epath.Path(folder) / "compare.json", json.dumps(record, indent=2) + "\n")
     return found
 
 
@@ -173,7 +174,7 @@ def is_unprompted(model: Model) -> bool:
 
 def _held_out_prompts(chosen: Component, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
-    questions = chosen.questions() if hasattr(chosen, "questions") else []
+    questions = chosen.questions() if isinstance(chosen, HasQuestions) else []
     count = min(num, len(questions), MOST_PROMPTS)
     return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
 
@@ -192,12 +193,12 @@ def _texts(pair: Pair, prompts: tuple[str, ...]) -> Comparison:
         for model in models
     ]
     drawn = [_answers(*each, num, seed) for each in zip(runs, models, requests, strict=True)]
-    told = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
+    asked = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
     numbers: dict[str, float] = {}
     rewards: list[np.ndarray] = []
     if pair.reward is not None:
         rewards = [
-            text_rewards(pair.reward, model.codec, request, told, answers.responses)
+            text_rewards(pair.reward, model.codec, request, asked, answers.responses)
             for model, request, answers in zip(models, requests, drawn, strict=True)
         ]
         numbers |= win_rates(*rewards)
@@ -216,8 +217,8 @@ def _texts(pair: Pair, prompts: tuple[str, ...]) -> Comparison:
         numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
     path = pair.folder / "side_by_side.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    disk.write(path, _pages(told, drawn, rewards).encode("utf-8", "replace"))
-    of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
+    disk.write(path, _pages(asked, drawn, rewards).encode("utf-8", "replace"))
+    of = f"{len(set(asked)):,} prompts" if any(asked) else "no prompts"
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     longest = max(answers.tokens.shape[1] for answers in drawn)
     cut = f"; divergence of the first {room:,} tokens" if longest > room else ""

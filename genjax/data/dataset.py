@@ -4,10 +4,10 @@ fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,45 @@ class Split(Protocol):
     def batch(self, indices: np.ndarray) -> Batch:
         """The examples at ``indices`` [B] in model space, under the fixed batch names."""
         ...
+
+
+@runtime_checkable
+class HasReferences(Protocol):
+    """A split whose rows have a text to compare the model's with."""
+
+    def references(self) -> Sequence[str]:
+        """The reference of each row."""
+        ...
+
+
+@runtime_checkable
+class HasQuestions(Protocol):
+    """A split of conversations, which start with questions."""
+
+    def questions(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class HasCorpus(Protocol):
+    """A split whose rows are parts of a corpus of documents."""
+
+    corpus: Any
+
+
+@runtime_checkable
+class HasDocuments(HasCorpus, Protocol):
+    """A split that knows which document of its corpus each token is of."""
+
+    def documents(self, indices: np.ndarray) -> np.ndarray:
+        """Documents [B, T + 1] of the tokens of rows ``indices`` [B]."""
+        ...
+
+
+@runtime_checkable
+class HasScenes(Protocol):
+    """A split of pictures that come with a description."""
+
+    scenes: Sequence[Any]
 
 
 class Codec(Protocol):
@@ -54,7 +93,7 @@ class Codec(Protocol):
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its
+        """Write what a person opens (a PNG grid, a scatter plot) next to ``stem``; returns its
         path.
         """
         ...

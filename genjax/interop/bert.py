@@ -101,7 +101,7 @@ def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
 
 
 def _head(net: Transformer, transform: str, transform_norm: str, head: str) -> list[Tensor]:
-    # An untied decoder has a bias of its own; the one beside it is then not read by transformers.
+    # An untied decoder has a bias of its own; the one next to it is then not read by transformers.
     own = [
         Tensor(f"{head}.decoder.weight", ("head_kernel",)),
         Tensor(f"{head}.decoder.bias", ("head_bias",)),

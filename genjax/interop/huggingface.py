@@ -77,13 +77,13 @@ class Pretrained:
         """Tokens that there is a row for; they may be more than the codec's."""
         return len(self.params["embedding"])
 
-    def logits(self, tokens: jax.Array, **told: Any) -> jax.Array:
-        """[B, T, V] float32 of tokens int32 [B, T]; ``told`` goes to ``TokenNet``:
+    def logits(self, tokens: jax.Array, **inputs: Any) -> jax.Array:
+        """[B, T, V] float32 of tokens int32 [B, T]; ``inputs`` go to ``TokenNet``:
         segment_ids, types.
         """
         module: Any = TokenNet(self.net, self.vocabulary)
         variables = {"params": self.params}
-        hidden, _ = module.apply(variables, tokens, **told)
+        hidden, _ = module.apply(variables, tokens, **inputs)
         return module.apply(variables, hidden, method="logits")
 
 
@@ -192,7 +192,7 @@ def _read_config(folder: Path) -> tuple[Architecture, Options]:
     """The architecture that a config.json names, and its options."""
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} has no {CONFIG}: it is no model in Hugging Face's layout")
+        raise UserError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
     try:
         values = json_text.parse(path.read_bytes(), str(path), finite=False)
         kind, models = values.get("model_type"), values.get("architectures") or ()
@@ -201,7 +201,9 @@ def _read_config(folder: Path) -> tuple[Architecture, Options]:
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}", str(path)) from None
     except (OSError, ValueError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path)) from None
+        raise UserError(
+            f"{path} is damaged: it is not a table of fields in JSON", str(path)
+        ) from None
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind not in known:
         raise UserError(

@@ -7,12 +7,22 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.text.codecs import Bytes, Characters
+from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.subwords import Subwords
+from genjax.data.text.words import word_pattern
 from genjax.errors import UserError
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
@@ -184,8 +194,26 @@ def files(
     return {FILE: tokenizer.to_str(), CONFIG: json.dumps(fields, indent=2) + "\n"}
 
 
+def dump_alone(codec: Component, ended: bool = False) -> str:
+    """The text of a ``tokenizer.json`` that encodes as a model reads: with the codec's start before
+    a text, and its end after it where ``ended``.
+
+    Raises:
+      UserError: the codec has no such form.
+    """
+    tokenizer = _make_words(codec) if isinstance(codec, Words) else _tokenizer(codec)
+    before = [] if codec.start is None else [codec.start]
+    after = [codec.end] if ended and codec.end is not None else []
+    names = {i: tokenizer.id_to_token(i) for i in (*before, *after)}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*(names[i] for i in before), "$A", *(names[i] for i in after)],
+        special_tokens=[(name, i) for i, name in names.items()],
+    )
+    return tokenizer.to_str()
+
+
 def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """The numbers of what begins and ends a text, as fields of config.json and
+    """The numbers of what starts and ends a text, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -195,7 +223,7 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """The names that the tokens which begin and end a text have in its files; "" for none."""
+    """The names that the tokens which start and end a text have in its files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -245,6 +273,23 @@ def _tokenizer(codec: Component) -> Tokenizer:
     return tokenizer
 
 
+def _make_words(codec: Words) -> Tokenizer:
+    """Words as they are split here; of digits that are no decimals, such as superscripts, the
+    engines of regular expressions think differently.
+    """
+    names = ("<pad>", UNKNOWN, "<s>", "</s>")
+    vocabulary = {name: i for i, name in enumerate((*names, *codec.words))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, UNKNOWN))
+    if codec.lower:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(word_pattern()), behavior="removed", invert=True
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    tokenizer.add_special_tokens([name for name in names if name != UNKNOWN])
+    return tokenizer
+
+
 def _letters() -> list[str]:
     """The letter that represents each byte in tokenizers of bytes: itself where it is seen,
     else one from 256 on.
@@ -261,4 +306,4 @@ def _json(path: Path) -> dict[str, Json]:
             return found
     except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
+    raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))

@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.config_files import to_json
 from genjax.data.charts import new_figure
-from genjax.data.images.files import told as told_kinds
+from genjax.data.images.files import format_counts as format_kinds
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
 from genjax.machine import disk
@@ -38,18 +38,18 @@ def format_record(row: Mapping[str, Json]) -> str:
         for name, value in row.items()
         if name not in (ID, SOURCE, REASON, CHANGED) and value is not None
     ]
-    told = (
+    cells = (
         f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split())
         for v in values
     )
-    return ", ".join(told)[:HELD]
+    return ", ".join(cells)[:HELD]
 
 
-def excerpt(told: str, stages: Sequence[Stage]) -> str:
-    """As much of what a record holds as a person wants to see and all stages let be shown."""
+def excerpt(text: str, stages: Sequence[Stage]) -> str:
+    """As much of a record's text as a person needs to see, redacted by all stages."""
     for stage in stages:
-        told = stage.redact(told)
-    return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
+        text = stage.redact(text)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def write(
@@ -183,11 +183,11 @@ def _card(
     splits: dict[str, int] = {}
     for shard in found.files:
         splits[shard.split] = splits.get(shard.split, 0) + shard.rows
-    told = ", ".join(f"{rows:,} {split}" for split, rows in splits.items())
+    parts = ", ".join(f"{rows:,} {split}" for split, rows in splits.items())
     lines = [
         f"# {name}",
         "",
-        f"{total:,} records of {len(inputs):,} files became {outcomes[-1].kept:,}: {told}.",
+        f"{total:,} records of {len(inputs):,} files became {outcomes[-1].kept:,}: {parts}.",
         "",
         f"- Licence: {preparation.licence}",
         f"- Origin: {preparation.origin}",
@@ -200,7 +200,7 @@ def _card(
     ]
     lines += [_stage_row(outcome) for outcome in outcomes]
     lines += _changed(outcomes)
-    files = f"{sum(passed_over.values()):,} files that no reader takes: {told_kinds(passed_over)}"
+    files = f"{sum(passed_over.values()):,} files that no reader takes: {format_kinds(passed_over)}"
     remarks = [f"- {files}"] if passed_over else []
     remarks += [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
     if remarks:
@@ -255,7 +255,7 @@ def _changed(outcomes: Sequence[Outcome]) -> list[str]:
             rows.append(f"| {outcome.name} | {len(rest):,} other things | {count:,} | |")
     if not rows:
         return []
-    title = "## What was passed over and changed"
+    title = "## What was skipped and changed"
     return ["", title, "", "| stage | what | how often | such as |", "|---|---|---|---|", *rows]
 
 

@@ -21,24 +21,28 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
+from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import State, require_samples
+from genjax.family import State, TakesInputs, require_samples, with_inputs
 from genjax.interop import chat_templates, huggingface, weights
 from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
+from genjax.runs.example import EXAMPLE, dump_tokenizers, write_example
 from genjax.runs.run import Run
 from genjax.samplers.options import encode_options, number_labels
+from genjax.serial.json_text import Json
+from genjax.serial.neighbours import FOLDER, read_copies
 from genjax.trees import named_leaves
 
 Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
 MADE_WITH = (
-    "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
+    "sample.json"  # next to it: the version of JAX, the date, and the command that makes it again
 )
 DESCRIBED = (
     "config.json",
@@ -63,8 +67,11 @@ def export(
     - "jax": these, and where the family draws samples the function that does.
       ``jax.export.deserialize`` reads it on any platform it could be lowered for, without genjax,
       and with later versions of JAX for six months (the version and the date are in ``sample.json``
-      beside it); ``call(weights, key)`` wants what ``load_file`` of safetensors gives and a key of
-      ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed.
+      next to it); ``call(weights, key)`` needs what ``load_file`` of safetensors gives and a key of
+      ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed. The function
+      of a model that draws for something takes it as well: prompts or sources in tokens int32,
+      filled up with -1, labels int32, or pictures; their shapes are in ``sample.json``, tokenizers
+      and ``example.py`` are next to it.
     - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
 
     Args:
@@ -99,27 +106,49 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
         folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()}
     )
     written = [folder / weights.WHOLE]
-    for name in DESCRIBED:
+    copied = [f"{FOLDER}/{name}" for name in read_copies(Path(run.run_dir / "config.py"))]
+    for name in (*DESCRIBED, *copied):
         if (run.run_dir / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.family.no_samples is None:
-        disk.write(
-            folder / FUNCTION,
-            bytes(export_function(sampling(run, num, options), arrays).serialize()),
-        )
-        disk.write(folder / MADE_WITH, json.dumps(_describe_versions(run), indent=2) + "\n")
-        written += [folder / FUNCTION, folder / MADE_WITH]
+        inputs = describe_inputs(run, num, options)
+        function = export_function(sampling(run, num, options), arrays, inputs)
+        texts = dump_tokenizers(run) if inputs.keys() & {"prompt", "source"} else {}
+        example = write_example(run, num, inputs, texts, _encode(run, options))
+        files: dict[str, str | bytes] = {
+            FUNCTION: bytes(function.serialize()),
+            MADE_WITH: json.dumps(_describe_function(run, inputs), indent=2) + "\n",
+            **texts,
+            EXAMPLE: example,
+        }
+        for name, content in files.items():
+            disk.write(folder / name, content)
+            written.append(folder / name)
     return written
 
 
-def _describe_versions(run: Run) -> dict[str, str]:
+def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:
     """What to know of a function by ``jax.export``: later versions of JAX open it for six
-    months.
+    months; and what it takes.
     """
     today = datetime.datetime.now(datetime.UTC).date()
     command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
-    return {"jax": jax.__version__, "date": today.isoformat(), "export_again": command}
+    found: dict[str, Json] = {
+        "jax": jax.__version__,
+        "date": today.isoformat(),
+        "export_again": command,
+    }
+    if inputs:
+        found["inputs"] = {
+            name: {"shape": list(one.shape), "dtype": str(one.dtype)}
+            | ({"filled_with": NOTHING} if name in ("prompt", "source") else {})
+            for name, one in inputs.items()
+        }
+    if "label" in inputs and run.spec.class_names is not None:
+        found["class_names"] = list(run.spec.class_names)
+    return found
 
 
 def export_pretrained(run: Run) -> Pretrained:
@@ -168,37 +197,65 @@ def flat(state: State) -> dict[str, jax.Array]:
     return dict(named_leaves(tree))
 
 
-def sampling(
-    run: Run, num: int, options: Component = None
-) -> Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]:
-    """A function of weights, see ``flat``, and the key data of a seed uint32 [2], that gives
-    ``num`` samples.
+def describe_inputs(run: Run, num: int, options: Component = None) -> dict[str, Any]:
+    """What the function of ``sampling`` takes besides weights and key, by name: the shape and the
+    dtype of each; nothing of most families.
+    """
+    family: Component = run.family
+    if not isinstance(family, TakesInputs):
+        return {}
+    found = family.describe_inputs(sampling_state(run), _encode(run, options))
+    return {
+        name: jax.ShapeDtypeStruct((num, *shape), dtype) for name, (shape, dtype) in found.items()
+    }
+
+
+def _encode(run: Run, options: Component) -> Any:
+    """The options of a sampler as the model reads them.
+
+    Raises:
+      UserError: the family draws no samples.
+    """
+    require_samples(run.family)
+    options = run.family.sampler if options is None else options
+    options = number_labels(options, run.spec.class_names, run.spec.classes)
+    return encode_options(options, run.codec)
+
+
+def sampling(run: Run, num: int, options: Component = None) -> Callable[..., jax.Array]:
+    """A function of weights, see ``flat``, the key data of a seed uint32 [2], and what
+    ``describe_inputs`` says, that gives ``num`` samples.
 
     Raises:
       UserError: the family draws none.
     """
     family, state = run.family, sampling_state(run)
-    require_samples(family)
-    options = number_labels(options or family.sampler, run.spec.class_names, run.spec.classes)
-    options = encode_options(options, run.codec)
+    options = _encode(run, options)
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
     names, shape = [name for name, _ in named_leaves(tree)], jax.tree.structure(tree)
-    step = int(state.step)
+    step, named = int(state.step), tuple(describe_inputs(run, num, options))
 
-    def sample(weights: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
+    def sample(weights: Mapping[str, jax.Array], key: jax.Array, *given: jax.Array) -> jax.Array:
         seed = jax.random.wrap_key_data(key)
         drawn = jax.random.fold_in(jax.random.fold_in(seed, SAMPLES), 0)
         whole = jax.tree.unflatten(shape, [weights[name] for name in names])
         at = State(jnp.asarray(step, jnp.int32), opt_state=None, ema=None, key=seed, **whole)
+        at = with_inputs(at, dict(zip(named, given, strict=True))) if named else at
         return family.sample(at, drawn, num, options)
 
     return sample
 
 
 def export_function(
-    sample: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]
+    sample: Callable[..., jax.Array],
+    arrays: Mapping[str, jax.Array],
+    inputs: Mapping[str, Any] | None = None,
 ) -> jax_export.Exported:
     """The function of ``sampling`` lowered for all platforms, or those for which it can be.
+
+    Args:
+      arrays: the weights.
+      inputs: shapes and dtypes of what it takes besides, see ``describe_inputs``.
 
     Raises:
       UserError: there is none.
@@ -209,7 +266,8 @@ def export_function(
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
     def lowered(*platforms: str) -> jax_export.Exported:
-        return jax_export.export(jax.jit(sample), platforms=platforms)(described, key)
+        given = () if inputs is None else inputs.values()
+        return jax_export.export(jax.jit(sample), platforms=platforms)(described, key, *given)
 
     try:
         return lowered(*PLATFORMS)

@@ -14,7 +14,7 @@ from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.data.text.splits import ByCharacters, ByDocuments
 from genjax.errors import UserError
-from genjax.experiment import from_json
+from genjax.serial.stored import from_json
 
 ROOT = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser()
 GERMAN = ["Ein Hund bellt.", "Zwei Hunde bellen.", "Ein Mann schläft und schläft und schläft."]

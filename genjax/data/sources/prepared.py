@@ -369,11 +369,11 @@ def _wrong_kind(name: str, origin: str) -> str:
             f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, "
             "share=...)"
         )
-    return f"{name} is no synthetic set: name it as the data themselves"
+    return f"{name} is not a synthetic set: name it as the data themselves"
 
 
 def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
-    """Which of the synthetic records, ``rows`` in all, make the share beside ``real`` ones.
+    """Which of the synthetic records, ``rows`` in all, make the share on top of ``real`` ones.
 
     Raises:
       UserError: there are too few.
@@ -381,7 +381,7 @@ def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
     count = round(real * how.share / (1 - how.share))
     if count > rows:
         raise UserError(
-            f"a share of {how.share:g} beside {real:,} real records takes {count:,} synthetic "
+            f"a share of {how.share:g} on top of {real:,} real records takes {count:,} synthetic "
             "ones, "
             f"but {how.name} has {rows:,}"
         )

@@ -236,7 +236,7 @@ def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
         raise UserError(
-            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, "
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is not a day: fix it "
             "or list it in "
             "missing",
             title,

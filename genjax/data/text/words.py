@@ -49,6 +49,11 @@ def split_words(text: str) -> list[str]:
     return _word_pattern(text.isascii()).findall(text)
 
 
+def word_pattern() -> str:
+    """The pattern of a word, for engines of regular expressions other than Python's, too."""
+    return _word_pattern(False).pattern
+
+
 def normalise_words(text: str) -> list[str]:
     """The words by which texts are compared: equal ones for texts that differ in nothing but what
     may differ.
@@ -96,7 +101,7 @@ def phrases(listed: Iterable[str]) -> re.Pattern[str]:
     """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any
     case and spelling of an accent.
 
-    Where a phrase begins or ends with a script without spaces, it may be beside other characters.
+    Where a phrase starts or ends with a script without spaces, it may be next to other characters.
     """
     found = sorted({normalise_spelling(phrase) for phrase in listed}, key=len, reverse=True)
     unspaced = re.compile(f"[{UNSPACED}]")
@@ -214,7 +219,7 @@ def _ending() -> str:
 
 @functools.cache
 def _beginning_marks() -> str:
-    """Marks that may go from the beginning of a word."""
+    """Marks that may go from the start of a word."""
     return "\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 

@@ -1,4 +1,4 @@
-"""How far a policy has gone from the model that it began as, in nats per response."""
+"""How far a policy has gone from the model that it started as, in nats per response."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.dataset import Spec
+from genjax.data.dataset import HasReferences, Spec
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -63,7 +63,7 @@ class TranslationQuality(Evaluator):
         part = subject.select_part(self.limit)
         codec: Component = subject.model.codec
         whole: Component = part.whole
-        if not hasattr(whole, "references"):
+        if not isinstance(whole, HasReferences):
             raise UserError(
                 f"the {subject.split} split has no sentences as they are written to compare with"
             )

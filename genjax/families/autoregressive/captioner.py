@@ -16,7 +16,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
@@ -82,7 +82,7 @@ class Captioner(Autoregressive):
     """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that
     of ``Autoregressive``.
 
-    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under
+    The data have an ``image`` next to their ``tokens``. The parameters of the encoder lie under
     "encoder", those of the net, which attends to its features in every block, under "decoder".
 
     Attributes:
@@ -97,7 +97,7 @@ class Captioner(Autoregressive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
             )
@@ -106,7 +106,7 @@ class Captioner(Autoregressive):
         self._check(spec)
         if spec.image is None:
             raise UserError(
-                "a captioner writes of images, but these data have none beside their tokens"
+                "a captioner writes of images, but these data have none with their tokens"
             )
         if spec.packed:
             raise UserError(
@@ -130,6 +130,9 @@ class Captioner(Autoregressive):
         }, self._make_constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
+
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
+        return ("image",)
 
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._count_tokens(params), self.net.context, None)
@@ -175,7 +178,7 @@ def captions(
     up with ``end``.
 
     Args:
-      start: the token that begins a caption.
+      start: the token that starts a caption.
       end: the one that ends it.
       options: how tokens are drawn; by default the most likely, as many as the context has room
         for.
@@ -200,7 +203,7 @@ def captions(
 
 def _get_picture(request: Request) -> Picture:
     """The picture of a request, which must have one."""
-    picture = getattr(request, "picture", None)
+    picture = request.picture if isinstance(request, CaptionRequest) else None
     if picture is None:
         raise UserError("captions are of a picture: name its file (sampler.image)")
     return picture

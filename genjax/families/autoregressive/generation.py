@@ -90,7 +90,7 @@ class DrawLoop:
     def _make_arguments(
         self, key: jax.Array
     ) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
-        """What ``generate`` and ``begin`` begin from."""
+        """What ``generate`` and ``begin`` start from."""
         prompts = self.prompts or Prompts(*repeat_prompts(self.request, self.rows))
         room = min(_room(self.request, self.prompts), self.reader.context)
         cache = self.reader.new_cache(self.rows, room)
@@ -160,7 +160,7 @@ def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]
 def join_rows(
     request: Request, tokens: jax.Array, lengths: jax.Array, prompts: Prompts | None = None
 ) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the beginning of its row,
+    """Prompts and what follows them [n, P + N], each text at the start of its row,
     ``request.fill`` after it.
 
     Args:
@@ -252,7 +252,7 @@ def stream_texts(
 ) -> np.ndarray:
     """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
 
-    What is shown is the beginning of that text as a file would hold it; the little that later
+    What is shown is the start of that text as a file would hold it; the little that later
     tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``
     that is found in the text.
 
@@ -265,16 +265,16 @@ def stream_texts(
     """
     join = jax.jit(lambda tokens, lengths: join_rows(request, tokens, lengths))
     prompts = [len(request.prompts[i % len(request.prompts)]) for i in range(MOST_PROMPTS)]
-    drawing, told = first(), ""
+    drawing, shown = first(), ""
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
         text = decode_settled(
             codec, request.cut_row(ids[0], prompts[0], codec)[0], request.decoding.stop
         )
-        if text.startswith(told):
-            show(text[len(told) :])
-            told = text
+        if text.startswith(shown):
+            show(text[len(shown) :])
+            shown = text
         pairs = zip(done, ids, prompts, strict=False)
         stopped = (ended or request.cut_row(row, prompt, codec)[1] for ended, row, prompt in pairs)
         if int(drawing.step) >= request.decoding.steps or all(stopped):

@@ -57,7 +57,7 @@ class Sliding(NamedTuple):
     Attributes:
       room: tokens that the cache holds of a row.
       keep: tokens that are read again, the one that found no room among them; 1 to ``room``.
-      rewind: cache and tokens [B] to the cache without so many of the last ones of each row.
+      rewind: cache and tokens [B] to the cache without this many of the last ones of each row.
     """
 
     room: int
@@ -159,10 +159,10 @@ def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> Prompts:
     """Put prompts side by side, with padding before the shorter ones; arrays of NumPy.
 
     Raises:
-      UserError: there is none, or one is empty: a model begins from at least one token.
+      UserError: there is none, or one is empty: a model starts from at least one token.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
-        raise UserError("every prompt has at least one token, such as the one that begins a text")
+        raise UserError("every prompt has at least one token, such as the one that starts a text")
     longest = max(len(prompt) for prompt in prompts)
     tokens, mask = (
         np.full((len(prompts), longest), pad, np.int32),

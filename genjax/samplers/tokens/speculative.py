@@ -74,7 +74,7 @@ class Speculator:
     Attributes:
       target: the model whose draws are wanted.
       draft: a faster one over the same tokens.
-      rewind: cache and tokens [1] to the cache without so many of the last ones.
+      rewind: cache and tokens [1] to the cache without this many of the last ones.
       sampler: its options act on both models; no repetition penalty.
       ahead: guesses of a round.
       stops: sequences of tokens that end a row.
