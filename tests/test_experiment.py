@@ -692,6 +692,7 @@ NO_COMPONENTS = {
     "UpdateRule",
     "Walk",
     "WalkRows",
+    "Speculator",
     "WavReader",
     "Windows",
 }
