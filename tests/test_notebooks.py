@@ -65,9 +65,10 @@ def pictures_of(outputs):
 def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatch):
     outputs = executed("vae", {r"STEPS = \d+": "STEPS = 40"}, tmp_path, monkeypatch)
     pictures = pictures_of(outputs)
-    assert len(pictures) == 4  # the loss, samples, reconstructions, samples again
+    # The newest samples while it trains, the loss, samples, reconstructions; both samples again.
+    assert len(pictures) == 6
     assert all(min(picture.shape[:2]) > 50 and picture.std() > 1 for picture in pictures)
-    assert pictures[1].shape == pictures[3].shape and not np.array_equal(pictures[1], pictures[3])
+    assert pictures[2].shape == pictures[5].shape and not np.array_equal(pictures[2], pictures[5])
     said = said_by(outputs)
     assert "step 40/40" in said and "resuming from step 40" in said and "step 60/60" in said
     assert said.count("steps/s") == 2, "one line that is updated for each call of train"

@@ -83,7 +83,6 @@ class Writers:
         path = self._run_dir / "samples" / f"{step:08d}_{name}.png"
         disk.write(path, png_bytes(image))
         self._events.write_picture(step, name, image)
-        self.show_picture(path)
 
     def show_picture(self, path: epath.Path) -> None:
         """Show a picture that is written, in a notebook."""

@@ -454,8 +454,8 @@ class GAN(Family):
             real_logits, _ = logits(self.augment(keys[1], x, variables["augment_prob"]))
         losses = adversarial.generator_loss(self.loss, fake_logits, real_logits)
         metrics = {"loss": Mean.of(losses, self.nets.pack_mask(mask))}
-        if len(x) > 1:
-            spread = jax.lax.stop_gradient(adversarial.measure_spread(fake, x))
+        if len(x) > 1 or axis is not None:
+            spread = jax.lax.stop_gradient(adversarial.measure_spread(fake, x, axis))
             metrics["spread"] = Mean(spread, jnp.ones(()))
         return metrics, variables
 

@@ -85,12 +85,17 @@ def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, ja
     return (real > boundary).astype(jnp.float32), (fake < boundary).astype(jnp.float32)
 
 
-def measure_spread(fake: jax.Array, real: jax.Array) -> jax.Array:
+def measure_spread(fake: jax.Array, real: jax.Array, axis: str | None = None) -> jax.Array:
     """How much a batch of fakes [B, ...] varies beside one of real examples [B, ...]: the standard
     deviation over the batch, a mean over the entries, of one over that of the other. 0 is a
     generator that makes one example of all latents.
     """
-    made, given = (jnp.std(x, axis=0).mean() for x in (fake, real))
+
+    def average(x: jax.Array) -> jax.Array:
+        """Over the batches of all devices that share a mapped ``axis``."""
+        return x.mean(0) if axis is None else jax.lax.pmean(x.mean(0), axis)
+
+    made, given = (jnp.sqrt(average(jnp.square(x - average(x)[None]))).mean() for x in (fake, real))
     return made / jnp.maximum(given, jnp.finfo(jnp.float32).tiny)
 
 
