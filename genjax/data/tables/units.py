@@ -15,6 +15,7 @@ WRITTEN = re.compile(
 )
 ENGLISH = re.compile(r"\d+(?:\.\d+)?|\d{1,3}(?:[, '\u00a0\u202f]\d{3})+(?:\.\d+)?")
 EUROPEAN = re.compile(r"\d+(?:,\d+)?|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+(?:,\d+)?")
+PLAIN = re.compile(r"\d+(?:\.\d+)?")
 SINGLE = re.compile(r"0\d+")  # a name made of digits, such as a postal code
 FEW = 20  # different values that are names rather than numbers, such as 2WD and 4WD
 
@@ -44,17 +45,15 @@ def read_numbers(cells: Sequence[str | None]) -> Plain | None:
         return None
     units = {_unit(match) for match in matches}
     numbers = [match["number"] for match in matches]
-    glued = any(
-        match["after"] and match["after"][0].isalpha() and not match["gap"] for match in matches
-    )
-    plain = all(number.isdecimal() or "." in number for number in numbers)
+    glued = any(m["after"] and m["after"][0].isalpha() and not m["gap"] for m in matches)
+    plain = all(PLAIN.fullmatch(number) for number in numbers)
     if len(units) > 1 or (glued and len({match[0] for match in matches}) <= FEW):
         return None
     if any(bool(match["open"]) != bool(match["close"]) for match in matches):
         return None
-    if any(match["sign"] and match["inner"] for match in matches) or any(
-        map(SINGLE.match, numbers)
-    ):
+    if any(match["sign"] and match["inner"] for match in matches):
+        return None
+    if any(map(SINGLE.match, numbers)):
         return None
     (unit,) = units
     if not unit and plain and not any(match["open"] for match in matches):
