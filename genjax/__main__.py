@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show``.
+show | store``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from genjax.cli.options import (
 )
 from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
+from genjax.cli.store import store_command
 from genjax.data.storage import cache_folder
 from genjax.errors import Signalled, UserError, unknown_name
 from genjax.experiment import list_configs, load_config
@@ -58,6 +59,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
+  store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -70,6 +72,7 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "show": ("CONFIG",),
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
+    "store": ("ACTION",),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
@@ -183,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": bench_command,
         "data": data_command,
         "show": show_command,
+        "store": store_command,
     }
     with stop_promptly() as ended:
         try:

@@ -104,6 +104,13 @@ class Alone(Continued):
     def wrapped(self) -> Family:
         return self.family
 
+    @property
+    def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.family.key_numbers
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return self.family.find_collapse(numbers)
+
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         return self.family.init(key, example, spec)
 

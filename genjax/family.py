@@ -163,11 +163,13 @@ class Family:
     ``Continued``.
 
     ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can;
-    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound.
+    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound;
+    ``key_numbers`` names the few metrics that are shown beside the loss while it trains.
     """
 
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
+    key_numbers: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         """Parameters and variables, from a batch of one example and the data's spec.
@@ -199,6 +201,14 @@ class Family:
     def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """What looks collapsed: a sentence for each sign of it, by the name of its metric.
+
+        Args:
+          numbers: metrics of training or of an evaluation; some may be missing, or not finite.
+        """
+        return {}
 
 
 Inputs = dict[str, tuple[tuple[int, ...], type]]  # by name the shape of each row and its dtype

@@ -74,6 +74,8 @@ class Classifier(Family):
     dropout: float = 0.0
     top: int | None = None
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy",)
+
     def __post_init__(self) -> None:
         checks.share(self, "label_smoothing", "dropout")
         checks.at_least(self, 2, "top")

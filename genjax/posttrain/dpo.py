@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,8 @@ class DPO(FromBase):
     length_normalised: bool = False
     label_smoothing: float = 0.0
     adapters: Adapters | None = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
         checks.above(self, 0, "beta")

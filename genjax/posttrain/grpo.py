@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from genjax.posttrain.rollouts import (
     check_counts,
     check_prompts,
     draw_responses,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
 )
@@ -61,7 +63,7 @@ class GRPO(FromBase):
     updates; ``tied``, the share of groups whose rewards are all equal, which teach nothing;
     ``policy_loss`` and ``kl_loss``, which with its coefficient makes the rest of the ``loss``;
     ``approx_kl`` per token to the policy that drew it; ``clip_fraction``; ``entropy`` a token;
-    ``response_length``.
+    ``response_length``; ``agreement``, how often two responses to different prompts are the same.
 
     Attributes:
       base: the run directory of an Autoregressive model: where the policy starts, and the
@@ -103,6 +105,8 @@ class GRPO(FromBase):
     length_normalised: bool = True
     kl_alarm: float = 50.0
     codec: Component = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
@@ -176,6 +180,9 @@ class GRPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
+
 
 def group_advantages(
     rewards: jax.Array, group: int, scale_by_std: bool
@@ -239,6 +246,7 @@ def experience(
         "tied": tied.astype(jnp.float32),
         "kl": (kl_k1(log_probs, known) * mask).sum(1),
         "response_length": mask.sum(1),
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ from genjax.posttrain.rollouts import (
     check_vocabulary,
     draw_responses,
     features,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
     strip_padding,
@@ -50,7 +52,7 @@ from genjax.posttrain.rollouts import (
 REWARD = "reward_run"
 NEGATIVE_KL = -0.1  # nats per response; an estimate may be a little below 0 by chance
 LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
-RESPONSES = ("reward", "kl", "response_length")  # metrics of whole responses
+RESPONSES = ("reward", "kl", "response_length", "agreement")  # metrics of whole responses
 Critic = Literal["shared", "separate"]
 
 
@@ -74,7 +76,8 @@ class PPO(FromBase):
     Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in
     nats; ``approx_kl`` a token to the policy that drew it; ``clip_fraction``;
     ``explained_variance`` of the returns by the values; ``entropy`` a token; ``response_length``;
-    ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
+    ``agreement``, how often two responses to different prompts are the same; ``kl_coefficient``;
+    ``policy_loss`` and ``value_loss``.
 
     Attributes:
       base: the run directory of an Autoregressive model: where the policy starts, and the
@@ -129,6 +132,8 @@ class PPO(FromBase):
     unended: float = 0.0
     kl_alarm: float = 50.0
     codec: Component = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
@@ -254,6 +259,9 @@ class PPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
+
 
 def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
     """What to tell of a mean KL, in nats per response, that is not what it should be."""
@@ -320,6 +328,7 @@ def experience(
         "reward": rewards,
         "kl": kl.sum(1),
         "response_length": lengths,
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
         "spread": _squared_deviations(returns, weighed),
         "unexplained": _squared_deviations(returns - values, weighed),
     }

@@ -93,6 +93,8 @@ class RewardModel(Family):
     centring: float = 0.0
     decay: float = 0.95
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
+
     def __post_init__(self) -> None:
         if getattr(self.net, "pool", None) != "last":
             raise UserError(

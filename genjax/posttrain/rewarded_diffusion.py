@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,8 @@ class RewardedDiffusion(FromBase):
     temperature: float = 0.1
     beta: float = 100.0
     data: float = 0.0
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl")
 
     def __post_init__(self) -> None:
         if not callable(self.reward):

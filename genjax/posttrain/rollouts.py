@@ -5,7 +5,7 @@ their tokens.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from genjax.family import Batch, Params, Trained
 from genjax.samplers.tokens.decoding import Prompts, Stops, TokenSampler
 
 LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
+MOST_AGREEMENT = 0.95  # of responses to different prompts; above it a policy has one answer
 
 
 class Rollout(NamedTuple):
@@ -240,3 +241,40 @@ def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Ar
     """Rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
+
+
+def find_one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
+    """What a policy says that gives nearly all prompts the same response."""
+    agreed = numbers.get("agreement", 0.0)
+    if not agreed > MOST_AGREEMENT:
+        return {}
+    return {
+        "agreement": f"the policy has collapsed: two responses are the same in {100 * agreed:.0f} "
+        "of 100 cases, whatever their prompts; raise family.kl, draw at a higher temperature, or "
+        "see whether the reward pays for one answer"
+    }
+
+
+def measure_agreement(
+    tokens: jax.Array, real: jax.Array, new_tokens: int, weight: jax.Array
+) -> jax.Array:
+    """How many of the others have the same response as each [B], as a share: of those with another
+    prompt, or of all others where there is one prompt.
+
+    Args:
+      tokens: [B, T], prompts and then responses.
+      real: where a token stands, bool [B, T].
+      new_tokens: that a response has room for, at the end of T.
+      weight: 0 for rows that only fill the batch up, [B].
+    """
+    place = jnp.arange(1, tokens.shape[1] + 1, dtype=jnp.uint32)
+    # A number of 32 bits for each text; two texts of one number by chance are one in 4 billion.
+    mixed = (tokens.astype(jnp.uint32) + 1) * jnp.uint32(2654435761)
+    mixed = (mixed ^ (mixed >> 15) ^ (place * jnp.uint32(40503))[None]) * jnp.uint32(2246822519)
+    mixed = jnp.where(real, mixed ^ (mixed >> 13), 0)
+    prompts, answers = mixed[:, :-new_tokens].sum(1), mixed[:, -new_tokens:].sum(1)
+    counted = (weight > 0)[None] & ~jnp.eye(len(tokens), dtype=bool)
+    elsewhere = counted & (prompts[:, None] != prompts[None])
+    counted = jnp.where(elsewhere.any(), elsewhere, counted)
+    same = counted & (answers[:, None] == answers[None])
+    return same.sum(1) / jnp.maximum(counted.sum(1), 1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +47,14 @@ from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
+LEAST_GAIN = 0.005  # nats a token; a decoder that reads gains more by what it is to write about
+
 
 @runtime_checkable
 class Attends(Protocol):
     """A net with attention, such as a ``Transformer``."""
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Component]]]
     attention: str
     causal: bool
     cross_attention: bool
@@ -101,6 +104,8 @@ class Autoregressive(Family):
     z_loss: float = 0.0
     sampler: Decoding = Decoding()
     prefix_lm: bool = False
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_byte", "reading_gain")
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "chunk")
@@ -196,7 +201,36 @@ class Autoregressive(Family):
             in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
             bits = metrics["loss"].sum / math.log(2)
             metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
+        read = {name: batch[name] for name in self.list_read(batch)}
+        if read and len(batch["mask"]) > 1:
+            metrics["reading_gain"] = self._measure_reading(
+                state.params, batch, read, metrics["loss"]
+            )
         return metrics
+
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
+        """The entries of a batch that the decoder attends to, none in a model without encoder."""
+        return tuple(name for name in batch if name.startswith("source_"))
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """A decoder that does as well with what belongs to another text."""
+        gain = numbers.get("reading_gain", math.inf)
+        if not gain < LEAST_GAIN:
+            return {}
+        return {
+            "reading_gain": "the decoder ignores what it is to write about: with that of another "
+            f"example its loss rises by {gain:.2g} nats a token only; train longer, raise the "
+            "learning rate, or see whether pairs belong together"
+        }
+
+    def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
+        """How much the loss rises where each text is predicted from what its neighbour was written
+        about.
+        """
+        place = jnp.arange(len(batch["mask"]))
+        after = jnp.where(place + 1 < batch["mask"].sum(), place + 1, 0)
+        other = self.predict(params, {**batch, **{k: v[after] for k, v in read.items()}})
+        return Mean(jnp.sum(other.nll * other.weight) - loss.sum, loss.weight)
 
     def sample(
         self, state: State, key: jax.Array, n: int, options: Decoding | Request
@@ -304,9 +338,8 @@ class Autoregressive(Family):
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        if (
-            isinstance(net, Attends) and net.scan_layers
-        ):  # token by token a loop over layers is slow
+        # Token by token a loop over layers is slow.
+        if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
 

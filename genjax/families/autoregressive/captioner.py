@@ -131,6 +131,9 @@ class Captioner(Autoregressive):
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
 
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
+        return ("image",)
+
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._count_tokens(params), self.net.context, None)
         return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,8 @@ class CodeSampler:
     top_p: float | None = None
     guidance_scale: float = 1.0
     label: int | str | None = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_dim",)
 
     def __post_init__(self) -> None:
         self.tokens(1)

@@ -114,6 +114,10 @@ class LatentDiffusion(Continued):
         return self.diffusion.text
 
     @property
+    def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.diffusion.key_numbers
+
+    @property
     def protocol(self) -> str:  # type: ignore[override]
         return f"of standardised latents; {self.diffusion.protocol}"
 
