@@ -54,6 +54,11 @@ def test_columns_may_be_ignored_and_faults_are_named():
         Linkage().link(table.select(["key"]))
 
 
+def test_rows_that_agree_in_nothing_are_not_one_however_few_there_are():
+    table = pa.table({"a": ["xx", "xx", "yy"], "b": ["11", "11", "22"]})
+    assert Linkage().link(table).group.tolist() == [0, 0, 2]
+
+
 def links_of(pairs, count):
     left, right, probability = (np.array(column) for column in zip(*pairs, strict=True))
     return Links(np.arange(count), left, right, probability, {})
