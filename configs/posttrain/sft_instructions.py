@@ -74,6 +74,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "family.sampler.prompt": "Say yes.",
             "data.codec.size": 300,
             "data.length": 63,
+            "data.long": "cut",
             "optimizer.learning_rate.warm_up": 2,
             "steps": 4,
             "batch_size": 4,

@@ -62,6 +62,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "data.template": gx.ChatTemplate((("user", "", "\n"), ("assistant", "", "\n"))),
             "data.codec.size": 300,
             "data.length": 63,
+            "data.long": "cut",
             "optimizer.learning_rate.warm_up": 2,
             "steps": 4,
             "batch_size": 4,

@@ -27,16 +27,18 @@ from genjax.data.tally import format_counts
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.prepare import card, engine, reading, shards
+from genjax.prepare.matching.review import write_csv
 from genjax.prepare.preparation import Change, Outcome, Preparation
 from genjax.prepare.reading import DROPPED, KEPT
 from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
 from genjax.serial.json_text import Json
 
 DONE, STAGES = "done.json", "stages"
+REMARK, BESIDE = "remark.txt", "beside"  # what a stage says of itself, and its files
 GLOB = "*?[]{}%#"  # of patterns and addresses
 LEFT = "the stages that are done are kept, and the same command resumes once there is room"
 QUARANTINE = "quarantine.jsonl"
-VERSION = 4  # of what stages make; raised when an old folder must not be taken for a finished one
+VERSION = 5  # of what stages make; raised when an old folder must not be taken for a finished one
 
 
 def prepare(
@@ -126,6 +128,8 @@ def _run_stages(
         _check_bad(preparation, outcomes, folder)
         before = place
     assert before is not None
+    for path in sorted(stages.glob(f"*/{BESIDE}/*")):
+        disk.write(folder / path.name, path.read_bytes())
     found = shards.write(before / KEPT, folder, int(preparation.shard_mb * 2**20))
     passed = reading.passed_over(plan)
     return card.write(
@@ -197,7 +201,8 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
     records = records.select(
         *(name for name in records.column_names if name not in (REASON, CHANGED))
     )
-    judged = stage(records).with_column(KEPT, daft.col(REASON).is_null())
+    said = stage.judge(records)
+    judged = said.records.with_column(KEPT, daft.col(REASON).is_null())
     judged.write_parquet(str(partial / "written"), partition_cols=[KEPT])
     for part, value in ((KEPT, "true"), (DROPPED, "false")):
         (partial / part).mkdir()
@@ -206,6 +211,13 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
         ):
             file.replace(partial / part / f"{number:06d}.parquet")
     shutil.rmtree(partial / "written")
+    _write(partial / REMARK, said.remark)
+    (partial / BESIDE).mkdir()
+    for name, table in said.tables.items():
+        if name.endswith(".csv"):
+            write_csv(table, partial / BESIDE / name)
+        else:
+            pq.write_table(table, partial / BESIDE / name)
 
 
 def _outcome(
@@ -231,7 +243,7 @@ def _outcome(
             f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}"
         )
     broken = stage is None or stage.broken
-    remark = "" if stage is None else stage.remark
+    remark = "" if stage is None else (folder / REMARK).read_text(encoding="utf-8")
     changed = reading.changes(folder) if stage is None else _changes(folder, examples)
     return Outcome(
         name,

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -23,6 +24,21 @@ ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
 BATCH = 256  # records that are in memory at once next to the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a stage says of records.
+
+    Attributes:
+      records: as of ``Stage.__call__``.
+      remark: what the data card says of this very run of the stage; "" for nothing.
+      tables: files that the stage leaves next to the card, by their names: ".csv" or ".parquet".
+    """
+
+    records: DataFrame
+    remark: str = ""
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
 
 
 class Stage:
@@ -59,6 +75,10 @@ class Stage:
         of it by default.
         """
         return text
+
+    def judge(self, records: DataFrame) -> Judged:
+        """What ``__call__`` says, and what card and files say of it."""
+        return Judged(self(records), self.remark)
 
     def __call__(self, records: DataFrame) -> DataFrame:
         """The records, perhaps with other columns, and ``reason``: why one is dropped, null where

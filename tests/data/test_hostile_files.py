@@ -201,8 +201,8 @@ def test_the_three_forms_of_conversations_give_the_same_turns(tmp_path, capsys):
         str(tmp_path / "a.json"), codec=Subwords("bpe", 280), cache=str(tmp_path / "c")
     ).open()
     assert (
-        "a.json: 1 fields 'input' that are null read as empty, 1 fields 'name' of a message passed "
-        "over" in capsys.readouterr().err
+        "a.json: 1 fields 'input' that are null read as empty, 1 fields 'name' of a message "
+        "skipped" in capsys.readouterr().err
     )
     for bad in ([{"type": "image_url", "image_url": "x"}], [3], 3):
         with pytest.raises(UserError, match="message 1 of here holds"):

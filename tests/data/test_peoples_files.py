@@ -115,6 +115,7 @@ NO_PAIRS = {
         "write the better of two answers as 'chosen'",
     ),
     "an answer alone": ({"chosen": "4", "rejected": "5"}, "no prompt: write it as 'prompt'"),
+    "no turn in the prompt": ({"prompt": [], "chosen": "4", "rejected": "5"}, "an empty prompt"),
     "prompt and completion": ({"prompt": "2+2?", "completion": "4"}, "no 'chosen'"),
     "several chosen": (
         {"prompt": "2+2?", "chosen": ["4", "four"], "rejected": "5"},

@@ -336,27 +336,16 @@ def test_samples_are_held_within_the_range_of_training(tmp_path, in_range):
 
 WRONG_FORMS = {
     "ids": ([f"u{i:04d}" for i in range(40)], "40 different values.*an id or free text.*drop"),
-    "dollars": ([f"${i}.50" for i in range(40)], "40 different values.*a number with a unit.*drop"),
-    "few dollars": (["$3", "$4"] * 20, "2 different values.*a number with a unit"),
-    "euros": ([f"{i},50 €" for i in range(40)], "a number with a unit"),
-    "kilograms": ([f"{i % 7} kg" for i in range(40)], "7 different values.*a number with a unit"),
-    "glued": ([f"{i}kg" for i in range(40)], "a number with a unit"),
-    "per cent": ([f"{i}%" for i in range(40)], "a number with a unit"),
-    "thousands": (
-        [f"{i + 1},234" for i in range(30)] + ["12"] * 10,
-        "a number with a separator of thousands",
-    ),
-    "decimal comma": (
-        [f"{i},5" for i in range(40)],
-        "a number with a decimal comma: write it with a point",
-    ),
+    "two units": (["3 kg", "4 lb", "5 kg"] * 10, "3 different values.*a number with a unit.*drop"),
+    "two ways": (["1.234,5 €", "1,234.5 €"] * 10, "2 different values.*a number with a unit"),
+    "some words": ([f"{i} kg" for i in range(40)] + ["heavy"], "a number with a unit"),
     "german dates": (
         [f"{i % 28 + 1}.10.2023" for i in range(40)],
         "a date that is not ISO.*write it so",
     ),
     "american dates": ([f"10/{i % 28 + 1}/23" for i in range(40)], "a date that is not ISO"),
     "words": ([f"{i % 28 + 1} Apr 2023" for i in range(40)], "a date that is not ISO"),
-    "no such day": (["2023-02-28"] * 20 + ["2023-02-30"], "row 21 .*'2023-02-30'.*no day"),
+    "no such day": (["2023-02-28"] * 20 + ["2023-02-30"], "row 21 .*'2023-02-30'.*not a day"),
     "with and without": (["2023-02-28"] * 20 + ["2023-02-28 10:00"], "row 21 .*one form"),
     "mostly dates": (
         ["2023-02-28"] * 20 + ["soon"],
@@ -400,12 +389,8 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["€ 1.234,50", "€ 2.234,50", "3,00 €"] * 9, "such as '3,00 €', a number with a unit"),
-        (["1.234,50", "12.345,00"] * 9, "such as '1.234,50', a number with a decimal comma"),
-        (
-            ["1.234.567", "-2.345.678"] * 9,
-            "such as '-2.345.678', a number with a separator of thousands",
-        ),
+        (["1.234,50 kg", "12,345.00 kg"] * 9, "a number with a unit"),
+        (["1.234,50", "12,345.00"] * 9, "such as '12,345.00', a number with a separator"),
         (["2024-01-02", "02.01.2024"] * 9, "such as '02.01.2024', a date that is not ISO"),
         (
             ["9007199254740992", "1"] * 9,

@@ -168,8 +168,10 @@ def test_values_that_are_all_missing_link_nobody():
         (lambda: Blocking(()), "columns must be at least one, not empty"),
         (lambda: Blocking(("a",), window=-1), "window must be at least 0"),
         (lambda: Blocking(("a",), largest=1), "largest must be at least 2"),
-        (lambda: Linkage((), (FieldComparison("a"),)), "blocks must be at least one, not empty"),
-        (lambda: Linkage((Blocking(("a",)),), ()), "comparisons must be at least one, not empty"),
+        (
+            lambda: Linkage((), (FieldComparison("a"),), ignore=("b",)),
+            "either comparisons or columns to ignore",
+        ),
         (
             lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), threshold=1.0),
             "threshold must be above 0 and below 1",

@@ -102,6 +102,8 @@ def parse_pair(
             left[DIFFER] += 1
             return None
         sides = [side[len(before) :] for side in sides]
+    elif not before:
+        raise UserError(f"{where} has an empty prompt", "prompt")
     else:
         sides = [_without(before, side) for side in sides]
         sides = [strip_after(record.get("prompt"), side, template) for side in sides]

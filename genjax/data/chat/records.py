@@ -197,9 +197,9 @@ def read_messages(
         try:
             messages = json.loads(messages)
         except (ValueError, RecursionError):
-            raise UserError(f"{where} has {form} that are no list", form) from None
+            raise UserError(f"{where} has {form} that are not a list", form) from None
     if not isinstance(messages, list):
-        raise UserError(f"{where} has {form} that are no list", form)
+        raise UserError(f"{where} has {form} that are not a list", form)
     turns = []
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"

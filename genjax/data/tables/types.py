@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genjax.data.images.decode import note
 from genjax.data.tables.codec import Columns
 from genjax.data.tables.dates import ISO, DateColumn, compact_dates, dates
+from genjax.data.tables.units import read_numbers
 from genjax.errors import UserError
 
 # No leading zeros, as postal codes and other names made of digits have.
@@ -122,6 +124,12 @@ class Typing:
         compact = None if name in self.numeric else compact_dates(name, cells)
         if compact is not None:
             return compact[1], compact[0]
+        plain = read_numbers(cells)
+        if plain is not None:
+            unit = f" of the unit {plain.unit!r}" if plain.unit else ""
+            note(f"{self.title}: column {name!r} holds numbers{unit}, such as {known[0]!r}")
+            cells = plain.cells
+            known = [cell for cell in cells if cell is not None]
         numbers = sum(map(bool, map(NUMBER.fullmatch, map(str.strip, known))))
         infinite = (
             sum(map(bool, map(INFINITE.fullmatch, map(str.strip, known))))
@@ -129,7 +137,7 @@ class Typing:
             else 0
         )
         if name in self.numeric or (
-            name not in self.words and 2 * (numbers + infinite) > len(known)
+            (name not in self.words or plain is not None) and 2 * (numbers + infinite) > len(known)
         ):
             return {name: self._convert_numbers(name, cells, numbers, len(known))}, None
         found = dates(name, cells, self.title)

@@ -40,7 +40,7 @@ def read_records(path: Path, left: Counter[str]) -> Iterator[tuple[str, Any]]:
             yield from _table(file, left)
         elif file.is_file() and kind.lower() not in SUFFIXES:
             raise UserError(
-                f"{file.name} is no file of records; known are "
+                f"{file.name} is not a file of records; known are "
                 f"{', '.join((*SUFFIXES, *TABLES))}, all also with .gz, and {PARQUET}",
                 str(file),
             )

@@ -181,6 +181,8 @@ class Linkage:
             self._compare_pairs(columns, some) for some in (pairs, self._draw_pairs(len(table)))
         )
         probability, weights = _estimate(levels, random, sizes, len(table))
+        # Where nothing agrees, no estimate of a few rows may say otherwise.
+        probability = np.where((levels > 0).any(1), probability, 0.0)
         left, right = order[pairs]
         one = probability >= self.threshold
         named = dict(

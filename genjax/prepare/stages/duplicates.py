@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,25 @@ from PIL import Image
 from genjax import checks
 from genjax.data.images.decode import decode
 from genjax.data.text.words import normalise_text
+from genjax.errors import UserError
 from genjax.prepare.matching.components import group_equal
 from genjax.prepare.matching.image_hash import ImageHash
 from genjax.prepare.matching.linkage import Linkage
 from genjax.prepare.matching.minhash import MinHash
+from genjax.prepare.matching.review import (
+    DECISION,
+    apply_decisions,
+    describe_weights,
+    read_decisions,
+    tabulate,
+)
 from genjax.prepare.stage import (
     BATCH,
+    CHANGED,
     ID,
+    REASON,
+    SOURCE,
+    Judged,
     Stage,
     check_columns,
     join_decisions,
@@ -92,23 +104,55 @@ class NearImages(Stage):
 class Linked(Stage):
     """Drops rows of a table that are about the same thing or person as another, by record linkage.
 
+    It leaves ``links.parquet`` next to the card, pairs with the probability that they are one, and
+    ``review.csv``, those of doubt, for a person to write "same" or "different" into the column
+    ``decision``. The card says what each column weighs.
+
     Attributes:
       linkage: what is compared, and how.
+      review: the probabilities (from, below) of pairs in doubt.
+      decisions: a filled ``review.csv``; its decisions hold.
     """
 
-    linkage: Linkage
+    linkage: Linkage = Linkage()
+    review: tuple[float, float] = (0.05, 0.95)
+    decisions: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.review[0] <= self.review[1] <= 1:
+            raise UserError(
+                f"review must be two rising probabilities from 0 to 1, got {self.review}", "review"
+            )
+
+    def hash_inputs(self) -> Mapping[str, str]:
+        if self.decisions is None:
+            return {}
+        decided = repr(sorted(read_decisions(self.decisions).items()))
+        return {"decisions": hashlib.blake2b(decided.encode(), digest_size=16).hexdigest()}
 
     def __call__(self, records: DataFrame) -> DataFrame:
+        return self.judge(records).records
+
+    def judge(self, records: DataFrame) -> Judged:
         import daft
 
-        check_columns(records, self.linkage.columns)
-        rows = (
-            records.select(ID, *(daft.col(name) for name in self.linkage.columns))
-            .to_arrow()
-            .sort_by(ID)
-        )
-        return only_first(
-            records, rows[ID], self.linkage.cluster(rows.drop_columns([ID])), "same entity"
+        names = self.linkage.columns
+        if not self.linkage.comparisons:
+            names = tuple(n for n in records.column_names if n not in (ID, SOURCE, REASON, CHANGED))
+        check_columns(records, names)
+        rows = records.select(ID, *(daft.col(name) for name in names)).to_arrow().sort_by(ID)
+        ids, table = rows[ID].to_pylist(), rows.drop_columns([ID])
+        decisions = {} if self.decisions is None else read_decisions(self.decisions)
+        links = self.linkage.link(table)
+        if decisions:
+            links = apply_decisions(links, ids, self.linkage.threshold, decisions)
+        found, review = tabulate(links, table, ids, self.review, decisions)
+        waiting = review[DECISION].to_pylist().count("")
+        return Judged(
+            only_first(records, rows[ID], links.group, "same entity"),
+            f"{len(links.left):,} pairs compared, {len(decisions):,} decided, {waiting:,} in doubt "
+            f"(review.csv); weights in bits: {describe_weights(links)}",
+            {"links.parquet": found, "review.csv": review},
         )
 
 
