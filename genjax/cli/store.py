@@ -274,13 +274,16 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax store ACTION STORE``."""
+    if target in ("-h", "--help"):
+        print(USAGE)
+        return
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     rest = list(arguments[len(words) :])
     if {"-h", "--help"} & set(rest):
-        print(f"usage: genjax store {target} {needed} [options]\n\n{USAGE}\n")
+        print(f"genjax store {target} {needed} [options]\n")
     options: Any = tyro.cli(kind, args=rest, prog=f"genjax store {target} {needed}")
     least = len(needed.replace(" ...", "").split())
     if len(words) < least or ("..." not in needed and len(words) > least):
