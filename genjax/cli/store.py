@@ -274,9 +274,6 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax store ACTION STORE``."""
-    if target in ("-h", "--help"):
-        print(USAGE)
-        return
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]
