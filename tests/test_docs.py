@@ -155,10 +155,10 @@ def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
         shutil.copytree(folder / "runs" / name, tmp_path / "runs" / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    score = (
-        "def score(prompts, responses):\n    return [-len(text.strip()) for text in responses]\n"
+    count = (
+        "def count(prompts, responses):\n    return [sum(map(str.isalpha, r)) for r in responses]"
     )
-    (tmp_path / "shortest.py").write_text(score)
+    (tmp_path / "letters.py").write_text(count)
     lines = [line for line in PAGES["store.md"].splitlines() if line.startswith("genjax ")]
     assert len(lines) == 10
     for line in lines:

@@ -30,7 +30,7 @@ from genjax.store.formats.writing import Export
 from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.maintenance import backup, check, copy_store, restore
+from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
@@ -46,6 +46,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
         migrate_store(place)
         print(f"store     {place}")
         return
+    if action == "restore":
+        check_backup(rest[0])  # before a store is made
     creates = action in ("init", "restore")
     reads = action in ("search", "show", "lineage", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None

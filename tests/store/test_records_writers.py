@@ -7,7 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -134,12 +136,16 @@ def test_a_store_that_can_only_be_read_is(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become someone else")
-def test_a_store_in_a_closed_folder_can_be_read(tmp_path):
-    place = tmp_path / "closed" / "store.db"
+def test_a_store_in_a_closed_folder_can_be_read():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        read_as_nobody(Path(folder) / "closed" / "store.db")
+
+
+def read_as_nobody(place):
     with open_store(str(place), create=True) as store:
         store.add(Entity(origin="real", name="x"))
-    for folder in (place.parent, *list(place.parents)[1:3]):
-        os.chmod(folder, 0o755)
+    for folder in (place.parent, place.parent.parent):
+        folder.chmod(0o755)
     code = """
 import os, sys
 from genjax.errors import UserError
