@@ -17,8 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from genjax.store.bulk import add_table, read_table
+from genjax.store.opening import open_store
 from genjax.store.records import Payload, Prompt, Response, Run
-from genjax.store.store import Store, open_store
+from genjax.store.store import Store
 
 PROMPTS, OBJECTS, BATCH = 100, 10_000, 1_000
 WORDS = "the quick brown fox jumps over the lazy dog and then sleeps all day long " * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from genjax.cli.store import (
+from genjax.cli.store_options import (
     CheckOptions,
     CopyOptions,
     DeleteOptions,
@@ -31,10 +31,11 @@ from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
+from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
-from genjax.store.store import Store, migrate_store, open_store
+from genjax.store.store import Store
 
 SHOWN = 100  # characters of a text in a list
 

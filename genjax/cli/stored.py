@@ -19,10 +19,11 @@ from genjax.families.autoregressive.request import MOST_PROMPTS
 from genjax.runs import lineage
 from genjax.runs.run import Run
 from genjax.samplers.options import encode_options
+from genjax.store.opening import open_store
 from genjax.store.records import DataSet, Feedback, Payload, Prompt, Record, Response
 from genjax.store.records import Run as RunRecord
 from genjax.store.rows import make_ids
-from genjax.store.store import Store, open_store
+from genjax.store.store import Store
 
 Drawn = tuple[int, np.ndarray, np.ndarray | None]  # of a seed, in model space, and scores [N]
 PNG = "image/png"

@@ -14,10 +14,11 @@ from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, encode_json
+from genjax.store.lookups import find_known
 from genjax.store.query import Query, sort
 from genjax.store.records import KINDS, REFERS, UNKNOWN, Wanted, own_fields
 from genjax.store.rows import make_ids, now, split
-from genjax.store.store import Store, find_known
+from genjax.store.store import Store
 
 BATCH = 20_000  # rows of one batch
 TIME = pa.timestamp("us", "UTC")

@@ -15,10 +15,11 @@ from genjax.store.conversation import read_branches
 from genjax.store.filters import All, Compare, Filter
 from genjax.store.formats.reading import PREFERENCE
 from genjax.store.limits import check_text
+from genjax.store.lookups import find_ids
 from genjax.store.query import Query
 from genjax.store.records import Feedback, Record, Response, Wanted
 from genjax.store.rows import load, split
-from genjax.store.store import PAGE, Store, find_ids
+from genjax.store.store import PAGE, Store
 
 Classifier = Callable[[Sequence[str]], Sequence[str]]
 

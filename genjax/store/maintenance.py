@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.store import schema
+from genjax.store.opening import open_store
 from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
-from genjax.store.store import Store, open_store
+from genjax.store.store import Store
 
 BATCH = 5_000  # rows that are in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"

@@ -14,9 +14,10 @@ from genjax.store.index.facts import FieldValue
 from genjax.store.index.follow import Change, Followed, Found
 from genjax.store.index.index import LONGEST_TEXT, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
+from genjax.store.lookups import find_visible
 from genjax.store.records import COMMON, Feedback, Payload, Record, Wanted, fields_of
 from genjax.store.rows import load, name_kind
-from genjax.store.store import Store, find_visible
+from genjax.store.store import Store
 
 PLAIN = (str, int, float, bool)
 

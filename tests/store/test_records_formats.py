@@ -20,6 +20,7 @@ from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
 from genjax.store.importing import import_file, import_query
 from genjax.store.maintenance import check, hash_store
+from genjax.store.opening import open_store
 from genjax.store.records import (
     KINDS,
     Checkpoint,
@@ -35,7 +36,6 @@ from genjax.store.records import (
     Run,
     Session,
 )
-from genjax.store.store import open_store
 
 CHAT = [
     {

@@ -18,13 +18,13 @@ from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store.importing import import_file
 from genjax.store.maintenance import check, hash_store
+from genjax.store.opening import open_store
 from genjax.store.records import Entity, Payload, Prompt
-from genjax.store.store import open_store
 
 WRITE = """
 import sys
 from genjax.store.records import Entity
-from genjax.store.store import open_store
+from genjax.store.opening import open_store
 place, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with open_store(place, user=name) as store:
     for first in range(0, count, 50):
@@ -34,7 +34,7 @@ with open_store(place, user=name) as store:
 IMPORT = """
 import sys
 from genjax.store.importing import import_file
-from genjax.store.store import open_store
+from genjax.store.opening import open_store
 print("ready", flush=True)
 with open_store(sys.argv[1], user="importer") as store:
     import_file(store, sys.argv[2])
@@ -150,7 +150,7 @@ def read_as_nobody(place):
 import os, sys
 from genjax.errors import UserError
 from genjax.store.records import Entity
-from genjax.store.store import open_store
+from genjax.store.opening import open_store
 os.setuid(65534)
 with open_store(sys.argv[1]) as store:
     print(store.count())
