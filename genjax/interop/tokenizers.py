@@ -238,6 +238,8 @@ def _roles(codec: Component) -> dict[str, int | None]:
 
 def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     """The special tokens that a tokenizer puts before and after a text, where it is one each."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()  # which is special, too, and would seem to be what ends a text
     try:
         whole = tokenizer.encode("a")
     except (

@@ -12,7 +12,7 @@ from genjax.store.filters import All, Compare, Filter, parse_filter
 from genjax.store.index import follow as following
 from genjax.store.index.facts import FieldValue
 from genjax.store.index.follow import Change, Followed, Found
-from genjax.store.index.index import LONGEST_TEXT, Entry, Index, Query
+from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_visible
 from genjax.store.records import COMMON, Feedback, Payload, Record, Wanted, fields_of
@@ -120,7 +120,8 @@ def search(
         raise UserError("origin must be one of real, synthetic, any", "origin")
     if origin != "any":
         tree = All((Compare("origin", "=", origin), tree))
-    query = Query(text, filter=tree, mode=mode, limit=limit)  # type: ignore[arg-type]
+    pool = max(POOL, limit) if isinstance(limit, int) else POOL
+    query = Query(text, None, tree, mode, limit, pool=pool)  # type: ignore[arg-type]
     return following.search(index, Outbox(store), query)
 
 

@@ -27,15 +27,16 @@ class Fusion(Protocol):
 class ZScores:
     """Adds the scores of both sides, each less its mean and over its standard deviation.
 
-    Both are taken over all candidates. What has no keyword score shares no word: it counts 0. What
-    has no score of the vectors' side gets the lowest of that side.
+    Both are taken over all candidates. What a side has no score for gets the lowest of that side;
+    but where fewer have a keyword score than one of the vectors, the others share no word and count
+    0.
 
     Attributes:
       vector: the weight of the vectors' side.
       keyword: the weight of the keywords' side.
     """
 
-    vector: float = 1.0
+    vector: float = 0.5
     keyword: float = 1.0
 
     def __post_init__(self) -> None:
@@ -45,11 +46,12 @@ class ZScores:
         self, vector: Mapping[str, float], keyword: Mapping[str, float]
     ) -> dict[str, float]:
         ids = sorted({*vector, *keyword})
-        lowest = min(vector.values(), default=0.0)
+        all_known = len(keyword) < len(vector)
+        lowest = 0.0 if all_known else min(keyword.values(), default=0.0)
         total = np.zeros(len(ids))
         for weight, scores, fill in (
-            (self.vector, vector, lowest),
-            (self.keyword, keyword, 0.0),
+            (self.vector, vector, min(vector.values(), default=0.0)),
+            (self.keyword, keyword, lowest),
         ):
             filled = np.array([scores.get(name, fill) for name in ids])
             spread = filled.std() if len(ids) else 0.0

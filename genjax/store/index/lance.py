@@ -2,8 +2,8 @@
 
 Vectors are compared one by one below ``EXACT`` rows, and found by IVF_HNSW_SQ with refinement
 above, once ``maintain`` has built it. Keywords are ranked by LanceDB's own BM25, whose constants
-cannot be set: k1 1.2, b 0.75, over stemmed words. LanceDB never compacts by itself: ``maintain``
-does.
+cannot be set: k1 1.2, b 0.75, over stemmed words without stop words. LanceDB never compacts by
+itself: ``maintain`` does.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Lance:
     def _words(self) -> Any:
         from lancedb.index import FTS
 
-        return FTS(language=self._language, stem=True, remove_stop_words=False)
+        return FTS(language=self._language, stem=True, remove_stop_words=True)
 
     def _open_tables(self) -> None:
         there = self._db.list_tables().tables
