@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import getpass
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
@@ -21,7 +18,8 @@ from genjax.store import schema
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, check_record, check_text
-from genjax.store.query import Query, follow, sort
+from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references, find_edges
 from genjax.store.rows import (
@@ -425,138 +423,3 @@ class Store:
         insert(connection, schema.history, [{"record": one, **shared} for one in ids])
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
-
-
-def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """The ids that records have already, deleted ones too."""
-    table, found = schema.records, set()
-    for part in split(ids):
-        query = sa.select(table.c.id).where(table.c.id.in_(part))
-        found |= {one for (one,) in connection.execute(query)}
-    return found
-
-
-def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    """Those of the ids whose records are there and not deleted."""
-    table, found = schema.records, []
-    for part in split(ids):
-        query = sa.select(table.c.id).where(table.c.id.in_(part), table.c.deleted.is_(None))
-        found += connection.execute(query).scalars()
-    return found
-
-
-def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """The blobs that a record has, deleted ones too."""
-    table, found = schema.records, set()
-    for part in split(sorted(blobs)):
-        query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
-        found |= {one for (one,) in connection.execute(query)}
-    return found
-
-
-def find_ids(
-    connection: sa.Connection, query: Query, limit: int | None, after: str | None = None
-) -> list[str]:
-    """The ids of a query in its order, after a record.
-
-    Raises:
-      UserError: there is no such record.
-    """
-    postgres = connection.dialect.name == "postgresql"
-    own = schema.records.c.id
-    statement, column, down = query.compile(own, postgres=postgres)
-    if after is not None:
-        source = dataclasses.replace(query, filter=All(()), origin="any")
-        where, last, _ = source.compile(postgres=postgres)
-        row = connection.execute(where.add_columns(last).where(own == after)).first()
-        if row is None:
-            raise UserError(f"after must be the id of a record, got {after!r:.80}", "after")
-        statement = statement.where(follow(column, down, row[0], after))
-    return list(connection.execute(sort(statement, column, down).limit(limit)).scalars())
-
-
-def open_store(
-    url: str,
-    create: bool = False,
-    *,
-    blobs: str | None = None,
-    user: str | None = None,
-    read_only: bool = False,
-    limits: Limits = Limits(),
-) -> Store:
-    """Open a store of records.
-
-    Args:
-      url: the path of a SQLite file, or a URL of SQLAlchemy: sqlite:// or postgresql://.
-      create: make it if it is not there.
-      blobs: a folder or URL of fsspec for large payloads, kept in the store when it is made;
-        beside a SQLite file by default.
-      user: who writes, for the history; who is logged in by default.
-      read_only: refuse to write.
-      limits: of what is taken.
-
-    Raises:
-      UserError: the URL or its driver is not known, the store is not there, cannot be opened, or
-        is of another schema.
-    """
-    found = engines.read_url(url)
-    sqlite = found.get_backend_name() == "sqlite"
-    place = Path(found.database or "")
-    if sqlite and not create and not place.exists():
-        engines.refuse_missing(found)
-    if sqlite and place.is_dir():
-        raise UserError(f"store {place} must be a file, but is a folder", "store")
-    if create:
-        place.parent.mkdir(parents=True, exist_ok=True) if sqlite else None
-    engine = engines.make_engine(found, read_only)
-    with engines.reading(engine, found) as connection:
-        version = engines.read_version(connection)
-    if create and version is None:
-        engines.migrate(engine, found)
-        beside = "" if sqlite else None
-        _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
-    elif create and blobs is not None:
-        raise UserError(f"store {engines.show(found)} is there already, with its blobs", "blobs")
-    with engines.reading(engine, found) as connection:
-        engines.check_version(connection, found)
-        table = schema.settings
-        kept = connection.execute(sa.select(table.c.value).where(table.c.name == "blobs")).scalar()
-    if blobs is None:
-        blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
-    name = user if user is not None else _find_user()
-    check_text(name, "user", limits.name)
-    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
-
-
-def migrate_store(url: str) -> None:
-    """Bring a store's tables to the schema of this code.
-
-    Raises:
-      UserError: there is no store, it is newer, or cannot be written.
-    """
-    found = engines.read_url(url)
-    if found.get_backend_name() == "sqlite" and not Path(found.database or "").is_file():
-        raise UserError(f"store {engines.show(found)} does not exist", "store")
-    engine = engines.make_engine(found)
-    with engines.reading(engine, found) as connection:
-        version = engines.read_version(connection)
-    if version is None:
-        engines.refuse_missing(found)
-    engines.migrate(engine, found)
-
-
-def _absolute(blobs: str) -> str:
-    return blobs if "://" in blobs else str(Path(blobs).expanduser().absolute())
-
-
-def _keep(engine: sa.Engine, url: URL, name: str, value: str | None) -> None:
-    if value is not None:
-        with engines.writing(engine, url) as connection:
-            connection.execute(schema.settings.insert().values(name=name, value=value))
-
-
-def _find_user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return f"uid {os.getuid()}"

@@ -20,6 +20,7 @@ from genjax.store.judging import categorise, score
 from genjax.store.limits import Limits
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.maintenance import backup, check, copy_store, hash_store, restore
+from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import (
     Checkpoint,
     Chunk,
@@ -34,7 +35,6 @@ from genjax.store.records import (
     Run,
     Session,
 )
-from genjax.store.store import migrate_store, open_store
 from tests.store.servers import run_postgres
 
 NUMBERS = itertools.count()
@@ -486,7 +486,7 @@ def test_scores_and_categories(store):
     assert categorise(store, lambda texts: ["q"] * len(texts), kind="prompt") == 1
     assert [r.id for r in store.select("tags:nice", origin="any")] == ["a"]
     assert store.get("p").tags == ("greeting", "short", "q")
-    with pytest.raises(UserError, match="broken"):
+    with pytest.raises(UserError, match="failed"):
         score(store, "broken", lambda prompts, responses: 1 / 0, origin="any")
 
 

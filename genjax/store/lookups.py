@@ -1,0 +1,63 @@
+"""Which ids and blobs there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from genjax.errors import UserError
+from genjax.store import schema
+from genjax.store.filters import All
+from genjax.store.query import Query, follow, sort
+from genjax.store.rows import split
+
+
+def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """The ids that records have already, deleted ones too."""
+    table, found = schema.records, set()
+    for part in split(ids):
+        query = sa.select(table.c.id).where(table.c.id.in_(part))
+        found |= {one for (one,) in connection.execute(query)}
+    return found
+
+
+def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the ids whose records are there and not deleted."""
+    table = schema.records
+    found: list[str] = []
+    for part in split(ids):
+        query = sa.select(table.c.id).where(table.c.id.in_(part), table.c.deleted.is_(None))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
+    """The blobs that a record has, deleted ones too."""
+    table, found = schema.records, set()
+    for part in split(sorted(blobs)):
+        query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
+        found |= {one for (one,) in connection.execute(query)}
+    return found
+
+
+def find_ids(
+    connection: sa.Connection, query: Query, limit: int | None, after: str | None = None
+) -> list[str]:
+    """The ids of a query in its order, after a record.
+
+    Raises:
+      UserError: there is no such record.
+    """
+    postgres = connection.dialect.name == "postgresql"
+    own = schema.records.c.id
+    statement, column, down = query.compile(own, postgres=postgres)
+    if after is not None:
+        source = dataclasses.replace(query, filter=All(()), origin="any")
+        where, last, _ = source.compile(postgres=postgres)
+        row = connection.execute(where.add_columns(last).where(own == after)).first()
+        if row is None:
+            raise UserError(f"after must be the id of a record, got {after!r:.80}", "after")
+        statement = statement.where(follow(column, down, row[0], after))
+    return list(connection.execute(sort(statement, column, down).limit(limit)).scalars())

@@ -1,0 +1,113 @@
+"""Opens stores, makes them, and brings them to the schema of this code."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from genjax.errors import UserError
+from genjax.store import engine as engines
+from genjax.store import schema
+from genjax.store.blobs import Blobs
+from genjax.store.limits import Limits, check_text
+from genjax.store.store import Store
+
+
+def open_store(
+    url: str,
+    create: bool = False,
+    *,
+    blobs: str | None = None,
+    user: str | None = None,
+    read_only: bool = False,
+    limits: Limits = Limits(),
+) -> Store:
+    """Open a store of records.
+
+    Args:
+      url: the path of a SQLite file, or a URL of SQLAlchemy: sqlite:// or postgresql://.
+      create: make it if it is not there.
+      blobs: a folder or URL of fsspec for large payloads, kept in the store when it is made;
+        beside a SQLite file by default.
+      user: who writes, for the history; who is logged in by default.
+      read_only: refuse to write.
+      limits: of what is taken.
+
+    Raises:
+      UserError: the URL or its driver is not known, the store is not there, cannot be opened, or
+        is of another schema.
+    """
+    found = engines.read_url(url)
+    sqlite = found.get_backend_name() == "sqlite"
+    place = Path(found.database or "")
+    if sqlite:
+        _check_place(place, create, found)
+    engine = engines.make_engine(found, read_only)
+    with engines.reading(engine, found) as connection:
+        version = engines.read_version(connection)
+    if create and version is None:
+        engines.migrate(engine, found)
+        beside = "" if sqlite else None
+        _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
+    elif create and blobs is not None:
+        raise UserError(f"store {engines.show(found)} is there already, with its blobs", "blobs")
+    with engines.reading(engine, found) as connection:
+        engines.check_version(connection, found)
+        table = schema.settings
+        kept = connection.execute(sa.select(table.c.value).where(table.c.name == "blobs")).scalar()
+    if blobs is None:
+        blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
+    name = user if user is not None else _find_user()
+    check_text(name, "user", limits.name)
+    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
+
+
+def _check_place(place: Path, create: bool, url: URL) -> None:
+    """Refuse a path where no file of a store is or can be; makes its folder to create one."""
+    try:
+        if place.is_dir():
+            raise UserError(f"store {place} must be a file, but is a folder", "store")
+        if not create and not place.exists():
+            engines.refuse_missing(url)
+        if create:
+            place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"store {place} cannot be opened: {error.strerror}", "store") from None
+
+
+def migrate_store(url: str) -> None:
+    """Bring a store's tables to the schema of this code.
+
+    Raises:
+      UserError: there is no store, it is newer, or cannot be written.
+    """
+    found = engines.read_url(url)
+    if found.get_backend_name() == "sqlite" and not Path(found.database or "").is_file():
+        raise UserError(f"store {engines.show(found)} does not exist", "store")
+    engine = engines.make_engine(found)
+    with engines.reading(engine, found) as connection:
+        version = engines.read_version(connection)
+    if version is None:
+        engines.refuse_missing(found)
+    engines.migrate(engine, found)
+
+
+def _absolute(blobs: str) -> str:
+    return blobs if "://" in blobs else str(Path(blobs).expanduser().absolute())
+
+
+def _keep(engine: sa.Engine, url: URL, name: str, value: str | None) -> None:
+    if value is not None:
+        with engines.writing(engine, url) as connection:
+            connection.execute(schema.settings.insert().values(name=name, value=value))
+
+
+def _find_user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"uid {os.getuid()}"
