@@ -2,8 +2,7 @@
 
 import dataclasses
 import itertools
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,29 +15,13 @@ from genjax.store.index.facts import compile_filter, encode_all, holds
 from genjax.store.index.index import EngineIndex, Entry, Query
 from genjax.store.index.opening import open_index
 from tests.store.servers import run_postgres
+from tests.store.words import Words
 
-D = 8
+D = Words.dimension
 ENGINES = ("lance", "milvus", "faiss", "postgres", "bridge", "bridge-milvus")
 SEARCHES = ("lance", "milvus", "postgres")  # keywords and hybrids
 THEIRS = "a vector store of LangChain's"  # whose scores are of any kind
 FILTERS = (*SEARCHES, "bridge", "bridge-milvus")
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """A vector by the words of a text: equal texts have equal ones."""
-
-    id: str = "words"
-    dimension: int = D
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in zip(found, texts, strict=True):
-            for word in text.lower().split():
-                draw = np.random.default_rng(zlib.crc32(word.encode()))
-                row += draw.standard_normal(self.dimension)
-            row /= max(np.linalg.norm(row), 1e-9)
-        return found
 
 
 Opener = Callable[..., EngineIndex]

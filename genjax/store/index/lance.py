@@ -30,7 +30,7 @@ from genjax.store.index.facts import TEXT, Every, Except, Some, Test, Where, as_
 
 ENTRIES, STATE = "entries", "state"
 OWN = ("kind", "origin", "time")  # facts with a column of their own, as they are filtered by most
-PROBES, REFINE, EF = 20, 5, 300
+PROBES, REFINE, EF = 20, 2, 300  # hits are fetched 128 at least, so twice as many are enough
 
 
 class Lance:
@@ -95,10 +95,8 @@ class Lance:
         """See ``Engine``."""
         table = self._tables[ENTRIES]
         query = table.search(vector, vector_column_name="vector").distance_type("dot")
-        if table.count_rows() < EXACT:
-            query = query.bypass_vector_index()
-        else:
-            query = query.nprobes(PROBES).refine_factor(REFINE).ef(max(EF, k))
+        # Without an index these change nothing.
+        query = query.nprobes(PROBES).refine_factor(REFINE).ef(max(EF, REFINE * k))
         found = self._run(query, where, k, "_distance")
         return [(name, 1.0 - distance) for name, distance in found]
 
@@ -132,9 +130,11 @@ class Lance:
             table.optimize(cleanup_older_than=keep)
             if not keep:
                 table.create_index("text", config=self._words(), replace=True)
-            built = any("vector" in index.columns for index in table.list_indices())
+            built = [index.name for index in table.list_indices() if "vector" in index.columns]
             if not built and table.count_rows() >= EXACT:
                 table.create_index("vector", config=HnswSq(distance_type="dot"))
+            if built and table.count_rows() < EXACT:
+                table.drop_index(built[0])
             table.optimize(cleanup_older_than=keep)
             self._tables[STATE].optimize(cleanup_older_than=keep)
 
