@@ -13,6 +13,7 @@ import pytest
 from toy import Toy, experiment
 
 import genjax
+from genjax.evaluation.outliers import describe_outliers
 from genjax.experiment import Every, Keep
 from genjax.family import Mean
 from genjax.runs import screen, writers
@@ -253,6 +254,35 @@ def test_the_examples_that_dominate_a_held_out_loss_are_named(tmp_path, capfd):
     assert run(tmp_path / "other").evaluate().remarks == ()
 
 
+def test_few_examples_dominate_where_they_make_more_than_half_of_a_loss():
+    rng = np.random.default_rng(0)
+    ones, loss = np.ones(142), 1.1 + 0.05 * rng.normal(size=142)
+    loss[[17, 88]] = 560.0, 570.0
+    (remark,) = describe_outliers(loss, ones, "test")
+    assert remark.startswith("2 examples of the 142 of test dominate its loss: without them it is")
+    assert remark.endswith("(rows 17, 88, counted from 0)") and " 1.10" in remark
+    tokens = rng.integers(5, 50, 142)
+    assert "(rows 17, 88," in describe_outliers(loss * tokens, 1.0 * tokens, "test")[0]
+    loss[3] = np.nan
+    assert "1 of 142 examples of t is not finite (row 3," in describe_outliers(loss, ones, "t")[0]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        np.random.default_rng(0).exponential(size=400),  # a long tail is not an outlier
+        np.random.default_rng(0).normal(-20, 30, size=400),  # densities: around 0, of any sign
+        np.random.default_rng(0).lognormal(0, 1.5, size=400),
+        np.r_[np.zeros(390), np.ones(10)],  # a classifier that is wrong about some
+        np.ones(5),
+        np.full(50, np.nan),
+        np.zeros(50),
+    ],
+)
+def test_losses_that_are_as_losses_are_raise_no_alarm(loss):
+    assert describe_outliers(loss, np.ones(len(loss)), "test") == ()
+
+
 class Looping(Toy):
     """A loss with a loop that has no gradient in the mask."""
 
@@ -282,7 +312,7 @@ def test_time_left_counts_evaluations_and_not_the_compilation(monkeypatch):
         now[0] += 60
     assert clock.estimate_seconds_left(100, 200) == float("inf")
     now[0] += 2
-    with clock.paused():
+    with clock.pause():
         now[0] += 3  # an evaluation
     assert clock.measure_speed(110) == 5.0
     assert clock.estimate_seconds_left(110, 200) == 45.0 and clock.measure_total(110) == (10, 5.0)

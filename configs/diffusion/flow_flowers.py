@@ -4,12 +4,24 @@
     python -m genjax sample runs/flow_flowers --sampler.label 5 --num 16    # with eight petals
 
 The pictures are generated, so that nothing is downloaded. A label says how many petals a flower
-has, and the guidance makes samples keep to it.
+has, and guidance makes samples keep to it.
+
+1,200 steps took 4.1 minutes of CPU time, compilation and two sheets of samples included: about two
+minutes of two idle cores. (Busy 2.5 GHz x86 cores, November 2026, jax 0.10.2, seed 0; a second run
+gave the same numbers.) The held-out loss is 0.182 after 600 steps and 0.158 at the end.
+
+Also tried, on 32x32 pixels: a Transformer of 4 layers, whose patches of 4x4 did not fit together
+after 400 steps of 32 pictures; the same U-Net, whose steps took nearly twice as long and whose
+flowers were ragged after 400 steps.
 
 Result:
     command: python -m genjax train flow_flowers
-    data: generated flowers
-    value: not yet run
+    data: generated flowers of 24x24 pixels, by their number of petals
+    hardware: two 2.5 GHz x86 cores, busy (minutes of CPU time)
+    minutes: 4.1
+    seeds: 0
+    metric: held-out loss of the velocity, mean squared error
+    value: 0.158
 """
 
 from genjax import gx

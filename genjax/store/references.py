@@ -67,8 +67,10 @@ def check_references(connection: sa.Connection, records: Sequence[Record]) -> No
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise UserError(f"parents must not close a circle: {circle}", "parents") from None
+        circle: list[str] = error.args[1]
+        named = (ref for record in records if record.id in circle for ref in references(record))
+        field = next(name for name, other, _ in named if other in circle)
+        raise UserError(f"{field} must not close a circle: {' -> '.join(circle)}", field) from None
 
 
 def check_change(connection: sa.Connection, record: Record, before: Record) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import expit
+from scipy.special import softmax
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
@@ -23,6 +23,8 @@ from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
 ROUNDS = 200  # of expectation and maximisation, at most
 SETTLED = 1e-6  # how little a probability changes in the last of them
+CHANCE = 0.15  # of the evidence of a column: less of it is left where values agree by chance
+MUCH = 0.4  # of the evidence of all columns
 PRIOR = 1.0  # pairs that each level is seen in beforehand
 MOST = 50  # rows of a block that nobody has chosen
 MISSING = -1  # the level of a pair of which one value is
@@ -331,7 +333,8 @@ def _estimate(
     Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
     pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
     block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
-    outside the blocks is one.
+    outside the blocks is one. A third kind of pairs is related, as those of a household: they agree
+    in some columns together and in others no more than any two rows.
 
     Args:
       levels: of the pairs [M, C].
@@ -342,28 +345,50 @@ def _estimate(
     patterns, of_pair, counts = _patterns(levels)
     others, _, other_counts = _patterns(random)
     every = count * (count - 1) / 2 + 2 * PRIOR
-    same = [
-        _share(np.arange(size) ** 2.0) for size in sizes
-    ]  # rising: rows that are one mostly agree
     apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
-    chance = (count + PRIOR) / (2 * count + every)  # as if every second row were one with another
+    # Rows that are one mostly agree, related ones half as often.
+    same = [np.append(np.full(size - 1, 0.3 / (size - 1)), 0.7) for size in sizes]
+    related = [(one + other) / 2 for one, other in zip(same, apart, strict=True)]
+    chances = np.full(2, (count + PRIOR) / (2 * count + every))  # as if every second row were one
     probability = np.ones(len(patterns))
     for _ in range(ROUNDS):
         before = probability
-        weights = [np.log2(a / b) for a, b in zip(same, apart, strict=True)]
-        probability, other = (_posterior(some, weights, chance) for some in (patterns, others))
-        chance = (probability @ counts + PRIOR) / every
+        posterior = _posterior(patterns, (same, related, apart), chances)
+        probability = posterior[0]
+        chances = (posterior[:2] @ counts + PRIOR) / every
+        same, related = (
+            [_share(_count(patterns[:, c], counts * one, size)) for c, size in enumerate(sizes)]
+            for one in posterior[:2]
+        )
+        if np.abs(probability - before).max(initial=0) < SETTLED:
+            break
+    if not _are_others(same, related, apart):  # those that are one with more errors
+        probability = posterior[:2].sum(0)
         same = [
             _share(_count(patterns[:, c], counts * probability, size))
             for c, size in enumerate(sizes)
         ]
-        apart = [
-            _share(_count(others[:, c], other_counts * (1 - other), size))
-            for c, size in enumerate(sizes)
-        ]
-        if np.abs(probability - before).max(initial=0) < SETTLED:
-            break
+    weights = [np.log2(one / other) for one, other in zip(same, apart, strict=True)]
     return probability[of_pair], weights
+
+
+def _are_others(
+    same: Sequence[np.ndarray], related: Sequence[np.ndarray], apart: Sequence[np.ndarray]
+) -> bool:
+    """Whether related pairs are not one: columns that give much of the evidence for it agree in
+    them by chance, as the first names and dates of birth of a household. Errors spare more.
+    """
+    bits = [
+        (_divergence(one, none), _divergence(some, none))
+        for one, some, none in zip(same, related, apart, strict=True)
+    ]
+    by_chance = sum(one for one, some in bits if some < CHANCE * one)
+    return by_chance > MUCH * sum(one for one, _ in bits)
+
+
+def _divergence(one: np.ndarray, other: np.ndarray) -> float:
+    """In bits."""
+    return float(np.sum(one * np.log2(one / other)))
 
 
 def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -387,11 +412,18 @@ def _share(counts: np.ndarray) -> np.ndarray:
     return (counts + PRIOR) / (counts + PRIOR).sum()
 
 
-def _posterior(patterns: np.ndarray, weights: Sequence[np.ndarray], chance: float) -> np.ndarray:
-    """The probability [K] that pairs of these patterns [K, C] are one, of the chance that they
-    have beforehand.
+def _posterior(
+    patterns: np.ndarray, kinds: Sequence[Sequence[np.ndarray]], chances: np.ndarray
+) -> np.ndarray:
+    """The probability [3, K] that pairs of these patterns [K, C] are of each kind.
+
+    Args:
+      kinds: how likely each level of each comparison is in pairs of the kind.
+      chances: of the first two kinds beforehand.
     """
-    total = np.full(len(patterns), np.log2(chance / (1 - chance)))
-    for levels, weight in zip(patterns.T, weights, strict=True):
-        total += np.where(levels == MISSING, 0.0, weight[levels])
-    return expit(total * np.log(2))
+    others = max(1 - chances.sum(), np.finfo(float).tiny)
+    total = np.log(np.append(chances, others))[:, None] + np.zeros(len(patterns))
+    for row, kind in zip(total, kinds, strict=True):
+        for levels, shares in zip(patterns.T, kind, strict=True):
+            row += np.where(levels == MISSING, 0.0, np.log(shares)[levels])
+    return softmax(total, axis=0)
