@@ -1,9 +1,12 @@
 """Fusion, facts, following and the metrics of retrieval, each by itself."""
 
+import ast
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +81,23 @@ def test_metrics_by_hand():
     for metric in retrieval.METRICS.values():
         assert metric(["a", "b"], {"a", "b"}) == 1.0
         assert metric([], {"a"}) == metric(["x"], {"a"}) == metric(["x"], set()) == 0.0
+
+
+def test_the_page_about_search_is_true(tmp_path, monkeypatch):
+    pytest.importorskip("lancedb", reason="the engines are an extra: pip install '.[store]'")
+    page = Path(__file__).parents[2] / "docs" / "search.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    parsed = [block for block in blocks if block.startswith("# parsed only\n")]
+    assert len(parsed) == 3 and len(blocks) == 5
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        if block in parsed:
+            lines = [line for line in ast.unparse(ast.parse(block)).splitlines() if line]
+            assert len(lines) <= 5
+        else:
+            exec(block, names)
+    assert names["embeddings"].embed_query("a cat") != [0.0] * 256
 
 
 class Log:
